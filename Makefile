@@ -1,0 +1,55 @@
+# lpusers: users of a LivePerson account from SQL.
+#
+#   make, make install, make installcheck     as any PGXS extension
+#   make DEVEL=1                              more warnings, for developers
+#   make installcheck TAP_TESTS=              without the TAP tests
+#   make check-version                        do all files name the same version?
+
+EXTENSION = lpusers
+MODULE_big = lpusers
+EXTVERSION = 1.0
+
+OBJS = src/lpusers.o src/problem.o src/http.o src/pool.o src/sockets.o src/url.o src/json.o src/option.o src/server.o src/secret.o src/text.o src/body.o src/request.o src/domain.o src/auth.o \
+	src/attribute.o src/user.o src/validate.o src/api.o src/effects.o src/record.o src/functions.o src/check.o src/fdw_scan.o
+DATA = src/lpusers--$(EXTVERSION).sql
+OUR_HEADERS = $(wildcard src/*.h)
+PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
+
+REGRESS = install option problem user json http domain auth api effects record functions fdw_scan uninstall
+# each test file runs beside a stand-in account of its own
+REGRESS_OPTS = --inputdir=. --launcher=$(CURDIR)/test/with_account
+TAP_TESTS ?= 1
+PROVE_TESTS ?= test/t/*.pl
+EXTRA_CLEAN = test/lpsim test/certs
+
+ifdef DEVEL
+PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wshadow=local
+endif
+PG_CPPFLAGS += $(shell curl-config --cflags) $(shell pkg-config --cflags json-c)
+SHLIB_LINK += $(shell curl-config --libs) $(shell pkg-config --libs json-c)
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): $(OUR_HEADERS)
+
+installcheck: test/lpsim test/certs/ca.pem
+
+# The stand-in account: what the tests and the demonstration talk to.
+test/lpsim: test/lpsim.c
+	$(CC) -std=gnu99 -O2 -g -Wall -Wextra $(if $(DEVEL),-Werror) $(shell pkg-config --cflags json-c libmicrohttpd) \
+		-o $@ $< $(shell pkg-config --libs json-c libmicrohttpd) -lpthread -lm
+
+test/certs/ca.pem: test/certs.sh
+	bash test/certs.sh test/certs
+
+.PHONY: check-version
+check-version:
+	@control=$$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" lpusers.control); \
+	meta=$$(sed -n 's/^ *"version": "\([0-9]*\.[0-9]*\)\.[0-9]*",/\1/p' META.json | sort -u); \
+	changes=$$(sed -n 's/^## \([0-9]*\.[0-9]*\)\.[0-9]*.*/\1/p' CHANGELOG.md | head -n 1); \
+	if [ "$$control" = "$(EXTVERSION)" ] && [ "$$meta" = "$$control" ] && [ "$$changes" = "$$control" ] \
+		&& [ -f "src/lpusers--$$control.sql" ]; \
+	then echo "check-version: $$control everywhere"; \
+	else echo "check-version: Makefile $(EXTVERSION), control $$control, META.json $$meta, CHANGELOG $$changes" >&2; exit 1; fi

@@ -1,0 +1,199 @@
+/*
+ * api.c: the methods of the users API, one request each.
+ *
+ * Builds URL and headers, lets auth.c supply the bearer, sends, and says what the answer means. A table has the methods,
+ * another turns a status into a verdict. It knows neither entities nor who asked, and raises nothing for what a network
+ * or a service can cause.
+ */
+#include "postgres.h"
+
+#include "api.h"
+#include "auth.h"
+#include "domain.h"
+#include "json.h"
+#include "request.h"
+#include "text.h"
+#include "url.h"
+
+typedef struct method_def
+{
+	const char *verb;
+	const char *path;			/* below .../le-users/; %s becomes the user's id */
+	bool		if_match;
+} method_def;
+
+static const method_def methods[] = {
+	[LPU_CREATE_USERS] = {"POST", "users", false},
+	[LPU_UPDATE_USERS] = {"PUT", "users", true},
+	[LPU_DELETE_USERS] = {"DELETE", "users", true},
+	[LPU_RESET_PASSWORD] = {"PUT", "users/%s/resetPassword", false},
+	[LPU_LIST_USERS] = {"GET", "users", false},
+};
+
+/* The first row whose range holds the status decides. */
+static const struct
+{
+	int			from;
+	int			to;
+	lpu_verdict verdict;
+}			verdicts[] = {
+	{200, 299, LPU_OK},
+	{401, 401, LPU_UNAUTHORIZED},
+	{429, 429, LPU_LATER},
+	{300, 499, LPU_REJECTED},
+	{100, 999, LPU_UNCERTAIN},
+};
+
+static lpu_verdict
+verdict_of(int status)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(verdicts); i++)
+		if (status >= verdicts[i].from && status <= verdicts[i].to)
+			return verdicts[i].verdict;
+	return LPU_UNCERTAIN;
+}
+
+/* A revision is a whole number; an ETag may dress it as "42" or W/"42". */
+static bool
+parse_revision(const char *value, int64 *revision)
+{
+	char	   *end;
+
+	if (value == NULL)
+		return false;
+	if (strncmp(value, "W/", 2) == 0)
+		value += 2;
+	if (*value == '"')
+		value++;
+	if (*value < '0' || *value > '9')
+		return false;
+	errno = 0;
+	*revision = strtoll(value, &end, 10);
+	if (*end == '"')
+		end++;
+	return errno == 0 && *end == '\0';
+}
+
+static char *
+build_url(const lpu_options *options, const lpu_api_request *request, lpu_problem **problem)
+{
+	char	   *origin = lpu_domain_origin(options, LPU_SERVICE_CONFIG, problem);
+	char		id[32];
+	char	   *path;
+
+	if (origin == NULL)
+		return NULL;
+	snprintf(id, sizeof(id), INT64_FORMAT, request->user_id);
+	path = psprintf(methods[request->method].path, id);
+	return psprintf("%s/api/account/%s/configuration/le-users/%s?v=%s%s", origin, options->account, path,
+					lpu_url_escape(options->api_version), request->query ? request->query : "");
+}
+
+/* No whole answer came. */
+static void
+explain_silence(lpu_api_answer *result, const lpu_http_answer *answer)
+{
+	if (answer->end == LPU_HTTP_NOT_SENT)
+	{
+		result->verdict = LPU_NOT_SENT;
+		result->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+															 "could not connect to the account: %s", answer->problem),
+											 "Nothing was sent.");
+		return;
+	}
+	result->verdict = LPU_UNCERTAIN;
+	result->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "no answer from the account: %s", answer->problem);
+	if (answer->status > 0)
+		lpu_problem_detail(result->problem,
+						   "Outcome unknown: the request was sent, and the answer with status %d broke off.",
+						   answer->status);
+	else
+		lpu_problem_detail(result->problem, "Outcome unknown: the request was sent.");
+	lpu_problem_hint(result->problem, "Look in the account before you send it again.");
+}
+
+/* What the service says of its refusal, unless it repeats the bearer. */
+static char *
+error_of(const lpu_http_answer *answer, const char *bearer)
+{
+	char	   *text;
+
+	if (lpu_text_contains(answer->body, answer->body_length, bearer))
+		return psprintf("status %d; the answer repeats the request and is not shown", answer->status);
+	text = lpu_json_error_text(answer->body, answer->body_length);
+	return text ? text : psprintf("status %d without a message", answer->status);
+}
+
+static lpu_api_answer *
+interpret(const lpu_options *options, const lpu_http_answer *answer, const char *bearer)
+{
+	lpu_api_answer *result = palloc0(sizeof(lpu_api_answer));
+
+	result->status = answer->status;
+	result->body = answer->body;
+	result->body_length = answer->body_length;
+	result->has_revision = parse_revision(answer->revision, &result->revision) ||
+		parse_revision(answer->etag, &result->revision);
+	if (answer->end == LPU_HTTP_NOT_SENT || answer->end == LPU_HTTP_BROKEN)
+	{
+		explain_silence(result, answer);
+		return result;
+	}
+	result->verdict = verdict_of(answer->status);
+	if (result->verdict == LPU_LATER)
+		result->retry_after_ms = lpu_request_wait_ms(answer);
+	if (answer->end == LPU_HTTP_TOO_LARGE)
+		result->error = psprintf("the answer is larger than max_response_size (%d bytes) and was dropped",
+								 options->max_response_size);
+	else if (result->verdict != LPU_OK)
+		result->error = error_of(answer, bearer);
+	return result;
+}
+
+static lpu_api_answer *
+not_sent(lpu_problem *problem)
+{
+	lpu_api_answer *result = palloc0(sizeof(lpu_api_answer));
+
+	result->verdict = LPU_NOT_SENT;
+	result->body = "";
+	result->problem = problem;
+	return result;
+}
+
+lpu_api_answer *
+lpu_api_send(const lpu_options *options, const lpu_api_request *request)
+{
+	const method_def *method = &methods[request->method];
+	lpu_problem *problem = NULL;
+	lpu_http_request http;
+	bool		renewed = false;
+	char	   *url = build_url(options, request, &problem);
+
+	if (url == NULL || !lpu_request_init(&http, options, method->verb, url, &problem))
+		return not_sent(problem);
+	http.plain_http = options->base_url != NULL;
+	http.content_type = "application/json";
+	http.body = request->body;
+	http.body_length = request->body_length;
+	http.sent = request->sent;
+	if (method->if_match)
+		http.if_match = psprintf(INT64_FORMAT, request->if_match);
+	for (;;)
+	{
+		char	   *bearer = lpu_auth_bearer(options, &problem);
+		const lpu_http_answer *answer;
+
+		if (bearer == NULL)
+			return not_sent(problem);
+		http.bearer = bearer;
+		answer = lpu_request_send(options, &http);
+		if (answer->status != 401 || renewed || !lpu_auth_renew(options, bearer))
+			return interpret(options, answer, bearer);
+		renewed = true;
+		if (request->sent != NULL)
+			*request->sent = false;
+	}
+}

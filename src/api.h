@@ -1,0 +1,60 @@
+/*
+ * api.h: the methods of the users API, one request each.
+ */
+#ifndef LPU_API_H
+#define LPU_API_H
+
+#include "option.h"
+
+typedef enum lpu_method
+{
+	LPU_CREATE_USERS,
+	LPU_UPDATE_USERS,
+	LPU_DELETE_USERS,
+	LPU_RESET_PASSWORD,
+	LPU_LIST_USERS
+} lpu_method;
+
+/* What an answer, or its absence, means for the request. */
+typedef enum lpu_verdict
+{
+	LPU_OK,						/* 2xx: carried out */
+	LPU_LATER,					/* 429: not carried out, may be sent again after retry_after_ms */
+	LPU_REJECTED,				/* any other answer below 500: not carried out */
+	LPU_UNAUTHORIZED,			/* 401, also with a fresh bearer: not carried out */
+	LPU_NOT_SENT,				/* no answer, and certainly not carried out */
+	LPU_UNCERTAIN				/* 5xx, or no whole answer: may have been carried out */
+} lpu_verdict;
+
+typedef struct lpu_api_request
+{
+	lpu_method	method;
+	int64		user_id;		/* of RESET_PASSWORD */
+	const char *query;			/* more query parameters, "&name=value", or "" */
+	const char *body;			/* JSON in UTF-8, or NULL */
+	size_t		body_length;
+	int64		if_match;		/* of UPDATE and DELETE; -1: whatever the revision */
+	bool	   *sent;			/* or NULL; set when the account may have got the request, cleared when it refused it */
+} lpu_api_request;
+
+typedef struct lpu_api_answer
+{
+	lpu_verdict verdict;
+	int			status;			/* HTTP status; 0: none came */
+	bool		has_revision;
+	int64		revision;		/* ac-revision */
+	const char *body;			/* as it came: UTF-8 if the service is well-behaved; "" if none */
+	size_t		body_length;
+	char	   *error;			/* on any answer but 2xx, or if the body had to be dropped: what the service said */
+	long		retry_after_ms;	/* of LATER */
+	lpu_problem *problem;		/* of NOT_SENT, and of UNCERTAIN without a whole answer: what an entry point raises */
+} lpu_api_answer;
+
+/*
+ * Send one request and wait for its answer. It is sent again only if it certainly was not carried out: once after a 401
+ * with a renewed bearer, and after a 429 as long as waiting fits into the option "timeout". Interruptible. The answer is
+ * allocated in the current memory context.
+ */
+extern lpu_api_answer *lpu_api_send(const lpu_options *options, const lpu_api_request *request);
+
+#endif

@@ -1,0 +1,157 @@
+/*
+ * attribute.c: the attributes of a user entity, and how their values are read.
+ *
+ * One table lists the attributes of the API's version 4.0 with their types and rules; checking and writing walk it. A new
+ * attribute is one line here. The list is not closed: what it lacks passes unchanged. Quoted numbers and booleans, as in
+ * the API's own examples, are read as what they mean.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+
+#include "attribute.h"
+
+const lpu_attribute lpu_attributes[] = {
+	{"id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY},
+	{"pid", LPU_TEXT, 0},
+	{"deleted", LPU_BOOLEAN, LPU_READ_ONLY},
+	{"loginName", LPU_TEXT, LPU_REQUIRED},
+	{"fullName", LPU_TEXT, LPU_REQUIRED},
+	{"nickname", LPU_TEXT, LPU_REQUIRED},
+	{"email", LPU_TEXT, LPU_REQUIRED},
+	{"passwordSh", LPU_TEXT, LPU_PASSWORD | LPU_SECRET},
+	{"oldPassword", LPU_TEXT, LPU_SECRET},
+	{"confirmPassword", LPU_TEXT, LPU_SECRET},
+	{"isEnabled", LPU_BOOLEAN, LPU_REQUIRED},
+	{"disabledManually", LPU_BOOLEAN, 0},
+	{"maxChats", LPU_NUMBER, LPU_REQUIRED},
+	{"maxAsyncChats", LPU_NUMBER, 0},
+	{"profileIds", LPU_IDS, LPU_REQUIRED},
+	{"skillIds", LPU_IDS, 0},
+	{"lobIds", LPU_IDS, 0},
+	{"permissionGroups", LPU_IDS, 0},
+	{"memberOf", LPU_GROUP, 0},
+	{"managerOf", LPU_GROUPS, 0},
+	{"changePwdNextLogin", LPU_BOOLEAN, 0},
+	{"isApiUser", LPU_BOOLEAN, 0},
+	{"allowedAppKeys", LPU_TEXT, LPU_API_KEY},
+	{"userTypeId", LPU_LONG, 0},
+	{"description", LPU_TEXT, 0},
+	{"mobileNumber", LPU_TEXT, 0},
+	{"pictureId", LPU_TEXT, 0},
+	{"pictureUrl", LPU_TEXT, 0},
+	{"backgndImgUri", LPU_TEXT, 0},
+	{"pnCertName", LPU_TEXT, 0},
+	{"employeeId", LPU_TEXT, 0},
+	{"lastPwdChangeDate", LPU_TEXT, LPU_READ_ONLY},
+	{"dateUpdated", LPU_TEXT, LPU_READ_ONLY},
+};
+
+const int	lpu_nattributes = lengthof(lpu_attributes);
+
+/* Members of a group assignment. */
+const lpu_attribute lpu_group_members[] = {
+	{"agentGroupId", LPU_LONG, LPU_REQUIRED},	/* the root group is -1 */
+	{"assignmentDate", LPU_TEXT, LPU_READ_ONLY},
+};
+
+const int	lpu_ngroup_members = lengthof(lpu_group_members);
+
+const lpu_attribute *
+lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if ((int) strlen(defs[i].name) == key->val.string.len &&
+			memcmp(defs[i].name, key->val.string.val, key->val.string.len) == 0)
+			return &defs[i];
+	return NULL;
+}
+
+bool
+lpu_string_equals(const JsonbValue *value, const char *text)
+{
+	return value->type == jbvString && value->val.string.len == (int) strlen(text) &&
+		memcmp(value->val.string.val, text, value->val.string.len) == 0;
+}
+
+bool
+lpu_value_as_boolean(const JsonbValue *value, bool *result)
+{
+	if (value->type == jbvBool)
+	{
+		*result = value->val.boolean;
+		return true;
+	}
+	*result = lpu_string_equals(value, "true");
+	return *result || lpu_string_equals(value, "false");
+}
+
+/* A whole number within bigint, as number or as string. */
+bool
+lpu_value_as_int64(const JsonbValue *value, int64 *result)
+{
+	char	   *text;
+	char	   *end;
+
+	if (value->type == jbvString)
+		text = pnstrdup(value->val.string.val, value->val.string.len);
+	else if (value->type == jbvNumeric)
+		text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	else
+		return false;
+	if (strspn(text, "-0123456789") != strlen(text))
+		return false;
+	errno = 0;
+	*result = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0';
+}
+
+bool
+lpu_jsonb_is_object(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
+}
+
+bool
+lpu_jsonb_is_array(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) &&
+		!JsonContainerIsScalar(value->val.binary.data);
+}
+
+JsonbValue *
+lpu_jsonb_get_member(JsonbContainer *object, const char *name, JsonbValue *result)
+{
+	return getKeyJsonValueFromContainer(object, name, strlen(name), result);
+}
+
+/* The users of a document in turn: the elements of an array, or the one object. False at the end. */
+bool
+lpu_next_user(JsonbIterator **it, JsonbContainer *document, JsonbValue *user)
+{
+	JsonbIteratorToken token;
+
+	if (*it == NULL && JsonContainerIsObject(document))
+	{
+		/* any iterator marks that the one object was given */
+		*it = JsonbIteratorInit(document);
+		user->type = jbvBinary;
+		user->val.binary.data = document;
+		user->val.binary.len = 0;	/* not needed by a reader */
+		return true;
+	}
+	if (*it != NULL && JsonContainerIsObject(document))
+		return false;
+	if (*it == NULL)
+	{
+		*it = JsonbIteratorInit(document);
+		(void) JsonbIteratorNext(it, user, true);	/* WJB_BEGIN_ARRAY */
+	}
+	token = JsonbIteratorNext(it, user, true);
+	return token == WJB_ELEM;
+}

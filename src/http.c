@@ -1,0 +1,380 @@
+/*
+ * http.c: requests over libcurl, waited for together with the process latch.
+ *
+ * One request is one call: it sets a handle of its pool up, collects the answer, and says how it ended. Nothing that
+ * libcurl calls raises, allocates with palloc or checks for interrupts: it records and returns. A call belongs to the
+ * memory context it was made in; whatever ends that context (also an error) takes the call off its pool, which closes a
+ * connection that is in the middle of something.
+ *
+ * libcurl repeats a request by itself when a reused connection dies early. A body that is read from a callback which
+ * cannot be rewound prevents it: the second attempt fails, and we report BROKEN, which is the truth.
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "storage/fd.h"
+#include "utils/memutils.h"
+
+#include "http.h"
+#include "pool.h"
+#include "sockets.h"
+
+/* The first room for an answer: a single user's fits, and doubling reaches 64 MB in 12 steps. */
+#define FIRST_ROOM 16384
+
+struct lpu_http_call
+{
+	lpu_http_pool *pool;
+	CURL	   *easy;			/* NULL after lpu_http_free() */
+	bool		begun;
+	bool		done;
+	CURLcode	code;
+	struct curl_slist *headers;
+	const char *body;
+	size_t		body_length;
+	size_t		body_handed;	/* so much of the body libcurl has taken */
+	bool	   *sent;
+	char	   *buffer;			/* malloc'ed: written inside libcurl's callback */
+	size_t		used;
+	size_t		room;
+	size_t		limit;
+	bool		too_large;
+	bool		no_memory;
+	char		trouble[CURL_ERROR_SIZE];
+	lpu_http_answer answer;
+	MemoryContextCallback on_reset;
+};
+
+/* ------------------------------------------------------------------ what libcurl calls: nothing here may raise */
+
+static size_t
+write_body(char *data, size_t size, size_t count, void *arg)
+{
+	lpu_http_call *call = arg;
+	size_t		length = size * count;
+
+	if (length > call->limit - call->used)
+	{
+		call->too_large = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	if (call->used + length >= call->room)
+	{
+		size_t		room = Max(Max(call->room * 2, FIRST_ROOM), call->used + length + 1);
+		char	   *larger = realloc(call->buffer, room);
+
+		if (larger == NULL)
+		{
+			call->no_memory = true;
+			return CURL_WRITEFUNC_ERROR;
+		}
+		call->buffer = larger;
+		call->room = room;
+	}
+	memcpy(call->buffer + call->used, data, length);
+	call->used += length;
+	call->buffer[call->used] = '\0';
+	return length;
+}
+
+static size_t
+read_body(char *buffer, size_t size, size_t count, void *arg)
+{
+	lpu_http_call *call = arg;
+	size_t		length = Min(size * count, call->body_length - call->body_handed);
+
+	memcpy(buffer, call->body + call->body_handed, length);
+	call->body_handed += length;
+	if (call->sent != NULL)
+		*call->sent = true;
+	return length;
+}
+
+/* A body that was begun is never sent a second time. */
+static int
+refuse_rewind(void *arg, curl_off_t offset, int origin)
+{
+	lpu_http_call *call = arg;
+
+	if (offset == 0 && origin == SEEK_SET && call->body_handed == 0)
+		return CURL_SEEKFUNC_OK;
+	return CURL_SEEKFUNC_FAIL;
+}
+
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	curl_socket_t fd;
+
+	if (!AcquireExternalFD())
+		return CURL_SOCKET_BAD;
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd == CURL_SOCKET_BAD)
+		ReleaseExternalFD();
+	return fd;
+}
+
+static int
+close_socket(void *arg, curl_socket_t fd)
+{
+	lpu_sockets_closed();
+	ReleaseExternalFD();
+	return close(fd);
+}
+
+/* ---------------------------------------------------------------------------------------------------- calls */
+
+static bool
+add_header(lpu_http_call *call, const char *name, const char *prefix, const char *value)
+{
+	struct curl_slist *longer = NULL;
+	char	   *line;
+
+	if (value == NULL)
+		return true;
+	if (strpbrk(value, "\r\n") != NULL)
+		return false;
+	line = psprintf("%s: %s%s", name, prefix, value);
+	longer = curl_slist_append(call->headers, line);
+	memset(line, 0, strlen(line));	/* it may be the bearer */
+	pfree(line);
+	if (longer == NULL)
+		return false;
+	call->headers = longer;
+	return true;
+}
+
+/* With neither bundle nor directory named, use the system's bundle: a directory would keep libcurl from caching it. */
+static CURLcode
+configure_tls(CURL *easy, const lpu_http_request *request)
+{
+	CURLcode	code = CURLE_OK;
+	const char *system_bundle = curl_version_info(CURLVERSION_NOW)->cainfo;
+
+#define SET(option, value) \
+	do { if (code == CURLE_OK) code = curl_easy_setopt(easy, option, value); } while (0)
+	if (strncmp(request->url, "https:", 6) != 0)
+		return CURLE_OK;
+	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	if (request->ca_file != NULL)
+		SET(CURLOPT_CAINFO, request->ca_file);
+	if (request->ca_file != NULL || system_bundle != NULL)
+		SET(CURLOPT_CAPATH, NULL);
+	return code;
+}
+
+static CURLcode
+configure_body(lpu_http_call *call, const lpu_http_request *request)
+{
+	CURL	   *easy = call->easy;
+	CURLcode	code = CURLE_OK;
+
+	if (request->body == NULL)
+	{
+		if (strcmp(request->method, "GET") != 0)
+			SET(CURLOPT_CUSTOMREQUEST, request->method);
+		return code;
+	}
+	SET(CURLOPT_POST, 1L);
+	if (strcmp(request->method, "POST") != 0)
+		SET(CURLOPT_CUSTOMREQUEST, request->method);
+	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_length);
+	SET(CURLOPT_READFUNCTION, read_body);
+	SET(CURLOPT_READDATA, call);
+	SET(CURLOPT_SEEKFUNCTION, refuse_rewind);
+	SET(CURLOPT_SEEKDATA, call);
+	return code;
+}
+
+static CURLcode
+configure(lpu_http_call *call, const lpu_http_request *request)
+{
+	CURL	   *easy = call->easy;
+	CURLcode	code = CURLE_OK;
+
+	SET(CURLOPT_PRIVATE, call);
+	SET(CURLOPT_ERRORBUFFER, call->trouble);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_QUICK_EXIT, 1L);
+	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	SET(CURLOPT_PROTOCOLS_STR, request->plain_http ? "http,https" : "https");
+	SET(CURLOPT_URL, request->url);
+	SET(CURLOPT_PROXY, request->proxy ? request->proxy : "");
+	if (request->proxy != NULL && request->proxy_user != NULL)
+	{
+		SET(CURLOPT_PROXYUSERNAME, request->proxy_user);
+		SET(CURLOPT_PROXYPASSWORD, request->proxy_password);
+	}
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
+	SET(CURLOPT_TIMEOUT_MS, (long) request->timeout_ms);
+	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
+	SET(CURLOPT_WRITEFUNCTION, write_body);
+	SET(CURLOPT_WRITEDATA, call);
+	SET(CURLOPT_HTTPHEADER, call->headers);
+	if (code == CURLE_OK)
+		code = configure_body(call, request);
+	if (code == CURLE_OK)
+		code = configure_tls(easy, request);
+	return code;
+}
+#undef SET
+
+/* Give the handle back to its pool; end what it is doing. Called also while a transaction aborts: must not raise. */
+static void
+release_call(void *arg)
+{
+	lpu_http_call *call = arg;
+	lpu_http_pool *pool = call->pool;
+
+	if (call->easy == NULL)
+		return;
+	if (call->begun && !call->done)
+		lpu_pool_end(pool, call->easy);
+	lpu_pool_give_back(pool, call->easy);
+	call->easy = NULL;
+	curl_slist_free_all(call->headers);
+	call->headers = NULL;
+	free(call->buffer);
+	call->buffer = NULL;
+}
+
+/* Done without an answer before anything was sent. */
+static void
+give_up(lpu_http_call *call, CURLcode code)
+{
+	call->done = true;
+	call->code = code;
+}
+
+lpu_http_call *
+lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
+{
+	lpu_http_call *call = palloc0(sizeof(lpu_http_call));
+	CURLcode	code;
+
+	call->pool = pool;
+	call->body = request->body;
+	call->body_length = request->body_length;
+	call->sent = request->sent;
+	call->limit = request->max_answer;
+	call->on_reset.func = release_call;
+	call->on_reset.arg = call;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &call->on_reset);
+
+	call->easy = lpu_pool_take(pool);
+
+	if (!add_header(call, "Authorization", "Bearer ", request->bearer) ||
+		!add_header(call, "Content-Type", "", request->body ? request->content_type : NULL) ||
+		!add_header(call, "If-Match", "", request->if_match) ||
+		!add_header(call, "Accept", "", "application/json") ||
+		!add_header(call, "Expect", "", request->body ? "" : NULL))
+	{
+		give_up(call, CURLE_OUT_OF_MEMORY);
+		return call;
+	}
+	code = configure(call, request);
+	if (code != CURLE_OK)
+	{
+		give_up(call, code);
+		return call;
+	}
+	if (lpu_pool_begin(pool, call->easy))
+		call->begun = true;
+	else
+		give_up(call, CURLE_FAILED_INIT);
+	return call;
+}
+
+void
+lpu_http_finished(void *arg, CURLcode code)
+{
+	lpu_http_call *call = arg;
+
+	call->done = true;
+	call->code = code;
+}
+
+bool
+lpu_http_done(const lpu_http_call *call)
+{
+	return call->done;
+}
+
+void
+lpu_http_free(lpu_http_call *call)
+{
+	release_call(call);
+}
+
+/* ---------------------------------------------------------------------------------------------------- answers */
+
+/* Is it certain that the server did not get the whole request? Without a body, its headers are the whole. */
+static bool
+certainly_not_sent(lpu_http_call *call)
+{
+	long		request_size = 0;
+
+	if (call->body_length > 0)
+		return call->body_handed == 0;
+	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &request_size);
+	return request_size == 0;
+}
+
+static const char *
+header(lpu_http_call *call, const char *name)
+{
+	struct curl_header *found;
+
+	if (curl_easy_header(call->easy, name, 0, CURLH_HEADER, -1, &found) != CURLHE_OK)
+		return NULL;
+	return found->value;
+}
+
+static lpu_http_end
+how_it_ended(lpu_http_call *call)
+{
+	if (call->code == CURLE_OK && call->answer.status > 0)
+		return LPU_HTTP_ANSWERED;
+	if (call->too_large && call->answer.status > 0)
+		return LPU_HTTP_TOO_LARGE;
+	return certainly_not_sent(call) ? LPU_HTTP_NOT_SENT : LPU_HTTP_BROKEN;
+}
+
+const lpu_http_answer *
+lpu_http_result(lpu_http_call *call)
+{
+	lpu_http_answer *answer = &call->answer;
+	long		status = 0;
+
+	Assert(call->done);
+	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+	answer->status = (int) status;
+	answer->end = how_it_ended(call);
+	answer->body = call->buffer && answer->end != LPU_HTTP_TOO_LARGE ? call->buffer : "";
+	answer->body_length = answer->end != LPU_HTTP_TOO_LARGE ? call->used : 0;
+	answer->revision = header(call, "ac-revision");
+	answer->etag = header(call, "ETag");
+	answer->retry_after = header(call, "Retry-After");
+	answer->timed_out = call->code == CURLE_OPERATION_TIMEDOUT;
+	if (call->code == CURLE_SEND_FAIL_REWIND)
+		answer->problem = "the connection was closed before an answer came";
+	else if (call->no_memory)
+		answer->problem = "out of memory";
+	else
+		answer->problem = call->trouble[0] ? call->trouble : curl_easy_strerror(call->code);
+	return answer;
+}
+
+const lpu_http_answer *
+lpu_http_perform(lpu_http_pool *pool, const lpu_http_request *request)
+{
+	lpu_http_call *call = lpu_http_start(pool, request);
+
+	while (!call->done)
+		lpu_http_turn(-1);
+	return lpu_http_result(call);
+}

@@ -1,0 +1,62 @@
+/*
+ * option.h: the options of a server and a user mapping, as one struct.
+ */
+#ifndef LPU_OPTION_H
+#define LPU_OPTION_H
+
+#include "nodes/pg_list.h"
+
+#include "problem.h"
+
+typedef struct lpu_options
+{
+	Oid			server;
+	Oid			mapping;
+	Oid			owner;			/* of the server */
+	char	   *server_name;
+
+	/* server options, see the table in option.c and the README */
+	char	   *account;
+	char	   *domain;
+	char	   *base_url;
+	char	   *domain_api_url;
+	char	   *login_url;
+	char	   *token_url;
+	char	   *api_version;
+	int			connect_timeout;	/* ms */
+	int			timeout;		/* ms */
+	int			batch_size;
+	int			max_connections;
+	double		rate_limit;		/* requests per second; 0: none */
+	int			max_retries;
+	int			max_response_size;	/* bytes */
+	int			hold_above;
+	bool		paused;			/* delivery 'paused' */
+	bool		require_password;
+	char	   *ca_file;
+	char	   *proxy;
+
+	/* user-mapping options; of each secret the value or the name of a file that holds it */
+	char	   *client_id;
+	char	   *client_secret;
+	char	   *client_secret_file;
+	char	   *token;
+	char	   *token_file;
+	char	   *username;
+	char	   *password;
+	char	   *password_file;
+	char	   *proxy_user;
+	char	   *proxy_password;
+	char	   *proxy_password_file;
+} lpu_options;
+
+/* Is this text an account id, [0-9A-Za-z_-]{1,64}? Anything else never reaches a URL. */
+extern bool lpu_account_is_valid(const char *account);
+
+/* Fill in the defaults of all options. */
+extern void lpu_options_set_defaults(lpu_options *options);
+
+/* Read a list of DefElem as the catalog (its OID) holds it. NULL, or what is wrong with one of them. */
+extern lpu_problem *lpu_options_read(lpu_options *options, List *list, Oid catalog);
+
+#endif

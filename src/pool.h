@@ -1,0 +1,25 @@
+/*
+ * pool.h: what http.c needs of the connections of a user mapping. Shows libcurl: for http.c and pool.c only.
+ */
+#ifndef LPU_POOL_H
+#define LPU_POOL_H
+
+#include <curl/curl.h>
+
+#include "http.h"
+
+/* Check and initialise libcurl, once. */
+extern void lpu_pool_initialise(void);
+
+/* A handle for one request, with all options reset; raises only for lack of memory. Its CURLINFO_PRIVATE is the call. */
+extern CURL *lpu_pool_take(lpu_http_pool *pool);
+extern void lpu_pool_give_back(lpu_http_pool *pool, CURL *easy);
+
+/* Begin the request that the handle is set up for, or end it early, which closes its connection. */
+extern bool lpu_pool_begin(lpu_http_pool *pool, CURL *easy);
+extern void lpu_pool_end(lpu_http_pool *pool, CURL *easy);
+
+/* Provided by http.c: the handle's request is over, and is no longer in the pool. Must not raise. */
+extern void lpu_http_finished(void *call, CURLcode code);
+
+#endif

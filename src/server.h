@@ -1,0 +1,18 @@
+/*
+ * server.h: which server and user mapping serve an account for a role.
+ */
+#ifndef LPU_SERVER_H
+#define LPU_SERVER_H
+
+#include "option.h"
+
+/*
+ * The one server for the account on which the role has USAGE and a mapping (its own before PUBLIC's), with its options.
+ * NULL and *problem if there is none, or more than one. The struct stays valid until the transaction ends.
+ */
+extern const lpu_options *lpu_server_for_account(const char *account, Oid role, lpu_problem **problem);
+
+/* Have a function called with a mapping's OID whenever what was known of the mapping or its server may have changed. */
+extern void lpu_server_on_change(void (*forget) (Oid mapping));
+
+#endif

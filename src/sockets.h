@@ -1,0 +1,26 @@
+/*
+ * sockets.h: waiting for sockets together with the process latch.
+ */
+#ifndef LPU_SOCKETS_H
+#define LPU_SOCKETS_H
+
+/*
+ * Watch a socket for these WL_SOCKET_* events from now on; events and arg replace what was asked before. Called by
+ * libcurl's callbacks: raises nothing, false for lack of memory.
+ */
+extern bool lpu_sockets_watch(int fd, uint32 events, void *arg);
+extern void lpu_sockets_forget(int fd);
+
+/* A socket was closed: its number may come back as another one. Raises nothing. */
+extern void lpu_sockets_closed(void);
+
+/*
+ * Wait until something happens on a watched socket, the latch is set, or timeout_ms passed (-1: no limit); call "ready"
+ * for each socket. Interrupts are served before and after: this may be left by longjmp.
+ */
+extern void lpu_sockets_wait(long timeout_ms, void (*ready) (int fd, uint32 events, void *arg));
+
+/* Wait so many milliseconds. Interrupts are served at once. */
+extern void lpu_pause(long ms);
+
+#endif

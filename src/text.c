@@ -1,0 +1,127 @@
+/*
+ * text.c: text between the account's UTF-8 and the database's encoding.
+ *
+ * The account speaks UTF-8. What it says in an error may be anything, so it is made fit for a message here: one line,
+ * bounded, valid. Everything is allocated in the current memory context.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/json.h"
+
+#include "text.h"
+
+char *
+lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
+{
+	const unsigned char *in = (const unsigned char *) utf8;
+	const unsigned char *end = in + length;
+	char	   *text = palloc((size_t) max_chars * MAX_MULTIBYTE_CHAR_LEN + 4);
+	char	   *out = text;
+	bool		blank = true;	/* nothing yet, or a blank was written last */
+	int			chars;
+
+	for (chars = 0; in < end && chars < max_chars;)
+	{
+		int			width = pg_utf_mblen(in);
+
+		if (*in <= ' ' || *in == 0x7f)
+		{
+			if (!blank)
+			{
+				*out++ = ' ';
+				chars++;
+			}
+			blank = true;
+			in++;
+			continue;
+		}
+		if (in + width > end || !pg_utf8_islegal(in, width))
+		{
+			*out++ = '?';
+			in++;
+		}
+		else
+		{
+			memcpy(out, in, width);
+			out += width;
+			in += width;
+		}
+		blank = false;
+		chars++;
+	}
+	if (out > text && out[-1] == ' ')
+		out--;
+	if (in < end)
+	{
+		memcpy(out, "...", 3);
+		out += 3;
+	}
+	*out = '\0';
+	return text;
+}
+
+/* The conversion would raise for a character that the encoding lacks: give it one character at a time, and look. */
+char *
+lpu_text_from_utf8(const char *utf8)
+{
+	int			encoding = GetDatabaseEncoding();
+	Oid			converter;
+	size_t		room = strlen(utf8) * MAX_CONVERSION_GROWTH + 1;
+	char	   *text;
+	char	   *out;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return pstrdup(utf8);
+	converter = FindDefaultConversionProc(PG_UTF8, encoding);
+	out = text = palloc(room);
+	while (*utf8)
+	{
+		int			width = pg_utf_mblen((const unsigned char *) utf8);
+		unsigned char dest[MAX_CONVERSION_INPUT_LENGTH + 1];
+		int			taken = 0;
+
+		if (OidIsValid(converter))
+			taken = pg_do_encoding_conversion_buf(converter, PG_UTF8, encoding, (unsigned char *) unconstify(char *, utf8),
+												  width, dest, sizeof(dest), true);
+		if (taken == width)
+		{
+			memcpy(out, dest, strlen((char *) dest));
+			out += strlen((char *) dest);
+		}
+		else
+			*out++ = '?';
+		utf8 += width;
+	}
+	*out = '\0';
+	return text;
+}
+
+char *
+lpu_text_to_utf8(const char *text, size_t *length)
+{
+	char	   *utf8 = pg_server_to_any(text, (int) *length, PG_UTF8);
+
+	if (utf8 != text)
+		*length = strlen(utf8);
+	if (!pg_verify_mbstr(PG_UTF8, utf8, (int) *length, true))
+		return NULL;
+	return utf8;
+}
+
+bool
+lpu_text_contains(const char *text, size_t length, const char *secret)
+{
+	StringInfoData quoted;
+
+	/* so short a one would be found everywhere, and is no secret */
+	if (strlen(secret) < 4)
+		return false;
+	if (memmem(text, length, secret, strlen(secret)) != NULL)
+		return true;
+	initStringInfo(&quoted);
+	escape_json(&quoted, secret);
+	return memmem(text, length, quoted.data + 1, quoted.len - 2) != NULL;
+}

@@ -1,0 +1,31 @@
+/*
+ * validate.h: what is wrong with users, before they are sent.
+ */
+#ifndef LPU_VALIDATE_H
+#define LPU_VALIDATE_H
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+/* What the entities are meant for decides which attributes are required or forbidden. */
+typedef enum lpu_user_use
+{
+	LPU_USER_CREATE,
+	LPU_USER_UPDATE
+} lpu_user_use;
+
+/* One thing that is wrong. */
+typedef struct lpu_user_problem
+{
+	int			ordinal;		/* of the user in the array, from 1; 0: the whole document */
+	const char *attribute;		/* or NULL */
+	const char *text;
+} lpu_user_problem;
+
+/*
+ * Check an array of user objects, or one object, against what is documented of them. Returns a list of
+ * lpu_user_problem in order, at most as many as make sense to read; NIL if all is well.
+ */
+extern List *lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password);
+
+#endif

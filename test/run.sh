@@ -1,0 +1,262 @@
+#!/bin/bash
+#
+# run.sh: all tests, in a directory and a PostgreSQL of their own.
+#
+#	bash test/run.sh [--long] [--keep] [regress|tap [name ...]]
+#
+#	--long		also the tests that take minutes (LPUSERS_LONG=1)
+#	--keep		keep the work directory and say where it is (LPUSERS_KEEP=1)
+#	regress		only pg_regress, or only the tests named (queue, user, ...)
+#	tap			only the TAP tests, or only those named (001_basic, ...)
+#
+# PG_CONFIG chooses the PostgreSQL to test with.  The last line is "N passed,
+# N failed": pg_regress tests and TAP files, and what else failed on the way.
+# The exit status is 0 only if nothing failed.
+
+set -euo pipefail
+# shellcheck source=test/setup.sh
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+usage()
+{
+	sed -n '5,10s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	exit "$1"
+}
+
+arguments=("$@")
+mode=all
+while [ $# -gt 0 ]; do
+	case $1 in
+		--long) export LPUSERS_LONG=1 ;;
+		--keep) export LPUSERS_KEEP=1 ;;
+		-h | --help) usage 0 ;;
+		regress | tap) mode=$1; shift; break ;;
+		*) usage 2 >&2 ;;
+	esac
+	shift
+done
+names=("$@")
+
+exec 3>&1						# the terminal, wherever stdout goes
+passed=0
+failed=0
+step=							# the step under way
+finished=
+steplog=/dev/null
+
+# ---------------------------------------------------------------------------
+# Steps
+# ---------------------------------------------------------------------------
+
+now()
+{
+	echo "${EPOCHREALTIME/[.,]/}"
+}
+
+# report NAME RESULT START
+report()
+{
+	local ms=$((($(now) - $3) / 1000))
+
+	printf '%-14s %-6s %4d.%d s\n' "$1" "$2" $((ms / 1000)) $((ms % 1000 / 100)) >&3
+}
+
+# step NAME COMMAND: one without which nothing goes on.  It may be a function
+# that sets variables.  If it fails, at_exit shows what it said.
+step()
+{
+	step=$1
+	started=$(now)
+	[ -z "$work" ] || steplog=$work/log/step.log
+	shift
+	if [ "$steplog" = /dev/null ]; then
+		"$@"
+	else
+		"$@" >"$steplog" 2>&1
+	fi
+	report "$step" ok "$started"
+	step=
+}
+
+# check NAME COMMAND: one that may fail while the rest still makes sense.
+check()
+{
+	local log=$work/log/check.log
+
+	started=$(now)
+	if run_group "${@:2}" >"$log" 2>&1; then
+		report "$1" ok "$started"
+	else
+		report "$1" FAILED "$started"
+		head -n 60 "$log"
+		failed=$((failed + 1))
+	fi
+}
+
+at_exit()
+{
+	exec >&3 2>&1
+	if [ -n "$step" ]; then
+		report "$step" FAILED "$started"
+		[ ! -s "$steplog" ] || tail -n 200 "$steplog"
+		[ "$step" = "drop root" ] || failed=$((failed + 1))
+	elif [ -z "$finished" ] && [ "$1" != 0 ]; then
+		echo "ended early, status $1"
+		failed=$((failed + 1))
+	fi
+	[ "$1" = 0 ] && [ -z "$finished" ] || echo "$passed passed, $failed failed"
+}
+
+# ---------------------------------------------------------------------------
+# The two runners
+# ---------------------------------------------------------------------------
+
+# run_tests KIND [make args]: make installcheck, restricted to one runner, so that
+# a failure of the first does not hide the second.  Counts with count_KIND.
+run_tests()
+{
+	local kind=$1 log=$work/log/$1.log status=0 before=$failed result=ok
+
+	shift
+	started=$(now)
+	run_group in_make "$@" installcheck >"$log" 2>&1 || status=$?
+	"count_$kind" "$log"
+	if [ "$status" != 0 ] && [ "$failed" = "$before" ]; then
+		failed=$((failed + 1))	# it did not come as far as its tests
+		[ "$kind-$counted" != tap-0 ] || tail -n 60 "$log"
+	fi
+	[ "$failed" = "$before" ] || result=FAILED
+	report "$kind" "$result" "$started"
+	if [ "$result" != ok ]; then "explain_$kind" "$log"; fi
+	"close_$kind" "$log"
+	[ "$counted" != 0 ] || echo "no $kind tests were run"
+}
+
+# pg_regress ends in one of (15 puts blanks around it, 16 a "# " before it)
+#	All 3 tests passed.
+#	1 of 3 tests failed.
+regress_closing='^[# ]*(All [0-9]+ tests passed|[0-9]+ of [0-9]+ tests (passed|failed)).*[^ ]'
+
+count_regress()
+{
+	local words
+
+	counted=0
+	while read -r -a words; do
+		[ "${words[0]}" != '#' ] || words=("${words[@]:1}")
+		if [ "${words[0]}" = All ]; then
+			counted=$((counted + words[1]))
+			passed=$((passed + words[1]))
+		else
+			counted=$((counted + words[2]))
+			if [ "${words[4]%[.,]}" = failed ]; then
+				failed=$((failed + words[0]))
+				passed=$((passed + words[2] - words[0]))
+			else				# "2 of 3 tests passed, 1 failed test(s) ignored."
+				passed=$((passed + words[0]))
+				failed=$((failed + words[2] - words[0]))
+			fi
+		fi
+	done < <(grep -E "$regress_closing" "$1" || true)
+}
+
+close_regress()
+{
+	grep -oE "$regress_closing" "$1" | sed 's/^ *//' || true
+}
+
+explain_regress()
+{
+	if [ -s regression.diffs ]; then
+		head -n 200 regression.diffs
+	else
+		tail -n 60 "$1"
+	fi
+	grep -E 'terminated by signal|TRAP:|PANIC:' "$work/log/server.log" | head -n 10 || true
+}
+
+# prove writes "test/t/001_basic.pl .. ok", with --timer between [time] and
+# durations, and "Files=3, Tests=20, ..." at the end.
+tap_file='^(\[[0-9:]+\] )?[^ ]+\.(pl|t) \.+ *'
+
+count_tap()
+{
+	local files ok skipped
+
+	files=$(sed -n 's/^Files=\([0-9]*\),.*/\1/p' "$1" | tail -n 1)
+	ok=$(grep -cE "${tap_file}ok" "$1" || true)
+	skipped=$(grep -cE "${tap_file}skipped" "$1" || true)
+	counted=${files:-0}
+	passed=$((passed + ok))
+	[ "$counted" = 0 ] || failed=$((failed + counted - ok - skipped))
+}
+
+close_tap()
+{
+	grep -E "${tap_file}skipped" "$1" || true
+	grep -E '^(All tests successful|Files=|Result: )' "$1" || true
+}
+
+explain_tap()
+{
+	local file name log
+
+	sed -n '/^Test Summary Report/,/^Files=/{/^Files=/!p;}' "$1" | head -n 60
+	sed -nE 's/^([^ ]+\.(pl|t)) +\(Wstat:.*/\1/p' "$1" | while read -r file; do
+		! grep -qE "^(\[[0-9:]+\] )?$file \.+ *ok" "$1" || continue
+		name=$(basename "${file%.*}")
+		for log in tmp_check/log/*"$name"*; do
+			[ -s "$log" ] || continue
+			echo "--- $log"
+			tail -n 100 "$log"
+		done
+	done
+}
+
+# ---------------------------------------------------------------------------
+# Main
+# ---------------------------------------------------------------------------
+
+check_tree()
+{
+	check layers perl test/check_layers
+	check style perl test/check_style
+	check version in_make check-version
+}
+
+# Names as users write them: 001_basic, 001_basic.pl or test/t/001_basic.pl.
+tap_paths()
+{
+	local name path paths=()
+
+	for name in "${names[@]}"; do
+		path=test/t/$(basename "$name" .pl).pl
+		[ -e "$path" ] || die "there is no test $path"
+		paths+=("$path")
+	done
+	echo "${paths[*]}"
+}
+
+main()
+{
+	local regress=(TAP_TESTS=) tap=(REGRESS= ISOLATION= PROVE_FLAGS=--timer)
+
+	if [ -z "${LPUSERS_WORK:-}" ]; then step packages need_packages; fi
+	step "drop root" drop_root ${arguments[0]+"${arguments[@]}"}
+	step postgres private_postgres
+	if [ ${#names[@]} -gt 0 ]; then
+		regress+=("REGRESS=${names[*]}")
+		if [ "$mode" = tap ]; then tap+=("PROVE_TESTS=$(tap_paths)"); fi
+	fi
+	echo "$(postgres --version), as $(id -un)"
+	step build build all test/lpsim
+	check_tree
+	step server start_server
+
+	[ "$mode" = tap ] || run_tests regress "${regress[@]}"
+	[ "$mode" = regress ] || run_tests tap "${tap[@]}"
+	finished=yes
+	[ "$failed" = 0 ] && [ "$passed" != 0 ]
+}
+
+main
