@@ -1,0 +1,212 @@
+# LpUsers.pm: what the TAP tests share: a server with the extension, a stand-in account, and questions to both.
+#
+#	my $sim = LpUsers::account();                       # test/lpsim, plain and TLS; ends with the test
+#	my $node = LpUsers::server();                       # PostgreSQL with the extension in database postgres
+#	LpUsers::connect_account($node, $sim);              # server "acme" and a mapping for the superuser
+#	$sim->post('faults', { action => 'silence' });
+#	is($sim->count(method => 'POST', path => '/users'), 1);
+package LpUsers;
+
+use strict;
+use warnings;
+use Cwd qw(abs_path);
+use File::Basename;
+use File::Temp;
+use HTTP::Tiny;
+use JSON::PP;
+use POSIX qw(WNOHANG);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep time);
+
+our $top = abs_path(dirname(__FILE__) . '/../..');
+
+# How long a test waits for something that must happen, in seconds.
+our $patience = $PostgreSQL::Test::Utils::timeout_default // 180;
+
+# ---------------------------------------------------------------------------------------------- the stand-in account
+
+my @children;
+
+# Start test/lpsim with further options; it ends with the test.
+sub account
+{
+	my (@options) = @_;
+	my $dir = File::Temp->newdir();
+	my $url_file = "$dir/urls";
+
+	my $pid = fork() // die "fork: $!";
+	if ($pid == 0)
+	{
+		open(STDIN,  '<', '/dev/null');
+		open(STDOUT, '>', '/dev/null');
+		exec("$top/test/lpsim", '--url-file', $url_file, '--tls-port', '0', '--tls-cert', "$top/test/certs/server.pem",
+			'--tls-key', "$top/test/certs/server.key", @options)
+		  or POSIX::_exit(127);
+	}
+	push @children, $pid;
+	wait_for(sub { -s $url_file }, 'lpsim to listen');
+	open(my $in, '<', $url_file) or die "$url_file: $!";
+	chomp(my ($url, $tls_url) = <$in>);
+	close($in);
+	return bless {
+		pid => $pid, url => $url, tls_url => $tls_url, dir => $dir,
+		http => HTTP::Tiny->new(keep_alive => 0, timeout => 60)
+	}, 'LpUsers::Account';
+}
+
+# A child process of the test, ended with it.
+sub remember_child { push @children, @_; return; }
+
+END
+{
+	my $status = $?;
+	foreach my $pid (@children)
+	{
+		kill('KILL', $pid);
+		waitpid($pid, 0);
+	}
+	$? = $status;
+}
+
+# ---------------------------------------------------------------------------------------------- PostgreSQL
+
+# A running server with the extension in database postgres. Options: name, conf => extra lines, init => [initdb options].
+sub server
+{
+	my (%options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($options{name} // 'main');
+
+	$node->init(extra => $options{init} // []);
+	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION lpusers');
+	return $node;
+}
+
+# A foreign server for the account, by default over plain HTTP and with the ready token.
+# Options: server, db, options (more server options as SQL), mapping (its options as SQL), tls => 1.
+sub connect_account
+{
+	my ($node, $sim, %options) = @_;
+	my $server  = $options{server}  // 'acme';
+	my $mapping = $options{mapping} // "token 'lp-token'";
+	my $url     = $options{tls} ? $sim->{tls_url} : $sim->{url};
+	my $more    = join(', ', grep { defined } $options{tls} ? "ca_file '$top/test/certs/ca.pem'" : undef,
+		$options{options});
+
+	$more = ", $more" if $more ne '';
+	$node->safe_psql($options{db} // 'postgres', qq{
+		CREATE SERVER $server FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url '$url'$more);
+		CREATE USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS ($mapping);});
+	return;
+}
+
+# A valid user to create, as a JSON text; its login is NAME@example.com. Further attributes override.
+sub user
+{
+	my ($name, %more) = @_;
+
+	return JSON::PP->new->canonical->encode({
+			loginName => "$name\@example.com", fullName => "Full $name", nickname => $name,
+			email => "$name\@example.com", passwordSh => 'Start-1234', isEnabled => JSON::PP::true, maxChats => 3,
+			profileIds => [1], memberOf => { agentGroupId => 1 }, %more });
+}
+
+# A call that creates one user, as SQL.
+sub create_sql
+{
+	my ($name, %more) = @_;
+	my $json = user($name, %more);
+
+	$json =~ s/'/''/g;
+	return "SELECT status, error FROM lp_create_users('12345678', '$json')";
+}
+
+# psql with the SQLSTATE in its messages: (exit status, stdout, stderr).
+sub try_sql
+{
+	my ($node, $sql, %options) = @_;
+	my ($out, $err) = ('', '');
+	my $status = $node->psql($options{db} // 'postgres', "\\set VERBOSITY verbose\n$sql",
+		stdout => \$out, stderr => \$err, on_error_stop => $options{on_error_stop} // 0,
+		extra_params => $options{extra_params} // []);
+
+	return ($status, $out, $err);
+}
+
+# Wait until something is true; dies when it does not become so.
+sub wait_for
+{
+	my ($true, $what) = @_;
+	my $end = time() + $patience;
+
+	while (time() < $end)
+	{
+		my $result = $true->();
+		return $result if $result;
+		usleep(10_000);
+	}
+	die "timed out waiting for $what";
+}
+
+# The part of the server's log that was written since this offset (-s of the file).
+sub log_since
+{
+	my ($node, $offset) = @_;
+
+	return substr(slurp_file($node->logfile), $offset);
+}
+
+# ---------------------------------------------------------------------------------------------- questions to the account
+package LpUsers::Account;
+
+use JSON::PP;
+
+sub url { return $_[0]{url}; }
+sub tls_url { return $_[0]{tls_url}; }
+
+sub _request
+{
+	my ($self, $method, $path, $body) = @_;
+	my $answer = $self->{http}->request($method, "$self->{url}/_sim/$path",
+		{ defined $body ? (content => JSON::PP::encode_json($body)) : () });
+
+	die "lpsim: $method $path: $answer->{status} $answer->{content}" unless $answer->{success};
+	return $answer->{content};
+}
+
+# get('log'), get('users'): decoded JSON. text('created'): as it is. post('faults', {…}), remove('log').
+sub get { my ($self, $path) = @_; return JSON::PP::decode_json($self->_request('GET', $path)); }
+sub text { my ($self, $path) = @_; return $self->_request('GET', $path); }
+sub post { my ($self, $path, $body) = @_; return $self->_request('POST', $path, $body // {}); }
+sub remove { my ($self, $path) = @_; return $self->_request('DELETE', $path); }
+sub reset { my ($self) = @_; return $self->_request('POST', 'reset'); }
+
+# Logged requests that match: method, path (substring), login, status.
+sub count
+{
+	my ($self, %match) = @_;
+
+	return 0 + $self->text('count?' . $self->{http}->www_form_urlencode(\%match));
+}
+
+# How many undeleted users have this login?
+sub users_with
+{
+	my ($self, $login) = @_;
+
+	return scalar(grep { !$_->{deleted} && $_->{loginName} eq $login } @{ $self->get('users') });
+}
+
+sub stop
+{
+	my ($self) = @_;
+
+	kill('TERM', $self->{pid});
+	waitpid($self->{pid}, 0);
+	return;
+}
+
+1;
