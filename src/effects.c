@@ -23,88 +23,79 @@
 
 struct lpu_effect
 {
-	lpu_effect *next;			/* newer */
+	lpu_effect *older;
 	SubTransactionId subtransaction;
 	bool		sent;
 	bool		certain;		/* the account said that it was carried out */
-	bool		reported;
-	int			n;
-	int			nnames;
+	int			n;				/* users */
+	int			nnames;			/* of them named here */
 	char	   *account;
 	const char *operation;
-	char	   *names[MAX_NAMES];
+	char	  **names;
 };
 
-static lpu_effect *effects = NULL;	/* oldest */
-static lpu_effect *newest = NULL;
+/*
+ * Newest first. Those of an inner subtransaction are newer than those of an outer one, so that the end of one touches
+ * only the head. Settled effects of one kind are merged, so that the list stays short however many calls there are.
+ */
+static lpu_effect *effects = NULL;
 
 /* ---------------------------------------------------------------------------------------------------- at abort */
-
-static void
-append_names(char *line, size_t *length, const lpu_effect *effect, int *shown)
-{
-	int			i;
-
-	for (i = 0; i < effect->nnames && *shown < MAX_NAMES && *length < MAX_LINE - 1; i++, (*shown)++)
-		*length += snprintf(line + *length, MAX_LINE - *length, "%s%s", *shown > 0 ? ", " : "", effect->names[i]);
-	*length = Min(*length, MAX_LINE - 1);
-}
 
 static bool
 same_kind(const lpu_effect *a, const lpu_effect *b)
 {
-	return a->certain == b->certain && a->operation == b->operation && strcmp(a->account, b->account) == 0;
+	return a->subtransaction == b->subtransaction && a->certain == b->certain && a->operation == b->operation &&
+		strcmp(a->account, b->account) == 0;
 }
 
-/* One message for all effects of the same account, operation and certainty. */
 static void
-report(lpu_effect *first, SubTransactionId subtransaction)
+report(const lpu_effect *effect)
 {
 	static char line[MAX_LINE];
 	size_t		length = 0;
-	int			total = 0;
-	int			shown = 0;
-	lpu_effect *effect;
+	int			i;
 
 	line[0] = '\0';
-	for (effect = first; effect != NULL; effect = effect->next)
-	{
-		if (!effect->sent || effect->reported || !same_kind(effect, first) ||
-			(subtransaction != InvalidSubTransactionId && effect->subtransaction != subtransaction))
-			continue;
-		append_names(line, &length, effect, &shown);
-		total += effect->n;
-		effect->reported = true;
-	}
-	if (total > shown)
-		snprintf(line + length, MAX_LINE - length, " and %d more", total - shown);
+	for (i = 0; i < effect->nnames && length < MAX_LINE; i++)
+		length += snprintf(line + length, MAX_LINE - length, "%s%s", i > 0 ? ", " : "", effect->names[i]);
+	if (effect->n > effect->nnames && length < MAX_LINE)
+		snprintf(line + length, MAX_LINE - length, " and %d more", effect->n - effect->nnames);
 
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
-			 first->certain ?
+			 effect->certain ?
 			 errmsg("rolled back here, but not in account \"%s\": %s of %d user(s): %s",
-					first->account, first->operation, total, line) :
+					effect->account, effect->operation, effect->n, line) :
 			 errmsg("rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d user(s): %s",
-					first->account, first->operation, total, line),
+					effect->account, effect->operation, effect->n, line),
 			 errhidestmt(true), errhidecontext(true)));
 	/* the log must have it whatever the level of warnings there */
 	if (log_min_messages > WARNING)
 		ereport(LOG_SERVER_ONLY,
 				(errmsg("rolled back here, but %s in account \"%s\": %s of %d user(s): %s",
-						first->certain ? "not" : "perhaps not", first->account, first->operation, total, line),
+						effect->certain ? "not" : "perhaps not", effect->account, effect->operation, effect->n, line),
 				 errhidestmt(true), errhidecontext(true)));
 }
 
-/* Report the effects of an aborted subtransaction (InvalidSubTransactionId: of the whole transaction). */
+/* Report the effects of an aborted subtransaction (InvalidSubTransactionId: all), oldest first, and forget them. */
 static void
 report_all(SubTransactionId subtransaction)
 {
-	lpu_effect *effect;
+	lpu_effect *oldest_first = NULL;
 
-	for (effect = effects; effect != NULL; effect = effect->next)
-		if (effect->sent && !effect->reported &&
-			(subtransaction == InvalidSubTransactionId || effect->subtransaction == subtransaction))
-			report(effect, subtransaction);
+	while (effects != NULL &&
+		   (subtransaction == InvalidSubTransactionId || effects->subtransaction == subtransaction))
+	{
+		lpu_effect *effect = effects;
+
+		effects = effect->older;
+		effect->older = oldest_first;
+		oldest_first = effect;
+	}
+	for (; oldest_first != NULL; oldest_first = oldest_first->older)
+		if (oldest_first->sent)
+			report(oldest_first);
 }
 
 static void
@@ -122,7 +113,6 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
 			report_all(InvalidSubTransactionId);
-			effects = NULL;
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
@@ -142,12 +132,21 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		report_all(mine);
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (effect = effects; effect != NULL; effect = effect->next)
-			if (effect->subtransaction == mine)
-				effect->subtransaction = parent;
+		for (effect = effects; effect != NULL && effect->subtransaction == mine; effect = effect->older)
+			effect->subtransaction = parent;
 }
 
 /* ------------------------------------------------------------------------------------------------------- noting */
+
+static char *
+name_of(const lpu_user_identity *user)
+{
+	if (user->login_name == NULL)
+		return psprintf("id " INT64_FORMAT, user->id);
+	if (user->id == 0)
+		return pstrdup(user->login_name);
+	return psprintf("%s (id " INT64_FORMAT ")", user->login_name, user->id);
+}
 
 static void
 set_names(lpu_effect *effect, const lpu_user_identity *users, int n)
@@ -155,18 +154,48 @@ set_names(lpu_effect *effect, const lpu_user_identity *users, int n)
 	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
 	int			i;
 
-	effect->n = n;
-	effect->nnames = Min(n, MAX_NAMES);
 	for (i = 0; i < effect->nnames; i++)
-	{
-		if (users[i].login_name == NULL)
-			effect->names[i] = psprintf("id " INT64_FORMAT, users[i].id);
-		else if (users[i].id == 0)
-			effect->names[i] = pstrdup(users[i].login_name);
-		else
-			effect->names[i] = psprintf("%s (id " INT64_FORMAT ")", users[i].login_name, users[i].id);
-	}
+		pfree(effect->names[i]);
+	if (effect->names == NULL)
+		effect->names = palloc(MAX_NAMES * sizeof(char *));
+	effect->n = n;
+	for (i = 0; i < Min(n, MAX_NAMES); i++)
+		effect->names[i] = name_of(&users[i]);
+	effect->nnames = i;
 	MemoryContextSwitchTo(caller);
+}
+
+/* Free an effect that is the newest. */
+static void
+drop_newest(void)
+{
+	lpu_effect *effect = effects;
+	int			i;
+
+	effects = effect->older;
+	for (i = 0; i < effect->nnames; i++)
+		pfree(effect->names[i]);
+	pfree(effect->names);
+	pfree(effect->account);
+	pfree(effect);
+}
+
+/* Add the newest effect to the one before, if that is of its kind. */
+static void
+merge_newest(void)
+{
+	lpu_effect *newest = effects;
+	lpu_effect *into = newest->older;
+
+	if (into == NULL || !into->sent || !same_kind(into, newest))
+		return;
+	into->n += newest->n;
+	while (into->nnames < MAX_NAMES && newest->nnames > 0)
+	{
+		into->names[into->nnames++] = newest->names[0];
+		memmove(newest->names, newest->names + 1, --newest->nnames * sizeof(char *));
+	}
+	drop_newest();
 }
 
 lpu_effect *
@@ -186,11 +215,8 @@ lpu_effects_begin(const char *account, const char *operation, const lpu_user_ide
 	effect->account = MemoryContextStrdup(TopTransactionContext, account);
 	effect->operation = operation;
 	set_names(effect, users, n);
-	if (effects == NULL)
-		effects = effect;
-	else
-		newest->next = effect;
-	newest = effect;
+	effect->older = effects;
+	effects = effect;
 	return effect;
 }
 
@@ -206,4 +232,11 @@ lpu_effects_settle(lpu_effect *effect, bool carried_out, const lpu_user_identity
 	effect->sent = effect->certain = carried_out;
 	if (carried_out)
 		set_names(effect, users, n);
+	/* another call may have been made while this one's row was written (by a trigger): then both stay */
+	if (effect != effects)
+		return;
+	if (carried_out)
+		merge_newest();
+	else
+		drop_newest();
 }

@@ -17,7 +17,7 @@ extern lpu_effect *lpu_effects_begin(const char *account, const char *operation,
 /* To be set as soon as the request may have reached the account. */
 extern bool *lpu_effect_sent_flag(lpu_effect *effect);
 
-/* An answer came: was the request carried out? Users may now have ids. */
+/* An answer came: was the request carried out? Users may now have ids. The effect must not be used after this. */
 extern void lpu_effects_settle(lpu_effect *effect, bool carried_out, const lpu_user_identity *users, int n);
 
 #endif

@@ -266,14 +266,11 @@ call_api(api_call *call, Oid schema, TupleDesc desc)
 		lpu_problem_raise(answer->problem);
 
 	done = answer->verdict == LPU_OK;
-	if (answer->verdict != LPU_UNCERTAIN)
-		lpu_effects_settle(effect, done, call->users, call->nusers);
 	call->body = lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
 	if (done && call->request.method == LPU_CREATE_USERS)
-	{
 		match_ids(call);
-		lpu_effects_settle(effect, true, call->users, call->nusers);
-	}
+	if (answer->verdict != LPU_UNCERTAIN)
+		lpu_effects_settle(effect, done, call->users, call->nusers);
 	error = error_to_show(call, answer);
 	settle_record(record, call, answer, error);
 	return form_row(desc, answer, call->body, error ? error : done ? complaint : NULL);

@@ -6,8 +6,9 @@
  * memory context it was made in; whatever ends that context (also an error) takes the call off its pool, which closes a
  * connection that is in the middle of something.
  *
- * libcurl repeats a request by itself when a reused connection dies early. A body that is read from a callback which
- * cannot be rewound prevents it: the second attempt fails, and we report BROKEN, which is the truth.
+ * libcurl repeats a request by itself when a reused connection dies early, and no option forbids it. It asks a callback
+ * before each attempt: that lets a request with a body go out once. What failed then is reported as BROKEN, which is the
+ * truth.
  */
 #include "postgres.h"
 
@@ -33,10 +34,10 @@ struct lpu_http_call
 	bool		done;
 	CURLcode	code;
 	struct curl_slist *headers;
-	const char *body;
-	size_t		body_length;
-	size_t		body_handed;	/* so much of the body libcurl has taken */
-	bool	   *sent;
+	bool		writing;		/* it has a body, and must not be sent twice */
+	bool		sent;			/* it began to go out */
+	bool		repeated;		/* libcurl wanted to send it again, and was kept from it */
+	bool	   *sent_flag;		/* the caller's, or NULL */
 	char	   *buffer;			/* malloc'ed: written inside libcurl's callback */
 	size_t		used;
 	size_t		room;
@@ -80,28 +81,24 @@ write_body(char *data, size_t size, size_t count, void *arg)
 	return length;
 }
 
-static size_t
-read_body(char *buffer, size_t size, size_t count, void *arg)
-{
-	lpu_http_call *call = arg;
-	size_t		length = Min(size * count, call->body_length - call->body_handed);
-
-	memcpy(buffer, call->body + call->body_handed, length);
-	call->body_handed += length;
-	if (call->sent != NULL)
-		*call->sent = true;
-	return length;
-}
-
-/* A body that was begun is never sent a second time. */
+/*
+ * Called whenever the request is about to go out, also when libcurl has lost the connection and tries again by itself:
+ * then a request with a body may have been carried out already, and must not go out a second time.
+ */
 static int
-refuse_rewind(void *arg, curl_off_t offset, int origin)
+before_sending(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
 	lpu_http_call *call = arg;
 
-	if (offset == 0 && origin == SEEK_SET && call->body_handed == 0)
-		return CURL_SEEKFUNC_OK;
-	return CURL_SEEKFUNC_FAIL;
+	if (call->sent && call->writing)
+	{
+		call->repeated = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	call->sent = true;
+	if (call->sent_flag != NULL)
+		*call->sent_flag = true;
+	return CURL_PREREQFUNC_OK;
 }
 
 static curl_socket_t
@@ -167,9 +164,8 @@ configure_tls(CURL *easy, const lpu_http_request *request)
 }
 
 static CURLcode
-configure_body(lpu_http_call *call, const lpu_http_request *request)
+configure_body(CURL *easy, const lpu_http_request *request)
 {
-	CURL	   *easy = call->easy;
 	CURLcode	code = CURLE_OK;
 
 	if (request->body == NULL)
@@ -182,10 +178,7 @@ configure_body(lpu_http_call *call, const lpu_http_request *request)
 	if (strcmp(request->method, "POST") != 0)
 		SET(CURLOPT_CUSTOMREQUEST, request->method);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_length);
-	SET(CURLOPT_READFUNCTION, read_body);
-	SET(CURLOPT_READDATA, call);
-	SET(CURLOPT_SEEKFUNCTION, refuse_rewind);
-	SET(CURLOPT_SEEKDATA, call);
+	SET(CURLOPT_POSTFIELDS, request->body);
 	return code;
 }
 
@@ -201,6 +194,8 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	SET(CURLOPT_PREREQFUNCTION, before_sending);
+	SET(CURLOPT_PREREQDATA, call);
 	SET(CURLOPT_PROTOCOLS_STR, request->plain_http ? "http,https" : "https");
 	SET(CURLOPT_URL, request->url);
 	SET(CURLOPT_PROXY, request->proxy ? request->proxy : "");
@@ -216,7 +211,7 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 	SET(CURLOPT_WRITEDATA, call);
 	SET(CURLOPT_HTTPHEADER, call->headers);
 	if (code == CURLE_OK)
-		code = configure_body(call, request);
+		code = configure_body(easy, request);
 	if (code == CURLE_OK)
 		code = configure_tls(easy, request);
 	return code;
@@ -257,9 +252,8 @@ lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
 	CURLcode	code;
 
 	call->pool = pool;
-	call->body = request->body;
-	call->body_length = request->body_length;
-	call->sent = request->sent;
+	call->writing = request->body != NULL;
+	call->sent_flag = request->sent;
 	call->limit = request->max_answer;
 	call->on_reset.func = release_call;
 	call->on_reset.arg = call;
@@ -312,18 +306,6 @@ lpu_http_free(lpu_http_call *call)
 
 /* ---------------------------------------------------------------------------------------------------- answers */
 
-/* Is it certain that the server did not get the whole request? Without a body, its headers are the whole. */
-static bool
-certainly_not_sent(lpu_http_call *call)
-{
-	long		request_size = 0;
-
-	if (call->body_length > 0)
-		return call->body_handed == 0;
-	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &request_size);
-	return request_size == 0;
-}
-
 static const char *
 header(lpu_http_call *call, const char *name)
 {
@@ -341,7 +323,7 @@ how_it_ended(lpu_http_call *call)
 		return LPU_HTTP_ANSWERED;
 	if (call->too_large && call->answer.status > 0)
 		return LPU_HTTP_TOO_LARGE;
-	return certainly_not_sent(call) ? LPU_HTTP_NOT_SENT : LPU_HTTP_BROKEN;
+	return call->sent ? LPU_HTTP_BROKEN : LPU_HTTP_NOT_SENT;
 }
 
 const lpu_http_answer *
@@ -360,7 +342,7 @@ lpu_http_result(lpu_http_call *call)
 	answer->etag = header(call, "ETag");
 	answer->retry_after = header(call, "Retry-After");
 	answer->timed_out = call->code == CURLE_OPERATION_TIMEDOUT;
-	if (call->code == CURLE_SEND_FAIL_REWIND)
+	if (call->repeated)
 		answer->problem = "the connection was closed before an answer came";
 	else if (call->no_memory)
 		answer->problem = "out of memory";

@@ -28,7 +28,7 @@ typedef struct lpu_http_request
 	int			connect_timeout_ms;
 	int			timeout_ms;		/* the whole request */
 	size_t		max_answer;		/* bytes of body, decompressed */
-	bool	   *sent;			/* or NULL; set when the server may have got the body */
+	bool	   *sent;			/* or NULL; set when the request begins to go out */
 } lpu_http_request;
 
 /* How a request ended. */
@@ -36,8 +36,8 @@ typedef enum lpu_http_end
 {
 	LPU_HTTP_ANSWERED,			/* status, headers and whole body are here */
 	LPU_HTTP_TOO_LARGE,			/* status and headers are here, the body passed max_answer and was dropped */
-	LPU_HTTP_NOT_SENT,			/* the server certainly did not get the whole request */
-	LPU_HTTP_BROKEN				/* the request went out, no whole answer came: it may have been carried out */
+	LPU_HTTP_NOT_SENT,			/* the server certainly got nothing of the request */
+	LPU_HTTP_BROKEN				/* the request began to go out, no whole answer came: it may have been carried out */
 } lpu_http_end;
 
 typedef struct lpu_http_answer
