@@ -15,12 +15,13 @@ DATA = src/lpusers--$(EXTVERSION).sql
 OUR_HEADERS = $(wildcard src/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
-REGRESS = install option problem user json http domain auth api effects record functions fdw_scan uninstall
+REGRESS = install lpusers option server secret url domain auth validate user api body functions check record effects http \
+	text fdw_scan uninstall
 # each test file runs beside a stand-in account of its own
 REGRESS_OPTS = --inputdir=. --launcher=$(CURDIR)/test/with_account
 TAP_TESTS ?= 1
 PROVE_TESTS ?= test/t/*.pl
-EXTRA_CLEAN = test/lpsim test/certs
+EXTRA_CLEAN = test/lpsim test/slowdns.so test/certs
 
 ifdef DEVEL
 PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wshadow=local
@@ -34,12 +35,16 @@ include $(PGXS)
 
 $(OBJS): $(OUR_HEADERS)
 
-installcheck: test/lpsim test/certs/ca.pem
+installcheck: test/lpsim test/slowdns.so test/certs/ca.pem
 
 # The stand-in account: what the tests and the demonstration talk to.
 test/lpsim: test/lpsim.c
 	$(CC) -std=gnu99 -O2 -g -Wall -Wextra $(if $(DEVEL),-Werror) $(shell pkg-config --cflags json-c libmicrohttpd) \
 		-o $@ $< $(shell pkg-config --libs json-c libmicrohttpd) -lpthread -lm
+
+# A resolver that hangs, to be preloaded.
+test/slowdns.so: test/slowdns.c
+	$(CC) -std=gnu99 -O2 -g -Wall -Wextra $(if $(DEVEL),-Werror) -shared -fPIC -o $@ $< -ldl
 
 test/certs/ca.pem: test/certs.sh
 	bash test/certs.sh test/certs

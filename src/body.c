@@ -17,14 +17,18 @@
 
 #include "body.h"
 
-/* Errors of the data itself: not JSON, bad escapes, untranslatable characters; too deep, too large. */
+/*
+ * Errors of the data itself: not JSON, bad escapes, untranslatable characters; too deep, too large. An escape beyond
+ * ASCII is "not supported" in SQL_ASCII, and more elements than an allocation holds are an internal error.
+ */
 static bool
 is_data_error(int sqlstate)
 {
 	int			category = ERRCODE_TO_CATEGORY(sqlstate);
 
 	return category == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_PROGRAM_LIMIT_EXCEEDED);
+		category == ERRCODE_TO_CATEGORY(ERRCODE_PROGRAM_LIMIT_EXCEEDED) ||
+		sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED || sqlstate == ERRCODE_INTERNAL_ERROR;
 }
 
 static Jsonb *

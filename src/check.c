@@ -40,7 +40,7 @@ problem_text(const lpu_problem *problem)
 	if (problem->detail != NULL)
 		appendStringInfo(&text, ". %s", problem->detail);
 	if (problem->hint != NULL)
-		appendStringInfo(&text, " %s", problem->hint);
+		appendStringInfo(&text, "%s %s", problem->detail ? "" : ".", problem->hint);
 	return text.data;
 }
 
@@ -80,7 +80,8 @@ check_reading(ReturnSetInfo *result, const lpu_options *options)
 	if (answer->problem != NULL)
 		detail = problem_text(answer->problem);
 	else if (answer->error != NULL)
-		detail = psprintf("status %d: %s", answer->status, answer->error);
+		detail = strncmp(answer->error, "status ", 7) == 0 ? answer->error :
+			psprintf("status %d: %s", answer->status, answer->error);
 	else if (n < 0)
 		detail = psprintf("status %d, but the answer is not a list of users", answer->status);
 	else

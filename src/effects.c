@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -18,7 +19,10 @@
 /* More names than this are not read in a message; the rest is a count. */
 #define MAX_NAMES 50
 
-/* Room for the names in a message; a login is 254 characters at most where it is an e-mail address. */
+/* A login is 254 characters at most where it is an e-mail address; what is longer is cut. */
+#define MAX_NAME 254
+
+/* Room for the names in a message, each with an id and a comma. */
 #define MAX_LINE 16384
 
 struct lpu_effect
@@ -36,7 +40,8 @@ struct lpu_effect
 
 /*
  * Newest first. Those of an inner subtransaction are newer than those of an outer one, so that the end of one touches
- * only the head. Settled effects of one kind are merged, so that the list stays short however many calls there are.
+ * only the head. Effects of one kind are merged, also when a subtransaction hands its own to its parent: the list stays
+ * short however many calls there are, and an abort gives one message for each kind.
  */
 static lpu_effect *effects = NULL;
 
@@ -49,11 +54,51 @@ same_kind(const lpu_effect *a, const lpu_effect *b)
 		strcmp(a->account, b->account) == 0;
 }
 
+/* The message, at this level. */
+static void
+emit(int level, const lpu_effect *effect, const char *names)
+{
+	ereport(level,
+			(errcode(ERRCODE_WARNING),
+			 effect->certain ?
+			 errmsg("rolled back here, but not in account \"%s\": %s of %d user(s): %s",
+					effect->account, effect->operation, effect->n, names) :
+			 errmsg("rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d user(s): %s",
+					effect->account, effect->operation, effect->n, names),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+/* The log must have it whatever the level there: log, error, fatal and panic leave warnings out. */
+static void
+emit_to_log(const lpu_effect *effect, const char *names)
+{
+	int			level = log_min_messages;
+
+	log_min_messages = LOG;
+	emit(LOG_SERVER_ONLY, effect, names);
+	log_min_messages = level;
+}
+
+/* Names the client's encoding may lack would raise an error on their way to it, in the middle of an abort. */
+static bool
+client_can_read(const char *names)
+{
+	int			encoding = pg_get_client_encoding();
+
+	if (encoding == GetDatabaseEncoding() || encoding == PG_SQL_ASCII)
+		return true;
+	for (; *names; names++)
+		if (IS_HIGHBIT_SET(*names))
+			return false;
+	return true;
+}
+
 static void
 report(const lpu_effect *effect)
 {
 	static char line[MAX_LINE];
 	size_t		length = 0;
+	char	   *c;
 	int			i;
 
 	line[0] = '\0';
@@ -62,25 +107,23 @@ report(const lpu_effect *effect)
 	if (effect->n > effect->nnames && length < MAX_LINE)
 		snprintf(line + length, MAX_LINE - length, " and %d more", effect->n - effect->nnames);
 
-	ereport(WARNING,
-			(errcode(ERRCODE_WARNING),
-			 effect->certain ?
-			 errmsg("rolled back here, but not in account \"%s\": %s of %d user(s): %s",
-					effect->account, effect->operation, effect->n, line) :
-			 errmsg("rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d user(s): %s",
-					effect->account, effect->operation, effect->n, line),
-			 errhidestmt(true), errhidecontext(true)));
-	/* the log must have it whatever the level of warnings there */
-	if (log_min_messages > WARNING)
-		ereport(LOG_SERVER_ONLY,
-				(errmsg("rolled back here, but %s in account \"%s\": %s of %d user(s): %s",
-						effect->certain ? "not" : "perhaps not", effect->account, effect->operation, effect->n, line),
-				 errhidestmt(true), errhidecontext(true)));
+	if (client_can_read(line))
+	{
+		emit(WARNING, effect, line);
+		if (log_min_messages > WARNING || log_min_messages == LOG)
+			emit_to_log(effect, line);
+		return;
+	}
+	emit_to_log(effect, line);
+	for (c = line; *c; c++)
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
+	emit(WARNING_CLIENT_ONLY, effect, line);
 }
 
-/* Report the effects of an aborted subtransaction (InvalidSubTransactionId: all), oldest first, and forget them. */
-static void
-report_all(SubTransactionId subtransaction)
+/* Take the effects of a subtransaction (InvalidSubTransactionId: of all) off the list. Returns them, oldest first. */
+static lpu_effect *
+take(SubTransactionId subtransaction)
 {
 	lpu_effect *oldest_first = NULL;
 
@@ -93,9 +136,75 @@ report_all(SubTransactionId subtransaction)
 		effect->older = oldest_first;
 		oldest_first = effect;
 	}
-	for (; oldest_first != NULL; oldest_first = oldest_first->older)
-		if (oldest_first->sent)
-			report(oldest_first);
+	return oldest_first;
+}
+
+/* Free an effect that is the newest. */
+static void
+drop_newest(void)
+{
+	lpu_effect *effect = effects;
+	int			i;
+
+	effects = effect->older;
+	for (i = 0; i < effect->nnames; i++)
+		pfree(effect->names[i]);
+	pfree(effect->names);
+	pfree(effect->account);
+	pfree(effect);
+}
+
+/* Add the newest effect to an earlier one of its kind, if there is one. Allocates nothing. */
+static void
+merge_newest(void)
+{
+	lpu_effect *newest = effects;
+	lpu_effect *into = newest->older;
+
+	if (!newest->sent)
+		return;
+	while (into != NULL && into->subtransaction == newest->subtransaction && !(into->sent && same_kind(into, newest)))
+		into = into->older;
+	if (into == NULL || into->subtransaction != newest->subtransaction)
+		return;
+	into->n += newest->n;
+	while (into->nnames < MAX_NAMES && newest->nnames > 0)
+	{
+		into->names[into->nnames++] = newest->names[0];
+		memmove(newest->names, newest->names + 1, --newest->nnames * sizeof(char *));
+	}
+	drop_newest();
+}
+
+/* Report the effects of an aborted subtransaction (InvalidSubTransactionId: all), oldest first, and forget them. */
+static void
+report_all(SubTransactionId subtransaction)
+{
+	lpu_effect *effect;
+
+	if (effects != NULL)
+		merge_newest();			/* it may be the one that failed */
+	for (effect = take(subtransaction); effect != NULL; effect = effect->older)
+		if (effect->sent)
+			report(effect);
+}
+
+/* A subtransaction is committed: what it did is now its parent's. */
+static void
+hand_to_parent(SubTransactionId mine, SubTransactionId parent)
+{
+	lpu_effect *effect = take(mine);
+
+	while (effect != NULL)
+	{
+		lpu_effect *next = effect->older;
+
+		effect->subtransaction = parent;
+		effect->older = effects;
+		effects = effect;
+		merge_newest();
+		effect = next;
+	}
 }
 
 static void
@@ -127,25 +236,32 @@ at_transaction_end(XactEvent event, void *arg)
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	lpu_effect *effect;
-
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		report_all(mine);
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (effect = effects; effect != NULL && effect->subtransaction == mine; effect = effect->older)
-			effect->subtransaction = parent;
+		hand_to_parent(mine, parent);
 }
 
 /* ------------------------------------------------------------------------------------------------------- noting */
 
+/* One line of bounded length, whatever the login is. */
 static char *
 name_of(const lpu_user_identity *user)
 {
+	int			length;
+	char	   *login;
+	char	   *c;
+
 	if (user->login_name == NULL)
 		return psprintf("id " INT64_FORMAT, user->id);
+	length = strlen(user->login_name);
+	login = pnstrdup(user->login_name, pg_mbcliplen(user->login_name, length, MAX_NAME));
+	for (c = login; *c; c++)
+		if ((unsigned char) *c < ' ' || *c == 0x7f)
+			*c = ' ';
 	if (user->id == 0)
-		return pstrdup(user->login_name);
-	return psprintf("%s (id " INT64_FORMAT ")", user->login_name, user->id);
+		return login;
+	return psprintf("%s (id " INT64_FORMAT ")", login, user->id);
 }
 
 static void
@@ -165,39 +281,6 @@ set_names(lpu_effect *effect, const lpu_user_identity *users, int n)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Free an effect that is the newest. */
-static void
-drop_newest(void)
-{
-	lpu_effect *effect = effects;
-	int			i;
-
-	effects = effect->older;
-	for (i = 0; i < effect->nnames; i++)
-		pfree(effect->names[i]);
-	pfree(effect->names);
-	pfree(effect->account);
-	pfree(effect);
-}
-
-/* Add the newest effect to the one before, if that is of its kind. */
-static void
-merge_newest(void)
-{
-	lpu_effect *newest = effects;
-	lpu_effect *into = newest->older;
-
-	if (into == NULL || !into->sent || !same_kind(into, newest))
-		return;
-	into->n += newest->n;
-	while (into->nnames < MAX_NAMES && newest->nnames > 0)
-	{
-		into->names[into->nnames++] = newest->names[0];
-		memmove(newest->names, newest->names + 1, --newest->nnames * sizeof(char *));
-	}
-	drop_newest();
-}
-
 lpu_effect *
 lpu_effects_begin(const char *account, const char *operation, const lpu_user_identity *users, int n)
 {
@@ -210,6 +293,9 @@ lpu_effects_begin(const char *account, const char *operation, const lpu_user_ide
 		RegisterSubXactCallback(at_subtransaction_end, NULL);
 		registered = true;
 	}
+	/* one whose outcome is unknown was left as it was */
+	if (effects != NULL)
+		merge_newest();
 	effect = MemoryContextAllocZero(TopTransactionContext, sizeof(lpu_effect));
 	effect->subtransaction = GetCurrentSubTransactionId();
 	effect->account = MemoryContextStrdup(TopTransactionContext, account);

@@ -62,7 +62,8 @@ raise_null(const char *argument)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("%s must not be null", argument)));
+			 errmsg("%s must not be null", argument),
+			 errhidestmt(true)));
 }
 
 static void
@@ -120,6 +121,7 @@ raise_user_problems(List *problems)
 		}
 		appendStringInfo(&detail, "%s%s", shown++ > 0 ? "; " : "", describe_problem(lfirst(cell)));
 	}
+	detail.data[0] = pg_toupper((unsigned char) detail.data[0]);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid users: nothing was sent"),
@@ -165,7 +167,8 @@ get_if_match(FunctionCallInfo fcinfo, int arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid if_match: nothing was sent"),
-				 errdetail("It is a revision, or -1 for whatever the revision is.")));
+				 errdetail("It is a revision, or -1 for whatever the revision is."),
+				 errhidestmt(true)));
 	return if_match;
 }
 
@@ -371,7 +374,8 @@ check_id(Datum id, bool isnull, int ordinal)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid user id: nothing was sent"),
 				 isnull ? errdetail("Id %d is null.", ordinal) :
-				 errdetail("Id %d is " INT64_FORMAT "; ids are positive.", ordinal, DatumGetInt64(id))));
+				 errdetail("Id %d is " INT64_FORMAT "; ids are positive.", ordinal, DatumGetInt64(id)),
+				 errhidestmt(true)));
 	return DatumGetInt64(id);
 }
 
@@ -438,7 +442,8 @@ prepare_reset(FunctionCallInfo fcinfo, api_call *call)
 	if (length == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("new_password must not be empty: nothing was sent")));
+				 errmsg("new_password must not be empty: nothing was sent"),
+				 errhidestmt(true)));
 	call->secrets = list_make1(password);
 	set_body(&call->request, password, length);
 	members[1] = pnstrdup(call->request.body, call->request.body_length);

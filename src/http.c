@@ -153,7 +153,7 @@ configure_tls(CURL *easy, const lpu_http_request *request)
 
 #define SET(option, value) \
 	do { if (code == CURLE_OK) code = curl_easy_setopt(easy, option, value); } while (0)
-	if (strncmp(request->url, "https:", 6) != 0)
+	if (pg_strncasecmp(request->url, "https:", 6) != 0)
 		return CURLE_OK;
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	if (request->ca_file != NULL)

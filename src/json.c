@@ -171,7 +171,8 @@ describe_error(lpu_json *error)
 	{
 		const char *field = lpu_json_text(lpu_json_element(fields, i));
 
-		append_text(&out, i > 0 ? ", " : open ? "; fields: " : " (fields: ", field ? field : "?");
+		append_text(&out, i > 0 ? ", " : open ? "; fields: " : out.len > 0 ? " (fields: " : "(fields: ",
+					field ? field : "?");
 		open = true;
 	}
 	if (open)

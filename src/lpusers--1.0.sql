@@ -80,6 +80,8 @@ COMMENT ON COLUMN lp_requests.finished_at IS 'when its result was known';
 
 CREATE INDEX lp_requests_account_enqueued_at ON lp_requests (account, enqueued_at);
 
+COMMENT ON SEQUENCE lp_requests_id_seq IS 'numbers of requests';
+
 SELECT pg_catalog.pg_extension_config_dump('lp_requests', '');
 SELECT pg_catalog.pg_extension_config_dump('lp_requests_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('lp_batch_seq', '');

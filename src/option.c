@@ -228,7 +228,14 @@ set_option(lpu_options *options, const option_def *def, const char *value)
 			return number_complaint(def, value, target);
 	}
 	if (complaint == NULL)
-		*(char **) target = pstrdup(value);
+	{
+		size_t		length = strlen(value);
+
+		/* of an origin, the slash that may end it is not kept: paths are appended */
+		if ((def->kind == KIND_ORIGIN || def->kind == KIND_ORIGIN_OR_HTTP) && value[length - 1] == '/')
+			length--;
+		*(char **) target = pnstrdup(value, length);
+	}
 	return complaint;
 }
 

@@ -61,6 +61,8 @@ lpu_request_send(const lpu_options *options, const lpu_http_request *request)
 
 		if (answer->status != 429 || passed + lpu_request_wait_ms(answer) > request->timeout_ms)
 			return answer;
+		if (request->sent != NULL)
+			*request->sent = false; /* it was refused */
 		lpu_pause(lpu_request_wait_ms(answer));
 	}
 }

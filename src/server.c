@@ -18,6 +18,7 @@
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -293,12 +294,12 @@ explain_search(const candidates *found, const char *account, Oid role)
 	if (found->allowed == 0)
 		return lpu_problem_hint(lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
 												"permission denied for the server of account \"%s\"", account),
-								"GRANT USAGE ON FOREIGN SERVER ... TO \"%s\".", name);
+								"GRANT USAGE ON FOREIGN SERVER ... TO %s.", quote_identifier(name));
 	if (found->usable == 0)
 		return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
 												"no credentials of role \"%s\" for account \"%s\"", name, account),
-								"CREATE USER MAPPING FOR \"%s\" SERVER ... OPTIONS (client_id '...', client_secret '...').",
-								name);
+								"CREATE USER MAPPING FOR %s SERVER ... OPTIONS (client_id '...', client_secret '...').",
+								quote_identifier(name));
 	return lpu_problem_hint(lpu_problem_detail(lpu_problem_new(ERRCODE_AMBIGUOUS_PARAMETER,
 															   "more than one server for account \"%s\"", account),
 											   "Role \"%s\" has USAGE and a user mapping on %d of them.",

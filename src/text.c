@@ -10,6 +10,7 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/json.h"
+#include "utils/memutils.h"
 
 #include "text.h"
 
@@ -99,15 +100,26 @@ lpu_text_from_utf8(const char *utf8)
 	return text;
 }
 
+/* pg_server_to_any() would raise, and the log would have the statement with its passwords. */
 char *
 lpu_text_to_utf8(const char *text, size_t *length)
 {
-	char	   *utf8 = pg_server_to_any(text, (int) *length, PG_UTF8);
+	int			encoding = GetDatabaseEncoding();
+	Oid			converter;
+	char	   *utf8;
+	int			room;
 
-	if (utf8 != text)
-		*length = strlen(utf8);
-	if (!pg_verify_mbstr(PG_UTF8, utf8, (int) *length, true))
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || *length == 0)
+		return pg_verify_mbstr(PG_UTF8, text, (int) *length, true) ? unconstify(char *, text) : NULL;
+	converter = FindDefaultConversionProc(encoding, PG_UTF8);
+	if (!OidIsValid(converter) || *length >= MaxAllocSize / MAX_CONVERSION_GROWTH)
 		return NULL;
+	room = (int) *length * MAX_CONVERSION_GROWTH + 1;
+	utf8 = palloc(room);
+	if (pg_do_encoding_conversion_buf(converter, encoding, PG_UTF8, (unsigned char *) unconstify(char *, text),
+									  (int) *length, (unsigned char *) utf8, room, true) != (int) *length)
+		return NULL;
+	*length = strlen(utf8);
 	return utf8;
 }
 

@@ -43,7 +43,7 @@ lpu_url_split(const char *text, lpu_url *parts)
 		parts->port = url_part(url, CURLUPART_PORT);
 		parts->path = url_part(url, CURLUPART_PATH);
 		parts->has_more = url_part(url, CURLUPART_USER) != NULL || url_part(url, CURLUPART_PASSWORD) != NULL ||
-			url_part(url, CURLUPART_QUERY) != NULL || url_part(url, CURLUPART_FRAGMENT) != NULL;
+			strpbrk(text, "?#") != NULL;	/* libcurl does not tell an empty query */
 		ok = parts->scheme != NULL && parts->host != NULL && parts->path != NULL;
 	}
 	curl_url_cleanup(url);

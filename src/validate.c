@@ -36,6 +36,7 @@ complain(check_state *state, const char *attribute, const char *text)
 	problem->ordinal = state->ordinal;
 	problem->attribute = attribute;
 	problem->text = text;
+	problem->position = list_length(state->problems);
 	state->problems = lappend(state->problems, problem);
 }
 
@@ -227,7 +228,7 @@ compare_problems(const ListCell *a, const ListCell *b)
 	const lpu_user_problem *left = lfirst(a);
 	const lpu_user_problem *right = lfirst(b);
 
-	return left->ordinal - right->ordinal;
+	return left->ordinal != right->ordinal ? left->ordinal - right->ordinal : left->position - right->position;
 }
 
 List *

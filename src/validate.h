@@ -20,6 +20,7 @@ typedef struct lpu_user_problem
 	int			ordinal;		/* of the user in the array, from 1; 0: the whole document */
 	const char *attribute;		/* or NULL */
 	const char *text;
+	int			position;		/* in the order of discovery */
 } lpu_user_problem;
 
 /*
