@@ -109,15 +109,18 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	if (!AcquireExternalFD())
 		return CURL_SOCKET_BAD;
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-	if (fd == CURL_SOCKET_BAD)
-		ReleaseExternalFD();
-	return fd;
+	if (fd != CURL_SOCKET_BAD && lpu_sockets_opened(fd))
+		return fd;
+	if (fd != CURL_SOCKET_BAD)
+		close(fd);
+	ReleaseExternalFD();
+	return CURL_SOCKET_BAD;
 }
 
 static int
 close_socket(void *arg, curl_socket_t fd)
 {
-	lpu_sockets_closed();
+	lpu_sockets_closed(fd);
 	ReleaseExternalFD();
 	return close(fd);
 }
@@ -276,6 +279,7 @@ lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
 		give_up(call, code);
 		return call;
 	}
+	lpu_sockets_drain_ended();
 	if (lpu_pool_begin(pool, call->easy))
 		call->begun = true;
 	else

@@ -8,6 +8,9 @@
  */
 #include "postgres.h"
 
+#include <poll.h>
+#include <sys/socket.h>
+
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
@@ -34,6 +37,11 @@ typedef struct watched_socket
 static watched_socket *watched = NULL;
 static int	nwatched = 0;
 static int	watched_room = 0;
+
+/* All sockets that are open, watched or idle; likewise. */
+static int *opened = NULL;
+static int	nopened = 0;
+static int	opened_room = 0;
 
 /* What the wait event set holds. */
 static WaitEventSet *wait_set = NULL;
@@ -84,10 +92,63 @@ lpu_sockets_forget(int fd)
 		*socket = watched[--nwatched];
 }
 
-void
-lpu_sockets_closed(void)
+bool
+lpu_sockets_opened(int fd)
 {
+	if (nopened == opened_room)
+	{
+		int			room = opened_room + 16;
+		int		   *larger = realloc(opened, room * sizeof(int));
+
+		if (larger == NULL)
+			return false;
+		opened = larger;
+		opened_room = room;
+	}
+	opened[nopened++] = fd;
+	return true;
+}
+
+void
+lpu_sockets_closed(int fd)
+{
+	int			i;
+
 	stale = true;
+	for (i = 0; i < nopened; i++)
+		if (opened[i] == fd)
+		{
+			opened[i] = opened[--nopened];
+			return;
+		}
+}
+
+/* Has the peer closed its side? */
+static bool
+is_ended(int fd)
+{
+#ifdef POLLRDHUP
+	struct pollfd state = {fd, POLLRDHUP, 0};
+
+	return poll(&state, 1, 0) == 1 && (state.revents & POLLRDHUP) != 0;
+#else
+	return false;
+#endif
+}
+
+void
+lpu_sockets_drain_ended(void)
+{
+	int			i;
+
+	for (i = 0; i < nopened; i++)
+	{
+		char		rest[1024];
+
+		if (find_socket(opened[i]) == NULL && is_ended(opened[i]))
+			while (recv(opened[i], rest, sizeof(rest), MSG_DONTWAIT) > 0)
+				;
+	}
 }
 
 /* Does the set hold just the sockets that are wanted? Then only their events may have to be changed. */

@@ -126,7 +126,7 @@ need_debian_packages()
 {
 	local version updated='' package missing=() had_cluster=''
 	local packages=(gcc libc6-dev make libcurl4-openssl-dev libjson-c-dev
-		libmicrohttpd-dev libipc-run-perl openssl curl "$@")
+		libmicrohttpd-dev libipc-run-perl libio-socket-ssl-perl openssl curl "$@")
 
 	command -v pkg-config >/dev/null || packages+=(pkg-config)
 	if pg_is_packaged; then

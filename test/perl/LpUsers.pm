@@ -159,6 +159,90 @@ sub log_since
 	return substr(slurp_file($node->logfile), $offset);
 }
 
+# ---------------------------------------------------------------------------------------------- a session of psql
+
+# A psql that stays connected: my $s = LpUsers::session($node, db => …, role => …); it ends with the test.
+#	my ($out, $err) = $s->run($sql);			errors are verbose, with their SQLSTATE
+#	$s->send($sql); …; ($out, $err) = $s->take;	the same in two steps
+package LpUsers::Session;
+
+use strict;
+use warnings;
+use IO::Select;
+use IPC::Open3;
+use Symbol qw(gensym);
+
+sub LpUsers::session
+{
+	my ($node, %options) = @_;
+	my $self = bless { out => '', err => '', mark => 0 }, 'LpUsers::Session';
+	my $error = $self->{from_err} = gensym;
+
+	local $ENV{PGCLIENTENCODING} = $options{encoding} // 'UTF8';
+	local $ENV{PGUSER} = $options{role} if $options{role};
+	$self->{pid} = open3($self->{to}, $self->{from_out}, $error,
+		'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr($options{db} // 'postgres'));
+	LpUsers::remember_child($self->{pid});
+	$self->run('SELECT 1');
+	return $self;
+}
+
+sub send
+{
+	my ($self, $sql) = @_;
+
+	$self->{mark}++;
+	syswrite($self->{to}, "$sql\n;\n\\echo =$self->{mark}=\n\\warn =$self->{mark}=\n") // die "psql: $!";
+	return;
+}
+
+# What was printed until the mark; until the end of psql if it ends.
+sub take
+{
+	my ($self) = @_;
+	my %buffer = (out => \$self->{out}, err => \$self->{err});
+	my $mark   = "=$self->{mark}=\n";
+	my $end    = Time::HiRes::time() + $LpUsers::patience;
+	my $select = IO::Select->new($self->{from_out}, $self->{from_err});
+
+	while ($select->count && grep { index(${ $buffer{$_} }, $mark) < 0 } keys %buffer)
+	{
+		my @ready = $select->can_read($end - Time::HiRes::time());
+
+		die "timed out waiting for psql: $self->{out} $self->{err}" unless @ready;
+		foreach my $handle (@ready)
+		{
+			my $to = $handle == $self->{from_out} ? $buffer{out} : $buffer{err};
+			$select->remove($handle) unless sysread($handle, $$to, 65536, length($$to));
+		}
+	}
+	my ($out, $err) = map { s/\Q$mark\E//r } ($self->{out}, $self->{err});
+	$self->{out} = $self->{err} = '';
+	chomp($out);
+	return ($out, $err);
+}
+
+sub run { my ($self, $sql) = @_; $self->send($sql); return $self->take; }
+
+# The output of statements that must succeed.
+sub query
+{
+	my ($self, $sql) = @_;
+	my ($out, $err) = $self->run($sql);
+
+	die "unexpected error: $err" if $err =~ /(?:ERROR|FATAL):/;
+	return $out;
+}
+
+sub quit
+{
+	my ($self) = @_;
+
+	close($self->{to});
+	waitpid($self->{pid}, 0);
+	return;
+}
+
 # ---------------------------------------------------------------------------------------------- questions to the account
 package LpUsers::Account;
 
