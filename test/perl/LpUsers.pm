@@ -78,7 +78,8 @@ sub server
 	my (%options) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($options{name} // 'main');
 
-	$node->init(extra => $options{init} // []);
+	# the caller's locale decides nothing
+	$node->init(extra => [ '--encoding=UTF8', '--locale=C', @{ $options{init} // [] } ]);
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION lpusers');

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+#
+# valgrind.sh [names...]: the regression run with every server process under valgrind's memcheck.
+#
+# What PostgreSQL and the libraries do by themselves is not ours: an error counts when lpusers.so is on its stack.
+set -euo pipefail
+# shellcheck source=test/setup.sh
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+need_packages valgrind
+drop_root "$@"
+private_postgres
+build all test/lpsim
+
+logs=$work/valgrind
+mkdir "$logs"
+bindir=$("$PG_CONFIG" --bindir)
+
+# The server's own binary, under valgrind: pg_ctl and the postmaster's children find it by its name.
+mv "$bindir/postgres" "$bindir/postgres.real"
+cat >"$bindir/postgres" <<WRAPPER
+#!/bin/sh
+case " \$* " in
+*" --boot "* | *" --single "* | *" --check "* | *" -V "* | *" --version "*) exec "$bindir/postgres.real" "\$@" ;;
+esac
+exec valgrind --quiet --trace-children=yes --leak-check=no --num-callers=40 --fullpath-after= --log-file="$logs/%p.log" \\
+	"$bindir/postgres.real" "\$@"
+WRAPPER
+chmod +x "$bindir/postgres"
+
+start_server
+# Timeouts in the tests are about the account, not about how slow this is.
+make -s installcheck TAP_TESTS= ISOLATION= ${1:+REGRESS="$*"} >"$work/regress.log" 2>&1 || status=$?
+stop_server
+tail -n 4 "$work/regress.log"
+[ -z "${status:-}" ] || echo "valgrind: some results differ, which timing may cause; what counts here is memory"
+
+# Errors are paragraphs of a log; ours have a frame in lpusers.so, shown by its source file.
+ours=$(cat "$logs"/*.log | TOP=$top perl -00 -ne 'print if /lpusers\.so|\Q$ENV{TOP}\E\/src\//')
+processes=$(find "$logs" -name '*.log' | wc -l)
+if [ -n "$ours" ]; then
+	printf '%s\n' "$ours" | head -n 200
+	echo "valgrind: errors with lpusers on the stack, $processes processes"
+	exit 1
+fi
+echo "valgrind: no error with lpusers on the stack, $processes processes"
