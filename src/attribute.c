@@ -14,48 +14,50 @@
 
 #include "attribute.h"
 
+#define ATTRIBUTE(name, kind, rules) {name, sizeof(name) - 1, kind, rules}
+
 const lpu_attribute lpu_attributes[] = {
-	{"id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY},
-	{"pid", LPU_TEXT, 0},
-	{"deleted", LPU_BOOLEAN, LPU_READ_ONLY},
-	{"loginName", LPU_TEXT, LPU_REQUIRED},
-	{"fullName", LPU_TEXT, LPU_REQUIRED},
-	{"nickname", LPU_TEXT, LPU_REQUIRED},
-	{"email", LPU_TEXT, LPU_REQUIRED},
-	{"passwordSh", LPU_TEXT, LPU_PASSWORD | LPU_SECRET},
-	{"oldPassword", LPU_TEXT, LPU_SECRET},
-	{"confirmPassword", LPU_TEXT, LPU_SECRET},
-	{"isEnabled", LPU_BOOLEAN, LPU_REQUIRED},
-	{"disabledManually", LPU_BOOLEAN, 0},
-	{"maxChats", LPU_NUMBER, LPU_REQUIRED},
-	{"maxAsyncChats", LPU_NUMBER, 0},
-	{"profileIds", LPU_IDS, LPU_REQUIRED},
-	{"skillIds", LPU_IDS, 0},
-	{"lobIds", LPU_IDS, 0},
-	{"permissionGroups", LPU_IDS, 0},
-	{"memberOf", LPU_GROUP, 0},
-	{"managerOf", LPU_GROUPS, 0},
-	{"changePwdNextLogin", LPU_BOOLEAN, 0},
-	{"isApiUser", LPU_BOOLEAN, 0},
-	{"allowedAppKeys", LPU_TEXT, LPU_API_KEY},
-	{"userTypeId", LPU_LONG, 0},
-	{"description", LPU_TEXT, 0},
-	{"mobileNumber", LPU_TEXT, 0},
-	{"pictureId", LPU_TEXT, 0},
-	{"pictureUrl", LPU_TEXT, 0},
-	{"backgndImgUri", LPU_TEXT, 0},
-	{"pnCertName", LPU_TEXT, 0},
-	{"employeeId", LPU_TEXT, 0},
-	{"lastPwdChangeDate", LPU_TEXT, LPU_READ_ONLY},
-	{"dateUpdated", LPU_TEXT, LPU_READ_ONLY},
+	ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY),
+	ATTRIBUTE("pid", LPU_TEXT, 0),
+	ATTRIBUTE("deleted", LPU_BOOLEAN, LPU_READ_ONLY),
+	ATTRIBUTE("loginName", LPU_TEXT, LPU_REQUIRED),
+	ATTRIBUTE("fullName", LPU_TEXT, LPU_REQUIRED),
+	ATTRIBUTE("nickname", LPU_TEXT, LPU_REQUIRED),
+	ATTRIBUTE("email", LPU_TEXT, LPU_REQUIRED),
+	ATTRIBUTE("passwordSh", LPU_TEXT, LPU_PASSWORD | LPU_SECRET),
+	ATTRIBUTE("oldPassword", LPU_TEXT, LPU_SECRET),
+	ATTRIBUTE("confirmPassword", LPU_TEXT, LPU_SECRET),
+	ATTRIBUTE("isEnabled", LPU_BOOLEAN, LPU_REQUIRED),
+	ATTRIBUTE("disabledManually", LPU_BOOLEAN, 0),
+	ATTRIBUTE("maxChats", LPU_NUMBER, LPU_REQUIRED),
+	ATTRIBUTE("maxAsyncChats", LPU_NUMBER, 0),
+	ATTRIBUTE("profileIds", LPU_IDS, LPU_REQUIRED),
+	ATTRIBUTE("skillIds", LPU_IDS, 0),
+	ATTRIBUTE("lobIds", LPU_IDS, 0),
+	ATTRIBUTE("permissionGroups", LPU_IDS, 0),
+	ATTRIBUTE("memberOf", LPU_GROUP, 0),
+	ATTRIBUTE("managerOf", LPU_GROUPS, 0),
+	ATTRIBUTE("changePwdNextLogin", LPU_BOOLEAN, 0),
+	ATTRIBUTE("isApiUser", LPU_BOOLEAN, 0),
+	ATTRIBUTE("allowedAppKeys", LPU_TEXT, LPU_API_KEY),
+	ATTRIBUTE("userTypeId", LPU_LONG, 0),
+	ATTRIBUTE("description", LPU_TEXT, 0),
+	ATTRIBUTE("mobileNumber", LPU_TEXT, 0),
+	ATTRIBUTE("pictureId", LPU_TEXT, 0),
+	ATTRIBUTE("pictureUrl", LPU_TEXT, 0),
+	ATTRIBUTE("backgndImgUri", LPU_TEXT, 0),
+	ATTRIBUTE("pnCertName", LPU_TEXT, 0),
+	ATTRIBUTE("employeeId", LPU_TEXT, 0),
+	ATTRIBUTE("lastPwdChangeDate", LPU_TEXT, LPU_READ_ONLY),
+	ATTRIBUTE("dateUpdated", LPU_TEXT, LPU_READ_ONLY),
 };
 
 const int	lpu_nattributes = lengthof(lpu_attributes);
 
 /* Members of a group assignment. */
 const lpu_attribute lpu_group_members[] = {
-	{"agentGroupId", LPU_LONG, LPU_REQUIRED},	/* the root group is -1 */
-	{"assignmentDate", LPU_TEXT, LPU_READ_ONLY},
+	ATTRIBUTE("agentGroupId", LPU_LONG, LPU_REQUIRED),	/* the root group is -1 */
+	ATTRIBUTE("assignmentDate", LPU_TEXT, LPU_READ_ONLY),
 };
 
 const int	lpu_ngroup_members = lengthof(lpu_group_members);
@@ -66,7 +68,7 @@ lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key)
 	int			i;
 
 	for (i = 0; i < n; i++)
-		if ((int) strlen(defs[i].name) == key->val.string.len &&
+		if (defs[i].length == key->val.string.len &&
 			memcmp(defs[i].name, key->val.string.val, key->val.string.len) == 0)
 			return &defs[i];
 	return NULL;

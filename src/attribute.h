@@ -30,7 +30,8 @@ typedef enum lpu_value_kind
 typedef struct lpu_attribute
 {
 	const char *name;
-	lpu_value_kind	kind;
+	int			length;			/* of the name */
+	lpu_value_kind kind;
 	int			rules;
 } lpu_attribute;
 

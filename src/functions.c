@@ -19,6 +19,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
+#include "utils/typcache.h"
 
 #include "api.h"
 #include "body.h"
@@ -306,9 +307,7 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 	srf = SRF_FIRSTCALL_INIT();
 	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers call", ALLOCSET_DEFAULT_SIZES);
 	caller = MemoryContextSwitchTo(context);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != 4)
-		elog(ERROR, "%s does not return lp_response", function);
-	desc = BlessTupleDesc(desc);
+	desc = lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
 
 	memset(&call, 0, sizeof(call));
 	call.function = function;
@@ -317,6 +316,7 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 
 	MemoryContextSwitchTo(caller);
 	result = heap_copy_tuple_as_datum(row, desc);
+	ReleaseTupleDesc(desc);
 	MemoryContextDelete(context);
 	SRF_RETURN_NEXT(srf, result);
 }

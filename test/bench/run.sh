@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+#
+# run.sh [rounds]: what a call costs, side by side with plain C and libcurl doing the same job.
+#
+# Rounds alternate between the two, over plain HTTP and TLS, so that whatever else the machine does hits both. The table
+# has the median of the rounds in microseconds, and their ratio. The stand-in account's own time is in both.
+set -euo pipefail
+# shellcheck source=test/setup.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../setup.sh"
+
+need_packages
+drop_root "$@"
+private_postgres
+build all test/lpsim
+rounds=${1:-5}
+gcc -O2 -Wall -Wextra -o "$work/limit" test/bench/limit.c $(pkg-config --cflags --libs libcurl 2>/dev/null || echo -lcurl)
+make_certs "$work/certs"
+start_server
+
+cat >"$work/rows.sh" <<'ROWS'
+set -euo pipefail
+path=/api/account/12345678/configuration/le-users/users?v=4.0
+psql -XqAt -v ON_ERROR_STOP=1 -v url="$LPSIM_URL" -v tls="$LPSIM_TLS_URL" -v ca="$CA" -f test/bench/bench.sql
+
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+# row LABEL SERVER CALLS USERS URL [CA]
+row()
+{
+	local label=$1 server=$2 calls=$3 users=$4 url=$5 ca=${6:-} n limits=() ours=()
+
+	for n in $(seq "$ROUNDS"); do
+		limits+=("$("$LIMIT" "$url$path" "$calls" "$users" "c.$server.$users.$n." $ca)")
+		ours+=("$(psql -XqAt -c "SET lpusers.log_calls = off" -c "SELECT bench('$server', 's.$server.$users.$n.', $calls, $users)")")
+	done
+	c=$(printf '%s\n' "${limits[@]}" | median)
+	s=$(printf '%s\n' "${ours[@]}" | median)
+	awk -v l="$label" -v c="$c" -v s="$s" 'BEGIN { printf "%-44s %10.1f %10.1f %8.2f\n", l, c, s, s / c }'
+}
+
+printf '%-44s %10s %10s %8s\n' 'one call, in microseconds' 'plain C' lpusers ratio
+row 'one user, kept connection' plain 1000 1 "$LPSIM_URL"
+row '100 users' plain 50 100 "$LPSIM_URL"
+row '1000 users' plain 10 1000 "$LPSIM_URL"
+row 'one user, TLS, kept connection' tls 1000 1 "$LPSIM_TLS_URL" "$CA"
+echo
+psql -XqAt -c "SET lpusers.log_calls = off" -c "SELECT * FROM bench_reconnect(20)" | while IFS='|' read -r what us; do
+	printf '%-44s %10s %10.1f\n' "$what" '' "$us"
+done
+ROWS
+export ROUNDS=$rounds LIMIT=$work/limit CA=$work/certs/ca.pem
+test/lpsim --tls-port 0 --tls-cert "$work/certs/server.pem" --tls-key "$work/certs/server.key" -- bash "$work/rows.sh"
