@@ -10,15 +10,17 @@ MODULE_big = lpusers
 EXTVERSION = 1.0
 
 OBJS = src/lpusers.o src/problem.o src/http.o src/pool.o src/sockets.o src/url.o src/json.o src/option.o src/server.o src/secret.o src/text.o src/body.o src/request.o src/domain.o src/auth.o \
-	src/attribute.o src/user.o src/validate.o src/api.o src/effects.o src/record.o src/functions.o src/check.o src/fdw_scan.o
+	src/attribute.o src/user.o src/validate.o src/api.o src/effects.o src/origin.o src/owner.o src/shmem.o src/record.o src/call.o src/bulk.o src/enqueue.o src/batch.o src/lookup.o src/lock.o src/settle.o src/claim.o src/recheck.o src/queue.o src/functions.o src/check.o src/mapping.o src/rowuser.o src/trigger.o src/attach.o src/deliver.o src/worker.o src/fdw_scan.o
 DATA = src/lpusers--$(EXTVERSION).sql
 OUR_HEADERS = $(wildcard src/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
 REGRESS = install lpusers option server secret url domain auth validate user api body functions check record effects http \
-	text fdw_scan uninstall
+	text fdw_scan trigger attach enqueue deliver uninstall
 # each test file runs beside a stand-in account of its own
 REGRESS_OPTS = --inputdir=. --launcher=$(CURDIR)/test/with_account
+ISOLATION = queue
+ISOLATION_OPTS = --launcher="$(CURDIR)/test/with_account $(CURDIR)/test/without_worker"
 TAP_TESTS ?= 1
 PROVE_TESTS ?= test/t/*.pl
 EXTRA_CLEAN = test/lpsim test/slowdns.so test/certs

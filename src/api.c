@@ -163,24 +163,34 @@ not_sent(lpu_problem *problem)
 	return result;
 }
 
+/* Everything of the HTTP request but the bearer. */
+static bool
+prepare(const lpu_options *options, const lpu_api_request *request, lpu_http_request *http, lpu_problem **problem)
+{
+	const method_def *method = &methods[request->method];
+	char	   *url = build_url(options, request, problem);
+
+	if (url == NULL || !lpu_request_init(http, options, method->verb, url, problem))
+		return false;
+	http->plain_http = options->base_url != NULL;
+	http->content_type = "application/json";
+	http->body = request->body;
+	http->body_length = request->body_length;
+	http->sent = request->sent;
+	if (method->if_match)
+		http->if_match = psprintf(INT64_FORMAT, request->if_match);
+	return true;
+}
+
 lpu_api_answer *
 lpu_api_send(const lpu_options *options, const lpu_api_request *request)
 {
-	const method_def *method = &methods[request->method];
 	lpu_problem *problem = NULL;
 	lpu_http_request http;
 	bool		renewed = false;
-	char	   *url = build_url(options, request, &problem);
 
-	if (url == NULL || !lpu_request_init(&http, options, method->verb, url, &problem))
+	if (!prepare(options, request, &http, &problem))
 		return not_sent(problem);
-	http.plain_http = options->base_url != NULL;
-	http.content_type = "application/json";
-	http.body = request->body;
-	http.body_length = request->body_length;
-	http.sent = request->sent;
-	if (method->if_match)
-		http.if_match = psprintf(INT64_FORMAT, request->if_match);
 	for (;;)
 	{
 		char	   *bearer = lpu_auth_bearer(options, &problem);
@@ -196,4 +206,47 @@ lpu_api_send(const lpu_options *options, const lpu_api_request *request)
 		if (request->sent != NULL)
 			*request->sent = false;
 	}
+}
+
+struct lpu_api_call
+{
+	const lpu_options *options;
+	char	   *bearer;
+	lpu_http_call *http;		/* NULL: it could not be sent */
+	lpu_problem *problem;
+};
+
+lpu_api_call *
+lpu_api_start(const lpu_options *options, const lpu_api_request *request)
+{
+	lpu_api_call *call = palloc0(sizeof(lpu_api_call));
+	lpu_http_request http;
+
+	call->options = options;
+	if (!prepare(options, request, &http, &call->problem))
+		return call;
+	http.bearer = call->bearer = lpu_auth_bearer(options, &call->problem);
+	if (call->bearer != NULL)
+		call->http = lpu_http_start(lpu_request_pool(options), &http);
+	return call;
+}
+
+bool
+lpu_api_done(const lpu_api_call *call)
+{
+	return call->http == NULL || lpu_http_done(call->http);
+}
+
+lpu_api_answer *
+lpu_api_finish(lpu_api_call *call)
+{
+	if (call->http == NULL)
+		return not_sent(call->problem);
+	return interpret(call->options, lpu_http_result(call->http), call->bearer);
+}
+
+bool
+lpu_api_renewed(const lpu_api_call *call)
+{
+	return lpu_auth_renew(call->options, call->bearer);
 }

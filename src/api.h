@@ -57,4 +57,17 @@ typedef struct lpu_api_answer
  */
 extern lpu_api_answer *lpu_api_send(const lpu_options *options, const lpu_api_request *request);
 
+/* A request on its way. It lives in the memory context that it was started in. */
+typedef struct lpu_api_call lpu_api_call;
+
+/*
+ * Start one request and do not wait for its answer, for several at a time; lpu_http_turn() lets them go on. It may wait
+ * for a bearer first. A request that cannot be sent is done at once. Nothing is sent again by itself, but for
+ * lpu_api_renewed(): after a 401, whether there is a new bearer, so that the request may be started once more.
+ */
+extern lpu_api_call *lpu_api_start(const lpu_options *options, const lpu_api_request *request);
+extern bool lpu_api_done(const lpu_api_call *call);
+extern lpu_api_answer *lpu_api_finish(lpu_api_call *call);
+extern bool lpu_api_renewed(const lpu_api_call *call);
+
 #endif

@@ -16,7 +16,6 @@
 #include "request.h"
 #include "secret.h"
 #include "server.h"
-#include "text.h"
 #include "url.h"
 
 /* RFC 6749 leaves expires_in out where the lifetime is known otherwise; the vendor's tokens live an hour. */
@@ -185,16 +184,6 @@ ask_for_bearer(const lpu_options *options, const bearer_source *source, lpu_prob
 	return pstrdup(bearer);
 }
 
-/* A text in UTF-8, for the wire. */
-static char *
-utf8(const char *text)
-{
-	size_t		length = strlen(text);
-	char	   *converted = lpu_text_to_utf8(text, &length);
-
-	return converted ? converted : pstrdup(text);
-}
-
 /* OAuth 2.0 client credentials. */
 static char *
 bearer_from_token_service(const lpu_options *options, lpu_problem **problem)
@@ -215,7 +204,7 @@ bearer_from_token_service(const lpu_options *options, lpu_problem **problem)
 		source.url = psprintf("%s/sentinel/api/v2/account/%s/app/token", origin, options->account);
 	}
 	source.body = psprintf("grant_type=client_credentials&client_id=%s&client_secret=%s",
-						   lpu_url_escape(utf8(options->client_id)), lpu_url_escape(utf8(secret)));
+						   lpu_url_escape(options->client_id), lpu_url_escape(secret));
 	return ask_for_bearer(options, &source, problem);
 }
 
@@ -235,9 +224,9 @@ bearer_from_login(const lpu_options *options, lpu_problem **problem)
 		return NULL;
 	source.url = psprintf("%s/api/account/%s/login?v=1.3", origin, options->account);
 	members[0] = "username";
-	members[1] = utf8(options->username);
+	members[1] = options->username;
 	members[2] = "password";
-	members[3] = utf8(password);
+	members[3] = password;
 	source.body = lpu_json_build_object(members, 2);
 	return ask_for_bearer(options, &source, problem);
 }

@@ -48,8 +48,10 @@ static bool
 check_domain(ReturnSetInfo *result, const lpu_options *options)
 {
 	lpu_problem *problem = NULL;
-	char	   *origin = lpu_domain_origin(options, LPU_SERVICE_CONFIG, &problem);
+	char	   *origin;
 
+	lpu_domain_forget();		/* a kept answer would prove nothing */
+	origin = lpu_domain_origin(options, LPU_SERVICE_CONFIG, &problem);
 	put_step(result, "domain", origin != NULL, origin ? origin : problem_text(problem));
 	return origin != NULL;
 }
@@ -60,7 +62,7 @@ check_token(ReturnSetInfo *result, const lpu_options *options)
 	lpu_problem *problem = NULL;
 	char	   *bearer = lpu_auth_bearer(options, &problem);
 	const char *way = options->client_id ? "obtained with client_id and client_secret" :
-		options->username ? "obtained with username and password" : "ready token";
+		options->username ? "obtained with username and password" : "ready token, not tried yet";
 
 	put_step(result, "token", bearer != NULL, bearer ? way : problem_text(problem));
 	return bearer != NULL;
@@ -85,7 +87,7 @@ check_reading(ReturnSetInfo *result, const lpu_options *options)
 	else if (n < 0)
 		detail = psprintf("status %d, but the answer is not a list of users", answer->status);
 	else
-		detail = psprintf("status %d, %d users, %ld ms", answer->status, n,
+		detail = psprintf("status %d, %d user%s, %ld ms", answer->status, n, n == 1 ? "" : "s",
 						  TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
 	put_step(result, "read", n >= 0, detail);
 	if (n < 0)

@@ -15,6 +15,22 @@
 #define LPU_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(TopMemoryContext, (n))
 #endif
 
+/* 16 lets summarizing indexes be done alone; we want all. */
+#if PG_VERSION_NUM >= 160000
+#define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate) \
+	ExecInsertIndexTuples((target), (slot), (estate), false, false, NULL, NIL, false)
+#else
+#define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate) \
+	ExecInsertIndexTuples((target), (slot), (estate), false, false, NULL, NIL)
+#endif
+
+/* 18 counts index searches for EXPLAIN. */
+#if PG_VERSION_NUM >= 180000
+#define LPU_INDEX_BEGINSCAN(table, index, snapshot, n) index_beginscan((table), (index), (snapshot), NULL, (n), 0)
+#else
+#define LPU_INDEX_BEGINSCAN(table, index, snapshot, n) index_beginscan((table), (index), (snapshot), (n), 0)
+#endif
+
 /* 16 folded the right to a kind of object into one function. */
 #if PG_VERSION_NUM >= 160000
 #define LPU_SERVER_USAGE(server, role) object_aclcheck(ForeignServerRelationId, (server), (role), ACL_USAGE)

@@ -45,6 +45,15 @@ find_kept(const char *url)
 	return NULL;
 }
 
+void
+lpu_domain_forget(void)
+{
+	kept = NULL;
+	nkept = 0;
+	if (kept_context != NULL)
+		MemoryContextReset(kept_context);
+}
+
 static void
 keep(const char *url, const char *origin)
 {
@@ -54,11 +63,7 @@ keep(const char *url, const char *origin)
 	if (kept_context == NULL)
 		kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers domains", ALLOCSET_SMALL_SIZES);
 	if (nkept >= MAX_KEPT)
-	{
-		kept = NULL;
-		nkept = 0;
-		MemoryContextReset(kept_context);
-	}
+		lpu_domain_forget();
 	caller = MemoryContextSwitchTo(kept_context);
 	entry = palloc(sizeof(kept_origin));
 	entry->url = pstrdup(url);

@@ -17,4 +17,7 @@
  */
 extern char *lpu_domain_origin(const lpu_options *options, const char *service, lpu_problem **problem);
 
+/* Forget all answers of the Domain API. */
+extern void lpu_domain_forget(void);
+
 #endif

@@ -1,10 +1,9 @@
 /*
  * functions.c: the SQL functions that call the API: one call is one request.
  *
- * Each writing function checks its arguments, builds one request and hands it to call_api(), where everything that they
- * have in common happens in this order: record the call, note the effect, send, read the answer, complete both. Whatever
- * is wrong before the request is sent is an ERROR and nothing is sent; an HTTP answer of any status is a row; no answer
- * is an ERROR of class 08. They return a set of one row, so that (f(...)).* is evaluated once.
+ * Each writing function checks its arguments, builds one request and hands it to lpu_call_send(). Whatever is wrong
+ * before the request is sent is an ERROR and nothing is sent; an HTTP answer of any status is a row; no answer is an
+ * ERROR of class 08. They return a set of one row, so that (f(...)).* is evaluated once.
  */
 #include "postgres.h"
 
@@ -22,12 +21,9 @@
 #include "utils/typcache.h"
 
 #include "api.h"
-#include "body.h"
-#include "effects.h"
+#include "call.h"
 #include "json.h"
-#include "lpusers.h"
 #include "problem.h"
-#include "record.h"
 #include "server.h"
 #include "text.h"
 #include "user.h"
@@ -41,20 +37,6 @@ PG_FUNCTION_INFO_V1(lp_validate_users);
 
 /* Problems listed in the DETAIL of an error; lp_validate_users() lists all. */
 #define MAX_PROBLEMS_IN_DETAIL 10
-
-/* A call as the SQL function describes it. */
-typedef struct api_call
-{
-	const char *function;		/* its name, for messages */
-	const char *operation;		/* of the record */
-	const char *success;		/* state of the record after 2xx */
-	const lpu_options *options;
-	lpu_api_request request;
-	lpu_user_identity *users;	/* whom it is about */
-	int			nusers;
-	List	   *secrets;		/* that must not appear in an error */
-	Jsonb	   *body;			/* of the answer; NULL: none, or not JSON */
-} api_call;
 
 /* ------------------------------------------------------------------------------------------------------ arguments */
 
@@ -106,7 +88,7 @@ describe_problem(const lpu_user_problem *problem)
 }
 
 static void
-raise_user_problems(List *problems)
+raise_user_problems(List *problems, lpu_user_use use)
 {
 	StringInfoData detail;
 	ListCell   *cell;
@@ -127,7 +109,7 @@ raise_user_problems(List *problems)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid users: nothing was sent"),
 			 errdetail("%s.", detail.data),
-			 errhint("SELECT * FROM lp_validate_users(...) lists every problem."),
+			 use == LPU_USER_CREATE ? errhint("SELECT * FROM lp_validate_users(...) lists every problem.") : 0,
 			 errhidestmt(true)));
 }
 
@@ -145,13 +127,13 @@ set_body(lpu_api_request *request, char *text, size_t length)
 
 /* Users as the body of a request. */
 static void
-set_users(api_call *call, Jsonb *users, lpu_user_use use)
+set_users(lpu_call *call, Jsonb *users, lpu_user_use use)
 {
 	List	   *problems = lpu_users_check(users, use, call->options->require_password);
 	StringInfoData text;
 
 	if (problems != NIL)
-		raise_user_problems(problems);
+		raise_user_problems(problems, use);
 	initStringInfo(&text);
 	lpu_users_write(&text, users);
 	set_body(&call->request, text.data, text.len);
@@ -175,64 +157,6 @@ get_if_match(FunctionCallInfo fcinfo, int arg)
 
 /* ------------------------------------------------------------------------------------------------- the one request */
 
-/* Give the users of a create the ids that the answer has for their logins. */
-static void
-match_ids(api_call *call)
-{
-	int			nanswered;
-	lpu_user_identity *answered;
-	int			i;
-	int			j;
-	int			hint = 0;
-
-	if (call->body == NULL || JB_ROOT_IS_SCALAR(call->body))
-		return;
-	answered = lpu_users_identify(call->body, &nanswered);
-	for (i = 0; i < call->nusers; i++)
-		for (j = 0; j < nanswered; j++)
-		{
-			/* answers usually come in the order of the request: begin where the last one was found */
-			lpu_user_identity *candidate = &answered[(hint + j) % nanswered];
-
-			if (candidate->login_name == NULL || call->users[i].login_name == NULL ||
-				pg_strcasecmp(candidate->login_name, call->users[i].login_name) != 0)
-				continue;
-			call->users[i].id = candidate->id;
-			hint += j + 1;
-			break;
-		}
-}
-
-static void
-settle_record(lpu_record *record, const api_call *call, const lpu_api_answer *answer, const char *error)
-{
-	lpu_record_result result = {0};
-
-	if (record == NULL)
-		return;
-	result.state = answer->verdict == LPU_OK ? call->success : "failed";
-	result.status = answer->status;
-	result.has_revision = answer->has_revision;
-	result.revision = answer->revision;
-	result.error = answer->verdict == LPU_OK ? NULL : error;
-	result.reason = answer->verdict == LPU_UNCERTAIN ? "outcome unknown" : NULL;
-	lpu_record_settle(record, &result, call->users);
-}
-
-/* What the row says in "error": the service's words, unless they repeat a secret of the request. */
-static const char *
-error_to_show(const api_call *call, const lpu_api_answer *answer)
-{
-	ListCell   *cell;
-
-	if (answer->error == NULL)
-		return NULL;
-	foreach(cell, call->secrets)
-		if (lpu_text_contains(answer->body, answer->body_length, lfirst(cell)))
-			return psprintf("status %d; the answer repeats a secret and is not shown", answer->status);
-	return answer->error;
-}
-
 static HeapTuple
 form_row(TupleDesc desc, const lpu_api_answer *answer, Jsonb *body, const char *error)
 {
@@ -250,39 +174,9 @@ form_row(TupleDesc desc, const lpu_api_answer *answer, Jsonb *body, const char *
 	return heap_form_tuple(desc, values, nulls);
 }
 
-/* Record, send, read the answer. Returns the row, in the current memory context; raises if no answer came. */
-static HeapTuple
-call_api(api_call *call, Oid schema, TupleDesc desc)
-{
-	lpu_record *record = NULL;
-	lpu_effect *effect;
-	lpu_api_answer *answer;
-	const char *complaint = NULL;
-	const char *error;
-	bool		done;
-
-	if (lpu_log_calls)
-		record = lpu_record_begin(schema, call->options, call->operation, "direct", call->users, call->nusers);
-	effect = lpu_effects_begin(call->options->account, call->operation, call->users, call->nusers);
-	call->request.sent = lpu_effect_sent_flag(effect);
-	answer = lpu_api_send(call->options, &call->request);
-	if (answer->problem != NULL)
-		lpu_problem_raise(answer->problem);
-
-	done = answer->verdict == LPU_OK;
-	call->body = lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
-	if (done && call->request.method == LPU_CREATE_USERS)
-		match_ids(call);
-	if (answer->verdict != LPU_UNCERTAIN)
-		lpu_effects_settle(effect, done, call->users, call->nusers);
-	error = error_to_show(call, answer);
-	settle_record(record, call, answer, error);
-	return form_row(desc, answer, call->body, error ? error : done ? complaint : NULL);
-}
-
 /* -------------------------------------------------------------------------------------------------- SQL functions */
 
-typedef void (*prepare_call) (FunctionCallInfo fcinfo, api_call *call);
+typedef void (*prepare_call) (FunctionCallInfo fcinfo, const char *function, lpu_call *call);
 
 /*
  * Return the one row of a writing function. Everything between the arguments and the row is in a memory context of its
@@ -297,7 +191,9 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 	TupleDesc	desc;
 	HeapTuple	row;
 	Datum		result;
-	api_call	call;
+	lpu_call	call;
+	lpu_api_answer *answer;
+	const char *error;
 
 	if (!SRF_IS_FIRSTCALL())
 	{
@@ -310,9 +206,11 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 	desc = lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
 
 	memset(&call, 0, sizeof(call));
-	call.function = function;
-	prepare(fcinfo, &call);
-	row = call_api(&call, get_func_namespace(fcinfo->flinfo->fn_oid), desc);
+	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	call.path = "direct";
+	prepare(fcinfo, function, &call);
+	answer = lpu_call_send(&call, &error);
+	row = form_row(desc, answer, call.body, error);
 
 	MemoryContextSwitchTo(caller);
 	result = heap_copy_tuple_as_datum(row, desc);
@@ -322,12 +220,12 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 }
 
 static void
-prepare_create(FunctionCallInfo fcinfo, api_call *call)
+prepare_create(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
 {
 	static const char *const names[] = {"account", "users"};
 
 	require_arguments(fcinfo, names, lengthof(names));
-	call->options = options_for_writing(fcinfo, call->function);
+	call->options = options_for_writing(fcinfo, function);
 	call->operation = "create";
 	call->success = "created";
 	call->request.method = LPU_CREATE_USERS;
@@ -344,12 +242,12 @@ lp_create_users(PG_FUNCTION_ARGS)
 }
 
 static void
-prepare_update(FunctionCallInfo fcinfo, api_call *call)
+prepare_update(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
 {
 	static const char *const names[] = {"account", "users", "if_match"};
 
 	require_arguments(fcinfo, names, lengthof(names));
-	call->options = options_for_writing(fcinfo, call->function);
+	call->options = options_for_writing(fcinfo, function);
 	call->operation = "update";
 	call->success = "done";
 	call->request.method = LPU_UPDATE_USERS;
@@ -380,7 +278,7 @@ check_id(Datum id, bool isnull, int ordinal)
 }
 
 static void
-prepare_delete(FunctionCallInfo fcinfo, api_call *call)
+prepare_delete(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
 {
 	static const char *const names[] = {"account", "ids", "if_match"};
 	StringInfoData text;
@@ -389,7 +287,7 @@ prepare_delete(FunctionCallInfo fcinfo, api_call *call)
 	int			i;
 
 	require_arguments(fcinfo, names, lengthof(names));
-	call->options = options_for_writing(fcinfo, call->function);
+	call->options = options_for_writing(fcinfo, function);
 	call->operation = "delete";
 	call->success = "done";
 	call->request.method = LPU_DELETE_USERS;
@@ -421,7 +319,7 @@ lp_delete_users(PG_FUNCTION_ARGS)
 }
 
 static void
-prepare_reset(FunctionCallInfo fcinfo, api_call *call)
+prepare_reset(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
 {
 	static const char *const names[] = {"account", "user_id", "new_password"};
 	const char *members[2] = {"newPassword", NULL};
@@ -429,7 +327,7 @@ prepare_reset(FunctionCallInfo fcinfo, api_call *call)
 	size_t		length;
 
 	require_arguments(fcinfo, names, lengthof(names));
-	call->options = options_for_writing(fcinfo, call->function);
+	call->options = options_for_writing(fcinfo, function);
 	call->operation = "reset";
 	call->success = "done";
 	call->request.method = LPU_RESET_PASSWORD;

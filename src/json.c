@@ -114,6 +114,12 @@ lpu_json_text(lpu_json *json)
 	}
 }
 
+bool
+lpu_json_is_true(lpu_json *json)
+{
+	return json_object_is_type(unwrap(json), json_type_boolean) && json_object_get_boolean(unwrap(json));
+}
+
 char *
 lpu_json_build_object(const char *const *names_and_values, int npairs)
 {

@@ -49,7 +49,8 @@ CREATE TABLE lp_requests (
 	source_key      jsonb,
 	enqueued_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
 	sent_at         timestamptz,
-	finished_at     timestamptz
+	finished_at     timestamptz,
+	held_at         timestamptz
 );
 
 COMMENT ON TABLE lp_requests IS 'one row for each user that was to be created, updated, deleted or given a new password';
@@ -77,12 +78,41 @@ COMMENT ON COLUMN lp_requests.source_key IS 'primary key of the row in that tabl
 COMMENT ON COLUMN lp_requests.enqueued_at IS 'when it was asked for';
 COMMENT ON COLUMN lp_requests.sent_at IS 'when it was last sent';
 COMMENT ON COLUMN lp_requests.finished_at IS 'when its result was known';
+COMMENT ON COLUMN lp_requests.held_at IS 'since when it is held';
 
-CREATE INDEX lp_requests_account_enqueued_at ON lp_requests (account, enqueued_at);
+/*
+ * Indexes: the unfinished rows are few, the finished ones are many. Whoever enqueues asks for a login that is unfinished;
+ * a deliverer asks for what is due. The unique one is the proof that never two requests for one login are in flight.
+ */
+CREATE INDEX lp_requests_unfinished ON lp_requests (account, lower(login_name))
+	WHERE state IN ('pending', 'sending', 'uncertain', 'held');
+CREATE UNIQUE INDEX lp_requests_in_flight ON lp_requests (account, lower(login_name))
+	WHERE state IN ('sending', 'uncertain');
+CREATE INDEX lp_requests_due ON lp_requests (account, next_attempt_at, id)
+	WHERE state IN ('pending', 'uncertain');
+CREATE INDEX lp_requests_enqueued_at ON lp_requests USING brin (enqueued_at);
+
+/* A queue's rows change a few times and then stay: vacuum by number of changes, not by share of the table. */
+ALTER TABLE lp_requests SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+	autovacuum_analyze_scale_factor = 0.02);
+
+/*
+ * What is to be sent for a queued request, as JSON. Written once, so that claim and settle never rewrite it; gone with
+ * success. No foreign key: it would be checked for every hire, and lp_requests has no other writer than this extension.
+ */
+CREATE TABLE lp_payloads (
+	request_id bigint PRIMARY KEY,
+	body       json NOT NULL
+);
+COMMENT ON TABLE lp_payloads IS 'what is to be sent for a queued request; leaves with success';
+COMMENT ON COLUMN lp_payloads.request_id IS 'lp_requests.id';
+COMMENT ON COLUMN lp_payloads.body IS 'the user as JSON, with its secrets';
+ALTER TABLE lp_payloads SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 COMMENT ON SEQUENCE lp_requests_id_seq IS 'numbers of requests';
 
 SELECT pg_catalog.pg_extension_config_dump('lp_requests', '');
+SELECT pg_catalog.pg_extension_config_dump('lp_payloads', '');
 SELECT pg_catalog.pg_extension_config_dump('lp_requests_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('lp_batch_seq', '');
 
@@ -97,9 +127,11 @@ CREATE VIEW lp_results WITH (security_barrier) AS
 									  WHERE pg_catalog.pg_has_role(a.oid, 'USAGE')))
 	   OR r.send_as = ANY (ARRAY(SELECT a.rolname FROM pg_catalog.pg_roles a
 								 WHERE pg_catalog.pg_has_role(a.oid, 'USAGE')))
-	   OR r.server = ANY (ARRAY(SELECT s.srvname FROM pg_catalog.pg_foreign_server s
-								JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
-								WHERE w.fdwname = 'lpusers' AND pg_catalog.pg_has_role(s.srvowner, 'USAGE')));
+	   OR ROW (r.server, 'account=' || r.account) IN
+		  (SELECT s.srvname, o FROM pg_catalog.pg_foreign_server s
+		   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw,
+				pg_catalog.unnest(s.srvoptions) o
+		   WHERE w.fdwname = 'lpusers' AND pg_catalog.pg_has_role(s.srvowner, 'USAGE'));
 COMMENT ON VIEW lp_results IS 'the requests that the current user asked for, that are sent with its credentials, or that belong to a server it owns';
 
 CREATE VIEW lp_summary WITH (security_barrier) AS
@@ -162,3 +194,543 @@ REVOKE EXECUTE ON FUNCTION
 	lp_delete_users(text, bigint[], bigint),
 	lp_reset_password(text, bigint, text)
 	FROM PUBLIC;
+
+/* --------------------------------------------------------------------------------- the queue, as its deliverer sees it */
+
+/*
+ * Where a row is written: system identifier/database OID/timeline. Only what was written here is sent from here.
+ */
+CREATE FUNCTION lp_origin() RETURNS text
+	AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION lp_origin() IS 'system identifier/database OID/timeline of this database, as in lp_requests.origin';
+
+/*
+ * Time until attempt number n + 1 after a failure of the network or the service: 5, 10, 15 s, then 2, 4, 8 min, give or
+ * take a tenth.
+ */
+CREATE FUNCTION lp_backoff(attempts integer) RETURNS interval
+	LANGUAGE sql VOLATILE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT (ARRAY[5, 10, 15, 120, 240, 480])[greatest(1, least(attempts, 6))]
+			   * (0.9 + 0.2 * random()) * interval '1 second';
+	END;
+COMMENT ON FUNCTION lp_backoff(integer) IS 'time to wait after so many attempts that the network or the service failed';
+
+/*
+ * Take on rows that were written elsewhere: they are looked up before they are sent. Of several with one login only one
+ * can be in doubt at a time; the others wait for its result. Writes lp_requests. Returns how many.
+ */
+CREATE FUNCTION lp_doubt(ids bigint[]) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+BEGIN
+	UPDATE @extschema@.lp_requests r
+	SET state = CASE WHEN d.place = 1 THEN 'uncertain' ELSE 'pending' END, next_attempt_at = clock_timestamp(),
+		reason = NULL, origin = @extschema@.lp_origin()
+	FROM (SELECT q.id, row_number() OVER (PARTITION BY q.account, lower(q.login_name)
+										  ORDER BY q.state IN ('sending', 'uncertain') DESC, q.id) AS place
+		  FROM @extschema@.lp_requests q
+		  WHERE q.state IN ('sending', 'uncertain') OR q.id = ANY (ids)) d
+	WHERE r.id = d.id AND r.id = ANY (ids);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END;
+$$;
+COMMENT ON FUNCTION lp_doubt(bigint[]) IS 'internal: has requests of another system or timeline looked up here before they are sent';
+
+/*
+ * First thing under the lock on an account. Whoever was sending is gone, so a row "sending" has an unknown outcome. It may
+ * have been claimed long before it was sent, and the service may still be at it: the first retry delay begins now. Rows
+ * written on another timeline are held or looked up (resume), rows written in another system or database are held.
+ * Parameters: account, lpusers.after_promotion = 'resume'. Writes lp_requests. Returns the number of rows changed.
+ */
+CREATE FUNCTION lp_take_over(account text, resume boolean) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	here text := @extschema@.lp_origin();
+	n bigint;
+	changed bigint;
+BEGIN
+	changed := @extschema@.lp_doubt(ARRAY(
+		SELECT r.id FROM @extschema@.lp_requests r
+		WHERE r.account = lp_take_over.account AND r.state IN ('pending', 'sending', 'uncertain')
+		  AND r.origin <> here AND resume
+		  AND split_part(r.origin, '/', 1) = split_part(here, '/', 1)
+		  AND split_part(r.origin, '/', 2) = split_part(here, '/', 2)));
+
+	UPDATE @extschema@.lp_requests r
+	SET state = 'held', next_attempt_at = NULL, held_at = clock_timestamp(),
+		reason = 'written elsewhere (' || r.origin || ', here is ' || here || '): a failover, a restore or a copy; see lp_adopt()'
+	WHERE r.account = lp_take_over.account AND r.state IN ('pending', 'sending', 'uncertain')
+	  AND r.origin IS DISTINCT FROM here;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	changed := changed + n;
+
+	UPDATE @extschema@.lp_requests r
+	SET state = 'uncertain', next_attempt_at = clock_timestamp() + @extschema@.lp_backoff(1)
+	WHERE r.account = lp_take_over.account AND r.state = 'sending';
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN changed + n;
+END;
+$$;
+COMMENT ON FUNCTION lp_take_over(text, boolean) IS 'internal: settles what an earlier deliverer, system or timeline left';
+
+/*
+ * Claim at most n rows that are due, never two of one login, never one whose login is in flight, none while a row of the
+ * account waits because the service said so (429). They become "sending".
+ * Reads and writes lp_requests, reads lp_payloads. Returns the rows with what to send, oldest first.
+ */
+CREATE FUNCTION lp_claim(account text, n integer,
+						 OUT id bigint, OUT send_as name, OUT login_name text, OUT attempts integer, OUT body text)
+	RETURNS SETOF record
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+	/* a young queue has no statistics: no plan but that by the indexes will do; what is off costs so much that it is compiled */
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+	WITH due AS MATERIALIZED (
+		SELECT p.id, lower(p.login_name) AS login
+		FROM @extschema@.lp_requests p
+		WHERE p.account = lp_claim.account AND p.state = 'pending' AND p.next_attempt_at <= clock_timestamp()
+		  AND NOT EXISTS (SELECT FROM @extschema@.lp_requests w
+						  WHERE w.account = lp_claim.account AND w.state = 'pending' AND w.status = 429
+							AND w.next_attempt_at > clock_timestamp())
+		  AND lower(p.login_name) NOT IN (SELECT lower(o.login_name) FROM @extschema@.lp_requests o
+										  WHERE o.account = lp_claim.account AND o.state IN ('sending', 'uncertain')
+											AND o.login_name IS NOT NULL)
+		ORDER BY p.next_attempt_at, p.id
+		LIMIT n
+		FOR UPDATE OF p SKIP LOCKED
+	), first_of_login AS (
+		SELECT DISTINCT ON (d.login) d.id FROM due d ORDER BY d.login, d.id
+	), claimed AS (
+		UPDATE @extschema@.lp_requests r
+		SET state = 'sending', attempts = r.attempts + 1, sent_at = clock_timestamp(), next_attempt_at = NULL,
+			status = NULL, error = NULL, reason = NULL, origin = @extschema@.lp_origin()
+		FROM first_of_login f
+		WHERE r.id = f.id
+		RETURNING r.id, r.send_as, r.login_name, r.attempts
+	)
+	SELECT c.id, c.send_as, c.login_name, c.attempts, b.body::text
+	FROM claimed c LEFT JOIN @extschema@.lp_payloads b ON b.request_id = c.id
+	ORDER BY c.id;
+END;
+$$;
+COMMENT ON FUNCTION lp_claim(text, integer) IS 'internal: claims rows of the queue that are due';
+
+/*
+ * Write down what became of claimed or looked-up rows, element by element of the arrays. A row whose wait is given is
+ * due again after so many milliseconds, -1: after lp_backoff() of its attempts. The state "unsent" is pending, and the
+ * attempt does not count: the service refused it unread (429), or it was never sent. The payload leaves with success.
+ */
+CREATE FUNCTION lp_settle(ids bigint[], states text[], statuses integer[], revisions bigint[], user_ids bigint[],
+						  errors text[], reasons text[], waits bigint[], batch bigint, evidence text)
+	RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+BEGIN
+	/*
+	 * A look-up found the login with the data that were sent: the user is of this request, unless another request has
+	 * created that very user. One pass over the finished rows for all of them.
+	 */
+	IF lp_settle.evidence = 'lookup' THEN
+		SELECT array_agg(CASE WHEN t.other IS NOT NULL AND u.state = 'created' THEN 'failed' ELSE u.state END ORDER BY u.n),
+			   array_agg(CASE WHEN t.other IS NOT NULL AND u.state = 'created'
+							  THEN 'login exists: another request has created it' ELSE u.error END ORDER BY u.n)
+		INTO states, errors
+		FROM ROWS FROM (unnest(states), unnest(user_ids), unnest(errors)) WITH ORDINALITY AS u(state, user_id, error, n)
+		LEFT JOIN (SELECT o.user_id, min(o.id) AS other
+				   FROM @extschema@.lp_requests o
+				   WHERE o.account = (SELECT r.account FROM @extschema@.lp_requests r WHERE r.id = ids[1])
+					 AND o.operation = 'create' AND o.state = 'created'
+					 AND o.user_id IN (SELECT x FROM unnest(user_ids) x WHERE x IS NOT NULL)
+					 AND o.id NOT IN (SELECT unnest(ids))
+				   GROUP BY o.user_id) t ON t.user_id = u.user_id;
+	END IF;
+
+	UPDATE @extschema@.lp_requests r
+	SET state = CASE u.state WHEN 'unsent' THEN 'pending' ELSE u.state END,
+		attempts = r.attempts - (u.state = 'unsent')::integer,
+		sent_at = CASE WHEN u.state <> 'unsent' OR u.status IS NOT NULL THEN r.sent_at END,
+		status = coalesce(u.status, r.status), ac_revision = coalesce(u.revision, r.ac_revision),
+		user_id = coalesce(u.user_id, r.user_id), error = u.error, reason = u.reason,
+		batch = coalesce(lp_settle.batch, r.batch),
+		evidence = CASE WHEN u.state IN ('created', 'failed') THEN lp_settle.evidence END,
+		finished_at = CASE WHEN u.state IN ('created', 'failed') THEN clock_timestamp() END,
+		held_at = CASE WHEN u.state = 'held' THEN clock_timestamp() END,
+		next_attempt_at = CASE WHEN u.state NOT IN ('pending', 'unsent', 'uncertain') THEN NULL
+							   /* a look-up that fails again and again: a quarter of the time since it was sent */
+							   WHEN u.wait < 0 AND u.state = 'uncertain' AND lp_settle.evidence = 'lookup'
+							   THEN clock_timestamp() + greatest(@extschema@.lp_backoff(r.attempts),
+																 least((clock_timestamp() - r.sent_at) / 4, interval '8 minutes'))
+							   WHEN u.wait < 0 THEN clock_timestamp() + @extschema@.lp_backoff(r.attempts)
+							   ELSE clock_timestamp() + coalesce(u.wait, 0) * interval '1 millisecond' END
+	FROM unnest(ids, states, statuses, revisions, user_ids, errors, reasons, waits)
+		 AS u(id, state, status, revision, user_id, error, reason, wait)
+	WHERE r.id = u.id AND r.state IN ('sending', 'uncertain');
+
+	DELETE FROM @extschema@.lp_payloads p
+	USING unnest(ids, states) AS u(id, state)
+	WHERE p.request_id = u.id AND u.state = 'created';
+END;
+$$;
+COMMENT ON FUNCTION lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint, text)
+	IS 'internal: writes down what became of rows of the queue';
+
+/*
+ * The rows of an account whose outcome has to be looked up now, with what was sent for them. When one is due, all are
+ * taken: one listing of the account answers for all.
+ */
+CREATE FUNCTION lp_uncertain(account text, OUT id bigint, OUT send_as name, OUT login_name text, OUT attempts integer,
+							 OUT email text, OUT nickname text, OUT trouble text, OUT rejected boolean)
+	RETURNS SETOF record
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+	IF EXISTS (SELECT FROM @extschema@.lp_requests r
+			   WHERE r.account = lp_uncertain.account AND r.state = 'uncertain'
+				 AND r.next_attempt_at <= clock_timestamp()) THEN
+		RETURN QUERY
+		SELECT r.id, r.send_as, r.login_name, r.attempts, b.body ->> 'email', b.body ->> 'nickname',
+			   coalesce(r.error, CASE WHEN r.reason NOT LIKE 'look-up failed: %' THEN r.reason END),
+			   r.error IS NOT NULL AND r.status BETWEEN 300 AND 499 AND r.status NOT IN (401, 429)
+		FROM @extschema@.lp_requests r LEFT JOIN @extschema@.lp_payloads b ON b.request_id = r.id
+		WHERE r.account = lp_uncertain.account AND r.state = 'uncertain'
+		  AND r.next_attempt_at <= clock_timestamp() + interval '1 second'
+		ORDER BY r.id;
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION lp_uncertain(text) IS 'internal: rows of the queue whose outcome has to be looked up';
+
+/* Hold what is pending for a role whose credentials were refused: the next hundred attempts would lock the key. */
+CREATE FUNCTION lp_hold(account text, send_as name, why text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+BEGIN
+	UPDATE @extschema@.lp_requests r
+	SET state = 'held', reason = why, next_attempt_at = NULL, held_at = clock_timestamp()
+	WHERE r.account = lp_hold.account AND r.send_as = lp_hold.send_as AND r.state = 'pending';
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END;
+$$;
+COMMENT ON FUNCTION lp_hold(text, name, text) IS 'internal: holds what is pending for a role';
+
+/* Accounts with unfinished rows, and when the first of each is due; who has waited longest comes first. */
+CREATE FUNCTION lp_due(OUT account text, OUT wait_ms bigint) RETURNS SETOF record
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT r.account,
+			   greatest(0, ceil(extract(epoch FROM greatest(min(CASE WHEN r.state = 'sending' THEN clock_timestamp()
+																	  ELSE r.next_attempt_at END),
+															 max(r.next_attempt_at) FILTER (WHERE r.state = 'pending'
+																							AND r.status = 429))
+										 - clock_timestamp()) * 1000))::bigint
+		FROM @extschema@.lp_requests r
+		WHERE r.state IN ('pending', 'sending', 'uncertain')
+		GROUP BY r.account
+		ORDER BY min(coalesce(r.next_attempt_at, r.sent_at));
+	END;
+COMMENT ON FUNCTION lp_due() IS 'internal: accounts with rows to deliver, and how long until the first is due';
+
+CREATE FUNCTION lp_enqueue_users(account text, users jsonb) RETURNS SETOF bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 COST 1000;
+COMMENT ON FUNCTION lp_enqueue_users(text, jsonb)
+	IS 'queues users to be created after commit with the caller''s credentials; returns the ids of their requests in order';
+
+CREATE PROCEDURE lp_deliver(account text DEFAULT NULL)
+	AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE lp_deliver(text) IS 'delivers now what is due in the queue, of one account or of all; commits between batches';
+
+CREATE FUNCTION lp_create_users_trigger() RETURNS trigger
+	AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON FUNCTION lp_create_users_trigger() IS 'queues (or, mode=sync, creates) a user for each row that a statement inserts or updates';
+
+CREATE FUNCTION lp_attach_trigger(target regclass, account text, attributes jsonb, condition text DEFAULT NULL,
+								  on_update boolean DEFAULT false, mode text DEFAULT 'queue') RETURNS SETOF text
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 COST 1000;
+COMMENT ON FUNCTION lp_attach_trigger(regclass, text, jsonb, text, boolean, text)
+	IS 'checks a mapping against a table and its owner''s rights, and creates the trigger(s); returns what was run';
+
+CREATE FUNCTION lp_detach_trigger(target regclass) RETURNS SETOF text
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 COST 1000;
+COMMENT ON FUNCTION lp_detach_trigger(regclass) IS 'drops the triggers of a table that create users; returns what was run';
+
+/* --------------------------------------------------------------------------------------- what people do with rows */
+
+/*
+ * The rows among "ids" that belong to the current user: it asked for them, or they are sent as it; a member of a role
+ * may do what the role may. Whoever may do everything to the table may do this too. Called with the rights of the
+ * table's owner, hence the role as a parameter.
+ */
+CREATE FUNCTION lp_own_rows(ids bigint[], caller name) RETURNS SETOF bigint
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT r.id FROM @extschema@.lp_requests r
+		WHERE r.id = ANY (ids)
+		  AND (r.requested_by = ANY (ARRAY(SELECT a.rolname FROM pg_catalog.pg_roles a
+										   WHERE pg_catalog.pg_has_role(caller, a.oid, 'USAGE')))
+			   OR r.send_as = ANY (ARRAY(SELECT a.rolname FROM pg_catalog.pg_roles a
+										 WHERE pg_catalog.pg_has_role(caller, a.oid, 'USAGE'))));
+	END;
+COMMENT ON FUNCTION lp_own_rows(bigint[], name) IS 'internal: those of the requests that a role may retry or discard';
+
+CREATE FUNCTION lp_worker_stop() RETURNS boolean
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
+
+CREATE FUNCTION lp_worker_pid() RETURNS integer
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION lp_worker_pid() IS 'process id of this database''s worker, null if there is none';
+
+CREATE FUNCTION lp_wake() RETURNS void
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION lp_wake() IS 'internal: has the worker woken when this transaction commits';
+
+/*
+ * lp_retry(): failed requests become pending again. Parameters: ids, the role that asks. Raises 42501 for a request that
+ * is not its own, 22023 for one that is not failed or whose payload is gone. Writes lp_requests. Returns how many.
+ */
+CREATE FUNCTION lp_retry_rows(ids bigint[], caller name) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+	bad bigint;
+BEGIN
+	ids := array_remove(ids, NULL);
+	SELECT x INTO bad FROM unnest(ids) x WHERE x NOT IN (SELECT @extschema@.lp_own_rows(ids, caller)) LIMIT 1;
+	IF FOUND THEN
+		RAISE insufficient_privilege USING MESSAGE = format('no request %s of yours', bad);
+	END IF;
+	/* somebody else may do the same just now, and a deliverer have claimed the row by then */
+	PERFORM FROM @extschema@.lp_requests r WHERE r.id = ANY (ids) ORDER BY r.id FOR UPDATE;
+	SELECT r.id INTO bad FROM @extschema@.lp_requests r WHERE r.id = ANY (ids) AND (r.state <> 'failed' OR r.path <> 'queue')
+		LIMIT 1;
+	IF FOUND THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('request %s is not a failed request of the queue', bad);
+	END IF;
+	SELECT x INTO bad FROM unnest(ids) x
+		WHERE NOT EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = x) LIMIT 1;
+	IF FOUND THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('request %s cannot be sent again', bad),
+			DETAIL = 'Its data were wrong, or its secrets are gone (see lpusers.keep_secrets).',
+			HINT = 'Queue the user anew.';
+	END IF;
+	UPDATE @extschema@.lp_requests r
+	SET state = 'pending', next_attempt_at = clock_timestamp(), error = NULL, finished_at = NULL, evidence = NULL,
+		attempts = 0, origin = @extschema@.lp_origin()
+	WHERE r.id = ANY (ids);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	PERFORM @extschema@.lp_wake();
+	RETURN n;
+END;
+$$;
+COMMENT ON FUNCTION lp_retry_rows(bigint[], name) IS 'internal: lp_retry() for a role';
+
+/* lp_discard(): pending, failed and held requests are dropped, with what was to be sent. As lp_retry_rows(). */
+CREATE FUNCTION lp_discard_rows(ids bigint[], caller name) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+	bad bigint;
+BEGIN
+	ids := array_remove(ids, NULL);
+	SELECT x INTO bad FROM unnest(ids) x WHERE x NOT IN (SELECT @extschema@.lp_own_rows(ids, caller)) LIMIT 1;
+	IF FOUND THEN
+		RAISE insufficient_privilege USING MESSAGE = format('no request %s of yours', bad);
+	END IF;
+	PERFORM FROM @extschema@.lp_requests r WHERE r.id = ANY (ids) ORDER BY r.id FOR UPDATE;
+	SELECT r.id INTO bad FROM @extschema@.lp_requests r
+		WHERE r.id = ANY (ids) AND (r.state NOT IN ('pending', 'failed', 'held') OR r.path <> 'queue') LIMIT 1;
+	IF FOUND THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('request %s is not pending, failed or held in the queue', bad);
+	END IF;
+	DELETE FROM @extschema@.lp_payloads p WHERE p.request_id = ANY (ids);
+	DELETE FROM @extschema@.lp_requests r WHERE r.id = ANY (ids);
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END;
+$$;
+COMMENT ON FUNCTION lp_discard_rows(bigint[], name) IS 'internal: lp_discard() for a role';
+
+CREATE FUNCTION lp_retry(ids bigint[]) RETURNS bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION lp_retry(bigint[]) IS 'has failed requests of one''s own sent again; returns how many';
+
+CREATE FUNCTION lp_discard(ids bigint[]) RETURNS bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION lp_discard(bigint[]) IS 'drops pending, failed or held requests of one''s own; returns how many';
+
+/* What was held by hold_above or for its set-up becomes pending. Writes lp_requests. Returns how many. */
+CREATE FUNCTION lp_release(account text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+BEGIN
+	UPDATE @extschema@.lp_requests r
+	SET state = 'pending', next_attempt_at = clock_timestamp(), reason = NULL
+	WHERE r.account = lp_release.account AND r.state = 'held' AND r.origin = @extschema@.lp_origin();
+	GET DIAGNOSTICS n = ROW_COUNT;
+	PERFORM @extschema@.lp_wake();
+	RETURN n;
+END;
+$$;
+COMMENT ON FUNCTION lp_release(text) IS 'lets what was held (by hold_above, or for its set-up) be sent; returns how many';
+
+/* What was written in another database or on another timeline is taken on here: looked up first. Returns how many. */
+CREATE FUNCTION lp_adopt() RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+BEGIN
+	n := @extschema@.lp_doubt(ARRAY(
+		SELECT r.id FROM @extschema@.lp_requests r
+		WHERE (r.state IN ('pending', 'sending', 'uncertain') OR r.state = 'held' AND r.reason LIKE 'written elsewhere (%')
+		  AND r.origin IS DISTINCT FROM @extschema@.lp_origin()));
+	/* what was held there for another reason stays held, now by this database */
+	UPDATE @extschema@.lp_requests r
+	SET origin = @extschema@.lp_origin()
+	WHERE r.state = 'held' AND r.origin IS DISTINCT FROM @extschema@.lp_origin();
+	PERFORM @extschema@.lp_wake();
+	RETURN n;
+END;
+$$;
+COMMENT ON FUNCTION lp_adopt() IS 'takes on requests that were queued elsewhere (failover, restored copy): looked up, then sent if absent; returns how many';
+
+/* Drops finished requests. Writes lp_requests, lp_payloads. Returns how many. */
+CREATE FUNCTION lp_purge(older_than interval) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint;
+BEGIN
+	WITH gone AS (
+		DELETE FROM @extschema@.lp_requests r
+		WHERE r.state IN ('created', 'done', 'failed') AND r.finished_at < clock_timestamp() - older_than
+		RETURNING r.id
+	), payloads AS (
+		DELETE FROM @extschema@.lp_payloads p USING gone g WHERE p.request_id = g.id
+	)
+	SELECT count(*) INTO n FROM gone;
+	RETURN n;
+END;
+$$;
+COMMENT ON FUNCTION lp_purge(interval) IS 'drops requests that were finished longer ago than this; returns how many';
+
+/*
+ * What the worker does once an hour: payloads with secrets leave failed and held requests after keep_secrets, finished
+ * requests leave after retention.
+ */
+CREATE FUNCTION lp_housekeep(keep_secrets interval, retention interval) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM @extschema@.lp_payloads p
+	USING @extschema@.lp_requests r
+	WHERE r.id = p.request_id AND r.state IN ('failed', 'held')
+	  AND coalesce(r.finished_at, r.held_at, r.enqueued_at) < clock_timestamp() - keep_secrets
+	  AND p.body::text ~ '"(passwordSh|oldPassword|confirmPassword)"';
+	PERFORM @extschema@.lp_purge(retention);
+END;
+$$;
+COMMENT ON FUNCTION lp_housekeep(interval, interval) IS 'internal: removes old secrets and old requests';
+
+CREATE FUNCTION lp_account_is_paused(account text) RETURNS boolean
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT EXISTS (SELECT FROM pg_catalog.pg_foreign_server s
+					   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+					   WHERE w.fdwname = 'lpusers' AND 'account=' || account = ANY (s.srvoptions)
+						 AND 'delivery=paused' = ANY (s.srvoptions));
+	END;
+COMMENT ON FUNCTION lp_account_is_paused(text) IS 'does a server of this account have the option delivery ''paused''?';
+
+CREATE VIEW lp_progress WITH (security_barrier) AS
+	SELECT p.account, p.pending, p.sending, p.uncertain, p.held, p.created, p.failed,
+		   p.users_per_second,
+		   CASE WHEN p.pending + p.sending + p.uncertain > 0 AND p.users_per_second > 0
+				THEN date_trunc('second', clock_timestamp() + (p.pending + p.sending + p.uncertain) / p.users_per_second
+													  * interval '1 second') END AS estimated_end,
+		   p.oldest_pending, @extschema@.lp_account_is_paused(p.account) AS paused,
+		   @extschema@.lp_worker_pid() AS worker_pid, p.last_error
+	FROM (SELECT r.account,
+				 count(*) FILTER (WHERE r.state = 'pending') AS pending,
+				 count(*) FILTER (WHERE r.state = 'sending') AS sending,
+				 count(*) FILTER (WHERE r.state = 'uncertain') AS uncertain,
+				 count(*) FILTER (WHERE r.state = 'held') AS held,
+				 count(*) FILTER (WHERE r.state = 'created') AS created,
+				 count(*) FILTER (WHERE r.state = 'failed') AS failed,
+				 round((count(*) FILTER (WHERE r.state = 'created' AND r.finished_at > clock_timestamp() - interval '1 minute')
+						/ greatest(extract(epoch FROM max(r.finished_at)
+										   - greatest(min(r.enqueued_at), clock_timestamp() - interval '1 minute')), 1))::numeric, 1)
+					 AS users_per_second,
+				 min(r.enqueued_at) FILTER (WHERE r.state = 'pending') AS oldest_pending,
+				 (array_agg(coalesce(r.error, r.reason) ORDER BY coalesce(r.finished_at, r.sent_at, r.enqueued_at) DESC)
+				  FILTER (WHERE r.error IS NOT NULL OR r.reason IS NOT NULL))[1] AS last_error
+		  FROM @extschema@.lp_results r
+		  WHERE r.path = 'queue'
+		  GROUP BY r.account) p;
+COMMENT ON VIEW lp_progress IS 'the queue of each account: how many in each state, how fast, until when, and what is wrong';
+
+GRANT SELECT ON lp_progress TO PUBLIC;
+
+/* Internal functions run with the rights of the tables' owner; the others are granted by whoever wants them used. */
+REVOKE EXECUTE ON FUNCTION
+	lp_backoff(integer), lp_doubt(bigint[]), lp_take_over(text, boolean), lp_claim(text, integer),
+	lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint, text),
+	lp_uncertain(text), lp_hold(text, name, text), lp_due(),
+	lp_own_rows(bigint[], name), lp_retry_rows(bigint[], name), lp_discard_rows(bigint[], name), lp_wake(),
+	lp_housekeep(interval, interval),
+	lp_release(text), lp_adopt(), lp_purge(interval), lp_worker_stop(),
+	lp_enqueue_users(text, jsonb), lp_create_users_trigger()
+	FROM PUBLIC;
+REVOKE EXECUTE ON PROCEDURE lp_deliver(text) FROM PUBLIC;
+
+/* The views show what the table holds: their columns mean the same. */
+DO $$
+DECLARE
+	c record;
+BEGIN
+	FOR c IN
+		SELECT v.oid::pg_catalog.regclass AS view, a.attname, pg_catalog.col_description(t.oid, ta.attnum) AS words
+		FROM pg_catalog.pg_class t
+		JOIN pg_catalog.pg_attribute ta ON ta.attrelid = t.oid
+		JOIN pg_catalog.pg_class v ON v.relnamespace = t.relnamespace AND v.relname IN ('lp_results', 'lp_summary', 'lp_progress')
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attname = ta.attname
+		WHERE t.oid = '@extschema@.lp_requests'::pg_catalog.regclass AND ta.attnum > 0
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', c.view, c.attname, c.words);
+	END LOOP;
+END;
+$$;
+
+COMMENT ON COLUMN lp_summary.day IS 'day of the request, in the session''s time zone';
+COMMENT ON COLUMN lp_summary.requests IS 'how many requests';
+COMMENT ON COLUMN lp_summary.median_seconds IS 'median of the seconds from request to result';
+COMMENT ON COLUMN lp_summary.p95_seconds IS '95th percentile of the seconds from request to result';
+COMMENT ON COLUMN lp_progress.pending IS 'waiting to be sent';
+COMMENT ON COLUMN lp_progress.sending IS 'in a request that is under way';
+COMMENT ON COLUMN lp_progress.uncertain IS 'sent, outcome unknown: to be looked up';
+COMMENT ON COLUMN lp_progress.held IS 'not to be sent until somebody says so: lp_release() or lp_adopt()';
+COMMENT ON COLUMN lp_progress.created IS 'created in the account';
+COMMENT ON COLUMN lp_progress.failed IS 'not created';
+COMMENT ON COLUMN lp_progress.users_per_second IS 'created per second in the last minute';
+COMMENT ON COLUMN lp_progress.estimated_end IS 'when the queue is empty at that speed';
+COMMENT ON COLUMN lp_progress.oldest_pending IS 'since when the oldest user waits';
+COMMENT ON COLUMN lp_progress.paused IS 'has a server of the account the option delivery ''paused''?';
+COMMENT ON COLUMN lp_progress.worker_pid IS 'process id of this database''s worker, null if there is none';
+COMMENT ON COLUMN lp_progress.last_error IS 'the latest error or reason among the requests';

@@ -4,7 +4,19 @@
 #ifndef LPU_LPUSERS_H
 #define LPU_LPUSERS_H
 
-/* lpusers.log_calls: are direct calls and writes to foreign tables recorded in lp_requests? */
-extern bool lpu_log_calls;
+/* lpusers.after_promotion: what happens to rows that were written on another timeline of this database. */
+typedef enum lpu_after_promotion_choice
+{
+	LPU_HOLD,
+	LPU_RESUME
+} lpu_after_promotion_choice;
+
+extern bool lpu_log_calls;		/* are direct calls and writes to foreign tables recorded in lp_requests? */
+extern bool lpu_worker_on;		/* may a worker deliver? */
+extern int	lpu_idle_timeout;	/* ms after which a worker with nothing to do leaves */
+extern int	lpu_keep_secrets;	/* s that secrets of failed and held rows are kept */
+extern int	lpu_retention;		/* s that finished rows are kept */
+extern char *lpu_databases;		/* databases whose workers start with the server, a list; "" unless preloaded */
+extern int	lpu_after_promotion;	/* lpu_after_promotion_choice */
 
 #endif

@@ -18,6 +18,7 @@
 #include "utils/varlena.h"
 
 #include "option.h"
+#include "text.h"
 #include "url.h"
 
 PG_FUNCTION_INFO_V1(lpusers_validator);
@@ -38,7 +39,7 @@ typedef enum option_kind
 	KIND_ORIGIN_OR_HTTP,		/* likewise, or http:// */
 	KIND_URL,					/* https://host[:port]/path */
 	KIND_PROXY,
-	KIND_FILE,					/* absolute path */
+	KIND_FILE,					/* absolute path; the last kind whose value is text */
 	KIND_DURATION,				/* int, ms */
 	KIND_SIZE,					/* int, bytes */
 	KIND_INT,
@@ -196,6 +197,7 @@ set_option(lpu_options *options, const option_def *def, const char *value)
 {
 	void	   *target = (char *) options + def->offset;
 	const char *complaint = NULL;
+	size_t		length;
 
 	if (*value == '\0')
 		return "It must not be empty.";
@@ -227,16 +229,17 @@ set_option(lpu_options *options, const option_def *def, const char *value)
 		default:
 			return number_complaint(def, value, target);
 	}
-	if (complaint == NULL)
-	{
-		size_t		length = strlen(value);
-
-		/* of an origin, the slash that may end it is not kept: paths are appended */
-		if ((def->kind == KIND_ORIGIN || def->kind == KIND_ORIGIN_OR_HTTP) && value[length - 1] == '/')
-			length--;
-		*(char **) target = pnstrdup(value, length);
-	}
-	return complaint;
+	if (complaint != NULL)
+		return complaint;
+	/* from here on it is for the wire, or ASCII, or a path */
+	length = strlen(value);
+	if (def->kind != KIND_FILE && (value = lpu_text_to_utf8(value, &length)) == NULL)
+		return "It cannot be sent as UTF-8.";
+	/* of an origin, the slash that may end it is not kept: paths are appended */
+	if ((def->kind == KIND_ORIGIN || def->kind == KIND_ORIGIN_OR_HTTP) && value[length - 1] == '/')
+		length--;
+	*(char **) target = pnstrdup(value, length);
+	return NULL;
 }
 
 static const option_def *
@@ -426,4 +429,28 @@ lpusers_validator(PG_FUNCTION_ARGS)
 	if (catalog == UserMappingRelationId)
 		check_mapping(&options);
 	PG_RETURN_VOID();
+}
+
+static bool
+holds_text(option_kind kind)
+{
+	return kind <= KIND_FILE;
+}
+
+lpu_options *
+lpu_options_copy(const lpu_options *options)
+{
+	lpu_options *copy = palloc(sizeof(lpu_options));
+	int			i;
+
+	memcpy(copy, options, sizeof(lpu_options));
+	copy->server_name = pstrdup(options->server_name);
+	for (i = 0; i < lengthof(option_defs); i++)
+	{
+		char	  **text = (char **) ((char *) copy + option_defs[i].offset);
+
+		if (holds_text(option_defs[i].kind) && *text != NULL)
+			*text = pstrdup(*text);
+	}
+	return copy;
 }

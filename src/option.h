@@ -36,7 +36,7 @@ typedef struct lpu_options
 	char	   *ca_file;
 	char	   *proxy;
 
-	/* user-mapping options; of each secret the value or the name of a file that holds it */
+	/* user-mapping options, in UTF-8; of each secret the value or the name of a file that holds it */
 	char	   *client_id;
 	char	   *client_secret;
 	char	   *client_secret_file;
@@ -55,6 +55,9 @@ extern bool lpu_account_is_valid(const char *account);
 
 /* Fill in the defaults of all options. */
 extern void lpu_options_set_defaults(lpu_options *options);
+
+/* A copy with strings of its own, in the current memory context. */
+extern lpu_options *lpu_options_copy(const lpu_options *options);
 
 /* Read a list of DefElem as the catalog (its OID) holds it. NULL, or what is wrong with one of them. */
 extern lpu_problem *lpu_options_read(lpu_options *options, List *list, Oid catalog);

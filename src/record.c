@@ -8,17 +8,15 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
+#include "origin.h"
+#include "owner.h"
 #include "record.h"
 
 #define BEGIN_ARGS 9
@@ -89,36 +87,17 @@ prepare_all(const char *schema)
 	strlcpy(plans_schema, schema, NAMEDATALEN);
 }
 
-static Oid
-owner_of_table(Oid schema)
-{
-	Oid			table = get_relname_relid("lp_requests", schema);
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s.lp_requests\" does not exist", get_namespace_name(schema)),
-				 errhint("DROP EXTENSION lpusers and create it again.")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* Run a statement as the owner of the table. On error the transaction's abort restores the role. */
 static void
 execute_as_owner(Oid schema, SPIPlanPtr *plan, Datum *values, const char *nulls)
 {
-	Oid			role;
-	int			context;
+	lpu_identity before;
 
-	GetUserIdAndSecContext(&role, &context);
-	SetUserIdAndSecContext(owner_of_table(schema), context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	lpu_become_owner(schema, &before);
 	prepare_all(get_namespace_name(schema));
 	if (SPI_execute_plan(*plan, values, nulls, false, 0) < 0)
 		elog(ERROR, "could not write to lp_requests: %s", SPI_result_code_string(SPI_result));
-	SetUserIdAndSecContext(role, context);
+	lpu_become_again(&before);
 }
 
 static Datum
@@ -168,31 +147,6 @@ login_names(const lpu_user_identity *users, int n)
 	return PointerGetDatum(construct_md_array(datums, nulls, 1, &n, &lower, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* system identifier / database / timeline: where the row was written */
-static char *
-origin_text(void)
-{
-	return psprintf(UINT64_FORMAT "/%u/%u", GetSystemIdentifier(), MyDatabaseId, GetWALInsertionTimeLine());
-}
-
-static Datum
-role_name(Oid role)
-{
-	NameData   *name = palloc0(sizeof(NameData));
-
-	namestrcpy(name, GetUserNameFromId(role, false));
-	return NameGetDatum(name);
-}
-
-static Datum
-server_name(const lpu_options *options)
-{
-	NameData   *name = palloc0(sizeof(NameData));
-
-	namestrcpy(name, options->server_name);
-	return NameGetDatum(name);
-}
-
 lpu_record *
 lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, const char *path,
 				 const lpu_user_identity *users, int n)
@@ -207,10 +161,10 @@ lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, 
 	values[0] = CStringGetTextDatum(options->account);
 	values[1] = CStringGetTextDatum(operation);
 	values[2] = CStringGetTextDatum(path);
-	values[3] = server_name(options);
-	values[4] = role_name(GetOuterUserId());
-	values[5] = role_name(GetUserId());
-	values[6] = CStringGetTextDatum(origin_text());
+	values[3] = lpu_name_datum(options->server_name);
+	values[4] = lpu_name_datum(GetUserNameFromId(GetOuterUserId(), false));
+	values[5] = lpu_name_datum(GetUserNameFromId(GetUserId(), false));
+	values[6] = CStringGetTextDatum(lpu_origin_text());
 	values[7] = login_names(users, n);
 	values[8] = user_ids(users, n);
 

@@ -40,6 +40,7 @@ typedef struct known_server
 {
 	Oid			server;
 	char	   *account;
+	bool		paused;
 } known_server;
 
 /* Parsed options of a server and a mapping. */
@@ -118,7 +119,7 @@ lpu_server_on_change(void (*forget) (Oid mapping))
 }
 
 static char *
-server_account(List *options)
+server_option(List *options, const char *name)
 {
 	ListCell   *cell;
 
@@ -126,7 +127,7 @@ server_account(List *options)
 	{
 		DefElem    *element = lfirst_node(DefElem, cell);
 
-		if (strcmp(element->defname, "account") == 0)
+		if (strcmp(element->defname, name) == 0)
 			return defGetString(element);
 	}
 	return NULL;
@@ -157,15 +158,18 @@ load_servers(void)
 		Form_pg_foreign_server form = (Form_pg_foreign_server) GETSTRUCT(tuple);
 		ForeignServer *server;
 		char	   *account;
+		char	   *delivery;
 		MemoryContext caller;
 
 		if (form->srvfdw != wrapper->fdwid || (server = GetForeignServerExtended(form->oid, FSV_MISSING_OK)) == NULL ||
-			(account = server_account(server->options)) == NULL)
+			(account = server_option(server->options, "account")) == NULL)
 			continue;
+		delivery = server_option(server->options, "delivery");
 		caller = MemoryContextSwitchTo(servers_context);
 		servers = lappend(servers, palloc(sizeof(known_server)));
 		((known_server *) llast(servers))->server = form->oid;
 		((known_server *) llast(servers))->account = pstrdup(account);
+		((known_server *) llast(servers))->paused = delivery != NULL && strcmp(delivery, "paused") == 0;
 		MemoryContextSwitchTo(caller);
 	}
 	systable_endscan(scan);
@@ -334,4 +338,21 @@ lpu_server_for_account(const char *account, Oid role, lpu_problem **problem)
 		return NULL;
 	}
 	return options_of(found.server, found.mapping, problem);
+}
+
+bool
+lpu_server_is_paused(const char *account)
+{
+	ListCell   *cell;
+
+	if (!servers_valid)
+		load_servers();
+	foreach(cell, servers)
+	{
+		known_server *server = lfirst(cell);
+
+		if (server->paused && strcmp(server->account, account) == 0)
+			return true;
+	}
+	return false;
 }

@@ -12,6 +12,9 @@
  */
 extern const lpu_options *lpu_server_for_account(const char *account, Oid role, lpu_problem **problem);
 
+/* Has any server of the account the option delivery 'paused'? */
+extern bool lpu_server_is_paused(const char *account);
+
 /* Have a function called with a mapping's OID whenever what was known of the mapping or its server may have changed. */
 extern void lpu_server_on_change(void (*forget) (Oid mapping));
 

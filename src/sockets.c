@@ -60,6 +60,17 @@ find_socket(int fd)
 	return NULL;
 }
 
+static bool
+is_opened(int fd)
+{
+	int			i;
+
+	for (i = 0; i < nopened; i++)
+		if (opened[i] == fd)
+			return true;
+	return false;
+}
+
 bool
 lpu_sockets_watch(int fd, uint32 events, void *arg)
 {
@@ -88,8 +99,12 @@ lpu_sockets_forget(int fd)
 {
 	watched_socket *socket = find_socket(fd);
 
-	if (socket != NULL)
-		*socket = watched[--nwatched];
+	if (socket == NULL)
+		return;
+	*socket = watched[--nwatched];
+	/* libcurl closes those of its name resolver without a word, and another may get the same number */
+	if (!is_opened(fd))
+		stale = true;
 }
 
 bool

@@ -6,7 +6,9 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
+#include "common/string.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/json.h"
@@ -74,9 +76,10 @@ lpu_text_from_utf8(const char *utf8)
 	char	   *text;
 	char	   *out;
 
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || pg_is_ascii(utf8))
 		return pstrdup(utf8);
-	converter = FindDefaultConversionProc(PG_UTF8, encoding);
+	/* the worker may read an error of a token service between transactions: then the catalogs are out of reach */
+	converter = IsTransactionState() ? FindDefaultConversionProc(PG_UTF8, encoding) : InvalidOid;
 	out = text = palloc(room);
 	while (*utf8)
 	{

@@ -130,6 +130,20 @@ write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
 }
 
 void
+lpu_value_write(StringInfo out, lpu_value_kind kind, Jsonb *document)
+{
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_SCALAR(document) || !JsonbExtractScalar(&document->root, &value))
+	{
+		value.type = jbvBinary;
+		value.val.binary.data = &document->root;
+		value.val.binary.len = VARSIZE(document) - VARHDRSZ;
+	}
+	write_value(out, kind, &value);
+}
+
+void
 lpu_users_write(StringInfo out, Jsonb *users)
 {
 	JsonbIterator *it = NULL;
@@ -148,6 +162,27 @@ lpu_users_write(StringInfo out, Jsonb *users)
 	}
 	if (array)
 		appendStringInfoChar(out, ']');
+}
+
+char **
+lpu_users_write_each(Jsonb *users, int n)
+{
+	char	  **texts = palloc0(Max(n, 1) * sizeof(char *));
+	JsonbIterator *it = NULL;
+	JsonbValue	user;
+	int			i;
+
+	for (i = 0; i < n && lpu_next_user(&it, &users->root, &user); i++)
+	{
+		StringInfoData out;
+
+		if (!lpu_jsonb_is_object(&user))
+			continue;
+		initStringInfo(&out);
+		write_object(&out, lpu_attributes, lpu_nattributes, user.val.binary.data);
+		texts[i] = out.data;
+	}
+	return texts;
 }
 
 /* ----------------------------------------------------------------------------------------------------- who is who */

@@ -8,6 +8,8 @@
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
+#include "attribute.h"
+
 /* Who a user is. */
 typedef struct lpu_user_identity
 {
@@ -20,6 +22,12 @@ typedef struct lpu_user_identity
  * booleans that are written as strings become real ones. The users must have passed lpu_users_check().
  */
 extern void lpu_users_write(StringInfo out, Jsonb *users);
+
+/* Likewise each user by itself, as a C string; n is their number. What is no object becomes NULL. */
+extern char **lpu_users_write_each(Jsonb *users, int n);
+
+/* Likewise the value of one attribute, which must have passed lpu_value_check(). */
+extern void lpu_value_write(StringInfo out, lpu_value_kind kind, Jsonb *document);
 
 /* Login names and ids, as far as they are there, of an array of users or of one; *n is their number. */
 extern lpu_user_identity *lpu_users_identify(Jsonb *users, int *n);

@@ -13,9 +13,6 @@
 #include "user.h"
 #include "validate.h"
 
-/* Nobody reads more than this; the count of further ones would not help either. */
-#define MAX_PROBLEMS 1000
-
 /* What a check is about, and what it found. */
 typedef struct check_state
 {
@@ -30,8 +27,6 @@ complain(check_state *state, const char *attribute, const char *text)
 {
 	lpu_user_problem *problem;
 
-	if (list_length(state->problems) >= MAX_PROBLEMS)
-		return;
 	problem = palloc(sizeof(lpu_user_problem));
 	problem->ordinal = state->ordinal;
 	problem->attribute = attribute;
@@ -256,4 +251,32 @@ lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password)
 	if (list_length(state.problems) > found)
 		list_sort(state.problems, compare_problems);
 	return state.problems;
+}
+
+const char *
+lpu_value_check(const lpu_attribute *attribute, Jsonb *document)
+{
+	check_state state = {LPU_USER_CREATE, false, 0, NIL};
+	JsonbValue	value;
+
+	if (JB_ROOT_IS_SCALAR(document))
+	{
+		if (!JsonbExtractScalar(&document->root, &value))
+			return "cannot be read";
+	}
+	else
+	{
+		value.type = jbvBinary;
+		value.val.binary.data = &document->root;
+		value.val.binary.len = VARSIZE(document) - VARHDRSZ;
+	}
+	return check_value(&state, attribute->kind, &value);
+}
+
+bool
+lpu_is_required(const lpu_attribute *attribute, bool require_password, bool api_user)
+{
+	check_state state = {LPU_USER_CREATE, require_password, 0, NIL};
+
+	return is_required(&state, attribute, api_user);
 }

@@ -7,6 +7,8 @@
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
+#include "attribute.h"
+
 /* What the entities are meant for decides which attributes are required or forbidden. */
 typedef enum lpu_user_use
 {
@@ -28,5 +30,13 @@ typedef struct lpu_user_problem
  * lpu_user_problem in order, at most as many as make sense to read; NIL if all is well.
  */
 extern List *lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password);
+
+/*
+ * What is wrong with one value for an attribute; NULL: nothing. The value is not null.
+ */
+extern const char *lpu_value_check(const lpu_attribute *attribute, Jsonb *value);
+
+/* Must a user to be created have this attribute? */
+extern bool lpu_is_required(const lpu_attribute *attribute, bool require_password, bool api_user);
 
 #endif

@@ -1,0 +1,18 @@
+/*
+ * bulk.h: appending many rows to one of the extension's tables.
+ */
+#ifndef LPU_BULK_H
+#define LPU_BULK_H
+
+typedef struct lpu_bulk lpu_bulk;
+
+/* Begin with these columns, NULL-terminated; others get null, not their default. In the current memory context. */
+extern lpu_bulk *lpu_bulk_begin(Oid schema, const char *table, const char *const *columns);
+
+/* Append a row; values in the order of the columns, copied. */
+extern void lpu_bulk_add(lpu_bulk *bulk, const Datum *values, const bool *nulls);
+
+/* Write what is left, and fire triggers that somebody put on the table. */
+extern void lpu_bulk_end(lpu_bulk *bulk);
+
+#endif

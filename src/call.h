@@ -1,0 +1,34 @@
+/*
+ * call.h: one writing request inside of the caller's transaction, with its record.
+ */
+#ifndef LPU_CALL_H
+#define LPU_CALL_H
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "api.h"
+#include "user.h"
+
+typedef struct lpu_call
+{
+	Oid			schema;			/* of the extension */
+	const char *path;			/* of the record: direct, sync or table */
+	const char *operation;		/* of the record: create, update, delete or reset */
+	const char *success;		/* state of the record after 2xx: created or done */
+	const lpu_options *options;
+	lpu_api_request request;
+	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
+	int			nusers;
+	List	   *secrets;		/* C strings that must not appear in an error */
+	Jsonb	   *body;			/* of the answer; NULL: none, or not JSON */
+} lpu_call;
+
+/*
+ * Record the call (unless lpusers.log_calls is off), send it, read the answer, complete the record, and note what a
+ * rollback would not undo. *error gets what the service said, or what is wrong with its answer, or NULL. Raises if no
+ * answer came. The answer is in the current memory context.
+ */
+extern lpu_api_answer *lpu_call_send(lpu_call *call, const char **error);
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * claim.h: rows of the queue in memory: the claimed ones, and those in doubt.
+ */
+#ifndef LPU_CLAIM_H
+#define LPU_CLAIM_H
+
+#include "lookup.h"
+
+/*
+ * Claim at most so many rows of an account that are due; NULL if there are none. Needs a transaction with SPI connected,
+ * as the owner of the tables. The schema is quoted. The rows have a memory context of their own, below the current one.
+ */
+extern lpu_row **lpu_claim_rows(const char *schema, const char *account, int room, int *n);
+
+/* Where what lives as long as the rows of this one's claim may be allocated. */
+extern MemoryContext lpu_claim_context(const lpu_row *row);
+
+/* The rows of an account that are to be looked up now, in the current memory context. */
+extern lpu_doubt *lpu_claim_doubts(const char *schema, const char *account, int *n);
+
+/* The row is settled and not needed any more; the last one of a claim frees them all. */
+extern void lpu_claim_release(lpu_row *row);
+
+#endif

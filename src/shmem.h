@@ -1,0 +1,31 @@
+/*
+ * shmem.h: which worker serves which database.
+ */
+#ifndef LPU_SHMEM_H
+#define LPU_SHMEM_H
+
+/* Ask for room in shared memory; only while the library is preloaded. */
+extern void lpu_shmem_request(void);
+
+/* Be ready for lpu_wake_worker(): attach to shared memory. Raises if there is no room. */
+extern void lpu_shmem_attach(void);
+
+/*
+ * Something is to be done in a database: wake its worker, or start one. Raises nothing; false if no worker could be
+ * started (no slot free), then the rows wait for the next one.
+ */
+extern bool lpu_wake_worker(Oid database);
+
+/* What the worker does: it is there; was it wanted since the last time; it leaves, unless it was wanted meanwhile. */
+extern bool lpu_worker_arrive(Oid database);
+extern void lpu_worker_begin_round(void);
+extern bool lpu_worker_leave(bool even_if_wanted);
+extern bool lpu_worker_asked_to_stop(void);
+
+/* Ask the worker of a database to leave. False if there is none. */
+extern bool lpu_stop_worker(Oid database);
+
+/* Pid of the worker of a database, 0 if there is none. */
+extern int	lpu_worker_pid(Oid database);
+
+#endif
