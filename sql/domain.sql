@@ -6,7 +6,7 @@ CREATE FUNCTION domain_step(n integer DEFAULT 0) RETURNS text LANGUAGE sql VOLAT
 	SELECT regexp_replace(concat(CASE WHEN ok THEN 'ok: ' END, detail), '127\.0\.0\.1:\d+', '127.0.0.1:PORT')
 	FROM lp_check('12345678') WHERE step = 'domain' $$;
 
--- Found, used, and kept: one question for all requests.
+-- Found, used, and kept: one question for all requests; lp_check() asks anew.
 SELECT status FROM lp_create_users('12345678', person('ann'));
 SELECT status FROM lp_create_users('12345678', person('bob'));
 SELECT domain_step();

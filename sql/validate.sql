@@ -63,7 +63,7 @@ SELECT * FROM lp_validate_users(person('a', '{"isApiUser": false, "passwordSh": 
 -- the same login twice, upper and lower case alike
 SELECT * FROM lp_validate_users(jsonb_build_array(person('ann'), person('bob'), person('Ann', '{"loginName": "ANN@example.com"}'), person('ann'),
 	person('Zoë'), person('zoë'), '{"loginName": "ann@example.com"}'::jsonb));
--- at most a thousand problems
+-- all of them, however many
 SELECT count(*), max(ordinal) FROM lp_validate_users((SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, 1000)));
 
 -- A call that is refused sends nothing, and says which user and what.

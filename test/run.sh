@@ -6,7 +6,8 @@
 #
 #	--long		also the tests that take minutes (LPUSERS_LONG=1)
 #	--keep		keep the work directory and say where it is (LPUSERS_KEEP=1)
-#	regress		only pg_regress, or only the tests named (queue, user, ...)
+#	regress		only pg_regress, or only the tests named (queue, user, ...), those
+#				of sessions that meet (specs/) too
 #	tap			only the TAP tests, or only those named (001_basic, ...)
 #
 # PG_CONFIG chooses the PostgreSQL to test with.  The last line is "N passed,
@@ -19,7 +20,7 @@ set -euo pipefail
 
 usage()
 {
-	sed -n '5,10s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	sed -n '5,11s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
 	exit "$1"
 }
 
@@ -175,6 +176,18 @@ explain_regress()
 	grep -E 'terminated by signal|TRAP:|PANIC:' "$work/log/server.log" | head -n 10 || true
 }
 
+# pg_isolation_regress ends in the same words.
+count_isolation() { count_regress "$1"; }
+close_isolation() { close_regress "$1"; }
+explain_isolation()
+{
+	if [ -s output_iso/regression.diffs ]; then
+		head -n 200 output_iso/regression.diffs
+	else
+		tail -n 60 "$1"
+	fi
+}
+
 # prove writes "test/t/001_basic.pl .. ok", with --timer between [time] and
 # durations, and "Files=3, Tests=20, ..." at the end.
 tap_file='^(\[[0-9:]+\] )?[^ ]+\.(pl|t) \.+ *'
@@ -237,15 +250,31 @@ tap_paths()
 	echo "${paths[*]}"
 }
 
+# run_regress: pg_regress and pg_isolation_regress, or only the tests named.
+run_regress()
+{
+	local name sql=() specs=()
+
+	for name in "${names[@]}"; do
+		if [ -e "specs/$name.spec" ]; then specs+=("$name"); else sql+=("$name"); fi
+	done
+	if [ ${#names[@]} = 0 ]; then
+		run_tests regress ISOLATION= TAP_TESTS=
+		run_tests isolation REGRESS= TAP_TESTS=
+	else
+		[ ${#sql[@]} = 0 ] || run_tests regress "REGRESS=${sql[*]}" ISOLATION= TAP_TESTS=
+		[ ${#specs[@]} = 0 ] || run_tests isolation "ISOLATION=${specs[*]}" REGRESS= TAP_TESTS=
+	fi
+}
+
 main()
 {
-	local regress=(TAP_TESTS=) tap=(REGRESS= ISOLATION= PROVE_FLAGS=--timer)
+	local tap=(REGRESS= ISOLATION= PROVE_FLAGS=--timer)
 
 	if [ -z "${LPUSERS_WORK:-}" ]; then step packages need_packages; fi
 	step "drop root" drop_root ${arguments[0]+"${arguments[@]}"}
 	step postgres private_postgres
 	if [ ${#names[@]} -gt 0 ]; then
-		regress+=("REGRESS=${names[*]}")
 		if [ "$mode" = tap ]; then tap+=("PROVE_TESTS=$(tap_paths)"); fi
 	fi
 	echo "$(postgres --version), as $(id -un)"
@@ -253,7 +282,7 @@ main()
 	check_tree
 	step server start_server
 
-	[ "$mode" = tap ] || run_tests regress "${regress[@]}"
+	[ "$mode" = tap ] || run_regress
 	[ "$mode" = regress ] || run_tests tap "${tap[@]}"
 	finished=yes
 	[ "$failed" = 0 ] && [ "$passed" != 0 ]
