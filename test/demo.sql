@@ -11,7 +11,7 @@ GRANT CREATE ON SCHEMA public TO hr;
 CREATE SERVER acme FOREIGN DATA WRAPPER lpusers
     OPTIONS (account '12345678', domain_api_url :'directory', ca_file :'ca');
 GRANT USAGE ON FOREIGN SERVER acme TO hr;
-GRANT EXECUTE ON FUNCTION lp_create_users TO hr;
+GRANT EXECUTE ON FUNCTION lp_create_users, lp_create_users_trigger TO hr;
 CREATE USER MAPPING FOR hr SERVER acme
     OPTIONS (client_id 'lp-client', client_secret 'lp-client-secret');
 
@@ -59,3 +59,21 @@ SELECT r.status FROM new_users n, LATERAL lp_create_users('12345678', n.entity) 
 ROLLBACK;
 SELECT (SELECT count(*) FROM employees) AS employees, (SELECT count(*) FROM lp_results) AS results, detail AS account
 FROM lp_check('12345678') WHERE step = 'read';
+
+\echo == 8. From now on by itself: a trigger on an HR table, delivered after COMMIT
+CREATE TABLE hires (id int PRIMARY KEY, first_name text, last_name text, email text);
+SELECT count(*) AS triggers FROM lp_attach_trigger('hires', '12345678',
+  $${"loginName": "email", "fullName": "first_name || ' ' || last_name", "nickname": "first_name", "email": "email",
+     "passwordSh": "'Aa1!' || gen_random_uuid()", "isEnabled": "true", "maxChats": "3", "profileIds": "ARRAY[1]",
+     "memberOf": "jsonb_build_object('agentGroupId', 1)"}$$);
+INSERT INTO hires VALUES (101, 'Rowan', 'Utrecht', 'rowan.utrecht@example.com'), (102, 'Sorrel', 'Vigo', NULL),
+                         (103, 'Thyme', 'Warsaw', 'thyme.warsaw@example.com');
+-- the INSERT is done; a background worker delivers. Here we wait for it.
+DO $$ BEGIN
+    FOR i IN 1 .. 300 LOOP
+        EXIT WHEN NOT EXISTS (SELECT FROM lp_results WHERE state IN ('pending', 'sending'));
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+END $$;
+SELECT source_key->>'id' AS hire, login_name, state, status, error FROM lp_results WHERE source_table = 'public.hires' ORDER BY id \gx
+SELECT pending, held, created, failed FROM lp_progress;
