@@ -82,9 +82,10 @@ COMMENT ON COLUMN lp_requests.held_at IS 'since when it is held';
 
 /*
  * Indexes: the unfinished rows are few, the finished ones are many. Whoever enqueues asks for a login that is unfinished;
- * a deliverer asks for what is due. The unique one is the proof that never two requests for one login are in flight.
+ * a deliverer asks for what is due. The first is probed by our own code only, byte by byte: hence its collation. The
+ * unique one is the proof that never two requests for one login are in flight.
  */
-CREATE INDEX lp_requests_unfinished ON lp_requests (account, lower(login_name))
+CREATE INDEX lp_requests_unfinished ON lp_requests (account COLLATE "C", lower(login_name) COLLATE "C")
 	WHERE state IN ('pending', 'sending', 'uncertain', 'held');
 CREATE UNIQUE INDEX lp_requests_in_flight ON lp_requests (account, lower(login_name))
 	WHERE state IN ('sending', 'uncertain');

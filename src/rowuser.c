@@ -44,6 +44,14 @@ output(Oid type, Datum value)
 			return pstrdup(JsonEncodeDateTime(buffer, value, type, NULL));
 		case BPCHAROID:
 			return TextDatumGetCString(DirectFunctionCall1(rtrim1, value));
+			/* the common ones, without looking up their output function for each value of a load */
+		case TEXTOID:
+		case VARCHAROID:
+			return TextDatumGetCString(value);
+		case INT4OID:
+			return DatumGetCString(DirectFunctionCall1(int4out, value));
+		case INT8OID:
+			return DatumGetCString(DirectFunctionCall1(int8out, value));
 		default:
 			getTypeOutputInfo(type, &function, &varlena);
 			return OidOutputFunctionCall(function, value);
@@ -103,6 +111,7 @@ static const char *
 write_number(StringInfo out, lpu_value_kind kind, Oid type, Datum value)
 {
 	char	   *text = output(type, value);
+	char		digits[MAXINT8LEN + 1];
 	int64		number = 0;
 	bool		whole = is_whole_number(text, &number);
 
@@ -112,7 +121,7 @@ write_number(StringInfo out, lpu_value_kind kind, Oid type, Datum value)
 		return "must be a positive whole number";
 	/* a text may have leading zeros, JSON must not */
 	if (whole)
-		appendStringInfo(out, INT64_FORMAT, number);
+		appendBinaryStringInfo(out, digits, pg_lltoa(number, digits));
 	else
 		appendStringInfoString(out, text);
 	return NULL;

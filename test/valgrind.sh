@@ -16,6 +16,26 @@ logs=$work/valgrind
 mkdir "$logs"
 bindir=$("$PG_CONFIG" --bindir)
 
+# PostgreSQL writes padding bytes to its files, and computes checksums over them; it suppresses that in its own runs too.
+cat >"$work/valgrind.supp" <<'SUPPRESSIONS'
+{
+	padding_written
+	Memcheck:Param
+	pwrite64(buf)
+	fun:pwrite*
+}
+{
+	padding_in_checksum
+	Memcheck:Value8
+	fun:pg_comp_crc32c*
+}
+{
+	padding_in_checksum_4
+	Memcheck:Value4
+	fun:pg_comp_crc32c*
+}
+SUPPRESSIONS
+
 # The server's own binary, under valgrind: pg_ctl and the postmaster's children find it by its name.
 mv "$bindir/postgres" "$bindir/postgres.real"
 cat >"$bindir/postgres" <<WRAPPER
@@ -23,7 +43,8 @@ cat >"$bindir/postgres" <<WRAPPER
 case " \$* " in
 *" --boot "* | *" --single "* | *" --check "* | *" -V "* | *" --version "*) exec "$bindir/postgres.real" "\$@" ;;
 esac
-exec valgrind --quiet --trace-children=yes --leak-check=no --num-callers=40 --fullpath-after= --log-file="$logs/%p.log" \\
+exec valgrind --quiet --trace-children=yes --leak-check=no --num-callers=40 --fullpath-after= \\
+	--log-file="$logs/%p.log" --suppressions="$work/valgrind.supp" \\
 	"$bindir/postgres.real" "\$@"
 WRAPPER
 chmod +x "$bindir/postgres"
@@ -35,8 +56,9 @@ stop_server
 tail -n 4 "$work/regress.log"
 [ -z "${status:-}" ] || echo "valgrind: some results differ, which timing may cause; what counts here is memory"
 
-# Errors are paragraphs of a log; ours have a frame in lpusers.so, shown by its source file.
-ours=$(cat "$logs"/*.log | TOP=$top perl -00 -ne 'print if /lpusers\.so|\Q$ENV{TOP}\E\/src\//')
+# Errors are separated by empty lines; ours have a frame in lpusers.so, shown by its source file.
+ours=$(TOP=$top perl -0777 -ne 'print grep { /lpusers\.so|\Q$ENV{TOP}\E\/src\// } map { "$_\n" } split /^==\d+== *\n/m' \
+	"$logs"/*.log)
 processes=$(find "$logs" -name '*.log' | wc -l)
 if [ -n "$ours" ]; then
 	printf '%s\n' "$ours" | head -n 200
