@@ -57,6 +57,7 @@ typedef struct service
 	MemoryContext context;		/* reset after each round */
 	TimestampTz idle_since;
 	int64		wait_ms;		/* before the next round */
+	bool		over;			/* there is nothing more to do here */
 } service;
 
 static Oid	schema_oid;
@@ -235,10 +236,11 @@ wait_for_work(int64 ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Wait, then deliver. False: there is nothing more to do here. */
-static bool
-take_turn(service *s)
+/* Wait, then deliver. */
+static void
+take_turn(void *arg)
 {
+	service    *s = arg;
 	char	   *schema;
 	bool		prepared;
 	int64		wait_ms;
@@ -247,11 +249,12 @@ take_turn(service *s)
 	if (s->wait_ms > 0)
 		wait_for_work(s->wait_ms);
 	if (must_stop())
-		return true;
+		return;
 	s->wait_ms = ERROR_WAIT_MS;
 	schema = find_schema(s->context);
-	if (schema == NULL)
-		return false;
+	s->over = schema == NULL;
+	if (s->over)
+		return;
 	lpu_worker_begin_round();
 	/* in this order: what is committed between the two is found by the second */
 	prepared = prepared_transactions_here();
@@ -261,35 +264,10 @@ take_turn(service *s)
 	{
 		s->idle_since = now;
 		s->wait_ms = Min(wait_ms, LOOK_AROUND_MS);
-		return true;
+		return;
 	}
 	s->wait_ms = lpu_idle_timeout > 0 ? Min(lpu_idle_timeout, LOOK_AROUND_MS) : LOOK_AROUND_MS / 10;
-	return prepared || !TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) || !lpu_worker_leave(false);
-}
-
-/* take_turn(), an error of which is logged; a cancel, too, ends only what is under way. */
-static bool
-take_turn_safely(service *s)
-{
-	volatile bool go_on = true;
-
-	PG_TRY();
-	{
-		go_on = take_turn(s);
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		pgstat_report_activity(STATE_IDLE, NULL);
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(TopMemoryContext);
-	MemoryContextReset(s->context);
-	return go_on;
+	s->over = !prepared && TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) && lpu_worker_leave(false);
 }
 
 static void
@@ -302,8 +280,14 @@ serve(void)
 	/* what was committed after somebody asked it to stop would wake nobody else: then it stays */
 	do
 		while (!must_stop())
-			if (!take_turn_safely(&s))
+		{
+			/* a cancel, too, ends only what is under way */
+			(void) run_safely(take_turn, &s);
+			MemoryContextSwitchTo(TopMemoryContext);
+			MemoryContextReset(s.context);
+			if (s.over)
 				return;
+		}
 	while (lpu_worker_on && !lpu_worker_leave(false));
 }
 
