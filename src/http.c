@@ -29,7 +29,7 @@
 struct lpu_http_call
 {
 	lpu_http_pool *pool;
-	CURL	   *easy;			/* NULL after lpu_http_free() */
+	CURL	   *easy;			/* NULL when it was released */
 	bool		begun;
 	bool		done;
 	CURLcode	code;
@@ -300,12 +300,6 @@ bool
 lpu_http_done(const lpu_http_call *call)
 {
 	return call->done;
-}
-
-void
-lpu_http_free(lpu_http_call *call)
-{
-	release_call(call);
 }
 
 /* ---------------------------------------------------------------------------------------------------- answers */

@@ -72,9 +72,6 @@ extern bool lpu_http_done(const lpu_http_call *call);
 /* The answer of a call that is done; it lives as long as the call. */
 extern const lpu_http_answer *lpu_http_result(lpu_http_call *call);
 
-/* End a call now, done or not: its connection is kept only if the call is done. */
-extern void lpu_http_free(lpu_http_call *call);
-
 /* Start, wait, result. */
 extern const lpu_http_answer *lpu_http_perform(lpu_http_pool *pool, const lpu_http_request *request);
 

@@ -78,8 +78,9 @@ set_timer(CURLM *multi, long timeout_ms, void *arg)
 
 /* ---------------------------------------------------------------------------------------------------- pools */
 
-void
-lpu_pool_initialise(void)
+/* Check and initialise libcurl, once. */
+static void
+initialise_curl(void)
 {
 	static bool initialised = false;
 	curl_version_info_data *info;
@@ -114,7 +115,7 @@ make_pool(Oid key)
 	lpu_http_pool *pool;
 	CURLMcode	code = CURLM_OK;
 
-	lpu_pool_initialise();
+	initialise_curl();
 	pool = calloc(1, sizeof(lpu_http_pool));
 	if (pool == NULL || (pool->multi = curl_multi_init()) == NULL)
 	{

@@ -8,9 +8,6 @@
 
 #include "http.h"
 
-/* Check and initialise libcurl, once. */
-extern void lpu_pool_initialise(void);
-
 /* A handle for one request, with all options reset; raises only for lack of memory. Its CURLINFO_PRIVATE is the call. */
 extern CURL *lpu_pool_take(lpu_http_pool *pool);
 extern void lpu_pool_give_back(lpu_http_pool *pool, CURL *easy);

@@ -94,8 +94,8 @@ find_slot(Oid database, bool make)
 	return make ? free_slot : NULL;
 }
 
-static bool
-start_worker(Oid database)
+bool
+lpu_start_worker(const char *function, Oid database, const char *name)
 {
 	BackgroundWorker worker = {0};
 
@@ -103,11 +103,22 @@ start_worker(Oid database)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "lpusers", lengthof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "lpu_worker_main", lengthof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, BGW_MAXLEN, "lpusers worker for database %u", database);
+	strlcpy(worker.bgw_function_name, function, lengthof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "lpusers worker for database %s", name);
 	strlcpy(worker.bgw_type, "lpusers worker", BGW_MAXLEN);
+	strlcpy(worker.bgw_extra, name, BGW_EXTRALEN);
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/* A worker by the database's OID: its name cannot be looked up at the end of a transaction. */
+static bool
+start_worker(Oid database)
+{
+	char		number[16];
+
+	snprintf(number, sizeof(number), "%u", database);
+	return lpu_start_worker("lpu_worker_main", database, number);
 }
 
 bool

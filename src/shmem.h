@@ -11,6 +11,12 @@ extern void lpu_shmem_request(void);
 extern void lpu_shmem_attach(void);
 
 /*
+ * Register a worker with this entry point, for a database by OID or, in bgw_extra, by name; the name is also shown.
+ * Raises nothing; false if no slot is free.
+ */
+extern bool lpu_start_worker(const char *function, Oid database, const char *name);
+
+/*
  * Something is to be done in a database: wake its worker, or start one. Raises nothing; false if no worker could be
  * started (no slot free), then the rows wait for the next one.
  */

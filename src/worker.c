@@ -370,22 +370,6 @@ lpu_worker_main_by_name(Datum arg)
 	work(MyDatabaseId);
 }
 
-static bool
-start_by_name(const char *database)
-{
-	BackgroundWorker worker = {0};
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "lpusers", lengthof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "lpu_worker_main_by_name", lengthof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, BGW_MAXLEN, "lpusers worker for database %s", database);
-	strlcpy(worker.bgw_type, "lpusers worker", BGW_MAXLEN);
-	strlcpy(worker.bgw_extra, database, BGW_EXTRALEN);
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
-}
-
 /*
  * Entry point of the process that starts a worker for each database of lpusers.databases, and then sleeps. The postmaster
  * forgets a worker that has left because it was idle; this process is started again after a crash of the server, as after
@@ -403,7 +387,7 @@ lpu_launcher_main(Datum arg)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid list syntax in parameter \"%s\"", "lpusers.databases")));
 	foreach(cell, names)
-		while (!start_by_name(lfirst(cell)))
+		while (!lpu_start_worker("lpu_worker_main_by_name", InvalidOid, lfirst(cell)))
 			wait_for_work(LOOK_AROUND_MS);	/* no slot is free */
 	for (;;)
 	{
