@@ -252,7 +252,7 @@ SELECT n, m.state, m.message, m.detail, m.argument FROM (VALUES
 	(24, $$'hr.people', '12345678', base('{"email": null}')$$), (25, $$'hr.people', '12345678', base('{"passwordSh": null}')$$), (26, $$'hr.people', '12345678', base('{"email": "nosuch"}')$$),
 	(27, $$'hr.people', '12345678', base('{"email": "name ||"}')$$), (28, $$'hr.people', '12345678', base('{"email": "outside(email)"}')$$), (29, $$'hr.people', '12345678', base('{"maxChats": "name"}')$$),
 	(30, $$'hr.people', '12345678', base('{"isEnabled": "1"}')$$), (31, $$'hr.people', '12345678', base('{"profileIds": "1002"}')$$), (32, $$'hr.people', '12345678', base('{"profileIds": "ARRAY[''x'']"}')$$),
-	(33, $$'hr.people', '12345678', base('{"memberOf": "2001"}')$$), (34, $$'hr.people', '12345678', base('{"email": "ARRAY[email]"}')$$), (35, $$'hr.people', '12345678', base('{"email": "true"}')$$),
+	(33, $$'hr.people', '12345678', base('{"memberOf": "email"}')$$), (34, $$'hr.people', '12345678', base('{"email": "ARRAY[email]"}')$$), (35, $$'hr.people', '12345678', base('{"email": "true"}')$$),
 	(36, $$'hr.people', '12345678', base('{"email": "hired.email"}')$$), (37, $$'hr.people', '12345678', base('{"email": "max(email)"}')$$), (38, $$'hr.people', '12345678', base('{"email": "unnest(ARRAY[email])"}')$$),
 	(39, $$'hr.people', '12345678', base('{"email": "email; DROP TABLE hr.people"}')$$)) v (n, arguments), LATERAL mistake('SELECT lp_attach_trigger(' || arguments || ')') m ORDER BY n;
 SELECT * FROM hooks;

@@ -115,6 +115,12 @@ check_required(const lpu_mapping *mapping, bool require_password)
 }
 
 static bool
+is_number_type(Oid type)
+{
+	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID;
+}
+
+static bool
 is_json_type(Oid type)
 {
 	return type == JSONBOID || type == JSONOID;
@@ -133,15 +139,16 @@ type_complaint(lpu_value_kind kind, Oid type)
 		case LPU_LONG:
 		case LPU_ID:
 		case LPU_NUMBER:
-			return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID || is_json_type(type) ?
-				NULL : "a number";
+			return is_number_type(type) || is_json_type(type) ? NULL : "a number";
 		case LPU_IDS:
-			return element == INT2OID || element == INT4OID || element == INT8OID || element == NUMERICOID ||
-				is_json_type(type) ? NULL : "an array of numbers";
+			return is_number_type(element) || is_json_type(type) ? NULL : "an array of numbers";
 		case LPU_GROUP:
+			return is_number_type(type) || is_json_type(type) ? NULL :
+				"a group id, or jsonb such as jsonb_build_object('agentGroupId', 1)";
 		case LPU_GROUPS:
-			return is_json_type(type) ? NULL : "jsonb, such as jsonb_build_object('agentGroupId', 1)";
+			return is_number_type(element) || is_json_type(type) ? NULL : "an array of group ids, or jsonb";
 		case LPU_TEXT:
+		case LPU_DATE:
 		case LPU_ANY:
 			return OidIsValid(element) || type == BOOLOID || type_is_rowtype(type) ? "text" : NULL;
 	}

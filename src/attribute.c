@@ -14,53 +14,62 @@
 
 #include "attribute.h"
 
-#define ATTRIBUTE(name, kind, rules) {name, sizeof(name) - 1, kind, rules}
-
 const lpu_attribute lpu_attributes[] = {
-	ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY),
-	ATTRIBUTE("pid", LPU_TEXT, 0),
-	ATTRIBUTE("deleted", LPU_BOOLEAN, LPU_READ_ONLY),
-	ATTRIBUTE("loginName", LPU_TEXT, LPU_REQUIRED),
-	ATTRIBUTE("fullName", LPU_TEXT, LPU_REQUIRED),
-	ATTRIBUTE("nickname", LPU_TEXT, LPU_REQUIRED),
-	ATTRIBUTE("email", LPU_TEXT, LPU_REQUIRED),
-	ATTRIBUTE("passwordSh", LPU_TEXT, LPU_PASSWORD | LPU_SECRET),
-	ATTRIBUTE("oldPassword", LPU_TEXT, LPU_SECRET),
-	ATTRIBUTE("confirmPassword", LPU_TEXT, LPU_SECRET),
-	ATTRIBUTE("isEnabled", LPU_BOOLEAN, LPU_REQUIRED),
-	ATTRIBUTE("disabledManually", LPU_BOOLEAN, 0),
-	ATTRIBUTE("maxChats", LPU_NUMBER, LPU_REQUIRED),
-	ATTRIBUTE("maxAsyncChats", LPU_NUMBER, 0),
-	ATTRIBUTE("profileIds", LPU_IDS, LPU_REQUIRED),
-	ATTRIBUTE("skillIds", LPU_IDS, 0),
-	ATTRIBUTE("lobIds", LPU_IDS, 0),
-	ATTRIBUTE("permissionGroups", LPU_IDS, 0),
-	ATTRIBUTE("memberOf", LPU_GROUP, 0),
-	ATTRIBUTE("managerOf", LPU_GROUPS, 0),
-	ATTRIBUTE("changePwdNextLogin", LPU_BOOLEAN, 0),
-	ATTRIBUTE("isApiUser", LPU_BOOLEAN, 0),
-	ATTRIBUTE("allowedAppKeys", LPU_TEXT, LPU_API_KEY),
-	ATTRIBUTE("userTypeId", LPU_LONG, 0),
-	ATTRIBUTE("description", LPU_TEXT, 0),
-	ATTRIBUTE("mobileNumber", LPU_TEXT, 0),
-	ATTRIBUTE("pictureId", LPU_TEXT, 0),
-	ATTRIBUTE("pictureUrl", LPU_TEXT, 0),
-	ATTRIBUTE("backgndImgUri", LPU_TEXT, 0),
-	ATTRIBUTE("pnCertName", LPU_TEXT, 0),
-	ATTRIBUTE("employeeId", LPU_TEXT, 0),
-	ATTRIBUTE("lastPwdChangeDate", LPU_TEXT, LPU_READ_ONLY),
-	ATTRIBUTE("dateUpdated", LPU_TEXT, LPU_READ_ONLY),
+	LPU_ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY),
+	LPU_ATTRIBUTE("pid", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("deleted", LPU_BOOLEAN, LPU_READ_ONLY),
+	LPU_ATTRIBUTE("loginName", LPU_TEXT, LPU_REQUIRED),
+	LPU_ATTRIBUTE("fullName", LPU_TEXT, LPU_REQUIRED),
+	LPU_ATTRIBUTE("nickname", LPU_TEXT, LPU_REQUIRED),
+	LPU_ATTRIBUTE("email", LPU_TEXT, LPU_REQUIRED),
+	LPU_ATTRIBUTE("passwordSh", LPU_TEXT, LPU_PASSWORD | LPU_SECRET),
+	LPU_ATTRIBUTE("oldPassword", LPU_TEXT, LPU_SECRET),
+	LPU_ATTRIBUTE("confirmPassword", LPU_TEXT, LPU_SECRET),
+	LPU_ATTRIBUTE("isEnabled", LPU_BOOLEAN, LPU_REQUIRED),
+	LPU_ATTRIBUTE("disabledManually", LPU_BOOLEAN, 0),
+	LPU_ATTRIBUTE("maxChats", LPU_NUMBER, LPU_REQUIRED),
+	LPU_ATTRIBUTE("maxAsyncChats", LPU_NUMBER, 0),
+	LPU_ATTRIBUTE("profileIds", LPU_IDS, LPU_REQUIRED),
+	LPU_ATTRIBUTE("skillIds", LPU_IDS, 0),
+	LPU_ATTRIBUTE("lobIds", LPU_IDS, 0),
+	LPU_ATTRIBUTE("permissionGroups", LPU_IDS, 0),
+	LPU_ATTRIBUTE("memberOf", LPU_GROUP, 0),
+	LPU_ATTRIBUTE("managerOf", LPU_GROUPS, 0),
+	LPU_ATTRIBUTE("changePwdNextLogin", LPU_BOOLEAN, 0),
+	LPU_ATTRIBUTE("isApiUser", LPU_BOOLEAN, 0),
+	LPU_ATTRIBUTE("allowedAppKeys", LPU_TEXT, LPU_API_KEY),
+	LPU_ATTRIBUTE("userTypeId", LPU_LONG, 0),
+	LPU_ATTRIBUTE("description", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("mobileNumber", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("pictureId", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("pictureUrl", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("backgndImgUri", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("pnCertName", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("employeeId", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("lastPwdChangeDate", LPU_DATE, LPU_READ_ONLY),
+	LPU_ATTRIBUTE("dateUpdated", LPU_DATE, LPU_READ_ONLY),
 };
 
 const int	lpu_nattributes = lengthof(lpu_attributes);
 
 /* Members of a group assignment. */
 const lpu_attribute lpu_group_members[] = {
-	ATTRIBUTE("agentGroupId", LPU_LONG, LPU_REQUIRED),	/* the root group is -1 */
-	ATTRIBUTE("assignmentDate", LPU_TEXT, LPU_READ_ONLY),
+	LPU_ATTRIBUTE("agentGroupId", LPU_LONG, LPU_REQUIRED),	/* the root group is -1 */
+	LPU_ATTRIBUTE("assignmentDate", LPU_DATE, LPU_READ_ONLY),
 };
 
 const int	lpu_ngroup_members = lengthof(lpu_group_members);
+
+const lpu_attribute *
+lpu_attribute_named(const lpu_attribute *defs, int n, const char *name)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (strcmp(defs[i].name, name) == 0)
+			return &defs[i];
+	return NULL;
+}
 
 const lpu_attribute *
 lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key)

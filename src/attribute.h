@@ -10,6 +10,7 @@ typedef enum lpu_value_kind
 {
 	LPU_ANY,				/* not in the table: as it is */
 	LPU_TEXT,
+	LPU_DATE,					/* YYYY-MM-DD HH:MM:SS, without a time zone */
 	LPU_LONG,					/* whole number within bigint */
 	LPU_ID,					/* likewise, positive */
 	LPU_NUMBER,
@@ -35,12 +36,18 @@ typedef struct lpu_attribute
 	int			rules;
 } lpu_attribute;
 
+/* A line of a table of attributes. */
+#define LPU_ATTRIBUTE(name, kind, rules) {name, sizeof(name) - 1, kind, rules}
+
 extern const lpu_attribute lpu_attributes[];
 extern const int lpu_nattributes;
 
 /* Members of memberOf and of the elements of managerOf. */
 extern const lpu_attribute lpu_group_members[];
 extern const int lpu_ngroup_members;
+
+/* The attribute with this name, or NULL. */
+extern const lpu_attribute *lpu_attribute_named(const lpu_attribute *defs, int n, const char *name);
 
 /* The attribute that a key names, or NULL. */
 extern const lpu_attribute *lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key);

@@ -36,17 +36,6 @@ raise_bad_argument(int n, const char *argument, const char *detail)
 			 errdetail("%s", detail)));
 }
 
-static const lpu_attribute *
-attribute_by_name(const char *name)
-{
-	int			i;
-
-	for (i = 0; i < lpu_nattributes; i++)
-		if (strcmp(lpu_attributes[i].name, name) == 0)
-			return &lpu_attributes[i];
-	return NULL;
-}
-
 /* A choice between two words. */
 static bool
 read_choice(int n, const char *argument, const char *value, const char *yes, const char *no)
@@ -59,7 +48,7 @@ read_choice(int n, const char *argument, const char *value, const char *yes, con
 static void
 read_attribute(lpu_mapping *mapping, int n, const char *argument, const char *name, char *expression)
 {
-	const lpu_attribute *attribute = attribute_by_name(name);
+	const lpu_attribute *attribute = lpu_attribute_named(lpu_attributes, lpu_nattributes, name);
 	int			i;
 
 	if (attribute == NULL)

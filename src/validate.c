@@ -90,6 +90,7 @@ check_value(check_state *state, lpu_value_kind kind, const JsonbValue *value)
 	switch (kind)
 	{
 		case LPU_TEXT:
+		case LPU_DATE:
 			return value->type == jbvString ? NULL : "must be a string";
 		case LPU_LONG:
 			return lpu_value_as_int64(value, &number) ? NULL : "must be a whole number";

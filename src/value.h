@@ -1,0 +1,28 @@
+/*
+ * value.h: values of SQL types as JSON values of attributes.
+ */
+#ifndef LPU_VALUE_H
+#define LPU_VALUE_H
+
+#include "lib/stringinfo.h"
+
+#include "attribute.h"
+
+/*
+ * json as jsonb, and its null as NULL: for the API, too, an attribute that is null is one that is not there.
+ */
+extern void lpu_datum_unify_json(Oid *type, Datum *value, bool *isnull);
+
+/* The value as text; a JSON string without its quotes. */
+extern char *lpu_datum_text(Oid type, Datum value);
+
+/*
+ * Append a value that is not null, in the form that the attribute needs; json must be unified before. Returns what is
+ * wrong with it (then what was appended is of no use), or NULL. A group may be given by its id.
+ */
+extern const char *lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum value);
+
+/* Append a value that is not null: as number or boolean if it is one, else as string. */
+extern void lpu_datum_write_scalar(StringInfo out, Oid type, Datum value);
+
+#endif
