@@ -1,0 +1,60 @@
+/*
+ * reader.h: the objects of a JSON array, one after the other, while its bytes arrive.
+ */
+#ifndef LPU_READER_H
+#define LPU_READER_H
+
+/* The type of a value in a document. */
+typedef enum lpu_value_type
+{
+	LPU_VALUE_ABSENT,
+	LPU_VALUE_NULL,
+	LPU_VALUE_FALSE,
+	LPU_VALUE_TRUE,
+	LPU_VALUE_NUMBER,
+	LPU_VALUE_STRING,
+	LPU_VALUE_NESTED
+} lpu_value_type;
+
+typedef struct lpu_value
+{
+	lpu_value_type type;
+	const char *text;			/* STRING: decoded, UTF-8; NUMBER: as it is written; NESTED: the JSON as it is written.
+								 * NUL-terminated too; NULL of all other types */
+	size_t		length;
+} lpu_value;
+
+typedef enum lpu_reader_state
+{
+	LPU_READER_ELEMENT,			/* an element: its values are there */
+	LPU_READER_MORE,			/* all that was fed is used up */
+	LPU_READER_END,				/* the document is complete, and so far nothing but white space came after it */
+	LPU_READER_WRONG			/* not what it has to be; it stays so */
+} lpu_reader_state;
+
+typedef struct lpu_reader lpu_reader;
+
+/*
+ * Reads an array of objects (or one object, as an array of one). names: attributes wanted of each element. whole: also
+ * its text. Lives in the current memory context; the names must live as long.
+ */
+extern lpu_reader *lpu_reader_new(const char *const *names, int n, bool whole);
+
+/* Hand over the next bytes; they must stay valid until lpu_reader_next() returns MORE. */
+extern void lpu_reader_feed(lpu_reader *reader, const char *data, size_t length);
+
+/* No more bytes will come: what is unfinished is WRONG from now on. */
+extern void lpu_reader_end(lpu_reader *reader);
+
+extern lpu_reader_state lpu_reader_next(lpu_reader *reader);
+
+/* n of them, valid until the next lpu_reader_next(). */
+extern const lpu_value *lpu_reader_values(const lpu_reader *reader);
+
+/* NESTED: the element as it is written. */
+extern const lpu_value *lpu_reader_whole(const lpu_reader *reader);
+
+/* Of WRONG: what is wrong and at which byte; never quotes the document. */
+extern const char *lpu_reader_complaint(const lpu_reader *reader);
+
+#endif
