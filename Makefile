@@ -9,8 +9,7 @@ EXTENSION = lpusers
 MODULE_big = lpusers
 EXTVERSION = 1.0
 
-OBJS = src/lpusers.o src/problem.o src/http.o src/pool.o src/sockets.o src/url.o src/json.o src/option.o src/server.o src/secret.o src/text.o src/body.o src/request.o src/domain.o src/auth.o \
-	src/attribute.o src/user.o src/validate.o src/value.o src/api.o src/effects.o src/origin.o src/owner.o src/shmem.o src/record.o src/call.o src/bulk.o src/enqueue.o src/batch.o src/lookup.o src/lock.o src/settle.o src/claim.o src/recheck.o src/queue.o src/functions.o src/check.o src/mapping.o src/rowuser.o src/trigger.o src/attach.o src/deliver.o src/worker.o src/fdw_scan.o
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 DATA = src/lpusers--$(EXTVERSION).sql
 OUR_HEADERS = $(wildcard src/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"

@@ -57,4 +57,7 @@ extern const lpu_value *lpu_reader_whole(const lpu_reader *reader);
 /* Of WRONG: what is wrong and at which byte; never quotes the document. */
 extern const char *lpu_reader_complaint(const lpu_reader *reader);
 
+/* The value of a string, or a number as it is written; NULL of anything else. */
+extern const char *lpu_value_text(const lpu_value *value);
+
 #endif
