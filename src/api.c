@@ -28,6 +28,11 @@ static const method_def methods[] = {
 	[LPU_DELETE_USERS] = {"DELETE", "users", true},
 	[LPU_RESET_PASSWORD] = {"PUT", "users/%s/resetPassword", false},
 	[LPU_LIST_USERS] = {"GET", "users", false},
+	[LPU_GET_USER] = {"GET", "users/%s", false},
+	[LPU_LIST_SKILLS] = {"GET", "skills", false},
+	[LPU_LIST_PROFILES] = {"GET", "profiles", false},
+	[LPU_LIST_AGENT_GROUPS] = {"GET", "agentGroups", false},
+	[LPU_LIST_LOBS] = {"GET", "lobs", false},
 };
 
 /* The first row whose range holds the status decides. */
@@ -76,19 +81,28 @@ parse_revision(const char *value, int64 *revision)
 	return errno == 0 && *end == '\0';
 }
 
+const char *
+lpu_api_verb(lpu_method method)
+{
+	return methods[method].verb;
+}
+
+char *
+lpu_api_path(const lpu_options *options, const lpu_api_request *request)
+{
+	char	   *id = request->user_id != 0 ? psprintf(INT64_FORMAT, request->user_id) : "{id}";
+
+	return psprintf("/api/account/%s/configuration/le-users/%s?v=%s%s", options->account,
+					psprintf(methods[request->method].path, id), lpu_url_escape(options->api_version),
+					request->query ? request->query : "");
+}
+
 static char *
 build_url(const lpu_options *options, const lpu_api_request *request, lpu_problem **problem)
 {
 	char	   *origin = lpu_domain_origin(options, LPU_SERVICE_CONFIG, problem);
-	char		id[32];
-	char	   *path;
 
-	if (origin == NULL)
-		return NULL;
-	snprintf(id, sizeof(id), INT64_FORMAT, request->user_id);
-	path = psprintf(methods[request->method].path, id);
-	return psprintf("%s/api/account/%s/configuration/le-users/%s?v=%s%s", origin, options->account, path,
-					lpu_url_escape(options->api_version), request->query ? request->query : "");
+	return origin ? psprintf("%s%s", origin, lpu_api_path(options, request)) : NULL;
 }
 
 /* No whole answer came. */
@@ -177,6 +191,7 @@ prepare(const lpu_options *options, const lpu_api_request *request, lpu_http_req
 	http->body = request->body;
 	http->body_length = request->body_length;
 	http->sent = request->sent;
+	http->sink = request->sink;
 	if (method->if_match)
 		http->if_match = psprintf(INT64_FORMAT, request->if_match);
 	return true;
@@ -249,4 +264,56 @@ bool
 lpu_api_renewed(const lpu_api_call *call)
 {
 	return lpu_auth_renew(call->options, call->bearer);
+}
+
+void
+lpu_api_resume(lpu_api_call *call)
+{
+	if (call->http != NULL)
+		lpu_http_resume(call->http);
+}
+
+/* ------------------------------------------------------------------------------------------------------ refusals */
+
+/* The first row whose status, or 0 for any, is the answer's decides. */
+static const struct
+{
+	int			status;
+	int			sqlstate;
+}			refusals[] = {
+	{401, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
+	{403, ERRCODE_INSUFFICIENT_PRIVILEGE},
+	{429, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
+	{0, ERRCODE_FDW_ERROR},
+};
+
+static int
+refusal_sqlstate(const lpu_api_answer *answer)
+{
+	int			i = 0;
+
+	if (answer->verdict == LPU_UNCERTAIN)
+		return ERRCODE_CONNECTION_FAILURE;
+	while (refusals[i].status != 0 && refusals[i].status != answer->status)
+		i++;
+	return refusals[i].sqlstate;
+}
+
+lpu_problem *
+lpu_api_refusal(const lpu_options *options, const lpu_api_answer *answer, const char *what)
+{
+	lpu_problem *problem;
+
+	if (answer->problem != NULL)
+	{
+		problem = lpu_problem_new(answer->problem->sqlstate, "could not %s: %s", what, answer->problem->message);
+		problem->detail = answer->problem->detail;
+		problem->hint = answer->problem->hint;
+		return problem;
+	}
+	problem = lpu_problem_new(refusal_sqlstate(answer), "could not %s of account \"%s\": status %d", what,
+							  options->account, answer->status);
+	if (answer->error != NULL)
+		lpu_problem_detail(problem, "%s", answer->error);
+	return problem;
 }

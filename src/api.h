@@ -12,7 +12,12 @@ typedef enum lpu_method
 	LPU_UPDATE_USERS,
 	LPU_DELETE_USERS,
 	LPU_RESET_PASSWORD,
-	LPU_LIST_USERS
+	LPU_LIST_USERS,
+	LPU_GET_USER,
+	LPU_LIST_SKILLS,
+	LPU_LIST_PROFILES,
+	LPU_LIST_AGENT_GROUPS,
+	LPU_LIST_LOBS
 } lpu_method;
 
 /* What an answer, or its absence, means for the request. */
@@ -29,12 +34,13 @@ typedef enum lpu_verdict
 typedef struct lpu_api_request
 {
 	lpu_method	method;
-	int64		user_id;		/* of RESET_PASSWORD */
+	int64		user_id;		/* of RESET_PASSWORD and GET_USER */
 	const char *query;			/* more query parameters, "&name=value", or "" */
 	const char *body;			/* JSON in UTF-8, or NULL */
 	size_t		body_length;
 	int64		if_match;		/* of UPDATE and DELETE; -1: whatever the revision */
 	bool	   *sent;			/* or NULL; set when the account may have got the request, cleared when it refused it */
+	struct lpu_http_sink *sink; /* or NULL; what takes the body of a 2xx answer while it arrives, see http.h */
 } lpu_api_request;
 
 typedef struct lpu_api_answer
@@ -49,6 +55,13 @@ typedef struct lpu_api_answer
 	long		retry_after_ms;	/* of LATER */
 	lpu_problem *problem;		/* of NOT_SENT, and of UNCERTAIN without a whole answer: what an entry point raises */
 } lpu_api_answer;
+
+/*
+ * The verb of a request, and its URL below the origin; with {id} instead of the user's id if that is 0. For people to read,
+ * nothing is looked up.
+ */
+extern const char *lpu_api_verb(lpu_method method);
+extern char *lpu_api_path(const lpu_options *options, const lpu_api_request *request);
 
 /*
  * Send one request and wait for its answer. It is sent again only if it certainly was not carried out: once after a 401
@@ -69,5 +82,14 @@ extern lpu_api_call *lpu_api_start(const lpu_options *options, const lpu_api_req
 extern bool lpu_api_done(const lpu_api_call *call);
 extern lpu_api_answer *lpu_api_finish(lpu_api_call *call);
 extern bool lpu_api_renewed(const lpu_api_call *call);
+
+/* The sink of the request has room again. */
+extern void lpu_api_resume(lpu_api_call *call);
+
+/*
+ * What an entry point raises for an answer that is no success, or for none. "what" is what it could not do, such as
+ * "list users".
+ */
+extern lpu_problem *lpu_api_refusal(const lpu_options *options, const lpu_api_answer *answer, const char *what);
 
 #endif

@@ -31,6 +31,69 @@
 #define LPU_INDEX_BEGINSCAN(table, index, snapshot, n) index_beginscan((table), (index), (snapshot), (n), 0)
 #endif
 
+/* Read so many bytes of a temporary file or raise; 16 has a function for it. */
+#if PG_VERSION_NUM >= 160000
+#define LPU_BUFFILE_READ(file, data, length) BufFileReadExact((file), (data), (length))
+#else
+#define LPU_BUFFILE_READ(file, data, length) \
+	do { \
+		if (BufFileRead((file), (data), (length)) != (length)) \
+			ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from a temporary file: %m"))); \
+	} while (0)
+#endif
+
+/* A path to scan a foreign table; 17 has room for restrictions of a join, 18 for disabled nodes. */
+#if PG_VERSION_NUM >= 180000
+#define LPU_FOREIGNSCAN_PATH(root, rel, rows, startup, total, outer, private) \
+	create_foreignscan_path((root), (rel), NULL, (rows), 0, (startup), (total), NIL, (outer), NULL, NIL, (private))
+#elif PG_VERSION_NUM >= 170000
+#define LPU_FOREIGNSCAN_PATH(root, rel, rows, startup, total, outer, private) \
+	create_foreignscan_path((root), (rel), NULL, (rows), (startup), (total), NIL, (outer), NULL, NIL, (private))
+#else
+#define LPU_FOREIGNSCAN_PATH(root, rel, rows, startup, total, outer, private) \
+	create_foreignscan_path((root), (rel), NULL, (rows), (startup), (total), NIL, (outer), NULL, (private))
+#endif
+
+/* The columns of a result relation that an UPDATE sets; 16 keeps them with the permissions. */
+#if PG_VERSION_NUM >= 160000
+#define LPU_UPDATED_COLUMNS(root, index) get_rel_all_updated_cols((root), find_base_rel((root), (index)))
+#else
+#define LPU_UPDATED_COLUMNS(root, index) \
+	bms_union(planner_rt_fetch((index), (root))->updatedCols, planner_rt_fetch((index), (root))->extraUpdatedCols)
+#endif
+
+/* 16 sends the rows of a COPY in batches by itself. */
+#define LPU_COPY_IS_BATCHED (PG_VERSION_NUM >= 160000)
+
+/* 18 tells a pause in ANALYZE from one in VACUUM. */
+#if PG_VERSION_NUM >= 180000
+#define LPU_VACUUM_DELAY_POINT() vacuum_delay_point(true)
+#else
+#define LPU_VACUUM_DELAY_POINT() vacuum_delay_point()
+#endif
+
+/* 18 gave up a parameter of ExecutorRun(). */
+#if PG_VERSION_NUM >= 180000
+#define LPU_EXECUTE_ONCE_PARAM
+#define LPU_EXECUTE_ONCE
+#else
+#define LPU_EXECUTE_ONCE_PARAM , bool execute_once
+#define LPU_EXECUTE_ONCE , execute_once
+#endif
+
+/* Whose rights a scan or a write of a foreign table uses: 16 keeps that in the plan. */
+#if PG_VERSION_NUM >= 160000
+#define LPU_SCAN_ROLE(node) \
+	(OidIsValid(castNode(ForeignScan, (node)->ss.ps.plan)->checkAsUser) ? \
+	 castNode(ForeignScan, (node)->ss.ps.plan)->checkAsUser : GetUserId())
+#define LPU_WRITE_ROLE(info, estate) ExecGetResultRelCheckAsUser((info), (estate))
+#else
+#define LPU_RTE_ROLE(rte) (OidIsValid((rte)->checkAsUser) ? (rte)->checkAsUser : GetUserId())
+#define LPU_SCAN_ROLE(node) \
+	LPU_RTE_ROLE(exec_rt_fetch(castNode(ForeignScan, (node)->ss.ps.plan)->scan.scanrelid, (node)->ss.ps.state))
+#define LPU_WRITE_ROLE(info, estate) LPU_RTE_ROLE(exec_rt_fetch((info)->ri_RangeTableIndex, (estate)))
+#endif
+
 /* 16 folded the right to a kind of object into one function. */
 #if PG_VERSION_NUM >= 160000
 #define LPU_SERVER_USAGE(server, role) object_aclcheck(ForeignServerRelationId, (server), (role), ACL_USAGE)

@@ -23,6 +23,9 @@
 #include "pool.h"
 #include "sockets.h"
 
+/* A list is taken in pieces of this size: fewer calls of the system than with libcurl's 16 kB. */
+#define STREAM_BUFFER 262144L
+
 /* The first room for an answer: a single user's fits, and doubling reaches 64 MB in 12 steps. */
 #define FIRST_ROOM 16384
 
@@ -38,6 +41,8 @@ struct lpu_http_call
 	bool		sent;			/* it began to go out */
 	bool		repeated;		/* libcurl wanted to send it again, and was kept from it */
 	bool	   *sent_flag;		/* the caller's, or NULL */
+	lpu_http_sink *sink;		/* or NULL */
+	bool		paused;			/* the sink had no room */
 	char	   *buffer;			/* malloc'ed: written inside libcurl's callback */
 	size_t		used;
 	size_t		room;
@@ -51,12 +56,27 @@ struct lpu_http_call
 
 /* ------------------------------------------------------------------ what libcurl calls: nothing here may raise */
 
+/* Hand a piece to the sink, unless it belongs to an answer that is no success. */
+static bool
+goes_to_sink(lpu_http_call *call)
+{
+	long		status = 0;
+
+	return call->sink != NULL && curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
+		status >= 200 && status <= 299;
+}
+
 static size_t
 write_body(char *data, size_t size, size_t count, void *arg)
 {
 	lpu_http_call *call = arg;
 	size_t		length = size * count;
 
+	if (goes_to_sink(call))
+	{
+		call->paused = !call->sink->write(call->sink, data, length);
+		return call->paused ? CURL_WRITEFUNC_PAUSE : length;
+	}
 	if (length > call->limit - call->used)
 	{
 		call->too_large = true;
@@ -208,7 +228,10 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 		SET(CURLOPT_PROXYPASSWORD, request->proxy_password);
 	}
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
-	SET(CURLOPT_TIMEOUT_MS, (long) request->timeout_ms);
+	if (request->sink == NULL)
+		SET(CURLOPT_TIMEOUT_MS, (long) request->timeout_ms);
+	else
+		SET(CURLOPT_BUFFERSIZE, STREAM_BUFFER);
 	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
 	SET(CURLOPT_WRITEFUNCTION, write_body);
 	SET(CURLOPT_WRITEDATA, call);
@@ -257,6 +280,7 @@ lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
 	call->pool = pool;
 	call->writing = request->body != NULL;
 	call->sent_flag = request->sent;
+	call->sink = request->sink;
 	call->limit = request->max_answer;
 	call->on_reset.func = release_call;
 	call->on_reset.arg = call;
@@ -294,6 +318,15 @@ lpu_http_finished(void *arg, CURLcode code)
 
 	call->done = true;
 	call->code = code;
+}
+
+void
+lpu_http_resume(lpu_http_call *call)
+{
+	if (!call->paused || call->done)
+		return;
+	call->paused = false;
+	lpu_pool_resume(call->pool, call->easy);
 }
 
 bool

@@ -10,6 +10,15 @@ typedef struct lpu_http_pool lpu_http_pool;
 /* One request in flight, and its answer when it is done. Freed with the memory context it was made in. */
 typedef struct lpu_http_call lpu_http_call;
 
+/*
+ * Where the body of a 2xx answer goes piece by piece, instead of being kept whole. "write" is called by libcurl: it must
+ * not raise. False: no room now, keep the piece and offer it again after lpu_http_resume().
+ */
+typedef struct lpu_http_sink
+{
+	bool		(*write) (struct lpu_http_sink *sink, const char *data, size_t length);
+} lpu_http_sink;
+
 /* What to send. All pointers must stay valid until the call is done. */
 typedef struct lpu_http_request
 {
@@ -26,8 +35,9 @@ typedef struct lpu_http_request
 	const char *proxy_user;
 	const char *proxy_password;
 	int			connect_timeout_ms;
-	int			timeout_ms;		/* the whole request */
-	size_t		max_answer;		/* bytes of body, decompressed */
+	int			timeout_ms;		/* the whole request; not with a sink: the caller sees how long it waits */
+	size_t		max_answer;		/* bytes of body, decompressed; not of what goes to the sink */
+	lpu_http_sink *sink;		/* or NULL */
 	bool	   *sent;			/* or NULL; set when the request begins to go out */
 } lpu_http_request;
 
@@ -68,6 +78,9 @@ extern lpu_http_call *lpu_http_start(lpu_http_pool *pool, const lpu_http_request
  */
 extern void lpu_http_turn(long max_ms);
 extern bool lpu_http_done(const lpu_http_call *call);
+
+/* The sink has room again. */
+extern void lpu_http_resume(lpu_http_call *call);
 
 /* The answer of a call that is done; it lives as long as the call. */
 extern const lpu_http_answer *lpu_http_result(lpu_http_call *call);

@@ -213,6 +213,13 @@ lpu_pool_end(lpu_http_pool *pool, CURL *easy)
 }
 
 void
+lpu_pool_resume(lpu_http_pool *pool, CURL *easy)
+{
+	/* this arms the pool's timer: the rest comes with the next turn */
+	(void) curl_easy_pause(easy, CURLPAUSE_CONT);
+}
+
+void
 lpu_pool_give_back(lpu_http_pool *pool, CURL *easy)
 {
 	curl_easy_reset(easy);

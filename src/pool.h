@@ -16,6 +16,9 @@ extern void lpu_pool_give_back(lpu_http_pool *pool, CURL *easy);
 extern bool lpu_pool_begin(lpu_http_pool *pool, CURL *easy);
 extern void lpu_pool_end(lpu_http_pool *pool, CURL *easy);
 
+/* Let a paused transfer go on; what libcurl holds of it is written at once. */
+extern void lpu_pool_resume(lpu_http_pool *pool, CURL *easy);
+
 /* Provided by http.c: the handle's request is over, and is no longer in the pool. Must not raise. */
 extern void lpu_http_finished(void *call, CURLcode code);
 

@@ -1,0 +1,286 @@
+/*
+ * listing.c: the entities of a GET, one after the other while they arrive.
+ *
+ * The answer of a list has no limit: it goes through a spool (which takes what the network offers) and a reader (which
+ * finds the entities) and is never whole in memory. Only when the last byte has come well is the listing at its end: a
+ * list that breaks off is a failure, however many entities it gave. A 401 is answered with a new bearer once, a 429 by
+ * waiting, as for any call; both come before the first entity. It knows nothing of tables.
+ */
+#include "postgres.h"
+
+#include "portability/instr_time.h"
+#include "utils/memutils.h"
+
+#include "listing.h"
+#include "sockets.h"
+#include "spool.h"
+
+/* While there is something to read, look at the network this often: no service loses its patience in a millisecond. */
+#define TURN_EVERY_MS 1.0
+
+/* The rest of an answer is taken before a pause as long as the gaps in it are no longer than this. */
+#define DRAIN_GAP_MS 20
+
+struct lpu_listing
+{
+	MemoryContext context;
+	const lpu_options *options;
+	lpu_api_request request;
+	const char *what;
+	const char *const *names;
+	int			nnames;
+	bool		whole;
+	lpu_api_call *call;
+	lpu_api_answer *answer;		/* when it has ended */
+	lpu_spool  *spool;
+	lpu_reader *reader;
+	bool		fed_all;		/* the reader knows that nothing more comes */
+	bool		renewed;		/* the bearer, after a 401 */
+	long		waited_ms;		/* after 429 */
+	int			requests;
+	instr_time	last_turn;
+	lpu_problem *problem;
+};
+
+/* (Re)send the request. Nothing of an earlier answer has been read: it was no success. */
+static void
+send_request(lpu_listing *l)
+{
+	if (l->spool != NULL)
+		lpu_spool_close(l->spool);
+	l->spool = lpu_spool_new();
+	l->reader = lpu_reader_new(l->names, l->nnames, l->whole);
+	l->request.sink = lpu_spool_sink(l->spool);
+	l->call = lpu_api_start(l->options, &l->request);
+	l->requests++;
+}
+
+lpu_listing *
+lpu_listing_open(const lpu_options *options, const lpu_api_request *request, const char *what,
+				 const char *const *names, int n, bool whole)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers listing", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	lpu_listing *l = palloc0(sizeof(lpu_listing));
+
+	l->context = context;
+	l->options = options;
+	l->request = *request;
+	l->what = what;
+	l->names = names;
+	l->nnames = n;
+	l->whole = whole;
+	send_request(l);
+	MemoryContextSwitchTo(caller);
+	return l;
+}
+
+void
+lpu_listing_close(lpu_listing *l)
+{
+	lpu_spool_close(l->spool);
+	MemoryContextDelete(l->context);
+}
+
+/* Let the network go on for at most so long. True if something came, or the answer has ended. */
+static bool
+turn(lpu_listing *l, long max_ms)
+{
+	int64		before = lpu_spool_written(l->spool);
+
+	lpu_http_turn(max_ms);
+	while (lpu_spool_make_room(l->spool))
+		lpu_api_resume(l->call);
+	INSTR_TIME_SET_CURRENT(l->last_turn);
+	return lpu_spool_written(l->spool) > before || lpu_api_done(l->call);
+}
+
+static double
+ms_since(instr_time start)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, start);
+	return INSTR_TIME_GET_MILLISEC(now);
+}
+
+static bool
+fail(lpu_listing *l, lpu_problem *problem)
+{
+	l->problem = problem;
+	return false;
+}
+
+/* Wait for bytes, or for the end of the answer. False if the service is silent for too long. */
+static bool
+wait_for_bytes(lpu_listing *l)
+{
+	instr_time	start;
+	double		waited;
+
+	INSTR_TIME_SET_CURRENT(start);
+	while (!lpu_api_done(l->call))
+	{
+		waited = ms_since(start);
+		if (waited >= l->options->timeout)
+			return fail(l, lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
+										   "could not %s of account \"%s\": nothing came for %d ms",
+										   l->what, l->options->account, l->options->timeout));
+		if (turn(l, (long) (l->options->timeout - waited) + 1))
+			break;
+	}
+	return true;
+}
+
+/* The answer has ended, and is no success: may it be asked for once more? */
+static bool
+may_ask_again(lpu_listing *l)
+{
+	if (l->answer->verdict == LPU_UNAUTHORIZED && !l->renewed)
+		return l->renewed = lpu_api_renewed(l->call);
+	if (l->answer->verdict != LPU_LATER || l->waited_ms + l->answer->retry_after_ms > l->options->timeout)
+		return false;
+	lpu_pause(l->answer->retry_after_ms);
+	l->waited_ms += l->answer->retry_after_ms;
+	return true;
+}
+
+/* The answer has ended. True if there is more to do: read what came, or another answer. */
+static bool
+conclude(lpu_listing *l)
+{
+	l->answer = lpu_api_finish(l->call);
+	if (l->answer->verdict == LPU_OK)
+		return true;
+	if (may_ask_again(l))
+	{
+		l->answer = NULL;
+		send_request(l);
+		return true;
+	}
+	l->problem = lpu_api_refusal(l->options, l->answer, l->what);
+	/* nobody cares for the outcome of a GET */
+	if (l->answer->problem != NULL)
+		l->problem->detail = l->problem->hint = NULL;
+	return false;
+}
+
+/* Get more bytes for the reader. False if the listing has failed. */
+static bool
+feed(lpu_listing *l)
+{
+	const char *data;
+	size_t		length;
+
+	for (;;)
+	{
+		if (lpu_spool_read(l->spool, &data, &length))
+		{
+			lpu_reader_feed(l->reader, data, length);
+			return true;
+		}
+		if (l->answer != NULL)
+		{
+			lpu_reader_end(l->reader);
+			l->fed_all = true;
+			return true;
+		}
+		if (lpu_api_done(l->call) ? !conclude(l) : !wait_for_bytes(l))
+			return false;
+	}
+}
+
+static lpu_listing_state
+wrong(lpu_listing *l)
+{
+	fail(l, lpu_problem_detail(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
+											   "could not %s of account \"%s\": the answer cannot be read", l->what,
+											   l->options->account),
+							   "%s.", lpu_reader_complaint(l->reader)));
+	return LPU_LISTING_FAILED;
+}
+
+/* The reader has what it needs for now, or wants more. */
+static lpu_listing_state
+advance(lpu_listing *l)
+{
+	for (;;)
+	{
+		switch (lpu_reader_next(l->reader))
+		{
+			case LPU_READER_ELEMENT:
+				return LPU_LISTING_ELEMENT;
+			case LPU_READER_WRONG:
+				return wrong(l);
+			case LPU_READER_END:
+				if (l->fed_all)
+					return LPU_LISTING_END;
+				/* FALLTHROUGH: the answer has not come to its end yet */
+			case LPU_READER_MORE:
+				break;
+		}
+		if (!feed(l))
+			return l->answer != NULL && (l->answer->status == 404 || l->answer->status == 410) ?
+				LPU_LISTING_ABSENT : LPU_LISTING_FAILED;
+	}
+}
+
+lpu_listing_state
+lpu_listing_next(lpu_listing *l)
+{
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+	lpu_listing_state state;
+
+	if (!lpu_api_done(l->call) && ms_since(l->last_turn) >= TURN_EVERY_MS)
+		(void) turn(l, 0);
+	state = advance(l);
+	MemoryContextSwitchTo(caller);
+	return state;
+}
+
+const lpu_value *
+lpu_listing_values(const lpu_listing *l)
+{
+	return lpu_reader_values(l->reader);
+}
+
+const lpu_value *
+lpu_listing_whole(const lpu_listing *l)
+{
+	return lpu_reader_whole(l->reader);
+}
+
+lpu_problem *
+lpu_listing_problem(const lpu_listing *l)
+{
+	return l->problem;
+}
+
+void
+lpu_listing_drain(lpu_listing *l)
+{
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+
+	while (!lpu_api_done(l->call) && turn(l, DRAIN_GAP_MS))
+		;
+	MemoryContextSwitchTo(caller);
+}
+
+int
+lpu_listing_requests(const lpu_listing *l)
+{
+	return l->requests;
+}
+
+int64
+lpu_listing_bytes(const lpu_listing *l)
+{
+	return lpu_spool_written(l->spool);
+}
+
+int64
+lpu_listing_revision(const lpu_listing *l)
+{
+	return l->answer != NULL && l->answer->has_revision ? l->answer->revision : -1;
+}

@@ -1,0 +1,34 @@
+/*
+ * spool.h: the bytes of a long answer between the network and their reader.
+ */
+#ifndef LPU_SPOOL_H
+#define LPU_SPOOL_H
+
+#include "http.h"
+
+typedef struct lpu_spool lpu_spool;
+
+/*
+ * An empty spool in the current memory context, which also frees it. Its file belongs to the resource owner that is
+ * current when it is needed; unless that ends by an abort, lpu_spool_close() has to close it.
+ */
+extern lpu_spool *lpu_spool_new(void);
+extern void lpu_spool_close(lpu_spool *spool);
+
+/* What a request writes its answer to. */
+extern lpu_http_sink *lpu_spool_sink(lpu_spool *spool);
+
+/*
+ * Make room after the sink has refused a piece: what is in memory goes into a temporary file. True if it had to; then the
+ * request is to be resumed. Raises if the disk is full.
+ */
+extern bool lpu_spool_make_room(lpu_spool *spool);
+
+/* Take the next bytes, in order; they stay valid until the next call. False: there are none now. */
+extern bool lpu_spool_read(lpu_spool *spool, const char **data, size_t *length);
+
+/* Bytes written to it so far, and those of them that are not read yet. */
+extern int64 lpu_spool_written(const lpu_spool *spool);
+extern int64 lpu_spool_waiting(const lpu_spool *spool);
+
+#endif
