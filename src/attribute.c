@@ -19,7 +19,7 @@ const lpu_attribute lpu_attributes[] = {
 	LPU_ATTRIBUTE("pid", LPU_TEXT, 0),
 	LPU_ATTRIBUTE("deleted", LPU_BOOLEAN, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("loginName", LPU_TEXT, LPU_REQUIRED),
-	LPU_ATTRIBUTE("fullName", LPU_TEXT, LPU_REQUIRED),
+	LPU_ATTRIBUTE("fullName", LPU_TEXT, LPU_REQUIRED | LPU_HIDDEN),
 	LPU_ATTRIBUTE("nickname", LPU_TEXT, LPU_REQUIRED),
 	LPU_ATTRIBUTE("email", LPU_TEXT, LPU_REQUIRED),
 	LPU_ATTRIBUTE("passwordSh", LPU_TEXT, LPU_PASSWORD | LPU_SECRET),
@@ -45,7 +45,7 @@ const lpu_attribute lpu_attributes[] = {
 	LPU_ATTRIBUTE("pictureUrl", LPU_TEXT, 0),
 	LPU_ATTRIBUTE("backgndImgUri", LPU_TEXT, 0),
 	LPU_ATTRIBUTE("pnCertName", LPU_TEXT, 0),
-	LPU_ATTRIBUTE("employeeId", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("employeeId", LPU_TEXT, LPU_HIDDEN),
 	LPU_ATTRIBUTE("lastPwdChangeDate", LPU_DATE, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("dateUpdated", LPU_DATE, LPU_READ_ONLY),
 };

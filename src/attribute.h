@@ -27,6 +27,7 @@ typedef enum lpu_value_kind
 #define LPU_READ_ONLY 8				/* not to be sent on create */
 #define LPU_SECRET 16				/* never to be shown */
 #define LPU_IDENTITY 32				/* required on update */
+#define LPU_HIDDEN 64				/* answered blank, whatever it is */
 
 typedef struct lpu_attribute
 {

@@ -120,11 +120,38 @@ lpu_json_is_true(lpu_json *json)
 	return json_object_is_type(unwrap(json), json_type_boolean) && json_object_get_boolean(unwrap(json));
 }
 
+bool
+lpu_json_is_false(lpu_json *json)
+{
+	return json_object_is_type(unwrap(json), json_type_boolean) && !json_object_get_boolean(unwrap(json));
+}
+
+/* The text of a piece, or NULL for lack of memory, which whoever owns the piece has to raise. */
+static char *
+copy_of_text(struct json_object *object)
+{
+	const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	char	   *copy = text ? MemoryContextAllocExtended(CurrentMemoryContext, strlen(text) + 1, MCXT_ALLOC_NO_OOM) : NULL;
+
+	if (copy != NULL)
+		memcpy(copy, text, strlen(text) + 1);
+	return copy;
+}
+
+char *
+lpu_json_write(lpu_json *json)
+{
+	char	   *text = copy_of_text(unwrap(json));
+
+	if (text == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return text;
+}
+
 char *
 lpu_json_build_object(const char *const *names_and_values, int npairs)
 {
 	struct json_object *object = json_object_new_object();
-	const char *text = NULL;
 	char	   *copy = NULL;
 	bool		ok = object != NULL;
 	int			i;
@@ -136,11 +163,7 @@ lpu_json_build_object(const char *const *names_and_values, int npairs)
 		ok = value != NULL && json_object_object_add(object, names_and_values[2 * i], value) == 0;
 	}
 	if (ok)
-		text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-	if (text != NULL)
-		copy = MemoryContextAllocExtended(CurrentMemoryContext, strlen(text) + 1, MCXT_ALLOC_NO_OOM);
-	if (copy != NULL)
-		memcpy(copy, text, strlen(text) + 1);
+		copy = copy_of_text(object);
 	json_object_put(object);
 	if (copy == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));

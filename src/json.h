@@ -22,8 +22,12 @@ extern int	lpu_json_length(lpu_json *json);
 /* The value of a string, or the text of a number; NULL for anything else, and for a string that holds a NUL. */
 extern const char *lpu_json_text(lpu_json *json);
 
-/* Is it the literal true? */
+/* Is it the literal true, or false? */
 extern bool lpu_json_is_true(lpu_json *json);
+extern bool lpu_json_is_false(lpu_json *json);
+
+/* The JSON text of a piece. Allocated in the current memory context. */
+extern char *lpu_json_write(lpu_json *json);
 
 /* An object of strings as JSON text, from names and values in turn. Allocated in the current memory context. */
 extern char *lpu_json_build_object(const char *const *names_and_values, int npairs);

@@ -1,5 +1,5 @@
 /*
- * option.c: the options of a server and a user mapping, as one struct.
+ * option.c: the options of a server, a user mapping, a foreign table or a column, as one struct.
  *
  * One table says which options there are, where each belongs, what it may hold, who may set it and where its value goes;
  * the validator and the reader both walk it. A value that the validator accepted is accepted by the reader; strings are
@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/reloptions.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
 #include "catalog/pg_user_mapping.h"
@@ -35,6 +36,7 @@ typedef enum option_kind
 	KIND_SECRET,				/* likewise, and never shown */
 	KIND_ACCOUNT,
 	KIND_HOST,
+	KIND_ATTRIBUTE,				/* name of an attribute, or "*" */
 	KIND_ORIGIN,				/* https://host[:port] */
 	KIND_ORIGIN_OR_HTTP,		/* likewise, or http:// */
 	KIND_URL,					/* https://host[:port]/path */
@@ -45,7 +47,8 @@ typedef enum option_kind
 	KIND_INT,
 	KIND_RATE,					/* double */
 	KIND_BOOL,
-	KIND_DELIVERY				/* on | paused, into a bool "paused" */
+	KIND_DELIVERY,				/* on | paused, into a bool "paused" */
+	KIND_RESOURCE				/* one of lpu_resource_names, into an int */
 } option_kind;
 
 typedef struct option_def
@@ -96,6 +99,17 @@ static const option_def option_defs[] = {
 	MAPPING("proxy_user", KIND_TEXT, proxy_user, false),
 	MAPPING("proxy_password", KIND_SECRET, proxy_password, false),
 	MAPPING("proxy_password_file", KIND_FILE, proxy_password_file, true),
+	{"resource", ForeignTableRelationId, KIND_RESOURCE, offsetof(lpu_options, resource)},
+	{"attribute", AttributeRelationId, KIND_ATTRIBUTE, offsetof(lpu_options, attribute)},
+};
+
+const char *const lpu_resource_names[] = {
+	[LPU_USERS] = "users",
+	[LPU_SKILLS] = "skills",
+	[LPU_PROFILES] = "profiles",
+	[LPU_AGENT_GROUPS] = "agent_groups",
+	[LPU_LOBS] = "lobs",
+	NULL
 };
 
 /* ---------------------------------------------------------------------------------------------------- values */
@@ -116,6 +130,16 @@ has_control_character(const char *text)
 		if ((unsigned char) *text < ' ' || *text == 0x7f)
 			return true;
 	return false;
+}
+
+static bool
+attribute_is_valid(const char *name)
+{
+	size_t		length = strlen(name);
+
+	return strcmp(name, "*") == 0 ||
+		(length < NAMEDATALEN &&
+		 strspn(name, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") == length);
 }
 
 static bool
@@ -164,6 +188,25 @@ int_complaint(const option_def *def, const char *value, int flags, void *target)
 }
 
 static const char *
+resource_complaint(const char *value, void *target)
+{
+	StringInfoData names;
+	int			i;
+
+	initStringInfo(&names);
+	for (i = 0; lpu_resource_names[i] != NULL; i++)
+	{
+		if (strcmp(value, lpu_resource_names[i]) == 0)
+		{
+			*(int *) target = i;
+			return NULL;
+		}
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", lpu_resource_names[i]);
+	}
+	return psprintf("It must be one of %s.", names.data);
+}
+
+static const char *
 number_complaint(const option_def *def, const char *value, void *target)
 {
 	double		rate;
@@ -186,6 +229,8 @@ number_complaint(const option_def *def, const char *value, void *target)
 		case KIND_DELIVERY:
 			*(bool *) target = strcmp(value, "paused") == 0;
 			return *(bool *) target || strcmp(value, "on") == 0 ? NULL : "It must be on or paused.";
+		case KIND_RESOURCE:
+			return resource_complaint(value, target);
 		default:
 			elog(ERROR, "option \"%s\" is no number", def->name);
 	}
@@ -215,6 +260,10 @@ set_option(lpu_options *options, const option_def *def, const char *value)
 		case KIND_HOST:
 			if (!host_is_valid(value))
 				complaint = "It must be a bare host name, such as va.ac.liveperson.net.";
+			break;
+		case KIND_ATTRIBUTE:
+			if (!attribute_is_valid(value))
+				complaint = "It must be the name of an attribute of the API, such as loginName, or * for the whole entity.";
 			break;
 		case KIND_FILE:
 			if (!is_absolute_path(value))
@@ -258,6 +307,7 @@ lpu_options_set_defaults(lpu_options *options)
 {
 	int			i;
 
+	options->resource = -1;
 	for (i = 0; i < lengthof(option_defs); i++)
 		if (option_defs[i].start != NULL)
 			(void) set_option(options, &option_defs[i], option_defs[i].start);
@@ -341,6 +391,16 @@ raise_option_conflict(const char *detail)
 }
 
 static void
+check_table(const lpu_options *options)
+{
+	if (options->resource < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				 errmsg("option \"resource\" is required"),
+				 errhint("Write OPTIONS (resource 'users'), or let IMPORT FOREIGN SCHEMA liveperson make the table.")));
+}
+
+static void
 check_server(const lpu_options *options)
 {
 	if (options->account == NULL)
@@ -404,6 +464,7 @@ lpusers_validator(PG_FUNCTION_ARGS)
 	ListCell   *cell;
 
 	memset(&options, 0, sizeof(options));
+	options.resource = -1;
 	foreach(cell, list)
 	{
 		DefElem    *element = lfirst_node(DefElem, cell);
@@ -428,6 +489,8 @@ lpusers_validator(PG_FUNCTION_ARGS)
 		check_server(&options);
 	if (catalog == UserMappingRelationId)
 		check_mapping(&options);
+	if (catalog == ForeignTableRelationId)
+		check_table(&options);
 	PG_RETURN_VOID();
 }
 

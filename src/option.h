@@ -1,5 +1,5 @@
 /*
- * option.h: the options of a server and a user mapping, as one struct.
+ * option.h: the options of a server, a user mapping, a foreign table or a column, as one struct.
  */
 #ifndef LPU_OPTION_H
 #define LPU_OPTION_H
@@ -7,6 +7,19 @@
 #include "nodes/pg_list.h"
 
 #include "problem.h"
+
+/* What a foreign table shows. */
+typedef enum lpu_resource_id
+{
+	LPU_USERS,
+	LPU_SKILLS,
+	LPU_PROFILES,
+	LPU_AGENT_GROUPS,
+	LPU_LOBS
+} lpu_resource_id;
+
+/* Their names, as in the option "resource"; NULL after the last. */
+extern const char *const lpu_resource_names[];
 
 typedef struct lpu_options
 {
@@ -48,6 +61,10 @@ typedef struct lpu_options
 	char	   *proxy_user;
 	char	   *proxy_password;
 	char	   *proxy_password_file;
+
+	/* options of a foreign table and of one of its columns */
+	int			resource;		/* lpu_resource_id, -1: not set */
+	char	   *attribute;		/* or "*": the whole entity; NULL: after the column's name */
 } lpu_options;
 
 /* Is this text an account id, [0-9A-Za-z_-]{1,64}? Anything else never reaches a URL. */

@@ -73,7 +73,7 @@ forget_known(known_options *entry)
 		MemoryContextSetParent(entry->context, TopTransactionContext);
 	else
 		MemoryContextDelete(entry->context);
-	for (i = 0; i < nlisteners; i++)
+	for (i = 0; i < nlisteners && OidIsValid(mapping); i++)
 		listeners[i] (mapping);
 }
 
@@ -285,12 +285,27 @@ consider(candidates *found, Oid server, Oid role)
 }
 
 static lpu_problem *
-explain_search(const candidates *found, const char *account, Oid role)
+no_credentials(const char *account, const char *role)
+{
+	return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+											"no credentials of role \"%s\" for account \"%s\"", role, account),
+							"CREATE USER MAPPING FOR %s SERVER ... OPTIONS (client_id '...', client_secret '...').",
+							quote_identifier(role));
+}
+
+static char *
+role_name(Oid role)
 {
 	char	   *name = GetUserNameFromId(role, true);
 
-	if (name == NULL)
-		name = psprintf("%u", role);
+	return name ? name : psprintf("%u", role);
+}
+
+static lpu_problem *
+explain_search(const candidates *found, const char *account, Oid role)
+{
+	char	   *name = role_name(role);
+
 	if (found->servers == 0)
 		return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
 												"no server for account \"%s\"", account),
@@ -300,10 +315,7 @@ explain_search(const candidates *found, const char *account, Oid role)
 												"permission denied for the server of account \"%s\"", account),
 								"GRANT USAGE ON FOREIGN SERVER ... TO %s.", quote_identifier(name));
 	if (found->usable == 0)
-		return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-												"no credentials of role \"%s\" for account \"%s\"", name, account),
-								"CREATE USER MAPPING FOR %s SERVER ... OPTIONS (client_id '...', client_secret '...').",
-								quote_identifier(name));
+		return no_credentials(account, name);
 	return lpu_problem_hint(lpu_problem_detail(lpu_problem_new(ERRCODE_AMBIGUOUS_PARAMETER,
 															   "more than one server for account \"%s\"", account),
 											   "Role \"%s\" has USAGE and a user mapping on %d of them.",
@@ -338,6 +350,30 @@ lpu_server_for_account(const char *account, Oid role, lpu_problem **problem)
 		return NULL;
 	}
 	return options_of(found.server, found.mapping, problem);
+}
+
+const lpu_options *
+lpu_server_alone(Oid server, lpu_problem **problem)
+{
+	watch_catalogs();
+	return options_of(server, InvalidOid, problem);
+}
+
+const lpu_options *
+lpu_server_for_role(Oid server, Oid role, lpu_problem **problem)
+{
+	Oid			mapping = mapping_of(server, role);
+	const lpu_options *alone;
+
+	watch_catalogs();
+	if (!OidIsValid(mapping))
+		mapping = mapping_of(server, InvalidOid);
+	if (OidIsValid(mapping))
+		return options_of(server, mapping, problem);
+	alone = lpu_server_alone(server, problem);
+	if (alone != NULL)
+		*problem = no_credentials(alone->account, role_name(role));
+	return NULL;
 }
 
 bool

@@ -12,6 +12,12 @@
  */
 extern const lpu_options *lpu_server_for_account(const char *account, Oid role, lpu_problem **problem);
 
+/* Likewise for a server that is known, as a foreign table knows its own: no USAGE is needed, a mapping is. */
+extern const lpu_options *lpu_server_for_role(Oid server, Oid role, lpu_problem **problem);
+
+/* The options of a server without anybody's credentials. */
+extern const lpu_options *lpu_server_alone(Oid server, lpu_problem **problem);
+
 /* Has any server of the account the option delivery 'paused'? */
 extern bool lpu_server_is_paused(const char *account);
 

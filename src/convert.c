@@ -1,0 +1,316 @@
+/*
+ * convert.c: values of the API as values of columns.
+ *
+ * The API writes numbers and booleans as such or as strings; both mean the same here. The common types are made by hand;
+ * all others, and whatever is not plain, go through the type's input function, which also words the error. Values come in
+ * UTF-8 and leave in the database's encoding. A group assignment shows its agentGroupId in a column that is no JSON or
+ * text. It knows neither tables nor users.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+
+#include "convert.h"
+#include "json.h"
+
+/* How a type is made. */
+typedef enum way
+{
+	BY_INPUT,					/* its input function */
+	BY_TEXT,
+	BY_INTEGER,
+	BY_BOOLEAN,
+	BY_JSON,
+	BY_ELEMENTS,				/* an array */
+	BY_BASE						/* a domain: as its base type */
+} way;
+
+struct lpu_converter
+{
+	lpu_value_kind kind;
+	way			how;
+	Oid			type;
+	int32		typmod;
+	FmgrInfo	input;
+	Oid			ioparam;
+	lpu_converter *element;		/* of an array; of a domain the base type's */
+	int16		length;			/* of an array's elements */
+	bool		byval;
+	char		align;
+	void	   *checks;			/* of a domain, kept by domain_check() */
+	MemoryContext context;
+};
+
+static way
+way_of(Oid type, int32 typmod)
+{
+	switch (type)
+	{
+		case TEXTOID:
+			return BY_TEXT;
+		case VARCHAROID:
+			return typmod < 0 ? BY_TEXT : BY_INPUT;
+		case INT4OID:
+		case INT8OID:
+			return BY_INTEGER;
+		case BOOLOID:
+			return BY_BOOLEAN;
+		case JSONOID:
+		case JSONBOID:
+			return BY_JSON;
+		default:
+			return OidIsValid(get_element_type(type)) ? BY_ELEMENTS :
+				get_typtype(type) == TYPTYPE_DOMAIN ? BY_BASE : BY_INPUT;
+	}
+}
+
+lpu_converter *
+lpu_converter_new(lpu_value_kind kind, Oid type, int32 typmod)
+{
+	lpu_converter *c = palloc0(sizeof(lpu_converter));
+	Oid			function;
+
+	c->kind = kind;
+	c->type = type;
+	c->typmod = typmod;
+	c->context = CurrentMemoryContext;
+	c->how = way_of(type, typmod);
+	getTypeInputInfo(type, &function, &c->ioparam);
+	fmgr_info(function, &c->input);
+	if (c->how == BY_ELEMENTS)
+	{
+		Oid			element = get_element_type(type);
+
+		c->element = lpu_converter_new(kind == LPU_GROUPS ? LPU_GROUP : LPU_ANY, element, typmod);
+		get_typlenbyvalalign(element, &c->length, &c->byval, &c->align);
+	}
+	if (c->how == BY_BASE)
+	{
+		Oid			base = getBaseTypeAndTypmod(type, &typmod);
+
+		c->element = lpu_converter_new(kind, base, typmod);
+	}
+	return c;
+}
+
+/* ------------------------------------------------------------------------------------------------------- texts */
+
+/* In the database's encoding. */
+static char *
+to_server(const char *utf8, size_t length)
+{
+	char	   *text = pg_any_to_server(utf8, (int) length, PG_UTF8);
+
+	return text == utf8 ? pnstrdup(utf8, length) : text;
+}
+
+/* The value as text: a string without its quotes, everything else as JSON writes it. */
+static char *
+text_of(const lpu_value *value)
+{
+	switch (value->type)
+	{
+		case LPU_VALUE_TRUE:
+			return pstrdup("true");
+		case LPU_VALUE_FALSE:
+			return pstrdup("false");
+		default:
+			return to_server(value->text, value->length);
+	}
+}
+
+static Datum
+by_input(lpu_converter *c, const lpu_value *value)
+{
+	return InputFunctionCall(&c->input, text_of(value), c->ioparam, c->typmod);
+}
+
+static Datum
+by_text(const lpu_value *value)
+{
+	const char *text = value->text;
+	char	   *converted;
+
+	if (text == NULL)
+		return CStringGetTextDatum(text_of(value));
+	/* without a copy if the encodings are the same */
+	converted = pg_any_to_server(text, (int) value->length, PG_UTF8);
+	return PointerGetDatum(converted == text ? cstring_to_text_with_len(text, (int) value->length) :
+						   cstring_to_text(converted));
+}
+
+static Datum
+by_json(lpu_converter *c, const lpu_value *value)
+{
+	StringInfoData quoted;
+
+	if (value->type != LPU_VALUE_STRING)
+		return by_input(c, value);
+	initStringInfo(&quoted);
+	escape_json(&quoted, text_of(value));
+	return InputFunctionCall(&c->input, quoted.data, c->ioparam, c->typmod);
+}
+
+/* ------------------------------------------------------------------------------------------------------- scalars */
+
+/* Only digits, and few enough to fit: what int8in() need not see. */
+static bool
+plain_integer(const lpu_value *value, int64 *number)
+{
+	const char *c = value->text;
+	const char *end = c + value->length;
+	bool		negative = value->length > 0 && *c == '-';
+
+	if (negative)
+		c++;
+	if (c == end || end - c > 18)
+		return false;
+	for (*number = 0; c < end; c++)
+	{
+		if (*c < '0' || *c > '9')
+			return false;
+		*number = *number * 10 + (*c - '0');
+	}
+	if (negative)
+		*number = -*number;
+	return true;
+}
+
+static Datum
+by_integer(lpu_converter *c, const lpu_value *value)
+{
+	int64		number;
+
+	if ((value->type != LPU_VALUE_NUMBER && value->type != LPU_VALUE_STRING) || !plain_integer(value, &number))
+		return by_input(c, value);
+	if (c->type == INT8OID)
+		return Int64GetDatum(number);
+	return number >= PG_INT32_MIN && number <= PG_INT32_MAX ? Int32GetDatum((int32) number) : by_input(c, value);
+}
+
+static Datum
+by_boolean(lpu_converter *c, const lpu_value *value)
+{
+	if (value->type == LPU_VALUE_TRUE || value->type == LPU_VALUE_FALSE)
+		return BoolGetDatum(value->type == LPU_VALUE_TRUE);
+	return by_input(c, value);
+}
+
+/* ------------------------------------------------------------------------------------------------------- nested */
+
+/* The value of a document's piece that is no array or object; false if it is one. */
+static bool
+scalar_of(lpu_json *json, lpu_value *value)
+{
+	value->text = lpu_json_text(json);
+	value->length = value->text ? strlen(value->text) : 0;
+	value->type = value->text ? LPU_VALUE_STRING : lpu_json_is_true(json) ? LPU_VALUE_TRUE :
+		lpu_json_is_false(json) ? LPU_VALUE_FALSE : json == NULL ? LPU_VALUE_NULL : LPU_VALUE_NESTED;
+	return value->type != LPU_VALUE_NESTED;
+}
+
+/* An element of an array: a scalar, the id of a group, or JSON. */
+static lpu_value
+element_value(const lpu_converter *c, lpu_json *json)
+{
+	lpu_value	value;
+	lpu_json   *group = c->kind == LPU_GROUP ? lpu_json_member(json, "agentGroupId") : NULL;
+
+	if (group != NULL && c->how != BY_JSON && scalar_of(group, &value))
+		return value;
+	if (c->how == BY_JSON || !scalar_of(json, &value))
+	{
+		value.type = LPU_VALUE_NESTED;
+		value.text = lpu_json_write(json);
+		value.length = strlen(value.text);
+	}
+	return value;
+}
+
+static Datum
+by_elements(lpu_converter *c, const lpu_value *value)
+{
+	lpu_json   *json = value->type == LPU_VALUE_NESTED ? lpu_json_parse(value->text, value->length) : NULL;
+	int			n = lpu_json_length(json);
+	Datum	   *values;
+	bool	   *nulls;
+	int			lower = 1;
+	int			i;
+
+	if (n < 0)
+		return by_input(c, value);	/* which says what it thinks of it */
+	values = palloc(Max(n, 1) * sizeof(Datum));
+	nulls = palloc(Max(n, 1) * sizeof(bool));
+	for (i = 0; i < n; i++)
+	{
+		lpu_value	element = element_value(c->element, lpu_json_element(json, i));
+
+		nulls[i] = lpu_convert(c->element, &element, &values[i]);
+	}
+	if (n == 0)
+		return PointerGetDatum(construct_empty_array(c->element->type));
+	return PointerGetDatum(construct_md_array(values, nulls, 1, &n, &lower, c->element->type, c->length, c->byval,
+											  c->align));
+}
+
+static bool
+by_base(lpu_converter *c, const lpu_value *value, Datum *result)
+{
+	bool		isnull = lpu_convert(c->element, value, result);
+
+	domain_check(isnull ? (Datum) 0 : *result, isnull, c->type, &c->checks, c->context);
+	return isnull;
+}
+
+/* Of {"agentGroupId": 1, ...} the id. */
+static bool
+group_id(const lpu_converter *c, const lpu_value *value, lpu_value *id)
+{
+	return c->kind == LPU_GROUP && c->how != BY_TEXT && c->how != BY_JSON && value->type == LPU_VALUE_NESTED &&
+		scalar_of(lpu_json_member(lpu_json_parse(value->text, value->length), "agentGroupId"), id) &&
+		id->type != LPU_VALUE_NULL;
+}
+
+bool
+lpu_convert(lpu_converter *c, const lpu_value *value, Datum *result)
+{
+	lpu_value	group;
+
+	if (c->how == BY_BASE)
+		return by_base(c, value, result);
+	if (value->type == LPU_VALUE_ABSENT || value->type == LPU_VALUE_NULL ||
+		(value->type == LPU_VALUE_STRING && value->length == 0 && c->how != BY_TEXT && c->how != BY_JSON &&
+		 c->type != VARCHAROID && c->type != BPCHAROID))
+		return true;
+	if (group_id(c, value, &group))
+		value = &group;
+	switch (c->how)
+	{
+		case BY_INPUT:
+			*result = by_input(c, value);
+			break;
+		case BY_TEXT:
+			*result = by_text(value);
+			break;
+		case BY_INTEGER:
+			*result = by_integer(c, value);
+			break;
+		case BY_BOOLEAN:
+			*result = by_boolean(c, value);
+			break;
+		case BY_JSON:
+			*result = by_json(c, value);
+			break;
+		case BY_ELEMENTS:
+			*result = by_elements(c, value);
+			break;
+		case BY_BASE:			/* not here */
+			break;
+	}
+	return false;
+}
