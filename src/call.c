@@ -91,7 +91,11 @@ lpu_call_send(lpu_call *call, const char **error)
 	call->request.sent = lpu_effect_sent_flag(effect);
 	answer = lpu_api_send(call->options, &call->request);
 	if (answer->problem != NULL)
+	{
+		if (call->note != NULL)
+			lpu_problem_detail(answer->problem, "%s%s", answer->problem->detail, call->note);
 		lpu_problem_raise(answer->problem);
+	}
 
 	done = answer->verdict == LPU_OK;
 	call->body = lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);

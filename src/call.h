@@ -21,6 +21,7 @@ typedef struct lpu_call
 	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
 	int			nusers;
 	List	   *secrets;		/* C strings that must not appear in an error */
+	const char *note;			/* goes behind the DETAIL of the ERROR if no answer comes, or NULL */
 	Jsonb	   *body;			/* of the answer; NULL: none, or not JSON */
 } lpu_call;
 

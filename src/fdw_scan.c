@@ -1,33 +1,350 @@
 /*
- * fdw_scan.c: foreign tables.
+ * fdw_scan.c: scanning a foreign table.
  *
- * For now the wrapper only carries servers and user mappings: a foreign table can be created, not used.
+ * The executor's side of fdw_plan.c: what is planned becomes a fetch. Nothing is sent before the first row is wanted. Rows
+ * that may be wanted again are kept in a tuplestore, so that a rescan sends nothing again unless other ids are asked for;
+ * whether conditions that are evaluated here have other parameters makes no difference. A cursor that pauses would leave
+ * the service waiting for a reader: whenever the executor stops early, the rest of a listing is taken off the network.
  */
 #include "postgres.h"
 
-#include "fmgr.h"
-#include "foreign/fdwapi.h"
-#include "nodes/pathnodes.h"
+#include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/tuplestore.h"
 
-PG_FUNCTION_INFO_V1(lpusers_handler);
+#include "compat.h"
+#include "fdw.h"
+#include "fetch.h"
+#include "problem.h"
+#include "server.h"
 
-static void
-lpuGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
+typedef struct scan_state
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("foreign tables of lpusers cannot be read yet"),
-			 errhint("Use lp_create_users() and the other functions.")));
+	dlist_node	node;			/* in active */
+	EState	   *estate;
+	lpu_table  *table;
+	lpu_fetch_plan plan;
+	lpu_fetch  *fetch;
+	ExprState  *ids;			/* of plan.by_id */
+	Oid			ids_type;
+	int64	   *last_ids;		/* that were asked for */
+	int			nlast_ids;
+	bool		begun;			/* something was asked for, by these ids */
+	bool		check_ids;		/* a rescan: are they still the same? */
+	Tuplestorestate *kept;		/* rows that may be wanted again, or NULL */
+	TupleTableSlot *kept_slot;
+	bool		complete;		/* all rows have come */
+	MemoryContextCallback on_reset;
+} scan_state;
+
+/* The scans of this backend that may have a listing under way. */
+static dlist_head active = DLIST_STATIC_INIT(active);
+
+static ExecutorRun_hook_type next_run = NULL;
+
+/* ------------------------------------------------------------------------------------------------------- pauses */
+
+/* A portal that pauses stops in the middle of a plan: its listings must not wait for it. */
+static void
+drain_scans(const EState *estate)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &active)
+	{
+		scan_state *state = dlist_container(scan_state, node, iter.cur);
+
+		if (state->estate == estate && state->begun && !state->complete)
+			lpu_fetch_drain(state->fetch);
+	}
 }
 
-/*
- * lpusers_handler() RETURNS fdw_handler
- */
-Datum
-lpusers_handler(PG_FUNCTION_ARGS)
+static void
+run_and_drain(QueryDesc *desc, ScanDirection direction, uint64 count LPU_EXECUTE_ONCE_PARAM)
 {
-	FdwRoutine *routine = makeNode(FdwRoutine);
+	if (next_run != NULL)
+		next_run(desc, direction, count LPU_EXECUTE_ONCE);
+	else
+		standard_ExecutorRun(desc, direction, count LPU_EXECUTE_ONCE);
+	if (count > 0 && desc->estate->es_processed >= count)
+		drain_scans(desc->estate);
+}
 
-	routine->GetForeignRelSize = lpuGetForeignRelSize;
-	PG_RETURN_POINTER(routine);
+static void
+forget_scan(void *arg)
+{
+	dlist_delete(&((scan_state *) arg)->node);
+}
+
+/* In the list as long as the executor's memory lives. */
+static void
+remember_scan(scan_state *state)
+{
+	static bool hooked = false;
+
+	if (!hooked)
+	{
+		next_run = ExecutorRun_hook;
+		ExecutorRun_hook = run_and_drain;
+		hooked = true;
+	}
+	state->on_reset.func = forget_scan;
+	state->on_reset.arg = state;
+	dlist_push_tail(&active, &state->node);
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &state->on_reset);
+}
+
+/* ------------------------------------------------------------------------------------------------------- the scan */
+
+static void
+read_plan(lpu_fetch_plan *plan, const ForeignScan *scan)
+{
+	ListCell   *cell;
+
+	foreach(cell, (List *) list_nth(scan->fdw_private, LPU_SCAN_COLUMNS))
+		plan->columns = bms_add_member(plan->columns, lfirst_int(cell));
+	plan->by_id = boolVal(list_nth(scan->fdw_private, LPU_SCAN_BY_ID));
+	plan->include_deleted = boolVal(list_nth(scan->fdw_private, LPU_SCAN_INCLUDE_DELETED));
+}
+
+/* May the same rows be wanted again? */
+static bool
+may_rescan(const ForeignScanState *node, int eflags)
+{
+	return (eflags & EXEC_FLAG_REWIND) || !bms_is_empty(node->ss.ps.plan->allParam);
+}
+
+static void
+lpuBeginForeignScan(ForeignScanState *node, int eflags)
+{
+	ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
+	scan_state *state;
+	const lpu_options *options;
+	lpu_problem *problem = NULL;
+
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+	state = palloc0(sizeof(scan_state));
+	state->estate = node->ss.ps.state;
+	state->table = lpu_table_read(node->ss.ss_currentRelation);
+	read_plan(&state->plan, scan);
+	options = lpu_server_for_role(state->table->server, LPU_SCAN_ROLE(node), &problem);
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	state->fetch = lpu_fetch_new(state->table, options, &state->plan);
+	if (state->plan.by_id)
+	{
+		state->ids = ExecInitExpr(linitial(scan->fdw_exprs), &node->ss.ps);
+		state->ids_type = exprType(linitial(scan->fdw_exprs));
+	}
+	if (may_rescan(node, eflags))
+	{
+		state->kept = tuplestore_begin_heap(false, false, work_mem);
+		tuplestore_set_eflags(state->kept, EXEC_FLAG_REWIND);
+		state->kept_slot = ExecInitExtraTupleSlot(state->estate, RelationGetDescr(node->ss.ss_currentRelation),
+												  &TTSOpsMinimalTuple);
+	}
+	remember_scan(state);
+	node->fdw_state = state;
+}
+
+static int64
+integer_of(Oid type, Datum value)
+{
+	return type == INT2OID ? DatumGetInt16(value) : type == INT4OID ? DatumGetInt32(value) : DatumGetInt64(value);
+}
+
+/* The ids to ask for, in the current memory context; nulls are nobody's. */
+static int64 *
+evaluate_ids(ForeignScanState *node, scan_state *state, int *n)
+{
+	Oid			element = get_element_type(state->ids_type);
+	bool		isnull;
+	Datum		value = ExecEvalExpr(state->ids, node->ss.ps.ps_ExprContext, &isnull);
+	int64	   *ids;
+	Datum	   *values;
+	bool	   *nulls;
+	int16		length;
+	bool		byval;
+	char		align;
+	int			count;
+	int			i;
+
+	*n = 0;
+	if (isnull)
+		return palloc(sizeof(int64));
+	if (!OidIsValid(element))
+	{
+		ids = palloc(sizeof(int64));
+		ids[(*n)++] = integer_of(state->ids_type, value);
+		return ids;
+	}
+	get_typlenbyvalalign(element, &length, &byval, &align);
+	deconstruct_array(DatumGetArrayTypeP(value), element, length, byval, align, &values, &nulls, &count);
+	ids = palloc(Max(count, 1) * sizeof(int64));
+	for (i = 0; i < count; i++)
+		if (!nulls[i])
+			ids[(*n)++] = integer_of(element, values[i]);
+	return ids;
+}
+
+/* Other ids than the last time, or none were asked for yet: ask. */
+static void
+ask_for_ids(ForeignScanState *node, scan_state *state)
+{
+	int			n;
+	int64	   *ids = evaluate_ids(node, state, &n);
+
+	state->check_ids = false;
+	if (state->begun && n == state->nlast_ids && memcmp(ids, state->last_ids, n * sizeof(int64)) == 0)
+		return;
+	if (state->kept != NULL)
+		tuplestore_clear(state->kept);
+	if (state->last_ids != NULL)
+		pfree(state->last_ids);
+	state->last_ids = MemoryContextAlloc(state->estate->es_query_cxt, Max(n, 1) * sizeof(int64));
+	memcpy(state->last_ids, ids, n * sizeof(int64));
+	state->nlast_ids = n;
+	lpu_fetch_ids(state->fetch, ids, n);
+	state->begun = true;
+	state->complete = false;
+}
+
+static void
+begin_if_needed(ForeignScanState *node, scan_state *state)
+{
+	if (state->plan.by_id && (!state->begun || state->check_ids))
+		ask_for_ids(node, state);
+	else if (!state->begun)
+	{
+		lpu_fetch_list(state->fetch);
+		state->begun = true;
+		state->complete = false;
+	}
+}
+
+/* The next row from the network, kept if it may be wanted again. */
+static TupleTableSlot *
+fetch_row(scan_state *state, TupleTableSlot *slot)
+{
+	if (state->complete || !lpu_fetch_next(state->fetch, slot->tts_values, slot->tts_isnull))
+	{
+		state->complete = true;
+		return slot;
+	}
+	ExecStoreVirtualTuple(slot);
+	if (state->kept != NULL)
+		tuplestore_puttupleslot(state->kept, slot);
+	return slot;
+}
+
+static TupleTableSlot *
+lpuIterateForeignScan(ForeignScanState *node)
+{
+	scan_state *state = node->fdw_state;
+	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+
+	begin_if_needed(node, state);
+	ExecClearTuple(slot);
+	if (state->kept != NULL && !tuplestore_ateof(state->kept) &&
+		tuplestore_gettupleslot(state->kept, true, false, state->kept_slot))
+		return state->kept_slot;
+	return fetch_row(state, slot);
+}
+
+static void
+lpuReScanForeignScan(ForeignScanState *node)
+{
+	scan_state *state = node->fdw_state;
+
+	if (!state->begun)
+		return;
+	if (state->kept != NULL)
+		tuplestore_rescan(state->kept);
+	else
+		state->begun = false;
+	state->check_ids = true;
+}
+
+static void
+lpuEndForeignScan(ForeignScanState *node)
+{
+	scan_state *state = node->fdw_state;
+
+	if (state == NULL)
+		return;
+	lpu_fetch_stop(state->fetch);
+	if (state->kept != NULL)
+		tuplestore_end(state->kept);
+	state->kept = NULL;
+	state->complete = true;
+}
+
+/* ------------------------------------------------------------------------------------------------------- EXPLAIN */
+
+/* "id = ANY (...)", as the plan's own conditions are shown. */
+static void
+explain_ids(ForeignScanState *node, const lpu_table *table, ExplainState *es)
+{
+	ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
+	Node	   *ids = linitial(scan->fdw_exprs);
+	const char *text = strVal(list_nth(scan->fdw_private, LPU_SCAN_OUTER));
+	const char *column = quote_identifier(table->columns[table->id_column - 1].name);
+
+	if (*text == '\0')
+		text = deparse_expression(ids, set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, NIL),
+								  list_length(es->rtable) > 1, false);
+	ExplainPropertyText("Remote Filter", OidIsValid(get_element_type(exprType(ids))) ?
+						psprintf("%s = ANY (%s)", column, text) : psprintf("%s = %s", column, text), es);
+}
+
+static void
+explain_costs(const scan_state *state, ExplainState *es)
+{
+	lpu_fetch_cost cost = lpu_fetch_costs(state->fetch);
+
+	ExplainPropertyInteger("Requests", NULL, cost.requests, es);
+	ExplainPropertyInteger("Bytes", NULL, cost.bytes, es);
+	if (es->timing)
+		ExplainPropertyFloat("Remote Time", "ms", cost.ms, 3, es);
+}
+
+/* Nothing is sent for it: server and table are enough to say what would be. */
+static void
+lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
+{
+	lpu_table  *table = lpu_table_read(node->ss.ss_currentRelation);
+	lpu_problem *problem = NULL;
+	const lpu_options *options = lpu_server_alone(table->server, &problem);
+	lpu_fetch_plan plan = {0};
+
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	read_plan(&plan, castNode(ForeignScan, node->ss.ps.plan));
+	ExplainPropertyText("Request", psprintf("GET %s", lpu_fetch_path(table, options, &plan)), es);
+	if (plan.by_id)
+		explain_ids(node, table, es);
+	if (es->analyze && node->fdw_state != NULL)
+		explain_costs(node->fdw_state, es);
+}
+
+void
+lpu_fdw_scan(FdwRoutine *routine)
+{
+	routine->BeginForeignScan = lpuBeginForeignScan;
+	routine->IterateForeignScan = lpuIterateForeignScan;
+	routine->ReScanForeignScan = lpuReScanForeignScan;
+	routine->EndForeignScan = lpuEndForeignScan;
+	routine->ExplainForeignScan = lpuExplainForeignScan;
 }

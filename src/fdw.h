@@ -1,0 +1,27 @@
+/*
+ * fdw.h: what the parts of the foreign-data wrapper agree on.
+ */
+#ifndef LPU_FDW_H
+#define LPU_FDW_H
+
+#include "foreign/fdwapi.h"
+
+/*
+ * Items of ForeignScan.fdw_private, all of them nodes that can be copied. The expressions for the ids are in fdw_exprs, at
+ * most one.
+ */
+enum
+{
+	LPU_SCAN_COLUMNS,			/* IntList: numbers of the needed columns, less one */
+	LPU_SCAN_BY_ID,				/* Boolean: one GET for each id */
+	LPU_SCAN_INCLUDE_DELETED,	/* Boolean */
+	LPU_SCAN_OUTER				/* String: the ids are this column of another table, as EXPLAIN shows it; "": they are not */
+};
+
+/* Each part of the wrapper puts its callbacks into the handler's answer. */
+extern void lpu_fdw_plan(FdwRoutine *routine);
+extern void lpu_fdw_scan(FdwRoutine *routine);
+extern void lpu_fdw_modify(FdwRoutine *routine);
+extern void lpu_fdw_import(FdwRoutine *routine);
+
+#endif

@@ -1,0 +1,15 @@
+/*
+ * logins.h: a set of login names, upper and lower case alike.
+ */
+#ifndef LPU_LOGINS_H
+#define LPU_LOGINS_H
+
+typedef struct lpu_logins lpu_logins;
+
+/* An empty set in the current memory context. */
+extern lpu_logins *lpu_logins_new(void);
+
+/* Add one, in the database's encoding. False: it was there. */
+extern bool lpu_logins_add(lpu_logins *logins, const char *login);
+
+#endif
