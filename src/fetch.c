@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "portability/instr_time.h"
 #include "utils/memutils.h"
 
 #include "convert.h"
@@ -197,6 +196,7 @@ add_cost(lpu_fetch_cost *cost, const lpu_listing *listing)
 		return;
 	cost->requests += lpu_listing_requests(listing);
 	cost->bytes += lpu_listing_bytes(listing);
+	cost->ms += lpu_listing_ms(listing);
 }
 
 static void
@@ -386,16 +386,7 @@ next_of_ids(lpu_fetch *f, Datum *values, bool *nulls)
 bool
 lpu_fetch_next(lpu_fetch *f, Datum *values, bool *nulls)
 {
-	instr_time	start;
-	instr_time	end;
-	bool		found;
-
-	INSTR_TIME_SET_CURRENT(start);
-	found = f->by_id ? next_of_ids(f, values, nulls) : next_of_list(f, values, nulls);
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, start);
-	f->cost.ms += INSTR_TIME_GET_MILLISEC(end);
-	return found;
+	return f->by_id ? next_of_ids(f, values, nulls) : next_of_list(f, values, nulls);
 }
 
 const char *

@@ -25,7 +25,7 @@ typedef struct lpu_fetch_cost
 {
 	int64		requests;
 	int64		bytes;
-	double		ms;				/* spent here, which is waiting and reading */
+	double		ms;				/* waiting for the network, and receiving */
 } lpu_fetch_cost;
 
 /* Prepare to read a table; sends nothing. All arguments must live as long. In the current memory context. */

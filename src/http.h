@@ -73,7 +73,7 @@ extern void lpu_http_pool_drop(Oid key);
 extern lpu_http_call *lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request);
 
 /*
- * Let all calls of this process go on until one is done or max_ms passed (-1: no limit). Every interrupt is served at
+ * Let all calls of this process go on until something has happened or max_ms passed (-1: no limit): to be called in a loop. Every interrupt is served at
  * once: this function raises it, and may then be left by longjmp.
  */
 extern void lpu_http_turn(long max_ms);

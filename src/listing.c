@@ -39,6 +39,7 @@ struct lpu_listing
 	long		waited_ms;		/* after 429 */
 	int			requests;
 	instr_time	last_turn;
+	double		network_ms;		/* spent waiting and receiving */
 	lpu_problem *problem;
 };
 
@@ -82,19 +83,6 @@ lpu_listing_close(lpu_listing *l)
 	MemoryContextDelete(l->context);
 }
 
-/* Let the network go on for at most so long. True if something came, or the answer has ended. */
-static bool
-turn(lpu_listing *l, long max_ms)
-{
-	int64		before = lpu_spool_written(l->spool);
-
-	lpu_http_turn(max_ms);
-	while (lpu_spool_make_room(l->spool))
-		lpu_api_resume(l->call);
-	INSTR_TIME_SET_CURRENT(l->last_turn);
-	return lpu_spool_written(l->spool) > before || lpu_api_done(l->call);
-}
-
 static double
 ms_since(instr_time start)
 {
@@ -105,32 +93,48 @@ ms_since(instr_time start)
 	return INSTR_TIME_GET_MILLISEC(now);
 }
 
+/* Let the network go on for at most so long. True if something came, or the answer has ended. */
 static bool
-fail(lpu_listing *l, lpu_problem *problem)
+turn(lpu_listing *l, long max_ms)
 {
-	l->problem = problem;
-	return false;
+	int64		before = lpu_spool_written(l->spool);
+	instr_time	start;
+
+	INSTR_TIME_SET_CURRENT(start);
+	lpu_spool_begin_turn(l->spool);
+	lpu_api_resume(l->call);
+	lpu_http_turn(lpu_spool_written(l->spool) > before ? 0 : max_ms);
+	(void) lpu_spool_make_room(l->spool);
+	INSTR_TIME_SET_CURRENT(l->last_turn);
+	l->network_ms += ms_since(start);
+	return lpu_spool_written(l->spool) > before || lpu_api_done(l->call);
 }
 
-/* Wait for bytes, or for the end of the answer. False if the service is silent for too long. */
+/* Wait for bytes, or for the end of the answer, but no longer than this. True if they came. */
 static bool
-wait_for_bytes(lpu_listing *l)
+wait_for_bytes(lpu_listing *l, double max_ms)
 {
 	instr_time	start;
-	double		waited;
+	double		waited = 0;
 
 	INSTR_TIME_SET_CURRENT(start);
 	while (!lpu_api_done(l->call))
 	{
-		waited = ms_since(start);
-		if (waited >= l->options->timeout)
-			return fail(l, lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
-										   "could not %s of account \"%s\": nothing came for %d ms",
-										   l->what, l->options->account, l->options->timeout));
-		if (turn(l, (long) (l->options->timeout - waited) + 1))
+		if (turn(l, (long) (max_ms - waited) + 1))
 			break;
+		waited = ms_since(start);
+		if (waited >= max_ms)
+			return false;
 	}
 	return true;
+}
+
+static bool
+too_slow(lpu_listing *l)
+{
+	l->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": nothing came for %d ms",
+								 l->what, l->options->account, l->options->timeout);
+	return false;
 }
 
 /* The answer has ended, and is no success: may it be asked for once more? */
@@ -186,7 +190,7 @@ feed(lpu_listing *l)
 			l->fed_all = true;
 			return true;
 		}
-		if (lpu_api_done(l->call) ? !conclude(l) : !wait_for_bytes(l))
+		if (lpu_api_done(l->call) ? !conclude(l) : !wait_for_bytes(l, l->options->timeout) && !too_slow(l))
 			return false;
 	}
 }
@@ -194,10 +198,10 @@ feed(lpu_listing *l)
 static lpu_listing_state
 wrong(lpu_listing *l)
 {
-	fail(l, lpu_problem_detail(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
-											   "could not %s of account \"%s\": the answer cannot be read", l->what,
-											   l->options->account),
-							   "%s.", lpu_reader_complaint(l->reader)));
+	l->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
+													"could not %s of account \"%s\": the answer cannot be read", l->what,
+													l->options->account),
+									"%s.", lpu_reader_complaint(l->reader));
 	return LPU_LISTING_FAILED;
 }
 
@@ -262,7 +266,7 @@ lpu_listing_drain(lpu_listing *l)
 {
 	MemoryContext caller = MemoryContextSwitchTo(l->context);
 
-	while (!lpu_api_done(l->call) && turn(l, DRAIN_GAP_MS))
+	while (!lpu_api_done(l->call) && wait_for_bytes(l, DRAIN_GAP_MS))
 		;
 	MemoryContextSwitchTo(caller);
 }
@@ -277,6 +281,12 @@ int64
 lpu_listing_bytes(const lpu_listing *l)
 {
 	return lpu_spool_written(l->spool);
+}
+
+double
+lpu_listing_ms(const lpu_listing *l)
+{
+	return l->network_ms;
 }
 
 int64

@@ -45,6 +45,7 @@ extern void lpu_listing_drain(lpu_listing *listing);
 /* What it cost so far. */
 extern int	lpu_listing_requests(const lpu_listing *listing);
 extern int64 lpu_listing_bytes(const lpu_listing *listing);
+extern double lpu_listing_ms(const lpu_listing *listing);	/* waiting and receiving */
 
 /* The revision that the answer carries, when it has ended; -1: none. */
 extern int64 lpu_listing_revision(const lpu_listing *listing);

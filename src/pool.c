@@ -232,13 +232,12 @@ lpu_pool_give_back(lpu_http_pool *pool, CURL *easy)
 
 /* ------------------------------------------------------------------------------------------------------- waiting */
 
-/* Tell the calls that libcurl has finished. True if there was one. */
-static bool
+/* Tell the calls that libcurl has finished. */
+static void
 reap(lpu_http_pool *pool)
 {
 	CURLMsg    *message;
 	int			left;
-	bool		any = false;
 
 	while ((message = curl_multi_info_read(pool->multi, &left)) != NULL)
 	{
@@ -250,12 +249,10 @@ reap(lpu_http_pool *pool)
 			continue;
 		curl_multi_remove_handle(pool->multi, easy);	/* the message is gone with it */
 		lpu_http_finished(call, code);
-		any = true;
 	}
-	return any;
 }
 
-/* Run the timers that are due; set *wait_ms to the time until the next. True if a call was finished. */
+/* Run the timers that are due; set *wait_ms to the time until the next. True if there was one: then something may be done. */
 static bool
 run_timers(long max_ms, long *wait_ms)
 {
@@ -272,7 +269,8 @@ run_timers(long max_ms, long *wait_ms)
 		{
 			pool->due = -1;
 			drive(pool, CURL_SOCKET_TIMEOUT, 0);
-			any |= reap(pool);
+			reap(pool);
+			any = true;
 		}
 		if (pool->due >= 0 && (*wait_ms < 0 || pool->due - now < *wait_ms))
 			*wait_ms = (long) (pool->due - now);

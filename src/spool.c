@@ -23,6 +23,12 @@
 /* A list of 20 users fits; doubling reaches MAX_FILL in 8 steps. */
 #define FIRST_FILL 16384
 
+/*
+ * A turn of the network takes this much: a fast one could otherwise bring megabytes at a time, which a reader that keeps up
+ * never needs to see in a file, and the first row would wait for.
+ */
+#define TURN_BYTES 262144
+
 /* What is read back from the file at a time. */
 #define FILE_PIECE 262144
 
@@ -38,7 +44,8 @@ struct lpu_spool
 	lpu_http_sink sink;			/* first: a sink is also a spool */
 	buffer		fill;			/* newest bytes */
 	buffer		given;			/* what the reader has */
-	bool		full;			/* a piece was refused */
+	bool		full;			/* a piece was refused for lack of memory */
+	size_t		turn;			/* bytes of this turn */
 	BufFile    *file;			/* older bytes, or NULL */
 	int64		file_read;
 	int64		file_written;
@@ -70,6 +77,8 @@ spool_write(lpu_http_sink *sink, const char *data, size_t length)
 	buffer	   *fill = &spool->fill;
 	size_t		needed = fill->used + length;
 
+	if (spool->turn >= TURN_BYTES)
+		return false;
 	if ((needed > MAX_FILL && fill->used > 0) ||
 		!make_room(fill, needed <= fill->room ? 0 : Max(Max(needed, fill->room * 2), FIRST_FILL)))
 	{
@@ -78,6 +87,7 @@ spool_write(lpu_http_sink *sink, const char *data, size_t length)
 	}
 	memcpy(fill->data + fill->used, data, length);
 	fill->used += length;
+	spool->turn += length;
 	spool->written += length;
 	return true;
 }
@@ -108,6 +118,12 @@ lpu_http_sink *
 lpu_spool_sink(lpu_spool *spool)
 {
 	return &spool->sink;
+}
+
+void
+lpu_spool_begin_turn(lpu_spool *spool)
+{
+	spool->turn = 0;
 }
 
 static void

@@ -18,9 +18,11 @@ extern void lpu_spool_close(lpu_spool *spool);
 /* What a request writes its answer to. */
 extern lpu_http_sink *lpu_spool_sink(lpu_spool *spool);
 
+/* From now on the sink takes another 256 kB, then it refuses for now: one turn of the network is not to take everything. */
+extern void lpu_spool_begin_turn(lpu_spool *spool);
+
 /*
- * Make room after the sink has refused a piece: what is in memory goes into a temporary file. True if it had to; then the
- * request is to be resumed. Raises if the disk is full.
+ * Make room after the sink has refused a piece: what is in memory goes into a temporary file. True if it had to. Raises if the disk is full.
  */
 extern bool lpu_spool_make_room(lpu_spool *spool);
 
