@@ -18,6 +18,9 @@
 #include "convert.h"
 #include "json.h"
 
+/* A user has up to four profiles and some dozen skills; what has more is read in the general way. */
+#define MAX_PLAIN 64
+
 /* How a type is made. */
 typedef enum way
 {
@@ -232,16 +235,52 @@ element_value(const lpu_converter *c, lpu_json *json)
 	return value;
 }
 
+/*
+ * An array of whole numbers, as ids are, read without a tree of it, which costs more than all other columns of a user
+ * together. False: it is something else.
+ */
+static bool
+plain_integers(lpu_converter *c, const lpu_value *value, Datum *result)
+{
+	Datum		numbers[MAX_PLAIN];
+	const char *p = value->text + 1;
+	int			n = 0;
+
+	if (c->element->type != INT8OID || value->type != LPU_VALUE_NESTED || value->text[0] != '[')
+		return false;
+	while (*p != ']')
+	{
+		lpu_value	number = {LPU_VALUE_NUMBER, p, strspn(p, "-0123456789")};
+		int64		plain;
+
+		if (n == MAX_PLAIN || !plain_integer(&number, &plain))
+			return false;
+		numbers[n++] = Int64GetDatum(plain);
+		p += number.length;
+		if (*p == ',' && p[1] != ']')
+			p++;
+		else if (*p != ']')
+			return false;
+	}
+	*result = PointerGetDatum(construct_array(numbers, n, INT8OID, c->length, c->byval, c->align));
+	return true;
+}
+
 static Datum
 by_elements(lpu_converter *c, const lpu_value *value)
 {
-	lpu_json   *json = value->type == LPU_VALUE_NESTED ? lpu_json_parse(value->text, value->length) : NULL;
-	int			n = lpu_json_length(json);
+	Datum		result;
+	lpu_json   *json;
+	int			n;
 	Datum	   *values;
 	bool	   *nulls;
 	int			lower = 1;
 	int			i;
 
+	if (plain_integers(c, value, &result))
+		return result;
+	json = value->type == LPU_VALUE_NESTED ? lpu_json_parse(value->text, value->length) : NULL;
+	n = lpu_json_length(json);
 	if (n < 0)
 		return by_input(c, value);	/* which says what it thinks of it */
 	values = palloc(Max(n, 1) * sizeof(Datum));
@@ -267,13 +306,22 @@ by_base(lpu_converter *c, const lpu_value *value, Datum *result)
 	return isnull;
 }
 
-/* Of {"agentGroupId": 1, ...} the id. */
+/* Of {"agentGroupId": 1, ...} the id, which lives in the current memory context. */
 static bool
 group_id(const lpu_converter *c, const lpu_value *value, lpu_value *id)
 {
-	return c->kind == LPU_GROUP && c->how != BY_TEXT && c->how != BY_JSON && value->type == LPU_VALUE_NESTED &&
-		scalar_of(lpu_json_member(lpu_json_parse(value->text, value->length), "agentGroupId"), id) &&
-		id->type != LPU_VALUE_NULL;
+	static const char *const names[] = {"agentGroupId"};
+	lpu_reader *reader;
+
+	if (c->kind != LPU_GROUP || c->how == BY_TEXT || c->how == BY_JSON || value->type != LPU_VALUE_NESTED)
+		return false;
+	reader = lpu_reader_new(names, lengthof(names), false);
+	lpu_reader_feed(reader, value->text, value->length);
+	lpu_reader_end(reader);
+	if (lpu_reader_next(reader) != LPU_READER_ELEMENT)
+		return false;
+	*id = lpu_reader_values(reader)[0];
+	return id->type == LPU_VALUE_NUMBER || id->type == LPU_VALUE_STRING;
 }
 
 bool
