@@ -263,11 +263,23 @@ check_hidden(const lpu_change *c, const changed_row *row, Jsonb *entity)
 				 errhint("Set it from your own data: %s", hint_statement(c, sets.data))));
 }
 
-/* Members that are null leave the entity. */
+static Jsonb *
+take_away(Jsonb *entity, const char *name)
+{
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(entity), CStringGetTextDatum(name)));
+}
+
+/*
+ * Members that are null leave the entity, and so does what the service itself makes of isEnabled, but only if it is not
+ * told.
+ */
 static Jsonb *
 take_away_nulls(const lpu_change *c, const changed_row *row, Jsonb *merged)
 {
 	int			i = -1;
+
+	if (is_set(c, row, "isEnabled") && !is_set(c, row, "disabledManually"))
+		merged = take_away(merged, "disabledManually");
 
 	while ((i = bms_next_member(row->columns, i)) >= 0)
 	{
@@ -275,7 +287,7 @@ take_away_nulls(const lpu_change *c, const changed_row *row, Jsonb *merged)
 		JsonbValue	value;
 
 		if (lpu_jsonb_get_member(&merged->root, name, &value) != NULL && value.type == jbvNull)
-			merged = DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(merged), CStringGetTextDatum(name)));
+			merged = take_away(merged, name);
 	}
 	return merged;
 }
