@@ -77,3 +77,16 @@ DO $$ BEGIN
 END $$;
 SELECT source_key->>'id' AS hire, login_name, state, status, error FROM lp_results WHERE source_table = 'public.hires' ORDER BY id \gx
 SELECT pending, held, created, failed FROM lp_progress;
+
+\echo == 9. The account is a table, too: who is in it, but in no HR table? (The one of step 7.)
+RESET ROLE;
+CREATE SCHEMA lp AUTHORIZATION hr;
+SET ROLE hr;
+IMPORT FOREIGN SCHEMA liveperson FROM SERVER acme INTO lp;
+SELECT u.id, u.login_name, u.is_enabled, u.max_chats, u.member_of AS team
+FROM lp.users u
+WHERE NOT EXISTS (SELECT FROM employees e WHERE e.email = u.login_name)
+  AND NOT EXISTS (SELECT FROM hires h WHERE h.email = u.login_name);
+-- disable it; the name is not shown by the API and must be set again
+UPDATE lp.users SET is_enabled = false, full_name = 'Quince Tartu', employee_id = NULL WHERE login_name LIKE 'quince.%';
+SELECT count(*) AS users, count(*) FILTER (WHERE NOT is_enabled) AS disabled FROM lp.users;
