@@ -15,10 +15,12 @@
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "tcop/pquery.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/tuplestore.h"
@@ -77,7 +79,8 @@ run_and_drain(QueryDesc *desc, ScanDirection direction, uint64 count LPU_EXECUTE
 		next_run(desc, direction, count LPU_EXECUTE_ONCE);
 	else
 		standard_ExecutorRun(desc, direction, count LPU_EXECUTE_ONCE);
-	if (count > 0 && desc->estate->es_processed >= count)
+	/* a limit that is no portal's, as of SELECT INTO in PL/pgSQL, is the end */
+	if (count > 0 && desc->estate->es_processed >= count && ActivePortal != NULL && ActivePortal->queryDesc == desc)
 		drain_scans(desc->estate);
 }
 

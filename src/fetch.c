@@ -405,8 +405,13 @@ lpu_fetch_revision(const lpu_fetch *f)
 void
 lpu_fetch_drain(lpu_fetch *f)
 {
+	int			i;
+
 	if (f->list != NULL)
 		lpu_listing_drain(f->list);
+	for (i = 0; i < f->options->max_connections; i++)
+		if (f->gets[i] != NULL)
+			lpu_listing_drain(f->gets[i]);
 }
 
 lpu_fetch_cost
