@@ -91,7 +91,10 @@
 #define LPU_RTE_ROLE(rte) (OidIsValid((rte)->checkAsUser) ? (rte)->checkAsUser : GetUserId())
 #define LPU_SCAN_ROLE(node) \
 	LPU_RTE_ROLE(exec_rt_fetch(castNode(ForeignScan, (node)->ss.ps.plan)->scan.scanrelid, (node)->ss.ps.state))
-#define LPU_WRITE_ROLE(info, estate) LPU_RTE_ROLE(exec_rt_fetch((info)->ri_RangeTableIndex, (estate)))
+/* a partition that rows are routed to has no entry of its own */
+#define LPU_WRITE_ROLE(info, estate) \
+	LPU_RTE_ROLE(exec_rt_fetch((info)->ri_RangeTableIndex != 0 ? (info)->ri_RangeTableIndex : \
+							   (info)->ri_RootResultRelInfo->ri_RangeTableIndex, (estate)))
 #endif
 
 /* 16 folded the right to a kind of object into one function. */
