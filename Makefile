@@ -15,7 +15,7 @@ OUR_HEADERS = $(wildcard src/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
 REGRESS = install lpusers option server secret url domain auth validate user api body functions check record effects http \
-	text fdw_scan trigger attach enqueue deliver uninstall
+	text fdw_scan trigger attach enqueue deliver report uninstall
 # each test file runs beside a stand-in account of its own
 REGRESS_OPTS = --inputdir=. --launcher=$(CURDIR)/test/with_account
 ISOLATION = queue

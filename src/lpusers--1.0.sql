@@ -689,6 +689,207 @@ COMMENT ON VIEW lp_progress IS 'the queue of each account: how many in each stat
 
 GRANT SELECT ON lp_progress TO PUBLIC;
 
+/* ------------------------------------------------------------------------------------------------------ the report */
+
+/* Text for HTML, also inside of an attribute's quotes. */
+CREATE FUNCTION lp_html(plain text) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT replace(replace(replace(replace(replace(coalesce(plain, ''),
+			'&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
+	END;
+COMMENT ON FUNCTION lp_html(text) IS 'internal: text escaped for HTML';
+
+/* So many seconds as a person says it: 340 ms, 12.5 s, 4 min, 3.2 h, 2 d. */
+CREATE FUNCTION lp_duration(seconds double precision) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE WHEN seconds IS NULL THEN '&#8211;'
+					WHEN seconds < 1 THEN round(seconds * 1000) || ' ms'
+					WHEN seconds < 120 THEN round(seconds::numeric, 1) || ' s'
+					WHEN seconds < 7200 THEN round(seconds / 60) || ' min'
+					WHEN seconds < 172800 THEN round((seconds / 3600)::numeric, 1) || ' h'
+					ELSE round(seconds / 86400) || ' d' END;
+	END;
+COMMENT ON FUNCTION lp_duration(double precision) IS 'internal: seconds as a person says them';
+
+/*
+ * A bar chart of days as SVG: what was created, what failed, what is open. Three arrays of the same length, oldest first;
+ * the days are for the labels.
+ */
+CREATE FUNCTION lp_chart(days date[], created bigint[], failed bigint[], open bigint[]) RETURNS text
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	width constant numeric := 720;
+	height constant numeric := 180;
+	n integer := cardinality(days);
+	step numeric := width / greatest(n, 1);
+	top numeric;
+	bars text;
+	labels text;
+BEGIN
+	/* even, so that half of it is a number of users, too */
+	SELECT greatest(2 * ceil(max(c + f + o) / 2.0), 2) INTO top FROM unnest(created, failed, open) AS u(c, f, o);
+	SELECT string_agg(
+		format('<g><title>%s: %s created, %s failed, %s open</title>', d, c, f, o)
+		|| format('<rect class="created" x="%s" y="%s" width="%s" height="%s"/>', x, y_created, w, h_created)
+		|| format('<rect class="failed" x="%s" y="%s" width="%s" height="%s"/>', x, y_created - h_failed, w, h_failed)
+		|| format('<rect class="open" x="%s" y="%s" width="%s" height="%s"/></g>', x, y_created - h_failed - h_open, w, h_open),
+		'' ORDER BY i)
+	INTO bars
+	FROM (SELECT i, d, c, f, o, round((i - 1) * step + step * 0.1, 2) AS x, round(step * 0.8, 2) AS w,
+				 round(c * height / top, 2) AS h_created, round(f * height / top, 2) AS h_failed,
+				 round(o * height / top, 2) AS h_open, 10 + height - round(c * height / top, 2) AS y_created
+		  FROM unnest(days, created, failed, open) WITH ORDINALITY AS u(d, c, f, o, i)) b;
+	SELECT string_agg(format('<text x="%s" y="%s" text-anchor="%s">%s</text>', round((i - 0.5) * step, 1), height + 28,
+							 CASE WHEN i = 1 AND n > 2 THEN 'start' WHEN i = n AND n > 2 THEN 'end' ELSE 'middle' END,
+							 to_char(days[i], 'DD Mon')), '')
+	INTO labels
+	FROM (SELECT DISTINCT i FROM unnest(ARRAY[1, (n + 1) / 2, n]) i) p;
+	RETURN format('<svg role="img" aria-label="Users per day: created, failed and open" viewBox="-40 0 %s %s">', width + 50, height + 36)
+		|| (SELECT string_agg(format('<line class="grid" x1="0" x2="%s" y1="%s" y2="%s"/><text x="-6" y="%s" text-anchor="end">%s</text>',
+									 width, 10 + height - share * height, 10 + height - share * height,
+									 14 + height - share * height, round(top * share)), '')
+			FROM unnest(ARRAY[0, 0.5, 1]) share)
+		|| coalesce(bars, '') || coalesce(labels, '') || '</svg>';
+END;
+$$;
+COMMENT ON FUNCTION lp_chart(date[], bigint[], bigint[], bigint[]) IS 'internal: users per day as a bar chart in SVG';
+
+/* An HTML table with a caption, from its header cells and rows that are already HTML; a sentence instead if it has no rows. */
+CREATE FUNCTION lp_html_table(caption text, headers text[], rows text, nothing text) RETURNS text
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT CASE WHEN rows IS NULL THEN '<p class="none">' || nothing || '</p>'
+			ELSE '<table><caption>' || caption || '</caption><thead><tr>'
+				|| (SELECT string_agg('<th scope="col">' || h || '</th>', '' ORDER BY i) FROM unnest(headers) WITH ORDINALITY u(h, i))
+				|| '</tr></thead><tbody>' || rows || '</tbody></table>' END;
+	END;
+COMMENT ON FUNCTION lp_html_table(text, text[], text, text) IS 'internal: a table in HTML';
+
+/*
+ * One page about the creates that were asked for since a while ago: how many per day, how long it took, what failed and
+ * why, what is stuck. Shows what lp_results shows to whoever calls it. Needs nothing from elsewhere: style and pictures
+ * are in the page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
+ */
+CREATE FUNCTION lp_report(account text DEFAULT NULL, since interval DEFAULT '30 days') RETURNS text
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	max_days constant integer := 400;	/* more bars than that are no picture */
+	max_logins constant integer := 20;	/* of one reason */
+	max_rows constant integer := 200;	/* of a table: beyond that, query lp_results */
+	start date := (clock_timestamp() - since)::date;
+	stop date := clock_timestamp()::date;
+	tiles text;
+	chart text;
+	times text;
+	reasons text;
+	stuck text;
+	hours text;
+BEGIN
+	IF since IS NULL OR start > stop OR stop - start > max_days THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'invalid period of a report',
+			DETAIL = format('It must be an interval of 0 to %s days.', max_days);
+	END IF;
+
+	WITH r AS MATERIALIZED (
+		SELECT q.id, q.account, q.login_name, q.state, q.status, q.path, q.attempts, q.next_attempt_at, q.enqueued_at, q.finished_at,
+			   coalesce(q.error, q.reason) AS why, q.enqueued_at::date AS day,
+			   extract(epoch FROM q.finished_at - q.enqueued_at)::double precision AS seconds,
+			   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open
+		FROM @extschema@.lp_results q
+		WHERE q.operation = 'create' AND q.enqueued_at >= start::timestamptz
+		  AND (lp_report.account IS NULL OR q.account = lp_report.account)
+	), per_day AS (
+		SELECT d.day::date AS day, count(r.id) FILTER (WHERE r.state = 'created') AS created,
+			   count(r.id) FILTER (WHERE r.state = 'failed') AS failed, count(r.id) FILTER (WHERE r.open) AS open,
+			   percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.state = 'created') AS median,
+			   percentile_cont(0.95) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.state = 'created') AS p95
+		FROM generate_series(start::timestamp, stop::timestamp, interval '1 day') d(day) LEFT JOIN r ON r.day = d.day::date
+		GROUP BY 1
+	), per_reason AS (
+		SELECT coalesce(why, 'no reason is on record') AS why, count(*) AS n, max(enqueued_at) AS latest,
+			   (array_agg(coalesce(login_name, '(no login)') ORDER BY id DESC))[1:max_logins] AS logins
+		FROM r
+		WHERE state = 'failed'
+		GROUP BY 1
+	)
+	SELECT
+		(SELECT string_agg(format('<div class="tile %s"><dt>%s</dt><dd>%s</dd></div>', class, label, value), '' ORDER BY i)
+		 FROM (SELECT count(*) FILTER (WHERE state = 'created') AS created, count(*) FILTER (WHERE state = 'failed') AS failed,
+					  count(*) FILTER (WHERE open AND state <> 'held') AS waiting, count(*) FILTER (WHERE state = 'held') AS held,
+					  percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS median,
+					  percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS p95
+			   FROM r) t,
+			  LATERAL (VALUES (1, 'created', 'created', t.created::text), (2, 'failed', 'failed', t.failed::text),
+					   (3, 'open', 'waiting', t.waiting::text), (4, 'open', 'held', t.held::text),
+					   (5, '', 'half within', @extschema@.lp_duration(t.median)),
+					   (6, '', '95 % within', @extschema@.lp_duration(t.p95))) v(i, class, label, value)),
+		(SELECT @extschema@.lp_chart(array_agg(day ORDER BY day), array_agg(created ORDER BY day), array_agg(failed ORDER BY day),
+									 array_agg(open ORDER BY day)) FROM per_day),
+		(SELECT string_agg(format('<tr><th scope="row">%s</th><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>',
+								  day, created, failed, open, @extschema@.lp_duration(median), @extschema@.lp_duration(p95)),
+						   '' ORDER BY day DESC) FROM per_day WHERE created + failed + open > 0),
+		(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><td>%s</td><td>%s%s</td></tr>', n, @extschema@.lp_html(why),
+								  to_char(latest, 'YYYY-MM-DD HH24:MI'), @extschema@.lp_html(array_to_string(logins, ', ')),
+								  CASE WHEN n > max_logins THEN format(' and %s more', n - max_logins) END), '' ORDER BY n DESC, why)
+		 FROM (SELECT * FROM per_reason ORDER BY n DESC, why LIMIT max_rows) p),
+		(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>', id,
+								  @extschema@.lp_html(coalesce(login_name, '(no login)')), state, attempts,
+								  to_char(enqueued_at, 'YYYY-MM-DD HH24:MI'), @extschema@.lp_html(coalesce(why, ''))), '' ORDER BY id)
+		 FROM (SELECT * FROM r WHERE open AND (state = 'held' OR enqueued_at < clock_timestamp() - interval '10 minutes')
+			   ORDER BY id LIMIT max_rows) s),
+		(SELECT string_agg(format('<tr><th scope="row">%s</th><td>%s</td><td>%s</td></tr>', to_char(hour, 'YYYY-MM-DD HH24:00'), n,
+								  round(n / 3600.0, 2)), '' ORDER BY n DESC, hour)
+		 FROM (SELECT date_trunc('hour', finished_at) AS hour, count(*) AS n FROM r WHERE state = 'created' AND finished_at IS NOT NULL
+			   GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) h)
+	INTO tiles, chart, times, reasons, stuck, hours;
+
+	RETURN '<!DOCTYPE html>' || E'\n' || '<html lang="en"><head><meta charset="utf-8"/><meta name="viewport" content="width=device-width, initial-scale=1"/>'
+		|| '<title>LivePerson users: report</title><style>' || $css$
+:root { color-scheme: light dark; --text: #1c2733; --soft: #5b6b7b; --ground: #ffffff; --line: #d7dee5; --tile: #f3f6f9;
+	--created: #1f7a4d; --failed: #b3261e; --open: #b26a00; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9aa8b5; --ground: #12181f; --line: #2c3742; --tile: #1b242d;
+	--created: #4cc38a; --failed: #ff8a80; --open: #ffb74d; } }
+@media print { :root { --text: #000; --soft: #444; --ground: #fff; --tile: #fff; } section, tr { break-inside: avoid; } }
+body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground); }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; } .about, .none { color: var(--soft); }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .75rem; margin: 1.5rem 0; }
+.tile { background: var(--tile); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem 1rem; }
+dt { color: var(--soft); font-size: .875rem; } dd { margin: 0; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
+.tile.created dd { color: var(--created); } .tile.failed dd { color: var(--failed); } .tile.open dd { color: var(--open); }
+svg { width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); }
+rect.created { fill: var(--created); } rect.failed { fill: var(--failed); } rect.open { fill: var(--open); }
+.legend span::before { content: ""; display: inline-block; width: .75em; height: .75em; margin: 0 .4em 0 1em; background: currentColor; }
+.legend .created { color: var(--created); } .legend .failed { color: var(--failed); } .legend .open { color: var(--open); }
+table { border-collapse: collapse; width: 100%; } caption { text-align: left; color: var(--soft); padding-bottom: .25rem; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+$css$ || '</style></head><body><main>'
+		|| format('<h1>LivePerson users</h1><p class="about">%s, %s to %s, made %s</p>',
+				  CASE WHEN account IS NULL THEN 'All accounts' ELSE 'Account ' || @extschema@.lp_html(account) END, start, stop,
+				  to_char(clock_timestamp(), 'YYYY-MM-DD HH24:MI TZ'))
+		|| '<dl>' || tiles || '</dl>'
+		|| '<section><h2>Per day</h2>' || chart
+		|| '<p class="legend"><span class="created">created</span><span class="failed">failed</span><span class="open">open</span></p>'
+		|| '</section><section><h2>Not created, and why</h2>'
+		|| @extschema@.lp_html_table('Most frequent first', ARRAY['Users', 'Reason', 'Latest', 'Logins'], reasons, 'Nothing failed.')
+		|| '</section><section><h2>Stuck</h2>'
+		|| @extschema@.lp_html_table(format('Held, or waiting for more than ten minutes; at most %s are shown', max_rows),
+									 ARRAY['Request', 'Login', 'State', 'Attempts', 'Since', 'Why'], stuck, 'Nothing is stuck.')
+		|| '</section><section><h2>Throughput</h2>'
+		|| @extschema@.lp_html_table('The busiest hours', ARRAY['Hour', 'Created', 'Per second'], hours, 'Nothing was created.')
+		|| '</section><section><h2>Day by day</h2>'
+		|| @extschema@.lp_html_table('Days on which something was asked for; time from request to user',
+									 ARRAY['Day', 'Created', 'Failed', 'Open', 'Half within', '95 % within'], times, 'Nothing was asked for.')
+		|| '</section></main></body></html>' || E'\n';
+END;
+$$;
+COMMENT ON FUNCTION lp_report(text, interval)
+	IS 'one HTML page about creates since a while ago: per day, how long, failures by reason, what is stuck, throughput';
+
 /* Internal functions run with the rights of the tables' owner; the others are granted by whoever wants them used. */
 REVOKE EXECUTE ON FUNCTION
 	lp_backoff(integer), lp_doubt(bigint[]), lp_take_over(text, boolean), lp_claim(text, integer),
