@@ -1,0 +1,261 @@
+#!/bin/bash
+#
+# matrix.sh: build and test with the versions that other Debian releases carry.
+#
+#	bash test/matrix.sh [--build|--regress] [--fresh] [release ...]
+#
+#	--build		only compile, with warnings as errors, and run a few tests of pg_regress
+#	--regress	compile and run all of pg_regress, but no TAP tests
+#	--fresh		make the trees anew
+#	release		bookworm, trixie, forky or sid.  Without any: the first three but
+#				that of this machine, which run.sh tests
+#
+# Each release has a tree of its own (debootstrap).  It is made once and kept in
+# LPUSERS_MATRIX_DIR, else in $XDG_CACHE_HOME/lpusers-matrix or
+# /var/cache/lpusers-matrix.  Packages come from LPUSERS_MATRIX_MIRROR, else from
+# where this machine's own apt gets those of Debian.  To be run as root.
+#
+# One line for each release says what was tested, and its tally.  A release that
+# could not be tested is "skipped", with the reason.  The exit status is 0 if all
+# passed, 1 if something failed, 77 if nothing failed but something was skipped.
+
+set -euo pipefail
+# shellcheck source=test/setup.sh
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+releases=(bookworm trixie forky)
+# of each layer: set-up, account, calls, trigger, queue
+few_tests=(install lpusers option server functions trigger enqueue deliver uninstall)
+skipped=77
+
+usage()
+{
+	sed -n '5,11s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	exit "$1"
+}
+
+mode=full
+fresh=
+names=()
+for argument in "$@"; do
+	case $argument in
+		--build | --regress) mode=${argument#--} ;;
+		--fresh) fresh=yes ;;
+		-h | --help) usage 0 ;;
+		-*) usage 2 >&2 ;;
+		*) names+=("$argument") ;;
+	esac
+done
+cache=${LPUSERS_MATRIX_DIR:-${XDG_CACHE_HOME:-/var/cache}/lpusers-matrix}
+
+exec 3>&1						# the terminal, wherever stdout goes
+failed=0
+lines=()						# the closing line of each release
+
+# finish RELEASE FAILED|skipped|"" TEXT: a release is done.
+finish()
+{
+	case $2 in
+		'') lines+=("$1: $3") ;;
+		*) lines+=("$1: $2: $3") ;;
+	esac
+	echo "${lines[-1]}" >&3
+}
+
+# ---------------------------------------------------------------------------
+# Trees
+# ---------------------------------------------------------------------------
+
+# Where Debian's packages come from.
+mirror()
+{
+	if [ -n "${LPUSERS_MATRIX_MIRROR:-}" ]; then
+		echo "$LPUSERS_MATRIX_MIRROR"
+	else
+		# shellcheck disable=SC2016	# apt's variables
+		apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' |
+			sed -n 1p
+	fi
+}
+
+# Can the packages of a release be had now?  Asked with apt's own client, which knows of proxies.
+mirror_answers()
+{
+	/usr/lib/apt/apt-helper download-file "${mirror%/}/dists/$1/InRelease" "$work/tmp/InRelease" >/dev/null 2>&1
+}
+
+# in_tree TREE [NAME=VALUE ...] COMMAND: as root in a tree, with processes and mounts of its own: whatever happens,
+# none is left when it ends.  It sees the source in /mnt and the work directory's tmp as /tmp.
+in_tree()
+{
+	# shellcheck disable=SC2016	# the inner shell's variables
+	unshare --mount --pid --ipc --fork --kill-child --propagation private -- bash -c '
+		set -e
+		tree=$1 work=$2
+		shift 2
+		mount -t proc proc "$tree/proc"
+		mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs "$tree/dev/shm"
+		mount --bind "$work/tmp" "$tree/tmp"
+		mount --bind "$work/src" "$tree/mnt"
+		cd /
+		status=0
+		chroot "$tree" /usr/bin/env -i HOME=/root LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+			DEBIAN_FRONTEND=noninteractive "$@" || status=$?
+		exit $status' in_tree "$1" "$work" "${@:2}"
+}
+
+# What the tree's apt has to know of this machine's: how to reach the mirror, and what to think of its dates.
+configure_tree()
+{
+	apt-config dump | grep -E '^Acquire::(Check-(Valid-Until|Date)|Retries|[a-z]+::Proxy.*) "' \
+		>"$1/etc/apt/apt.conf.d/10machine" || true
+	echo 'Acquire::Languages "none";' >"$1/etc/apt/apt.conf.d/10languages"
+	printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >"$1/etc/hosts"
+	printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"	# no package starts a service
+	chmod +x "$1/usr/sbin/policy-rc.d"
+}
+
+# make_tree RELEASE: a tree under its final name is complete.
+make_tree()
+{
+	local tree=$cache/$1 script=/usr/share/debootstrap/scripts/$1
+
+	rm -rf --one-file-system "$tree" "$tree.new"
+	[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid	# newer than this debootstrap
+	debootstrap --variant=minbase "$1" "$tree.new" "$mirror" "$script" || return
+	configure_tree "$tree.new"
+	need_tree_packages "$tree.new" || return
+	in_tree "$tree.new" apt-get clean
+	mv "$tree.new" "$tree"
+}
+
+# What run.sh needs is there; usually it is.
+need_tree_packages()
+{
+	in_tree "$1" bash -c '. /mnt/test/setup.sh; need_packages'
+}
+
+# need_tree RELEASE: there is a tree, or $why says why not.
+need_tree()
+{
+	local log=$work/log/tree-$1.log
+
+	if [ -z "$fresh" ] && [ -d "$cache/$1" ]; then
+		quiet "tree-$1.log" need_tree_packages "$cache/$1" && return 0
+		why="its packages cannot be completed"
+		return 1
+	fi
+	if [ -z "$mirror" ]; then
+		why="no mirror of Debian is known here; name one in LPUSERS_MATRIX_MIRROR"
+	elif ! mirror_answers "$1"; then
+		why="no mirror can be reached for it"
+	elif ! run_group make_tree "$1" >"$log" 2>&1; then
+		why="its tree cannot be made"
+		tail -n 40 "$log" >&2
+	else
+		return 0
+	fi
+	return 1
+}
+
+# ---------------------------------------------------------------------------
+# Rows
+# ---------------------------------------------------------------------------
+
+# What a tree has: "postgresql 17.6, libcurl 8.14.1, json-c 0.18".
+versions()
+{
+	# shellcheck disable=SC2016	# the inner shell's variables
+	in_tree "$1" bash -c '
+		. /mnt/test/setup.sh
+		need_packages
+		printf "postgresql %s, libcurl %s, json-c %s\n" \
+			"$("$PG_CONFIG" --version | sed "s/^PostgreSQL \([0-9.]*[a-z0-9]*\).*/\1/")" \
+			"$(pkg-config --modversion libcurl)" "$(pkg-config --modversion json-c)"'
+}
+
+# test_release RELEASE: one row.
+test_release()
+{
+	local tree=$cache/$1 log=$work/log/$1.log status=0 tally with what=() lock
+
+	exec {lock}>"$cache/$1.lock"
+	flock "$lock"
+	if ! need_tree "$1"; then
+		finish "$1" skipped "$why"
+		return
+	fi
+	flock -s "$lock"			# from here on others may use it too, but not make it anew
+	with=$(versions "$tree")
+
+	case $mode in
+		build) what=(regress "${few_tests[@]}") ;;
+		regress) what=(regress) ;;
+	esac
+	echo "$1: $with"
+	run_group in_tree "$tree" bash /mnt/test/run.sh ${what[0]+"${what[@]}"} 2>&1 | sed -u 's/^/    /' | tee "$log" ||
+		status=$?
+	exec {lock}>&-
+
+	tally=$(sed -nE 's/^    ([0-9]+ passed, [0-9]+ failed)$/\1/p' "$log" | tail -n 1)
+	if [ "$status" = 0 ] && [ -n "$tally" ]; then
+		finish "$1" '' "$with: $tally"
+	else
+		failed=$((failed + 1))
+		finish "$1" FAILED "$with: ${tally:-ended early, status $status}"
+	fi
+}
+
+# What making and entering trees needs; ends the script if it cannot be had.
+need_tools()
+{
+	local tool
+
+	if [ "$(id -u)" != 0 ]; then
+		echo "matrix.sh: making and entering the trees needs root; nothing was tested. Try: sudo bash test/matrix.sh"
+		exit $skipped
+	fi
+	if ! command -v debootstrap >/dev/null; then
+		apt update && apt install --no-install-recommends debootstrap || true
+	fi
+	for tool in debootstrap unshare chroot flock apt-get apt-config; do
+		command -v "$tool" >/dev/null && continue
+		echo "matrix.sh: $tool is missing and cannot be installed; nothing was tested"
+		exit $skipped
+	done
+	if ! unshare --mount --pid --ipc --fork --kill-child --propagation private true; then
+		echo "matrix.sh: this machine does not allow mounts and processes apart (unshare); nothing was tested"
+		exit $skipped
+	fi
+}
+
+own_release()
+{
+	sed -n 's/^VERSION_CODENAME=//p' /etc/os-release
+}
+
+main()
+{
+	local release own
+
+	need_tools
+	if [ ${#names[@]} = 0 ]; then
+		own=$(own_release)
+		for release in "${releases[@]}"; do
+			[ "$release" = "$own" ] || names+=("$release")
+		done
+	fi
+	make_work
+	chmod 1777 "$work/tmp"
+	mkdir -p "$cache"
+	mirror=$(mirror)
+
+	for release in "${names[@]}"; do
+		test_release "$release"
+	done
+	[ ${#names[@]} = 1 ] || printf '%s\n' "${lines[@]}"
+	[ "$failed" = 0 ] || exit 1
+	case ${lines[*]} in *": skipped: "*) exit $skipped ;; esac
+}
+
+main
