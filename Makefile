@@ -27,7 +27,7 @@ EXTRA_CLEAN = test/lpsim test/slowdns.so test/certs
 ifdef DEVEL
 PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wshadow=local
 endif
-PG_CPPFLAGS += $(shell curl-config --cflags) $(shell pkg-config --cflags json-c)
+PG_CPPFLAGS += -DLPU_VERSION='"$(EXTVERSION)"' $(shell curl-config --cflags) $(shell pkg-config --cflags json-c)
 SHLIB_LINK += $(shell curl-config --libs) $(shell pkg-config --libs json-c)
 
 PG_CONFIG ?= pg_config

@@ -8,6 +8,18 @@
 #error "lpusers needs PostgreSQL 15 or later"
 #endif
 
+/* 18 spells it as C11 does, in front of the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/* 18 shows name and version of a loaded module. */
+#if PG_VERSION_NUM >= 180000
+#define LPU_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "lpusers", .version = LPU_VERSION)
+#else
+#define LPU_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
 /* A wait event set that lives as long as the process; 17 asks for a resource owner instead of a memory context. */
 #if PG_VERSION_NUM >= 170000
 #define LPU_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(NULL, (n))

@@ -14,10 +14,11 @@
 #include "storage/ipc.h"
 #include "utils/guc.h"
 
+#include "compat.h"
 #include "lpusers.h"
 #include "shmem.h"
 
-PG_MODULE_MAGIC;
+LPU_MODULE_MAGIC;
 
 PGDLLEXPORT void _PG_init(void);
 

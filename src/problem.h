@@ -4,6 +4,8 @@
 #ifndef LPU_PROBLEM_H
 #define LPU_PROBLEM_H
 
+#include "compat.h"
+
 typedef struct lpu_problem
 {
 	int			sqlstate;
@@ -22,6 +24,6 @@ extern lpu_problem *lpu_problem_hint(lpu_problem *problem, const char *format,..
 /*
  * Raise it as an ERROR. The statement's text is kept out of the log: it may hold passwords as literals.
  */
-extern void lpu_problem_raise(const lpu_problem *problem) pg_attribute_noreturn();
+pg_noreturn extern void lpu_problem_raise(const lpu_problem *problem);
 
 #endif
