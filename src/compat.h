@@ -8,6 +8,8 @@
 #error "lpusers needs PostgreSQL 15 or later"
 #endif
 
+#include "utils/wait_event.h"
+
 /* 18 spells it as C11 does, in front of the declaration. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()
@@ -19,6 +21,22 @@
 #else
 #define LPU_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
+
+/*
+ * The number of a wait event, for one who is about to wait: the caller keeps it in a static variable that was 0. 17 lets an
+ * extension name its wait events. They are registered in shared memory, so at first use, never in the postmaster.
+ */
+static inline uint32
+lpu_wait_event(uint32 *event, const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	if (*event == 0)
+		*event = WaitEventExtensionNew(name);
+	return *event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
 
 /* A wait event set that lives as long as the process; 17 asks for a resource owner instead of a memory context. */
 #if PG_VERSION_NUM >= 170000

@@ -226,13 +226,14 @@ prepare_wait_set(void)
 void
 lpu_sockets_wait(long timeout_ms, void (*ready) (int fd, uint32 events, void *arg))
 {
+	static uint32 event_network = 0;
 	WaitEvent	events[EVENTS_A_ROUND];
 	int			n;
 	int			i;
 
 	CHECK_FOR_INTERRUPTS();
 	prepare_wait_set();
-	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), PG_WAIT_EXTENSION);
+	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), lpu_wait_event(&event_network, "LpusersNetwork"));
 	for (i = 0; i < n; i++)
 	{
 		watched_socket *socket;
@@ -249,13 +250,15 @@ lpu_sockets_wait(long timeout_ms, void (*ready) (int fd, uint32 events, void *ar
 void
 lpu_pause(long ms)
 {
+	static uint32 event_pause = 0;
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 	long		left;
 
 	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end)) > 0)
 	{
 		CHECK_FOR_INTERRUPTS();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+						 lpu_wait_event(&event_pause, "LpusersPause"));
 		ResetLatch(MyLatch);
 	}
 	CHECK_FOR_INTERRUPTS();

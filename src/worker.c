@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "compat.h"
 #include "lock.h"
 #include "lpusers.h"
 #include "owner.h"
@@ -231,7 +232,10 @@ prepared_transactions_here(void)
 static void
 wait_for_work(int64 ms)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, (long) ms, PG_WAIT_EXTENSION);
+	static uint32 event_worker = 0;
+
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, (long) ms,
+					 lpu_wait_event(&event_worker, "LpusersWorker"));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

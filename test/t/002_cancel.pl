@@ -149,7 +149,7 @@ sub is_waiting
 {
 	my ($pid) = @_;
 
-	return $admin->query("SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = $pid") eq 't';
+	return $admin->query("SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid") eq 't';
 }
 
 # Does the session's output have an error by now, or within so many seconds?
@@ -381,7 +381,7 @@ foreach my $pair ([ $tokens, 'token' ], [ $domain, 'domain' ])
 	LpUsers::wait_for(
 		sub {
 			return $sim->count(method => 'GET', path => '/users')
-			  && $observer->query("SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = $pid") eq 't';
+			  && $observer->query("SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid") eq 't';
 		},
 		'lp_check() to wait');
 	$node->safe_psql('postgres', 'DELETE FROM dead');
