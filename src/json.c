@@ -46,6 +46,23 @@ put_document(void *arg)
 	json_object_put(arg);
 }
 
+/* Is there nothing but blanks in what is left of a text? */
+static bool
+is_blank(const char *rest, size_t length)
+{
+	size_t		i;
+
+	for (i = 0; i < length; i++)
+		if (rest[i] != ' ' && rest[i] != '\t' && rest[i] != '\n' && rest[i] != '\r')
+			return false;
+	return true;
+}
+
+/*
+ * Without json-c's strict mode, which each version understands otherwise: from 0.17 on it refuses a document for an
+ * integer of more than 64 bits anywhere in it, and 0.18, that of Debian 13, for every value that is not ASCII. What is
+ * forgiven without it, such as a comma too many, does no harm: a document is only read here.
+ */
 lpu_json *
 lpu_json_parse(const char *text, size_t length)
 {
@@ -55,11 +72,17 @@ lpu_json_parse(const char *text, size_t length)
 
 	if (length > INT_MAX || (tokener = json_tokener_new_ex(MAX_DEPTH)) == NULL)
 		return NULL;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tokener, JSON_TOKENER_VALIDATE_UTF8);
 	root = json_tokener_parse_ex(tokener, text, (int) length);
 	/* a lone number is complete only when the end is seen */
 	if (root == NULL && json_tokener_get_error(tokener) == json_tokener_continue)
 		root = json_tokener_parse_ex(tokener, "", 1);
+	else if (root != NULL &&
+			 !is_blank(text + json_tokener_get_parse_end(tokener), length - json_tokener_get_parse_end(tokener)))
+	{
+		json_object_put(root);
+		root = NULL;
+	}
 	json_tokener_free(tokener);
 
 	owner->func = put_document;

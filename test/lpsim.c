@@ -263,7 +263,9 @@ json_parse(const char *text, size_t len, const char **why)
 	struct json_tokener *tok = need(json_tokener_new_ex(MAX_DEPTH));
 	json_object *o;
 
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	/* json-c 0.18, when strict, refuses what is not ASCII: its issue 875 */
+	json_tokener_set_flags(tok, JSON_TOKENER_VALIDATE_UTF8 |
+						   (json_c_version_num() == 18 << 8 ? 0 : JSON_TOKENER_STRICT));
 	o = json_tokener_parse_ex(tok, text, (int) len + 1);
 	*why = NULL;
 	if (json_tokener_get_error(tok) != json_tokener_success)
