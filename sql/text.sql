@@ -25,7 +25,9 @@ SELECT status, error FROM lp_create_users('12345678', person('zoë'));
 SELECT status, body FROM lp_reset_password('12345678', 4000000001, 'Änderung-1');
 \! curl -sSf "$LPSIM_URL/_sim/user?login=zo%C3%AB@example.com" | grep -oE '"passwordSh":"[^"]*"'
 \! curl -sSfo /dev/null -d '[{"action":"body","status":400,"body":"{\"message\":\"Zo\u00eb \u4e2d\u6587 \u20ac\"}"},{"action":"body","status":400,"body":"Zo\u00eb \u4e2d\u6587"},{"action":"body","status":201,"body":"{\"loginName\":\"\u4e2d\",\"id\":5}"},{"action":"body","status":201,"body":"{\"loginName\":\"zo\\u00eb\",\"x\":\"\\u4e2d\",\"id\":6}"}]' $LPSIM_URL/_sim/faults
-SELECT n, r.status, r.body, r.error FROM generate_series(1, 4) n, LATERAL lp_create_users('12345678', person('l' || n)) r;
+-- PostgreSQL's words for an escape that LATIN1 does not have changed in 16
+SELECT n, r.status, r.body, regexp_replace(r.error, '(as JSON): .*', '\1: ...') AS error
+FROM generate_series(1, 4) n, LATERAL lp_create_users('12345678', person('l' || n)) r;
 \i sql/finish.sql
 DROP EXTENSION lpusers;
 -- SQL_ASCII: bytes that are not UTF-8 are not sent
