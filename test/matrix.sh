@@ -62,6 +62,19 @@ finish()
 	echo "${lines[-1]}" >&3
 }
 
+# Called at the end, when what was under way has been told to end: wait for it, but not for ever.
+at_exit()
+{
+	local i
+
+	[ -n "$work_child" ] || return 0
+	for ((i = 0; i < 100; i++)); do
+		kill -0 -- "-$work_child" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	kill -KILL -- "-$work_child" 2>/dev/null
+}
+
 # ---------------------------------------------------------------------------
 # Trees
 # ---------------------------------------------------------------------------
@@ -177,7 +190,7 @@ versions()
 # test_release RELEASE: one row.
 test_release()
 {
-	local tree=$cache/$1 log=$work/log/$1.log status=0 tally with what=() lock
+	local tree=$cache/$1 log=$work/log/$1.log status=0 tally with what=() lock shown show
 
 	exec {lock}>"$cache/$1.lock"
 	flock "$lock"
@@ -193,9 +206,11 @@ test_release()
 		regress) what=(regress) ;;
 	esac
 	echo "$1: $with"
-	run_group in_tree "$tree" bash /mnt/test/run.sh ${what[0]+"${what[@]}"} 2>&1 | sed -u 's/^/    /' | tee "$log" ||
-		status=$?
-	exec {lock}>&-
+	exec {shown}> >(sed -u 's/^/    /' | tee "$log")	# no pipeline: a signal must act at once
+	show=$!
+	run_group in_tree "$tree" bash /mnt/test/run.sh ${what[0]+"${what[@]}"} >&"$shown" 2>&1 || status=$?
+	exec {shown}>&- {lock}>&-
+	wait "$show"
 
 	tally=$(sed -nE 's/^    ([0-9]+ passed, [0-9]+ failed)$/\1/p' "$log" | tail -n 1)
 	if [ "$status" = 0 ] && [ -n "$tally" ]; then
