@@ -9,6 +9,15 @@ SELECT 'cut in whole characters' AS case, jsonb_build_object('action', 'body', '
 \setenv FAULT :fault
 \! curl -sSfo /dev/null -d "$FAULT" $LPSIM_URL/_sim/faults
 SELECT length(error), error = repeat('é', 200) || '...' AS right FROM lp_delete_users('12345678', '{1}');
+-- a document with characters of two, three and four bytes, as they are and as escapes; and one that is none
+SELECT 'beyond ASCII' AS case, jsonb_build_object('action', 'body', 'status', 400, 'body', E'{"message":"é 中 😀 \\\\é \\u00e9 \\ud83d\\ude00"}')::text AS fault \gset
+\setenv FAULT :fault
+\! curl -sSfo /dev/null -d "$FAULT" $LPSIM_URL/_sim/faults
+SELECT status, error FROM lp_delete_users('12345678', '{1}');
+SELECT 'not an escape' AS case, jsonb_build_object('action', 'body', 'status', 400, 'body', E'{"message":"\\é"}')::text AS fault \gset
+\setenv FAULT :fault
+\! curl -sSfo /dev/null -d "$FAULT" $LPSIM_URL/_sim/faults
+SELECT status, error FROM lp_delete_users('12345678', '{1}');
 \i sql/finish.sql
 
 \set main :DBNAME
