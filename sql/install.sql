@@ -10,8 +10,7 @@ RESET client_min_messages;
 \pset format unaligned
 \pset null NULL
 
-SELECT superuser, trusted, relocatable, requires FROM pg_available_extension_versions
-WHERE name = 'lpusers' AND version = (SELECT default_version FROM pg_available_extensions WHERE name = 'lpusers');
+SELECT extrelocatable FROM pg_extension WHERE extname = 'lpusers';
 ALTER EXTENSION lpusers SET SCHEMA pg_catalog; -- ERROR
 
 -- What belongs to it. From 17 on, row and array types are members too: they are left out.
