@@ -11,13 +11,13 @@ EXTVERSION = 1.0
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 DATA = src/lpusers--$(EXTVERSION).sql
-OUR_HEADERS = $(wildcard src/*.h)
+OUR_HEADERS = $(wildcard $(if $(VPATH),$(VPATH)/)src/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
 REGRESS = install lpusers option server secret url domain auth validate user api body functions check record effects http \
 	text fdw_scan trigger attach enqueue deliver report uninstall
-# each test file runs beside a stand-in account of its own
-REGRESS_OPTS = --inputdir=. --launcher=$(CURDIR)/test/with_account
+# each test file runs beside a stand-in account of its own; they show characters beyond ASCII, whatever the cluster's encoding
+REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale --launcher=$(CURDIR)/test/with_account
 ISOLATION = queue
 ISOLATION_OPTS = --launcher="$(CURDIR)/test/with_account $(CURDIR)/test/without_worker"
 TAP_TESTS ?= 1
@@ -35,6 +35,9 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 $(OBJS): $(OUR_HEADERS)
+ifdef VPATH						# a build outside of the source tree
+$(shell mkdir -p src)
+endif
 
 installcheck: test/lpsim test/slowdns.so test/certs/ca.pem
 
