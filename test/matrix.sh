@@ -2,10 +2,11 @@
 #
 # matrix.sh: build and test with the versions that other Debian releases carry.
 #
-#	bash test/matrix.sh [--build|--regress] [--fresh] [release ...]
+#	bash test/matrix.sh [--build|--regress|--package] [--fresh] [release ...]
 #
 #	--build		only compile, with warnings as errors, and run a few tests of pg_regress
 #	--regress	compile and run all of pg_regress, but no TAP tests
+#	--package	make Debian packages and try them in a tree that has nothing else
 #	--fresh		make the trees anew
 #	release		bookworm, trixie, forky or sid.  Without any: the first three but
 #				that of this machine, which run.sh tests
@@ -30,7 +31,7 @@ skipped=77
 
 usage()
 {
-	sed -n '5,11s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	sed -n '5,12s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
 	exit "$1"
 }
 
@@ -39,7 +40,7 @@ fresh=
 names=()
 for argument in "$@"; do
 	case $argument in
-		--build | --regress) mode=${argument#--} ;;
+		--build | --regress | --package) mode=${argument#--} ;;
 		--fresh) fresh=yes ;;
 		-h | --help) usage 0 ;;
 		-*) usage 2 >&2 ;;
@@ -128,15 +129,16 @@ configure_tree()
 	chmod +x "$1/usr/sbin/policy-rc.d"
 }
 
-# make_tree RELEASE: a tree under its final name is complete.
+# make_tree RELEASE: a tree under its final name is complete.  Beside it is one without any further package.
 make_tree()
 {
 	local tree=$cache/$1 script=/usr/share/debootstrap/scripts/$1
 
-	rm -rf --one-file-system "$tree" "$tree.new"
+	rm -rf --one-file-system "$tree" "$tree.clean" "$tree.new"
 	[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid	# newer than this debootstrap
 	debootstrap --variant=minbase "$1" "$tree.new" "$mirror" "$script" || return
 	configure_tree "$tree.new"
+	cp -a "$tree.new" "$tree.clean"
 	need_tree_packages "$tree.new" || return
 	in_tree "$tree.new" apt-get clean
 	mv "$tree.new" "$tree"
@@ -187,10 +189,32 @@ versions()
 			"$(pkg-config --modversion libcurl)" "$(pkg-config --modversion json-c)"'
 }
 
+# run_row RELEASE: its tests.
+run_row()
+{
+	local tree=$cache/$1
+
+	case $mode in
+		build) in_tree "$tree" bash /mnt/test/run.sh regress "${few_tests[@]}" ;;
+		regress) in_tree "$tree" bash /mnt/test/run.sh regress ;;
+		package) package "$1" ;;
+		full) in_tree "$tree" bash /mnt/test/run.sh ;;
+	esac
+}
+
+# The package is made where what it needs to be built is, and tried where nothing is.
+package()
+{
+	rm -rf "$work/tmp/packages" "$work/clean"
+	in_tree "$cache/$1" bash /mnt/test/package.sh build /tmp/packages || return
+	cp -a "$cache/$1.clean" "$work/clean"
+	in_tree "$work/clean" bash /mnt/test/package.sh try /tmp/packages
+}
+
 # test_release RELEASE: one row.
 test_release()
 {
-	local tree=$cache/$1 log=$work/log/$1.log status=0 tally with what=() lock shown show
+	local tree=$cache/$1 log=$work/log/$1.log status=0 tally with lock shown show
 
 	exec {lock}>"$cache/$1.lock"
 	flock "$lock"
@@ -201,18 +225,14 @@ test_release()
 	flock -s "$lock"			# from here on others may use it too, but not make it anew
 	with=$(versions "$tree")
 
-	case $mode in
-		build) what=(regress "${few_tests[@]}") ;;
-		regress) what=(regress) ;;
-	esac
 	echo "$1: $with"
 	exec {shown}> >(sed -u 's/^/    /' | tee "$log")	# no pipeline: a signal must act at once
 	show=$!
-	run_group in_tree "$tree" bash /mnt/test/run.sh ${what[0]+"${what[@]}"} >&"$shown" 2>&1 || status=$?
+	run_group run_row "$1" >&"$shown" 2>&1 || status=$?
 	exec {shown}>&- {lock}>&-
 	wait "$show"
 
-	tally=$(sed -nE 's/^    ([0-9]+ passed, [0-9]+ failed)$/\1/p' "$log" | tail -n 1)
+	tally=$(awk '/^    [0-9]+ passed, [0-9]+ failed$/ {n++; p += $1; f += $3} END {if (n) print p + 0 " passed, " f + 0 " failed"}' "$log")
 	if [ "$status" = 0 ] && [ -n "$tally" ]; then
 		finish "$1" '' "$with: $tally"
 	else
@@ -231,7 +251,7 @@ need_tools()
 		exit $skipped
 	fi
 	if ! command -v debootstrap >/dev/null; then
-		apt update && apt install --no-install-recommends debootstrap || true
+		if apt update; then apt install --no-install-recommends debootstrap || true; fi
 	fi
 	for tool in debootstrap unshare chroot flock apt-get apt-config; do
 		command -v "$tool" >/dev/null && continue
