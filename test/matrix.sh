@@ -2,7 +2,7 @@
 #
 # matrix.sh: build and test with the versions that other Debian releases carry.
 #
-#	bash test/matrix.sh [--build|--regress|--package] [--fresh] [release ...]
+#	bash test/matrix.sh [--build|--regress|--package] [--fresh] [release ...] [-- argument ...]
 #
 #	--build		only compile, with warnings as errors, and run a few tests of pg_regress
 #	--regress	compile and run all of pg_regress, but no TAP tests
@@ -10,6 +10,7 @@
 #	--fresh		make the trees anew
 #	release		bookworm, trixie, forky or sid.  Without any: the first three but
 #				that of this machine, which run.sh tests
+#	argument	of run.sh, e.g. tap 001_basic
 #
 # Each release has a tree of its own (debootstrap).  It is made once and kept in
 # LPUSERS_MATRIX_DIR, else in $XDG_CACHE_HOME/lpusers-matrix or
@@ -31,22 +32,25 @@ skipped=77
 
 usage()
 {
-	sed -n '5,12s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	sed -n '5,13s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
 	exit "$1"
 }
 
 mode=full
 fresh=
 names=()
-for argument in "$@"; do
-	case $argument in
-		--build | --regress | --package) mode=${argument#--} ;;
+while [ $# -gt 0 ]; do
+	case $1 in
+		--) shift; break ;;
+		--build | --regress | --package) mode=${1#--} ;;
 		--fresh) fresh=yes ;;
 		-h | --help) usage 0 ;;
 		-*) usage 2 >&2 ;;
-		*) names+=("$argument") ;;
+		*) names+=("$1") ;;
 	esac
+	shift
 done
+run=("$@")						# for run.sh
 cache=${LPUSERS_MATRIX_DIR:-${XDG_CACHE_HOME:-/var/cache}/lpusers-matrix}
 
 exec 3>&1						# the terminal, wherever stdout goes
@@ -198,7 +202,7 @@ run_row()
 		build) in_tree "$tree" bash /mnt/test/run.sh regress "${few_tests[@]}" ;;
 		regress) in_tree "$tree" bash /mnt/test/run.sh regress ;;
 		package) package "$1" ;;
-		full) in_tree "$tree" bash /mnt/test/run.sh ;;
+		full) in_tree "$tree" bash /mnt/test/run.sh ${run[0]+"${run[@]}"} ;;
 	esac
 }
 

@@ -235,6 +235,7 @@ check_tree()
 	check layers perl test/check_layers
 	check style perl test/check_style
 	check version in_make check-version
+	check meta perl test/check_meta
 }
 
 # Names as users write them: 001_basic, 001_basic.pl or test/t/001_basic.pl.
