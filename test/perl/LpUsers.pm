@@ -210,7 +210,8 @@ sub take
 	{
 		my @ready = $select->can_read($end - Time::HiRes::time());
 
-		die "timed out waiting for psql: $self->{out} $self->{err}" unless @ready;
+		# nothing may also mean that a signal came: newer versions of IPC::Run listen for children that ended
+		die "timed out waiting for psql: $self->{out} $self->{err}" unless @ready || Time::HiRes::time() < $end;
 		foreach my $handle (@ready)
 		{
 			my $to = $handle == $self->{from_out} ? $buffer{out} : $buffer{err};
