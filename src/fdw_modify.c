@@ -12,7 +12,6 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "commands/explain.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -29,6 +28,7 @@
 
 #include "change.h"
 #include "compat.h"
+#include "compat_explain.h"
 #include "creation.h"
 #include "fdw.h"
 #include "problem.h"

@@ -10,7 +10,6 @@
 
 #include "access/htup_details.h"
 #include "access/sysattr.h"
-#include "commands/explain.h"
 #include "executor/executor.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -26,6 +25,7 @@
 #include "utils/tuplestore.h"
 
 #include "compat.h"
+#include "compat_explain.h"
 #include "fdw.h"
 #include "fetch.h"
 #include "problem.h"

@@ -7,6 +7,7 @@
 #include "nodes/pg_list.h"
 
 #include "api.h"
+#include "compat.h"
 #include "resource.h"
 #include "user.h"
 
@@ -45,8 +46,7 @@ extern lpu_api_answer *lpu_writer_send(lpu_writer *writer, lpu_write *write);
 extern bool lpu_writer_is_guilty(const lpu_api_answer *answer);
 
 /* Raise what a refusal of this user means for the statement. */
-extern void lpu_writer_raise(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write)
-			pg_attribute_noreturn();
+pg_noreturn extern void lpu_writer_raise(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write);
 
 /* Sends users number from to from + n - 1 of a batch: the answer, and what was sent. */
 typedef lpu_api_answer *(*lpu_write_range) (void *batch, int from, int n, lpu_write *write);
