@@ -4,6 +4,7 @@
 #   make DEVEL=1                              more warnings, for developers
 #   make installcheck TAP_TESTS=              without the TAP tests
 #   make check-version                        do all files name the same version?
+#   make test/reader_diff && test/reader_diff test/corpus/reader/*   the reader of lists against json-c
 
 EXTENSION = lpusers
 MODULE_big = lpusers
@@ -22,7 +23,7 @@ ISOLATION = queue
 ISOLATION_OPTS = --launcher="$(CURDIR)/test/with_account $(CURDIR)/test/without_worker"
 TAP_TESTS ?= 1
 PROVE_TESTS ?= test/t/*.pl
-EXTRA_CLEAN = test/lpsim test/slowdns.so test/certs
+EXTRA_CLEAN = test/lpsim test/slowdns.so test/certs test/reader_diff test/bench/limit_reader
 
 ifdef DEVEL
 PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wshadow=local
@@ -45,6 +46,15 @@ installcheck: test/lpsim test/slowdns.so test/certs/ca.pem
 test/lpsim: test/lpsim.c
 	$(CC) -std=gnu99 -O2 -g -Wall -Wextra $(if $(DEVEL),-Werror) $(shell pkg-config --cflags json-c libmicrohttpd) \
 		-o $@ $< $(shell pkg-config --libs json-c libmicrohttpd) -lpthread -lm
+
+# The reader of lists, without a server: held against json-c, and measured.
+READER = src/reader.c src/element.c src/token.c test/standalone.c
+test/reader_diff: test/reader_diff.c test/reader_compare.c $(READER) $(OUR_HEADERS) $(wildcard test/*.h)
+test/bench/limit_reader: test/bench/limit_reader.c $(READER) $(OUR_HEADERS) $(wildcard test/*.h)
+test/reader_diff test/bench/limit_reader:
+	$(CC) -std=gnu99 -O2 -g -Wall -Wextra -Wno-sign-compare $(if $(DEVEL),-Werror) -Isrc -isystem $(includedir_server) \
+		-D_GNU_SOURCE $(shell pkg-config --cflags json-c) -o $@ $(filter %.c,$^) \
+		-L$(pkglibdir) -L$(libdir) -lpgcommon -lpgport $(shell pkg-config --libs json-c)
 
 # A resolver that hangs, to be preloaded.
 test/slowdns.so: test/slowdns.c

@@ -232,8 +232,6 @@ get_more(lpu_reader *r)
 {
 	size_t		step;
 
-	if (r->length == MAX_ELEMENT)
-		return false;
 	if (!r->cut)
 	{
 		/* it has been read to the end of the piece */

@@ -236,6 +236,13 @@ check_tree()
 	check style perl test/check_style
 	check version in_make check-version
 	check meta perl test/check_meta
+	check reader check_reader
+}
+
+# The reader of lists against json-c.
+check_reader()
+{
+	in_make test/reader_diff && test/reader_diff test/corpus/reader/*
 }
 
 # Names as users write them: 001_basic, 001_basic.pl or test/t/001_basic.pl.

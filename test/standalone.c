@@ -1,7 +1,8 @@
 /*
  * standalone.c: the memory of a program that uses files of src/ without a server.
  *
- * There is one memory context, and all chunks are in one list.
+ * There is one memory context, and all chunks are in one list. Behind each are some bytes that nobody may write to: that
+ * is looked at when the chunk goes.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,23 +10,34 @@
 
 #include "standalone.h"
 
+static const char guard[] = "do not write here";
+
 typedef struct chunk
 {
 	struct chunk *before;
 	struct chunk *after;
-	char		data[];			/* two pointers are as much as anything has to be aligned to */
+	size_t		size;
+	size_t		padding;		/* so that data is aligned as malloc() does it */
+	char		data[];
 } chunk;
 
 static chunk *newest;
 
+static void
+fail(const char *what)
+{
+	fprintf(stderr, "%s\n", what);
+	abort();
+}
+
+/* Make a chunk of what malloc() or realloc() gave. */
 static void *
-own(chunk *c)
+adopt(chunk *c, size_t size)
 {
 	if (c == NULL)
-	{
-		fprintf(stderr, "out of memory\n");
-		exit(1);
-	}
+		fail("out of memory");
+	memcpy(c->data + size, guard, sizeof(guard));
+	c->size = size;
 	c->before = newest;
 	c->after = NULL;
 	if (newest != NULL)
@@ -35,10 +47,12 @@ own(chunk *c)
 }
 
 static chunk *
-disown(void *pointer)
+release(void *pointer)
 {
 	chunk	   *c = (chunk *) ((char *) pointer - offsetof(chunk, data));
 
+	if (memcmp(c->data + c->size, guard, sizeof(guard)) != 0)
+		fail("something was written behind its memory");
 	if (c->before != NULL)
 		c->before->after = c->after;
 	if (c->after != NULL)
@@ -51,7 +65,7 @@ disown(void *pointer)
 void *
 palloc(size_t size)
 {
-	return own(malloc(sizeof(chunk) + size));
+	return adopt(malloc(sizeof(chunk) + size + sizeof(guard)), size);
 }
 
 void *
@@ -63,13 +77,13 @@ palloc0(size_t size)
 void *
 repalloc(void *pointer, size_t size)
 {
-	return own(realloc(disown(pointer), sizeof(chunk) + size));
+	return adopt(realloc(release(pointer), sizeof(chunk) + size + sizeof(guard)), size);
 }
 
 void
 pfree(void *pointer)
 {
-	free(disown(pointer));
+	free(release(pointer));
 }
 
 void
