@@ -13,6 +13,7 @@
 
 #include "batch.h"
 #include "json.h"
+#include "reader.h"
 #include "text.h"
 
 /* Statuses that are about the users in the request: without the guilty ones it may succeed. */
@@ -121,26 +122,38 @@ typedef struct answered_user
 	int64		id;
 } answered_user;
 
-/* Users of a 2xx answer: an array, or one object. */
+/* Users with a login in a 2xx answer: an array, or one object. What is wrong somewhere is believed nowhere. */
 static answered_user *
-read_users(const lpu_api_answer *answer, int *n)
+read_users(const lpu_api_answer *answer, int expected, int *n)
 {
-	lpu_json   *json = lpu_json_parse(answer->body, answer->body_length);
-	bool		array = lpu_json_length(json) >= 0;
-	answered_user *users;
-	int			i;
+	static const char *const names[] = {"loginName", "id"};
+	lpu_reader *reader = lpu_reader_new(names, lengthof(names), false);
+	lpu_reader_state state;
+	int			room = expected;
+	answered_user *users = palloc(room * sizeof(answered_user));
 
-	*n = array ? lpu_json_length(json) : json != NULL ? 1 : 0;
-	users = palloc0(Max(*n, 1) * sizeof(answered_user));
-	for (i = 0; i < *n; i++)
+	*n = 0;
+	lpu_reader_feed(reader, answer->body, answer->body_length);
+	lpu_reader_end(reader);
+	while ((state = lpu_reader_next(reader)) == LPU_READER_ELEMENT)
 	{
-		lpu_json   *user = array ? lpu_json_element(json, i) : json;
-		const char *login = lpu_json_text(lpu_json_member(user, "loginName"));
-		const char *id = lpu_json_text(lpu_json_member(user, "id"));
+		const lpu_value *values = lpu_reader_values(reader);
+		const char *login = lpu_value_text(&values[0]);
+		const char *id = lpu_value_text(&values[1]);
 
-		users[i].login_name = login ? lpu_text_from_utf8(login) : NULL;
-		users[i].id = id ? strtoll(id, NULL, 10) : 0;
+		if (login == NULL)
+			continue;
+		if (*n == room)
+		{
+			room *= 2;
+			users = repalloc(users, room * sizeof(answered_user));
+		}
+		users[*n].login_name = lpu_text_from_utf8(login);
+		users[*n].id = id ? strtoll(id, NULL, 10) : 0;
+		++*n;
 	}
+	if (state != LPU_READER_END)
+		*n = 0;
 	return users;
 }
 
@@ -154,7 +167,7 @@ find_user(const answered_user *users, int n, int hint, const char *login_name)
 	{
 		const answered_user *user = &users[(hint + i) % n];
 
-		if (user->login_name != NULL && pg_strcasecmp(user->login_name, login_name) == 0)
+		if (pg_strcasecmp(user->login_name, login_name) == 0)
 			return user;
 	}
 	return NULL;
@@ -164,7 +177,7 @@ static void
 set_created(lpu_batch *batch, const lpu_api_answer *answer)
 {
 	int			nusers;
-	answered_user *users = read_users(answer, &nusers);
+	answered_user *users = read_users(answer, batch->n, &nusers);
 	int			i;
 
 	for (i = 0; i < batch->n; i++)

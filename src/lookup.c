@@ -11,18 +11,34 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-#include "json.h"
 #include "lookup.h"
+#include "reader.h"
 #include "text.h"
 
-/* Longer logins are told apart by their beginnings no longer, and are then compared one by one. */
+/* Of longer logins only the beginning is compared: email and nickname have to agree as well. */
 #define KEY_LENGTH 256
 
+/* What the listing says of a login in doubt. */
 typedef struct listed_user
 {
 	char		key[KEY_LENGTH];	/* login in lower case (ASCII) */
-	lpu_json   *user;
+	bool		found;			/* and not deleted */
+	int64		id;
+	char	   *email;			/* in the database's encoding, or NULL */
+	char	   *nickname;
 } listed_user;
+
+/* What is read of each user. */
+static const char *const attributes[] = {"loginName", "id", "email", "nickname", "deleted"};
+
+enum
+{
+	LOGIN_NAME,
+	ID,
+	EMAIL,
+	NICKNAME,
+	DELETED
+};
 
 lpu_api_call *
 lpu_lookup_start(const lpu_options *options)
@@ -43,46 +59,90 @@ make_key(char *key, const char *login)
 		key[i] = pg_ascii_tolower((unsigned char) login[i]);
 }
 
-static bool
-is_true(lpu_json *json)
-{
-	const char *text = lpu_json_text(json);
-
-	return lpu_json_is_true(json) || (text != NULL && strcmp(text, "true") == 0);
-}
-
-/* The listing's undeleted users by login; NULL if it is not a list. */
 static HTAB *
-index_users(lpu_json *list)
+index_doubts(const lpu_doubt *doubts, int n)
 {
 	HASHCTL		ctl = {.keysize = KEY_LENGTH, .entrysize = sizeof(listed_user), .hcxt = CurrentMemoryContext};
-	HTAB	   *users;
-	int			n = lpu_json_length(list);
+	HTAB	   *users = hash_create("lpusers doubts", Max(n, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	int			i;
 
-	if (n < 0)
-		return NULL;
-	users = hash_create("lpusers listing", Max(n, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (i = 0; i < n; i++)
 	{
-		lpu_json   *user = lpu_json_element(list, i);
-		const char *login = lpu_json_text(lpu_json_member(user, "loginName"));
 		char		key[KEY_LENGTH];
 
-		if (login == NULL || is_true(lpu_json_member(user, "deleted")))
-			continue;
-		make_key(key, lpu_text_from_utf8(login));
-		((listed_user *) hash_search(users, key, HASH_ENTER, NULL))->user = user;
+		make_key(key, doubts[i].row.login_name);
+		((listed_user *) hash_search(users, key, HASH_ENTER, NULL))->found = false;
 	}
 	return users;
 }
 
 static bool
-same_text(lpu_json *json, const char *sent)
+is_true(const lpu_value *value)
 {
-	const char *text = lpu_json_text(json);
+	return value->type == LPU_VALUE_TRUE || (value->type == LPU_VALUE_STRING && strcmp(value->text, "true") == 0);
+}
 
-	return text != NULL && sent != NULL && strcmp(lpu_text_from_utf8(text), sent) == 0;
+/* The entry of a user of the listing; NULL if nobody asks for it. */
+static listed_user *
+find_doubt(HTAB *users, const lpu_value *values)
+{
+	const char *login = lpu_value_text(&values[LOGIN_NAME]);
+	char		key[KEY_LENGTH];
+
+	if (login == NULL || is_true(&values[DELETED]))
+		return NULL;
+	make_key(key, lpu_text_from_utf8(login));
+	return hash_search(users, key, HASH_FIND, NULL);
+}
+
+static char *
+copy_text(const lpu_value *value)
+{
+	const char *text = lpu_value_text(value);
+
+	return text ? lpu_text_from_utf8(text) : NULL;
+}
+
+/*
+ * Look for the users in doubt. False if the answer is not a list: one object may be an error with a status of success.
+ * What is wrong somewhere is believed nowhere.
+ */
+static bool
+read_listing(const lpu_api_answer *answer, HTAB *users)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(context, "lpusers listed user", ALLOCSET_SMALL_SIZES);
+	lpu_reader *reader = lpu_reader_new(attributes, lengthof(attributes), false);
+	lpu_reader_state state;
+
+	if (answer->body[strspn(answer->body, " \t\r\n")] != '[')
+		return false;
+	lpu_reader_feed(reader, answer->body, answer->body_length);
+	lpu_reader_end(reader);
+	while ((state = lpu_reader_next(reader)) == LPU_READER_ELEMENT)
+	{
+		const lpu_value *values = lpu_reader_values(reader);
+		const char *id = lpu_value_text(&values[ID]);
+		listed_user *user;
+
+		MemoryContextSwitchTo(scratch);
+		user = find_doubt(users, values);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(scratch);
+		if (user == NULL)
+			continue;
+		user->found = true;
+		user->id = id ? strtoll(id, NULL, 10) : 0;
+		user->email = copy_text(&values[EMAIL]);
+		user->nickname = copy_text(&values[NICKNAME]);
+	}
+	return state == LPU_READER_END;
+}
+
+static bool
+same_text(const char *listed, const char *sent)
+{
+	return listed != NULL && sent != NULL && strcmp(listed, sent) == 0;
 }
 
 static void
@@ -90,21 +150,18 @@ judge(lpu_doubt *doubt, HTAB *users)
 {
 	char		key[KEY_LENGTH];
 	listed_user *listed;
-	const char *id;
 
 	make_key(key, doubt->row.login_name);
 	listed = hash_search(users, key, HASH_FIND, NULL);
-	if (listed == NULL)
+	if (!listed->found)
 	{
 		doubt->row.state = doubt->rejected ? "failed" : "pending";
 		doubt->row.wait_ms = 0;
 		doubt->row.error = doubt->rejected ? doubt->trouble : NULL;
 		return;
 	}
-	id = lpu_json_text(lpu_json_member(listed->user, "id"));
-	doubt->row.user_id = id ? strtoll(id, NULL, 10) : 0;
-	if (same_text(lpu_json_member(listed->user, "email"), doubt->email) &&
-		same_text(lpu_json_member(listed->user, "nickname"), doubt->nickname))
+	doubt->row.user_id = listed->id;
+	if (same_text(listed->email, doubt->email) && same_text(listed->nickname, doubt->nickname))
 		doubt->row.state = "created";
 	else
 	{
@@ -117,19 +174,18 @@ lpu_verdict
 lpu_lookup_finish(lpu_api_call *call, lpu_doubt *doubts, int n, const char **problem)
 {
 	lpu_api_answer *answer = lpu_api_finish(call);
-	HTAB	   *users = NULL;
+	HTAB	   *users = index_doubts(doubts, n);
+	bool		known = answer->verdict == LPU_OK && answer->error == NULL && read_listing(answer, users);
 	int			i;
 
 	*problem = NULL;
-	if (answer->verdict == LPU_OK && answer->error == NULL)
-		users = index_users(lpu_json_parse(answer->body, answer->body_length));
-	if (users == NULL)
+	if (!known)
 		*problem = answer->problem ? answer->problem->message : answer->error ? answer->error :
 			"the answer is not a list of users";
 	for (i = 0; i < n; i++)
 	{
 		doubts[i].row.error = doubts[i].row.reason = NULL;
-		if (users != NULL)
+		if (known)
 		{
 			judge(&doubts[i], users);
 			continue;

@@ -445,6 +445,7 @@ in_doubt('empty 201', 1, action => 'empty', status => 201);
 in_doubt('empty 204', 0, action => 'empty', status => 204);
 in_doubt('an empty array', 1, action => 'body', body => '[]', status => 201);
 in_doubt('somebody else', 1, action => 'body', body => '[{"id":1,"loginName":"x@example.com"},null,[],3]', status => 201);
+in_doubt('right in front only', 1, action => 'body', body => '[{"id":1,"loginName":"d1@example.com"},{"id":2]', status => 201);
 in_doubt('wrong types', 1, action => 'wrong_types', status => 201);
 in_doubt('bad UTF-8', 1, action => 'bad_utf8', status => 201);
 in_doubt('a NUL', 1, action => 'nul', status => 201);
@@ -515,7 +516,8 @@ in_doubt('huge', 1, action => 'huge', status => 201);
 # ---------------------------------------------------------------------------------------------- the look-up fails
 
 foreach my $fault ({ action => 'status', status => 500 }, { action => 'reset' }, { action => 'not_json', status => 200 },
-	{ action => 'body', body => '{}', status => 200 }, { action => 'status', status => 403 }, { action => 'status', status => 401 },
+	{ action => 'body', body => '{}', status => 200 }, { action => 'body', body => '[null]', status => 200 },
+	{ action => 'body', body => '[{"id":7,"loginName":"l1@example.com","email":"l1@example.com"},]', status => 200 }, { action => 'status', status => 403 }, { action => 'status', status => 401 },
 	{ action => 'retry_after', value => '30' }, { action => 'half' }, { action => 'empty', status => 200 })
 {
 	my $what = 'look-up: ' . join(' ', map { $fault->{$_} } sort keys %$fault);
