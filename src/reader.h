@@ -35,12 +35,15 @@ typedef enum lpu_reader_state
 typedef struct lpu_reader lpu_reader;
 
 /*
- * Reads an array of objects (or one object, as an array of one). names: attributes wanted of each element. whole: also
- * its text. Lives in the current memory context; the names must live as long.
+ * Reads an array of objects (or one object, as an array of one). names: attributes wanted of each element; one may be there
+ * twice. whole: also its text. Lives in the current memory context; the names must live as long.
+ *
+ * It takes strict JSON in UTF-8, 32 levels deep at most, no half surrogate pairs, elements of at most 1 MB, and \u0000 only
+ * in attributes that are not wanted. Of a name that occurs twice in an object the last counts.
  */
 extern lpu_reader *lpu_reader_new(const char *const *names, int n, bool whole);
 
-/* Hand over the next bytes; they must stay valid until lpu_reader_next() returns MORE. */
+/* Hand over the next bytes, when it wants MORE or is at the END; they must stay valid until it says so again. */
 extern void lpu_reader_feed(lpu_reader *reader, const char *data, size_t length);
 
 /* No more bytes will come: what is unfinished is WRONG from now on. */
