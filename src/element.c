@@ -11,14 +11,10 @@
  */
 #include "postgres.h"
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 #include "mb/pg_wchar.h"
-#include "port/pg_bitutils.h"
 
 #include "element.h"
+#include "plain.h"
 #include "token.h"
 
 /* Names are looked for by length. No attribute has so long a name; those that have share a list. */
@@ -155,50 +151,11 @@ skip_blanks(cursor *c)
 	return c->p < c->end;
 }
 
-/* Go to the first byte that is a quote, a backslash or a control character, or to the end. */
-static pg_attribute_always_inline void
-skip_plain(cursor *c)
+/* Advance to this character. */
+static pg_attribute_always_inline bool
+reach(cursor *c, char character, const char *problem)
 {
-	const char *p = c->p;
-
-#ifdef __SSE2__
-	for (; c->end - p >= 16; p += 16)
-	{
-		__m128i		bytes = _mm_loadu_si128((const __m128i *) p);
-		__m128i		quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
-		__m128i		backslashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
-		__m128i		controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
-		uint32		stops = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quotes, backslashes), controls));
-		uint32		high = _mm_movemask_epi8(bytes);
-
-		/* only those before the first stop count */
-		c->high |= (high & ~stops & (stops - 1)) != 0;
-		if (stops != 0)
-		{
-			c->p = p + pg_rightmost_one_pos32(stops);
-			return;
-		}
-	}
-#else
-	for (; c->end - p >= 8; p += 8)
-	{
-		const uint64 ones = UINT64CONST(0x0101010101010101);
-		uint64		bytes;
-		uint64		quotes;
-		uint64		backslashes;
-
-		/* subtraction sets the highest bit of the lowest byte that is too small; above that one it may err */
-		memcpy(&bytes, p, sizeof(bytes));
-		quotes = (bytes ^ ones * '"') - ones;
-		backslashes = (bytes ^ ones * '\\') - ones;
-		if ((quotes | backslashes | (bytes - ones * 0x20)) & ~bytes & ones * 0x80)
-			break;
-		c->high |= (bytes & ones * 0x80) != 0;
-	}
-#endif
-	for (; p < c->end && *p != '"' && *p != '\\' && (unsigned char) *p >= 0x20; p++)
-		c->high |= (unsigned char) *p >= 0x80;
-	c->p = p;
+	return skip_blanks(c) && (*c->p == character || wrong(c, problem));
 }
 
 static pg_attribute_always_inline void
@@ -231,7 +188,7 @@ take_string(cursor *c)
 {
 	for (;;)
 	{
-		skip_plain(c);
+		c->p = lpu_plain_end(c->p, c->end, &c->high);
 		if (c->p == c->end)
 			return false;
 		if (*c->p == '"')
@@ -396,7 +353,7 @@ advance(lpu_element *e)
 					break;
 				continue;
 			case NAME:
-				if (!skip_blanks(&c) || (*c.p != '"' && !wrong(&c, "not a name")))
+				if (!reach(&c, '"', "not a name"))
 					break;
 				begin_string(&c);
 				c.expect = IN_NAME;
@@ -407,7 +364,7 @@ advance(lpu_element *e)
 				end_name(e, &c);
 				/* FALLTHROUGH */
 			case COLON:
-				if (!skip_blanks(&c) || (*c.p != ':' && !wrong(&c, "not a colon")))
+				if (!reach(&c, ':', "not a colon"))
 					break;
 				c.p++;
 				c.expect = VALUE;
