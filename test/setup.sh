@@ -200,7 +200,7 @@ source_files()
 		(cd "$top" && find . \( -path ./.git -o -path ./results -o -path ./tmp_check \
 			-o -path ./log -o -path ./output_iso -o -path ./test/certs \) -prune -o \
 			-type f ! -name '*.o' ! -name '*.so' ! -name '*.bc' ! -path './regression.*' \
-			! -path ./test/lpsim -print0)
+			! -path ./test/lpsim ! -path ./test/reader_diff ! -path ./test/bench/limit_reader -print0)
 	fi
 }
 
