@@ -506,7 +506,7 @@ check_limits(void)
 int
 main(int argc, char **argv)
 {
-	long		n = 300000;
+	long		n = 200000;
 	uint64_t	first_seed;
 	int			option;
 
