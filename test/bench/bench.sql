@@ -1,5 +1,4 @@
 -- bench.sql: the SQL side of run.sh.
-CREATE EXTENSION lpusers;
 CREATE SERVER plain FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'url');
 CREATE SERVER tls FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'tls', ca_file :'ca');
 CREATE ROLE bench_plain SUPERUSER;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# run.sh [rounds]: what a call and the queue cost, side by side with plain C and libcurl doing the same job.
+# run.sh [rounds [calls|queue]]: what a call and the queue cost, side by side with plain C and libcurl doing the same job.
 #
 # Rounds alternate between the two, over plain HTTP and TLS, so that whatever else the machine does hits both. The table
 # has the median of the rounds in microseconds, and their ratio. The stand-in account's own time is in both.
@@ -13,6 +13,7 @@ drop_root "$@"
 private_postgres
 build all test/lpsim
 rounds=${1:-5}
+part=${2:-all}
 gcc -O2 -Wall -Wextra -o "$work/limit" test/bench/limit.c $(pkg-config --cflags --libs libcurl 2>/dev/null || echo -lcurl)
 gcc -O2 -Wall -Wextra -o "$work/limit_multi" test/bench/limit_multi.c $(pkg-config --cflags --libs libcurl 2>/dev/null || echo -lcurl)
 make_certs "$work/certs"
@@ -56,10 +57,13 @@ psql -XqAt -c "LOAD 'lpusers'" -c "ALTER SYSTEM SET lpusers.worker = off" -c "SE
 psql -XqAt -v ON_ERROR_STOP=1 -v url="$LPSIM_URL" -f test/bench/queue.sql
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 row() { awk -v l="$1" -v c="$2" -v s="$3" 'BEGIN { printf "%-44s %10.1f %10.1f %8.2f\n", l, c, s, s / c }'; }
-plain=() hooked=() limit=() drain=()
+# inserted FUNCTION ROUND: in a session that has done it once with one row, so that libraries and plans are there
+inserted() { psql -XqAt -c "SET ROLE bench_queue" -c "SELECT ${1//N/1}" -c "SELECT ${1//N/10000}" | tail -n 1; }
+plain=() bare=() hooked=() limit=() drain=()
 for n in $(seq "$ROUNDS"); do
-	plain+=("$(psql -XqAt -c "SET ROLE bench_queue" -c "SELECT bench_insert('plain', 'p$n.', 10000)")")
-	hooked+=("$(psql -XqAt -c "SET ROLE bench_queue" -c "SELECT bench_insert('hooked', 'h$n.', 10000)")")
+	plain+=("$(inserted "bench_insert('plain', 'p$n.' || N || '.', N)")")
+	bare+=("$(inserted "bench_floor('f$n.' || N || '.', N)")")
+	hooked+=("$(inserted "bench_insert('hooked', 'h$n.' || N || '.', N)")")
 	limit+=("$("$LIMIT_MULTI" "$LPSIM_URL$path" 10000 100 8 "l$n.")")
 	begin=$(date +%s%N)
 	psql -XqAt -c "SET client_min_messages = warning" -c "CALL lp_deliver()"
@@ -68,10 +72,13 @@ done
 echo
 printf '%-44s %10s %10s %8s\n' 'in milliseconds' limit lpusers ratio
 row 'INSERT of 10,000 rows, alone and with trigger' "$(printf '%s\n' "${plain[@]}" | median)" "$(printf '%s\n' "${hooked[@]}" | median)"
+row '  ... and the same rows by plain SQL' "$(printf '%s\n' "${plain[@]}" | median)" "$(printf '%s\n' "${bare[@]}" | median)"
 row 'send 10,000 users, account takes 20 ms' "$(printf '%s\n' "${limit[@]}" | median)" "$(printf '%s\n' "${drain[@]}" | median)"
 psql -XqAt -c "SELECT 'left in the queue: ' || count(*) FROM lp_results WHERE path = 'queue' AND state <> 'created'"
 ROWS
 export LIMIT_MULTI=$work/limit_multi
 export ROUNDS=$rounds LIMIT=$work/limit CA=$work/certs/ca.pem
-test/lpsim --tls-port 0 --tls-cert "$work/certs/server.pem" --tls-key "$work/certs/server.key" -- bash "$work/rows.sh"
-test/lpsim --delay 20 -- bash "$work/queue_rows.sh"
+psql -XqAt -c "CREATE EXTENSION lpusers"
+[ "$part" = queue ] ||
+	test/lpsim --tls-port 0 --tls-cert "$work/certs/server.pem" --tls-key "$work/certs/server.key" -- bash "$work/rows.sh"
+[ "$part" = calls ] || test/lpsim --delay 20 -- bash "$work/queue_rows.sh"
