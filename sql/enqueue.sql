@@ -57,7 +57,7 @@ CREATE ROLE regress_clerk;
 CREATE ROLE regress_heir NOINHERIT IN ROLE regress_hr;
 SELECT f, has_function_privilege('regress_clerk', f, 'EXECUTE') FROM unnest(ARRAY['lp_enqueue_users(text,jsonb)', 'lp_deliver(text)', 'lp_retry(bigint[])', 'lp_discard(bigint[])', 'lp_release(text)', 'lp_adopt()',
 	'lp_purge(interval)', 'lp_worker_stop()', 'lp_worker_pid()', 'lp_housekeep(interval,interval)', 'lp_own_rows(bigint[],name)', 'lp_retry_rows(bigint[],name)', 'lp_discard_rows(bigint[],name)', 'lp_wake()',
-	'lp_claim(text,integer)', 'lp_take_over(text,boolean)', 'lp_uncertain(text)', 'lp_due()', 'lp_backoff(integer)']) f;
+	'lp_list(text,integer)', 'lp_take_over(text,boolean)', 'lp_uncertain(text)', 'lp_due()', 'lp_backoff(integer)']) f;
 SET ROLE regress_hr;
 SELECT lp_enqueue_users('12345678', person('e')); -- ERROR
 RESET ROLE;

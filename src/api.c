@@ -252,6 +252,12 @@ lpu_api_done(const lpu_api_call *call)
 	return call->http == NULL || lpu_http_done(call->http);
 }
 
+int
+lpu_api_status(const lpu_api_call *call)
+{
+	return call->http == NULL ? 0 : lpu_http_result(call->http)->status;
+}
+
 lpu_api_answer *
 lpu_api_finish(lpu_api_call *call)
 {

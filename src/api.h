@@ -80,6 +80,7 @@ typedef struct lpu_api_call lpu_api_call;
  */
 extern lpu_api_call *lpu_api_start(const lpu_options *options, const lpu_api_request *request);
 extern bool lpu_api_done(const lpu_api_call *call);
+extern int	lpu_api_status(const lpu_api_call *call);	/* of a call that is done; 0: no answer came */
 extern lpu_api_answer *lpu_api_finish(lpu_api_call *call);
 extern bool lpu_api_renewed(const lpu_api_call *call);
 

@@ -114,6 +114,14 @@ lpu_batch_done(const lpu_batch *batch)
 	return batch->call == NULL || lpu_api_done(batch->call);
 }
 
+bool
+lpu_batch_accepted(const lpu_batch *batch)
+{
+	int			status = batch->call ? lpu_api_status(batch->call) : 0;
+
+	return status >= 200 && status < 300;
+}
+
 /* ------------------------------------------------------------------------------------------------------- answers */
 
 typedef struct answered_user

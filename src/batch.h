@@ -4,6 +4,8 @@
 #ifndef LPU_BATCH_H
 #define LPU_BATCH_H
 
+#include "storage/itemptr.h"
+
 #include "api.h"
 
 /* A claimed row of the queue, and what became of it. */
@@ -16,6 +18,8 @@ typedef struct lpu_row
 	char	   *body;			/* JSON in the database's encoding, or NULL if the payload is gone */
 	bool		sent_before;	/* in an earlier attempt, or in a batch that was split */
 	bool		split;			/* ... the latter */
+	ItemPointerData place;		/* where its row and its payload were last seen */
+	ItemPointerData payload_place;
 
 	const char *state;			/* what to write down, as lp_settle() takes it; NULL while it is not known */
 	int			status;			/* HTTP status, or 0 */
@@ -45,6 +49,9 @@ extern lpu_batch *lpu_batch_new(const lpu_options *options, lpu_row **rows, int 
 /* Start its request. */
 extern void lpu_batch_start(lpu_batch *batch);
 extern bool lpu_batch_done(const lpu_batch *batch);
+
+/* Of one that is done: did the service answer with success? */
+extern bool lpu_batch_accepted(const lpu_batch *batch);
 
 /*
  * Read the answer of a batch that is done. Either every row's result is set, or the batch has to go out again: as it is

@@ -1,19 +1,26 @@
 /*
  * claim.c: rows of the queue in memory: the claimed ones, and those in doubt.
  *
- * lp_claim() of the install script chooses the rows and marks them "sending"; here they are read. The rows of one claim
- * go out in several batches that are settled in any order: they are freed together, after the last. Likewise
- * lp_uncertain() chooses those that are looked up, all together.
+ * lp_list() of the install script says what is due, and rows are claimed from that list: a row that is still due, none of
+ * whose login is in flight, and that nobody else is changing. The rows of one claim go out in several batches that are
+ * settled in any order: they are freed together, after the last. lp_uncertain() chooses those that are looked up, all
+ * together.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "claim.h"
+#include "doubles.h"
+#include "origin.h"
 #include "settle.h"
+#include "stored.h"
 
 /* The rows of one claim, freed when the last of them is settled. */
 typedef struct claim
@@ -35,49 +42,138 @@ keep(const char *text)
 	return text ? pstrdup(text) : NULL;
 }
 
-static claimed_row *
-read_claimed(claim *from, int i)
-{
-	claimed_row *row = palloc0(sizeof(claimed_row));
+/* ------------------------------------------------------------------------------------------------------- what is due */
 
-	row->claim = from;
-	row->row.id = lpu_int64_column(i, 1);
-	row->row.send_as = pstrdup(lpu_text_column(i, 2));
-	row->row.login_name = keep(lpu_text_column(i, 3));
-	row->row.attempts = lpu_int_column(i, 4);
-	/* nothing can be sent without a login to match the answer by */
-	row->row.body = row->row.login_name ? keep(lpu_text_column(i, 5)) : NULL;
-	row->row.sent_before = row->row.attempts > 1;
+lpu_listed *
+lpu_claim_list(const char *schema, const char *account, int room, int *n)
+{
+	Oid			types[2] = {TEXTOID, INT4OID};
+	Datum		values[2] = {CStringGetTextDatum(account), Int32GetDatum(room)};
+	lpu_listed *listed;
+	Datum		arrays[2];
+	bool		isnull;
+	Datum	   *ids;
+	Datum	   *places;
+	int			nplaces;
+	int			i;
+
+	*n = 0;
+	lpu_run(psprintf("SELECT ids, places FROM %s.lp_list($1, $2)", schema), 2, types, values);
+	for (i = 0; i < 2; i++)
+	{
+		arrays[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
+		if (isnull)
+			return NULL;
+	}
+	deconstruct_array(DatumGetArrayTypeP(arrays[0]), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, NULL,
+					  n);
+	deconstruct_array(DatumGetArrayTypeP(arrays[1]), TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT, &places, NULL,
+					  &nplaces);
+	listed = palloc_extended(Max(*n, 1) * sizeof(lpu_listed), MCXT_ALLOC_HUGE);
+	for (i = 0; i < *n; i++)
+	{
+		listed[i].id = DatumGetInt64(ids[i]);
+		listed[i].place = *(ItemPointer) DatumGetPointer(places[i]);
+	}
+	pfree(ids);
+	pfree(places);
+	return listed;
+}
+
+/* ------------------------------------------------------------------------------------------------------- claiming */
+
+/* Is the row at work still due, and may it be sent? */
+static bool
+is_due(lpu_stored *stored, const char *account, TimestampTz now)
+{
+	bool		isnull;
+	TimestampTz at = DatumGetTimestampTz(lpu_stored_value(stored, LPU_COL_NEXT_ATTEMPT_AT, &isnull));
+	char	   *login;
+
+	if (isnull || at > now || strcmp(lpu_stored_text(stored, LPU_COL_STATE), "pending") != 0 ||
+		strcmp(lpu_stored_text(stored, LPU_COL_ACCOUNT), account) != 0)
+		return false;
+	login = lpu_stored_text(stored, LPU_COL_LOGIN_NAME);
+	return login == NULL || !lpu_stored_is_in_flight(stored, account, lpu_login_lower(login));
+}
+
+/* Make the row at work "sending". False if somebody else is changing it: then it is for another claim. */
+static bool
+mark_sending(lpu_stored *stored, const char *origin, TimestampTz now)
+{
+	bool		isnull;
+	int			attempts = DatumGetInt32(lpu_stored_value(stored, LPU_COL_ATTEMPTS, &isnull));
+
+	lpu_stored_set_text(stored, LPU_COL_STATE, "sending");
+	lpu_stored_set(stored, LPU_COL_ATTEMPTS, Int32GetDatum(attempts + 1));
+	lpu_stored_set(stored, LPU_COL_SENT_AT, TimestampTzGetDatum(now));
+	lpu_stored_set_text(stored, LPU_COL_ORIGIN, origin);
+	lpu_stored_set_null(stored, LPU_COL_NEXT_ATTEMPT_AT);
+	lpu_stored_set_null(stored, LPU_COL_STATUS);
+	lpu_stored_set_null(stored, LPU_COL_ERROR);
+	lpu_stored_set_null(stored, LPU_COL_REASON);
+	return lpu_stored_update(stored, false) == LPU_STORED_WRITTEN;
+}
+
+/* The row at work with what is to be sent, in the current memory context. */
+static lpu_row *
+read_claimed(lpu_stored *stored, claim *from)
+{
+	claimed_row *claimed = palloc0(sizeof(claimed_row));
+	lpu_row    *row = &claimed->row;
+	bool		isnull;
+
+	claimed->claim = from;
 	from->open++;
+	row->id = DatumGetInt64(lpu_stored_value(stored, LPU_COL_ID, &isnull));
+	row->send_as = lpu_stored_text(stored, LPU_COL_SEND_AS);
+	row->login_name = lpu_stored_text(stored, LPU_COL_LOGIN_NAME);
+	row->attempts = DatumGetInt32(lpu_stored_value(stored, LPU_COL_ATTEMPTS, &isnull));
+	row->sent_before = row->attempts > 1;
+	row->place = lpu_stored_place(stored);
+	/* nothing can be sent without a login to match the answer by */
+	row->body = row->login_name ? lpu_stored_payload(stored, row->id, &row->payload_place) : NULL;
 	return row;
 }
 
 lpu_row **
-lpu_claim_rows(const char *schema, const char *account, int room, int *n)
+lpu_claim_rows(Oid schema, const char *account, const lpu_listed *listed, int nlisted, int *n)
 {
-	Oid			types[2] = {TEXTOID, INT4OID};
-	Datum		values[2] = {CStringGetTextDatum(account), Int32GetDatum(room)};
-	MemoryContext context;
-	MemoryContext caller;
-	claim	   *from;
-	lpu_row   **rows;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers claiming", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	lpu_row   **rows = palloc(nlisted * sizeof(lpu_row *));
+	claim	   *from = palloc0(sizeof(claim));
+	lpu_stored *stored = lpu_stored_open(schema);
+	char	   *origin = lpu_origin_text();
+	TimestampTz now = GetCurrentTimestamp();
 	int			i;
 
-	lpu_run(psprintf("SELECT id, send_as, login_name, attempts, body FROM %s.lp_claim($1, $2)", schema), 2, types,
-		values);
-	*n = (int) SPI_processed;
-	if (*n == 0)
-		return NULL;
-	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim", ALLOCSET_DEFAULT_SIZES);
-	caller = MemoryContextSwitchTo(context);
-	from = palloc0(sizeof(claim));
 	from->context = context;
-	rows = palloc(*n * sizeof(lpu_row *));
-	for (i = 0; i < *n; i++)
-		rows[i] = &read_claimed(from, i)->row;
+	*n = 0;
+	for (i = 0; i < nlisted; i++)
+	{
+		bool		claimed;
+
+		MemoryContextSwitchTo(scratch);
+		claimed = lpu_stored_find(stored, listed[i].id, &listed[i].place) && is_due(stored, account, now) &&
+			mark_sending(stored, origin, now);
+		MemoryContextSwitchTo(context);
+		if (claimed)
+			rows[(*n)++] = read_claimed(stored, from);
+		MemoryContextReset(scratch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	lpu_stored_close(stored);
 	MemoryContextSwitchTo(caller);
-	return rows;
+	MemoryContextDelete(scratch);
+	if (*n > 0)
+		return rows;
+	MemoryContextDelete(context);
+	return NULL;
 }
+
+/* ------------------------------------------------------------------------------------------------------- in doubt */
 
 lpu_doubt *
 lpu_claim_doubts(const char *schema, const char *account, int *n)

@@ -6,11 +6,22 @@
 
 #include "lookup.h"
 
+/* A row that is due, and where it was when it was listed. */
+typedef struct lpu_listed
+{
+	int64		id;
+	ItemPointerData place;
+} lpu_listed;
+
+/* At most so many rows of an account that are due, in the order to claim them. The schema is quoted. */
+extern lpu_listed *lpu_claim_list(const char *schema, const char *account, int room, int *n);
+
 /*
- * Claim at most so many rows of an account that are due; NULL if there are none. Needs a transaction with SPI connected,
- * as the owner of the tables. The schema is quoted. The rows have a memory context of their own, below the current one.
+ * Claim those of the rows that are still due, in order; NULL if there are none. Both need a transaction with SPI
+ * connected and a snapshot, as the owner of the tables. The rows have a memory context of their own, below the current one.
  */
-extern lpu_row **lpu_claim_rows(const char *schema, const char *account, int room, int *n);
+extern lpu_row **lpu_claim_rows(Oid schema, const char *account, const lpu_listed *listed, int nlisted,
+								int *n);
 
 /* Where what lives as long as the rows of this one's claim may be allocated. */
 extern MemoryContext lpu_claim_context(const lpu_row *row);

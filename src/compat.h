@@ -47,11 +47,27 @@ lpu_wait_event(uint32 *event, const char *name)
 
 /* 16 lets summarizing indexes be done alone; we want all. */
 #if PG_VERSION_NUM >= 160000
-#define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate) \
-	ExecInsertIndexTuples((target), (slot), (estate), false, false, NULL, NIL, false)
+#define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate, update) \
+	ExecInsertIndexTuples((target), (slot), (estate), (update), false, NULL, NIL, false)
 #else
-#define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate) \
-	ExecInsertIndexTuples((target), (slot), (estate), false, false, NULL, NIL)
+#define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate, update) \
+	ExecInsertIndexTuples((target), (slot), (estate), (update), false, NULL, NIL)
+#endif
+
+/* 16 tells whether an update needs entries in all indexes, or only in those that sum up blocks. */
+#if PG_VERSION_NUM >= 160000
+#define LPU_UPDATED_INDEXES TU_UpdateIndexes
+#define LPU_ALL_INDEXES_UPDATED(updated) ((updated) == TU_All)
+#else
+#define LPU_UPDATED_INDEXES bool
+#define LPU_ALL_INDEXES_UPDATED(updated) (updated)
+#endif
+
+/* 16 wants to know the target relations of a plan; here there is none. */
+#if PG_VERSION_NUM >= 160000
+#define LPU_EVAL_PLAN_QUAL_INIT(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1, NIL)
+#else
+#define LPU_EVAL_PLAN_QUAL_INIT(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1)
 #endif
 
 /* 18 counts index searches for EXPLAIN. */

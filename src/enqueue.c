@@ -3,36 +3,24 @@
  *
  * The queue is two ordinary tables: what is enqueued is part of the caller's transaction and leaves with a rollback, also
  * to a savepoint. The rows are written with the rights of the tables' owner, many at a time. A login that is there twice,
- * or already unfinished in the queue, becomes a failed row. When the transaction has committed, the worker of the
+ * or already waiting in the queue, becomes a failed row. When the transaction has committed, the worker of the
  * database is woken; that cannot fail, at worst the rows wait.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/stratnum.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "commands/sequence.h"
-#include "common/hashfn.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
-#include "utils/formatting.h"
-#include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "bulk.h"
-#include "compat.h"
 #include "enqueue.h"
+#include "doubles.h"
 #include "lpusers.h"
 #include "origin.h"
 #include "owner.h"
@@ -48,14 +36,6 @@ typedef struct account_count
 	char	   *account;
 	int64		n;
 } account_count;
-
-/* A login of this statement. */
-typedef struct login_entry
-{
-	char	   *login;			/* key, lower case */
-	bool		queued;			/* it is unfinished in the queue */
-	bool		seen;			/* an earlier user of this statement has it */
-} login_entry;
 
 static account_count *counts = NULL;
 
@@ -139,111 +119,26 @@ lpu_enqueue_count(const char *account, int n)
 	return n;
 }
 
-/* ---------------------------------------------------------------------------------------------------- logins */
-
-static uint32
-hash_login(const void *key, Size size)
-{
-	const char *login = *(char *const *) key;
-
-	return DatumGetUInt32(hash_any((const unsigned char *) login, (int) strlen(login)));
-}
-
-static int
-compare_logins(const void *a, const void *b, Size size)
-{
-	return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
-static char *
-lower_case(const char *login)
-{
-	return str_tolower(login, strlen(login), DEFAULT_COLLATION_OID);
-}
-
-/*
- * Mark the logins that are unfinished in the queue: one probe each of the index that holds just those. SQL would leave it
- * to the statistics of a table that is mostly empty, or mostly finished, whether that index is used.
- */
-static void
-mark_queued(HTAB *logins, Oid schema, const char *account)
-{
-	Relation	table = table_open(get_relname_relid("lp_requests", schema), AccessShareLock);
-	Relation	index = index_open(get_relname_relid("lp_requests_unfinished", schema), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(table, NULL);
-	IndexScanDesc scan = LPU_INDEX_BEGINSCAN(table, index, snapshot, 2);
-	Datum		account_datum = CStringGetTextDatum(account);
-	HASH_SEQ_STATUS status;
-	login_entry *entry;
-
-	hash_seq_init(&status, logins);
-	while ((entry = hash_seq_search(&status)) != NULL)
-	{
-		Datum		login = CStringGetTextDatum(entry->login);
-		ScanKeyData keys[2];
-
-		ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0], F_TEXTEQ,
-							   account_datum);
-		ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[1], F_TEXTEQ,
-							   login);
-		index_rescan(scan, keys, 2, NULL, 0);
-		entry->queued = index_getnext_slot(scan, ForwardScanDirection, slot);
-		pfree(DatumGetPointer(login));
-		CHECK_FOR_INTERRUPTS();
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(table, AccessShareLock);
-}
-
-/* Of which logins are these users, and which of those are in the queue? lowered[i] gets the key of user i, or NULL. */
-static HTAB *
-collect_logins(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, char **lowered)
-{
-	HASHCTL		ctl = {.keysize = sizeof(char *), .entrysize = sizeof(login_entry), .hash = hash_login,
-	.match = compare_logins, .hcxt = CurrentMemoryContext};
-	HTAB	   *logins = hash_create("lpusers logins", Max(n, 16), &ctl,
-									 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
-	int			i;
-
-	for (i = 0; i < n; i++)
-	{
-		login_entry *entry;
-		bool		found;
-
-		lowered[i] = users[i].login_name ? lower_case(users[i].login_name) : NULL;
-		if (lowered[i] == NULL)
-			continue;
-		entry = hash_search(logins, &lowered[i], HASH_ENTER, &found);
-		if (!found)
-			entry->queued = entry->seen = false;
-	}
-	mark_queued(logins, origin->schema, origin->account);
-	return logins;
-}
+/* ---------------------------------------------------------------------------------------------------- writing */
 
 /* What is wrong with a user, data and queue taken together; NULL: nothing. */
 static const char *
-problem_of(const lpu_queue_origin *origin, HTAB *logins, const lpu_queued_user *user, char *lowered)
+problem_of(const lpu_queue_origin *origin, const lpu_queued_user *user, lpu_login *login)
 {
-	login_entry *entry = lowered ? hash_search(logins, &lowered, HASH_FIND, NULL) : NULL;
 	const char *problem = user->problem;
 
 	/* whoever wrote the user should have said so: nothing without a login and a body may be claimed */
-	if (problem == NULL && (entry == NULL || user->body == NULL))
+	if (problem == NULL && (login == NULL || user->body == NULL))
 		problem = "\"loginName\" is required";
 	if (problem == NULL && strlen(user->body) > MAX_BODY)
 		problem = "the user is larger than 1 MB";
 
-	if (problem == NULL && entry != NULL && entry->queued)
+	if (problem == NULL && login != NULL && login->queued)
 		problem = "\"loginName\" is already in the queue";
-	if (problem == NULL && entry != NULL && entry->seen)
+	if (problem == NULL && login != NULL && login->seen)
 		problem = "\"loginName\" is there twice in this statement";
-	if (problem == NULL && entry != NULL)
-		entry->seen = true;
+	if (problem == NULL && login != NULL)
+		login->seen = true;
 	if (problem != NULL && origin->raise)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -253,12 +148,14 @@ problem_of(const lpu_queue_origin *origin, HTAB *logins, const lpu_queued_user *
 	return problem;
 }
 
-/* ---------------------------------------------------------------------------------------------------- writing */
-
 static const char *const request_columns[] = {"id", "account", "operation", "path", "server", "requested_by", "send_as",
 	"login_name", "state", "attempts", "next_attempt_at", "error", "reason", "origin", "source_table", "source_key",
 	"enqueued_at", "finished_at", NULL};
 static const char *const payload_columns[] = {"request_id", "body", NULL};
+
+/* Nothing that is enqueued is in flight. */
+static const char *const request_indexes[] = {"lp_requests_waiting", "lp_requests_in_flight", NULL};
+static const char *const payload_indexes[] = {NULL};
 
 /* Columns of a request, in the order of request_columns. */
 enum
@@ -289,10 +186,9 @@ set_common(Datum *values, bool *nulls, const lpu_queue_origin *origin)
 	set_text(values, nulls, ACCOUNT, origin->account);
 	set_text(values, nulls, OPERATION, "create");
 	set_text(values, nulls, PATH, "queue");
-	nulls[SERVER] = origin->server == NULL;
-	values[SERVER] = origin->server ? lpu_name_datum(origin->server) : (Datum) 0;
-	values[REQUESTED_BY] = lpu_name_datum(GetUserNameFromId(origin->requested_by, false));
-	values[SEND_AS] = lpu_name_datum(GetUserNameFromId(origin->send_as, false));
+	set_text(values, nulls, SERVER, origin->server);
+	set_text(values, nulls, REQUESTED_BY, GetUserNameFromId(origin->requested_by, false));
+	set_text(values, nulls, SEND_AS, GetUserNameFromId(origin->send_as, false));
 	values[ATTEMPTS] = Int32GetDatum(0);
 	set_text(values, nulls, ORIGIN, lpu_origin_text());
 	set_text(values, nulls, SOURCE_TABLE, origin->source_table);
@@ -311,15 +207,27 @@ set_user(Datum *values, bool *nulls, const lpu_queue_origin *origin, const lpu_q
 	set_text(values, nulls, ERROR_TEXT, problem);
 	set_text(values, nulls, REASON, problem ? NULL : origin->held);
 	nulls[SOURCE_KEY] = user->key == NULL;
-	values[SOURCE_KEY] = user->key ? DirectFunctionCall1(jsonb_in, CStringGetDatum(user->key)) : (Datum) 0;
+	values[SOURCE_KEY] = JsonbPGetDatum(user->key);
 	set_timestamp(values, nulls, FINISHED_AT, DatumGetTimestampTz(values[ENQUEUED_AT]), problem == NULL);
 }
 
+/* The entries of a row in the indexes of request_indexes. */
 static void
-write_users(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, HTAB *logins, char **lowered, int64 *ids)
+set_keys(lpu_entry *keys, const lpu_queue_origin *origin, const lpu_login *login, const char *problem)
 {
-	lpu_bulk   *requests = lpu_bulk_begin(origin->schema, "lp_requests", request_columns);
-	lpu_bulk   *payloads = lpu_bulk_begin(origin->schema, "lp_payloads", payload_columns);
+	lpu_entry  *waiting = &keys[0];
+
+	memset(keys, 0, 2 * sizeof(lpu_entry));
+	waiting->in = problem == NULL;
+	waiting->values[0] = UInt32GetDatum(lpu_text_hash(origin->account));
+	waiting->values[1] = UInt32GetDatum(login ? login->hash : 0);
+}
+
+static void
+write_users(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, const lpu_doubles *logins, int64 *ids)
+{
+	lpu_bulk   *requests = lpu_bulk_begin(origin->schema, "lp_requests", request_columns, request_indexes);
+	lpu_bulk   *payloads = lpu_bulk_begin(origin->schema, "lp_payloads", payload_columns, payload_indexes);
 	Oid			sequence = get_relname_relid("lp_requests_id_seq", origin->schema);
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers row", ALLOCSET_SMALL_SIZES);
 	Datum		values[NCOLUMNS];
@@ -330,18 +238,22 @@ write_users(const lpu_queue_origin *origin, const lpu_queued_user *users, int n,
 	for (i = 0; i < n; i++)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(row_context);
+		lpu_login  *login = lpu_doubles_of(logins, i);
+		const char *problem = problem_of(origin, &users[i], login);
 		int64		id = nextval_internal(sequence, false);
 		Datum		payload[2] = {Int64GetDatum(id), (Datum) 0};
 		bool		no_nulls[2] = {false, false};
+		lpu_entry	keys[2];
 
 		values[ID] = Int64GetDatum(id);
-		set_user(values, nulls, origin, &users[i], problem_of(origin, logins, &users[i], lowered[i]));
+		set_user(values, nulls, origin, &users[i], problem);
+		set_keys(keys, origin, login, problem);
 		payload[1] = users[i].body ? CStringGetTextDatum(users[i].body) : (Datum) 0;
 		MemoryContextSwitchTo(caller);
-		lpu_bulk_add(requests, values, nulls);
+		lpu_bulk_add(requests, values, nulls, keys);
 		/* without it, a user too large cannot be sent by lp_retry() after all */
 		if (users[i].body != NULL && strlen(users[i].body) <= MAX_BODY)
-			lpu_bulk_add(payloads, payload, no_nulls);
+			lpu_bulk_add(payloads, payload, no_nulls, NULL);
 		if (ids != NULL)
 			ids[i] = id;
 		MemoryContextReset(row_context);
@@ -354,16 +266,20 @@ write_users(const lpu_queue_origin *origin, const lpu_queued_user *users, int n,
 void
 lpu_enqueue(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, int64 *ids)
 {
-	char	  **lowered = palloc(Max(n, 1) * sizeof(char *));
+	const char **names;
 	lpu_identity before;
-	HTAB	   *logins;
+	lpu_doubles *logins;
+	int			i;
 
 	if (n == 0)
 		return;
-	logins = collect_logins(origin, users, n, lowered);
+	names = palloc_extended(n * sizeof(char *), MCXT_ALLOC_HUGE);
+	for (i = 0; i < n; i++)
+		names[i] = users[i].login_name;
+	logins = lpu_doubles_collect(names, n);
+	lpu_doubles_mark_queued(logins, origin->schema, origin->account);
 	lpu_become_owner(origin->schema, &before);
-	write_users(origin, users, n, logins, lowered, ids);
+	write_users(origin, users, n, logins, ids);
 	lpu_become_again(&before);
-	hash_destroy(logins);
 	lpu_enqueue_wake();
 }

@@ -4,13 +4,15 @@
 #ifndef LPU_ENQUEUE_H
 #define LPU_ENQUEUE_H
 
+#include "utils/jsonb.h"
+
 /* One user for the queue. All texts in the database's encoding. */
 typedef struct lpu_queued_user
 {
 	char	   *login_name;		/* or NULL */
 	char	   *body;			/* JSON, or NULL if there is nothing to send */
 	char	   *problem;		/* what is wrong with the data, or NULL */
-	char	   *key;			/* primary key of the source row as a JSON object, or NULL */
+	Jsonb	   *key;			/* primary key of the source row, or NULL */
 } lpu_queued_user;
 
 /* What all of them have in common. */

@@ -22,16 +22,17 @@ COMMENT ON SEQUENCE lp_batch_seq IS 'numbers of batches in lp_requests';
 
 /*
  * One row for each user that somebody wanted created, updated, deleted, or given a new password. Roles, servers and
- * tables are kept by name: the record outlives them, and a dump of it means the same elsewhere. No payload, no secret.
+ * tables are kept by name: the record outlives them, and a dump of it means the same elsewhere. (As text, not name: that
+ * has a fixed size of 64 bytes, and three of them would be half of the row.) No payload, no secret.
  */
 CREATE TABLE lp_requests (
 	id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	account         text NOT NULL,
 	operation       text NOT NULL CHECK (operation IN ('create', 'update', 'delete', 'reset')),
 	path            text NOT NULL CHECK (path IN ('queue', 'direct', 'sync', 'table')),
-	server          name,
-	requested_by    name NOT NULL,
-	send_as         name NOT NULL,
+	server          text,
+	requested_by    text NOT NULL,
+	send_as         text NOT NULL,
 	login_name      text,
 	state           text NOT NULL
 					CHECK (state IN ('pending', 'sending', 'uncertain', 'held', 'created', 'done', 'failed')),
@@ -81,16 +82,16 @@ COMMENT ON COLUMN lp_requests.finished_at IS 'when its result was known';
 COMMENT ON COLUMN lp_requests.held_at IS 'since when it is held';
 
 /*
- * Indexes: the unfinished rows are few, the finished ones are many. Whoever enqueues asks for a login that is unfinished;
- * a deliverer asks for what is due. The first is probed by our own code only, byte by byte: hence its collation. The
- * unique one is the proof that never two requests for one login are in flight.
+ * Indexes: the unfinished rows are few, the finished ones are many. They are waiting, or in flight. Whoever enqueues asks
+ * both indexes for a login, a deliverer asks the first for what is due; every hire pays for an entry there, so its key has
+ * a fixed size, and who uses it looks at account and login again. The second (compared byte by byte: that is fastest) is
+ * the proof that never two requests for one login are in flight. When a row is due is in no index: a deliverer lists what
+ * is due, and claims from its list.
  */
-CREATE INDEX lp_requests_unfinished ON lp_requests (account COLLATE "C", lower(login_name) COLLATE "C")
-	WHERE state IN ('pending', 'sending', 'uncertain', 'held');
-CREATE UNIQUE INDEX lp_requests_in_flight ON lp_requests (account, lower(login_name))
+CREATE INDEX lp_requests_waiting ON lp_requests (hashtext(account), hashtext(lower(login_name)))
+	WHERE state IN ('pending', 'held');
+CREATE UNIQUE INDEX lp_requests_in_flight ON lp_requests (account, lower(login_name) COLLATE "C")
 	WHERE state IN ('sending', 'uncertain');
-CREATE INDEX lp_requests_due ON lp_requests (account, next_attempt_at, id)
-	WHERE state IN ('pending', 'uncertain');
 CREATE INDEX lp_requests_enqueued_at ON lp_requests USING brin (enqueued_at);
 
 /* A queue's rows change a few times and then stay: vacuum by number of changes, not by share of the table. */
@@ -253,22 +254,30 @@ AS $$
 DECLARE
 	here text := @extschema@.lp_origin();
 	n bigint;
-	changed bigint;
+	changed bigint := 0;
 BEGIN
-	changed := @extschema@.lp_doubt(ARRAY(
-		SELECT r.id FROM @extschema@.lp_requests r
-		WHERE r.account = lp_take_over.account AND r.state IN ('pending', 'sending', 'uncertain')
-		  AND r.origin <> here AND resume
-		  AND split_part(r.origin, '/', 1) = split_part(here, '/', 1)
-		  AND split_part(r.origin, '/', 2) = split_part(here, '/', 2)));
+	/* as a rule there are none */
+	IF EXISTS (SELECT FROM @extschema@.lp_requests r
+			   WHERE hashtext(r.account) = hashtext(lp_take_over.account) AND r.account = lp_take_over.account
+				 AND r.state = 'pending' AND r.origin IS DISTINCT FROM here)
+	   OR EXISTS (SELECT FROM @extschema@.lp_requests r
+				  WHERE r.account = lp_take_over.account AND r.state IN ('sending', 'uncertain')
+					AND r.origin IS DISTINCT FROM here) THEN
+		changed := @extschema@.lp_doubt(ARRAY(
+			SELECT r.id FROM @extschema@.lp_requests r
+			WHERE r.account = lp_take_over.account AND r.state IN ('pending', 'sending', 'uncertain')
+			  AND r.origin <> here AND resume
+			  AND split_part(r.origin, '/', 1) = split_part(here, '/', 1)
+			  AND split_part(r.origin, '/', 2) = split_part(here, '/', 2)));
 
-	UPDATE @extschema@.lp_requests r
-	SET state = 'held', next_attempt_at = NULL, held_at = clock_timestamp(),
-		reason = 'written elsewhere (' || r.origin || ', here is ' || here || '): a failover, a restore or a copy; see lp_adopt()'
-	WHERE r.account = lp_take_over.account AND r.state IN ('pending', 'sending', 'uncertain')
-	  AND r.origin IS DISTINCT FROM here;
-	GET DIAGNOSTICS n = ROW_COUNT;
-	changed := changed + n;
+		UPDATE @extschema@.lp_requests r
+		SET state = 'held', next_attempt_at = NULL, held_at = clock_timestamp(),
+			reason = 'written elsewhere (' || r.origin || ', here is ' || here || '): a failover, a restore or a copy; see lp_adopt()'
+		WHERE r.account = lp_take_over.account AND r.state IN ('pending', 'sending', 'uncertain')
+		  AND r.origin IS DISTINCT FROM here;
+		GET DIAGNOSTICS n = ROW_COUNT;
+		changed := changed + n;
+	END IF;
 
 	UPDATE @extschema@.lp_requests r
 	SET state = 'uncertain', next_attempt_at = clock_timestamp() + @extschema@.lp_backoff(1)
@@ -280,61 +289,46 @@ $$;
 COMMENT ON FUNCTION lp_take_over(text, boolean) IS 'internal: settles what an earlier deliverer, system or timeline left';
 
 /*
- * Claim at most n rows that are due, never two of one login, never one whose login is in flight, none while a row of the
- * account waits because the service said so (429). They become "sending".
- * Reads and writes lp_requests, reads lp_payloads. Returns the rows with what to send, oldest first.
+ * The rows of an account that are due now, oldest first and at most n; none while a row of the account waits because the
+ * service said so (429). A deliverer claims from this list, row by row (claim.c). With the places where they are now.
  */
-CREATE FUNCTION lp_claim(account text, n integer,
-						 OUT id bigint, OUT send_as name, OUT login_name text, OUT attempts integer, OUT body text)
-	RETURNS SETOF record
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-	/* a young queue has no statistics: no plan but that by the indexes will do; what is off costs so much that it is compiled */
-	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+CREATE FUNCTION lp_list(account text, n integer, OUT ids bigint[], OUT places tid[])
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+	/* a young queue has no statistics: no plan but that by the index of waiting rows will do */
+	SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
-#variable_conflict use_column
+DECLARE
+	wait boolean;
+	at timestamptz := clock_timestamp();
 BEGIN
-	RETURN QUERY
-	WITH due AS MATERIALIZED (
-		SELECT p.id, lower(p.login_name) AS login
-		FROM @extschema@.lp_requests p
-		WHERE p.account = lp_claim.account AND p.state = 'pending' AND p.next_attempt_at <= clock_timestamp()
-		  AND NOT EXISTS (SELECT FROM @extschema@.lp_requests w
-						  WHERE w.account = lp_claim.account AND w.state = 'pending' AND w.status = 429
-							AND w.next_attempt_at > clock_timestamp())
-		  AND lower(p.login_name) NOT IN (SELECT lower(o.login_name) FROM @extschema@.lp_requests o
-										  WHERE o.account = lp_claim.account AND o.state IN ('sending', 'uncertain')
-											AND o.login_name IS NOT NULL)
-		ORDER BY p.next_attempt_at, p.id
-		LIMIT n
-		FOR UPDATE OF p SKIP LOCKED
-	), first_of_login AS (
-		SELECT DISTINCT ON (d.login) d.id FROM due d ORDER BY d.login, d.id
-	), claimed AS (
-		UPDATE @extschema@.lp_requests r
-		SET state = 'sending', attempts = r.attempts + 1, sent_at = clock_timestamp(), next_attempt_at = NULL,
-			status = NULL, error = NULL, reason = NULL, origin = @extschema@.lp_origin()
-		FROM first_of_login f
-		WHERE r.id = f.id
-		RETURNING r.id, r.send_as, r.login_name, r.attempts
-	)
-	SELECT c.id, c.send_as, c.login_name, c.attempts, b.body::text
-	FROM claimed c LEFT JOIN @extschema@.lp_payloads b ON b.request_id = c.id
-	ORDER BY c.id;
+	SELECT (array_agg(r.id ORDER BY r.next_attempt_at, r.id) FILTER (WHERE r.next_attempt_at <= at))[1:n],
+		   (array_agg(r.ctid ORDER BY r.next_attempt_at, r.id) FILTER (WHERE r.next_attempt_at <= at))[1:n],
+		   bool_or(r.status = 429 AND r.next_attempt_at > at)
+	INTO ids, places, wait
+	FROM @extschema@.lp_requests r
+	WHERE hashtext(r.account) = hashtext(lp_list.account) AND r.account = lp_list.account AND r.state = 'pending';
+	IF wait THEN
+		ids := NULL;
+	END IF;
 END;
 $$;
-COMMENT ON FUNCTION lp_claim(text, integer) IS 'internal: claims rows of the queue that are due';
+COMMENT ON FUNCTION lp_list(text, integer) IS 'internal: rows of the queue that are due';
 
 /*
  * Write down what became of claimed or looked-up rows, element by element of the arrays. A row whose wait is given is
  * due again after so many milliseconds, -1: after lp_backoff() of its attempts. The state "unsent" is pending, and the
- * attempt does not count: the service refused it unread (429), or it was never sent. The payload leaves with success.
+ * attempt does not count: the service refused it unread (429), or it was never sent. A row whose batch is null keeps the
+ * one it had. The payload leaves with success. (What an answer says was created is written down by settle.c, in the same
+ * transaction and the same way.)
  */
 CREATE FUNCTION lp_settle(ids bigint[], states text[], statuses integer[], revisions bigint[], user_ids bigint[],
-						  errors text[], reasons text[], waits bigint[], batch bigint, evidence text)
+						  errors text[], reasons text[], waits bigint[], batches bigint[], evidence text)
 	RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 	SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
+DECLARE
+	at timestamptz := clock_timestamp();
 BEGIN
 	/*
 	 * A look-up found the login with the data that were sent: the user is of this request, unless another request has
@@ -361,19 +355,19 @@ BEGIN
 		sent_at = CASE WHEN u.state <> 'unsent' OR u.status IS NOT NULL THEN r.sent_at END,
 		status = coalesce(u.status, r.status), ac_revision = coalesce(u.revision, r.ac_revision),
 		user_id = coalesce(u.user_id, r.user_id), error = u.error, reason = u.reason,
-		batch = coalesce(lp_settle.batch, r.batch),
+		batch = coalesce(u.batch, r.batch),
 		evidence = CASE WHEN u.state IN ('created', 'failed') THEN lp_settle.evidence END,
-		finished_at = CASE WHEN u.state IN ('created', 'failed') THEN clock_timestamp() END,
-		held_at = CASE WHEN u.state = 'held' THEN clock_timestamp() END,
+		finished_at = CASE WHEN u.state IN ('created', 'failed') THEN at END,
+		held_at = CASE WHEN u.state = 'held' THEN at END,
 		next_attempt_at = CASE WHEN u.state NOT IN ('pending', 'unsent', 'uncertain') THEN NULL
 							   /* a look-up that fails again and again: a quarter of the time since it was sent */
 							   WHEN u.wait < 0 AND u.state = 'uncertain' AND lp_settle.evidence = 'lookup'
-							   THEN clock_timestamp() + greatest(@extschema@.lp_backoff(r.attempts),
-																 least((clock_timestamp() - r.sent_at) / 4, interval '8 minutes'))
-							   WHEN u.wait < 0 THEN clock_timestamp() + @extschema@.lp_backoff(r.attempts)
-							   ELSE clock_timestamp() + coalesce(u.wait, 0) * interval '1 millisecond' END
-	FROM unnest(ids, states, statuses, revisions, user_ids, errors, reasons, waits)
-		 AS u(id, state, status, revision, user_id, error, reason, wait)
+							   THEN at + greatest(@extschema@.lp_backoff(r.attempts),
+																 least((at - r.sent_at) / 4, interval '8 minutes'))
+							   WHEN u.wait < 0 THEN at + @extschema@.lp_backoff(r.attempts)
+							   ELSE at + coalesce(u.wait, 0) * interval '1 millisecond' END
+	FROM unnest(ids, states, statuses, revisions, user_ids, errors, reasons, waits, batches)
+		 AS u(id, state, status, revision, user_id, error, reason, wait, batch)
 	WHERE r.id = u.id AND r.state IN ('sending', 'uncertain');
 
 	DELETE FROM @extschema@.lp_payloads p
@@ -381,14 +375,14 @@ BEGIN
 	WHERE p.request_id = u.id AND u.state = 'created';
 END;
 $$;
-COMMENT ON FUNCTION lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint, text)
+COMMENT ON FUNCTION lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint[], text)
 	IS 'internal: writes down what became of rows of the queue';
 
 /*
  * The rows of an account whose outcome has to be looked up now, with what was sent for them. When one is due, all are
  * taken: one listing of the account answers for all.
  */
-CREATE FUNCTION lp_uncertain(account text, OUT id bigint, OUT send_as name, OUT login_name text, OUT attempts integer,
+CREATE FUNCTION lp_uncertain(account text, OUT id bigint, OUT send_as text, OUT login_name text, OUT attempts integer,
 							 OUT email text, OUT nickname text, OUT trouble text, OUT rejected boolean)
 	RETURNS SETOF record
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -412,7 +406,7 @@ $$;
 COMMENT ON FUNCTION lp_uncertain(text) IS 'internal: rows of the queue whose outcome has to be looked up';
 
 /* Hold what is pending for a role whose credentials were refused: the next hundred attempts would lock the key. */
-CREATE FUNCTION lp_hold(account text, send_as name, why text) RETURNS bigint
+CREATE FUNCTION lp_hold(account text, send_as text, why text) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -420,12 +414,13 @@ DECLARE
 BEGIN
 	UPDATE @extschema@.lp_requests r
 	SET state = 'held', reason = why, next_attempt_at = NULL, held_at = clock_timestamp()
-	WHERE r.account = lp_hold.account AND r.send_as = lp_hold.send_as AND r.state = 'pending';
+	WHERE hashtext(r.account) = hashtext(lp_hold.account) AND r.account = lp_hold.account
+	  AND r.send_as = lp_hold.send_as AND r.state = 'pending';
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN n;
 END;
 $$;
-COMMENT ON FUNCTION lp_hold(text, name, text) IS 'internal: holds what is pending for a role';
+COMMENT ON FUNCTION lp_hold(text, text, text) IS 'internal: holds what is pending for a role';
 
 /* Accounts with unfinished rows, and when the first of each is due; who has waited longest comes first. */
 CREATE FUNCTION lp_due(OUT account text, OUT wait_ms bigint) RETURNS SETOF record
@@ -437,8 +432,11 @@ CREATE FUNCTION lp_due(OUT account text, OUT wait_ms bigint) RETURNS SETOF recor
 															 max(r.next_attempt_at) FILTER (WHERE r.state = 'pending'
 																							AND r.status = 429))
 										 - clock_timestamp()) * 1000))::bigint
-		FROM @extschema@.lp_requests r
-		WHERE r.state IN ('pending', 'sending', 'uncertain')
+		FROM (SELECT w.account, w.state, w.status, w.next_attempt_at, w.sent_at
+			  FROM @extschema@.lp_requests w WHERE w.state = 'pending'
+			  UNION ALL
+			  SELECT f.account, f.state, f.status, f.next_attempt_at, f.sent_at
+			  FROM @extschema@.lp_requests f WHERE f.state IN ('sending', 'uncertain')) r
 		GROUP BY r.account
 		ORDER BY min(coalesce(r.next_attempt_at, r.sent_at));
 	END;
@@ -583,7 +581,8 @@ DECLARE
 BEGIN
 	UPDATE @extschema@.lp_requests r
 	SET state = 'pending', next_attempt_at = clock_timestamp(), reason = NULL
-	WHERE r.account = lp_release.account AND r.state = 'held' AND r.origin = @extschema@.lp_origin();
+	WHERE hashtext(r.account) = hashtext(lp_release.account) AND r.account = lp_release.account
+	  AND r.state = 'held' AND r.origin = @extschema@.lp_origin();
 	GET DIAGNOSTICS n = ROW_COUNT;
 	PERFORM @extschema@.lp_wake();
 	RETURN n;
@@ -892,9 +891,9 @@ COMMENT ON FUNCTION lp_report(text, interval)
 
 /* Internal functions run with the rights of the tables' owner; the others are granted by whoever wants them used. */
 REVOKE EXECUTE ON FUNCTION
-	lp_backoff(integer), lp_doubt(bigint[]), lp_take_over(text, boolean), lp_claim(text, integer),
-	lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint, text),
-	lp_uncertain(text), lp_hold(text, name, text), lp_due(),
+	lp_backoff(integer), lp_doubt(bigint[]), lp_take_over(text, boolean), lp_list(text, integer),
+		lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint[], text),
+	lp_uncertain(text), lp_hold(text, text, text), lp_due(),
 	lp_own_rows(bigint[], name), lp_retry_rows(bigint[], name), lp_discard_rows(bigint[], name), lp_wake(),
 	lp_housekeep(interval, interval),
 	lp_release(text), lp_adopt(), lp_purge(interval), lp_worker_stop(),

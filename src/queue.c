@@ -4,12 +4,14 @@
  * One deliverer per account and database, under a session-level lock that no SQL function can take and that dies with
  * its process. Rows are claimed and committed before they are sent, so that a crash leaves them "sending": whoever gets
  * the lock next knows that nobody is sending them any more, and looks them up before they are sent again. While requests
- * are under way there is no transaction; several batches fly at once, the next ones are claimed meanwhile. Claim and
- * settle are SQL functions of the install script; this file moves rows between them and the batches.
+ * are under way there is no transaction; several batches fly at once. No connection idles while SQL runs: the next
+ * batches are claimed before they are needed, and take the place of those that are done before these are settled. Claim
+ * and settle are SQL functions of the install script; this file moves rows between them and the batches.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -28,8 +30,15 @@
 #include "server.h"
 #include "settle.h"
 
-/* Before the options of the first rows are known. */
-#define FIRST_CLAIM 100
+/*
+ * Rows of one claim: enough that the statement's own cost does not count, so few that it is over while the requests under
+ * way still are. Small batches are claimed as many at a time as may fly.
+ */
+#define CLAIM_ROWS 100
+#define CLAIM_BATCHES 2
+
+/* Due rows kept in memory (16 bytes each); what is behind them is listed when they are through. */
+#define LIST_ROWS 100000
 
 /* So long rows are claimed and sent while new ones keep coming; then look-ups and other accounts have their turn. */
 #define SLICE_MS 10000
@@ -58,181 +67,16 @@ lpu_queue_due(const char *schema, int *n)
 }
 
 static void
-take_over(lpu_delivery *d)
+take_over(lpu_delivery *d, const char *schema)
 {
 	Oid			types[2] = {TEXTOID, BOOLOID};
 	Datum		values[2] = {CStringGetTextDatum(d->account), BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
 
 	d->deliverer->begin();
+	d->schema_oid = get_namespace_oid(schema, false);
 	ForceSyncCommit();
 	lpu_run(psprintf("SELECT %s.lp_take_over($1, $2)", d->schema), 2, types, values);
 	d->deliverer->commit();
-}
-
-/* --------------------------------------------------------------------------------------------------- settling */
-
-void
-lpu_delivery_count(lpu_delivery *d, const lpu_row *row)
-{
-	if (strcmp(row->state, "created") == 0)
-		d->totals->created++;
-	else if (strcmp(row->state, "failed") == 0)
-		d->totals->failed++;
-	else if (strcmp(row->state, "held") == 0)
-		d->totals->held++;
-	else
-		d->totals->again++;
-}
-
-/* The network or the service failed once more for this row: is it to be tried again? */
-void
-lpu_delivery_limit_retries(const lpu_options *options, lpu_row *row, const char *trouble)
-{
-	if (strcmp(row->state, "pending") != 0 || row->attempts <= options->max_retries)
-		return;
-	row->state = "failed";
-	row->error = psprintf("given up after %d attempts: %s", row->attempts, trouble ? trouble : "no answer");
-}
-
-/* In a transaction: write down what became of rows, which are then not needed any more. */
-static void
-settle_rows(lpu_delivery *d, lpu_row **rows, int n)
-{
-	MemoryContext step = AllocSetContextCreate(CurrentMemoryContext, "lpusers settlement", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(step);
-	lpu_settlement *s = lpu_settlement_new(n);
-	int			i;
-
-	for (i = 0; i < n; i++)
-	{
-		lpu_settlement_add(s, rows[i]);
-		lpu_delivery_count(d, rows[i]);
-	}
-	lpu_settlement_write(s, d->schema, true);
-	for (i = 0; i < n; i++)
-		lpu_claim_release(rows[i]);
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(step);
-}
-
-/* The service asks the whole account to wait. What was claimed waits here for no longer than a request may take. */
-static void
-wait_as_asked(lpu_delivery *d, int64 wait_ms, int64 patience_ms)
-{
-	d->next_start = Max(d->next_start, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms));
-	d->asked_to_wait |= wait_ms > patience_ms;
-}
-
-/* In a transaction: put claimed rows that will not be sent soon back into the queue. */
-static void
-give_back_ready(lpu_delivery *d)
-{
-	int64		wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), d->next_start);
-	ListCell   *cell;
-
-	foreach(cell, d->ready)
-	{
-		lpu_batch  *batch = lfirst(cell);
-		lpu_row   **rows = batch->rows;
-		int			n = batch->n;
-
-		lpu_batch_set_later(batch, NULL, wait_ms);
-		lpu_batch_free(batch);
-		settle_rows(d, rows, n);
-	}
-	list_free(d->ready);
-	d->ready = NIL;
-	d->asked_to_wait = false;
-}
-
-/*
- * The credentials of a role were refused: hold whatever else would be sent with them, in hand and in the queue, instead of
- * asking again for each batch.
- */
-static void
-hold_role(lpu_delivery *d, const lpu_options *options, const char *send_as, const char *why)
-{
-	Oid			types[3] = {TEXTOID, NAMEOID, TEXTOID};
-	Datum		values[3] = {CStringGetTextDatum(d->account), lpu_name_datum(send_as), CStringGetTextDatum(why)};
-	List	   *others = NIL;
-	ListCell   *cell;
-
-	foreach(cell, d->ready)
-	{
-		lpu_batch  *batch = lfirst(cell);
-		lpu_row   **rows = batch->rows;
-		int			n = batch->n;
-
-		if (batch->options->mapping != options->mapping)
-		{
-			others = lappend(others, batch);
-			continue;
-		}
-		lpu_batch_set_held(batch, why);
-		lpu_batch_free(batch);
-		settle_rows(d, rows, n);
-	}
-	list_free(d->ready);
-	d->ready = others;
-	lpu_run(psprintf("SELECT %s.lp_hold($1, $2, $3)", d->schema), 3, types, values);
-}
-
-/* Settle one batch that is done, in a transaction. */
-static void
-settle_batch(lpu_delivery *d, lpu_batch *batch)
-{
-	const lpu_options *options = batch->options;
-	lpu_row   **rows = batch->rows;
-	int			n = batch->n;
-	List	   *more;
-	int			i;
-
-	more = lpu_batch_finish(batch);
-	if (more != NIL)
-	{
-		d->ready = list_concat(more, d->ready);
-		return;
-	}
-	for (i = 0; i < n; i++)
-		if (rows[i]->wait_ms < 0)
-			lpu_delivery_limit_retries(options, rows[i], rows[i]->error);
-	if (rows[0]->status == 429)
-		wait_as_asked(d, rows[0]->wait_ms, options->timeout);
-	if (strcmp(rows[0]->state, "held") == 0)
-		hold_role(d, options, rows[0]->send_as, rows[0]->reason);
-	settle_rows(d, rows, n);
-}
-
-/* Settle all batches that are done. True if there was one. */
-static bool
-settle_done(lpu_delivery *d)
-{
-	List	   *done = NIL;
-	ListCell   *cell;
-	MemoryContext caller;
-
-	foreach(cell, d->flying)
-		if (lpu_batch_done(lfirst(cell)))
-			done = lappend(done, lfirst(cell));
-	if (done == NIL)
-		return false;
-	d->deliverer->begin();
-	caller = MemoryContextSwitchTo(d->context);
-	foreach(cell, done)
-	{
-		d->flying = list_delete_ptr(d->flying, lfirst(cell));
-		settle_batch(d, lfirst(cell));
-	}
-	if (d->asked_to_wait)
-		give_back_ready(d);
-	MemoryContextSwitchTo(caller);
-	d->deliverer->commit();
-	list_free(done);
-	/* a login that was in flight may have kept another row of it from being claimed */
-	d->empty = false;
-	if (d->deliverer->progress != NULL)
-		d->deliverer->progress(d->account, d->totals);
-	return true;
 }
 
 /* --------------------------------------------------------------------------------------------------- claiming */
@@ -251,7 +95,7 @@ refuse_rows(lpu_delivery *d, lpu_row **rows, int n, const char *state, const cha
 		else
 			rows[i]->error = text;
 	}
-	settle_rows(d, rows, n);
+	lpu_delivery_settle(d, rows, n);
 }
 
 /* The options for a role; NULL and *why if it cannot send. They live as long as the memory context. */
@@ -280,7 +124,8 @@ lpu_delivery_options(lpu_delivery *d, const char *name, MemoryContext context, c
 	MemoryContextSwitchTo(caller);
 	d->max_connections = options->max_connections;
 	d->rate_limit = options->rate_limit;
-	d->claim_size = options->batch_size * options->max_connections;
+	d->claim_size = Max(options->batch_size * Min(CLAIM_BATCHES, options->max_connections),
+						Min(options->batch_size * options->max_connections, CLAIM_ROWS));
 	return copy;
 }
 
@@ -331,20 +176,49 @@ drop_without_payload(lpu_delivery *d, lpu_row **rows, int n)
 	return kept;
 }
 
+/* The next rows of the list, which is made anew when it is through; NULL if nothing is due that can be claimed. */
+static lpu_row **
+claim_rows(lpu_delivery *d, int *n)
+{
+	bool		listed = false;
+
+	for (;;)
+	{
+		lpu_row   **rows;
+		int			chunk;
+
+		if (d->next_listed == d->nlisted)
+		{
+			if (listed)
+				return NULL;
+			if (d->list != NULL)
+				pfree(d->list);
+			d->list = lpu_claim_list(d->schema, d->account, LIST_ROWS, &d->nlisted);
+			d->next_listed = 0;
+			listed = true;
+		}
+		chunk = Min(d->claim_size, d->nlisted - d->next_listed);
+		if (chunk == 0)
+			return NULL;
+		rows = lpu_claim_rows(d->schema_oid, d->account, d->list + d->next_listed, chunk, n);
+		d->next_listed += chunk;
+		if (rows != NULL)
+			return rows;
+	}
+}
+
 static void
 claim_batches(lpu_delivery *d)
 {
-	MemoryContext caller;
+	MemoryContext caller = lpu_delivery_begin(d);
 	lpu_row   **rows;
 	int			n;
 	int			from;
 	int			i;
 
-	d->deliverer->begin();
-	caller = MemoryContextSwitchTo(d->context);
 	/* with synchronous_commit = off a crash would take the claim back after the request was sent */
 	ForceSyncCommit();
-	rows = lpu_server_is_paused(d->account) ? NULL : lpu_claim_rows(d->schema, d->account, d->claim_size, &n);
+	rows = lpu_server_is_paused(d->account) ? NULL : claim_rows(d, &n);
 	d->empty = rows == NULL;
 	if (rows != NULL)
 	{
@@ -357,17 +231,23 @@ claim_batches(lpu_delivery *d)
 				from = i;
 			}
 	}
-	MemoryContextSwitchTo(caller);
-	d->deliverer->commit();
+	lpu_delivery_commit(d, caller);
 }
 
 /* ---------------------------------------------------------------------------------------------------- sending */
 
-/* Start what may be started now. */
-static void
+static bool
+must_stop(lpu_delivery *d)
+{
+	return d->deliverer->stop != NULL && d->deliverer->stop();
+}
+
+/* Start what may be started now. True if something was. */
+static bool
 start_batches(lpu_delivery *d)
 {
 	MemoryContext caller = MemoryContextSwitchTo(d->context);
+	bool		any = false;
 
 	while (d->ready != NIL && list_length(d->flying) < d->max_connections && GetCurrentTimestamp() >= d->next_start)
 	{
@@ -376,17 +256,79 @@ start_batches(lpu_delivery *d)
 		d->ready = list_delete_first(d->ready);
 		d->flying = lappend(d->flying, batch);
 		lpu_batch_start(batch);
+		any = true;
 		d->totals->requests++;
 		if (d->rate_limit > 0)
 			d->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) (1000 / d->rate_limit));
 	}
 	MemoryContextSwitchTo(caller);
+	return any;
 }
 
-static bool
-must_stop(lpu_delivery *d)
+/* Move the batches that are done from those under way to those to be settled. */
+static void
+collect_done(lpu_delivery *d)
 {
-	return d->deliverer->stop != NULL && d->deliverer->stop();
+	MemoryContext caller = MemoryContextSwitchTo(d->context);
+	List	   *flying = NIL;
+	ListCell   *cell;
+
+	foreach(cell, d->flying)
+	{
+		lpu_batch  *batch = lfirst(cell);
+
+		if (!lpu_batch_done(batch))
+		{
+			flying = lappend(flying, batch);
+			continue;
+		}
+		d->done = lappend(d->done, batch);
+		d->refused |= !lpu_batch_accepted(batch);
+	}
+	list_free(d->flying);
+	d->flying = flying;
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Let the network go on without waiting, and start what may be started: before and after SQL has its turn. A refusal may
+ * mean that nothing else must be started: it is read first.
+ */
+static void
+keep_flying(lpu_delivery *d)
+{
+	do
+	{
+		if (d->flying != NIL)
+			lpu_http_turn(0);
+		collect_done(d);
+	}
+	while (!must_stop(d) && !d->refused && start_batches(d));
+}
+
+/* Settle all batches that are done. True if there was one. */
+static bool
+settle_done(lpu_delivery *d)
+{
+	MemoryContext caller;
+	ListCell   *cell;
+
+	if (d->done == NIL)
+		return false;
+	caller = lpu_delivery_begin(d);
+	foreach(cell, d->done)
+		lpu_delivery_settle_batch(d, lfirst(cell));
+	if (d->asked_to_wait)
+		lpu_delivery_give_back(d);
+	list_free(d->done);
+	d->done = NIL;
+	lpu_delivery_commit(d, caller);
+	d->refused = false;
+	/* a login that was in flight may have kept another row of it from being claimed */
+	d->empty = false;
+	if (d->deliverer->progress != NULL)
+		d->deliverer->progress(d->account, d->totals);
+	return true;
 }
 
 /* How long to wait for the network: until something may be started, else as long as it takes. */
@@ -401,7 +343,21 @@ time_to_wait(lpu_delivery *d)
 static bool
 may_claim(lpu_delivery *d)
 {
-	return !d->empty && !must_stop(d) && GetCurrentTimestamp() < d->slice_end;
+	return !d->empty && !d->totals->unreachable && !must_stop(d) && GetCurrentTimestamp() < d->slice_end;
+}
+
+/*
+ * Is it time for the next claim? One is kept ahead while nothing slows the delivery down: then rows had better wait in
+ * the queue than in hand.
+ */
+static bool
+wants_claim(lpu_delivery *d)
+{
+	bool		slow = d->rate_limit > 0 || GetCurrentTimestamp() < d->next_start;
+
+	if (list_length(d->ready) >= (slow ? 1 : CLAIM_BATCHES))
+		return false;
+	return may_claim(d);
 }
 
 /*
@@ -423,17 +379,23 @@ deliver_due(lpu_delivery *d)
 	d->slice_end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
 	for (;;)
 	{
-		if (d->ready == NIL && may_claim(d))
+		bool		claimed;
+
+		keep_flying(d);
+		claimed = wants_claim(d);
+		if (claimed)
+		{
 			claim_batches(d);
-		if (!must_stop(d))
-			start_batches(d);
-		if (settle_done(d))
+			keep_flying(d);
+		}
+		if (settle_done(d) || claimed)
 			continue;
 		if (better_given_back(d))
 		{
-			d->deliverer->begin();
-			give_back_ready(d);
-			d->deliverer->commit();
+			MemoryContext caller = lpu_delivery_begin(d);
+
+			lpu_delivery_give_back(d);
+			lpu_delivery_commit(d, caller);
 			d->empty = true;
 		}
 		if (d->ready == NIL && d->flying == NIL)
@@ -459,15 +421,15 @@ lpu_queue_deliver(const char *schema, const char *account, const lpu_deliverer *
 	d.account = account;
 	d.deliverer = deliverer;
 	d.totals = totals;
-	d.claim_size = FIRST_CLAIM;
+	d.claim_size = CLAIM_ROWS;
 	d.max_connections = 1;
 	PG_TRY();
 	{
-		take_over(&d);
+		take_over(&d, schema);
 		/* a worker comes back to what is left after the other accounts */
 		do
 			deliver_due(&d);
-		while (lpu_delivery_look_up(&d) || (!d.empty && deliverer->stop == NULL));
+		while (lpu_delivery_look_up(&d) || (!d.empty && !totals->unreachable && deliverer->stop == NULL));
 	}
 	PG_FINALLY();
 	{

@@ -14,6 +14,7 @@ typedef struct lpu_totals
 	int64		again;			/* to be sent or looked up later */
 	int64		held;
 	int64		requests;		/* HTTP requests sent */
+	bool		unreachable;	/* nobody answers: what is left was not tried */
 } lpu_totals;
 
 /*

@@ -18,7 +18,7 @@
 static void
 settle_doubts(lpu_delivery *d, lpu_doubt *doubts, int n, const lpu_options *options)
 {
-	lpu_settlement *s = lpu_settlement_new(n);
+	lpu_settlement *s = lpu_settlement_new(false);
 	int			i;
 
 	for (i = 0; i < n; i++)
@@ -29,7 +29,7 @@ settle_doubts(lpu_delivery *d, lpu_doubt *doubts, int n, const lpu_options *opti
 		lpu_settlement_add(s, &doubts[i].row);
 		lpu_delivery_count(d, &doubts[i].row);
 	}
-	lpu_settlement_write(s, d->schema, false);
+	lpu_settlement_write(s, d->schema_oid);
 }
 
 /* Nobody can look: all stay uncertain. */

@@ -9,8 +9,12 @@
 #include "enqueue.h"
 #include "mapping.h"
 
-/* Write the row's user; what is wrong with its data goes into "problem". Texts are in the current memory context. */
-extern void lpu_user_from_slot(const lpu_mapping *mapping, bool require_password, TupleTableSlot *slot,
-							   lpu_queued_user *user);
+typedef struct lpu_user_writer lpu_user_writer;
+
+/* For rows of this kind; it lives in the current memory context, and the users, too. */
+extern lpu_user_writer *lpu_user_writer_new(const lpu_mapping *mapping, bool require_password, TupleDesc desc);
+
+/* Write the row's user; what is wrong with its data goes into "problem". */
+extern void lpu_user_from_slot(lpu_user_writer *writer, TupleTableSlot *slot, lpu_queued_user *user);
 
 #endif

@@ -8,15 +8,18 @@
 
 typedef struct lpu_settlement lpu_settlement;
 
-/* Room for so many rows, in the current memory context; add each row whose state is set. */
-extern lpu_settlement *lpu_settlement_new(int room);
+/*
+ * A settlement, in the current memory context; "answered": what is settled is known from answers, not from a look-up. Add
+ * each row whose state is set; it is read when the settlement is written.
+ */
+extern lpu_settlement *lpu_settlement_new(bool answered);
 extern void lpu_settlement_add(lpu_settlement *settlement, const lpu_row *row);
 
-/*
- * Write them down, as one batch; "answered": known from an answer, not from a look-up. Needs a transaction with SPI
- * connected, as the owner of the tables. The schema is quoted.
- */
-extern void lpu_settlement_write(const lpu_settlement *settlement, const char *schema, bool answered);
+/* The rows that are added from now on went together. Without it they keep the number of the batch they went in. */
+extern void lpu_settlement_next_batch(lpu_settlement *settlement, Oid schema);
+
+/* Write the rows down and free the settlement. Needs a transaction with SPI connected, as the owner of the tables. */
+extern void lpu_settlement_write(lpu_settlement *settlement, Oid schema);
 
 /* Run a statement with SPI connected; raises if it fails. The current memory context stays what it is. */
 extern void lpu_run(const char *sql, int nargs, Oid *types, Datum *values);

@@ -70,6 +70,7 @@ typedef struct user_receiver
 	lpu_mapping_place place;	/* expression at work */
 	int			nrows;			/* parameters that are rows */
 	bool		require_password;
+	lpu_user_writer *writer;
 	lpu_queued_user *users;
 	int			n;
 	int			room;
@@ -204,12 +205,10 @@ receive_slot(TupleTableSlot *slot, DestReceiver *self)
 	if (receiver->n == receiver->room)
 	{
 		receiver->room = Max(receiver->room * 2, 16);
-		receiver->users = receiver->users ?
-			repalloc_huge(receiver->users, receiver->room * sizeof(lpu_queued_user)) :
+		receiver->users = receiver->n > 0 ? repalloc_huge(receiver->users, receiver->room * sizeof(lpu_queued_user)) :
 			palloc(receiver->room * sizeof(lpu_queued_user));
 	}
-	memset(&receiver->users[receiver->n], 0, sizeof(lpu_queued_user));
-	lpu_user_from_slot(receiver->mapping, receiver->require_password, slot, &receiver->users[receiver->n++]);
+	lpu_user_from_slot(receiver->writer, slot, &receiver->users[receiver->n++]);
 	MemoryContextSwitchTo(caller);
 	return true;
 }
@@ -217,6 +216,11 @@ receive_slot(TupleTableSlot *slot, DestReceiver *self)
 static void
 receive_startup(DestReceiver *self, int operation, TupleDesc desc)
 {
+	user_receiver *receiver = (user_receiver *) self;
+	MemoryContext caller = MemoryContextSwitchTo(receiver->context);
+
+	receiver->writer = lpu_user_writer_new(receiver->mapping, receiver->require_password, desc);
+	MemoryContextSwitchTo(caller);
 }
 
 static void
@@ -274,8 +278,7 @@ run_query(known_trigger *known, TriggerData *data, user_receiver *receiver)
 
 	receiver->pub.receiveSlot = receive_slot;
 	receiver->pub.rStartup = receive_startup;
-	receiver->pub.rShutdown = receive_nothing;
-	receiver->pub.rDestroy = receive_nothing;
+	receiver->pub.rShutdown = receiver->pub.rDestroy = receive_nothing;
 	receiver->pub.mydest = DestNone;
 	receiver->place.mapping = known->mapping;
 	receiver->place.at = -1;

@@ -14,6 +14,7 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
 
 #include "user.h"
 #include "validate.h"
@@ -102,13 +103,30 @@ is_plain_number(const char *text)
 	return strspn(text, "-0123456789.") == strlen(text);
 }
 
+/* A value of a type that holds nothing but whole numbers. */
+static bool
+is_integer(Oid type, Datum value, int64 *number)
+{
+	if (type == INT4OID)
+		*number = DatumGetInt32(value);
+	else if (type == INT8OID)
+		*number = DatumGetInt64(value);
+	else if (type == INT2OID)
+		*number = DatumGetInt16(value);
+	else
+		return false;
+	return true;
+}
+
 static const char *
 write_number(StringInfo out, lpu_value_kind kind, Oid type, Datum value)
 {
-	char	   *text = output(type, value);
 	char		digits[MAXINT8LEN + 1];
 	int64		number = 0;
-	bool		whole = is_whole_number(text, &number);
+	bool		whole = is_integer(type, value, &number);
+	char	   *text = whole ? NULL : output(type, value);
+
+	whole = whole || is_whole_number(text, &number);
 
 	if (!whole && (kind != LPU_NUMBER || !is_number_type(type) || !is_plain_number(text)))
 		return kind == LPU_NUMBER ? "must be a number" : "must be a whole number";
@@ -191,6 +209,34 @@ write_json(StringInfo out, const lpu_attribute *attribute, Datum value)
 	return problem;
 }
 
+/* Does JSON have this text between quotes as it is? */
+static bool
+is_plain_text(const char *text, int length)
+{
+	int			i;
+
+	for (i = 0; i < length; i++)
+		if ((unsigned char) text[i] < ' ' || text[i] == '"' || text[i] == '\\')
+			return false;
+	return true;
+}
+
+/* Most texts need neither a copy nor an escape. */
+static void
+append_string(StringInfo out, Oid type, Datum value)
+{
+	text	   *plain = type == TEXTOID || type == VARCHAROID ? DatumGetTextPP(value) : NULL;
+
+	if (plain == NULL || !is_plain_text(VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain)))
+	{
+		escape_json(out, output(type, value));
+		return;
+	}
+	appendStringInfoCharMacro(out, '"');
+	appendBinaryStringInfo(out, VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
+	appendStringInfoCharMacro(out, '"');
+}
+
 /* Anything has a text, but "t", "{a,b}" and "(a,b)" are nobody's name. */
 static const char *
 write_text(StringInfo out, Oid type, Datum value)
@@ -198,7 +244,7 @@ write_text(StringInfo out, Oid type, Datum value)
 	if (type != TEXTOID && type != VARCHAROID &&
 		(type == BOOLOID || type_is_rowtype(type) || OidIsValid(get_element_type(type))))
 		return "must be a string";
-	escape_json(out, output(type, value));
+	append_string(out, type, value);
 	return NULL;
 }
 
@@ -213,6 +259,37 @@ lpu_datum_write_scalar(StringInfo out, Oid type, Datum value)
 		appendStringInfoString(out, text);
 	else
 		escape_json(out, text);
+}
+
+void
+lpu_datum_scalar(JsonbValue *json, Oid type, Datum value)
+{
+	int64		number;
+	char	   *text;
+
+	if (type == BOOLOID)
+	{
+		json->type = jbvBool;
+		json->val.boolean = DatumGetBool(value);
+		return;
+	}
+	if (is_integer(type, value, &number))
+	{
+		json->type = jbvNumeric;
+		json->val.numeric = int64_to_numeric(number);
+		return;
+	}
+	text = output(type, value);
+	if (is_number_type(type) && is_plain_number(text))
+	{
+		json->type = jbvNumeric;
+		json->val.numeric = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+																ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+		return;
+	}
+	json->type = jbvString;
+	json->val.string.val = text;
+	json->val.string.len = strlen(text);
 }
 
 /* An attribute that this version does not know: as its type suggests. */

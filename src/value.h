@@ -25,4 +25,7 @@ extern const char *lpu_datum_write(StringInfo out, const lpu_attribute *attribut
 /* Append a value that is not null: as number or boolean if it is one, else as string. */
 extern void lpu_datum_write_scalar(StringInfo out, Oid type, Datum value);
 
+/* The same as a value of jsonb, in the current memory context. */
+extern void lpu_datum_scalar(JsonbValue *json, Oid type, Datum value);
+
 #endif

@@ -178,6 +178,8 @@ deliver_account(void *arg)
 
 	if (!lpu_queue_deliver(turn->schema, turn->due->account, &deliverer, &totals))
 		turn->due->wait_ms = LOOK_AROUND_MS;	/* somebody else does it */
+	else if (totals.unreachable)
+		turn->due->wait_ms = ERROR_WAIT_MS;
 	else if (totals.requests == 0 && totals.held == 0 && totals.failed == 0)
 		turn->due->wait_ms = LOOK_AROUND_MS;	/* paused */
 }

@@ -1,0 +1,38 @@
+-- outcome: an answer, or none, that concerns more than the batch it belongs to
+\i sql/queue_start.sql
+CREATE VIEW requests AS SELECT login_name, state, attempts, status, next_attempt_at > clock_timestamp() AS later, sent_at IS NOT NULL AS sent,
+	regexp_replace(error, '(the account): .*', '\1: ...') AS error FROM lp_requests ORDER BY id;
+-- nobody answers: one batch tries, the others in hand wait as long, and what is in the queue is not claimed
+ALTER SERVER acme OPTIONS (SET base_url 'http://127.0.0.1:1', ADD batch_size '2', ADD max_connections '1');
+SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 6));
+SELECT count(*) FROM lp_enqueue_users('12345678', people('b', 200));
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+SELECT * FROM requests LIMIT 6;
+SELECT state, attempts, later, sent, count(*) FROM requests GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4;
+-- each of them is tried again
+SELECT count(*) FROM requests WHERE later;
+ALTER SERVER acme OPTIONS (SET base_url :'url', SET batch_size '100');
+UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state = 'pending';
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+SELECT state, attempts, count(*) FROM requests GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT forget();
+-- those of another role, whose account it is, too, are sent: its token service answers
+CREATE ROLE regress_two;
+GRANT USAGE ON FOREIGN SERVER acme TO regress_two;
+GRANT EXECUTE ON FUNCTION lp_enqueue_users(text, jsonb) TO regress_two;
+CREATE USER MAPPING FOR regress_two SERVER acme OPTIONS (token 'lp-token');
+ALTER SERVER acme OPTIONS (ADD token_url 'https://127.0.0.1:1/token', SET batch_size '1');
+ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (DROP token, ADD client_id 'id', ADD client_secret 'secret');
+SELECT count(*) FROM lp_enqueue_users('12345678', people('c', 2));
+SET ROLE regress_two;
+SELECT count(*) FROM lp_enqueue_users('12345678', people('d', 2));
+RESET ROLE;
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+SELECT login_name, state, attempts, later FROM requests;
+DROP VIEW requests;
+DELETE FROM lp_payloads; DELETE FROM lp_requests;
+DROP USER MAPPING FOR regress_two SERVER acme;
+REVOKE EXECUTE ON FUNCTION lp_enqueue_users(text, jsonb) FROM regress_two;
+REVOKE USAGE ON FOREIGN SERVER acme FROM regress_two;
+DROP ROLE regress_two;
+\i sql/queue_finish.sql

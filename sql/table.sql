@@ -1,0 +1,85 @@
+-- table: what is written without the executor is what it would write, also into a table that somebody has changed
+\i sql/queue_start.sql
+CREATE FUNCTION by_index(condition text, OUT plan text, OUT rows bigint, OUT really bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	SET LOCAL enable_seqscan = off;
+	SET LOCAL enable_bitmapscan = off;
+	EXECUTE 'EXPLAIN (COSTS off) SELECT * FROM lp_requests WHERE ' || condition INTO plan;
+	EXECUTE 'SELECT count(*) FROM lp_requests WHERE ' || condition INTO rows;
+	SET LOCAL enable_seqscan = on;
+	SET LOCAL enable_indexscan = off;
+	EXECUTE 'SELECT count(*) FROM lp_requests WHERE ' || condition INTO really;
+	RESET enable_seqscan;
+	RESET enable_bitmapscan;
+	RESET enable_indexscan;
+END $$;
+CREATE TABLE conditions (name text, condition text);
+INSERT INTO conditions VALUES
+	('id', 'id > 0'),
+	('waiting', $$hashtext(account) = hashtext('12345678') AND state IN ('pending', 'held')$$),
+	('login', $$hashtext(account) = hashtext('12345678') AND hashtext(lower(login_name)) = hashtext('a7@example.com') AND state IN ('pending', 'held')$$),
+	('in flight', $$account = '12345678' AND state IN ('sending', 'uncertain')$$);
+-- those of the extension, while rows are queued, and failed, and when some have been sent
+SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 120) || jsonb_build_array(person('A1'), person('b1', '{"email": null}'), '{}'));
+SELECT c.name, i.* FROM conditions c, by_index(condition) i;
+\! printf '{"method":"POST","action":"status","status":503,"login":"a7@example.com"}' | curl -sSfo /dev/null -d @- $LPSIM_URL/_sim/faults
+ALTER SERVER acme OPTIONS (ADD batch_size '10');
+SET client_min_messages = warning;
+CALL lp_deliver();
+SELECT state, count(*) FROM lp_requests GROUP BY 1 ORDER BY 1;
+SELECT c.name, i.rows, i.really FROM conditions c, by_index(condition) i;
+-- blocks that are summed up
+SET enable_seqscan = off;
+SELECT count(*) = (SELECT count(*) FROM lp_requests WHERE id > 0) AS all_found FROM lp_requests WHERE enqueued_at > now() - interval '1 day';
+RESET enable_seqscan;
+SELECT forget();
+-- an index that somebody added, also one with a condition, an expression, or a constraint that waits
+CREATE INDEX regress_a ON lp_requests (upper(login_name)) WHERE state <> 'failed';
+CREATE INDEX regress_b ON lp_requests (attempts, state);
+ALTER TABLE lp_payloads ADD CONSTRAINT regress_c UNIQUE (request_id) DEFERRABLE INITIALLY DEFERRED;
+SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 50) || jsonb_build_array(person('A1')));
+SELECT * FROM by_index($$upper(login_name) LIKE 'A%' AND state <> 'failed'$$);
+SELECT * FROM by_index($$attempts = 0 AND state = 'pending'$$);
+CALL lp_deliver();
+SELECT * FROM by_index($$upper(login_name) LIKE 'A%' AND state <> 'failed'$$);
+SELECT * FROM by_index($$attempts = 1 AND state = 'created'$$);
+SELECT c.name, i.rows, i.really FROM conditions c, by_index(condition) i;
+ALTER TABLE lp_payloads DROP CONSTRAINT regress_c;
+DROP INDEX regress_a, regress_b;
+SELECT forget();
+-- one of ours that means something else now
+DROP INDEX lp_requests_waiting;
+CREATE INDEX lp_requests_waiting ON lp_requests (hashtext(account), hashtext(upper(login_name))) WHERE state = 'held';
+SELECT count(*) FROM lp_enqueue_users('12345678', people('c', 5));
+SELECT * FROM by_index($$hashtext(account) = hashtext('12345678') AND state = 'held'$$);
+CREATE TABLE hired (email text, name text);
+ALTER SERVER acme OPTIONS (ADD hold_above '1');
+SELECT hook('hired', 'STATEMENT');
+INSERT INTO hired VALUES ('d1@example.com', 'D 1'), ('d2@example.com', 'D 2');
+SELECT * FROM by_index($$hashtext(account) = hashtext('12345678') AND state = 'held'$$);
+DROP TABLE hired;
+ALTER SERVER acme OPTIONS (DROP hold_above);
+DROP INDEX lp_requests_waiting;
+CREATE INDEX lp_requests_waiting ON lp_requests (hashtext(account), hashtext(lower(login_name))) WHERE state IN ('pending', 'held');
+SELECT forget();
+\set VERBOSITY terse
+-- a constraint that somebody added, when rows are queued and when they are claimed
+ALTER TABLE lp_requests ADD CONSTRAINT regress_login CHECK (login_name !~ 'bad');
+SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('e1'), person('bad1'))); -- ERROR
+ALTER TABLE lp_requests DROP CONSTRAINT regress_login;
+ALTER TABLE lp_requests ALTER source_table SET NOT NULL;
+SELECT count(*) FROM lp_enqueue_users('12345678', person('e2')); -- ERROR
+ALTER TABLE lp_requests ALTER source_table DROP NOT NULL;
+SELECT count(*) FROM lp_enqueue_users('12345678', person('e3'));
+ALTER TABLE lp_requests ADD CONSTRAINT regress_attempts CHECK (attempts < 1);
+CALL lp_deliver(); -- ERROR
+ALTER TABLE lp_requests DROP CONSTRAINT regress_attempts;
+SELECT * FROM queue;
+\! curl -sSf "$LPSIM_URL/_sim/count?login=e3@example.com"; echo
+CALL lp_deliver();
+SELECT * FROM queue;
+\set VERBOSITY default
+RESET client_min_messages;
+DROP TABLE conditions;
+DROP FUNCTION by_index(text);
+\i sql/queue_finish.sql
