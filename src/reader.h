@@ -38,8 +38,8 @@ typedef struct lpu_reader lpu_reader;
  * Reads an array of objects (or one object, as an array of one). names: attributes wanted of each element; one may be there
  * twice. whole: also its text. Lives in the current memory context; the names must live as long.
  *
- * It takes strict JSON in UTF-8, 32 levels deep at most, no half surrogate pairs, elements of at most 1 MB, and \u0000 only
- * in attributes that are not wanted. Of a name that occurs twice in an object the last counts.
+ * It takes strict JSON in UTF-8, 32 levels deep at most, elements of at most 1 MB, and \u0000 only in attributes that are
+ * not wanted. Half a surrogate pair is read as U+FFFD. Of a name that occurs twice in an object the last counts.
  */
 extern lpu_reader *lpu_reader_new(const char *const *names, int n, bool whole);
 

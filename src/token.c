@@ -2,8 +2,9 @@
  * token.c: escapes, numbers and literals of JSON (RFC 8259, sections 3, 6 and 7).
  *
  * All of them may be cut anywhere: an escape or a literal is then read once more from its beginning, a number goes on.
- * Halves of a surrogate pair that stand alone are refused: they are no characters, and UTF-8 does not have them. \u0000 is
- * a character here.
+ * A half of a surrogate pair that stands alone, as a text has it that was cut inside of a pair, is read as U+FFFD, which
+ * stands for what is no character: one user's nickname must not keep a whole list from being read. \u0000 is a character
+ * here.
  */
 #include "postgres.h"
 
@@ -39,6 +40,13 @@ read_unicode(const char *p, const char *end, pg_wchar *code, const char **proble
 	return i == 6 ? 6 : 0;
 }
 
+static int
+lone_half(pg_wchar *code)
+{
+	*code = 0xFFFD;
+	return 6;
+}
+
 int
 lpu_token_escape(const char *p, const char *end, pg_wchar *code, const char **problem)
 {
@@ -61,16 +69,13 @@ lpu_token_escape(const char *p, const char *end, pg_wchar *code, const char **pr
 	if (!is_utf16_surrogate_first(*code) && !is_utf16_surrogate_second(*code))
 		return 6;
 
-	/* the other half has to follow, as far as there are bytes */
+	/* does the other half follow? */
 	if (is_utf16_surrogate_second(*code) || (end - p > 6 && p[6] != '\\') || (end - p > 7 && p[7] != 'u'))
-		*problem = "half a surrogate pair";
-	if (*problem != NULL || end - p < 8 || read_unicode(p + 6, end, &second, problem) == 0)
+		return lone_half(code);
+	if (end - p < 8 || read_unicode(p + 6, end, &second, problem) == 0)
 		return 0;
 	if (!is_utf16_surrogate_second(second))
-	{
-		*problem = "half a surrogate pair";
-		return 0;
-	}
+		return lone_half(code);
 	*code = surrogate_pair_to_codepoint(*code, second);
 	return 12;
 }
@@ -84,12 +89,15 @@ lpu_token_decode(char *out, const char *p, const char *end)
 		size_t		plain = (escape ? escape : end) - p;
 		const char *problem = NULL;
 		pg_wchar	code = 0;
+		int			length;
 
 		memcpy(out, p, plain);
 		out += plain;
 		if (escape == NULL)
 			return out;
-		p = escape + lpu_token_escape(escape, end, &code, &problem);
+		length = lpu_token_escape(escape, end, &code, &problem);
+		/* here the end is that of the string: nothing else follows */
+		p = escape + (length > 0 ? length : lone_half(&code));
 		unicode_to_utf8(code, (unsigned char *) out);
 		out += pg_utf_mblen((unsigned char *) out);
 	}

@@ -354,14 +354,6 @@ mend_control(document *d, long at)
 	return byte_at(d, at) > 0 && byte_at(d, at) < 0x20 && overwrite(d, at, " ");
 }
 
-/* ... section 8.2: json-c makes U+FFFD of half a surrogate pair. */
-static bool
-mend_surrogate(document *d, long at)
-{
-	return starts_with(d, at, "\\u") && strchr("dD", byte_at(d, at + 2)) != NULL &&
-		strchr("89abcdefABCDEF", byte_at(d, at + 3)) != NULL && overwrite(d, at, "\\u0041");
-}
-
 /* RFC 3629: json-c looks at the number of continuation bytes only, not at the character. */
 static bool
 mend_utf8(document *d, long at)
@@ -476,7 +468,6 @@ static const struct
 	bool		(*mend) (document *d, long at);
 }			rules[] = {
 	{"a control character in a string", mend_control},
-	{"half a surrogate pair", mend_surrogate},
 	{"bytes that are not UTF-8", mend_utf8},
 	{"not a value", mend_value},
 	{"not a number", mend_number},
