@@ -3,8 +3,8 @@
  *
  * The API writes numbers and booleans as such or as strings; both mean the same here. The common types are made by hand;
  * all others, and whatever is not plain, go through the type's input function, which also words the error. Values come in
- * UTF-8 and leave in the database's encoding. A group assignment shows its agentGroupId in a column that is no JSON or
- * text. It knows neither tables nor users.
+ * UTF-8 and leave in the database's encoding. A group assignment shows its agentGroupId, and itself only as JSON. It knows
+ * neither tables nor users.
  */
 #include "postgres.h"
 
@@ -16,7 +16,6 @@
 #include "utils/lsyscache.h"
 
 #include "convert.h"
-#include "json.h"
 
 /* A user has up to four profiles and some dozen skills; what has more is read in the general way. */
 #define MAX_PLAIN 64
@@ -37,6 +36,7 @@ struct lpu_converter
 {
 	lpu_value_kind kind;
 	way			how;
+	bool		takes_blank;	/* the empty string is a value of its own, not the absence of one */
 	Oid			type;
 	int32		typmod;
 	FmgrInfo	input;
@@ -72,6 +72,16 @@ way_of(Oid type, int32 typmod)
 	}
 }
 
+static bool
+is_text(Oid type)
+{
+	char		category;
+	bool		preferred;
+
+	get_type_category_preferred(type, &category, &preferred);
+	return category == TYPCATEGORY_STRING;
+}
+
 lpu_converter *
 lpu_converter_new(lpu_value_kind kind, Oid type, int32 typmod)
 {
@@ -83,6 +93,7 @@ lpu_converter_new(lpu_value_kind kind, Oid type, int32 typmod)
 	c->typmod = typmod;
 	c->context = CurrentMemoryContext;
 	c->how = way_of(type, typmod);
+	c->takes_blank = c->how == BY_JSON || is_text(type);
 	getTypeInputInfo(type, &function, &c->ioparam);
 	fmgr_info(function, &c->input);
 	if (c->how == BY_ELEMENTS)
@@ -206,33 +217,73 @@ by_boolean(lpu_converter *c, const lpu_value *value)
 
 /* ------------------------------------------------------------------------------------------------------- nested */
 
-/* The value of a document's piece that is no array or object; false if it is one. */
-static bool
-scalar_of(lpu_json *json, lpu_value *value)
+/* The value of a member of an object, in the current memory context. */
+static lpu_value
+read_member(const char *object, size_t length, const char *name)
 {
-	value->text = lpu_json_text(json);
-	value->length = value->text ? strlen(value->text) : 0;
-	value->type = value->text ? LPU_VALUE_STRING : lpu_json_is_true(json) ? LPU_VALUE_TRUE :
-		lpu_json_is_false(json) ? LPU_VALUE_FALSE : json == NULL ? LPU_VALUE_NULL : LPU_VALUE_NESTED;
-	return value->type != LPU_VALUE_NESTED;
+	lpu_reader *reader = lpu_reader_new(&name, 1, false);
+
+	lpu_reader_feed(reader, object, length);
+	lpu_reader_end(reader);
+	if (lpu_reader_next(reader) != LPU_READER_ELEMENT)
+		elog(ERROR, "a value that has been read cannot be read again: %s", lpu_reader_complaint(reader));
+	return lpu_reader_values(reader)[0];
 }
 
-/* An element of an array: a scalar, the id of a group, or JSON. */
-static lpu_value
-element_value(const lpu_converter *c, lpu_json *json)
+/* Where the element of an array ends that begins here: at a comma or a bracket. */
+static const char *
+end_of_element(const char *p)
 {
-	lpu_value	value;
-	lpu_json   *group = c->kind == LPU_GROUP ? lpu_json_member(json, "agentGroupId") : NULL;
+	bool		in_string = false;
+	int			depth = 0;
 
-	if (group != NULL && c->how != BY_JSON && scalar_of(group, &value))
-		return value;
-	if (c->how == BY_JSON || !scalar_of(json, &value))
+	for (;; p++)
 	{
-		value.type = LPU_VALUE_NESTED;
-		value.text = lpu_json_write(json);
-		value.length = strlen(value.text);
+		if (in_string)
+		{
+			if (*p == '\\')
+				p++;
+			else
+				in_string = *p != '"';
+		}
+		else if (depth == 0 && (*p == ',' || *p == ']'))
+			return p;
+		else if (*p == '"')
+			in_string = true;
+		else if (*p == '[' || *p == '{')
+			depth++;
+		else if (*p == ']' || *p == '}')
+			depth--;
 	}
-	return value;
+}
+
+/* The elements of an array. The reader knows members of objects, so each becomes one. */
+static lpu_value *
+read_elements(const char *array, int *n)
+{
+	const char *p = array + 1;
+	int			room = 8;
+	lpu_value  *values = palloc(room * sizeof(lpu_value));
+
+	*n = 0;
+	if (p[strspn(p, " \t\n\r")] == ']')
+		return values;
+	for (;; p++)
+	{
+		const char *end = end_of_element(p);
+		StringInfoData object;
+
+		if (*n == room)
+			values = repalloc(values, (room *= 2) * sizeof(lpu_value));
+		initStringInfo(&object);
+		appendStringInfoString(&object, "{\"\":");
+		appendBinaryStringInfo(&object, p, (int) (end - p));
+		appendStringInfoChar(&object, '}');
+		values[(*n)++] = read_member(object.data, object.len, "");
+		p = end;
+		if (*p == ']')
+			return values;
+	}
 }
 
 /*
@@ -246,7 +297,7 @@ plain_integers(lpu_converter *c, const lpu_value *value, Datum *result)
 	const char *p = value->text + 1;
 	int			n = 0;
 
-	if (c->element->type != INT8OID || value->type != LPU_VALUE_NESTED || value->text[0] != '[')
+	if (c->element->type != INT8OID)
 		return false;
 	while (*p != ']')
 	{
@@ -270,27 +321,25 @@ static Datum
 by_elements(lpu_converter *c, const lpu_value *value)
 {
 	Datum		result;
-	lpu_json   *json;
+	lpu_value  *elements;
 	int			n;
 	Datum	   *values;
 	bool	   *nulls;
 	int			lower = 1;
 	int			i;
 
+	if (value->type != LPU_VALUE_NESTED || value->text[0] != '[')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("invalid input syntax for type %s: \"%s\"", format_type_be(c->type), text_of(value)),
+				 errdetail("It is no array.")));
 	if (plain_integers(c, value, &result))
 		return result;
-	json = value->type == LPU_VALUE_NESTED ? lpu_json_parse(value->text, value->length) : NULL;
-	n = lpu_json_length(json);
-	if (n < 0)
-		return by_input(c, value);	/* which says what it thinks of it */
+	elements = read_elements(value->text, &n);
 	values = palloc(Max(n, 1) * sizeof(Datum));
 	nulls = palloc(Max(n, 1) * sizeof(bool));
 	for (i = 0; i < n; i++)
-	{
-		lpu_value	element = element_value(c->element, lpu_json_element(json, i));
-
-		nulls[i] = lpu_convert(c->element, &element, &values[i]);
-	}
+		nulls[i] = lpu_convert(c->element, &elements[i], &values[i]);
 	if (n == 0)
 		return PointerGetDatum(construct_empty_array(c->element->type));
 	return PointerGetDatum(construct_md_array(values, nulls, 1, &n, &lower, c->element->type, c->length, c->byval,
@@ -306,22 +355,24 @@ by_base(lpu_converter *c, const lpu_value *value, Datum *result)
 	return isnull;
 }
 
-/* Of {"agentGroupId": 1, ...} the id, which lives in the current memory context. */
 static bool
-group_id(const lpu_converter *c, const lpu_value *value, lpu_value *id)
+is_empty_object(const lpu_value *value)
 {
-	static const char *const names[] = {"agentGroupId"};
-	lpu_reader *reader;
+	return value->text[0] == '{' && value->text[1 + strspn(value->text + 1, " \t\n\r")] == '}';
+}
 
-	if (c->kind != LPU_GROUP || c->how == BY_TEXT || c->how == BY_JSON || value->type != LPU_VALUE_NESTED)
-		return false;
-	reader = lpu_reader_new(names, lengthof(names), false);
-	lpu_reader_feed(reader, value->text, value->length);
-	lpu_reader_end(reader);
-	if (lpu_reader_next(reader) != LPU_READER_ELEMENT)
-		return false;
-	*id = lpu_reader_values(reader)[0];
-	return id->type == LPU_VALUE_NUMBER || id->type == LPU_VALUE_STRING;
+/*
+ * Of {"agentGroupId": 1, ...} the id; of {}, as the API may write that there is no group, nothing. What is no such object
+ * stays as it is.
+ */
+static lpu_value
+group_id(const lpu_value *value)
+{
+	lpu_value	id = *value;
+
+	if (value->type == LPU_VALUE_NESTED && value->text[0] == '{')
+		id = read_member(value->text, value->length, "agentGroupId");
+	return id.type == LPU_VALUE_NESTED || (id.type == LPU_VALUE_ABSENT && !is_empty_object(value)) ? *value : id;
 }
 
 bool
@@ -331,12 +382,14 @@ lpu_convert(lpu_converter *c, const lpu_value *value, Datum *result)
 
 	if (c->how == BY_BASE)
 		return by_base(c, value, result);
-	if (value->type == LPU_VALUE_ABSENT || value->type == LPU_VALUE_NULL ||
-		(value->type == LPU_VALUE_STRING && value->length == 0 && c->how != BY_TEXT && c->how != BY_JSON &&
-		 c->type != VARCHAROID && c->type != BPCHAROID))
-		return true;
-	if (group_id(c, value, &group))
+	if (c->kind == LPU_GROUP && c->how != BY_JSON && value->type == LPU_VALUE_NESTED)
+	{
+		group = group_id(value);
 		value = &group;
+	}
+	if (value->type == LPU_VALUE_ABSENT || value->type == LPU_VALUE_NULL ||
+		(value->type == LPU_VALUE_STRING && value->length == 0 && !c->takes_blank))
+		return true;
 	switch (c->how)
 	{
 		case BY_INPUT:
