@@ -37,8 +37,8 @@ BEGIN
 	SELECT line || CASE WHEN count(*) > 1 THEN ' x' || count(*) ELSE '' END FROM
 		(SELECT n, line, n - row_number() OVER (PARTITION BY line ORDER BY n) AS run FROM
 			(SELECT n, regexp_replace(substring(r->>'path' from 'le-users/(.*)'), '\d+', '{id}') || '?' || regexp_replace(r->>'query', 'v=4.0&', '') ||
-					CASE WHEN r->>'status' <> '200' THEN ' -> ' || (r->>'status') ELSE '' END
-				FROM jsonb_array_elements(log) WITH ORDINALITY e (r, n)) a (n, line)) b
+					CASE WHEN r->>'status' NOT IN ('200', '404') THEN ' -> ' || (r->>'status') ELSE '' END
+				FROM jsonb_array_elements(log) WITH ORDINALITY e (r, n) WHERE r->>'path' LIKE '%/le-users/%' AND r->>'method' = 'GET') a (n, line)) b
 		GROUP BY line, run ORDER BY min(n);
 END $$;
 

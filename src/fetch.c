@@ -174,27 +174,34 @@ lpu_fetch_new(const lpu_table *table, const lpu_options *options, const lpu_fetc
 
 /* --------------------------------------------------------------------------------------------------- requests */
 
+/* For messages: what is done. */
+static const char *
+what_of(const lpu_fetch *f, int64 id)
+{
+	return f->by_id ? psprintf("get user " INT64_FORMAT, id) : f->table->resource->what;
+}
+
 static lpu_listing *
 open_listing(lpu_fetch *f, int64 id)
 {
-	MemoryContext caller = MemoryContextSwitchTo(f->context);
 	lpu_api_request request = {.method = f->by_id ? LPU_GET_USER : f->table->resource->list, .user_id = id,
 	.query = f->query};
-	lpu_listing *listing;
+	const char *what = what_of(f, id);
+	MemoryContext caller = MemoryContextSwitchTo(f->context);
+	lpu_listing *listing = lpu_listing_open(f->options, &request, what, f->names, f->nnames, f->whole);
 
-	listing = lpu_listing_open(f->options, &request, f->by_id ? psprintf("get user " INT64_FORMAT, id) :
-							   f->table->resource->what, f->names, f->nnames, f->whole);
 	MemoryContextSwitchTo(caller);
 	return listing;
 }
 
-/* That of a listing, which goes on or ends. */
+/* That of a request, which goes on or ends. */
 static void
-add_cost(lpu_fetch_cost *cost, const lpu_listing *listing)
+add_cost(lpu_fetch_cost *cost, const lpu_listing *listing, bool is_list)
 {
 	if (listing == NULL)
 		return;
 	cost->requests += lpu_listing_requests(listing);
+	cost->listings += is_list ? lpu_listing_requests(listing) : 0;
 	cost->bytes += lpu_listing_bytes(listing);
 	cost->ms += lpu_listing_ms(listing);
 }
@@ -209,7 +216,7 @@ close_listing(lpu_fetch *f, lpu_listing **listing)
 	revision = lpu_listing_revision(*listing);
 	if (revision >= 0 && (f->revision < 0 || revision < f->revision))
 		f->revision = revision;
-	add_cost(&f->cost, *listing);
+	add_cost(&f->cost, *listing, listing == &f->list);
 	lpu_listing_close(*listing);
 	*listing = NULL;
 }
@@ -243,7 +250,7 @@ compare_ids(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
-void
+bool
 lpu_fetch_ids(lpu_fetch *f, const int64 *ids, int n)
 {
 	int64	   *sorted;
@@ -261,7 +268,7 @@ lpu_fetch_ids(lpu_fetch *f, const int64 *ids, int n)
 	{
 		pfree(sorted);
 		lpu_fetch_list(f);
-		return;
+		return false;
 	}
 	f->by_id = true;
 	if (f->ids != NULL)
@@ -269,6 +276,7 @@ lpu_fetch_ids(lpu_fetch *f, const int64 *ids, int n)
 	f->ids = MemoryContextAlloc(f->context, Max(f->nids, 1) * sizeof(int64));
 	memcpy(f->ids, sorted, f->nids * sizeof(int64));
 	pfree(sorted);
+	return true;
 }
 
 /* ------------------------------------------------------------------------------------------------------- rows */
@@ -297,6 +305,10 @@ read_row(lpu_fetch *f, const lpu_listing *listing, Datum *values, bool *nulls)
 	const lpu_value *found = lpu_listing_values(listing);
 	int			i;
 
+	/* every entity has one: this is something else, perhaps an error that came as a success */
+	if (found[0].type == LPU_VALUE_ABSENT || found[0].type == LPU_VALUE_NULL)
+		lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": an entity has no id",
+										  what_of(f, f->by_id ? f->ids[f->at] : 0), f->options->account));
 	memset(nulls, true, f->table->ncolumns * sizeof(bool));
 	error_context_stack = &context;
 	for (i = 0; i < f->ncolumns; i++)
@@ -420,8 +432,8 @@ lpu_fetch_costs(const lpu_fetch *f)
 	lpu_fetch_cost cost = f->cost;
 	int			i;
 
-	add_cost(&cost, f->list);
+	add_cost(&cost, f->list, true);
 	for (i = 0; i < f->options->max_connections; i++)
-		add_cost(&cost, f->gets[i]);
+		add_cost(&cost, f->gets[i], false);
 	return cost;
 }

@@ -24,6 +24,7 @@ typedef struct lpu_fetch_plan
 typedef struct lpu_fetch_cost
 {
 	int64		requests;
+	int64		listings;		/* of them */
 	int64		bytes;
 	double		ms;				/* waiting for the network, and receiving */
 } lpu_fetch_cost;
@@ -34,9 +35,12 @@ extern lpu_fetch *lpu_fetch_new(const lpu_table *table, const lpu_options *optio
 /* The URL below the origin that will be asked, with {id} where ids go. */
 extern char *lpu_fetch_path(const lpu_table *table, const lpu_options *options, const lpu_fetch_plan *plan);
 
-/* Begin anew: with the whole list, or with the entities that have these ids (in any order, some perhaps twice). */
+/*
+ * Begin anew: with the whole list, or with the entities that have these ids (in any order, some perhaps twice). Very many
+ * ids are read by a list too: then it is false, and all entities come.
+ */
 extern void lpu_fetch_list(lpu_fetch *fetch);
-extern void lpu_fetch_ids(lpu_fetch *fetch, const int64 *ids, int n);
+extern bool lpu_fetch_ids(lpu_fetch *fetch, const int64 *ids, int n);
 
 /*
  * The next row, into arrays with a place for each column; columns that are not needed are null. Values are in the current

@@ -3,8 +3,9 @@
  *
  * The answer of a list has no limit: it goes through a spool (which takes what the network offers) and a reader (which
  * finds the entities) and is never whole in memory. Only when the last byte has come well is the listing at its end: a
- * list that breaks off is a failure, however many entities it gave. A 401 is answered with a new bearer once, a 429 by
- * waiting, as for any call; both come before the first entity. It knows nothing of tables.
+ * list that breaks off is a failure, however many entities it gave; so is one object where a list is due, for that is how
+ * errors look. A 401 is answered with a new bearer once, a 429 by waiting, as for any call; both come before the first
+ * entity. It knows nothing of tables.
  */
 #include "postgres.h"
 
@@ -34,6 +35,7 @@ struct lpu_listing
 	lpu_api_answer *answer;		/* when it has ended */
 	lpu_spool  *spool;
 	lpu_reader *reader;
+	bool		fed_list;		/* the reader has seen that it is a list */
 	bool		fed_all;		/* the reader knows that nothing more comes */
 	bool		renewed;		/* the bearer, after a 401 */
 	long		waited_ms;		/* after 429 */
@@ -67,7 +69,7 @@ lpu_listing_open(const lpu_options *options, const lpu_api_request *request, con
 	l->context = context;
 	l->options = options;
 	l->request = *request;
-	l->what = what;
+	l->what = pstrdup(what);
 	l->names = names;
 	l->nnames = n;
 	l->whole = whole;
@@ -170,6 +172,28 @@ conclude(lpu_listing *l)
 	return false;
 }
 
+static bool
+unreadable(lpu_listing *l, const char *detail)
+{
+	l->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
+													"could not %s of account \"%s\": the answer cannot be read", l->what,
+													l->options->account),
+									"%s.", detail);
+	return false;
+}
+
+/* The reader takes one object for a list of one. False if that is what begins where a list is due. */
+static bool
+check_list(lpu_listing *l, const char *data, size_t length)
+{
+	size_t		i;
+
+	for (i = 0; i < length && strchr(" \t\r\n", data[i]) != NULL; i++)
+		;
+	l->fed_list = i < length;
+	return !l->fed_list || data[i] != '{' || unreadable(l, "It is an object, not a list");
+}
+
 /* Get more bytes for the reader. False if the listing has failed. */
 static bool
 feed(lpu_listing *l)
@@ -181,6 +205,8 @@ feed(lpu_listing *l)
 	{
 		if (lpu_spool_read(l->spool, &data, &length))
 		{
+			if (!l->fed_list && l->request.method != LPU_GET_USER && !check_list(l, data, length))
+				return false;
 			lpu_reader_feed(l->reader, data, length);
 			return true;
 		}
@@ -195,14 +221,12 @@ feed(lpu_listing *l)
 	}
 }
 
-static lpu_listing_state
-wrong(lpu_listing *l)
+/* A page is a gateway's, which knows nothing of what is there. */
+static bool
+is_absent(const lpu_api_answer *answer)
 {
-	l->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
-													"could not %s of account \"%s\": the answer cannot be read", l->what,
-													l->options->account),
-									"%s.", lpu_reader_complaint(l->reader));
-	return LPU_LISTING_FAILED;
+	return answer != NULL && (answer->status == 404 || answer->status == 410) &&
+		answer->body[strspn(answer->body, " \t\r\n")] != '<';
 }
 
 /* The reader has what it needs for now, or wants more. */
@@ -216,7 +240,8 @@ advance(lpu_listing *l)
 			case LPU_READER_ELEMENT:
 				return LPU_LISTING_ELEMENT;
 			case LPU_READER_WRONG:
-				return wrong(l);
+				(void) unreadable(l, lpu_reader_complaint(l->reader));
+				return LPU_LISTING_FAILED;
 			case LPU_READER_END:
 				if (l->fed_all)
 					return LPU_LISTING_END;
@@ -225,8 +250,7 @@ advance(lpu_listing *l)
 				break;
 		}
 		if (!feed(l))
-			return l->answer != NULL && (l->answer->status == 404 || l->answer->status == 410) ?
-				LPU_LISTING_ABSENT : LPU_LISTING_FAILED;
+			return is_absent(l->answer) ? LPU_LISTING_ABSENT : LPU_LISTING_FAILED;
 	}
 }
 

@@ -19,8 +19,8 @@ typedef enum lpu_listing_state
 
 /*
  * Send a GET, and do not wait; several may be under way. request: method, user_id and query. names, n, whole: as for
- * lpu_reader_new(). what: for messages, such as "list users". The options and all strings must live as long. In the
- * current memory context, until lpu_listing_close(), or until the context ends by an error.
+ * lpu_reader_new(). what: for messages, such as "list users"; it is copied. The options and all other strings must live as
+ * long. In the current memory context, until lpu_listing_close(), or until the context ends by an error.
  */
 extern lpu_listing *lpu_listing_open(const lpu_options *options, const lpu_api_request *request, const char *what,
 									 const char *const *names, int n, bool whole);
