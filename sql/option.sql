@@ -91,8 +91,6 @@ LATERAL try_server(name, 'x') t;
 SELECT name, t.* FROM unnest(ARRAY['clientid', 'client-secret', 'client_secert', 'client_secret_fil', 'tokens', 'user', 'user_name',
 								   'pasword', 'passwd', 'account', 'proxyuser', 'oauth_consumer_key']) AS name,
 LATERAL try_option('m', name, 'x') t;
-CREATE FOREIGN TABLE wrong (id bigint) SERVER acme OPTIONS (resource 'users'); -- ERROR
-CREATE FOREIGN TABLE wrong (id bigint OPTIONS (attribute 'id')) SERVER acme; -- ERROR
 ALTER FOREIGN DATA WRAPPER lpusers OPTIONS (account '1'); -- ERROR
 -- an option of the other catalog is none here
 SELECT catalog, name, t.state FROM options,

@@ -25,6 +25,9 @@
 /* The one schema there is. */
 #define REMOTE_SCHEMA "liveperson"
 
+/* What a row takes, as statistics see it: a user has 600 bytes or so, and some arrays. */
+#define ENTITY_SIZE 800.0
+
 /* ------------------------------------------------------------------------------------------------------- import */
 
 static bool
@@ -46,8 +49,8 @@ check_import(const ImportForeignSchemaStmt *stmt)
 	if (strcmp(stmt->remote_schema, REMOTE_SCHEMA) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_SCHEMA_NOT_FOUND),
-				 errmsg("schema \"%s\" is not there", stmt->remote_schema),
-				 errhint("An account has one schema: IMPORT FOREIGN SCHEMA " REMOTE_SCHEMA " FROM SERVER ... INTO ....")));
+				 errmsg("schema \"%s\" is not present on foreign server \"%s\"", stmt->remote_schema, stmt->server_name),
+				 errhint("The one schema of an account is \"" REMOTE_SCHEMA "\".")));
 	if (stmt->options != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
@@ -71,7 +74,7 @@ check_names(const ImportForeignSchemaStmt *stmt)
 		if (lpu_resource_names[i] == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
-					 errmsg("table \"%s\" is not there", name),
+					 errmsg("table \"%s\" is not present on foreign server \"%s\"", name, stmt->server_name),
 					 errhint("An account has the tables users, skills, profiles, agent_groups and lobs.")));
 	}
 }
@@ -176,11 +179,16 @@ acquire_sample_rows(Relation relation, int elevel, HeapTuple *rows, int targrows
 	return s.n;
 }
 
+/* The size matters where tables are sampled together, as partitions are: each gets its share of the sample. */
 static bool
 lpuAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func, BlockNumber *totalpages)
 {
+	double		rows = relation->rd_rel->reltuples;
+
+	if (rows < 0)
+		rows = lpu_table_read(relation)->resource->rows;
 	*func = acquire_sample_rows;
-	*totalpages = 1;
+	*totalpages = (BlockNumber) Max(rows * ENTITY_SIZE / BLCKSZ, 1);
 	return true;
 }
 

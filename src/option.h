@@ -26,7 +26,7 @@ typedef struct lpu_options
 	Oid			server;
 	Oid			mapping;
 	Oid			owner;			/* of the server */
-	char	   *server_name;
+	char	   *server_name;	/* or that of the foreign table, if it has the options */
 
 	/* server options, see the table in option.c and the README */
 	char	   *account;

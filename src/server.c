@@ -284,13 +284,14 @@ consider(candidates *found, Oid server, Oid role)
 	found->mapping = mapping;
 }
 
+/* server: its name, as far as it is known. */
 static lpu_problem *
-no_credentials(const char *account, const char *role)
+no_credentials(const char *account, const char *role, const char *server)
 {
 	return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
 											"no credentials of role \"%s\" for account \"%s\"", role, account),
-							"CREATE USER MAPPING FOR %s SERVER ... OPTIONS (client_id '...', client_secret '...').",
-							quote_identifier(role));
+							"CREATE USER MAPPING FOR %s SERVER %s OPTIONS (client_id '...', client_secret '...').",
+							quote_identifier(role), server ? quote_identifier(server) : "...");
 }
 
 static char *
@@ -315,7 +316,7 @@ explain_search(const candidates *found, const char *account, Oid role)
 												"permission denied for the server of account \"%s\"", account),
 								"GRANT USAGE ON FOREIGN SERVER ... TO %s.", quote_identifier(name));
 	if (found->usable == 0)
-		return no_credentials(account, name);
+		return no_credentials(account, name, NULL);
 	return lpu_problem_hint(lpu_problem_detail(lpu_problem_new(ERRCODE_AMBIGUOUS_PARAMETER,
 															   "more than one server for account \"%s\"", account),
 											   "Role \"%s\" has USAGE and a user mapping on %d of them.",
@@ -372,7 +373,7 @@ lpu_server_for_role(Oid server, Oid role, lpu_problem **problem)
 		return options_of(server, mapping, problem);
 	alone = lpu_server_alone(server, problem);
 	if (alone != NULL)
-		*problem = no_credentials(alone->account, role_name(role));
+		*problem = no_credentials(alone->account, role_name(role), alone->server_name);
 	return NULL;
 }
 
