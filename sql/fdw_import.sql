@@ -42,13 +42,7 @@ SELECT count(*) FROM imported;
 SELECT lp.asked();
 
 -- Before ANALYZE, a size is assumed; after it, statistics are as of any table.
-CREATE FUNCTION estimate(query text) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-	plan jsonb;
-BEGIN
-	EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
-	RETURN plan->0->'Plan'->'Plan Rows';
-END $$;
+CREATE FUNCTION estimate(query text) RETURNS bigint LANGUAGE sql AS $$ SELECT (lp.json_plan(query, 'COSTS ON')->'Plan Rows')::bigint $$;
 SELECT name, estimate('SELECT * FROM lp.' || name) FROM unnest('{users,skills,profiles,agent_groups,lobs}'::text[]) name;
 SELECT (lp_create_users('12345678', (SELECT jsonb_agg(person('u' || i, CASE WHEN i % 4 = 0 THEN '{"isEnabled": false, "skillIds": [3001, 3002]}' ELSE '{"skillIds": [3001]}' END::jsonb)) FROM generate_series(1, 400) i))).status;
 SELECT (lp_delete_users('12345678', '{4000000001,4000000002,4000000003}')).status;

@@ -54,6 +54,14 @@ BEGIN
 	END LOOP;
 END $$;
 
+CREATE FUNCTION lp.json_plan(query text, options text DEFAULT 'COSTS OFF') RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	plan jsonb;
+BEGIN
+	EXECUTE format('EXPLAIN (FORMAT JSON, %s) %s', options, query) INTO plan;
+	RETURN (plan->0->'Plan') - 'Disabled';
+END $$;
+
 -- How a command fails.
 CREATE FUNCTION lp.mistake(command text, OUT state text, OUT message text, OUT detail text, OUT hint text, OUT context text)
 LANGUAGE plpgsql AS $$

@@ -3,9 +3,9 @@
  *
  * Two ways: one listing of everything, or, for users, a GET for each id that a condition "id = ..." or "id = ANY (...)"
  * gives, also in a join. What a condition says of other columns is evaluated here; only the attributes that are needed are
- * asked for. Every condition is checked here too, whatever was asked. Deleted entities are asked for when a condition
- * speaks of the column "deleted", unless it only wants them away. Costs are in round trips: they keep the planner from
- * asking again and again where one listing would do.
+ * asked for. Every condition is checked here too, whatever was asked. Deleted entities are asked for when a condition of
+ * the query speaks of the column "deleted", unless it only wants them away. Costs are in round trips: they keep the planner
+ * from asking again and again where one listing would do.
  */
 #include "postgres.h"
 
@@ -34,7 +34,7 @@
 
 #include "compat.h"
 #include "fdw.h"
-#include "resource.h"
+#include "fetch.h"
 #include "server.h"
 
 /* A round trip over the internet, 50 ms or so, in the planner's currency: that of 1000 pages read in order. */
@@ -60,8 +60,12 @@ typedef struct plan_info
 static bool
 is_id(const plan_info *info, RelOptInfo *baserel, Node *node)
 {
-	Var		   *var = (Var *) node;
+	Var		   *var;
 
+	/* a domain */
+	if (IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	var = (Var *) node;
 	return IsA(node, Var) && var->varno == baserel->relid && var->varlevelsup == 0 &&
 		var->varattno == info->table->id_column && info->table->id_column > 0;
 }
@@ -150,7 +154,7 @@ best_id_clause(const plan_info *info, RelOptInfo *baserel, int *nids)
 
 /* Does the condition only want deleted entities away: NOT deleted, deleted IS NOT TRUE, deleted IS FALSE? */
 static bool
-wants_undeleted(const lpu_table *table, Expr *clause)
+wants_undeleted(Expr *clause, Index rti, const Bitmapset *deleted)
 {
 	Node	   *inner = NULL;
 
@@ -159,27 +163,96 @@ wants_undeleted(const lpu_table *table, Expr *clause)
 	if (IsA(clause, BooleanTest) &&
 		(((BooleanTest *) clause)->booltesttype == IS_NOT_TRUE || ((BooleanTest *) clause)->booltesttype == IS_FALSE))
 		inner = (Node *) ((BooleanTest *) clause)->arg;
-	return inner != NULL && IsA(inner, Var) && ((Var *) inner)->varattno == table->deleted_column;
+	return inner != NULL && IsA(inner, Var) && ((Var *) inner)->varno == rti &&
+		bms_is_member(((Var *) inner)->varattno, deleted);
 }
 
-/* Do the conditions speak of deleted entities? */
+/* Which columns of a parent are, or are made of, these columns of its child? */
+static Bitmapset *
+columns_of_parent(const AppendRelInfo *link, const Bitmapset *columns)
+{
+	Bitmapset  *result = NULL;
+	ListCell   *cell;
+
+	foreach(cell, link->translated_vars)
+	{
+		Bitmapset  *used = NULL;
+		int			column = -1;
+
+		pull_varattnos(lfirst(cell), link->child_relid, &used);
+		while ((column = bms_next_member(columns, column)) >= 0)
+			if (bms_is_member(column - FirstLowInvalidHeapAttributeNumber, used))
+				result = bms_add_member(result, foreach_current_index(cell) + 1);
+	}
+	return result;
+}
+
+/* Does one of the conditions speak of deleted entities? */
 static bool
-wants_deleted(const lpu_table *table, RelOptInfo *baserel, List *clauses)
+want_deleted(List *conditions, Index rti, const Bitmapset *deleted)
 {
 	ListCell   *cell;
 
-	if (table->deleted_column == 0)
-		return false;
-	foreach(cell, clauses)
+	foreach(cell, conditions)
 	{
-		Bitmapset  *columns = NULL;
+		Bitmapset  *used = NULL;
+		int			column = -1;
 
-		pull_varattnos((Node *) lfirst(cell), baserel->relid, &columns);
-		if (bms_is_member(table->deleted_column - FirstLowInvalidHeapAttributeNumber, columns) &&
-			!wants_undeleted(table, lfirst(cell)))
-			return true;
+		pull_varattnos(lfirst(cell), rti, &used);
+		while ((column = bms_next_member(deleted, column)) >= 0)
+			if (bms_is_member(column - FirstLowInvalidHeapAttributeNumber, used) &&
+				!wants_undeleted(lfirst(cell), rti, deleted))
+				return true;
 	}
 	return false;
+}
+
+/* Likewise of a tree of joins, with the conditions of WHERE and ON. */
+static bool
+joins_want_deleted(Node *node, Index rti, const Bitmapset *deleted)
+{
+	ListCell   *cell;
+
+	if (IsA(node, JoinExpr))
+	{
+		JoinExpr   *join = (JoinExpr *) node;
+
+		return want_deleted((List *) join->quals, rti, deleted) || joins_want_deleted(join->larg, rti, deleted) ||
+			joins_want_deleted(join->rarg, rti, deleted);
+	}
+	if (IsA(node, FromExpr))
+	{
+		foreach(cell, ((FromExpr *) node)->fromlist)
+			if (joins_want_deleted(lfirst(cell), rti, deleted))
+				return true;
+		return want_deleted((List *) ((FromExpr *) node)->quals, rti, deleted);
+	}
+	return false;
+}
+
+/*
+ * Do the conditions of the query speak of deleted entities? All of them count, wherever the plan evaluates them: the choice
+ * of a plan must not change the rows. Those of a partition, or of a part of UNION ALL, speak of its parent.
+ */
+static bool
+wants_deleted(PlannerInfo *root, const lpu_table *table, RelOptInfo *baserel)
+{
+	Index		rti = baserel->relid;
+	Bitmapset  *deleted;
+	const AppendRelInfo *link;
+
+	if (table->deleted_column == 0)
+		return false;
+	deleted = bms_make_singleton(table->deleted_column);
+	/* among them are those that a view hides behind its security barrier */
+	if (want_deleted(get_actual_clauses(baserel->baserestrictinfo), rti, deleted))
+		return true;
+	while (root->append_rel_array != NULL && (link = root->append_rel_array[rti]) != NULL)
+	{
+		deleted = columns_of_parent(link, deleted);
+		rti = link->parent_relid;
+	}
+	return joins_want_deleted((Node *) root->parse->jointree, rti, deleted);
 }
 
 /* ------------------------------------------------------------------------------------------------------- estimates */
@@ -271,6 +344,8 @@ add_join_paths(PlannerInfo *root, RelOptInfo *baserel)
 		if (bms_is_empty(outer))
 			continue;
 		param = get_baserel_parampathinfo(root, baserel, outer);
+		/* an id has one user, whatever statistics say or lack */
+		param->ppi_rows = clamp_row_est(Min(param->ppi_rows, count_ids(ids)));
 		add_path_by(root, baserel, param->ppi_rows, gets_cost(info, count_ids(ids)), outer, rinfo);
 	}
 }
@@ -283,12 +358,57 @@ lpuGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
 	RestrictInfo *by_id = best_id_clause(info, baserel, &nids);
 
 	add_path_by(root, baserel, baserel->rows, list_cost(info, baserel), baserel->lateral_relids, NULL);
-	if (by_id != NULL)
+	if (by_id != NULL && nids <= LPU_MAX_GETS)
 		add_path_by(root, baserel, baserel->rows, gets_cost(info, nids), baserel->lateral_relids, by_id);
 	add_join_paths(root, baserel);
 }
 
 /* ------------------------------------------------------------------------------------------------------- the plan */
+
+/* The name of the column in which the executor carries the row along that goes with one that is locked or changed. */
+static const char *
+carried_row_name(PlannerInfo *root, Index rti)
+{
+	ListCell   *cell;
+
+	foreach(cell, root->rowMarks)
+	{
+		PlanRowMark *mark = lfirst_node(PlanRowMark, cell);
+
+		if (mark->rti == rti && (mark->allMarkTypes & (1 << ROW_MARK_COPY)))
+			return psprintf("wholerow%u", mark->rowmarkId);
+	}
+	return NULL;
+}
+
+/*
+ * Does the query itself want the whole row? UPDATE ... FROM and FOR UPDATE carry it along, in case the row that is changed
+ * or locked has just been changed by somebody else and the conditions must be checked again; for that, the columns that
+ * the query wants are enough. If in doubt: yes.
+ */
+static bool
+wants_whole_row(PlannerInfo *root, Index rti)
+{
+	const char *carried = carried_row_name(root, rti);
+	Bitmapset  *used = NULL;
+	ListCell   *cell;
+
+	if (carried == NULL || root->hasLateralRTEs)
+		return true;
+	foreach(cell, root->processed_tlist)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		if (!entry->resjunk || entry->resname == NULL || strcmp(entry->resname, carried) != 0)
+			pull_varattnos((Node *) entry, rti, &used);
+	}
+	pull_varattnos((Node *) root->parse->jointree, rti, &used);
+	pull_varattnos(root->parse->havingQual, rti, &used);
+	/* what these want is in the list of targets, too, unless it was there already */
+	pull_varattnos((Node *) root->parse->returningList, rti, &used);
+	pull_varattnos((Node *) root->parse->mergeActionList, rti, &used);
+	return bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used);
+}
 
 /* Numbers of the columns that the query needs, less one. */
 static List *
@@ -301,7 +421,7 @@ needed_columns(const plan_info *info, RelOptInfo *baserel, List *clauses)
 
 	pull_varattnos((Node *) baserel->reltarget->exprs, baserel->relid, &used);
 	pull_varattnos((Node *) clauses, baserel->relid, &used);
-	all = bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used);
+	all = bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used) && wants_whole_row(info->root, baserel->relid);
 	for (i = 0; i < info->table->ncolumns; i++)
 		if (info->table->columns[i].name != NULL &&
 			(all || bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, used)))
@@ -330,12 +450,16 @@ lpuGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid, Fo
 	plan_info  *info = baserel->fdw_private;
 	List	   *clauses = extract_actual_clauses(scan_clauses, false);
 	Expr	   *ids = NULL;
+	bool		repeated = !bms_is_empty(root->curOuterRels) || !bms_is_empty(root->outer_params);
 	List	   *private;
 
 	if (best_path->fdw_private != NIL)
 		ids = ids_of(info, baserel, linitial_node(RestrictInfo, best_path->fdw_private)->clause);
 	private = list_make4(needed_columns(info, baserel, clauses), makeBoolean(ids != NULL),
-						 makeBoolean(wants_deleted(info->table, baserel, clauses)), makeString(describe_outer(root, ids)));
+						 makeBoolean(wants_deleted(root, info->table, baserel)),
+						 makeString(describe_outer(root, ids)));
+	private = lappend(private, makeBoolean(repeated));
+	private = lappend(private, makeInteger((int) Min(ceil(list_cost(info, baserel) / REQUEST_COST), INT_MAX)));
 	return make_foreignscan(tlist, clauses, baserel->relid, ids ? list_make1(ids) : NIL, private, NIL, NIL, outer_plan);
 }
 

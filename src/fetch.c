@@ -16,12 +16,6 @@
 #include "text.h"
 #include "url.h"
 
-/*
- * With more ids than this one listing is cheaper for everybody: at 50 ms a GET, and a few at a time, the GETs take
- * several seconds, in which an account of the usual size is listed.
- */
-#define MAX_GETS 200
-
 /* A column that is read: from which of the names, and how. */
 typedef struct read_column
 {
@@ -264,7 +258,7 @@ lpu_fetch_ids(lpu_fetch *f, const int64 *ids, int n)
 	for (i = 0; i < n; i++)
 		if (sorted[i] > 0 && (f->nids == 0 || sorted[i] != sorted[f->nids - 1]))
 			sorted[f->nids++] = sorted[i];
-	if (f->nids > MAX_GETS)
+	if (f->nids > LPU_MAX_GETS)
 	{
 		pfree(sorted);
 		lpu_fetch_list(f);

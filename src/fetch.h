@@ -11,6 +11,12 @@
 
 typedef struct lpu_fetch lpu_fetch;
 
+/*
+ * With more ids than this one listing is cheaper for everybody: at 50 ms a GET, and a few at a time, the GETs take
+ * several seconds, in which an account of the usual size is listed.
+ */
+#define LPU_MAX_GETS 200
+
 /* What is asked for. */
 typedef struct lpu_fetch_plan
 {
