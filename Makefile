@@ -19,7 +19,7 @@ REGRESS = install lpusers option server secret url domain auth validate user api
 	text convert fetch resource fdw fdw_import fdw_plan fdw_scan trigger attach doubles table enqueue stored outcome deliver report uninstall
 # each test file runs beside a stand-in account of its own; they show characters beyond ASCII, whatever the cluster's encoding
 REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale --launcher=$(CURDIR)/test/with_account
-ISOLATION = queue
+ISOLATION = queue recheck_rows
 ISOLATION_OPTS = --launcher="$(CURDIR)/test/with_account $(CURDIR)/test/without_worker"
 TAP_TESTS ?= 1
 PROVE_TESTS ?= test/t/*.pl

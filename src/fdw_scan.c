@@ -3,8 +3,10 @@
  *
  * The executor's side of fdw_plan.c: what is planned becomes a fetch. Nothing is sent before the first row is wanted. Rows
  * that may be wanted again are kept in a tuplestore, so that a rescan sends nothing again unless other ids are asked for;
- * whether conditions that are evaluated here have other parameters makes no difference. A cursor that pauses would leave
- * the service waiting for a reader: whenever the executor stops early, the rest of a listing is taken off the network.
+ * whether conditions that are evaluated here have other parameters makes no difference. When other ids are asked for again
+ * and again, more often than the plan has thought or could know, one listing of all takes their place. A cursor that pauses
+ * would leave the service waiting for a reader: whenever the executor stops early, the rest of a listing is taken off the
+ * network.
  */
 #include "postgres.h"
 
@@ -36,12 +38,16 @@ typedef struct scan_state
 	dlist_node	node;			/* in active */
 	EState	   *estate;
 	lpu_table  *table;
+	const lpu_options *options;
 	lpu_fetch_plan plan;
 	lpu_fetch  *fetch;
 	ExprState  *ids;			/* of plan.by_id */
 	Oid			ids_type;
 	int64	   *last_ids;		/* that were asked for */
 	int			nlast_ids;
+	int			enough_gets;	/* when so many have been sent, a listing takes their place */
+	int			gets;			/* sent so far, those at the same time counted as one */
+	bool		listed;			/* all are on their way, or kept */
 	bool		begun;			/* something was asked for, by these ids */
 	bool		check_ids;		/* a rescan: are they still the same? */
 	Tuplestorestate *kept;		/* rows that may be wanted again, or NULL */
@@ -125,7 +131,22 @@ read_plan(lpu_fetch_plan *plan, const ForeignScan *scan)
 static bool
 may_rescan(const ForeignScanState *node, int eflags)
 {
-	return (eflags & EXEC_FLAG_REWIND) || !bms_is_empty(node->ss.ps.plan->allParam);
+	const ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
+
+	return (eflags & EXEC_FLAG_REWIND) || !bms_is_empty(scan->scan.plan.allParam) ||
+		boolVal(list_nth(scan->fdw_private, LPU_SCAN_REPEATED));
+}
+
+static void
+keep_rows(const ForeignScanState *node, scan_state *state)
+{
+	MemoryContext caller = MemoryContextSwitchTo(state->estate->es_query_cxt);
+
+	state->kept = tuplestore_begin_heap(false, false, work_mem);
+	tuplestore_set_eflags(state->kept, EXEC_FLAG_REWIND);
+	state->kept_slot = ExecInitExtraTupleSlot(state->estate, RelationGetDescr(node->ss.ss_currentRelation),
+											  &TTSOpsMinimalTuple);
+	MemoryContextSwitchTo(caller);
 }
 
 static void
@@ -133,7 +154,6 @@ lpuBeginForeignScan(ForeignScanState *node, int eflags)
 {
 	ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
 	scan_state *state;
-	const lpu_options *options;
 	lpu_problem *problem = NULL;
 
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
@@ -142,22 +162,18 @@ lpuBeginForeignScan(ForeignScanState *node, int eflags)
 	state->estate = node->ss.ps.state;
 	state->table = lpu_table_read(node->ss.ss_currentRelation);
 	read_plan(&state->plan, scan);
-	options = lpu_server_for_role(state->table->server, LPU_SCAN_ROLE(node), &problem);
-	if (options == NULL)
+	state->options = lpu_server_for_role(state->table->server, LPU_SCAN_ROLE(node), &problem);
+	if (state->options == NULL)
 		lpu_problem_raise(problem);
-	state->fetch = lpu_fetch_new(state->table, options, &state->plan);
+	state->fetch = lpu_fetch_new(state->table, state->options, &state->plan);
 	if (state->plan.by_id)
 	{
 		state->ids = ExecInitExpr(linitial(scan->fdw_exprs), &node->ss.ps);
 		state->ids_type = exprType(linitial(scan->fdw_exprs));
 	}
+	state->enough_gets = intVal(list_nth(scan->fdw_private, LPU_SCAN_ENOUGH_GETS));
 	if (may_rescan(node, eflags))
-	{
-		state->kept = tuplestore_begin_heap(false, false, work_mem);
-		tuplestore_set_eflags(state->kept, EXEC_FLAG_REWIND);
-		state->kept_slot = ExecInitExtraTupleSlot(state->estate, RelationGetDescr(node->ss.ss_currentRelation),
-												  &TTSOpsMinimalTuple);
-	}
+		keep_rows(node, state);
 	remember_scan(state);
 	node->fdw_state = state;
 }
@@ -202,6 +218,25 @@ evaluate_ids(ForeignScanState *node, scan_state *state, int *n)
 	return ids;
 }
 
+/*
+ * Ask for these ids. If that has been done so often that the listing would have cost no more, list all once and for all,
+ * and leave it to the conditions which of the rows are meant: whatever comes, it costs no more than twice the best way.
+ */
+static void
+fetch_ids(scan_state *state, const int64 *ids, int n)
+{
+	int			at_once = state->options->max_connections;
+
+	state->listed = state->gets >= state->enough_gets;
+	if (state->listed)
+		lpu_fetch_list(state->fetch);
+	else
+		state->listed = !lpu_fetch_ids(state->fetch, ids, n);
+	state->gets += (n + at_once - 1) / at_once;
+	state->begun = true;
+	state->complete = false;
+}
+
 /* Other ids than the last time, or none were asked for yet: ask. */
 static void
 ask_for_ids(ForeignScanState *node, scan_state *state)
@@ -219,15 +254,13 @@ ask_for_ids(ForeignScanState *node, scan_state *state)
 	state->last_ids = MemoryContextAlloc(state->estate->es_query_cxt, Max(n, 1) * sizeof(int64));
 	memcpy(state->last_ids, ids, n * sizeof(int64));
 	state->nlast_ids = n;
-	lpu_fetch_ids(state->fetch, ids, n);
-	state->begun = true;
-	state->complete = false;
+	fetch_ids(state, ids, n);
 }
 
 static void
 begin_if_needed(ForeignScanState *node, scan_state *state)
 {
-	if (state->plan.by_id && (!state->begun || state->check_ids))
+	if (state->plan.by_id && (!state->begun || (state->check_ids && !state->listed)))
 		ask_for_ids(node, state);
 	else if (!state->begun)
 	{
@@ -273,11 +306,15 @@ lpuReScanForeignScan(ForeignScanState *node)
 
 	if (!state->begun)
 		return;
-	if (state->kept != NULL)
-		tuplestore_rescan(state->kept);
-	else
-		state->begun = false;
 	state->check_ids = true;
+	if (state->kept != NULL)
+	{
+		tuplestore_rescan(state->kept);
+		return;
+	}
+	/* nobody said that it might happen: the rows are gone, and wanted again perhaps more than this once */
+	state->begun = state->listed = false;
+	keep_rows(node, state);
 }
 
 static void
@@ -318,6 +355,9 @@ explain_costs(const scan_state *state, ExplainState *es)
 	lpu_fetch_cost cost = lpu_fetch_costs(state->fetch);
 
 	ExplainPropertyInteger("Requests", NULL, cost.requests, es);
+	/* where single users were planned */
+	if (state->plan.by_id && cost.listings > 0)
+		ExplainPropertyInteger("Listings", NULL, cost.listings, es);
 	ExplainPropertyInteger("Bytes", NULL, cost.bytes, es);
 	if (es->timing)
 		ExplainPropertyFloat("Remote Time", "ms", cost.ms, 3, es);

@@ -326,10 +326,10 @@ lpu_options_read(lpu_options *options, List *list, Oid catalog)
 		const char *complaint = def ? set_option(options, def, defGetString(element)) : "There is no such option.";
 
 		if (complaint != NULL)
-			return lpu_problem_detail(lpu_problem_new(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, "invalid option \"%s\" of %s \"%s\"%s",
-													  element->defname, of_table ? "foreign table" : "server",
-													  options->server_name, of_table ? "" : " or its user mapping"),
-									  "%s", complaint);
+			return lpu_problem_detail(lpu_problem_new(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+													  "invalid option \"%s\" of %s \"%s\"%s", element->defname,
+													  of_table ? "foreign table" : "server", options->server_name,
+													  of_table ? "" : " or its user mapping"), "%s", complaint);
 	}
 	return NULL;
 }
