@@ -80,6 +80,7 @@ SELECT * FROM shown('{bigint[],integer[],smallint[],numeric[],text[],jsonb[]}', 
 SELECT * FROM shown('{text[],varchar(3)[],jsonb[],json[]}', 'x', '["a", "b,c", "d\"e", "{f}", "", "\u00e9\\"]', '["\\", "]"]', '[{"a": "]}"}, [1, [2]], true, null, 1.50]');
 SELECT * FROM shown('{bigint[],text[]}', 'x', '5', '"5"', '"{5,6}"', '{}', '{"a": 1}', 'true', '[[1, 2], [3, 4]]', '[{}]', '[1, "x"]');
 SELECT * FROM shown('{boolean[],timestamp[],color[]}', 'x', '[true, "false", null]', '["2026-02-28 10:11:12", ""]', '["red", "blue"]');
+SELECT * FROM shown('{bigint[],integer[]}', 'x', '[ 1,"2" , -3 ]', '["007", ""]', '["-"]', '[" 1"]', '["1", 2.0]', '[-0]', '["--1"]');
 SELECT show('bigint[]', '[' || string_agg(i::text, ',') || ']') = array_agg(i)::text AS same FROM generate_series(4000000001, 4000000100) i;
 
 -- JSON shows everything as it is

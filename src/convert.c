@@ -230,6 +230,12 @@ read_member(const char *object, size_t length, const char *name)
 	return lpu_reader_values(reader)[0];
 }
 
+static const char *
+skip_blanks(const char *p)
+{
+	return p + strspn(p, " \t\n\r");
+}
+
 /* Where the element of an array ends that begins here: at a comma or a bracket. */
 static const char *
 end_of_element(const char *p)
@@ -266,7 +272,7 @@ read_elements(const char *array, int *n)
 	lpu_value  *values = palloc(room * sizeof(lpu_value));
 
 	*n = 0;
-	if (p[strspn(p, " \t\n\r")] == ']')
+	if (*skip_blanks(p) == ']')
 		return values;
 	for (;; p++)
 	{
@@ -287,29 +293,31 @@ read_elements(const char *array, int *n)
 }
 
 /*
- * An array of whole numbers, as ids are, read without a tree of it, which costs more than all other columns of a user
- * together. False: it is something else.
+ * An array of whole numbers, as ids are, quoted or not, read without a tree of it, which costs more than all other columns
+ * of a user together. False: it is something else.
  */
 static bool
 plain_integers(lpu_converter *c, const lpu_value *value, Datum *result)
 {
 	Datum		numbers[MAX_PLAIN];
-	const char *p = value->text + 1;
+	const char *p = skip_blanks(value->text + 1);
 	int			n = 0;
 
 	if (c->element->type != INT8OID)
 		return false;
 	while (*p != ']')
 	{
-		lpu_value	number = {LPU_VALUE_NUMBER, p, strspn(p, "-0123456789")};
+		bool		quoted = *p == '"';
+		lpu_value	number = {LPU_VALUE_NUMBER, p + quoted, strspn(p + quoted, "-0123456789")};
 		int64		plain;
 
-		if (n == MAX_PLAIN || !plain_integer(&number, &plain))
+		p = number.text + number.length;
+		if (n == MAX_PLAIN || !plain_integer(&number, &plain) || (quoted && *p != '"'))
 			return false;
 		numbers[n++] = Int64GetDatum(plain);
-		p += number.length;
-		if (*p == ',' && p[1] != ']')
-			p++;
+		p = skip_blanks(p + quoted);
+		if (*p == ',')
+			p = skip_blanks(p + 1);
 		else if (*p != ']')
 			return false;
 	}
@@ -358,7 +366,7 @@ by_base(lpu_converter *c, const lpu_value *value, Datum *result)
 static bool
 is_empty_object(const lpu_value *value)
 {
-	return value->text[0] == '{' && value->text[1 + strspn(value->text + 1, " \t\n\r")] == '}';
+	return value->text[0] == '{' && *skip_blanks(value->text + 1) == '}';
 }
 
 /*
