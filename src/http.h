@@ -73,8 +73,8 @@ extern void lpu_http_pool_drop(Oid key);
 extern lpu_http_call *lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request);
 
 /*
- * Let all calls of this process go on until something has happened or max_ms passed (-1: no limit): to be called in a loop. Every interrupt is served at
- * once: this function raises it, and may then be left by longjmp.
+ * Let all calls of this process go on until something has happened or max_ms passed (-1: no limit): to be called in a
+ * loop. Every interrupt is served at once: this function raises it, and may then be left by longjmp.
  */
 extern void lpu_http_turn(long max_ms);
 extern bool lpu_http_done(const lpu_http_call *call);

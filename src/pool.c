@@ -252,7 +252,7 @@ reap(lpu_http_pool *pool)
 	}
 }
 
-/* Run the timers that are due; set *wait_ms to the time until the next. True if there was one: then something may be done. */
+/* Run the timers that are due; set *wait_ms to the time until the next. True if there was one: something may be done. */
 static bool
 run_timers(long max_ms, long *wait_ms)
 {

@@ -22,7 +22,8 @@ extern lpu_http_sink *lpu_spool_sink(lpu_spool *spool);
 extern void lpu_spool_begin_turn(lpu_spool *spool);
 
 /*
- * Make room after the sink has refused a piece: what is in memory goes into a temporary file. True if it had to. Raises if the disk is full.
+ * Make room after the sink has refused a piece: what is in memory goes into a temporary file. True if it had to. Raises if
+ * the disk is full.
  */
 extern bool lpu_spool_make_room(lpu_spool *spool);
 
