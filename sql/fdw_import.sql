@@ -47,7 +47,8 @@ SELECT name, estimate('SELECT * FROM lp.' || name) FROM unnest('{users,skills,pr
 SELECT (lp_create_users('12345678', (SELECT jsonb_agg(person('u' || i, CASE WHEN i % 4 = 0 THEN '{"isEnabled": false, "skillIds": [3001, 3002]}' ELSE '{"skillIds": [3001]}' END::jsonb)) FROM generate_series(1, 400) i))).status;
 SELECT (lp_delete_users('12345678', '{4000000001,4000000002,4000000003}')).status;
 SELECT condition, estimate('SELECT * FROM lp.users ' || condition) FROM unnest(ARRAY['', 'WHERE is_enabled', 'WHERE id = 4000000100', 'WHERE login_name = ''u9@example.com''', 'WHERE skill_ids @> ''{3002}''']) condition;
-ANALYZE VERBOSE lp.users;
+\setenv PGDATABASE :DBNAME
+\! psql -X -c 'ANALYZE VERBOSE lp.users' 2>&1 | grep -o '"users":.*'
 SELECT condition, estimate('SELECT * FROM lp.users ' || condition) FROM unnest(ARRAY['', 'WHERE is_enabled', 'WHERE NOT is_enabled', 'WHERE id = 4000000100', 'WHERE id < 4000000100', 'WHERE login_name = ''u9@example.com''', 'WHERE skill_ids @> ''{3002}''', 'WHERE max_async_chats > 1',
 	'a JOIN lp.users b USING (login_name)']) condition;
 SELECT reltuples, relpages > 0 AS pages FROM pg_class WHERE oid = 'lp.users'::regclass;
@@ -57,11 +58,9 @@ SELECT lp.asked();
 ANALYZE lp.users (login_name);
 SELECT lp.asked();
 -- more rows than are sampled; a sample is a sample of all of them
-SET default_statistics_target = 1;
-ANALYZE VERBOSE lp.users (id, login_name);
+\! PGOPTIONS='-c default_statistics_target=1' psql -X -c 'ANALYZE VERBOSE lp.users (id, login_name)' 2>&1 | grep -o '"users":.*'
 SELECT n_distinct, bounds[1] < 4000000100 AS some_of_the_first, bounds[2] > 4000000300 AS some_of_the_last
 FROM (SELECT n_distinct, histogram_bounds::text::bigint[] AS bounds FROM pg_stats WHERE schemaname = 'lp' AND tablename = 'users' AND attname = 'id') s;
-RESET default_statistics_target;
 SELECT estimate('SELECT * FROM lp.users');
 -- all tables; by the owner's credentials; failing as a query does
 ANALYZE lp.skills, lp.profiles, lp.agent_groups, lp.lobs;

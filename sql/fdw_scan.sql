@@ -73,6 +73,40 @@ SELECT EXISTS (SELECT FROM lp.users WHERE max_chats = 2), (SELECT lp.json_plan('
 SELECT count(*) FROM staff s WHERE EXISTS (SELECT FROM lp.users u WHERE u.max_chats = s.n OFFSET 0);
 SELECT lp.asked();
 
+-- Whichever plan, the rows are those that a table here would show. (Deleted users are there when a condition speaks of them.)
+CREATE TABLE here AS SELECT id, login_name, max_chats, is_enabled, deleted FROM lp.users WHERE deleted IS NOT NULL;
+CREATE FUNCTION same(query text) RETURNS TABLE(rows integer, different_plans text) LANGUAGE plpgsql AS $$
+DECLARE
+	expected text[];
+	found text[];
+	method text;
+BEGIN
+	EXECUTE format('SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x', replace(query, 'USERS', 'here')) INTO expected;
+	rows := coalesce(cardinality(expected), 0);
+	FOREACH method IN ARRAY '{hashjoin,mergejoin,nestloop}'::text[] LOOP
+		SET LOCAL enable_hashjoin = off;
+		SET LOCAL enable_mergejoin = off;
+		SET LOCAL enable_nestloop = off;
+		EXECUTE format('SET LOCAL enable_%s = on', method);
+		EXECUTE format('SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x', replace(query, 'USERS', 'lp.users')) INTO found;
+		IF found IS DISTINCT FROM expected THEN
+			different_plans := concat_ws(', ', different_plans, method);
+		END IF;
+	END LOOP;
+	RETURN NEXT;
+END $$;
+SELECT query, same.* FROM unnest(ARRAY['SELECT s.n, u.login_name FROM staff s JOIN USERS u ON u.id = s.id AND u.deleted IS NOT NULL', 'SELECT s.n, u.login_name FROM staff s JOIN USERS u ON u.id = s.id AND NOT u.deleted WHERE s.n < 9',
+	'SELECT s.n, u.login_name FROM staff s LEFT JOIN USERS u ON u.id = s.id AND NOT u.deleted WHERE s.n < 9', 'SELECT s.n, u.login_name FROM staff s LEFT JOIN USERS u ON u.id = s.id WHERE u.deleted IS NOT FALSE', 'SELECT s.n, u.login_name FROM staff s RIGHT JOIN USERS u ON u.id = s.id + 5 WHERE NOT u.deleted',
+	'SELECT s.n, u.login_name FROM staff s FULL JOIN (SELECT * FROM USERS WHERE deleted OR max_chats > 2) u ON u.id = s.id', 'SELECT s.n FROM staff s WHERE s.id IN (SELECT id FROM USERS WHERE NOT deleted)', 'SELECT s.n FROM staff s WHERE s.n < 9 AND EXISTS (SELECT FROM USERS u WHERE u.id = s.id AND u.is_enabled AND NOT u.deleted)',
+	'SELECT s.n FROM staff s WHERE NOT EXISTS (SELECT FROM USERS u WHERE u.id = s.id AND NOT u.deleted)', 'SELECT s.n FROM staff s WHERE s.n < 9 AND NOT EXISTS (SELECT FROM USERS u WHERE u.login_name = s.email AND u.deleted)', 'SELECT u.login_name FROM USERS u WHERE NOT u.deleted AND NOT EXISTS (SELECT FROM staff s WHERE s.id = u.id AND s.n > 30)',
+	'SELECT a.id, b.id FROM USERS a JOIN USERS b ON b.id = a.id + 1 WHERE NOT a.deleted AND NOT b.deleted', 'SELECT s.n, u.login_name FROM staff s JOIN USERS u ON u.id = ANY (s.ids) AND NOT u.deleted', 'SELECT s.n, u.login_name FROM staff s JOIN USERS u ON u.deleted = (s.n = 3) AND u.max_chats = s.n',
+	'SELECT s.n, x.login_name FROM staff s, LATERAL (SELECT u.login_name FROM USERS u WHERE u.id = s.id AND NOT u.deleted OFFSET 0) x', 'SELECT s.n, (SELECT u.login_name FROM USERS u WHERE u.id = s.id AND NOT u.deleted) FROM staff s', 'SELECT u.id, (SELECT count(*) FROM USERS v WHERE v.max_chats = u.max_chats AND v.deleted IS NOT TRUE) FROM USERS u WHERE u.deleted OR u.id < 4000000003',
+	'SELECT u.id FROM USERS u JOIN staff s ON s.n = u.max_chats LEFT JOIN USERS v ON v.id = s.id AND v.is_enabled AND NOT v.deleted WHERE NOT u.deleted', 'SELECT id FROM USERS WHERE NOT deleted UNION ALL SELECT id FROM staff', 'SELECT id FROM USERS WHERE NOT deleted EXCEPT SELECT id FROM staff WHERE n < 30',
+	'SELECT DISTINCT max_chats FROM USERS WHERE NOT deleted', 'SELECT id FROM USERS WHERE id IN (4000000001, 4000000007, 4000000099) AND deleted IS NOT NULL', 'SELECT id FROM USERS WHERE id = 4000000007 AND NOT deleted']) query, same(query);
+DROP FUNCTION same(text);
+DROP TABLE here;
+SELECT lp.asked() \g /dev/null
+
 -- By ids, again and again: the same ids are asked for once; when it is as many requests as a list would have cost, the list is.
 SELECT count(*), count(x) FROM (SELECT (SELECT login_name FROM lp.users u WHERE u.id = 4000000001 + s.n * 0) AS x FROM staff s) y;
 SELECT lp.asked();
