@@ -45,11 +45,11 @@ match_ids(lpu_call *call)
 }
 
 static void
-settle_record(lpu_record *record, const lpu_call *call, const lpu_api_answer *answer, const char *error)
+settle_record(const lpu_call *call, const lpu_api_answer *answer, const char *error)
 {
 	lpu_record_result result = {0};
 
-	if (record == NULL)
+	if (call->record == NULL)
 		return;
 	result.state = answer->verdict == LPU_OK ? call->success : "failed";
 	result.status = answer->status;
@@ -57,7 +57,7 @@ settle_record(lpu_record *record, const lpu_call *call, const lpu_api_answer *an
 	result.revision = answer->revision;
 	result.error = answer->verdict == LPU_OK ? NULL : error;
 	result.reason = answer->verdict == LPU_UNCERTAIN ? "outcome unknown" : NULL;
-	lpu_record_settle(record, &result, call->users);
+	lpu_record_settle(call->record, &result, call->users);
 }
 
 /* What the row says in "error": the service's words, unless they repeat a secret of the request. */
@@ -79,14 +79,13 @@ error_to_show(const lpu_call *call, const lpu_api_answer *answer)
 lpu_api_answer *
 lpu_call_send(lpu_call *call, const char **error)
 {
-	lpu_record *record = NULL;
 	lpu_effect *effect;
 	lpu_api_answer *answer;
 	const char *complaint = NULL;
 	bool		done;
 
 	if (lpu_log_calls)
-		record = lpu_record_begin(call->schema, call->options, call->operation, call->path, call->users, call->nusers);
+		call->record = lpu_record_begin(call->schema, call->options, call->operation, call->path, call->users, call->nusers);
 	effect = lpu_effects_begin(call->options->account, call->operation, call->users, call->nusers);
 	call->request.sent = lpu_effect_sent_flag(effect);
 	answer = lpu_api_send(call->options, &call->request);
@@ -104,7 +103,7 @@ lpu_call_send(lpu_call *call, const char **error)
 	if (answer->verdict != LPU_UNCERTAIN)
 		lpu_effects_settle(effect, done, call->users, call->nusers);
 	*error = error_to_show(call, answer);
-	settle_record(record, call, answer, *error);
+	settle_record(call, answer, *error);
 	if (*error == NULL && done)
 		*error = complaint;
 	return answer;

@@ -23,6 +23,7 @@ typedef struct lpu_call
 	List	   *secrets;		/* C strings that must not appear in an error */
 	const char *note;			/* goes behind the DETAIL of the ERROR if no answer comes, or NULL */
 	Jsonb	   *body;			/* of the answer; NULL: none, or not JSON */
+	struct lpu_record *record;	/* that was made of it, or NULL */
 } lpu_call;
 
 /*

@@ -21,6 +21,7 @@
 
 #define BEGIN_ARGS 9
 #define SETTLE_ARGS 7
+#define FORGET_ARGS 1
 
 /* %s is the extension's schema. */
 static const char *const begin_sql =
@@ -39,6 +40,9 @@ static const char *const settle_sql =
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($7)) AS u(id, user_id)"
 	" WHERE r.id OPERATOR(pg_catalog.=) u.id";
 
+static const char *const forget_sql =
+	"DELETE FROM %s.lp_requests WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
+
 struct lpu_record
 {
 	Oid			schema;
@@ -49,6 +53,7 @@ struct lpu_record
 /* The prepared statements of this backend, and the schema they name. */
 static SPIPlanPtr begin_plan = NULL;
 static SPIPlanPtr settle_plan = NULL;
+static SPIPlanPtr forget_plan = NULL;
 static char plans_schema[NAMEDATALEN] = "";
 
 static SPIPlanPtr
@@ -77,13 +82,16 @@ prepare_all(const char *schema)
 	Oid			begin_types[BEGIN_ARGS] = {TEXTOID, TEXTOID, TEXTOID, NAMEOID, NAMEOID, NAMEOID, TEXTOID, TEXTARRAYOID,
 	INT8ARRAYOID};
 	Oid			settle_types[SETTLE_ARGS] = {INT8ARRAYOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID, INT8ARRAYOID};
+	Oid			forget_types[FORGET_ARGS] = {INT8ARRAYOID};
 
-	if (settle_plan != NULL && strcmp(plans_schema, schema) == 0)
+	if (forget_plan != NULL && strcmp(plans_schema, schema) == 0)
 		return;
 	drop_plan(&begin_plan);
 	drop_plan(&settle_plan);
+	drop_plan(&forget_plan);
 	begin_plan = prepare(begin_sql, schema, BEGIN_ARGS, begin_types);
 	settle_plan = prepare(settle_sql, schema, SETTLE_ARGS, settle_types);
+	forget_plan = prepare(forget_sql, schema, FORGET_ARGS, forget_types);
 	strlcpy(plans_schema, schema, NAMEDATALEN);
 }
 
@@ -201,5 +209,15 @@ lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu
 
 	SPI_connect();
 	execute_as_owner(record->schema, &settle_plan, values, nulls);
+	SPI_finish();
+}
+
+void
+lpu_record_forget(lpu_record *record)
+{
+	Datum		values[FORGET_ARGS] = {int64_array(record->ids, NULL, record->n)};
+
+	SPI_connect();
+	execute_as_owner(record->schema, &forget_plan, values, NULL);
 	SPI_finish();
 }
