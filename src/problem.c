@@ -77,5 +77,5 @@ lpu_problem_raise(const lpu_problem *problem)
 			 errmsg_internal("%s", problem->message),
 			 problem->detail ? errdetail_internal("%s", problem->detail) : 0,
 			 problem->hint ? errhint("%s", problem->hint) : 0,
-			 errhidestmt(true)));
+			 errhidestmt(true), errhidecontext(true)));
 }
