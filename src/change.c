@@ -1,29 +1,24 @@
 /*
- * change.c: rows of a foreign table that are updated: read, merged, put back.
+ * change.c: users of a foreign table that are updated: read, merged, put back.
  *
  * An update of the API replaces the whole user, so each is read again, the changed attributes are laid over it, and the
  * whole is put back on condition (If-Match) that the account has not changed meanwhile. Its revision is one number for all
  * users: when somebody else's change got in between, the users are read once more, and unless one of these was changed the
  * update is tried again. What counts as changed is what the statement has seen: the columns of the table as it read them.
- * Attributes that the API answers blank must be set, or they would be wiped out.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
-#include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/typcache.h"
 
+#include "answered.h"
 #include "change.h"
 #include "fetch.h"
 #include "problem.h"
 #include "sockets.h"
-#include "text.h"
 #include "user.h"
 #include "validate.h"
 
@@ -34,129 +29,62 @@
 #define PAUSE_MS 50
 
 /* One user. */
-typedef struct changed_row
+typedef struct changed_user
 {
-	int64		id;
-	HeapTuple	before;			/* the row as the statement read it */
-	Bitmapset  *columns;		/* that are set, by the statement or by a trigger; numbers less one */
-	char	   *members;		/* attributes that are set, as a JSON object */
-	bool		found;			/* read in this try */
-	char	   *merged;			/* ... and with the members, for the wire */
-} changed_row;
+	lpu_delta	delta;
+	bool		found;			/* when it was read again */
+	bool		there;			/* ... and as it is to be */
+	char	   *merged;			/* ... and with what is set, for the wire */
+} changed_user;
 
 struct lpu_change
 {
+	const lpu_update *update;
 	lpu_writer *writer;
 	const lpu_table *table;
-	TupleDesc	desc;
-	const Bitmapset *columns;	/* that the statement sets */
-	bool		by_trigger;		/* triggers may set others */
 	lpu_fetch_plan plan;
 	lpu_fetch  *fetch;
+	lpu_fetch_cost cost;		/* of the fetch, as far as the writer knows */
+	MemoryContext context;		/* of the statement */
 	MemoryContext batch;		/* of the rows since the last flush */
-	MemoryContext try;			/* of one try to send some of them */
-	changed_row *rows;
+	MemoryContext try;			/* of one try to send some of them, and of its answer */
+	changed_user *users;
 	int			n;
-	int			room;
+	lpu_answered *answered;		/* NULL: not needed yet */
+	lpu_api_answer *answer;		/* the last one */
 };
 
-/* ------------------------------------------------------------------------------------------------------- rows */
-
-/* Columns whose values tell whether somebody has changed the user: not those that change by themselves. */
-static bool
-tells_change(const lpu_column *column)
-{
-	return column->name != NULL && !column->whole && !column->secret &&
-		strcmp(column->attribute, "dateUpdated") != 0;
-}
-
 lpu_change *
-lpu_change_new(lpu_writer *writer, const lpu_table *table, TupleDesc desc, const Bitmapset *columns, bool by_trigger)
+lpu_change_new(const lpu_update *update)
 {
 	lpu_change *c = palloc0(sizeof(lpu_change));
+	const lpu_table *table = update->writer->table;
 	int			i;
 
-	c->writer = writer;
+	c->update = update;
+	c->writer = update->writer;
 	c->table = table;
-	c->desc = desc;
-	c->columns = columns;
-	c->by_trigger = by_trigger;
 	for (i = 0; i < table->ncolumns; i++)
-		if (tells_change(&table->columns[i]))
+		if (lpu_delta_tells_change(&table->columns[i]))
 			c->plan.columns = bms_add_member(c->plan.columns, i);
 	c->plan.columns = bms_add_member(c->plan.columns, table->id_column - 1);
 	c->plan.by_id = true;
 	c->plan.entity = true;
-	c->fetch = lpu_fetch_new(table, writer->options, &c->plan);
-	c->room = writer->options->batch_size;
-	c->rows = palloc(c->room * sizeof(changed_row));
+	c->fetch = lpu_fetch_new(table, c->writer->options, &c->plan);
+	c->users = palloc(c->writer->options->batch_size * sizeof(changed_user));
+	c->context = CurrentMemoryContext;
 	c->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
 	c->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", ALLOCSET_DEFAULT_SIZES);
 	return c;
-}
-
-static bool
-differs(const lpu_change *c, HeapTuple before, int i, Datum value, bool isnull)
-{
-	Form_pg_attribute attribute = TupleDescAttr(c->desc, i);
-	bool		was_null;
-	Datum		was = heap_getattr(before, i + 1, c->desc, &was_null);
-
-	return isnull != was_null ||
-		(!isnull && !datum_image_eq(was, value, attribute->attbyval, attribute->attlen));
-}
-
-/* Which columns are set for this row? */
-static Bitmapset *
-set_columns(const lpu_change *c, HeapTuple before, TupleTableSlot *after)
-{
-	Bitmapset  *columns = bms_copy(c->columns);
-	int			i;
-
-	slot_getallattrs(after);
-	for (i = 0; c->by_trigger && i < c->table->ncolumns; i++)
-		if (tells_change(&c->table->columns[i]) && differs(c, before, i, after->tts_values[i], after->tts_isnull[i]))
-			columns = bms_add_member(columns, i);
-	return columns;
-}
-
-/* What is set, as a JSON object; null takes an attribute away. */
-static char *
-write_members(const lpu_change *c, const Bitmapset *columns, TupleTableSlot *after)
-{
-	StringInfoData out;
-	int			i = -1;
-
-	initStringInfo(&out);
-	while ((i = bms_next_member(columns, i)) >= 0)
-	{
-		bool		isnull;
-		Datum		value = slot_getattr(after, i + 1, &isnull);
-
-		lpu_writer_put(c->writer, &out, &c->table->columns[i], value, isnull);
-	}
-	appendStringInfoString(&out, out.len > 0 ? "}" : "{}");
-	return out.data;
 }
 
 void
 lpu_change_add(lpu_change *c, int64 id, Datum before, TupleTableSlot *after)
 {
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
-	changed_row *row = &c->rows[c->n];
-	HeapTupleHeader header = DatumGetHeapTupleHeader(before);
-	HeapTupleData tuple;
 
-	Assert(c->n < c->room);
-	memset(row, 0, sizeof(changed_row));
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = header;
-	row->id = id;
-	row->before = heap_copytuple(&tuple);
-	row->columns = set_columns(c, row->before, after);
-	row->members = write_members(c, row->columns, after);
+	Assert(c->n < c->writer->options->batch_size);
+	lpu_delta_init(&c->users[c->n].delta, c->update, id, before, after);
 	c->n++;
 	MemoryContextSwitchTo(caller);
 }
@@ -170,274 +98,274 @@ lpu_change_pending(const lpu_change *c)
 /* ------------------------------------------------------------------------------------------------------- conflicts */
 
 static void
-raise_conflict(const lpu_change *c, int64 id, const char *detail)
+raise_conflict(const lpu_change *c, const lpu_delta *delta, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not update user " INT64_FORMAT " of account \"%s\": it was changed meanwhile", id,
+			 errmsg("could not update user %s of account \"%s\": it was changed meanwhile", lpu_delta_name(delta),
 					c->writer->options->account),
 			 errdetail_internal("%s%s", detail, lpu_writer_progress(c->writer)),
-			 errhint("Repeat the statement.")));
+			 errhint("Repeat the statement."),
+			 errhidestmt(true), errhidecontext(true)));
 }
 
-/* Is the user as the statement has seen it? */
 static void
-check_unchanged(const lpu_change *c, const changed_row *row, const Datum *values, const bool *nulls)
+raise_unrest(const lpu_change *c)
 {
-	int			i;
-
-	for (i = 0; i < c->table->ncolumns; i++)
-		if (tells_change(&c->table->columns[i]) && differs(c, row->before, i, values[i], nulls[i]))
-			raise_conflict(c, row->id, psprintf("Attribute \"%s\" is not what the statement has read.",
-												c->table->columns[i].attribute));
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not update users of account \"%s\": others keep changing it", c->writer->options->account),
+			 errdetail_internal("Its revision had moved on at each of %d tries.%s", MAX_TRIES,
+								lpu_writer_progress(c->writer)),
+			 errhint("Repeat the statement when the account is at rest."),
+			 errhidestmt(true), errhidecontext(true)));
 }
 
-/* ------------------------------------------------------------------------------------------------------- merging */
-
-/* The statement that sets what must be set too, for the HINT. */
-static char *
-hint_statement(const lpu_change *c, const char *hidden)
+static void
+raise_absent(const lpu_change *c, const lpu_delta *delta)
 {
-	StringInfoData text;
-	int			i = -1;
-
-	initStringInfo(&text);
-	appendStringInfo(&text, "UPDATE %s u SET ", c->table->qualified_name);
-	while ((i = bms_next_member(c->columns, i)) >= 0)
-		appendStringInfo(&text, "%s = ..., ", quote_identifier(c->table->columns[i].name));
-	appendStringInfo(&text, "%s FROM your_table e WHERE u.login_name = e.email", hidden);
-	return text.data;
-}
-
-static bool
-is_set(const lpu_change *c, const changed_row *row, const char *attribute)
-{
-	int			i = -1;
-
-	while ((i = bms_next_member(row->columns, i)) >= 0)
-		if (strcmp(c->table->columns[i].attribute, attribute) == 0)
-			return true;
-	return false;
-}
-
-/* The column that shows an attribute, or what its name would be. */
-static const char *
-column_of(const lpu_table *table, const char *attribute)
-{
-	int			i;
-
-	for (i = 0; i < table->ncolumns; i++)
-		if (table->columns[i].name != NULL && strcmp(table->columns[i].attribute, attribute) == 0)
-			return quote_identifier(table->columns[i].name);
-	return attribute;
+	if (!lpu_delta_was_deleted(delta))
+		raise_conflict(c, delta, "It was deleted.");
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot update user %s: it is deleted", lpu_delta_name(delta)),
+			 errdetail_internal("The account shows deleted users, but they cannot be changed.%s",
+								lpu_writer_progress(c->writer)),
+			 errhidestmt(true), errhidecontext(true)));
 }
 
 /* An attribute that is answered blank would be put back blank. */
 static void
-check_hidden(const lpu_change *c, const changed_row *row, Jsonb *entity)
+check_hidden(const lpu_change *c, const lpu_delta *delta, Jsonb *entity)
 {
-	StringInfoData names;
-	StringInfoData sets;
-	int			i;
+	char	   *hint = NULL;
+	char	   *lost = lpu_hidden_lost(c->table, c->update->list, delta->columns, entity, &hint);
 
-	initStringInfo(&names);
-	initStringInfo(&sets);
-	for (i = 0; i < lpu_nattributes; i++)
-	{
-		const lpu_attribute *attribute = &lpu_attributes[i];
-		JsonbValue	value;
-
-		if ((attribute->rules & LPU_HIDDEN) == 0 || is_set(c, row, attribute->name) ||
-			lpu_jsonb_get_member(&entity->root, attribute->name, &value) == NULL || !lpu_string_equals(&value, ""))
-			continue;
-		appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? " and " : "", attribute->name);
-		appendStringInfo(&sets, "%s%s = e.%s", sets.len > 0 ? ", " : "", column_of(c->table, attribute->name),
-						 column_of(c->table, attribute->name));
-	}
-	if (names.len > 0)
+	if (lost != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot update user " INT64_FORMAT ": it would lose %s", row->id, names.data),
+				 errmsg("cannot update user %s: it would lose %s", lpu_delta_name(delta), lost),
 				 errdetail_internal("The API replaces the whole user, and does not show what it has there.%s",
 									lpu_writer_progress(c->writer)),
-				 errhint("Set it from your own data: %s", hint_statement(c, sets.data))));
+				 errhint("%s", hint),
+				 errhidestmt(true), errhidecontext(true)));
 }
 
-static Jsonb *
-take_away(Jsonb *entity, const char *name)
-{
-	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(entity), CStringGetTextDatum(name)));
-}
+/* ------------------------------------------------------------------------------------------------------- reading */
 
-/*
- * Members that are null leave the entity, and so does what the service itself makes of isEnabled, but only if it is not
- * told.
- */
-static Jsonb *
-take_away_nulls(const lpu_change *c, const changed_row *row, Jsonb *merged)
-{
-	int			i = -1;
-
-	if (is_set(c, row, "isEnabled") && !is_set(c, row, "disabledManually"))
-		merged = take_away(merged, "disabledManually");
-
-	while ((i = bms_next_member(row->columns, i)) >= 0)
-	{
-		const char *name = c->table->columns[i].attribute;
-		JsonbValue	value;
-
-		if (lpu_jsonb_get_member(&merged->root, name, &value) != NULL && value.type == jbvNull)
-			merged = take_away(merged, name);
-	}
-	return merged;
-}
-
-static char *
-merge(const lpu_change *c, const changed_row *row)
-{
-	size_t		length;
-	const char *utf8 = lpu_fetch_entity(c->fetch, &length);
-	char	   *text = pg_any_to_server(utf8, (int) length, PG_UTF8);
-	Jsonb	   *entity = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-	Jsonb	   *merged;
-	char	   *laid;
-
-	check_hidden(c, row, entity);
-	laid = lpu_writer_lay(entity, row->members);
-	merged = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(laid)));
-	merged = take_away_nulls(c, row, merged);
-	return JsonbToCString(NULL, &merged->root, VARSIZE(merged));
-}
-
-static changed_row *
-find_row(lpu_change *c, int from, int n, int64 id)
+static changed_user *
+find_user(lpu_change *c, const int *users, int n, int64 id)
 {
 	int			i;
 
-	for (i = from; i < from + n; i++)
-		if (c->rows[i].id == id)
-			return &c->rows[i];
+	for (i = 0; i < n; i++)
+		if (c->users[users[i]].delta.id == id)
+			return &c->users[users[i]];
 	return NULL;
 }
 
-/* Read the users of a range and merge what is set into each. Returns the revision at which they were read. */
+static void
+add_costs(lpu_change *c)
+{
+	lpu_fetch_cost now = lpu_fetch_costs(c->fetch);
+
+	c->writer->requests += now.requests - c->cost.requests;
+	c->writer->bytes += now.bytes - c->cost.bytes;
+	c->writer->ms += now.ms - c->cost.ms;
+	c->cost = now;
+}
+
+/* What to do with a user that was read again. */
+typedef void (*with_user) (lpu_change *c, changed_user *user, const Datum *values, const bool *nulls);
+
+/* Read some users again. Returns the revision at which they were read, -1 if it is not known. */
 static int64
-read_and_merge(lpu_change *c, int from, int n)
+read_again(lpu_change *c, const int *users, int n, with_user act)
 {
 	int64	   *ids = palloc(n * sizeof(int64));
 	Datum	   *values = palloc(c->table->ncolumns * sizeof(Datum));
 	bool	   *nulls = palloc(c->table->ncolumns * sizeof(bool));
+	int			id = c->table->id_column - 1;
 	int64		revision;
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
-		ids[i] = c->rows[from + i].id;
-		c->rows[from + i].found = false;
+		changed_user *user = &c->users[users[i]];
+
+		ids[i] = user->delta.id;
+		user->found = user->there = false;
 	}
 	lpu_fetch_ids(c->fetch, ids, n);
 	while (lpu_fetch_next(c->fetch, values, nulls))
 	{
-		changed_row *row = nulls[c->table->id_column - 1] ? NULL :
-			find_row(c, from, n, DatumGetInt64(values[c->table->id_column - 1]));
+		changed_user *user = nulls[id] ? NULL : find_user(c, users, n, DatumGetInt64(values[id]));
 
-		if (row == NULL)
+		if (user == NULL)
 			continue;
-		check_unchanged(c, row, values, nulls);
-		row->merged = merge(c, row);
-		row->found = true;
+		user->found = true;
+		act(c, user, values, nulls);
 	}
 	revision = lpu_fetch_revision(c->fetch);
 	lpu_fetch_stop(c->fetch);
-	for (i = 0; i < n; i++)
-		if (!c->rows[from + i].found)
-			raise_conflict(c, c->rows[from + i].id, "It was deleted.");
+	add_costs(c);
 	return revision;
+}
+
+static void
+merge(lpu_change *c, changed_user *user, const Datum *values, const bool *nulls)
+{
+	const char *changed = lpu_delta_conflict(&user->delta, values, nulls);
+	size_t		length;
+	const char *utf8 = lpu_fetch_entity(c->fetch, &length);
+	char	   *text = pg_any_to_server(utf8, (int) length, PG_UTF8);
+	Jsonb	   *entity;
+
+	if (changed != NULL)
+		raise_conflict(c, &user->delta, psprintf("Attribute \"%s\" is not what the statement has read.", changed));
+	entity = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	check_hidden(c, &user->delta, entity);
+	user->merged = lpu_delta_merge(&user->delta, entity);
+}
+
+static int64
+read_and_merge(lpu_change *c, const int *users, int n)
+{
+	int64		revision = read_again(c, users, n, merge);
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (!c->users[users[i]].found)
+			raise_absent(c, &c->users[users[i]].delta);
+	return revision;
+}
+
+static void
+compare(lpu_change *c, changed_user *user, const Datum *values, const bool *nulls)
+{
+	user->there = lpu_delta_is_there(&user->delta, values, nulls);
+}
+
+static void
+look_for_users(void *batch, const int *users, int n, bool *there)
+{
+	lpu_change *c = batch;
+	int			i;
+
+	(void) read_again(c, users, n, compare);
+	for (i = 0; i < n; i++)
+		there[i] = c->users[users[i]].there;
 }
 
 /* ------------------------------------------------------------------------------------------------------- sending */
 
+/* What is set must be as the API documents it; what else is in the entity is the account's own. */
 static void
-raise_invalid(const lpu_change *c, int from, List *problems)
+check_entities(const lpu_change *c, const int *users, Jsonb *entities)
 {
-	const lpu_user_problem *first = linitial(problems);
+	List	   *problems = lpu_users_check(entities, LPU_USER_UPDATE, c->writer->options->require_password);
+	ListCell   *cell;
 
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid update of user " INT64_FORMAT, c->rows[from + Max(first->ordinal, 1) - 1].id),
-			 errdetail_internal("\"%s\" %s.%s", first->attribute ? first->attribute : "", first->text,
-								lpu_writer_progress(c->writer)),
-			 errhidestmt(true)));
+	foreach(cell, problems)
+	{
+		const lpu_user_problem *problem = lfirst(cell);
+		const lpu_delta *delta = &c->users[users[Max(problem->ordinal, 1) - 1]].delta;
+		const char *text = problem->twin == 0 ? problem->text :
+			psprintf("is the same as that of user %s", lpu_delta_name(&c->users[users[problem->twin - 1]].delta));
+
+		if (problem->attribute != NULL && !lpu_delta_sets(delta, problem->attribute))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid update of foreign table \"%s\"", c->table->name),
+				 errdetail_internal("User %s: %s.%s", lpu_delta_name(delta),
+									lpu_writer_complaint(c->writer, problem->attribute, text),
+									lpu_writer_progress(c->writer)),
+				 errhidestmt(true), errhidecontext(true)));
+	}
 }
 
 /* The merged users as one array. */
 static void
-write_body(lpu_change *c, int from, int n, lpu_write *write)
+write_body(lpu_change *c, const int *users, int n, lpu_write *write)
 {
 	StringInfoData text;
-	Jsonb	   *users;
-	List	   *problems;
+	Jsonb	   *entities;
 	int			i;
 
 	initStringInfo(&text);
-	for (i = from; i < from + n; i++)
+	for (i = 0; i < n; i++)
 	{
-		appendStringInfoChar(&text, i > from ? ',' : '[');
-		appendStringInfoString(&text, c->rows[i].merged);
+		appendStringInfoChar(&text, i > 0 ? ',' : '[');
+		appendStringInfoString(&text, c->users[users[i]].merged);
 	}
 	appendStringInfoChar(&text, ']');
-	users = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text.data)));
-	problems = lpu_users_check(users, LPU_USER_UPDATE, c->writer->options->require_password);
-	if (problems != NIL)
-		raise_invalid(c, from, problems);
-	write->users = lpu_users_identify(users, &write->nusers);
-	write->secrets = lpu_users_secrets(users);
+	entities = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text.data)));
+	check_entities(c, users, entities);
+	write->users = lpu_users_identify(entities, &write->nusers);
+	write->secrets = lpu_users_secrets(entities);
 	resetStringInfo(&text);
-	lpu_users_write(&text, users);
+	lpu_users_write(&text, entities);
 	write->body = lpu_writer_utf8(text.data, &write->body_length);
 }
 
 /* Was it refused because the account is at another revision? 409 can also mean something about a user. */
 static bool
-is_stale(lpu_change *c, const lpu_api_answer *answer, int from, int n, int64 sent_at)
+is_stale(lpu_change *c, const lpu_api_answer *answer, const int *users, int n, int64 sent_at)
 {
 	if (answer->verdict != LPU_REJECTED || sent_at < 0)
 		return false;
-	return answer->status == 412 || (answer->status == 409 && read_and_merge(c, from, n) != sent_at);
+	return answer->status == 412 || (answer->status == 409 && read_and_merge(c, users, n) != sent_at);
 }
 
 static lpu_api_answer *
-send_range(void *batch, int from, int n, lpu_write *write)
+send_users(void *batch, const int *users, int n, lpu_write *write)
 {
 	lpu_change *c = batch;
+	MemoryContext caller = MemoryContextSwitchTo(c->try);
 	int			tries;
+	int			i;
 
 	for (tries = 1;; tries++)
 	{
-		lpu_api_answer *answer;
-
 		MemoryContextReset(c->try);
-		MemoryContextSwitchTo(c->try);
-		write->if_match = read_and_merge(c, from, n);
-		write_body(c, from, n, write);
-		answer = lpu_writer_send(c->writer, write);
-		if (!is_stale(c, answer, from, n, write->if_match))
-			return answer;
+		write->if_match = read_and_merge(c, users, n);
+		write_body(c, users, n, write);
+		c->answer = lpu_writer_send(c->writer, write);
+		if (!is_stale(c, c->answer, users, n, write->if_match))
+			break;
+		lpu_writer_forget(write);
 		if (tries == MAX_TRIES)
-			raise_conflict(c, c->rows[from].id,
-						   psprintf("Others have changed the account at each of %d tries.", MAX_TRIES));
+			raise_unrest(c);
 		lpu_pause((long) (2 * PAUSE_MS * pg_prng_double(&pg_global_prng_state)) + 1);
 	}
+	for (i = 0; i < n; i++)
+		c->users[users[i]].delta.refused = c->answer->verdict != LPU_OK;
+	MemoryContextSwitchTo(caller);
+	return c->answer;
 }
 
 void
 lpu_change_flush(lpu_change *c)
 {
-	MemoryContext caller = CurrentMemoryContext;
+	static const lpu_batch methods = {.send = send_users, .look = look_for_users, .there_is_done = true};
+	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 	int			n = c->n;
 
 	c->n = 0;
-	lpu_writer_carry_out(c->writer, send_range, c, n);
+	lpu_writer_carry_out(c->writer, &methods, c, n);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(c->batch);
+}
+
+void
+lpu_change_return(lpu_change *c, TupleTableSlot *slot)
+{
+	MemoryContext caller = MemoryContextSwitchTo(c->context);
+
+	if (c->answered == NULL)
+		c->answered = lpu_answered_new(c->table);
+	MemoryContextSwitchTo(c->try);
+	lpu_answered_complete(c->answered, c->answer, slot);
+	MemoryContextSwitchTo(caller);
 }

@@ -1,7 +1,7 @@
 /*
  * fdw.c: the handler of the foreign-data wrapper.
  *
- * The parts put their callbacks into one answer: planning, scanning, writing, importing.
+ * The parts put their callbacks into one answer: planning and scanning, planning and carrying out of writes, importing.
  */
 #include "postgres.h"
 
@@ -22,6 +22,7 @@ lpusers_handler(PG_FUNCTION_ARGS)
 
 	lpu_fdw_plan(routine);
 	lpu_fdw_scan(routine);
+	lpu_fdw_target(routine);
 	lpu_fdw_modify(routine);
 	lpu_fdw_import(routine);
 	PG_RETURN_POINTER(routine);

@@ -6,6 +6,8 @@
 
 #include "foreign/fdwapi.h"
 
+#include "resource.h"
+
 /*
  * Items of ForeignScan.fdw_private, all of them nodes that can be copied. The expressions for the ids are in fdw_exprs, at
  * most one.
@@ -20,9 +22,30 @@ enum
 	LPU_SCAN_ENOUGH_GETS		/* Integer: so many GETs, one after the other, cost as much as the list */
 };
 
+/* Items of what PlanForeignModify() says. */
+enum
+{
+	LPU_MODIFY_COLUMNS,			/* IntList: columns that UPDATE sets, numbers less one */
+	LPU_MODIFY_VALUES,			/* Strings: to what, in SQL; "": not known */
+	LPU_MODIFY_SKIP				/* Boolean: ON CONFLICT DO NOTHING */
+};
+
+/*
+ * Columns of the plan of an UPDATE or DELETE that carry who a row is. The id and the login are named after the number of
+ * the table's column, since other foreign tables of one statement may have them elsewhere.
+ */
+#define LPU_ID_JUNK "id"
+#define LPU_LOGIN_JUNK "login"
+#define LPU_ROW_JUNK "wholerow"
+extern char *lpu_fdw_junk_name(const char *what, int column);
+
+/* The number of the column that shows the login, if it is one that goes through the plan; 0. */
+extern int	lpu_fdw_login_junk(const lpu_table *table);
+
 /* Each part of the wrapper puts its callbacks into the handler's answer. */
 extern void lpu_fdw_plan(FdwRoutine *routine);
 extern void lpu_fdw_scan(FdwRoutine *routine);
+extern void lpu_fdw_target(FdwRoutine *routine);
 extern void lpu_fdw_modify(FdwRoutine *routine);
 extern void lpu_fdw_import(FdwRoutine *routine);
 

@@ -1,26 +1,22 @@
 /*
  * fdw_modify.c: writing a foreign table.
  *
- * INSERT and COPY create users, UPDATE reads, merges and puts them back, DELETE deletes them; only the table of users can
- * be written. Rows are collected and go in batches of batch_size, unless somebody wants to see each row as it is written:
- * RETURNING, row triggers, WITH CHECK OPTION. The executor batches INSERT by itself; of UPDATE and DELETE (and of COPY, in
- * PostgreSQL 15) the last batch goes when it ends the table, which is still inside of the statement.
+ * INSERT and COPY create users, UPDATE reads, merges and puts them back, DELETE deletes them. Rows are collected and go in
+ * batches of batch_size, unless somebody wants to see each row as it is written: RETURNING, row triggers, WITH CHECK
+ * OPTION. The executor batches INSERT by itself; of UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch goes
+ * when it ends the table, which is still inside of the statement, but after its AFTER STATEMENT triggers: if there are
+ * any, nothing waits.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/sysattr.h"
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
-#include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
-#include "nodes/pathnodes.h"
-#include "optimizer/appendinfo.h"
-#include "optimizer/inherit.h"
-#include "optimizer/pathnode.h"
-#include "parser/parsetree.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -32,144 +28,36 @@
 #include "creation.h"
 #include "fdw.h"
 #include "problem.h"
+#include "removal.h"
 #include "server.h"
-
-/* Columns of the plan that carry who a row is. */
-#define ID_JUNK "lpusers_id"
-#define LOGIN_JUNK "lpusers_login"
-#define ROW_JUNK "wholerow"
-
-/* What PlanForeignModify() says, an item for each. */
-enum
-{
-	LPU_MODIFY_COLUMNS,			/* IntList: columns that UPDATE sets, numbers less one */
-	LPU_MODIFY_SKIP				/* Boolean: ON CONFLICT DO NOTHING */
-};
 
 typedef struct modify_state
 {
 	lpu_table  *table;
 	lpu_writer	writer;
 	MemoryContext context;		/* of the statement */
+	ModifyTableState *mtstate;
 	CmdType		operation;
-	bool		buffered;		/* rows wait for their batch here */
+	bool		begun;			/* the first row has come, and what follows is known: */
+	bool		alone;			/* each row goes at once */
+	List	   *checks;			/* WITH CHECK OPTION, ExprStates that are not false for a row that may be written */
 	lpu_creation *creation;		/* of INSERT */
 	lpu_change *change;			/* of UPDATE */
-	lpu_user_identity *gone;	/* of DELETE: the batch */
-	int			ngone;
+	lpu_update	update;
+	lpu_set_list set_list;
+	lpu_removal *removal;		/* of DELETE */
+	TupleTableSlot **created;	/* what INSERT hands back of a batch */
 	AttrNumber	id;				/* places in the plan's rows */
 	AttrNumber	login;
 	AttrNumber	row;
 	HTAB	   *seen;			/* ids of UPDATE and DELETE: a join may bring a row twice */
 } modify_state;
 
-/* ------------------------------------------------------------------------------------------------------- planning */
+/* ------------------------------------------------------------------------------------------------------- who looks on */
 
-/* Which of INSERT, UPDATE, DELETE can the table take? */
-static int
-lpuIsForeignRelUpdatable(Relation relation)
-{
-	lpu_table  *table = lpu_table_read(relation);
-
-	if (table->resource->id != LPU_USERS)
-		return 0;
-	if (table->id_column == 0 || table->columns[table->id_column - 1].type != INT8OID)
-		return 1 << CMD_INSERT;
-	return (1 << CMD_INSERT) | (1 << CMD_UPDATE) | (1 << CMD_DELETE);
-}
-
-static int
-login_column(const lpu_table *table)
-{
-	int			i;
-
-	for (i = 0; i < table->ncolumns; i++)
-		if (table->columns[i].name != NULL && strcmp(table->columns[i].attribute, "loginName") == 0 &&
-			table->columns[i].type == TEXTOID)
-			return i + 1;
-	return 0;
-}
-
-static void
-lpuAddForeignUpdateTargets(PlannerInfo *root, Index rtindex, RangeTblEntry *target_rte, Relation relation)
-{
-	lpu_table  *table = lpu_table_read(relation);
-	int			login = login_column(table);
-
-	add_row_identity_var(root, makeVar(rtindex, table->id_column, INT8OID, -1, InvalidOid, 0), rtindex, ID_JUNK);
-	/* who it is, for the record and for messages */
-	if (login > 0)
-		add_row_identity_var(root, makeVar(rtindex, login, TEXTOID, -1,
-										   TupleDescAttr(RelationGetDescr(relation), login - 1)->attcollation, 0),
-							 rtindex, LOGIN_JUNK);
-	/* UPDATE has the row anyway; of DELETE somebody may want to see it */
-	if (root->parse->commandType == CMD_DELETE && root->parse->returningList != NIL)
-		add_row_identity_var(root, makeVar(rtindex, InvalidAttrNumber, RECORDOID, -1, InvalidOid, 0), rtindex, ROW_JUNK);
-}
-
-/* Read-only attributes, and the whole entity, cannot be set. */
-static void
-check_settable(const lpu_table *table, const lpu_column *column)
-{
-	if (column->whole)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("column \"%s\" of foreign table \"%s\" cannot be updated", column->name, table->name),
-				 errdetail("It shows the whole entity."),
-				 errhint("Set the columns of single attributes, or call lp_update_users().")));
-	if (column->def != NULL && (column->def->rules & LPU_READ_ONLY))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("column \"%s\" of foreign table \"%s\" cannot be updated", column->name, table->name),
-				 errdetail("Attribute \"%s\" is read-only.", column->attribute)));
-}
-
-static List *
-updated_columns(PlannerInfo *root, Index index, const lpu_table *table)
-{
-	Bitmapset  *updated = LPU_UPDATED_COLUMNS(root, index);
-	List	   *columns = NIL;
-	int			i = -1;
-
-	while ((i = bms_next_member(updated, i)) >= 0)
-	{
-		int			column = i + FirstLowInvalidHeapAttributeNumber - 1;
-
-		if (column < 0 || table->columns[column].name == NULL)
-			continue;
-		check_settable(table, &table->columns[column]);
-		columns = lappend_int(columns, column);
-	}
-	return columns;
-}
-
-static List *
-lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subplan_index)
-{
-	Relation	relation = table_open(planner_rt_fetch(index, root)->relid, NoLock);
-	lpu_table  *table = lpu_table_read(relation);
-	List	   *columns = NIL;
-
-	table_close(relation, NoLock);
-	if (plan->operation == CMD_MERGE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("MERGE cannot write foreign table \"%s\"", table->name)));
-	if (plan->onConflictAction == ONCONFLICT_UPDATE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("ON CONFLICT DO UPDATE cannot be used with foreign table \"%s\"", table->name),
-				 errhint("ON CONFLICT DO NOTHING leaves out users whose login exists.")));
-	/* of the others the executor says that they cannot be written */
-	if (plan->operation == CMD_UPDATE && table->resource->id == LPU_USERS)
-		columns = updated_columns(root, index, table);
-	return list_make2(columns, makeBoolean(plan->onConflictAction == ONCONFLICT_NOTHING));
-}
-
-/* ------------------------------------------------------------------------------------------------------- beginning */
-
+/* The triggers that see rows as they are written, or all of them when they are. */
 static bool
-has_row_triggers(const ResultRelInfo *info, CmdType operation)
+has_triggers(const ResultRelInfo *info, CmdType operation)
 {
 	const TriggerDesc *triggers = info->ri_TrigDesc;
 
@@ -180,24 +68,51 @@ has_row_triggers(const ResultRelInfo *info, CmdType operation)
 		triggers->trig_delete_before_row || triggers->trig_delete_after_row;
 }
 
-/* Does somebody want to see each row as it is written? */
+static bool
+has_late_triggers(const ResultRelInfo *info, CmdType operation)
+{
+	const TriggerDesc *triggers = info->ri_TrigDesc;
+
+	if (triggers == NULL)
+		return false;
+	return operation == CMD_INSERT ? triggers->trig_insert_after_statement :
+		operation == CMD_UPDATE ? triggers->trig_update_after_statement : triggers->trig_delete_after_statement;
+}
+
+/* Does somebody want to see each row as it is written? Known when the executor has set up all of the statement. */
 static bool
 goes_alone(const ResultRelInfo *info, CmdType operation)
 {
-	return info->ri_projectReturning != NULL || info->ri_WithCheckOptions != NIL || has_row_triggers(info, operation);
+	return info->ri_projectReturning != NULL || info->ri_WithCheckOptions != NIL || has_triggers(info, operation);
 }
 
+/* Are rows put together by us? */
+static bool
+is_buffered(const ResultRelInfo *info, CmdType operation, const ModifyTableState *mtstate)
+{
+	/* INSERT by the executor, COPY in 15 by us: it has no plan */
+	if (operation == CMD_INSERT && (LPU_COPY_IS_BATCHED || mtstate->ps.plan != NULL))
+		return false;
+	return !goes_alone(info, operation) && !has_late_triggers(info, operation);
+}
+
+/* ------------------------------------------------------------------------------------------------------- beginning */
+
 static modify_state *
-begin(ResultRelInfo *info, EState *estate, CmdType operation, lpu_method method, const char *what, const char *hint)
+begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, lpu_method method, const char *what,
+	  const char *hint)
 {
 	modify_state *state = palloc0(sizeof(modify_state));
 	lpu_problem *problem = NULL;
 
+	/* the executor has looked, but lets tables in a temporary schema pass */
+	PreventCommandIfReadOnly(operation == CMD_INSERT ? "INSERT" : operation == CMD_UPDATE ? "UPDATE" : "DELETE");
 	state->context = CurrentMemoryContext;
+	state->mtstate = mtstate;
 	state->operation = operation;
 	state->table = lpu_table_read(info->ri_RelationDesc);
 	state->writer.table = state->table;
-	state->writer.role = LPU_WRITE_ROLE(info, estate);
+	state->writer.role = LPU_WRITE_ROLE(info, mtstate->ps.state);
 	state->writer.options = lpu_server_for_role(state->table->server, state->writer.role, &problem);
 	if (state->writer.options == NULL)
 		lpu_problem_raise(problem);
@@ -209,13 +124,14 @@ begin(ResultRelInfo *info, EState *estate, CmdType operation, lpu_method method,
 }
 
 static void
-begin_insert(ResultRelInfo *info, EState *estate, bool skip)
+begin_insert(ModifyTableState *mtstate, ResultRelInfo *info, bool skip)
 {
-	modify_state *state = begin(info, estate, CMD_INSERT, LPU_CREATE_USERS, "create users",
+	modify_state *state = begin(mtstate, info, CMD_INSERT, LPU_CREATE_USERS, "create users",
 								"INSERT ... ON CONFLICT DO NOTHING leaves out users whose login exists, so that a "
 								"statement can be repeated.");
 
-	state->creation = lpu_creation_new(&state->writer, state->table, skip);
+	state->creation = lpu_creation_new(&state->writer, skip);
+	state->created = palloc(state->writer.options->batch_size * sizeof(TupleTableSlot *));
 }
 
 static HTAB *
@@ -227,39 +143,54 @@ make_id_set(void)
 }
 
 static void
-find_junk(modify_state *state, ModifyTableState *mtstate)
+find_junk(modify_state *state)
 {
-	List	   *list = outerPlanState(mtstate)->plan->targetlist;
+	List	   *list = outerPlanState(state->mtstate)->plan->targetlist;
+	int			login = lpu_fdw_login_junk(state->table);
 
-	state->id = ExecFindJunkAttributeInTlist(list, ID_JUNK);
-	state->login = ExecFindJunkAttributeInTlist(list, LOGIN_JUNK);
-	state->row = ExecFindJunkAttributeInTlist(list, ROW_JUNK);
+	state->id = ExecFindJunkAttributeInTlist(list, lpu_fdw_junk_name(LPU_ID_JUNK, state->table->id_column));
+	if (login > 0)
+		state->login = ExecFindJunkAttributeInTlist(list, lpu_fdw_junk_name(LPU_LOGIN_JUNK, login));
+	state->row = ExecFindJunkAttributeInTlist(list, LPU_ROW_JUNK);
 	state->seen = make_id_set();
 }
 
 static void
-begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *columns)
+read_set_list(lpu_set_list *list, const lpu_table *table, List *columns, List *values)
 {
-	modify_state *state = begin(info, mtstate->ps.state, CMD_UPDATE, LPU_UPDATE_USERS, "update users", NULL);
-	Bitmapset  *set = NULL;
-	ListCell   *cell;
+	ListCell   *column;
+	ListCell   *value;
 
-	find_junk(state, mtstate);
-	foreach(cell, columns)
-		set = bms_add_member(set, lfirst_int(cell));
-	state->buffered = !goes_alone(info, CMD_UPDATE);
-	state->change = lpu_change_new(&state->writer, state->table, RelationGetDescr(info->ri_RelationDesc), set,
-								   info->ri_TrigDesc && info->ri_TrigDesc->trig_update_before_row);
+	list->values = palloc0(Max(table->ncolumns, 1) * sizeof(char *));
+	forboth(column, columns, value, values)
+	{
+		list->columns = bms_add_member(list->columns, lfirst_int(column));
+		if (*strVal(lfirst(value)) != '\0')
+			list->values[lfirst_int(column)] = strVal(lfirst(value));
+	}
+}
+
+static void
+begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *columns, List *values)
+{
+	modify_state *state = begin(mtstate, info, CMD_UPDATE, LPU_UPDATE_USERS, "update users", NULL);
+
+	find_junk(state);
+	read_set_list(&state->set_list, state->table, columns, values);
+	state->update.writer = &state->writer;
+	state->update.desc = RelationGetDescr(info->ri_RelationDesc);
+	state->update.list = &state->set_list;
+	state->update.by_trigger = info->ri_TrigDesc && info->ri_TrigDesc->trig_update_before_row;
+	state->change = lpu_change_new(&state->update);
 }
 
 static void
 begin_delete(ModifyTableState *mtstate, ResultRelInfo *info)
 {
-	modify_state *state = begin(info, mtstate->ps.state, CMD_DELETE, LPU_DELETE_USERS, "delete users", NULL);
+	modify_state *state = begin(mtstate, info, CMD_DELETE, LPU_DELETE_USERS, "delete users", NULL);
 
-	find_junk(state, mtstate);
-	state->buffered = !goes_alone(info, CMD_DELETE);
-	state->gone = palloc(state->writer.options->batch_size * sizeof(lpu_user_identity));
+	find_junk(state);
+	state->removal = lpu_removal_new(&state->writer);
 }
 
 static void
@@ -268,9 +199,9 @@ lpuBeginForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
 	if (mtstate->operation == CMD_INSERT)
-		begin_insert(info, mtstate->ps.state, boolVal(list_nth(fdw_private, LPU_MODIFY_SKIP)));
+		begin_insert(mtstate, info, boolVal(list_nth(fdw_private, LPU_MODIFY_SKIP)));
 	else if (mtstate->operation == CMD_UPDATE)
-		begin_update(mtstate, info, list_nth(fdw_private, LPU_MODIFY_COLUMNS));
+		begin_update(mtstate, info, list_nth(fdw_private, LPU_MODIFY_COLUMNS), list_nth(fdw_private, LPU_MODIFY_VALUES));
 	else
 		begin_delete(mtstate, info);
 }
@@ -285,52 +216,54 @@ lpuBeginForeignInsert(ModifyTableState *mtstate, ResultRelInfo *info)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot move rows into foreign table \"%s\" while it is updated",
-						RelationGetRelationName(info->ri_RelationDesc))));
-	if ((lpuIsForeignRelUpdatable(info->ri_RelationDesc) & (1 << CMD_INSERT)) == 0)
+						RelationGetRelationName(info->ri_RelationDesc)),
+				 errhint("Leave it out of the UPDATE by a condition on the partition key.")));
+	if ((info->ri_FdwRoutine->IsForeignRelUpdatable(info->ri_RelationDesc) & (1 << CMD_INSERT)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("foreign table \"%s\" does not allow inserts", RelationGetRelationName(info->ri_RelationDesc))));
-	begin_insert(info, mtstate->ps.state, plan != NULL && plan->onConflictAction == ONCONFLICT_NOTHING);
-	/* COPY has no plan */
-	((modify_state *) info->ri_FdwState)->buffered = plan == NULL && !LPU_COPY_IS_BATCHED &&
-		!goes_alone(info, CMD_INSERT);
+	begin_insert(mtstate, info, plan != NULL && plan->onConflictAction == ONCONFLICT_NOTHING);
 }
 
-/* ------------------------------------------------------------------------------------------------------- DELETE */
-
-static lpu_api_answer *
-send_delete(void *batch, int from, int n, lpu_write *write)
-{
-	modify_state *state = batch;
-	StringInfoData text;
-	int			i;
-
-	initStringInfo(&text);
-	for (i = from; i < from + n; i++)
-		appendStringInfo(&text, "%s\"" INT64_FORMAT "\"", i > from ? "," : "[", state->gone[i].id);
-	appendStringInfoChar(&text, ']');
-	write->body = text.data;
-	write->body_length = text.len;
-	write->if_match = -1;
-	write->users = state->gone + from;
-	write->nusers = n;
-	return lpu_writer_send(&state->writer, write);
-}
-
+/* The executor has set up everything by the first row only. */
 static void
-flush_delete(modify_state *state)
+begin_rows(modify_state *state, ResultRelInfo *info)
 {
-	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(batch);
-	int			n = state->ngone;
+	MemoryContext caller = MemoryContextSwitchTo(state->context);
+	ListCell   *cell;
 
-	state->ngone = 0;
-	lpu_writer_carry_out(&state->writer, send_delete, state, n);
+	if (!state->begun)
+	{
+		state->alone = !is_buffered(info, state->operation, state->mtstate);
+		foreach(cell, info->ri_WithCheckOptions)
+			state->checks = lappend(state->checks, ExecInitCheck(castNode(List, lfirst_node(WithCheckOption, cell)->qual),
+																 &state->mtstate->ps));
+		state->begun = true;
+	}
 	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(batch);
 }
 
 /* ------------------------------------------------------------------------------------------------------- rows */
+
+/*
+ * WITH CHECK OPTION is checked by the executor when the row is written, which is too late to take it back: what is false
+ * already now is not sent. What depends on values of the account is null now, and may still come true.
+ */
+static void
+check_options(modify_state *state, ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
+{
+	ExprContext *context = GetPerTupleExprContext(estate);
+	ListCell   *check;
+	ListCell   *option;
+
+	context->ecxt_scantuple = slot;
+	forboth(check, state->checks, option, info->ri_WithCheckOptions)
+		if (!ExecCheck(lfirst(check), context))
+			ereport(ERROR,
+					(errcode(ERRCODE_WITH_CHECK_OPTION_VIOLATION),
+					 errmsg("new row violates check option for view \"%s\"", lfirst_node(WithCheckOption, option)->relname),
+					 errdetail_internal("Nothing was sent for it.%s", lpu_writer_progress(&state->writer))));
+}
 
 /* Send what waits. */
 static void
@@ -342,9 +275,21 @@ flush(modify_state *state)
 		lpu_creation_flush(state->creation);
 	if (state->change != NULL)
 		lpu_change_flush(state->change);
-	if (state->gone != NULL)
-		flush_delete(state);
+	if (state->removal != NULL)
+		lpu_removal_flush(state->removal);
 	MemoryContextSwitchTo(caller);
+}
+
+/* Another row has come. True unless it was sent, and the account has passed over it. */
+static bool
+flush_if_due(modify_state *state, int waiting)
+{
+	int64		done = state->writer.done;
+
+	if (!state->alone && waiting < state->writer.options->batch_size)
+		return true;
+	flush(state);
+	return !state->alone || state->writer.done > done;
 }
 
 /* The executor says how many rows it hands over at a time. */
@@ -369,16 +314,16 @@ lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **
 						  int *n)
 {
 	modify_state *state = info->ri_FdwState;
-	TupleTableSlot **created = palloc(*n * sizeof(TupleTableSlot *));	/* the executor's array is not ours to change */
 	int			ncreated = 0;
 	int			i;
 
+	/* the executor's array is not ours to change */
 	for (i = 0; i < *n; i++)
 		if (lpu_creation_add(state->creation, slots[i]))
-			created[ncreated++] = slots[i];
+			state->created[ncreated++] = slots[i];
 	flush(state);
 	*n = ncreated;
-	return created;
+	return state->created;
 }
 
 static TupleTableSlot *
@@ -386,12 +331,12 @@ lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 {
 	modify_state *state = info->ri_FdwState;
 
-	if (!lpu_creation_add(state->creation, slot))
+	begin_rows(state, info);
+	check_options(state, info, slot, estate);
+	if (!lpu_creation_add(state->creation, slot) ||
+		!flush_if_due(state, lpu_creation_pending(state->creation)))
 		return NULL;
-	if (state->buffered && lpu_creation_pending(state->creation) < state->writer.options->batch_size)
-		return slot;
-	flush(state);
-	if (!state->buffered)
+	if (goes_alone(info, CMD_INSERT))
 		lpu_creation_return(state->creation, slot);
 	return slot;
 }
@@ -420,15 +365,17 @@ lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 	bool		isnull;
 	Datum		before;
 
+	begin_rows(state, info);
 	if (!first_seen(state, plan_slot, &id))
 		return NULL;
+	check_options(state, info, slot, estate);
 	before = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
 	if (isnull)
 		elog(ERROR, "the row as it was is missing");
 	lpu_change_add(state->change, id, before, slot);
-	if (state->buffered && lpu_change_pending(state->change) < state->writer.options->batch_size)
-		return slot;
-	flush(state);
+	(void) flush_if_due(state, lpu_change_pending(state->change));
+	if (goes_alone(info, CMD_UPDATE))
+		lpu_change_return(state->change, slot);
 	return slot;
 }
 
@@ -439,6 +386,7 @@ show_row(modify_state *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
 	bool		isnull;
 	Datum		row = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
 	HeapTupleData tuple;
+	MemoryContext caller;
 
 	if (isnull)
 		return;
@@ -446,30 +394,27 @@ show_row(modify_state *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
 	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
 	ItemPointerSetInvalid(&tuple.t_self);
 	tuple.t_tableOid = InvalidOid;
+	caller = MemoryContextSwitchTo(slot->tts_mcxt);
 	ExecForceStoreHeapTuple(heap_copytuple(&tuple), slot, true);
+	MemoryContextSwitchTo(caller);
 }
 
 static TupleTableSlot *
 lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
 {
 	modify_state *state = info->ri_FdwState;
-	lpu_user_identity *user = &state->gone[state->ngone];
-	MemoryContext caller;
 	bool		isnull = true;
 	Datum		login = (Datum) 0;
 	int64		id;
 
+	begin_rows(state, info);
 	if (!first_seen(state, plan_slot, &id))
 		return NULL;
 	if (AttributeNumberIsValid(state->login))
 		login = ExecGetJunkAttribute(plan_slot, state->login, &isnull);
-	caller = MemoryContextSwitchTo(state->context);
-	user->id = id;
-	user->login_name = isnull ? NULL : TextDatumGetCString(login);
-	MemoryContextSwitchTo(caller);
-	state->ngone++;
-	if (!state->buffered || state->ngone == state->writer.options->batch_size)
-		flush(state);
+	lpu_removal_add(state->removal, id, isnull ? (Datum) 0 : login);
+	if (!flush_if_due(state, lpu_removal_pending(state->removal)))
+		return NULL;
 	if (info->ri_projectReturning != NULL && AttributeNumberIsValid(state->row))
 		show_row(state, plan_slot, slot);
 	return slot;
@@ -486,34 +431,40 @@ lpuEndForeignModify(EState *estate, ResultRelInfo *info)
 
 /* What waits goes now, so that the figures are those of the whole statement. */
 static void
+explain_costs(modify_state *state, ExplainState *es)
+{
+	flush(state);
+	ExplainPropertyInteger("Requests", NULL, state->writer.requests, es);
+	ExplainPropertyInteger("Bytes", NULL, state->writer.bytes, es);
+	if (es->timing)
+		ExplainPropertyFloat("Remote Time", "ms", state->writer.ms, 3, es);
+}
+
+static void
 lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private, int subplan_index,
 						ExplainState *es)
 {
 	static const lpu_method methods[] = {[CMD_INSERT] = LPU_CREATE_USERS, [CMD_UPDATE] = LPU_UPDATE_USERS,
 	[CMD_DELETE] = LPU_DELETE_USERS};
-	modify_state *state = info->ri_FdwState;
+	CmdType		operation = mtstate->operation;
 	lpu_table  *table = lpu_table_read(info->ri_RelationDesc);
-	lpu_api_request request = {.method = methods[mtstate->operation]};
+	lpu_api_request request = {.method = methods[operation]};
 	lpu_problem *problem = NULL;
 	const lpu_options *options = lpu_server_alone(table->server, &problem);
+	bool		batched = operation == CMD_INSERT ? !goes_alone(info, operation) :
+		is_buffered(info, operation, mtstate);
 
 	if (options == NULL)
 		lpu_problem_raise(problem);
 	ExplainPropertyText("Request", psprintf("%s %s", lpu_api_verb(request.method), lpu_api_path(options, &request)), es);
-	ExplainPropertyInteger("Batch Size", NULL, goes_alone(info, mtstate->operation) ? 1 : options->batch_size, es);
-	if (!es->analyze || state == NULL)
-		return;
-	flush(state);
-	ExplainPropertyInteger("Requests", NULL, state->writer.requests, es);
-	ExplainPropertyInteger("Bytes", NULL, state->writer.bytes, es);
+	ExplainPropertyInteger("Batch Size", NULL, batched ? options->batch_size : 1, es);
+	if (es->analyze && info->ri_FdwState != NULL)
+		explain_costs(info->ri_FdwState, es);
 }
 
 void
 lpu_fdw_modify(FdwRoutine *routine)
 {
-	routine->IsForeignRelUpdatable = lpuIsForeignRelUpdatable;
-	routine->AddForeignUpdateTargets = lpuAddForeignUpdateTargets;
-	routine->PlanForeignModify = lpuPlanForeignModify;
 	routine->BeginForeignModify = lpuBeginForeignModify;
 	routine->BeginForeignInsert = lpuBeginForeignInsert;
 	routine->GetForeignModifyBatchSize = lpuGetForeignModifyBatchSize;

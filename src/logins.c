@@ -58,3 +58,14 @@ lpu_logins_add(lpu_logins *logins, const char *login)
 	MemoryContextSwitchTo(caller);
 	return !found;
 }
+
+bool
+lpu_logins_has(const lpu_logins *logins, const char *login)
+{
+	char	   *name = str_tolower(login, strlen(login), DEFAULT_COLLATION_OID);
+	bool		found;
+
+	(void) hash_search(logins->names, &name, HASH_FIND, &found);
+	pfree(name);
+	return found;
+}

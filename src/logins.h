@@ -11,5 +11,6 @@ extern lpu_logins *lpu_logins_new(void);
 
 /* Add one, in the database's encoding. False: it was there. */
 extern bool lpu_logins_add(lpu_logins *logins, const char *login);
+extern bool lpu_logins_has(const lpu_logins *logins, const char *login);
 
 #endif

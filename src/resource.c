@@ -108,8 +108,8 @@ lpu_attribute_of_column(const char *column)
 	return name;
 }
 
-static char *
-column_of_attribute(const char *attribute)
+char *
+lpu_column_of_attribute(const char *attribute)
 {
 	StringInfoData name;
 
@@ -142,7 +142,7 @@ lpu_resource_columns(const lpu_resource *resource)
 		const lpu_attribute *attribute = &resource->attributes[i];
 
 		if (!is_of_no_use(attribute))
-			appendStringInfo(&columns, "%s %s, ", quote_identifier(column_of_attribute(attribute->name)),
+			appendStringInfo(&columns, "%s %s, ", quote_identifier(lpu_column_of_attribute(attribute->name)),
 							 column_types[attribute->kind]);
 	}
 	appendStringInfoString(&columns, "entity jsonb OPTIONS (attribute '*')");
@@ -183,8 +183,8 @@ read_column(lpu_column *column, const lpu_resource *resource, Relation relation,
 	column->typmod = attribute->atttypmod;
 }
 
-static int
-find_column(const lpu_table *table, const char *attribute)
+int
+lpu_table_column(const lpu_table *table, const char *attribute)
 {
 	int			i;
 
@@ -217,7 +217,8 @@ lpu_table_read(Relation relation)
 	table->columns = palloc0(Max(desc->natts, 1) * sizeof(lpu_column));
 	for (i = 0; i < desc->natts; i++)
 		read_column(&table->columns[i], table->resource, relation, TupleDescAttr(desc, i));
-	table->id_column = find_column(table, "id");
-	table->deleted_column = find_column(table, "deleted");
+	table->id_column = lpu_table_column(table, "id");
+	table->deleted_column = lpu_table_column(table, "deleted");
+	table->login_column = lpu_table_column(table, "loginName");
 	return table;
 }

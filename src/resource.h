@@ -48,6 +48,7 @@ typedef struct lpu_table
 	lpu_column *columns;
 	int			id_column;		/* number of the column that shows "id", 0: none */
 	int			deleted_column;
+	int			login_column;
 } lpu_table;
 
 /* Read a foreign table from the catalogs, in the current memory context. Raises if its options cannot be read. */
@@ -56,7 +57,11 @@ extern lpu_table *lpu_table_read(Relation relation);
 /* The columns that IMPORT FOREIGN SCHEMA declares for a resource, "name type, name type, ...". */
 extern char *lpu_resource_columns(const lpu_resource *resource);
 
-/* The name of the attribute that a column shows unless an option says otherwise: login_name is loginName. */
+/* The name of the attribute that a column shows unless an option says otherwise: login_name is loginName; the reverse. */
 extern char *lpu_attribute_of_column(const char *column);
+extern char *lpu_column_of_attribute(const char *attribute);
+
+/* The number of the column that shows an attribute, 0: none. */
+extern int	lpu_table_column(const lpu_table *table, const char *attribute);
 
 #endif

@@ -161,7 +161,7 @@ write_attribute(StringInfo body, const written_attribute *written, bool api_user
 		return required ? "is required and must not be null" : NULL;
 	appendBinaryStringInfo(body, written->prefix, written->length);
 	start = body->len;
-	problem = lpu_datum_write(body, written->attribute, type, value);
+	problem = lpu_datum_write(body, written->attribute, type, value, LPU_USER_CREATE);
 	if (problem == NULL && required && strcmp(body->data + start, "\"\"") == 0)
 		problem = "is required and must not be empty";
 	if (problem == NULL && written->is_login)

@@ -27,7 +27,7 @@ complain(check_state *state, const char *attribute, const char *text)
 {
 	lpu_user_problem *problem;
 
-	problem = palloc(sizeof(lpu_user_problem));
+	problem = palloc0(sizeof(lpu_user_problem));
 	problem->ordinal = state->ordinal;
 	problem->attribute = attribute;
 	problem->text = text;
@@ -215,6 +215,7 @@ check_duplicates(check_state *state, Jsonb *users)
 			continue;
 		state->ordinal = named[i].ordinal;
 		complain(state, "loginName", psprintf("is the same as that of user %d", named[i - 1].ordinal));
+		((lpu_user_problem *) llast(state->problems))->twin = named[i - 1].ordinal;
 	}
 }
 
@@ -255,9 +256,9 @@ lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password)
 }
 
 const char *
-lpu_value_check(const lpu_attribute *attribute, Jsonb *document)
+lpu_value_check(const lpu_attribute *attribute, Jsonb *document, lpu_user_use use)
 {
-	check_state state = {LPU_USER_CREATE, false, 0, NIL};
+	check_state state = {use, false, 0, NIL};
 	JsonbValue	value;
 
 	if (JB_ROOT_IS_SCALAR(document))

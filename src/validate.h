@@ -22,6 +22,7 @@ typedef struct lpu_user_problem
 	int			ordinal;		/* of the user in the array, from 1; 0: the whole document */
 	const char *attribute;		/* or NULL */
 	const char *text;
+	int			twin;			/* ordinal of the user whose login this one has, too; 0 */
 	int			position;		/* in the order of discovery */
 } lpu_user_problem;
 
@@ -34,7 +35,7 @@ extern List *lpu_users_check(Jsonb *users, lpu_user_use use, bool require_passwo
 /*
  * What is wrong with one value for an attribute; NULL: nothing. The value is not null.
  */
-extern const char *lpu_value_check(const lpu_attribute *attribute, Jsonb *value);
+extern const char *lpu_value_check(const lpu_attribute *attribute, Jsonb *value, lpu_user_use use);
 
 /* Must a user to be created have this attribute? */
 extern bool lpu_is_required(const lpu_attribute *attribute, bool require_password, bool api_user);

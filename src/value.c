@@ -17,7 +17,6 @@
 #include "utils/numeric.h"
 
 #include "user.h"
-#include "validate.h"
 #include "value.h"
 
 static bool
@@ -199,10 +198,10 @@ write_elements(StringInfo out, lpu_value_kind kind, Oid type, Datum value, const
 
 /* jsonb stands for itself, if it is what the attribute needs. */
 static const char *
-write_json(StringInfo out, const lpu_attribute *attribute, Datum value)
+write_json(StringInfo out, const lpu_attribute *attribute, Datum value, lpu_user_use use)
 {
 	Jsonb	   *jsonb = DatumGetJsonbP(value);
-	const char *problem = lpu_value_check(attribute, jsonb);
+	const char *problem = lpu_value_check(attribute, jsonb, use);
 
 	if (problem == NULL)
 		lpu_value_write(out, attribute->kind, jsonb);
@@ -304,10 +303,10 @@ write_any(StringInfo out, Oid type, Datum value)
 }
 
 const char *
-lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum value)
+lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum value, lpu_user_use use)
 {
 	if (type == JSONBOID)
-		return write_json(out, attribute, value);
+		return write_json(out, attribute, value, use);
 	switch (attribute->kind)
 	{
 		case LPU_LONG:

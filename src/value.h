@@ -6,7 +6,7 @@
 
 #include "lib/stringinfo.h"
 
-#include "attribute.h"
+#include "validate.h"
 
 /*
  * json as jsonb, and its null as NULL: for the API, too, an attribute that is null is one that is not there.
@@ -20,7 +20,7 @@ extern char *lpu_datum_text(Oid type, Datum value);
  * Append a value that is not null, in the form that the attribute needs; json must be unified before. Returns what is
  * wrong with it (then what was appended is of no use), or NULL. A group may be given by its id.
  */
-extern const char *lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum value);
+extern const char *lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum value, lpu_user_use use);
 
 /* Append a value that is not null: as number or boolean if it is one, else as string. */
 extern void lpu_datum_write_scalar(StringInfo out, Oid type, Datum value);

@@ -7,18 +7,27 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
 #include "call.h"
+#include "effects.h"
 #include "owner.h"
 #include "problem.h"
+#include "record.h"
 #include "text.h"
 #include "value.h"
 #include "writer.h"
+
+/* The request is too large: certainly nobody has looked at its users. */
+#define TOO_LARGE 413
 
 /* Names of the record for each method. */
 static const struct
@@ -34,7 +43,16 @@ static const struct
 };
 
 /* Statuses that are about the users in the request. */
-static const int guilty_statuses[] = {400, 404, 409, 413, 422};
+static const int guilty_statuses[] = {400, 404, 409, TOO_LARGE, 422};
+
+/* A batch while it is carried out. */
+typedef struct batch_state
+{
+	lpu_writer *writer;
+	const lpu_batch *methods;
+	void	   *batch;
+	bool		looked;			/* once is enough */
+} batch_state;
 
 static int
 method_row(const lpu_writer *writer)
@@ -66,28 +84,27 @@ lpu_writer_utf8(char *text, size_t *length)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 				 errmsg("the users cannot be sent as UTF-8"),
-				 errhidestmt(true)));
+				 errhidestmt(true), errhidecontext(true)));
 	return utf8;
 }
 
 /* ------------------------------------------------------------------------------------------------------- values */
 
-static void
-raise_bad_value(const lpu_writer *writer, const lpu_column *column, const char *problem)
+void
+lpu_writer_raise_value(const lpu_writer *writer, const lpu_column *column, const char *problem, const char *whose)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for column \"%s\" of foreign table \"%s\"", column->name, writer->table->name),
-			 errdetail_internal("\"%s\" %s.%s", column->attribute, problem, lpu_writer_progress(writer)),
-			 errhidestmt(true)));
+			 errdetail_internal("%s: \"%s\" %s.%s", whose, column->attribute, problem, lpu_writer_progress(writer)),
+			 errhidestmt(true), errhidecontext(true)));
 }
 
-void
+const char *
 lpu_writer_put(const lpu_writer *writer, StringInfo object, const lpu_column *column, Datum value, bool isnull)
 {
 	lpu_attribute unknown = {column->attribute, strlen(column->attribute), LPU_ANY, 0};
 	Oid			type = getBaseType(column->type);
-	const char *problem;
 
 	lpu_datum_unify_json(&type, &value, &isnull);
 	appendStringInfoChar(object, object->len > 0 ? ',' : '{');
@@ -96,11 +113,23 @@ lpu_writer_put(const lpu_writer *writer, StringInfo object, const lpu_column *co
 	if (isnull)
 	{
 		appendStringInfoString(object, "null");
-		return;
+		return NULL;
 	}
-	problem = lpu_datum_write(object, column->def ? column->def : &unknown, type, value);
-	if (problem != NULL)
-		raise_bad_value(writer, column, problem);
+	return lpu_datum_write(object, column->def ? column->def : &unknown, type, value,
+						   writer->method == LPU_CREATE_USERS ? LPU_USER_CREATE : LPU_USER_UPDATE);
+}
+
+char *
+lpu_writer_complaint(const lpu_writer *writer, const char *attribute, const char *problem)
+{
+	int			column = attribute ? lpu_table_column(writer->table, attribute) : 0;
+
+	if (attribute == NULL)
+		return psprintf("it %s", problem);
+	if (column == 0)
+		return psprintf("\"%s\" %s, and no column of foreign table \"%s\" has it", attribute, problem,
+						writer->table->name);
+	return psprintf("\"%s\" %s", writer->table->columns[column - 1].name, problem);
 }
 
 char *
@@ -114,12 +143,35 @@ lpu_writer_lay(Jsonb *lower, const char *upper)
 
 /* ------------------------------------------------------------------------------------------------------- sending */
 
+/* Send it as the role whose mapping is used. */
+static lpu_api_answer *
+call_as(lpu_writer *writer, lpu_call *call, const char **error)
+{
+	lpu_identity before;
+	lpu_api_answer *answer;
+	instr_time	start;
+	instr_time	end;
+
+	INSTR_TIME_SET_CURRENT(start);
+	GetUserIdAndSecContext(&before.role, &before.context);
+	SetUserIdAndSecContext(writer->role, before.context | SECURITY_LOCAL_USERID_CHANGE);
+	answer = lpu_call_send(call, error);
+	lpu_become_again(&before);
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	writer->requests++;
+	writer->bytes += call->request.body_length + answer->body_length;
+	writer->ms += INSTR_TIME_GET_MILLISEC(end);
+	return answer;
+}
+
+pg_noreturn static void raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write);
+
 lpu_api_answer *
 lpu_writer_send(lpu_writer *writer, lpu_write *write)
 {
 	int			row = method_row(writer);
 	lpu_call	call = {0};
-	lpu_identity before;
 	lpu_api_answer *answer;
 
 	call.schema = lpu_extension_schema();
@@ -136,15 +188,18 @@ lpu_writer_send(lpu_writer *writer, lpu_write *write)
 	call.secrets = write->secrets;
 	call.note = lpu_writer_progress(writer);
 
-	writer->requests++;
-	writer->bytes += write->body_length;
-	GetUserIdAndSecContext(&before.role, &before.context);
-	SetUserIdAndSecContext(writer->role, before.context | SECURITY_LOCAL_USERID_CHANGE);
-	answer = lpu_call_send(&call, &write->error);
-	lpu_become_again(&before);
+	answer = call_as(writer, &call, &write->error);
 	if (answer->verdict == LPU_UNCERTAIN)
-		lpu_writer_raise(writer, answer, write);
+		raise_refusal(writer, answer, write);
+	write->record = call.record;
 	return answer;
+}
+
+void
+lpu_writer_forget(const lpu_write *write)
+{
+	if (write->record != NULL)
+		lpu_record_forget(write->record);
 }
 
 bool
@@ -160,23 +215,30 @@ lpu_writer_is_guilty(const lpu_api_answer *answer)
 	return false;
 }
 
-/* The user that a message is about, or the first of several. */
-static void
-append_user(StringInfo out, const lpu_write *write)
+void
+lpu_writer_doubt(const lpu_writer *writer, const lpu_user_identity *users, int n)
 {
-	const lpu_user_identity *user = &write->users[0];
+	lpu_effect *effect = lpu_effects_begin(writer->options->account, methods[method_row(writer)].operation, users, n);
 
-	appendStringInfoString(out, out->len > 0 ? " " : "");
-	appendStringInfoString(out, write->nusers > 1 ? psprintf("%d users from ", write->nusers) : "User ");
-	if (user->login_name != NULL)
-		appendStringInfo(out, "\"%s\"", lpu_text_excerpt(user->login_name, strlen(user->login_name), 254));
-	if (user->id != 0)
-		appendStringInfo(out, user->login_name ? " (id " INT64_FORMAT ")" : "with id " INT64_FORMAT, user->id);
-	appendStringInfoChar(out, '.');
+	*lpu_effect_sent_flag(effect) = true;
 }
 
-void
-lpu_writer_raise(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write)
+/* ------------------------------------------------------------------------------------------------------- refusals */
+
+char *
+lpu_writer_name(const lpu_user_identity *user)
+{
+	char	   *login = user->login_name ? lpu_text_excerpt(user->login_name, strlen(user->login_name), 254) : NULL;
+
+	if (login == NULL)
+		return psprintf("with id " INT64_FORMAT, user->id);
+	if (user->id == 0)
+		return psprintf("\"%s\"", login);
+	return psprintf("\"%s\" (id " INT64_FORMAT ")", login, user->id);
+}
+
+static void
+raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write)
 {
 	lpu_problem *problem = lpu_api_refusal(writer->options, answer, writer->what);
 	StringInfoData detail;
@@ -184,36 +246,199 @@ lpu_writer_raise(const lpu_writer *writer, const lpu_api_answer *answer, const l
 	initStringInfo(&detail);
 	if (answer->verdict == LPU_UNCERTAIN)
 		appendStringInfoString(&detail, "Outcome unknown. ");
-	if (write->error != NULL)
-		appendStringInfo(&detail, "%s.", write->error);
-	append_user(&detail, write);
-	appendStringInfoString(&detail, lpu_writer_progress(writer));
+	if (write->nusers > 1)
+		appendStringInfo(&detail, "%d users, the first is %s", write->nusers, lpu_writer_name(&write->users[0]));
+	else
+		appendStringInfo(&detail, "User %s", lpu_writer_name(&write->users[0]));
+	appendStringInfo(&detail, "%s%s.%s", write->error ? ": " : "", write->error ? write->error : "",
+					 lpu_writer_progress(writer));
 	problem->detail = detail.data;
-	if (lpu_writer_is_guilty(answer) && writer->hint != NULL)
+	if ((lpu_writer_is_guilty(answer) || answer->verdict == LPU_UNCERTAIN || answer->verdict == LPU_LATER) &&
+		writer->hint != NULL)
 		lpu_problem_hint(problem, "%s", writer->hint);
 	lpu_problem_raise(problem);
 }
 
-static void
-carry_out(lpu_writer *writer, lpu_write_range send, void *batch, int from, int n)
-{
-	lpu_write	write = {0};
-	lpu_api_answer *answer = send(batch, from, n, &write);
+static void carry_out(batch_state *state, const int *users, int n);
 
-	if (answer->verdict == LPU_OK)
+static void
+carry_out_halves(batch_state *state, const int *users, int n)
+{
+	if (n > 1)
 	{
-		writer->done += n;
-		return;
+		carry_out(state, users, n / 2);
+		users += n / 2;
+		n -= n / 2;
 	}
-	if (n == 1 || !lpu_writer_is_guilty(answer))
-		lpu_writer_raise(writer, answer, &write);
-	carry_out(writer, send, batch, from, n / 2);
-	carry_out(writer, send, batch, from + n / 2, n - n / 2);
+	if (n > 0)
+		carry_out(state, users, n);
+}
+
+/* These of them. */
+static int *
+choose(const int *users, int n, const bool *there, bool wanted, int *nchosen)
+{
+	int		   *chosen = palloc(n * sizeof(int));
+	int			i;
+
+	*nchosen = 0;
+	for (i = 0; i < n; i++)
+		if (there[i] == wanted)
+			chosen[(*nchosen)++] = users[i];
+	return chosen;
+}
+
+/* Those of what was sent that are there. */
+static lpu_user_identity *
+identities_of(const lpu_write *write, const bool *there)
+{
+	lpu_user_identity *users = palloc(write->nusers * sizeof(lpu_user_identity));
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < write->nusers; i++)
+		if (there[i])
+			users[n++] = write->users[i];
+	return users;
+}
+
+/* Carry out these. If that fails, others may have been carried out as well. */
+static void
+carry_out_or_doubt(batch_state *state, const int *users, int n, const lpu_user_identity *others, int nothers)
+{
+	state->writer->done += nothers;
+	PG_TRY();
+	{
+		carry_out(state, users, n);
+	}
+	PG_CATCH();
+	{
+		lpu_writer_doubt(state->writer, others, nothers);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	state->writer->done -= nothers;
+}
+
+/* Does the account's message name this login, and not one that merely contains it? */
+static bool
+is_named(const char *message, const char *login)
+{
+	const char *found = message;
+	size_t		length = login ? strlen(login) : 0;
+
+	while (length > 0 && found != NULL && (found = strstr(found, login)) != NULL)
+	{
+		unsigned char before = found > message ? found[-1] : ' ';
+		unsigned char after = found[length];
+
+		if (!isalnum(before) && strchr("._%+-@", before) == NULL && !isalnum(after) &&
+			(after == '\0' || strchr("_%+-@", after) == NULL))
+			return true;
+		found += length;
+	}
+	return false;
+}
+
+/*
+ * Some of the users who were refused together are there. Either they were before, and that is why; or the account has
+ * carried out a part of the request, and others are guilty. Those that are not there tell: if the account accepts them
+ * now, nothing had been carried out. All before the first that is there are tried, to keep the order, or one after it.
+ */
+static void
+carry_out_doubtful(batch_state *state, const int *users, int n, const bool *there, const lpu_api_answer *answer,
+				   const lpu_write *write)
+{
+	lpu_user_identity *others = identities_of(write, there);
+	int			nothers;
+	int			from = 0;		/* those that tell */
+	int			upto;
+	int			first = 0;		/* that is there */
+
+	(void) choose(users, n, there, true, &nothers);
+	while (!there[first])
+		first++;
+	upto = first;
+	if (first == 0 && (nothers > 1 || !is_named(answer->error, others[0].login_name)))
+	{
+		while (from < n && there[from])
+			from++;
+		upto = Min(from + 1, n);
+		if (from == n)
+		{
+			lpu_writer_doubt(state->writer, others, nothers);
+			state->writer->done += nothers;
+			raise_refusal(state->writer, answer, write);
+		}
+	}
+	carry_out_or_doubt(state, users + from, upto - from, others, nothers);
+
+	/* it is the guilty one, unless it has gone meanwhile */
+	carry_out(state, users + first, 1);
+	if (from > 0)
+		carry_out_halves(state, users + 1, from - 1);
+	carry_out_halves(state, users + Max(upto, first + 1), n - Max(upto, first + 1));
+}
+
+/* Look which of the users who were refused together are there nevertheless, and go on with the others. */
+static void
+look_and_carry_out(batch_state *state, const int *users, int n, const lpu_api_answer *answer, const lpu_write *write)
+{
+	bool	   *there = palloc0(n * sizeof(bool));
+	int			nthere;
+	int			nleft;
+	int		   *left;
+
+	state->looked = true;
+	state->methods->look(state->batch, users, n, there);
+	left = choose(users, n, there, false, &nleft);
+	nthere = n - nleft;
+	if (nthere == 0)
+		carry_out_halves(state, users, n);
+	else if (!state->methods->there_is_done)
+		carry_out_doubtful(state, users, n, there, answer, write);
+	else
+	{
+		lpu_writer_doubt(state->writer, identities_of(write, there), nthere);
+		state->writer->done += nthere;
+		carry_out(state, left, nleft);
+	}
+}
+
+static void
+carry_out(batch_state *state, const int *users, int n)
+{
+	const lpu_batch *methods_of = state->methods;
+	lpu_write	write = {0};
+	lpu_api_answer *answer;
+
+	if (n == 0)
+		return;
+	answer = methods_of->send(state->batch, users, n, &write);
+	if (answer->verdict == LPU_OK)
+		state->writer->done += n;
+	else if (n == 1 && methods_of->excuse != NULL && methods_of->excuse(state->batch, users[0], answer, &write))
+		return;
+	else if (n == 1 || !lpu_writer_is_guilty(answer))
+		raise_refusal(state->writer, answer, &write);
+	else
+	{
+		lpu_writer_forget(&write);
+		if (answer->status == TOO_LARGE || methods_of->look == NULL || state->looked)
+			carry_out_halves(state, users, n);
+		else
+			look_and_carry_out(state, users, n, answer, &write);
+	}
 }
 
 void
-lpu_writer_carry_out(lpu_writer *writer, lpu_write_range send, void *batch, int n)
+lpu_writer_carry_out(lpu_writer *writer, const lpu_batch *methods_of, void *batch, int n)
 {
-	if (n > 0)
-		carry_out(writer, send, batch, 0, n);
+	batch_state state = {writer, methods_of, batch, false};
+	int		   *users = palloc(Max(n, 1) * sizeof(int));
+	int			i;
+
+	for (i = 0; i < n; i++)
+		users[i] = i;
+	carry_out(&state, users, n);
 }
