@@ -76,6 +76,19 @@ error_to_show(const lpu_call *call, const lpu_api_answer *answer)
 	return answer->error;
 }
 
+/* No answer came. */
+static void
+raise_silence(const lpu_call *call, const lpu_api_answer *answer)
+{
+	lpu_problem *problem = call->what ? lpu_api_refusal(call->options, answer, call->what) : answer->problem;
+
+	if (call->note != NULL && problem->detail != NULL)
+		lpu_problem_detail(problem, "%s%s", problem->detail, call->note);
+	if (call->hint != NULL && answer->verdict == LPU_UNCERTAIN)
+		lpu_problem_hint(problem, "%s", call->hint);
+	lpu_problem_raise(problem);
+}
+
 lpu_api_answer *
 lpu_call_send(lpu_call *call, const char **error)
 {
@@ -90,11 +103,7 @@ lpu_call_send(lpu_call *call, const char **error)
 	call->request.sent = lpu_effect_sent_flag(effect);
 	answer = lpu_api_send(call->options, &call->request);
 	if (answer->problem != NULL)
-	{
-		if (call->note != NULL)
-			lpu_problem_detail(answer->problem, "%s%s", answer->problem->detail, call->note);
-		lpu_problem_raise(answer->problem);
-	}
+		raise_silence(call, answer);
 
 	done = answer->verdict == LPU_OK;
 	call->body = lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);

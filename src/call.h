@@ -21,7 +21,9 @@ typedef struct lpu_call
 	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
 	int			nusers;
 	List	   *secrets;		/* C strings that must not appear in an error */
-	const char *note;			/* goes behind the DETAIL of the ERROR if no answer comes, or NULL */
+	const char *what;			/* for the ERROR if no answer comes: "create users", or NULL */
+	const char *note;			/* ... goes behind its DETAIL, or NULL */
+	const char *hint;			/* ... is its HINT if the outcome is unknown, or NULL */
 	Jsonb	   *body;			/* of the answer; NULL: none, or not JSON */
 	struct lpu_record *record;	/* that was made of it, or NULL */
 } lpu_call;

@@ -126,7 +126,8 @@ begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, lpu_met
 static void
 begin_insert(ModifyTableState *mtstate, ResultRelInfo *info, bool skip)
 {
-	modify_state *state = begin(mtstate, info, CMD_INSERT, LPU_CREATE_USERS, "create users",
+	modify_state *state = begin(mtstate, info, CMD_INSERT, LPU_CREATE_USERS, "create users", skip ?
+								"The statement can be repeated: it leaves out users whose login exists." :
 								"INSERT ... ON CONFLICT DO NOTHING leaves out users whose login exists, so that a "
 								"statement can be repeated.");
 

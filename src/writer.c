@@ -125,7 +125,7 @@ lpu_writer_complaint(const lpu_writer *writer, const char *attribute, const char
 	int			column = attribute ? lpu_table_column(writer->table, attribute) : 0;
 
 	if (attribute == NULL)
-		return psprintf("it %s", problem);
+		return psprintf("the entity %s", problem);
 	if (column == 0)
 		return psprintf("\"%s\" %s, and no column of foreign table \"%s\" has it", attribute, problem,
 						writer->table->name);
@@ -186,7 +186,9 @@ lpu_writer_send(lpu_writer *writer, lpu_write *write)
 	call.users = write->users;
 	call.nusers = write->nusers;
 	call.secrets = write->secrets;
+	call.what = writer->what;
 	call.note = lpu_writer_progress(writer);
+	call.hint = writer->hint;
 
 	answer = call_as(writer, &call, &write->error);
 	if (answer->verdict == LPU_UNCERTAIN)
@@ -252,9 +254,10 @@ raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_
 		appendStringInfo(&detail, "User %s", lpu_writer_name(&write->users[0]));
 	appendStringInfo(&detail, "%s%s.%s", write->error ? ": " : "", write->error ? write->error : "",
 					 lpu_writer_progress(writer));
+	if (answer->verdict == LPU_LATER)
+		appendStringInfo(&detail, " The account asks to wait %ld s.", (answer->retry_after_ms + 999) / 1000);
 	problem->detail = detail.data;
-	if ((lpu_writer_is_guilty(answer) || answer->verdict == LPU_UNCERTAIN || answer->verdict == LPU_LATER) &&
-		writer->hint != NULL)
+	if (writer->hint != NULL && (writer->done > 0 || answer->verdict == LPU_UNCERTAIN || answer->status == 409))
 		lpu_problem_hint(problem, "%s", writer->hint);
 	lpu_problem_raise(problem);
 }
@@ -340,6 +343,29 @@ is_named(const char *message, const char *login)
 	return false;
 }
 
+/* All who were refused together are there: only the account's message can tell who was before. */
+static void
+raise_doubtful(lpu_writer *writer, lpu_user_identity *users, int n, const lpu_api_answer *answer, const lpu_write *write)
+{
+	lpu_write	about = *write;
+	int			i;
+
+	writer->done += n;
+	for (i = 0; i < n && !is_named(answer->error, users[i].login_name); i++)
+		;
+	if (i < n)
+	{
+		lpu_user_identity named = users[i];
+
+		memmove(users + i, users + i + 1, (n - i - 1) * sizeof(lpu_user_identity));
+		users[--n] = named;
+		about.users = &users[n];
+		about.nusers = 1;
+	}
+	lpu_writer_doubt(writer, users, n);
+	raise_refusal(writer, answer, &about);
+}
+
 /*
  * Some of the users who were refused together are there. Either they were before, and that is why; or the account has
  * carried out a part of the request, and others are guilty. Those that are not there tell: if the account accepts them
@@ -365,11 +391,7 @@ carry_out_doubtful(batch_state *state, const int *users, int n, const bool *ther
 			from++;
 		upto = Min(from + 1, n);
 		if (from == n)
-		{
-			lpu_writer_doubt(state->writer, others, nothers);
-			state->writer->done += nothers;
-			raise_refusal(state->writer, answer, write);
-		}
+			raise_doubtful(state->writer, others, nothers, answer, write);
 	}
 	carry_out_or_doubt(state, users + from, upto - from, others, nothers);
 
