@@ -41,6 +41,16 @@ CREATE VIEW lp.account AS
 	SELECT (u->>'id')::bigint AS id, u->>'loginName' AS login, (u->>'deleted')::boolean AS deleted, u
 	FROM jsonb_array_elements(lp.sim('users')::jsonb) u;
 
+-- Somebody else changes a user.
+CREATE FUNCTION lp.poke(who text, more jsonb) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	entity jsonb := (lp.sim('user?login=' || who)::jsonb - 'passwordSh') || more;
+BEGIN
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('curl -sSfo /dev/null -X PUT -H "Authorization: Bearer lp-token" -H "Content-Type: application/json" -d ''%s'' "%s/api/account/12345678/configuration/le-users/users/%s?v=4.0"',
+		entity, current_setting('lpsim.url'), entity->>'id'));
+	RETURN 'poked';
+END $$;
+
 -- A table of just what a new user needs, and new people for it.
 \set columns 'login_name, full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids, member_of'
 CREATE FOREIGN TABLE lp.people (login_name text, full_name text, nickname text, email text, password_sh text, is_enabled boolean,

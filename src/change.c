@@ -303,6 +303,14 @@ write_body(lpu_change *c, const int *users, int n, lpu_write *write)
 	entities = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text.data)));
 	check_entities(c, users, entities);
 	write->users = lpu_users_identify(entities, &write->nusers);
+	/* a user who gets another login is known by the one it has */
+	for (i = 0; i < n; i++)
+	{
+		char	   *login = lpu_delta_login(&c->users[users[i]].delta);
+
+		if (login != NULL)
+			write->users[i].login_name = login;
+	}
 	write->secrets = lpu_users_secrets(entities);
 	resetStringInfo(&text);
 	lpu_users_write(&text, entities);

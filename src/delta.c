@@ -123,17 +123,22 @@ lpu_delta_init(lpu_delta *d, const lpu_update *update, int64 id, Datum before, T
 }
 
 char *
-lpu_delta_name(const lpu_delta *d)
+lpu_delta_login(const lpu_delta *d)
 {
 	const lpu_table *table = d->update->writer->table;
-	lpu_user_identity user = {.id = d->id};
 	bool		isnull = true;
 	Datum		login = (Datum) 0;
 
 	if (table->login_column > 0)
 		login = heap_getattr(d->before, table->login_column, d->update->desc, &isnull);
-	if (!isnull)
-		user.login_name = lpu_datum_text(getBaseType(table->columns[table->login_column - 1].type), login);
+	return isnull ? NULL : lpu_datum_text(getBaseType(table->columns[table->login_column - 1].type), login);
+}
+
+char *
+lpu_delta_name(const lpu_delta *d)
+{
+	lpu_user_identity user = {.login_name = lpu_delta_login(d), .id = d->id};
+
 	return lpu_writer_name(&user);
 }
 

@@ -41,7 +41,8 @@ extern bool lpu_delta_tells_change(const lpu_column *column);
  */
 extern void lpu_delta_init(lpu_delta *delta, const lpu_update *update, int64 id, Datum before, TupleTableSlot *after);
 
-/* The user, for messages. */
+/* The login that was read, NULL if the table has none; the user, for messages. */
+extern char *lpu_delta_login(const lpu_delta *delta);
 extern char *lpu_delta_name(const lpu_delta *delta);
 
 /* Had it been deleted when the statement read it? */

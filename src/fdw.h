@@ -27,6 +27,7 @@ enum
 {
 	LPU_MODIFY_COLUMNS,			/* IntList: columns that UPDATE sets, numbers less one */
 	LPU_MODIFY_VALUES,			/* Strings: to what, in SQL; "": not known */
+	LPU_MODIFY_CONDITIONAL,		/* Boolean: not of all rows */
 	LPU_MODIFY_SKIP				/* Boolean: ON CONFLICT DO NOTHING */
 };
 

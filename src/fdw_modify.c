@@ -157,11 +157,14 @@ find_junk(modify_state *state)
 }
 
 static void
-read_set_list(lpu_set_list *list, const lpu_table *table, List *columns, List *values)
+read_set_list(lpu_set_list *list, const lpu_table *table, List *fdw_private)
 {
+	List	   *columns = list_nth(fdw_private, LPU_MODIFY_COLUMNS);
+	List	   *values = list_nth(fdw_private, LPU_MODIFY_VALUES);
 	ListCell   *column;
 	ListCell   *value;
 
+	list->conditional = boolVal(list_nth(fdw_private, LPU_MODIFY_CONDITIONAL));
 	list->values = palloc0(Max(table->ncolumns, 1) * sizeof(char *));
 	forboth(column, columns, value, values)
 	{
@@ -172,12 +175,13 @@ read_set_list(lpu_set_list *list, const lpu_table *table, List *columns, List *v
 }
 
 static void
-begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *columns, List *values)
+begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private)
 {
-	modify_state *state = begin(mtstate, info, CMD_UPDATE, LPU_UPDATE_USERS, "update users", NULL);
+	modify_state *state = begin(mtstate, info, CMD_UPDATE, LPU_UPDATE_USERS, "update users",
+								"Look at the users before you repeat the statement.");
 
 	find_junk(state);
-	read_set_list(&state->set_list, state->table, columns, values);
+	read_set_list(&state->set_list, state->table, fdw_private);
 	state->update.writer = &state->writer;
 	state->update.desc = RelationGetDescr(info->ri_RelationDesc);
 	state->update.list = &state->set_list;
@@ -188,7 +192,8 @@ begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *columns, List
 static void
 begin_delete(ModifyTableState *mtstate, ResultRelInfo *info)
 {
-	modify_state *state = begin(mtstate, info, CMD_DELETE, LPU_DELETE_USERS, "delete users", NULL);
+	modify_state *state = begin(mtstate, info, CMD_DELETE, LPU_DELETE_USERS, "delete users",
+								"The statement can be repeated.");
 
 	find_junk(state);
 	state->removal = lpu_removal_new(&state->writer);
@@ -202,7 +207,7 @@ lpuBeginForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_
 	if (mtstate->operation == CMD_INSERT)
 		begin_insert(mtstate, info, boolVal(list_nth(fdw_private, LPU_MODIFY_SKIP)));
 	else if (mtstate->operation == CMD_UPDATE)
-		begin_update(mtstate, info, list_nth(fdw_private, LPU_MODIFY_COLUMNS), list_nth(fdw_private, LPU_MODIFY_VALUES));
+		begin_update(mtstate, info, fdw_private);
 	else
 		begin_delete(mtstate, info);
 }

@@ -141,6 +141,12 @@ updated_values(PlannerInfo *root, Index index, const lpu_table *table, List *col
 	return values;
 }
 
+static bool
+is_conditional(PlannerInfo *root)
+{
+	return root->parse->jointree->quals != NULL || list_length(root->parse->jointree->fromlist) > 1;
+}
+
 static List *
 lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subplan_index)
 {
@@ -157,7 +163,7 @@ lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subp
 	/* of the others the executor says that they cannot be written */
 	if (plan->operation == CMD_UPDATE && table->resource->id == LPU_USERS)
 		columns = updated_columns(root, index, table);
-	return list_make3(columns, updated_values(root, index, table, columns),
+	return list_make4(columns, updated_values(root, index, table, columns), makeBoolean(is_conditional(root)),
 					  makeBoolean(plan->onConflictAction == ONCONFLICT_NOTHING));
 }
 

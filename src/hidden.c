@@ -42,14 +42,13 @@ append_set_list(StringInfo out, const lpu_table *table, const lpu_set_list *list
 						 list->values[i] ? list->values[i] : "...");
 }
 
-/* How to tell the users apart: by what an HR table has, too. */
+/* How to tell the users apart: by what an HR table has, too; and, if not all were meant, who was. */
 static void
-append_condition(StringInfo out, const lpu_table *table)
+append_condition(StringInfo out, const lpu_table *table, const lpu_set_list *list)
 {
-	if (table->login_column > 0)
-		appendStringInfo(out, " FROM your_table e WHERE u.%s = e.email", column_of(table, "loginName"));
-	else
-		appendStringInfo(out, " FROM your_table e WHERE u.%s = e.user_id", column_of(table, "id"));
+	appendStringInfo(out, " FROM your_table e WHERE u.%s = e.%s%s",
+					 column_of(table, table->login_column > 0 ? "loginName" : "id"),
+					 table->login_column > 0 ? "email" : "user_id", list->conditional ? " AND ..." : "");
 }
 
 /* Is the attribute answered blank, and not set? */
@@ -81,7 +80,7 @@ write_hint(const lpu_table *table, const lpu_set_list *list, const char **lost, 
 	append_set_list(&out, table, list);
 	for (i = 0; i < nlost; i++)
 		appendStringInfo(&out, "%s%s = e.%s", i > 0 ? ", " : "", column_of(table, lost[i]), column_of(table, lost[i]));
-	append_condition(&out, table);
+	append_condition(&out, table, list);
 	return out.data;
 }
 

@@ -14,6 +14,7 @@ typedef struct lpu_set_list
 {
 	Bitmapset  *columns;		/* numbers less one */
 	const char **values;		/* by these numbers: what the statement says, as SQL; NULL where that is not known */
+	bool		conditional;	/* it has a condition, or a FROM list */
 } lpu_set_list;
 
 /*

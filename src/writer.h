@@ -18,7 +18,7 @@ typedef struct lpu_writer
 	Oid			role;			/* whose mapping is used */
 	lpu_method	method;
 	const char *what;			/* for messages: "create users" */
-	const char *hint;			/* ... how to go on when some may have been carried out, or NULL */
+	const char *hint;			/* ... how to go on when some may have been carried out */
 	int64		done;			/* users of this statement that the account has carried out */
 	int64		requests;		/* writing ones, and those that look at the account for them */
 	int64		bytes;			/* of their bodies, in both directions */
