@@ -22,7 +22,8 @@
 static bool
 is_number_type(Oid type)
 {
-	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID || type == OIDOID;
+	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID || type == OIDOID ||
+		type == FLOAT4OID || type == FLOAT8OID;
 }
 
 /* Dates as JSON has them, whatever the session's DateStyle; the blanks that fill up a char(n) mean nothing. */
@@ -95,11 +96,11 @@ is_whole_number(const char *text, int64 *number)
 	return errno == 0 && end != text && *end == '\0';
 }
 
-/* Not "NaN" or "Infinity", which JSON does not know. */
+/* Of a number type: not "NaN" or "Infinity", which JSON does not know. */
 static bool
 is_plain_number(const char *text)
 {
-	return strspn(text, "-0123456789.") == strlen(text);
+	return strspn(text, "+-0123456789.e") == strlen(text);
 }
 
 /* A value of a type that holds nothing but whole numbers. */
