@@ -68,10 +68,11 @@ has_triggers(const ResultRelInfo *info, CmdType operation)
 		triggers->trig_delete_before_row || triggers->trig_delete_after_row;
 }
 
+/* Those that fire before the table is ended; they belong to the table that the statement names. */
 static bool
 has_late_triggers(const ResultRelInfo *info, CmdType operation)
 {
-	const TriggerDesc *triggers = info->ri_TrigDesc;
+	const TriggerDesc *triggers = info->ri_RootResultRelInfo ? info->ri_RootResultRelInfo->ri_TrigDesc : info->ri_TrigDesc;
 
 	if (triggers == NULL)
 		return false;
@@ -86,14 +87,20 @@ goes_alone(const ResultRelInfo *info, CmdType operation)
 	return info->ri_projectReturning != NULL || info->ri_WithCheckOptions != NIL || has_triggers(info, operation);
 }
 
+/* INSERT is put together by the executor, COPY too but for 15; not so rows that an UPDATE moves to another partition. */
+static bool
+is_batched_by_executor(const ModifyTableState *mtstate)
+{
+	/* COPY has no plan */
+	return mtstate->ps.plan == NULL ? LPU_COPY_IS_BATCHED : mtstate->operation == CMD_INSERT;
+}
+
 /* Are rows put together by us? */
 static bool
 is_buffered(const ResultRelInfo *info, CmdType operation, const ModifyTableState *mtstate)
 {
-	/* INSERT by the executor, COPY in 15 by us: it has no plan */
-	if (operation == CMD_INSERT && (LPU_COPY_IS_BATCHED || mtstate->ps.plan != NULL))
-		return false;
-	return !goes_alone(info, operation) && !has_late_triggers(info, operation);
+	return !(operation == CMD_INSERT && is_batched_by_executor(mtstate)) &&
+		!goes_alone(info, operation) && !has_late_triggers(info, mtstate->operation);
 }
 
 /* ------------------------------------------------------------------------------------------------------- beginning */
@@ -315,6 +322,13 @@ lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 	return options->batch_size;
 }
 
+/* Rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */
+static void
+count_left_out(modify_state *state, int n)
+{
+	InstrCountTuples2(&state->mtstate->ps, n);
+}
+
 static TupleTableSlot **
 lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **slots, TupleTableSlot **plan_slots,
 						  int *n)
@@ -328,6 +342,7 @@ lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **
 		if (lpu_creation_add(state->creation, slots[i]))
 			state->created[ncreated++] = slots[i];
 	flush(state);
+	count_left_out(state, *n - ncreated);
 	*n = ncreated;
 	return state->created;
 }
@@ -341,7 +356,10 @@ lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 	check_options(state, info, slot, estate);
 	if (!lpu_creation_add(state->creation, slot) ||
 		!flush_if_due(state, lpu_creation_pending(state->creation)))
+	{
+		count_left_out(state, 1);
 		return NULL;
+	}
 	if (goes_alone(info, CMD_INSERT))
 		lpu_creation_return(state->creation, slot);
 	return slot;

@@ -155,11 +155,6 @@ lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subp
 	List	   *columns = NIL;
 
 	table_close(relation, NoLock);
-	/* into a partitioned table; into the foreign table itself PostgreSQL refuses it */
-	if (plan->operation == CMD_MERGE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("MERGE cannot write foreign table \"%s\"", table->name)));
 	/* of the others the executor says that they cannot be written */
 	if (plan->operation == CMD_UPDATE && table->resource->id == LPU_USERS)
 		columns = updated_columns(root, index, table);
