@@ -372,7 +372,8 @@ lpu_batch_finish(lpu_batch *batch)
 		copy_texts(batch);
 		for (i = 0; i < batch->n; i++)
 		{
-			batch->rows[i]->status = answer->status;
+			/* that of an answer which broke off could be taken for a refusal */
+			batch->rows[i]->status = answer->problem ? 0 : answer->status;
 			batch->rows[i]->has_revision = answer->has_revision;
 			batch->rows[i]->revision = answer->revision;
 		}

@@ -499,6 +499,20 @@ in_doubt('huge', 1, action => 'huge', status => 201);
 	is(posts() . ' ' . gets(), '5 1', 'several batches: one listing, one batch again');
 	created('several batches', \@names);
 }
+# A refusal that broke off is none: whom it was about is not known.
+foreach my $fault ('half', 'wrong_length')
+{
+	fresh();
+	enqueue('good', ['bad', passwordSh => 'short']);
+	fault(action => $fault, applied => JSON::PP::true);
+	deliver();
+	all_are('uncertain', "a refusal, $fault", 'bad', 'good');
+	is($admin->query('SELECT count(status) FROM lp_requests'), 0, "a refusal, $fault: no status");
+	due_now();
+	deliver();
+	is(states(), 'bad:failed good:created', "a refusal, $fault: in the end each its own outcome");
+	like(rows()->{bad}{error}, qr/passwordSh/, "a refusal, $fault: and its own error");
+}
 # Rejected when it comes again: what it is was decided by the first.
 {
 	fresh();
