@@ -29,6 +29,9 @@
 /* The first room for an answer: a single user's fits, and doubling reaches 64 MB in 12 steps. */
 #define FIRST_ROOM 16384
 
+/* As curl_version_info() tells it. */
+#define LIBCURL_8_17 0x081100
+
 struct lpu_http_call
 {
 	lpu_http_pool *pool;
@@ -129,7 +132,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	if (!AcquireExternalFD())
 		return CURL_SOCKET_BAD;
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-	if (fd != CURL_SOCKET_BAD && lpu_sockets_opened(fd))
+	if (fd != CURL_SOCKET_BAD && lpu_sockets_opened(fd, arg))
 		return fd;
 	if (fd != CURL_SOCKET_BAD)
 		close(fd);
@@ -167,12 +170,17 @@ add_header(lpu_http_call *call, const char *name, const char *prefix, const char
 	return true;
 }
 
-/* With neither bundle nor directory named, use the system's bundle: a directory would keep libcurl from caching it. */
+/*
+ * A bundle alone: with a directory besides, its authorities would be trusted, too, and libcurl would not cache the bundle.
+ * From 8.17 on NULL stands for the directory that libcurl was built with, if any, and so does not keep it away: then one
+ * without certificates is named, and the bundle read for each connection.
+ */
 static CURLcode
 configure_tls(CURL *easy, const lpu_http_request *request)
 {
 	CURLcode	code = CURLE_OK;
-	const char *system_bundle = curl_version_info(CURLVERSION_NOW)->cainfo;
+	const curl_version_info_data *libcurl = curl_version_info(CURLVERSION_NOW);
+	const char *no_directory = libcurl->version_num < LIBCURL_8_17 || libcurl->capath == NULL ? NULL : "/dev/null";
 
 #define SET(option, value) \
 	do { if (code == CURLE_OK) code = curl_easy_setopt(easy, option, value); } while (0)
@@ -181,8 +189,8 @@ configure_tls(CURL *easy, const lpu_http_request *request)
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	if (request->ca_file != NULL)
 		SET(CURLOPT_CAINFO, request->ca_file);
-	if (request->ca_file != NULL || system_bundle != NULL)
-		SET(CURLOPT_CAPATH, NULL);
+	if (request->ca_file != NULL || libcurl->cainfo != NULL)
+		SET(CURLOPT_CAPATH, no_directory);
 	return code;
 }
 
@@ -216,6 +224,7 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, call->pool);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	SET(CURLOPT_PREREQFUNCTION, before_sending);
 	SET(CURLOPT_PREREQDATA, call);
@@ -303,7 +312,6 @@ lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
 		give_up(call, code);
 		return call;
 	}
-	lpu_sockets_drain_ended();
 	if (lpu_pool_begin(pool, call->easy))
 		call->begun = true;
 	else

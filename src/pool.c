@@ -200,9 +200,28 @@ lpu_pool_take(lpu_http_pool *pool)
 	return easy;
 }
 
+/*
+ * Keep the next request from a connection that the service has closed since its last one. Until 8.21 libcurl looks for
+ * itself at each use of a connection; later not more than once in a second, which makes of any service that closes a
+ * connection within that time one whose answer is unknown. So it is told to begin anew.
+ */
+static void
+forget_ended(lpu_http_pool *pool)
+{
+	bool		any = lpu_sockets_drain_ended(pool);
+
+#if LIBCURL_VERSION_NUM >= 0x081600
+	if (any)
+		(void) curl_multi_setopt(pool->multi, CURLMOPT_NETWORK_CHANGED, CURLMNWC_CLEAR_CONNS);
+#else
+	(void) any;
+#endif
+}
+
 bool
 lpu_pool_begin(lpu_http_pool *pool, CURL *easy)
 {
+	forget_ended(pool);
 	return curl_multi_add_handle(pool->multi, easy) == CURLM_OK;
 }
 

@@ -38,8 +38,14 @@ static watched_socket *watched = NULL;
 static int	nwatched = 0;
 static int	watched_room = 0;
 
+typedef struct opened_socket
+{
+	int			fd;
+	const void *owner;
+} opened_socket;
+
 /* All sockets that are open, watched or idle; likewise. */
-static int *opened = NULL;
+static opened_socket *opened = NULL;
 static int	nopened = 0;
 static int	opened_room = 0;
 
@@ -66,7 +72,7 @@ is_opened(int fd)
 	int			i;
 
 	for (i = 0; i < nopened; i++)
-		if (opened[i] == fd)
+		if (opened[i].fd == fd)
 			return true;
 	return false;
 }
@@ -108,19 +114,20 @@ lpu_sockets_forget(int fd)
 }
 
 bool
-lpu_sockets_opened(int fd)
+lpu_sockets_opened(int fd, const void *owner)
 {
 	if (nopened == opened_room)
 	{
 		int			room = opened_room + 16;
-		int		   *larger = realloc(opened, room * sizeof(int));
+		opened_socket *larger = realloc(opened, room * sizeof(opened_socket));
 
 		if (larger == NULL)
 			return false;
 		opened = larger;
 		opened_room = room;
 	}
-	opened[nopened++] = fd;
+	opened[nopened].fd = fd;
+	opened[nopened++].owner = owner;
 	return true;
 }
 
@@ -131,7 +138,7 @@ lpu_sockets_closed(int fd)
 
 	stale = true;
 	for (i = 0; i < nopened; i++)
-		if (opened[i] == fd)
+		if (opened[i].fd == fd)
 		{
 			opened[i] = opened[--nopened];
 			return;
@@ -151,19 +158,23 @@ is_ended(int fd)
 #endif
 }
 
-void
-lpu_sockets_drain_ended(void)
+bool
+lpu_sockets_drain_ended(const void *owner)
 {
+	bool		any = false;
 	int			i;
 
 	for (i = 0; i < nopened; i++)
 	{
 		char		rest[1024];
 
-		if (find_socket(opened[i]) == NULL && is_ended(opened[i]))
-			while (recv(opened[i], rest, sizeof(rest), MSG_DONTWAIT) > 0)
-				;
+		if (opened[i].owner != owner || find_socket(opened[i].fd) != NULL || !is_ended(opened[i].fd))
+			continue;
+		while (recv(opened[i].fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+			;
+		any = true;
 	}
+	return any;
 }
 
 /* Does the set hold just the sockets that are wanted? Then only their events may have to be changed. */

@@ -12,14 +12,15 @@ extern bool lpu_sockets_watch(int fd, uint32 events, void *arg);
 extern void lpu_sockets_forget(int fd);
 
 /* A socket was opened, or closed: its number may come back as another one. Raises nothing, false for lack of memory. */
-extern bool lpu_sockets_opened(int fd);
+extern bool lpu_sockets_opened(int fd, const void *owner);
 extern void lpu_sockets_closed(int fd);
 
 /*
- * Of sockets that nobody watches, and whose peer has closed its side, throw away what came before: a TLS peer says goodbye
- * first, and libcurl 7.88 takes a connection for alive as long as anything can be read from it.
+ * Of an owner's sockets that nobody watches, and whose peer has closed its side, throw away what came before: a TLS peer
+ * says goodbye first, and libcurl 7.88 takes a connection for alive as long as anything can be read from it. True if there
+ * are any.
  */
-extern void lpu_sockets_drain_ended(void);
+extern bool lpu_sockets_drain_ended(const void *owner);
 
 /*
  * Wait until something happens on a watched socket, the latch is set, or timeout_ms passed (-1: no limit); call "ready"
