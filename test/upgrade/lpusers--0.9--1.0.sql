@@ -1,0 +1,21 @@
+/* lpusers--0.9--1.0.sql: from the made-up version 0.9 (see undo-0.9.sql) to 1.0. */
+
+\echo Use "ALTER EXTENSION lpusers UPDATE TO '1.0'" to load this file. \quit
+
+CREATE FUNCTION lp_worker_stop() RETURNS boolean
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
+REVOKE EXECUTE ON FUNCTION lp_worker_stop() FROM PUBLIC;
+
+DROP INDEX lp_requests_due;
+CREATE INDEX lp_requests_due ON lp_requests (account, next_attempt_at, id)
+	WHERE state IN ('pending', 'uncertain');
+ALTER TABLE lp_payloads DROP COLUMN checksum;
+ALTER TABLE lp_requests ALTER COLUMN attempts SET DEFAULT 0;
+ALTER SEQUENCE lp_batch_seq INCREMENT BY 1;
+COMMENT ON FUNCTION lp_worker_pid() IS 'process id of this database''s worker, null if there is none';
+COMMENT ON COLUMN lp_requests.id IS 'number of the request';
+ALTER FUNCTION lp_wake() VOLATILE;
+GRANT EXECUTE ON FUNCTION lp_worker_pid() TO PUBLIC;
+REVOKE SELECT ON lp_payloads FROM pg_monitor;
+DROP FUNCTION lp_old();

@@ -1,0 +1,17 @@
+/*
+ * undo-0.9.sql: what the made-up version 0.9 did not have yet, or had otherwise.
+ *
+ * Its script is that of 1.0 and then this. It never existed; it is there to prove that updates are tested.
+ */
+DROP FUNCTION lp_worker_stop();
+DROP INDEX lp_requests_due;
+CREATE INDEX lp_requests_due ON lp_requests (next_attempt_at);
+ALTER TABLE lp_payloads ADD COLUMN checksum text;
+ALTER TABLE lp_requests ALTER COLUMN attempts DROP DEFAULT;
+ALTER SEQUENCE lp_batch_seq INCREMENT BY 10;
+COMMENT ON FUNCTION lp_worker_pid() IS 'process id of the worker';
+COMMENT ON COLUMN lp_requests.id IS NULL;
+ALTER FUNCTION lp_wake() STABLE;
+REVOKE EXECUTE ON FUNCTION lp_worker_pid() FROM PUBLIC;
+GRANT SELECT ON lp_payloads TO pg_monitor;
+CREATE FUNCTION lp_old() RETURNS integer LANGUAGE sql AS 'SELECT 1';
