@@ -5,13 +5,14 @@
 #   make installcheck TAP_TESTS=              without the TAP tests
 #   make check-version                        do all files name the same version?
 #   make test/reader_diff && test/reader_diff test/corpus/reader/*   the reader of lists against json-c
+#   make dist                                 the archives of the last commit, as for PGXN
 
 EXTENSION = lpusers
 MODULE_big = lpusers
 EXTVERSION = 1.0
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
-DATA = src/lpusers--$(EXTVERSION).sql
+DATA = $(patsubst $(VPATH)/%,%,$(wildcard $(if $(VPATH),$(VPATH)/)src/lpusers--*.sql))
 OUR_HEADERS = $(wildcard $(if $(VPATH),$(VPATH)/)src/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
@@ -73,3 +74,11 @@ check-version:
 		&& [ -f "src/lpusers--$$control.sql" ]; \
 	then echo "check-version: $$control everywhere"; \
 	else echo "check-version: Makefile $(EXTVERSION), control $$control, META.json $$meta, CHANGELOG $$changes" >&2; exit 1; fi
+
+# PGXN wants a zip in which all is below name-version/.
+DISTVERSION = $(shell sed -n 's/^ *"version": "\([0-9.]*\)",/\1/p' META.json | head -n 1)
+.PHONY: dist
+dist: check-version
+	perl test/check_meta
+	git archive --format=zip --prefix=lpusers-$(DISTVERSION)/ -o lpusers-$(DISTVERSION).zip HEAD
+	git archive --format=tar.gz --prefix=lpusers-$(DISTVERSION)/ -o lpusers-$(DISTVERSION).tar.gz HEAD
