@@ -1,52 +1,94 @@
--- bench.sql: the SQL side of run.sh.
-CREATE SERVER plain FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'url');
-CREATE SERVER tls FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'tls', ca_file :'ca');
-CREATE ROLE bench_plain SUPERUSER;
-CREATE ROLE bench_tls SUPERUSER;
-CREATE USER MAPPING FOR bench_plain SERVER plain OPTIONS (token 'lp-token');
-CREATE USER MAPPING FOR bench_tls SERVER tls OPTIONS (token 'lp-token');
+-- bench.sql: the database of run.sh: servers, tables, and what is measured inside of a backend.
+CREATE EXTENSION lpusers;
 
--- Microseconds of a call that creates so many users, from one statement over a table of bodies made before.
-CREATE FUNCTION bench(server text, prefix text, calls int, users int) RETURNS numeric LANGUAGE plpgsql AS $$
-DECLARE
-	start timestamptz;
-	created int;
-	stop timestamptz;
+-- One account, reached in different ways by different roles; as bench_fast it is one that costs next to nothing.
+CREATE SERVER fast FOREIGN DATA WRAPPER lpusers
+	OPTIONS (account '12345678', base_url :'fast_url', hold_above '0', max_connections '8', batch_size '100');
+CREATE SERVER plain FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'url', hold_above '0');
+CREATE SERVER tls FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'tls_url', ca_file :'ca');
+CREATE SERVER bundle FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'tls_url', ca_file :'bundle');
+CREATE SERVER http2 FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'http2_url', ca_file :'ca');
+SELECT format('CREATE ROLE bench_%s SUPERUSER', server),
+	   format('CREATE USER MAPPING FOR bench_%s SERVER %1$s OPTIONS (token ''lp-token'')', server)
+FROM unnest(ARRAY['fast', 'plain', 'tls', 'bundle', 'http2']) server
+\gexec
+
+-- Mebibytes of memory that this backend had at the most.
+CREATE FUNCTION bench_peak() RETURNS numeric LANGUAGE sql AS $$
+	SELECT round(substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::numeric / 1024, 1)
+$$;
+
+-- Nothing is measured that is not right.
+CREATE FUNCTION bench_expect(actual bigint, expected bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE format('SET LOCAL ROLE %I', 'bench_' || server);
-	CREATE TEMP TABLE bodies ON COMMIT DROP AS
-		SELECT jsonb_agg(jsonb_build_object('loginName', format('%s%s.%s@example.com', prefix, c, i),
-			'fullName', 'Full Name', 'nickname', 'nick', 'email', format('%s%s.%s@example.com', prefix, c, i),
-			'passwordSh', 'Start-1234', 'isEnabled', true, 'maxChats', 3, 'profileIds', jsonb_build_array(1001))) AS body
-		FROM generate_series(1, calls) c, generate_series(1, users) i GROUP BY c;
-	PERFORM status FROM lp_delete_users('12345678', '{1}');	-- connected
-	start := clock_timestamp();
-	SELECT count(*) FILTER (WHERE status = 201) INTO created FROM bodies, LATERAL lp_create_users('12345678', body);
-	stop := clock_timestamp();
-	IF created <> calls THEN
-		RAISE EXCEPTION '% of % calls succeeded', created, calls;
+	IF actual <> expected THEN
+		RAISE EXCEPTION 'found %, expected %', actual, expected;
 	END IF;
-	RETURN round((extract(epoch FROM stop - start) * 1e6 / calls)::numeric, 1);
+	RETURN actual;
 END;
 $$;
 
--- TLS: the first call of a backend loads the certificates; a later connection of its own must not load them again. ALTER
--- of an option that is not used drops the connections.
-CREATE FUNCTION bench_reconnect(n int) RETURNS TABLE (what text, microseconds numeric) LANGUAGE plpgsql AS $$
+-- Users of a call, as the limits write them.
+CREATE FUNCTION bench_users(prefix text, call int, users int) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_agg(jsonb_build_object('loginName', format('%s%s.%s@example.com', prefix, call, i),
+		'fullName', 'Full Name', 'nickname', 'nick', 'email', format('%s%s.%s@example.com', prefix, call, i),
+		'passwordSh', 'Start-1234', 'isEnabled', true, 'maxChats', 3, 'profileIds', jsonb_build_array(1001)))
+	FROM generate_series(1, users) i
+$$;
+
+-- Microseconds of a call, when so many are made by one query over table "bodies" that returns how many succeeded. The
+-- first call of the session is not counted: it connects.
+CREATE FUNCTION bench_calls(prefix text, calls int, users int, query text) RETURNS numeric LANGUAGE plpgsql AS $$
 DECLARE
 	start timestamptz;
-	times float8[] := '{}';
+	created bigint;
 BEGIN
-	SET LOCAL ROLE bench_tls;
+	CREATE TEMP TABLE bodies ON COMMIT DROP AS SELECT bench_users(prefix, 0, users) AS body;
+	EXECUTE query;
+	TRUNCATE bodies;
+	INSERT INTO bodies SELECT bench_users(prefix, call, users) FROM generate_series(1, calls) call;
 	start := clock_timestamp();
-	PERFORM status FROM lp_delete_users('12345678', '{1}');
-	RETURN QUERY SELECT 'TLS, first call of a backend', round((extract(epoch FROM clock_timestamp() - start) * 1e6)::numeric, 1);
+	EXECUTE query INTO created;
+	PERFORM bench_expect(created, calls);
+	RETURN round((extract(epoch FROM clock_timestamp() - start) * 1e6 / calls)::numeric, 1);
+END;
+$$;
+
+-- The HR table, without the trigger and with it: for the fast account, and for the other.
+CREATE FUNCTION bench_attach(hr_table regclass) RETURNS text LANGUAGE sql AS $$
+	SELECT lp_attach_trigger(hr_table, '12345678', '{"loginName": "email", "fullName": "name", "nickname": "name",
+		"email": "email", "passwordSh": "''Start-1234''", "isEnabled": "active", "maxChats": "3",
+		"profileIds": "ARRAY[1001]"}')
+$$;
+SET ROLE bench_fast;
+CREATE TABLE plain (id int PRIMARY KEY, email text, name text, team int, active boolean);
+CREATE TABLE hooked (LIKE plain INCLUDING ALL);
+SELECT FROM bench_attach('hooked');
+CREATE SCHEMA fast;
+IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER fast INTO fast;
+SET ROLE bench_plain;
+CREATE TABLE hooked_plain (LIKE plain INCLUDING ALL);
+SELECT FROM bench_attach('hooked_plain');
+
+-- The account as tables: as imported, and with the 12 columns that a report may want.
+CREATE SCHEMA lp;
+IMPORT FOREIGN SCHEMA liveperson FROM SERVER plain INTO lp;
+CREATE FOREIGN TABLE lp.twelve (id bigint, login_name text, full_name text, nickname text, email text, is_enabled boolean,
+	max_chats int, profile_ids bigint[], skill_ids bigint[], member_of bigint, employee_id text, date_updated timestamp)
+	SERVER plain OPTIONS (resource 'users');
+
+-- When each login was enqueued, and when it was seen at the account.
+CREATE TABLE commits (login text, at timestamptz);
+CREATE PROCEDURE bench_commits(prefix text, n int, pause float8) LANGUAGE plpgsql AS $$
+DECLARE
+	times timestamptz[];
+BEGIN
 	FOR i IN 1 .. n LOOP
-		start := clock_timestamp();
-		PERFORM status FROM lp_delete_users('12345678', '{1}');
-		times := times || extract(epoch FROM clock_timestamp() - start)::float8;
+		INSERT INTO hooked_plain SELECT 1 + count(*), prefix || i || '@example.com', 'Full Name', 1, true FROM hooked_plain;
+		times[i] := clock_timestamp();
+		COMMIT;
+		PERFORM pg_sleep(pause);
 	END LOOP;
-	RETURN QUERY SELECT 'TLS, later calls',
-		round((percentile_cont(0.5) WITHIN GROUP (ORDER BY t) * 1e6)::numeric, 1) FROM unnest(times) t;
+	INSERT INTO commits SELECT prefix || i || '@example.com', times[i] FROM generate_series(1, n) i;
 END;
 $$;

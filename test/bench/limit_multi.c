@@ -5,11 +5,11 @@
  *
  * Creates USERS users in requests of BATCH, so many at a time, and prints the milliseconds it took.
  */
-#include <curl/curl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
+
+#include "limits.h"
 
 typedef struct sender
 {
@@ -17,138 +17,120 @@ typedef struct sender
 	char	   *body;
 } sender;
 
-static size_t
-drop(char *data, size_t size, size_t count, void *arg)
+typedef struct job
 {
-	(void) data;
-	(void) arg;
-	return size * count;
-}
-
-static double
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
-}
-
-static size_t
-write_users(char *body, size_t room, const char *prefix, int first, int users)
-{
-	size_t		length = 0;
-	int			i;
-
-	for (i = first; i < first + users; i++)
-		length += snprintf(body + length, room - length,
-						   "%s{\"loginName\":\"%s%d@example.com\",\"fullName\":\"Full Name\",\"nickname\":\"nick\","
-						   "\"email\":\"%s%d@example.com\",\"passwordSh\":\"Start-1234\",\"isEnabled\":true,"
-						   "\"maxChats\":3,\"profileIds\":[1001]}",
-						   i > first ? "," : "[", prefix, i, prefix, i);
-	return length + snprintf(body + length, room - length, "]");
-}
-
-static void
-start(CURLM *multi, sender *s, size_t room, const char *prefix, int first, int users)
-{
-	curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE, (long) write_users(s->body, room, prefix, first, users));
-	curl_multi_add_handle(multi, s->easy);
-}
+	CURLM	   *multi;
+	const char *prefix;
+	int			users;
+	int			batch;
+	int			next;			/* the first user not sent yet */
+	int			done;			/* users created */
+} job;
 
 static sender *
-make_senders(int n, size_t room, const char *url, struct curl_slist *headers)
+make_senders(int n, int batch, const char *url)
 {
 	sender	   *senders = calloc(n, sizeof(sender));
+	struct curl_slist *headers = limit_headers();
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
 		senders[i].easy = curl_easy_init();
-		senders[i].body = malloc(room);
+		senders[i].body = malloc(limit_room(batch));
 		curl_easy_setopt(senders[i].easy, CURLOPT_URL, url);
 		curl_easy_setopt(senders[i].easy, CURLOPT_HTTPHEADER, headers);
-		curl_easy_setopt(senders[i].easy, CURLOPT_WRITEFUNCTION, drop);
+		curl_easy_setopt(senders[i].easy, CURLOPT_WRITEFUNCTION, limit_drop);
 		curl_easy_setopt(senders[i].easy, CURLOPT_POSTFIELDS, senders[i].body);
 		curl_easy_setopt(senders[i].easy, CURLOPT_PRIVATE, &senders[i]);
 	}
 	return senders;
 }
 
-/* Collect what is done and start the next batch with its handle. Returns how many were done, -1 after a failure. */
+static void
+send_next(job *j, sender *s)
+{
+	size_t		length = limit_write_users(s->body, limit_room(j->batch), j->prefix, j->next, j->batch);
+
+	curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE, (long) length);
+	curl_multi_add_handle(j->multi, s->easy);
+	j->next += j->batch;
+}
+
+/* Take what is done and start the next batch with its handle. Returns how many were done, -1 after a failure. */
 static int
-collect(CURLM *multi, size_t room, const char *prefix, int *next, int users, int batch)
+collect(job *j)
 {
 	CURLMsg    *message;
 	int			left;
-	int			done = 0;
+	int			n = 0;
 
-	while ((message = curl_multi_info_read(multi, &left)) != NULL)
+	while ((message = curl_multi_info_read(j->multi, &left)) != NULL)
 	{
 		CURL	   *easy = message->easy_handle;
+		CURLcode	code = message->data.result;
 		sender	   *s;
 		long		status = 0;
 
 		curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 		curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &s);
-		if (message->data.result != CURLE_OK || status != 201)
+		if (code != CURLE_OK || status != 201)
 			return -1;
-		curl_multi_remove_handle(multi, easy);
-		done++;
-		if (*next < users)
-		{
-			start(multi, s, room, prefix, *next, batch);
-			*next += batch;
-		}
+		curl_multi_remove_handle(j->multi, easy);
+		n++;
+		if (j->next < j->users)
+			send_next(j, s);
 	}
-	return done;
+	return n;
+}
+
+static bool
+run(job *j)
+{
+	while (j->done < j->users)
+	{
+		int			running;
+		int			n;
+
+		curl_multi_perform(j->multi, &running);
+		n = collect(j);
+		if (n < 0)
+			return false;
+		j->done += n * j->batch;
+		if (n == 0)
+			curl_multi_poll(j->multi, NULL, 0, 1000, NULL);
+	}
+	return true;
 }
 
 int
 main(int argc, char **argv)
 {
-	int			users = argc > 2 ? atoi(argv[2]) : 0;
-	int			batch = argc > 3 ? atoi(argv[3]) : 0;
-	int			connections = argc > 4 ? atoi(argv[4]) : 0;
-	size_t		room = (size_t) batch * 400 + 100;
-	struct curl_slist *headers = NULL;
+	int			connections = argc > 4 ? (int) strtol(argv[4], NULL, 10) : 0;
+	job			j = {0};
 	sender	   *senders;
-	CURLM	   *multi;
 	double		begin;
-	int			running;
-	int			next = 0;
-	int			done = 0;
 	int			i;
 
-	if (argc < 6 || users < 1 || batch < 1 || connections < 1)
+	j.users = argc > 2 ? (int) strtol(argv[2], NULL, 10) : 0;
+	j.batch = argc > 3 ? (int) strtol(argv[3], NULL, 10) : 0;
+	if (argc < 6 || j.users < 1 || j.batch < 1 || connections < 1)
 	{
 		fprintf(stderr, "usage: limit_multi URL USERS BATCH CONNECTIONS PREFIX\n");
 		return 2;
 	}
+	j.prefix = argv[5];
 	curl_global_init(CURL_GLOBAL_DEFAULT);
-	headers = curl_slist_append(headers, "Authorization: Bearer lp-token");
-	headers = curl_slist_append(headers, "Content-Type: application/json");
-	headers = curl_slist_append(headers, "Expect:");
-	senders = make_senders(connections, room, argv[1], headers);
-	multi = curl_multi_init();
-	begin = now_ms();
-	for (i = 0; i < connections && next < users; i++, next += batch)
-		start(multi, &senders[i], room, argv[5], next, batch);
-	while (done * batch < users)
+	senders = make_senders(connections, j.batch, argv[1]);
+	j.multi = curl_multi_init();
+	begin = now_us();
+	for (i = 0; i < connections && j.next < j.users; i++)
+		send_next(&j, &senders[i]);
+	if (!run(&j))
 	{
-		int			n;
-
-		curl_multi_perform(multi, &running);
-		n = collect(multi, room, argv[5], &next, users, batch);
-		if (n < 0)
-		{
-			fprintf(stderr, "limit_multi: a request failed\n");
-			return 1;
-		}
-		done += n;
-		if (n == 0)
-			curl_multi_poll(multi, NULL, 0, 1000, NULL);
+		fprintf(stderr, "limit_multi: a request failed\n");
+		return 1;
 	}
-	printf("%.1f\n", now_ms() - begin);
+	printf("%.1f\n", (now_us() - begin) / 1e3);
 	return 0;
 }

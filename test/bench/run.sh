@@ -1,84 +1,126 @@
 #!/usr/bin/env bash
 #
-# run.sh [rounds [calls|queue]]: what a call and the queue cost, side by side with plain C and libcurl doing the same job.
+# run.sh: how fast lpusers is, side by side with plain C and with what could be used instead.
 #
-# Rounds alternate between the two, over plain HTTP and TLS, so that whatever else the machine does hits both. The table
-# has the median of the rounds in microseconds, and their ratio. The stand-in account's own time is in both.
+#	bash test/bench/run.sh [--quick] [--rounds N] [--output FILE] [GROUP ...]
+#
+#	--quick		smaller sizes and 3 rounds: does everything work?  Not for figures
+#	--rounds N	how often each row is measured (default 11)
+#	--output	where the report goes (default lpusers-bench.md in the current directory)
+#	GROUP		calls, tls, queue, scan, write, memory, latency or scale (default: all)
+#
+# Builds a private copy, starts a private server and a stand-in account, and prints a table for each group: median,
+# smallest and largest of the rounds, ratio, aim.  Whoever is compared is measured in turn, round by round.  A peer that
+# is not installed (Debian: postgresql-NN-http, postgresql-plpython3-NN, nghttp2-proxy) is n/a.  The exit status is 0 if
+# everything could be measured, whatever came of it.
 set -euo pipefail
 # shellcheck source=test/setup.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../setup.sh"
 
-need_packages
-drop_root "$@"
-private_postgres
-build all test/lpsim
-rounds=${1:-5}
-part=${2:-all}
-gcc -O2 -Wall -Wextra -o "$work/limit" test/bench/limit.c $(pkg-config --cflags --libs libcurl 2>/dev/null || echo -lcurl)
-gcc -O2 -Wall -Wextra -o "$work/limit_multi" test/bench/limit_multi.c $(pkg-config --cflags --libs libcurl 2>/dev/null || echo -lcurl)
-make_certs "$work/certs"
-start_server
-
-cat >"$work/rows.sh" <<'ROWS'
-set -euo pipefail
-path=/api/account/12345678/configuration/le-users/users?v=4.0
-psql -XqAt -v ON_ERROR_STOP=1 -v url="$LPSIM_URL" -v tls="$LPSIM_TLS_URL" -v ca="$CA" -f test/bench/bench.sql
-
-median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-
-# row LABEL SERVER CALLS USERS URL [CA]
-row()
+usage()
 {
-	local label=$1 server=$2 calls=$3 users=$4 url=$5 ca=${6:-} n limits=() ours=()
-
-	for n in $(seq "$ROUNDS"); do
-		limits+=("$("$LIMIT" "$url$path" "$calls" "$users" "c.$server.$users.$n." $ca)")
-		ours+=("$(psql -XqAt -c "SET lpusers.log_calls = off" -c "SELECT bench('$server', 's.$server.$users.$n.', $calls, $users)")")
-	done
-	c=$(printf '%s\n' "${limits[@]}" | median)
-	s=$(printf '%s\n' "${ours[@]}" | median)
-	awk -v l="$label" -v c="$c" -v s="$s" 'BEGIN { printf "%-44s %10.1f %10.1f %8.2f\n", l, c, s, s / c }'
+	sed -n '5,10s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	exit "$1"
 }
 
-printf '%-44s %10s %10s %8s\n' 'one call, in microseconds' 'plain C' lpusers ratio
-row 'one user, kept connection' plain 1000 1 "$LPSIM_URL"
-row '100 users' plain 50 100 "$LPSIM_URL"
-row '1000 users' plain 10 1000 "$LPSIM_URL"
-row 'one user, TLS, kept connection' tls 1000 1 "$LPSIM_TLS_URL" "$CA"
-echo
-psql -XqAt -c "SET lpusers.log_calls = off" -c "SELECT * FROM bench_reconnect(20)" | while IFS='|' read -r what us; do
-	printf '%-44s %10s %10.1f\n' "$what" '' "$us"
+arguments=("$@")
+rounds=11
+quick=
+output=lpusers-bench.md
+groups=()
+while [ $# -gt 0 ]; do
+	case $1 in
+		--quick) quick=yes; rounds=3 ;;
+		--rounds) rounds=${2:?}; shift ;;
+		--output) output=${2:?}; shift ;;
+		-h | --help) usage 0 ;;
+		calls | tls | queue | scan | write | memory | latency | scale) groups+=("$1") ;;
+		*) usage 2 >&2 ;;
+	esac
+	shift
 done
-ROWS
-cat >"$work/queue_rows.sh" <<'ROWS'
-set -euo pipefail
-path=/api/account/12345678/configuration/le-users/users?v=4.0
-psql -XqAt -c "LOAD 'lpusers'" -c "ALTER SYSTEM SET lpusers.worker = off" -c "SELECT FROM pg_reload_conf()"
-psql -XqAt -v ON_ERROR_STOP=1 -v url="$LPSIM_URL" -f test/bench/queue.sql
-median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-row() { awk -v l="$1" -v c="$2" -v s="$3" 'BEGIN { printf "%-44s %10.1f %10.1f %8.2f\n", l, c, s, s / c }'; }
-# inserted FUNCTION ROUND: in a session that has done it once with one row, so that libraries and plans are there
-inserted() { psql -XqAt -c "SET ROLE bench_queue" -c "SELECT ${1//N/1}" -c "SELECT ${1//N/10000}" | tail -n 1; }
-plain=() bare=() hooked=() limit=() drain=()
-for n in $(seq "$ROUNDS"); do
-	plain+=("$(inserted "bench_insert('plain', 'p$n.' || N || '.', N)")")
-	bare+=("$(inserted "bench_floor('f$n.' || N || '.', N)")")
-	hooked+=("$(inserted "bench_insert('hooked', 'h$n.' || N || '.', N)")")
-	limit+=("$("$LIMIT_MULTI" "$LPSIM_URL$path" 10000 100 8 "l$n.")")
-	begin=$(date +%s%N)
-	psql -XqAt -c "SET client_min_messages = warning" -c "CALL lp_deliver()"
-	drain+=("$(awk -v a="$begin" -v b="$(date +%s%N)" 'BEGIN { print (b - a) / 1e6 }')")
-done
-echo
-printf '%-44s %10s %10s %8s\n' 'in milliseconds' limit lpusers ratio
-row 'INSERT of 10,000 rows, alone and with trigger' "$(printf '%s\n' "${plain[@]}" | median)" "$(printf '%s\n' "${hooked[@]}" | median)"
-row '  ... and the same rows by plain SQL' "$(printf '%s\n' "${plain[@]}" | median)" "$(printf '%s\n' "${bare[@]}" | median)"
-row 'send 10,000 users, account takes 20 ms' "$(printf '%s\n' "${limit[@]}" | median)" "$(printf '%s\n' "${drain[@]}" | median)"
-psql -XqAt -c "SELECT 'left in the queue: ' || count(*) FROM lp_results WHERE path = 'queue' AND state <> 'created'"
-ROWS
-export LIMIT_MULTI=$work/limit_multi
-export ROUNDS=$rounds LIMIT=$work/limit CA=$work/certs/ca.pem
-psql -XqAt -c "CREATE EXTENSION lpusers"
-[ "$part" = queue ] ||
-	test/lpsim --tls-port 0 --tls-cert "$work/certs/server.pem" --tls-key "$work/certs/server.key" -- bash "$work/rows.sh"
-[ "$part" = calls ] || test/lpsim --delay 20 -- bash "$work/queue_rows.sh"
+[ ${#groups[@]} -gt 0 ] || groups=(calls tls queue scan write memory latency scale)
+
+# Opened by whoever called, and kept when root is dropped.
+if [ -z "${LPUSERS_WORK:-}" ]; then
+	exec 3>&1 4>"$output"
+	need_packages
+fi
+drop_root ${arguments[0]+"${arguments[@]}"}
+
+here=$top/test/bench
+helpers=()
+# shellcheck source=test/bench/rows.sh
+. "$here/rows.sh"
+# shellcheck source=test/bench/account.sh
+. "$here/account.sh"
+# shellcheck source=test/bench/database.sh
+. "$here/database.sh"
+
+# larger SIZE SMALLER: the size, or the smaller one with --quick.
+larger()
+{
+	if [ -z "$quick" ]; then echo "$1"; else echo "$2"; fi
+}
+
+at_exit()
+{
+	[ ${#helpers[@]} = 0 ] || kill "${helpers[@]}" 2>/dev/null
+}
+
+build_limits()
+{
+	local server=(-I"$("$PG_CONFIG" --includedir-server)" -I"$("$PG_CONFIG" --includedir)" -Isrc)
+	local libs=(-L"$("$PG_CONFIG" --pkglibdir)" -L"$("$PG_CONFIG" --libdir)" -lpgcommon -lpgport)
+	local curl json flags=(-O2 -Wall -Wextra -Wno-sign-compare)
+
+	mkdir "$work/bin" "$work/values"
+	read -r -a curl <<<"$(curl-config --cflags --libs | tr '\n' ' ')"
+	read -r -a json <<<"$(pkg-config --cflags --libs json-c)"
+	gcc "${flags[@]}" -o "$work/bin/limit" "$here/limit.c" "$here/limits.c" "${curl[@]}"
+	gcc "${flags[@]}" -o "$work/bin/limit_multi" "$here/limit_multi.c" "$here/limits.c" "${curl[@]}"
+	gcc "${flags[@]}" -o "$work/bin/fast_account" "$here/fast_account.c" "$here/limits.c" "${curl[@]}" -lpthread
+	gcc "${flags[@]}" "${server[@]}" -o "$work/bin/limit_scan" "$here/limit_scan.c" "$here/limits.c" test/standalone.c \
+		src/reader.c src/element.c src/token.c "${libs[@]}" "${curl[@]}" "${json[@]}"
+}
+
+# As large as the one a client trusts as a rule.
+make_bundle()
+{
+	make_certs "$work/certs" >/dev/null
+	cat "$work/certs/ca.pem" /etc/ssl/certs/ca-certificates.crt >"$work/certs/bundle.pem" 2>/dev/null || true
+}
+
+describe_machine()
+{
+	show '%s, libcurl %s, json-c %s, %s; Linux %s, %s CPUs.\n' "$("$PG_CONFIG" --version)" \
+		"$(curl-config --version | sed 's/libcurl //')" "$(pkg-config --modversion json-c)" "gcc $(gcc -dumpfullversion)" \
+		"$(uname -r)" "$(nproc)"
+	show '%d rounds%s. pgsql-http: %s; PL/Python: %s; HTTP/2: %s.\n' "$rounds" "${quick:+, --quick: not for figures}" \
+		"${have_http:-n/a}" "${have_python:-n/a}" "$([ -n "$http2_url" ] && echo nghttpx || echo n/a)"
+}
+
+main()
+{
+	local group
+
+	private_postgres
+	build all test/lpsim test/slowdns.so
+	build_limits
+	make_bundle
+	start_accounts
+	start_database
+	describe_machine
+	for group in "${groups[@]}"; do
+		# shellcheck source=/dev/null
+		. "$here/group_$group.sh"
+		heading "$group"
+		before_round() { fresh; }
+		"group_$group"
+		show '\nLoad of the machine: %s.\n' "$(cut -d ' ' -f 1-3 /proc/loadavg)"
+	done
+	summary
+	[ ${#failures[@]} = 0 ] || die "could not be measured: ${failures[*]}"
+}
+
+main

@@ -1,0 +1,75 @@
+# shellcheck shell=bash disable=SC2154,SC2034	# variables of run.sh and setup.sh
+#
+# group_queue.sh: filling the queue, and draining it.  To be sourced by run.sh.
+
+queue_users=$(larger 10000 1000)
+
+# insert TABLE: milliseconds of an INSERT of all rows.
+insert()
+{
+	timed bench_fast "TRUNCATE $1" "INSERT INTO $1 SELECT i, 'q' || i || '@example.com', 'Full Name', 1, true
+		FROM generate_series(1, $queue_users) i"
+}
+
+# limit_send BATCH CONNECTIONS DELAY
+limit_send()
+{
+	set_delay "$3"
+	"$work/bin/limit_multi" "$fast_url$users_path" "$queue_users" "$1" "$2" l.
+}
+
+# drain BATCH CONNECTIONS DELAY: milliseconds of a delivery of as many users as there are rows.
+drain()
+{
+	fresh
+	insert hooked >/dev/null
+	ask -c "ALTER SERVER fast OPTIONS (SET batch_size '$1', SET max_connections '$2')"
+	set_delay "$3"
+	timed bench_fast 'SELECT' 'CALL lp_deliver()' \
+		"(SELECT count(*) FROM lp_requests WHERE state = 'created') = $queue_users"
+}
+
+# The same, as the account saw it: milliseconds from the first request to the end of the last one.
+sent()
+{
+	fast GET span >/dev/null
+	drain "$@" >/dev/null && fast GET span
+}
+
+# With pgsql-http: batches of rows made to JSON, the answers read and written down.
+http_send()
+{
+	[ -n "$have_http" ] || { echo n/a; return; }
+	insert plain >/dev/null
+	set_delay "$2"
+	timed bench_fast 'CREATE TEMP TABLE outcome (login text, id bigint, status int)' \
+		"INSERT INTO outcome SELECT u.\"loginName\", u.id, r.status
+		 FROM (SELECT json_agg(json_build_object('loginName', email, 'fullName', name, 'nickname', name, 'email', email,
+		 			'passwordSh', 'Start-1234', 'isEnabled', active, 'maxChats', 3, 'profileIds', ARRAY[1001])) AS body
+		 		FROM plain GROUP BY (id - 1) / $1) b,
+		 	LATERAL http_account('POST', '$fast_url$users_path', b.body::text) r,
+		 	LATERAL jsonb_to_recordset(r.content::jsonb) AS u(\"loginName\" text, id bigint)" \
+		"(SELECT count(id) FROM outcome WHERE status = 201) = $queue_users"
+}
+
+group_queue()
+{
+	contender plain insert plain
+	contender hooked insert hooked
+	contender c_20 limit_send 100 8 20
+	contender sent_20 sent 100 8 20
+	contender ours_20 drain 100 8 20
+	contender c_0 limit_send 1000 8 0
+	contender ours_0 drain 1000 8 0
+	contender http_0 http_send 1000 0
+	measure
+	row "INSERT of $queue_users rows: alone" ms plain
+	row "INSERT of $queue_users rows: with the trigger to the queue" ms hooked plain '<= 3.5'
+	row "send $queue_users, 100 a request, 8 connections, 20 ms: plain C" ms c_20
+	row "…: lpusers, from the first request to the last answer" ms sent_20 c_20 '<= 1.1'
+	row "…: lpusers, CALL lp_deliver()" ms ours_20 c_20 '<= 1.3'
+	row "send $queue_users, 1000 a request, 8 connections, 0 ms: plain C" ms c_0
+	row "…: pgsql-http" ms http_0 c_0
+	row "…: lpusers, CALL lp_deliver()" ms ours_0 c_0
+	row "…: lpusers against pgsql-http" ms ours_0 http_0 '>= 2.8'
+}

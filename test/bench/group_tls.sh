@@ -1,0 +1,51 @@
+# shellcheck shell=bash disable=SC2154,SC2034	# variables of run.sh and setup.sh
+#
+# group_tls.sh: what TLS costs.  To be sourced by run.sh.
+# shellcheck source=test/bench/group_calls.sh
+. "$here/group_calls.sh"
+
+# Milliseconds of a call that has to connect anew, because the account closes the connection after each.
+reconnects()
+{
+	local calls=$1
+
+	fault '{"method": "DELETE", "path": "/users", "times": 0, "action": "status", "status": 200, "body": "{}",
+		"headers": {"Connection": "close"}}'
+	ask -c 'SET lpusers.log_calls = off' -c 'SET ROLE bench_bundle' \
+		-c "SELECT bench_calls('', $calls, 1, \$\$SELECT count(*) FROM bodies, LATERAL lp_delete_users('12345678', '{1}')\$\$) / 1000"
+	sim DELETE faults >/dev/null
+}
+
+# The first call of a backend reads the certificates.
+first_call()
+{
+	timed bench_bundle 'SELECT' "SELECT status FROM lp_delete_users('12345678', '{1}')"
+}
+
+http2_calls()
+{
+	[ -n "$http2_url" ] || { echo n/a; return; }
+	"$@"
+}
+
+group_tls()
+{
+	local calls
+
+	calls=$(larger 1000 100)
+	contender c_tls limit_call kept "$tls_url" "$calls" 1 c. "$work/certs/ca.pem"
+	contender ours_tls our_calls tls off "$calls" 1 o.
+	contender new_tls limit_call new "$tls_url" "$((calls / 10))" 1 n. "$work/certs/bundle.pem"
+	contender reconnects reconnects "$((calls / 10))"
+	contender first_call first_call
+	contender c_http2 http2_calls limit_call kept "$http2_url" "$calls" 1 d. "$work/certs/ca.pem"
+	contender ours_http2 http2_calls our_calls http2 off "$calls" 1 p.
+	measure
+	row '1 user, kept connection: plain C' us c_tls
+	row '1 user, kept connection: lpusers' us ours_tls c_tls '<= 1.3'
+	row '1 user, a new connection each: plain C' us new_tls
+	row_at_most '1 call, a new connection each: lpusers' ms reconnects 3
+	row 'first call of a backend, reads the CA bundle: lpusers' ms first_call
+	row '1 user, HTTP/2 behind nghttpx: plain C' us c_http2
+	row '1 user, HTTP/2 behind nghttpx: lpusers' us ours_http2 c_http2
+}
