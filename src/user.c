@@ -19,11 +19,24 @@
 
 static void write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value);
 
+/* Most strings have nothing to escape: that is copied at once. */
 static void
 write_string(StringInfo out, const char *text, int length)
 {
-	char	   *copy = pnstrdup(text, length);
+	char	   *copy;
+	int			i;
 
+	for (i = 0; i < length; i++)
+		if ((unsigned char) text[i] < ' ' || text[i] == '"' || text[i] == '\\')
+			break;
+	if (i == length)
+	{
+		appendStringInfoChar(out, '"');
+		appendBinaryStringInfo(out, text, length);
+		appendStringInfoChar(out, '"');
+		return;
+	}
+	copy = pnstrdup(text, length);
 	escape_json(out, copy);
 	pfree(copy);
 }

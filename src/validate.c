@@ -20,6 +20,9 @@ typedef struct check_state
 	bool		require_password;
 	int			ordinal;
 	List	   *problems;
+	JsonbValue *values;			/* of the user's attributes, in the order of the table */
+	bool	   *present;
+	int			api_user;		/* which of them says if it is an API user */
 } check_state;
 
 static void
@@ -126,12 +129,13 @@ is_required(const check_state *state, const lpu_attribute *def, bool api_user)
 }
 
 static void
-check_attribute(check_state *state, const lpu_attribute *def, JsonbContainer *user, bool api_user)
+check_attribute(check_state *state, int i, bool api_user)
 {
-	JsonbValue	value;
+	const lpu_attribute *def = &lpu_attributes[i];
+	const JsonbValue *value = &state->values[i];
 	const char *complaint;
 
-	if (lpu_jsonb_get_member(user, def->name, &value) == NULL)
+	if (!state->present[i])
 	{
 		if (is_required(state, def, api_user))
 			complain(state, def->name, "is required");
@@ -142,23 +146,43 @@ check_attribute(check_state *state, const lpu_attribute *def, JsonbContainer *us
 		complain(state, def->name, "is read-only");
 		return;
 	}
-	if (value.type == jbvNull)
+	if (value->type == jbvNull)
 	{
 		if (is_required(state, def, api_user))
 			complain(state, def->name, "is required and must not be null");
 		return;
 	}
-	complaint = check_value(state, def->kind, &value);
-	if (complaint == NULL && is_required(state, def, api_user) && lpu_string_equals(&value, ""))
+	complaint = check_value(state, def->kind, value);
+	if (complaint == NULL && is_required(state, def, api_user) && lpu_string_equals(value, ""))
 		complaint = "is required and must not be empty";
 	if (complaint != NULL)
 		complain(state, def->name, complaint);
 }
 
+/* Go through what the user has: that is less than looking for what it may have. */
+static void
+read_attributes(check_state *state, JsonbContainer *user)
+{
+	JsonbIterator *it = JsonbIteratorInit(user);
+	JsonbValue	value;
+
+	memset(state->present, false, lpu_nattributes * sizeof(bool));
+	(void) JsonbIteratorNext(&it, &value, true);
+	while (JsonbIteratorNext(&it, &value, true) == WJB_KEY)
+	{
+		const lpu_attribute *def = lpu_find_attribute(lpu_attributes, lpu_nattributes, &value);
+
+		(void) JsonbIteratorNext(&it, &value, true);
+		if (def == NULL)
+			continue;
+		state->values[def - lpu_attributes] = value;
+		state->present[def - lpu_attributes] = true;
+	}
+}
+
 static void
 check_user(check_state *state, const JsonbValue *user)
 {
-	JsonbValue	value;
 	bool		api_user = false;
 	int			i;
 
@@ -167,10 +191,11 @@ check_user(check_state *state, const JsonbValue *user)
 		complain(state, NULL, "must be an object");
 		return;
 	}
-	if (lpu_jsonb_get_member(user->val.binary.data, "isApiUser", &value) == NULL || !lpu_value_as_boolean(&value, &api_user))
+	read_attributes(state, user->val.binary.data);
+	if (!state->present[state->api_user] || !lpu_value_as_boolean(&state->values[state->api_user], &api_user))
 		api_user = false;
 	for (i = 0; i < lpu_nattributes; i++)
-		check_attribute(state, &lpu_attributes[i], user->val.binary.data, api_user);
+		check_attribute(state, i, api_user);
 }
 
 typedef struct named_user
@@ -236,6 +261,9 @@ lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password)
 	JsonbValue	user;
 	int			found;
 
+	state.values = palloc(lpu_nattributes * sizeof(JsonbValue));
+	state.present = palloc(lpu_nattributes * sizeof(bool));
+	state.api_user = (int) (lpu_attribute_named(lpu_attributes, lpu_nattributes, "isApiUser") - lpu_attributes);
 	if (JB_ROOT_IS_SCALAR(users))
 		complain(&state, NULL, "must be an array of user objects, or one user object");
 	else if (JB_ROOT_COUNT(users) == 0 && JB_ROOT_IS_ARRAY(users))
