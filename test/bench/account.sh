@@ -3,7 +3,7 @@
 # account.sh: the stand-in accounts that the groups talk to.  To be sourced.
 #
 # start_accounts sets $fast_url, one that takes users at next to no cost; $url and $tls_url, one that behaves as the real
-# one; and $http2_url if there is nghttpx to put before that, which speaks HTTP/1.1.
+# one.  start_http2 sets $http2_url if there is nghttpx to put before that, which speaks HTTP/1.1.
 
 users_path='/api/account/12345678/configuration/le-users/users?v=4.0'
 
@@ -19,6 +19,12 @@ first_line()
 	die "the stand-in account does not start"
 }
 
+# make_fast_account CFLAG...: the program.
+make_fast_account()
+{
+	gcc -O2 "$@" -o "$work/bin/fast_account" "$top/test/bench/fast_account.c" "$top/test/bench/limits.c" -lcurl -lpthread
+}
+
 start_accounts()
 {
 	local urls=$work/urls
@@ -29,10 +35,9 @@ start_accounts()
 		--tls-key "$work/certs/server.key" >"$work/log/lpsim.log" 2>&1 3>&- 4>&- &
 	url=$(first_line "$urls")
 	tls_url=$(tail -n 1 "$urls")
-	start_http2
 }
 
-# Its copy is ours to end.
+# Its copy is ended with us.
 start_http2()
 {
 	local port=${url##*:} nghttpx i

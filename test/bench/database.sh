@@ -12,7 +12,12 @@ start_database()
 	LD_PRELOAD=$top/test/slowdns.so SLOWDNS_DIR=$work/tmp start_server autovacuum=off max_wal_size=4GB
 	ask -c "LOAD 'lpusers'" -c 'ALTER SYSTEM SET lpusers.worker = off' -c 'SELECT FROM pg_reload_conf()'
 	ask -v fast_url="$fast_url" -v url="$url" -v tls_url="$tls_url" -v http2_url="${http2_url:-https://127.0.0.1:1}" -v ca="$work/certs/ca.pem" \
-		-v bundle="$work/certs/bundle.pem" -f test/bench/bench.sql
+		-v bundle="$work/certs/bundle.pem" -f "$top/test/bench/bench.sql"
+}
+
+# What else could be used: $have_http, $have_python.
+add_peers()
+{
 	have_http=$(add_peer http http)
 	have_python=$(add_peer plpython3u python)
 }
@@ -21,7 +26,7 @@ start_database()
 add_peer()
 {
 	[ "$(ask -c "SELECT count(*) FROM pg_available_extensions WHERE name = '$1'")" = 1 ] || return 0
-	ask -c "CREATE EXTENSION $1" && ask -v url="$url" -f "test/bench/peer_$2.sql" && echo yes
+	ask -c "CREATE EXTENSION $1" && ask -v url="$url" -f "$top/test/bench/peer_$2.sql" && echo yes
 }
 
 # timed ROLE BEFORE STATEMENT [CONDITION]: milliseconds of a statement in a session that has carried out another one, and

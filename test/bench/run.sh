@@ -79,7 +79,7 @@ build_limits()
 	read -r -a json <<<"$(pkg-config --cflags --libs json-c)"
 	gcc "${flags[@]}" -o "$work/bin/limit" "$here/limit.c" "$here/limits.c" "${curl[@]}"
 	gcc "${flags[@]}" -o "$work/bin/limit_multi" "$here/limit_multi.c" "$here/limits.c" "${curl[@]}"
-	gcc "${flags[@]}" -o "$work/bin/fast_account" "$here/fast_account.c" "$here/limits.c" "${curl[@]}" -lpthread
+	make_fast_account "${flags[@]}"
 	gcc "${flags[@]}" "${server[@]}" -o "$work/bin/limit_scan" "$here/limit_scan.c" "$here/limits.c" test/standalone.c \
 		src/reader.c src/element.c src/token.c "${libs[@]}" "${curl[@]}" "${json[@]}"
 }
@@ -109,7 +109,9 @@ main()
 	build_limits
 	make_bundle
 	start_accounts
+	start_http2
 	start_database
+	add_peers
 	describe_machine
 	for group in "${groups[@]}"; do
 		# shellcheck source=/dev/null
