@@ -33,6 +33,12 @@ UPDATE lp.users SET password_sh = NULL, full_name = 'Bob' WHERE login_name ~ '^b
 SELECT login, u->>'passwordSh' FROM lp.seen;
 UPDATE lp.users SET login_name = 'bob@example.com', full_name = 'Bob' WHERE login_name ~ '^bob';
 SELECT lp.requests();
+-- generated columns follow
+CREATE FOREIGN TABLE lp.generated (id bigint, login_name text, full_name text, employee_id text, email text GENERATED ALWAYS AS (login_name) STORED) SERVER acme OPTIONS (resource 'users');
+UPDATE lp.generated SET login_name = 'bobby@example.com', full_name = 'Bob' WHERE login_name ~ '^bob';
+SELECT login, u->'email' FROM lp.account WHERE login ~ '^bob';
+UPDATE lp.generated SET login_name = 'bob@example.com', full_name = 'Bob' WHERE login_name ~ '^bob';
+SELECT lp.sim('log', method => 'DELETE');
 -- RETURNING: what the account made of it; the request goes before the row comes
 UPDATE lp.users SET is_enabled = false, full_name = 'Full', employee_id = 'E3', password_sh = 'Other-5678' WHERE login_name ~ '^(ann|bob)'
 	RETURNING login_name, is_enabled, disabled_manually, full_name, employee_id, password_sh, entity->'isEnabled' AS entity,
@@ -153,6 +159,15 @@ CALL lp.config('{"quoted": true}');
 UPDATE lp.users SET nickname = 'quoted', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';
 CALL lp.config('{"quoted": false}');
 SELECT u #- '{memberOf,assignmentDate}' FROM lp.seen WHERE login ~ '^bob';
+-- more than 200 of a batch are read by one listing
+ALTER SERVER acme OPTIONS (ADD batch_size '1000');
+INSERT INTO lp.people SELECT * FROM lp.staff('crowd', 1, 300);
+SELECT lp.sim('log', method => 'DELETE');
+UPDATE lp.users SET nickname = 'crowd', full_name = 'x' WHERE login_name ~ '^crowd';
+SELECT lp.requests();
+SELECT count(*) FROM lp.account WHERE u->>'nickname' = 'crowd';
+DELETE FROM lp.users WHERE login_name ~ '^crowd';
+ALTER SERVER acme OPTIONS (DROP batch_size);
 -- gone meanwhile
 SELECT lp.sim('log', method => 'DELETE');
 CREATE FUNCTION lp.remove(id bigint) RETURNS text LANGUAGE sql AS $$ SELECT status::text FROM lp_delete_users('12345678', ARRAY[id]) $$;

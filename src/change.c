@@ -153,15 +153,36 @@ check_hidden(const lpu_change *c, const lpu_delta *delta, Jsonb *entity)
 
 /* ------------------------------------------------------------------------------------------------------- reading */
 
-static changed_user *
-find_user(lpu_change *c, const int *users, int n, int64 id)
+static int
+compare_users(const void *a, const void *b)
 {
+	int64		left = (*(changed_user *const *) a)->delta.id;
+	int64		right = (*(changed_user *const *) b)->delta.id;
+
+	return left < right ? -1 : left > right;
+}
+
+/* Some of the users, by their ids: a listing of many has to find its way. */
+static changed_user **
+sort_users(lpu_change *c, const int *users, int n)
+{
+	changed_user **sorted = palloc(n * sizeof(changed_user *));
 	int			i;
 
 	for (i = 0; i < n; i++)
-		if (c->users[users[i]].delta.id == id)
-			return &c->users[users[i]];
-	return NULL;
+		sorted[i] = &c->users[users[i]];
+	qsort(sorted, n, sizeof(changed_user *), compare_users);
+	return sorted;
+}
+
+static changed_user *
+find_user(changed_user **sorted, int n, int64 id)
+{
+	changed_user wanted = {.delta.id = id};
+	changed_user *key = &wanted;
+	changed_user **found = bsearch(&key, sorted, n, sizeof(changed_user *), compare_users);
+
+	return found ? *found : NULL;
 }
 
 static void
@@ -182,6 +203,7 @@ typedef void (*with_user) (lpu_change *c, changed_user *user, const Datum *value
 static int64
 read_again(lpu_change *c, const int *users, int n, with_user act)
 {
+	changed_user **sorted = sort_users(c, users, n);
 	int64	   *ids = palloc(n * sizeof(int64));
 	Datum	   *values = palloc(c->table->ncolumns * sizeof(Datum));
 	bool	   *nulls = palloc(c->table->ncolumns * sizeof(bool));
@@ -191,15 +213,13 @@ read_again(lpu_change *c, const int *users, int n, with_user act)
 
 	for (i = 0; i < n; i++)
 	{
-		changed_user *user = &c->users[users[i]];
-
-		ids[i] = user->delta.id;
-		user->found = user->there = false;
+		ids[i] = sorted[i]->delta.id;
+		sorted[i]->found = sorted[i]->there = false;
 	}
 	lpu_fetch_ids(c->fetch, ids, n);
 	while (lpu_fetch_next(c->fetch, values, nulls))
 	{
-		changed_user *user = nulls[id] ? NULL : find_user(c, users, n, DatumGetInt64(values[id]));
+		changed_user *user = nulls[id] ? NULL : find_user(sorted, n, DatumGetInt64(values[id]));
 
 		if (user == NULL)
 			continue;

@@ -100,9 +100,16 @@ lpu_wait_event(uint32 *event, const char *name)
 	create_foreignscan_path((root), (rel), NULL, (rows), (startup), (total), NIL, (outer), NULL, (private))
 #endif
 
-/* The columns of a result relation that an UPDATE sets; 16 keeps them with the permissions. */
+/*
+ * The columns of a result relation that an UPDATE sets, also the generated ones; 16 keeps them with the permissions, and
+ * since 15.2 the range table does not have the generated ones any more.
+ */
 #if PG_VERSION_NUM >= 160000
 #define LPU_UPDATED_COLUMNS(root, index) get_rel_all_updated_cols((root), find_base_rel((root), (index)))
+#elif PG_VERSION_NUM >= 150002
+#define LPU_UPDATED_COLUMNS(root, index) \
+	bms_union(planner_rt_fetch((index), (root))->updatedCols, \
+			  get_dependent_generated_columns((root), (index), planner_rt_fetch((index), (root))->updatedCols))
 #else
 #define LPU_UPDATED_COLUMNS(root, index) \
 	bms_union(planner_rt_fetch((index), (root))->updatedCols, planner_rt_fetch((index), (root))->extraUpdatedCols)

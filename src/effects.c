@@ -250,6 +250,7 @@ name_of(const lpu_user_identity *user)
 {
 	int			length;
 	char	   *login;
+	char	   *name;
 	char	   *c;
 
 	if (user->login_name == NULL)
@@ -261,7 +262,10 @@ name_of(const lpu_user_identity *user)
 			*c = ' ';
 	if (user->id == 0)
 		return login;
-	return psprintf("%s (id " INT64_FORMAT ")", login, user->id);
+	/* these live until the end of the transaction, which may write many */
+	name = psprintf("%s (id " INT64_FORMAT ")", login, user->id);
+	pfree(login);
+	return name;
 }
 
 static void

@@ -127,13 +127,31 @@ read_plan(lpu_fetch_plan *plan, const ForeignScan *scan)
 	plan->include_deleted = boolVal(list_nth(scan->fdw_private, LPU_SCAN_INCLUDE_DELETED));
 }
 
+/* The parameters that may bring a rescan: not that of a statement for its look at rows that others have changed. */
+static Bitmapset *
+rescan_params(const ForeignScanState *node)
+{
+	const PlannedStmt *statement = node->ss.ps.state->es_plannedstmt;
+	Bitmapset  *params = bms_copy(node->ss.ps.plan->allParam);
+	ListCell   *cell;
+
+	foreach(cell, lcons(statement->planTree, list_copy(statement->subplans)))
+	{
+		const Plan *plan = lfirst(cell);
+
+		if (plan != NULL && IsA(plan, ModifyTable))
+			params = bms_del_member(params, castNode(ModifyTable, plan)->epqParam);
+	}
+	return params;
+}
+
 /* May the same rows be wanted again? */
 static bool
 may_rescan(const ForeignScanState *node, int eflags)
 {
 	const ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
 
-	return (eflags & EXEC_FLAG_REWIND) || !bms_is_empty(scan->scan.plan.allParam) ||
+	return (eflags & EXEC_FLAG_REWIND) || !bms_is_empty(rescan_params(node)) ||
 		boolVal(list_nth(scan->fdw_private, LPU_SCAN_REPEATED));
 }
 

@@ -257,7 +257,8 @@ raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_
 	if (answer->verdict == LPU_LATER)
 		appendStringInfo(&detail, " The account asks to wait %ld s.", (answer->retry_after_ms + 999) / 1000);
 	problem->detail = detail.data;
-	if (writer->done > 0 || answer->verdict == LPU_UNCERTAIN || (answer->status == 409 && writer->method == LPU_CREATE_USERS))
+	if (writer->done > 0 || answer->verdict == LPU_UNCERTAIN ||
+		(answer->status == 409 && writer->method == LPU_CREATE_USERS))
 		lpu_problem_hint(problem, "%s", writer->hint);
 	lpu_problem_raise(problem);
 }
