@@ -51,6 +51,16 @@ SELECT * FROM lp.load('mia', 8, '{}', '{1}');
 SELECT * FROM lp.load('nia', 8, '{}', '{5}');
 SELECT * FROM lp.load('oda', 8, '{2,6}', '{4}');
 SELECT * FROM lp.load('oda', 8, '{}', '{4}', again => true);
+-- nobody can say what was carried out
+CALL lp.fault('{"method":"GET","action":"status","status":500}');
+SELECT * FROM lp.load('paz', 4, '{3}');
+\set SHOW_CONTEXT errors
+CALL lp.fault('{"method":"GET","action":"status","status":500}');
+SET client_min_messages = error;
+INSERT INTO lp.people SELECT * FROM lp.mixed('pax', 4, '{3}'); -- ERROR
+RESET client_min_messages;
+\set SHOW_CONTEXT never
+SELECT * FROM lp.load('paz', 4, '{}', again => true);
 -- a later batch: the earlier ones are done
 ALTER SERVER acme OPTIONS (ADD batch_size '3');
 SELECT * FROM lp.load('pia', 8, '{5}');

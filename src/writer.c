@@ -403,17 +403,47 @@ carry_out_doubtful(batch_state *state, const int *users, int n, const bool *ther
 	carry_out_halves(state, users + Max(upto, first + 1), n - Max(upto, first + 1));
 }
 
-/* Look which of the users who were refused together are there nevertheless, and go on with the others. */
+/* Should that look fail: why anybody had to look. */
 static void
-look_and_carry_out(batch_state *state, const int *users, int n, const lpu_api_answer *answer, const lpu_write *write)
+look_context(void *arg)
 {
+	const lpu_write *write = arg;
+
+	errcontext("looking which of %d users are there whom the account has refused: %s", write->nusers, write->error);
+}
+
+/* Which of the users who were refused together are there nevertheless? If nobody can say, all may be. */
+static bool *
+look(batch_state *state, const int *users, int n, lpu_write *write)
+{
+	ErrorContextCallback context = {error_context_stack, look_context, write};
 	bool	   *there = palloc0(n * sizeof(bool));
+
+	state->looked = true;
+	error_context_stack = &context;
+	PG_TRY();
+	{
+		state->methods->look(state->batch, users, n, there);
+	}
+	PG_CATCH();
+	{
+		lpu_writer_doubt(state->writer, write->users, write->nusers);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	error_context_stack = context.previous;
+	return there;
+}
+
+/* Look for them, and go on with those who are not there. */
+static void
+look_and_carry_out(batch_state *state, const int *users, int n, const lpu_api_answer *answer, lpu_write *write)
+{
+	bool	   *there = look(state, users, n, write);
 	int			nthere;
 	int			nleft;
 	int		   *left;
 
-	state->looked = true;
-	state->methods->look(state->batch, users, n, there);
 	left = choose(users, n, there, false, &nleft);
 	nthere = n - nleft;
 	if (nthere == 0)
