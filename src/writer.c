@@ -165,6 +165,15 @@ call_as(lpu_writer *writer, lpu_call *call, const char **error)
 	return answer;
 }
 
+/* Whom an error of the request is about. */
+static char *
+describe_users(const lpu_write *write)
+{
+	const char *first = lpu_writer_name(&write->users[0]);
+
+	return write->nusers > 1 ? psprintf("%d users, the first is %s", write->nusers, first) : psprintf("User %s", first);
+}
+
 pg_noreturn static void raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write);
 
 lpu_api_answer *
@@ -187,7 +196,7 @@ lpu_writer_send(lpu_writer *writer, lpu_write *write)
 	call.nusers = write->nusers;
 	call.secrets = write->secrets;
 	call.what = writer->what;
-	call.note = lpu_writer_progress(writer);
+	call.note = psprintf(" %s.%s", describe_users(write), lpu_writer_progress(writer));
 	call.hint = writer->hint;
 
 	answer = call_as(writer, &call, &write->error);
@@ -248,12 +257,8 @@ raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_
 	initStringInfo(&detail);
 	if (answer->verdict == LPU_UNCERTAIN)
 		appendStringInfoString(&detail, "Outcome unknown. ");
-	if (write->nusers > 1)
-		appendStringInfo(&detail, "%d users, the first is %s", write->nusers, lpu_writer_name(&write->users[0]));
-	else
-		appendStringInfo(&detail, "User %s", lpu_writer_name(&write->users[0]));
-	appendStringInfo(&detail, "%s%s.%s", write->error ? ": " : "", write->error ? write->error : "",
-					 lpu_writer_progress(writer));
+	appendStringInfo(&detail, "%s%s%s.%s", describe_users(write), write->error ? ": " : "",
+					 write->error ? write->error : "", lpu_writer_progress(writer));
 	if (answer->verdict == LPU_LATER)
 		appendStringInfo(&detail, " The account asks to wait %ld s.", (answer->retry_after_ms + 999) / 1000);
 	problem->detail = detail.data;
