@@ -78,6 +78,24 @@ SELECT * FROM queue;
 \! curl -sSf "$LPSIM_URL/_sim/count?login=e3@example.com"; echo
 CALL lp_deliver();
 SELECT * FROM queue;
+-- a column that is generated, and a trigger that changes a row before it is written, or drops it: queued, and by a call
+ALTER TABLE lp_requests ADD regress_upper text GENERATED ALWAYS AS (upper(login_name)) STORED;
+CREATE FUNCTION regress_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	NEW.source_table := 'changed';
+	RETURN CASE WHEN NEW.login_name !~ 'gone' THEN NEW END;
+END $$;
+CREATE TRIGGER regress_change BEFORE INSERT ON lp_requests FOR EACH ROW EXECUTE FUNCTION regress_change();
+SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('f1'), person('gone1'), person('f2')));
+SELECT status FROM lp_create_users('12345678', person('f3'));
+SELECT status FROM lp_create_users('12345678', person('gone2')); -- ERROR
+CALL lp_deliver();
+SELECT login_name, regress_upper, source_table, state FROM lp_requests WHERE login_name ~ '^(f|gone)' ORDER BY id;
+SELECT count(*) AS payloads FROM lp_payloads;
+\! curl -sSf "$LPSIM_URL/_sim/count?login=gone2@example.com"; echo
+DROP TRIGGER regress_change ON lp_requests;
+DROP FUNCTION regress_change();
+ALTER TABLE lp_requests DROP regress_upper;
 \set VERBOSITY default
 RESET client_min_messages;
 DROP TABLE conditions;

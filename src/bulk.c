@@ -3,7 +3,7 @@
  *
  * The way COPY does it: pages are filled by the table access method a batch at a time, then the index entries are made.
  * An INSERT through SPI costs several times as much, and the HR department's load waits for it. Constraints are not
- * checked again: only enqueue.c writes here. Runs with the rights of whoever it is called as.
+ * checked again: only this extension writes here. Runs with the rights of whoever it is called as.
  */
 #include "postgres.h"
 
@@ -74,7 +74,32 @@ flush(lpu_bulk *bulk)
 	MemoryContextReset(bulk->batch_context);
 }
 
-void
+/* Has somebody made more of the table than we know? */
+static bool
+needs_executor(const lpu_table *table)
+{
+	TriggerDesc *triggers = table->target->ri_TrigDesc;
+	TupleConstr *constraints = RelationGetDescr(table->relation)->constr;
+
+	return (triggers != NULL && triggers->trig_insert_before_row) ||
+		(constraints != NULL && constraints->has_generated_stored);
+}
+
+/* Write the row in the slot at once. False: a trigger did not let it. */
+static bool
+add_by_executor(lpu_bulk *bulk, TupleTableSlot *slot)
+{
+	bool		written;
+
+	ItemPointerSetInvalid(&slot->tts_tid);
+	ExecSimpleRelationInsert(bulk->table->target, bulk->table->estate, slot);
+	written = ItemPointerIsValid(&slot->tts_tid);
+	ResetPerTupleExprContext(bulk->table->estate);
+	ExecClearTuple(slot);
+	return written;
+}
+
+bool
 lpu_bulk_add(lpu_bulk *bulk, const Datum *values, const bool *nulls, const lpu_entry *keys)
 {
 	lpu_table  *table = bulk->table;
@@ -95,11 +120,14 @@ lpu_bulk_add(lpu_bulk *bulk, const Datum *values, const bool *nulls, const lpu_e
 	ExecStoreHeapTuple(heap_form_tuple(desc, bulk->values, bulk->nulls), slot, false);
 	MemoryContextSwitchTo(caller);
 	slot->tts_tableOid = RelationGetRelid(table->relation);
+	if (needs_executor(table))
+		return add_by_executor(bulk, slot);
 	lpu_table_entries(table, bulk->values, bulk->nulls, keys, bulk->entries + bulk->nslots * table->nindexes);
 	/* what the table does not allow fails here, not when the row is claimed */
 	lpu_table_check(table, slot, bulk->nulls);
 	if (++bulk->nslots == BATCH_ROWS)
 		flush(bulk);
+	return true;
 }
 
 void

@@ -16,8 +16,9 @@ extern lpu_bulk *lpu_bulk_begin(Oid schema, const char *table, const char *const
 
 /*
  * Append a row; values in the order of the columns, copied; keys in the order of the known indexes, passed by value.
+ * False: a trigger that somebody put on the table did not let it be written.
  */
-extern void lpu_bulk_add(lpu_bulk *bulk, const Datum *values, const bool *nulls, const lpu_entry *keys);
+extern bool lpu_bulk_add(lpu_bulk *bulk, const Datum *values, const bool *nulls, const lpu_entry *keys);
 
 /* Write what is left, and fire triggers that somebody put on the table. */
 extern void lpu_bulk_end(lpu_bulk *bulk);

@@ -250,10 +250,9 @@ write_users(const lpu_queue_origin *origin, const lpu_queued_user *users, int n,
 		set_keys(keys, origin, login, problem);
 		payload[1] = users[i].body ? CStringGetTextDatum(users[i].body) : (Datum) 0;
 		MemoryContextSwitchTo(caller);
-		lpu_bulk_add(requests, values, nulls, keys);
-		/* without it, a user too large cannot be sent by lp_retry() after all */
-		if (users[i].body != NULL && strlen(users[i].body) <= MAX_BODY)
-			lpu_bulk_add(payloads, payload, no_nulls, NULL);
+		/* without the payload, a user too large cannot be sent by lp_retry() after all */
+		if (lpu_bulk_add(requests, values, nulls, keys) && users[i].body != NULL && strlen(users[i].body) <= MAX_BODY)
+			(void) lpu_bulk_add(payloads, payload, no_nulls, NULL);
 		if (ids != NULL)
 			ids[i] = id;
 		MemoryContextReset(row_context);

@@ -2,46 +2,38 @@
  * record.c: the rows of lp_requests that a direct call leaves.
  *
  * They are part of the caller's transaction: written before the request is sent, so that what can fail locally fails
- * first, and completed with the answer. No role but the owner has rights on the table, so the statements run as its
- * owner; every name and operator in them is qualified, because the caller's search_path is in force. They are prepared
- * once per backend.
+ * first, and completed with the answer. No role but the owner has rights on the table, so they are written as its owner;
+ * and without SQL, because the start of two small statements would cost more than the call itself.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
+#include "bulk.h"
 #include "origin.h"
 #include "owner.h"
 #include "record.h"
+#include "stored.h"
 
-#define BEGIN_ARGS 9
-#define SETTLE_ARGS 7
-#define FORGET_ARGS 1
+static const char *const columns[] = {"id", "account", "operation", "path", "server", "requested_by", "send_as",
+	"login_name", "user_id", "state", "attempts", "batch", "reason", "origin", "enqueued_at", "sent_at", NULL};
 
-/* %s is the extension's schema. */
-static const char *const begin_sql =
-	"INSERT INTO %s.lp_requests (account, operation, path, server, requested_by, send_as, login_name, user_id, state,"
-	" attempts, batch, reason, origin, enqueued_at, sent_at)"
-	" SELECT $1, $2, $3, $4, $5, $6, u.login_name, u.user_id, 'failed', 1,"
-	" t.batch, 'outcome unknown', $7, t.now, t.now"
-	" FROM (SELECT pg_catalog.nextval('%s.lp_batch_seq'::pg_catalog.regclass) AS batch,"
-	" pg_catalog.clock_timestamp() AS now OFFSET 0) t,"
-	" ROWS FROM (pg_catalog.unnest($8), pg_catalog.unnest($9)) AS u(login_name, user_id)"
-	" RETURNING id";
+/* In their order. */
+enum
+{
+	ID, ACCOUNT, OPERATION, PATH, SERVER, REQUESTED_BY, SEND_AS, LOGIN_NAME, USER_ID, STATE, ATTEMPTS, BATCH, REASON,
+	ORIGIN, ENQUEUED_AT, SENT_AT, NCOLUMNS
+};
 
-static const char *const settle_sql =
-	"UPDATE %s.lp_requests r SET state = $2, status = $3, ac_revision = $4, error = $5, reason = $6,"
-	" user_id = u.user_id, evidence = 'answer', finished_at = pg_catalog.clock_timestamp()"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($7)) AS u(id, user_id)"
-	" WHERE r.id OPERATOR(pg_catalog.=) u.id";
-
-static const char *const forget_sql =
-	"DELETE FROM %s.lp_requests WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
+/* A row that is final from the beginning is in none of them. */
+static const char *const indexes[] = {"lp_requests_waiting", "lp_requests_in_flight", NULL};
 
 struct lpu_record
 {
@@ -50,109 +42,60 @@ struct lpu_record
 	int64	   *ids;
 };
 
-/* The prepared statements of this backend, and the schema they name. */
-static SPIPlanPtr begin_plan = NULL;
-static SPIPlanPtr settle_plan = NULL;
-static SPIPlanPtr forget_plan = NULL;
-static char plans_schema[NAMEDATALEN] = "";
-
-static SPIPlanPtr
-prepare(const char *sql, const char *schema, int nargs, Oid *types)
+static Oid
+find_sequence(Oid schema, const char *name)
 {
-	const char *quoted = quote_identifier(schema);
-	SPIPlanPtr	plan = SPI_prepare(psprintf(sql, quoted, quoted), nargs, types);
+	Oid			sequence = get_relname_relid(name, schema);
 
-	if (plan == NULL)
-		elog(ERROR, "could not prepare a statement on lp_requests: %s", SPI_result_code_string(SPI_result));
-	SPI_keepplan(plan);
-	return plan;
+	if (!OidIsValid(sequence))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("sequence \"%s.%s\" does not exist", get_namespace_name(schema), name),
+				 errhint("DROP EXTENSION lpusers and create it again.")));
+	return sequence;
+}
+
+/* What all rows have in common. */
+static void
+set_common(Datum *values, bool *nulls, Oid schema, const lpu_options *options, const char *operation, const char *path)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	memset(nulls, false, NCOLUMNS * sizeof(bool));
+	values[ACCOUNT] = CStringGetTextDatum(options->account);
+	values[OPERATION] = CStringGetTextDatum(operation);
+	values[PATH] = CStringGetTextDatum(path);
+	values[SERVER] = CStringGetTextDatum(options->server_name);
+	values[STATE] = CStringGetTextDatum("failed");
+	values[ATTEMPTS] = Int32GetDatum(1);
+	values[BATCH] = Int64GetDatum(nextval_internal(find_sequence(schema, "lp_batch_seq"), true));
+	values[REASON] = CStringGetTextDatum("outcome unknown");
+	values[ORIGIN] = CStringGetTextDatum(lpu_origin_text());
+	values[ENQUEUED_AT] = values[SENT_AT] = TimestampTzGetDatum(now);
 }
 
 static void
-drop_plan(SPIPlanPtr *plan)
+write_rows(lpu_record *record, Datum *values, bool *nulls, const lpu_user_identity *users)
 {
-	if (*plan != NULL)
-		SPI_freeplan(*plan);
-	*plan = NULL;
-}
-
-static void
-prepare_all(const char *schema)
-{
-	Oid			begin_types[BEGIN_ARGS] = {TEXTOID, TEXTOID, TEXTOID, NAMEOID, NAMEOID, NAMEOID, TEXTOID, TEXTARRAYOID,
-	INT8ARRAYOID};
-	Oid			settle_types[SETTLE_ARGS] = {INT8ARRAYOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID, INT8ARRAYOID};
-	Oid			forget_types[FORGET_ARGS] = {INT8ARRAYOID};
-
-	if (forget_plan != NULL && strcmp(plans_schema, schema) == 0)
-		return;
-	drop_plan(&begin_plan);
-	drop_plan(&settle_plan);
-	drop_plan(&forget_plan);
-	begin_plan = prepare(begin_sql, schema, BEGIN_ARGS, begin_types);
-	settle_plan = prepare(settle_sql, schema, SETTLE_ARGS, settle_types);
-	forget_plan = prepare(forget_sql, schema, FORGET_ARGS, forget_types);
-	strlcpy(plans_schema, schema, NAMEDATALEN);
-}
-
-/* Run a statement as the owner of the table. On error the transaction's abort restores the role. */
-static void
-execute_as_owner(Oid schema, SPIPlanPtr *plan, Datum *values, const char *nulls)
-{
-	lpu_identity before;
-
-	lpu_become_owner(schema, &before);
-	prepare_all(get_namespace_name(schema));
-	if (SPI_execute_plan(*plan, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not write to lp_requests: %s", SPI_result_code_string(SPI_result));
-	lpu_become_again(&before);
-}
-
-static Datum
-int64_array(const int64 *values, const bool *nulls, int n)
-{
-	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
-	bool	   *isnull = palloc0(Max(n, 1) * sizeof(bool));
-	int			lower = 1;
+	static const lpu_entry keys[lengthof(indexes)];
+	Oid			sequence = find_sequence(record->schema, "lp_requests_id_seq");
+	lpu_bulk   *bulk = lpu_bulk_begin(record->schema, "lp_requests", columns, indexes);
+	int			written = 0;
 	int			i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < record->n; i++)
 	{
-		datums[i] = Int64GetDatum(values[i]);
-		isnull[i] = nulls != NULL && nulls[i];
+		record->ids[i] = nextval_internal(sequence, true);
+		values[ID] = Int64GetDatum(record->ids[i]);
+		nulls[LOGIN_NAME] = users[i].login_name == NULL;
+		values[LOGIN_NAME] = nulls[LOGIN_NAME] ? (Datum) 0 : CStringGetTextDatum(users[i].login_name);
+		nulls[USER_ID] = users[i].id == 0;
+		values[USER_ID] = Int64GetDatum(users[i].id);
+		written += lpu_bulk_add(bulk, values, nulls, keys);
 	}
-	return PointerGetDatum(construct_md_array(datums, isnull, 1, &n, &lower, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
-static Datum
-user_ids(const lpu_user_identity *users, int n)
-{
-	int64	   *ids = palloc(Max(n, 1) * sizeof(int64));
-	bool	   *nulls = palloc(Max(n, 1) * sizeof(bool));
-	int			i;
-
-	for (i = 0; i < n; i++)
-	{
-		ids[i] = users[i].id;
-		nulls[i] = users[i].id == 0;
-	}
-	return int64_array(ids, nulls, n);
-}
-
-static Datum
-login_names(const lpu_user_identity *users, int n)
-{
-	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
-	bool	   *nulls = palloc(Max(n, 1) * sizeof(bool));
-	int			lower = 1;
-	int			i;
-
-	for (i = 0; i < n; i++)
-	{
-		nulls[i] = users[i].login_name == NULL;
-		datums[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(users[i].login_name);
-	}
-	return PointerGetDatum(construct_md_array(datums, nulls, 1, &n, &lower, TEXTOID, -1, false, TYPALIGN_INT));
+	lpu_bulk_end(bulk);
+	if (written != record->n)
+		elog(ERROR, "wrote %d instead of %d rows to lp_requests", written, record->n);
 }
 
 lpu_record *
@@ -160,64 +103,80 @@ lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, 
 				 const lpu_user_identity *users, int n)
 {
 	lpu_record *record = palloc(sizeof(lpu_record));
-	Datum		values[BEGIN_ARGS];
-	int			i;
+	char	   *requested_by = GetUserNameFromId(GetOuterUserId(), false);
+	char	   *send_as = GetUserNameFromId(GetUserId(), false);
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS];
+	lpu_identity before;
 
 	record->schema = schema;
 	record->n = n;
 	record->ids = palloc(Max(n, 1) * sizeof(int64));
-	values[0] = CStringGetTextDatum(options->account);
-	values[1] = CStringGetTextDatum(operation);
-	values[2] = CStringGetTextDatum(path);
-	values[3] = lpu_name_datum(options->server_name);
-	values[4] = lpu_name_datum(GetUserNameFromId(GetOuterUserId(), false));
-	values[5] = lpu_name_datum(GetUserNameFromId(GetUserId(), false));
-	values[6] = CStringGetTextDatum(lpu_origin_text());
-	values[7] = login_names(users, n);
-	values[8] = user_ids(users, n);
-
-	SPI_connect();
-	execute_as_owner(schema, &begin_plan, values, NULL);
-	if (SPI_processed != (uint64) n)
-		elog(ERROR, "wrote %llu instead of %d rows to lp_requests", (unsigned long long) SPI_processed, n);
-	for (i = 0; i < n; i++)
-	{
-		bool		isnull;
-
-		record->ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	SPI_finish();
+	lpu_become_owner(schema, &before);
+	set_common(values, nulls, schema, options, operation, path);
+	values[REQUESTED_BY] = CStringGetTextDatum(requested_by);
+	values[SEND_AS] = CStringGetTextDatum(send_as);
+	write_rows(record, values, nulls, users);
+	lpu_become_again(&before);
 	return record;
+}
+
+static void
+set_text_or_null(lpu_stored *stored, lpu_column column, const char *text)
+{
+	if (text != NULL)
+		lpu_stored_set_text(stored, column, text);
+	else
+		lpu_stored_set_null(stored, column);
+}
+
+static void
+settle_row(lpu_stored *stored, const lpu_record_result *result, int64 user_id, TimestampTz now)
+{
+	lpu_stored_set_text(stored, LPU_COL_STATE, result->state);
+	lpu_stored_set(stored, LPU_COL_STATUS, Int32GetDatum(result->status));
+	if (result->has_revision)
+		lpu_stored_set(stored, LPU_COL_AC_REVISION, Int64GetDatum(result->revision));
+	set_text_or_null(stored, LPU_COL_ERROR, result->error);
+	set_text_or_null(stored, LPU_COL_REASON, result->reason);
+	if (user_id != 0)
+		lpu_stored_set(stored, LPU_COL_USER_ID, Int64GetDatum(user_id));
+	lpu_stored_set_text(stored, LPU_COL_EVIDENCE, "answer");
+	lpu_stored_set(stored, LPU_COL_FINISHED_AT, TimestampTzGetDatum(now));
+	(void) lpu_stored_update(stored, true);
 }
 
 void
 lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users)
 {
-	Datum		values[SETTLE_ARGS];
-	char		nulls[SETTLE_ARGS + 1] = "       ";
+	TimestampTz now = GetCurrentTimestamp();
+	lpu_identity before;
+	lpu_stored *stored;
+	int			i;
 
-	values[0] = int64_array(record->ids, NULL, record->n);
-	values[1] = CStringGetTextDatum(result->state);
-	values[2] = Int32GetDatum(result->status);
-	values[3] = Int64GetDatum(result->revision);
-	nulls[3] = result->has_revision ? ' ' : 'n';
-	values[4] = result->error ? CStringGetTextDatum(result->error) : (Datum) 0;
-	nulls[4] = result->error ? ' ' : 'n';
-	values[5] = result->reason ? CStringGetTextDatum(result->reason) : (Datum) 0;
-	nulls[5] = result->reason ? ' ' : 'n';
-	values[6] = user_ids(users, record->n);
-
-	SPI_connect();
-	execute_as_owner(record->schema, &settle_plan, values, nulls);
-	SPI_finish();
+	lpu_become_owner(record->schema, &before);
+	stored = lpu_stored_open(record->schema);
+	for (i = 0; i < record->n; i++)
+		if (lpu_stored_find(stored, record->ids[i], NULL))
+			settle_row(stored, result, users[i].id, now);
+	lpu_stored_close(stored);
+	lpu_become_again(&before);
 }
 
 void
 lpu_record_forget(lpu_record *record)
 {
-	Datum		values[FORGET_ARGS] = {int64_array(record->ids, NULL, record->n)};
+	const char *table = quote_qualified_identifier(get_namespace_name(record->schema), "lp_requests");
+	Datum	   *ids = palloc(Max(record->n, 1) * sizeof(Datum));
+	Oid			type = INT8ARRAYOID;
+	Datum		value;
+	int			i;
 
+	for (i = 0; i < record->n; i++)
+		ids[i] = Int64GetDatum(record->ids[i]);
+	value = PointerGetDatum(construct_array(ids, record->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	SPI_connect();
-	execute_as_owner(record->schema, &forget_plan, values, NULL);
+	lpu_execute_as_owner(record->schema, psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY ($1)", table), 1,
+						 &type, &value, NULL);
 	SPI_finish();
 }

@@ -65,7 +65,9 @@ find_columns(lpu_table *table, const char *const *columns)
 	{
 		table->numbers[i] = get_attnum(RelationGetRelid(table->relation), columns[i]);
 		if (table->numbers[i] <= 0)
-			elog(ERROR, "table \"%s\" has no column \"%s\"", RelationGetRelationName(table->relation), columns[i]);
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("table \"%s\" has no column \"%s\"", RelationGetRelationName(table->relation), columns[i])));
 	}
 }
 

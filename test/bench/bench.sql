@@ -64,6 +64,29 @@ SET ROLE bench_fast;
 CREATE TABLE plain (id int PRIMARY KEY, email text, name text, team int, active boolean);
 CREATE TABLE hooked (LIKE plain INCLUDING ALL);
 SELECT FROM bench_attach('hooked');
+
+/*
+ * What the trigger's job costs at least in SQL: the same INSERT, then the same rows into tables like those of the queue,
+ * with no more than the indexes that are needed and nothing to work out.
+ */
+CREATE TABLE floor_requests (LIKE lp_requests INCLUDING INDEXES);
+DROP INDEX floor_requests_enqueued_at_idx;
+CREATE TABLE floor_payloads (LIKE lp_payloads INCLUDING INDEXES);
+CREATE PROCEDURE bench_floor(n int) LANGUAGE plpgsql AS $$
+DECLARE
+	here text := lp_origin();
+BEGIN
+	INSERT INTO plain SELECT i, 'q' || i || '@example.com', 'Full Name', 1, true FROM generate_series(1, n) i;
+	INSERT INTO floor_requests (id, account, operation, path, server, requested_by, send_as, login_name, state, attempts,
+		next_attempt_at, origin, source_table, source_key, enqueued_at)
+		SELECT i, '12345678', 'create', 'queue', 'fast', 'bench_fast', 'bench_fast', 'q' || i || '@example.com',
+			'pending', 0, now(), here, 'public.hooked', '{"id": 10000}', now()
+		FROM generate_series(1, n) i;
+	INSERT INTO floor_payloads SELECT i, '{"loginName":"p1.10000@example.com","fullName":"Full Name","nickname":"Full Name",'
+		'"email":"p1.10000@example.com","passwordSh":"Start-1234","isEnabled":true,"maxChats":3,"profileIds":[1001]}'
+		FROM generate_series(1, n) i;
+END;
+$$;
 CREATE SCHEMA fast;
 IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER fast INTO fast;
 SET ROLE bench_plain;

@@ -54,14 +54,14 @@ group_write()
 	contender delete existing off 'DELETE FROM lp.users'
 	measure
 	row "INSERT $write_users users, 100 a request: plain C, 1 connection" ms c_100
-	row '…: lpusers, INSERT … SELECT' ms insert_100 c_100
-	row '…: lpusers, recorded' ms logged_100 c_100
-	row '…: lpusers, COPY' ms copy_100 c_100
+	row '...: lpusers, INSERT ... SELECT' ms insert_100 c_100
+	row '...: lpusers, recorded' ms logged_100 c_100
+	row '...: lpusers, COPY' ms copy_100 c_100
 	row "INSERT $write_users users, 1000 a request: plain C, 1 connection" ms c_1000
-	row '…: lpusers, INSERT … SELECT' ms insert_1000 c_1000
+	row '...: lpusers, INSERT ... SELECT' ms insert_1000 c_1000
 	row "INSERT $write_users users, 100 a request, 20 ms: plain C, 8 connections" ms c8_100
-	row '…: plain C, 1 connection' ms c1_100 c8_100
-	row '…: lpusers, INSERT … SELECT' ms slow_100 c1_100
+	row '...: plain C, 1 connection' ms c1_100 c8_100
+	row '...: lpusers, INSERT ... SELECT' ms slow_100 c1_100
 	row "UPDATE of $write_users users" ms update
 	row "DELETE of $write_users users" ms delete
 }
