@@ -59,6 +59,13 @@ SELECT * FROM shown('{timestamp,timestamptz,date,text}', 'x', '"2026-02-03 10:11
 RESET DateStyle;
 RESET TimeZone;
 SELECT * FROM shown('{timestamp,date}', 'x', '"2026-02-30 10:11:12"', '"yesterday-ish"', '1767603600000', 'true', '{"y": 2026}');
+-- plain ones the short way, and the others by the type's input function: the same comes of it
+SELECT value, count(DISTINCT shown) AS ways, min(shown) AS shown FROM shown('{timestamp,timestamp(6)}', 'x', '"2024-02-29 23:59:59"',
+	'"2023-02-29 00:00:00"', '"1900-02-29 00:00:00"', '"2000-02-29 00:00:00"', '"0001-01-01 00:00:00"', '"0000-01-01 00:00:00"',
+	'"9999-12-31 23:59:59"', '"2026-00-01 00:00:00"', '"2026-13-01 00:00:00"', '"2026-04-31 00:00:00"', '"2026-01-01 24:00:00"',
+	'"2026-01-01 10:60:00"', '"2026-01-01 10:11:60"', '"2026-01-01T10:11:12"', '"2026-01-01 10:11:1x"', '"+026-01-01 10:11:12"',
+	'"2026-1-01 10:11:012"', '"2026-01-01 10:11"')
+GROUP BY value ORDER BY value COLLATE "C";
 
 -- Other types, by their input functions
 CREATE TYPE color AS ENUM ('red', 'blue');

@@ -12,6 +12,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 
@@ -27,6 +28,7 @@ typedef enum way
 	BY_TEXT,
 	BY_INTEGER,
 	BY_BOOLEAN,
+	BY_TIMESTAMP,
 	BY_JSON,
 	BY_ELEMENTS,				/* an array */
 	BY_BASE						/* a domain: as its base type */
@@ -63,6 +65,8 @@ way_of(Oid type, int32 typmod)
 			return BY_INTEGER;
 		case BOOLOID:
 			return BY_BOOLEAN;
+		case TIMESTAMPOID:
+			return typmod < 0 ? BY_TIMESTAMP : BY_INPUT;
 		case JSONOID:
 		case JSONBOID:
 			return BY_JSON;
@@ -213,6 +217,51 @@ by_boolean(lpu_converter *c, const lpu_value *value)
 	if (value->type == LPU_VALUE_TRUE || value->type == LPU_VALUE_FALSE)
 		return BoolGetDatum(value->type == LPU_VALUE_TRUE);
 	return by_input(c, value);
+}
+
+/* Two digits, or something that is no part of a date or a time. */
+static int
+two_digits(const char *p)
+{
+	return p[0] >= '0' && p[0] <= '9' && p[1] >= '0' && p[1] <= '9' ? (p[0] - '0') * 10 + (p[1] - '0') : 100;
+}
+
+/* "2026-02-28 10:11:12", as the API writes it and every DateStyle reads it, and a day that there is. */
+static bool
+plain_timestamp(const char *p, size_t length, Timestamp *result)
+{
+	int			year;
+	int			month;
+	int			day;
+	int			hour;
+	int			minute;
+	int			second;
+
+	if (length != strlen("2026-02-28 10:11:12") || p[4] != '-' || p[7] != '-' || p[10] != ' ' || p[13] != ':' || p[16] != ':')
+		return false;
+	year = two_digits(p) * 100 + two_digits(p + 2);
+	month = two_digits(p + 5);
+	day = two_digits(p + 8);
+	hour = two_digits(p + 11);
+	minute = two_digits(p + 14);
+	second = two_digits(p + 17);
+	if (two_digits(p) > 99 || two_digits(p + 2) > 99 || year < 1 || month < 1 || month > MONTHS_PER_YEAR || day < 1 ||
+		hour >= HOURS_PER_DAY || minute >= MINS_PER_HOUR || second >= SECS_PER_MINUTE ||
+		day > day_tab[isleap(year)][month - 1])
+		return false;
+	*result = (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY +
+		((hour * MINS_PER_HOUR + minute) * SECS_PER_MINUTE + second) * USECS_PER_SEC;
+	return true;
+}
+
+static Datum
+by_timestamp(lpu_converter *c, const lpu_value *value)
+{
+	Timestamp	result;
+
+	if (value->type != LPU_VALUE_STRING || !plain_timestamp(value->text, value->length, &result))
+		return by_input(c, value);
+	return TimestampGetDatum(result);
 }
 
 /* ------------------------------------------------------------------------------------------------------- nested */
@@ -408,6 +457,9 @@ lpu_convert(lpu_converter *c, const lpu_value *value, Datum *result)
 			break;
 		case BY_INTEGER:
 			*result = by_integer(c, value);
+			break;
+		case BY_TIMESTAMP:
+			*result = by_timestamp(c, value);
 			break;
 		case BY_BOOLEAN:
 			*result = by_boolean(c, value);
