@@ -45,8 +45,8 @@ while [ $# -gt 0 ]; do
 		--build | --regress | --package) mode=${1#--} ;;
 		--fresh) fresh=yes ;;
 		-h | --help) usage 0 ;;
-		-*) usage 2 >&2 ;;
-		*) names+=("$1") ;;
+		bookworm | trixie | forky | sid) names+=("$1") ;;
+		*) usage 2 >&2 ;;
 	esac
 	shift
 done
@@ -292,7 +292,8 @@ main()
 	for release in "${names[@]}"; do
 		test_release "$release"
 	done
-	[ ${#names[@]} = 1 ] || printf '%s\n' "${lines[@]}"
+	printf '\n'
+	printf '%s\n' "${lines[@]}"
 	[ "$failed" = 0 ] || exit 1
 	case ${lines[*]} in *": skipped: "*) exit $skipped ;; esac
 }
