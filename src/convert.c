@@ -237,7 +237,8 @@ plain_timestamp(const char *p, size_t length, Timestamp *result)
 	int			minute;
 	int			second;
 
-	if (length != strlen("2026-02-28 10:11:12") || p[4] != '-' || p[7] != '-' || p[10] != ' ' || p[13] != ':' || p[16] != ':')
+	if (length != strlen("2026-02-28 10:11:12") || p[4] != '-' || p[7] != '-' || p[10] != ' ' || p[13] != ':' ||
+		p[16] != ':')
 		return false;
 	year = two_digits(p) * 100 + two_digits(p + 2);
 	month = two_digits(p + 5);
