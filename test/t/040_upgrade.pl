@@ -143,7 +143,7 @@ foreach my $slip (
 	'ALTER TABLE lp_requests ALTER COLUMN state SET DEFAULT 1', 'ALTER TABLE lp_requests DROP CONSTRAINT lp_requests_state_check',
 	'ALTER TABLE lp_payloads ALTER COLUMN body SET STORAGE EXTERNAL', 'ALTER TABLE lp_requests SET (fillfactor = 50)',
 	'ALTER TABLE lp_requests SET UNLOGGED', 'ALTER TABLE lp_payloads ENABLE ROW LEVEL SECURITY', 'ALTER TABLE lp_payloads REPLICA IDENTITY FULL',
-	'DROP INDEX lp_requests_in_flight', 'ALTER INDEX lp_requests_due SET (fillfactor = 50)', 'CREATE INDEX ON lp_requests (error)',
+	'DROP INDEX lp_requests_in_flight', 'ALTER INDEX lp_requests_waiting SET (fillfactor = 50)', 'CREATE INDEX ON lp_requests (error)',
 	'CREATE TRIGGER t BEFORE UPDATE ON lp_requests FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
 	'ALTER VIEW lp_results SET (security_barrier = false)', 'CREATE OR REPLACE VIEW lp_summary WITH (security_barrier) AS SELECT * FROM lp_summary',
 	'ALTER SEQUENCE lp_batch_seq CYCLE', 'ALTER SEQUENCE lp_requests_id_seq CACHE 9', 'ALTER TYPE lp_response ADD ATTRIBUTE more text',

@@ -7,9 +7,9 @@ CREATE FUNCTION lp_worker_stop() RETURNS boolean
 COMMENT ON FUNCTION lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
 REVOKE EXECUTE ON FUNCTION lp_worker_stop() FROM PUBLIC;
 
-DROP INDEX lp_requests_due;
-CREATE INDEX lp_requests_due ON lp_requests (account, next_attempt_at, id)
-	WHERE state IN ('pending', 'uncertain');
+DROP INDEX lp_requests_waiting;
+CREATE INDEX lp_requests_waiting ON lp_requests (hashtext(account), hashtext(lower(login_name)))
+	WHERE state IN ('pending', 'held');
 ALTER TABLE lp_payloads DROP COLUMN checksum;
 ALTER TABLE lp_requests ALTER COLUMN attempts SET DEFAULT 0;
 ALTER SEQUENCE lp_batch_seq INCREMENT BY 1;
