@@ -13,6 +13,7 @@ use Cwd qw(abs_path);
 use File::Basename;
 use File::Temp;
 use HTTP::Tiny;
+use IPC::Run;
 use JSON::PP;
 use POSIX qw(WNOHANG);
 use PostgreSQL::Test::Cluster;
@@ -158,6 +159,86 @@ sub log_since
 	my ($node, $offset) = @_;
 
 	return substr(slurp_file($node->logfile), $offset);
+}
+
+# ---------------------------------------------------------------------------------------------- documents
+
+# The SQL blocks of a document of the source tree: { sql, text, line }; text is what is shown right below, if anything.
+sub sql_blocks
+{
+	my ($document) = @_;
+	my $text = slurp_file("$top/$document");
+	my @blocks;
+
+	while ($text =~ /^```sql\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/msg)
+	{
+		my ($sql, $output) = ($1, $2);
+		my $line = 2 + (substr($text, 0, $-[0]) =~ tr/\n//);
+		push @blocks, { sql => $sql, text => $output, line => $line };
+	}
+	return @blocks;
+}
+
+# Until the worker has done with what the blocks so far have queued; a paused account keeps what it has.
+my $settle = 'DO $settle$ BEGIN FOR i IN 1 .. 600 LOOP EXIT WHEN NOT EXISTS (SELECT FROM lp_progress'
+  . " WHERE NOT paused AND pending + sending + uncertain > 0); PERFORM pg_sleep(0.05); END LOOP; END \$settle\$;\n";
+
+# Run all SQL blocks of a document as they stand, in order, in one session. An output that is shown is what comes out, but
+# for times and the ids that the account gives; without one there is no error, unless the block says "-- ERROR".
+# Options: db; replace => { what the document says => what is so here }; settle => 1: wait for the queue between blocks.
+sub test_document
+{
+	my ($node, $document, %options) = @_;
+	my %replace = %{ $options{replace} // {} };
+	my @blocks  = sql_blocks($document);
+	my $between = $options{settle} ? $settle : '';
+	my $script  = join($between, map { "\\echo <<<$_>>>\n$blocks[$_]{sql}" } 0 .. $#blocks) . "\\echo <<<end>>>\n";
+	my $file    = File::Temp->new(SUFFIX => '.sql');
+	my $out;
+
+	foreach my $said (keys %replace)
+	{
+		$script =~ s/\Q$said\E/$replace{$said}/g;
+	}
+	print $file $script;
+	close($file);
+	IPC::Run::run([ 'psql', '-X', '-q', '-d', $node->connstr($options{db} // 'postgres'), '-f', "$file" ], '>', \$out, '2>&1');
+	foreach my $said (keys %replace)
+	{
+		$out =~ s/\Q$replace{$said}\E/$said/g;
+	}
+	foreach my $i (0 .. $#blocks)
+	{
+		my $block = $blocks[$i];
+		my ($got) = $out =~ /<<<$i>>>\n(.*?)<<</s;
+
+		$got //= 'nothing: psql ended before';
+		if (defined $block->{text})
+		{
+			ok(index(_plain($got), _plain($block->{text})) >= 0, "$document:$block->{line}: the output is the one shown")
+			  or diag("got:\n$got\n$document:\n$block->{text}");
+		}
+		elsif ($block->{sql} !~ /-- ERROR/)
+		{
+			unlike($got, qr/ERROR|FATAL|psql ended/, "$document:$block->{line}: no error") or diag($got);
+		}
+	}
+	return scalar(@blocks);
+}
+
+# Without what differs from run to run: times, ids that the account gives, blanks.
+sub _plain
+{
+	my ($text) = @_;
+
+	$text =~ s/\d+ ms/N ms/g;
+	$text =~ s/\(id \d+\)/(id N)/g;
+	$text =~ s/\b\d+\.\d{3}\b/T/g;
+	$text =~ s/[ \t]+$//mg;
+	$text =~ s/ {2,}/ /g;
+	$text =~ s/-{2,}/--/g;
+	$text =~ s/\n+$/\n/;
+	return $text;
 }
 
 # ---------------------------------------------------------------------------------------------- a session of psql
