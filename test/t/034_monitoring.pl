@@ -1,0 +1,84 @@
+# monitoring/: the exporter's queries run with the least rights and give the columns that are declared; what the alerts and
+# the dashboard ask for is among the metrics.
+use strict;
+use warnings;
+use CPAN::Meta::YAML;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use JSON::PP;
+use LpUsers;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $dir  = "$LpUsers::top/monitoring";
+my $sim  = LpUsers::account();
+my $node = LpUsers::server();
+LpUsers::connect_account($node, $sim);
+LpUsers::connect_account($node, $sim, server => 'other', options => "delivery 'paused'");
+$node->safe_psql('postgres', "ALTER SERVER other OPTIONS (SET account '87654321')");
+
+# Two created, one failed, and one that waits because its account is paused.
+sub enqueue
+{
+	my ($account, @names) = @_;
+	my $users = '[' . join(',', map { LpUsers::user($_) } @names) . ']';
+
+	return $node->safe_psql('postgres', "SELECT count(*) FROM lp_enqueue_users('$account', '$users')");
+}
+sub in_state { return $node->safe_psql('postgres', "SELECT count(*) FROM lp_requests WHERE state = '$_[0]'"); }
+$sim->post('users', JSON::PP::decode_json('[' . LpUsers::user('taken', email => 'somebody@example.com') . ']'));
+enqueue('12345678', 'ann', 'bob', 'taken');
+LpUsers::wait_for(sub { in_state('created') == 2 && in_state('failed') == 1 }, 'the queue to be delivered');
+enqueue('87654321', 'cyd');
+
+$node->safe_psql('postgres', slurp_file("$dir/grants.sql"));
+my %metrics;
+my $queries = CPAN::Meta::YAML->read("$dir/postgres_exporter.yaml")->[0];
+my $session = LpUsers::session($node, role => 'lp_monitor');
+foreach my $name (sort keys %$queries)
+{
+	my @declared = map { [%$_] } @{ $queries->{$name}{metrics} };
+	my $psql = sub { my ($sql, @options) = @_; return $node->safe_psql('postgres', "SET ROLE lp_monitor; $sql", extra_params => \@options); };
+	my $columns = $psql->("CREATE TEMPORARY VIEW v AS $queries->{$name}{query}; SELECT string_agg(attname || CASE WHEN attname IN ("
+		  . join(',', map { "'$_->[0]'" } grep { $_->[1]{usage} eq 'LABEL' } @declared)
+		  . ") = (atttypid IN ('text'::regtype, 'name'::regtype)) THEN '' ELSE ' of a wrong type' END, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'v'::regclass");
+
+	is($columns, join(' ', map { $_->[0] } @declared), "$name: columns as declared, labels as text, values as numbers");
+	is(join(' ', grep { !$_->[1]{description} || $_->[1]{usage} !~ /^(?:LABEL|GAUGE)$/ } @declared), '', '... each with usage and description');
+	$metrics{"${name}_$_->[0]"} = 1 foreach grep { $_->[1]{usage} eq 'GAUGE' } @declared;
+}
+
+# What they say.
+my $ask = sub { my ($columns, $name) = @_; return $session->query("SELECT $columns FROM (" . ($queries->{$name}{query} =~ s/\n$//r) . ') q ORDER BY 1, 2'); };
+is($ask->('account, pending, sending, uncertain, held, paused, (oldest_seconds > 0)::int, (overdue_seconds > 0)::int', 'lpusers_queue'),
+	"12345678|0|0|0|0|0|0|0\n87654321|1|0|0|0|1|1|1", 'the queue of each account, also of one with nothing to do');
+is($ask->('account, state, path, last_hour, (median_seconds <= p95_seconds)::int', 'lpusers_results'),
+	"12345678|created|queue|2|1\n12345678|failed|queue|1|1", 'the results');
+is($ask->('datname, running, allowed', 'lpusers_worker'), 'postgres|1|1', 'the worker is there while something waits');
+is($ask->('relation, (bytes > 8192)::int', 'lpusers_table'), "lp_payloads|1\nlp_requests|1", 'the tables');
+
+$node->safe_psql('postgres', "LOAD 'lpusers'; ALTER SYSTEM SET lpusers.worker = off; SELECT pg_reload_conf()");
+LpUsers::wait_for(sub { LpUsers::session($node, role => 'lp_monitor')->query($queries->{lpusers_worker}{query}) eq 'postgres|0|0' }, 'the worker to leave');
+pass('a worker that may not be there');
+
+# The role sees numbers only.
+foreach my $sql ('SELECT login_name FROM lp_requests', 'SELECT error FROM lp_requests', 'SELECT body FROM lp_payloads', "SELECT lp_release('12345678')")
+{
+	my ($out, $err) = $session->run($sql);
+	like($err, qr/ERROR:  42501/, "refused: $sql");
+}
+is($session->query('SELECT count(*) FROM lp_results'), '0', 'no request of others is shown');
+
+# Alerts and dashboard.
+my $alerts = CPAN::Meta::YAML->read("$dir/alerts.yaml")->[0];
+my @rules  = @{ $alerts->{groups}[0]{rules} };
+my $board  = JSON::PP->new->utf8->decode(slurp_file("$dir/grafana.json"));
+my @asked  = ((map { $_->{expr} } @rules), (map { $_->{expr} } map { @{ $_->{targets} } } @{ $board->{panels} }),
+	(map { $_->{query}{query} } grep { ref $_->{query} } @{ $board->{templating}{list} }));
+
+cmp_ok(scalar(@asked), '>=', 20, 'alerts and dashboard ask for something');
+is(join(' ', grep { !$metrics{$_} } map { /\b(lpusers_\w+)/g } @asked), '', '... and only for metrics that are there');
+is(join(' ', grep { my $m = $_; !grep { /\b$m\b/ } @asked } sort keys %metrics), 'lpusers_table_live_rows', '... and for all but the number of rows');
+is(join(' ', grep { !$_->{annotations}{summary} || !$_->{for} } @rules), '', 'each alert says what it is');
+
+done_testing();
