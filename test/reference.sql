@@ -12,9 +12,9 @@
 CREATE FUNCTION pg_temp.cell(words text) RETURNS text LANGUAGE sql
 	RETURN replace(replace(coalesce(words, ''), '|', '\|'), E'\n', ' ');
 
--- everything that is a member of the extension and no array or row type of another member
+-- what belongs to the extension
 CREATE TEMPORARY VIEW members AS
-SELECT d.classid, d.objid, pg_describe_object(d.classid, d.objid, 0) AS words
+SELECT d.classid, d.objid
 FROM pg_depend d
 WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
   AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'lpusers');
