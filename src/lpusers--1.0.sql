@@ -360,10 +360,10 @@ BEGIN
 		finished_at = CASE WHEN u.state IN ('created', 'failed') THEN at END,
 		held_at = CASE WHEN u.state = 'held' THEN at END,
 		next_attempt_at = CASE WHEN u.state NOT IN ('pending', 'unsent', 'uncertain') THEN NULL
-							   /* a look-up that fails again and again: a quarter of the time since it was sent */
+							   /* a look-up that fails again and again: a quarter of the time since it was sent (if it was, from here) */
 							   WHEN u.wait < 0 AND u.state = 'uncertain' AND lp_settle.evidence = 'lookup'
 							   THEN at + greatest(@extschema@.lp_backoff(r.attempts),
-																 least((at - r.sent_at) / 4, interval '8 minutes'))
+																 least((at - coalesce(r.sent_at, at)) / 4, interval '8 minutes'))
 							   WHEN u.wait < 0 THEN at + @extschema@.lp_backoff(r.attempts)
 							   ELSE at + coalesce(u.wait, 0) * interval '1 millisecond' END
 	FROM unnest(ids, states, statuses, revisions, user_ids, errors, reasons, waits, batches)
