@@ -109,7 +109,16 @@ SELECT state, message, detail ~ '^Failing row contains .*gil1@example.com' AS ro
 CREATE VIEW lp.smaller AS SELECT * FROM lp.small WHERE max_chats > 1 WITH LOCAL CHECK OPTION;
 INSERT INTO lp.smaller (:columns) SELECT login_name, full_name, nickname, email, password_sh, is_enabled, 0, profile_ids, member_of FROM lp.staff('fay', 3, 3); -- ERROR
 INSERT INTO lp.smaller (:columns) SELECT login_name, full_name, nickname, email, password_sh, is_enabled, 9, profile_ids, member_of FROM lp.staff('fay', 3, 3); -- ERROR
-DROP VIEW lp.smaller, lp.small, lp.odd;
+CREATE TABLE names (name text);
+INSERT INTO names VALUES ('gil2'), ('gil3');
+CREATE VIEW lp.known AS SELECT * FROM lp.users u WHERE nickname IN (SELECT name FROM names) AND EXISTS (SELECT FROM names WHERE 'Full ' || name = u.full_name OR u.full_name = '')
+	WITH CHECK OPTION;
+INSERT INTO lp.known (:columns) SELECT * FROM lp.staff('gil', 2, 3) RETURNING login_name;
+INSERT INTO lp.known (:columns) SELECT * FROM lp.staff('gil', 4, 4); -- ERROR
+UPDATE lp.known SET nickname = 'gil5', full_name = 'Full gil2' WHERE login_name ~ '^gil2'; -- ERROR
+UPDATE lp.known SET max_chats = 2, full_name = 'Full gil2' WHERE login_name ~ '^gil2';
+DROP VIEW lp.smaller, lp.small, lp.odd, lp.known;
+DROP TABLE names;
 SELECT lp.requests();
 
 -- Data-modifying CTEs: each is carried out once, read or not.
