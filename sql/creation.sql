@@ -74,6 +74,13 @@ SELECT lp.requests();
 CALL lp.fault('{"method":"GET","action":"body","body":"[]"}');
 INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('eve', 49, 49) ON CONFLICT DO NOTHING RETURNING id;
 SELECT lp.requests();
+-- the same where the others of the request are carried out: it is on record that this may be so
+CALL lp.config('{"bulk": "partial"}');
+CALL lp.fault('{"method":"GET","action":"body","body":"[]"}');
+INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('eve', 49, 51) ON CONFLICT DO NOTHING;
+SELECT lp.requests();
+SELECT login_name, state, status, reason FROM lp_results WHERE login_name ~ '^eve(49|50|51)' ORDER BY id;
+CALL lp.config('{"bulk": "all_or_nothing"}');
 INSERT INTO lp.users (:columns) SELECT 'mia@example.com', 'x', 'x', 'x', 'short', true, 3, '{1002}', 2001 ON CONFLICT DO NOTHING; -- ERROR
 SELECT lp.requests();
 -- if the account cannot be listed, nothing is sent

@@ -362,7 +362,7 @@ send_users(void *batch, const int *users, int n, lpu_write *write)
 		c->answer = lpu_writer_send(c->writer, write);
 		if (!is_stale(c, c->answer, users, n, write->if_match))
 			break;
-		lpu_writer_forget(write);
+		lpu_writer_forget(write, NULL);
 		if (tries == MAX_TRIES)
 			raise_unrest(c);
 		lpu_pause((long) (2 * PAUSE_MS * pg_prng_double(&pg_global_prng_state)) + 1);

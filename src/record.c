@@ -163,18 +163,42 @@ lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu
 	lpu_become_again(&before);
 }
 
+/* Nobody knows whether these were carried out. */
+static void
+mark_doubtful(const lpu_record *record, const bool *doubtful)
+{
+	lpu_identity before;
+	lpu_stored *stored;
+	int			i;
+
+	lpu_become_owner(record->schema, &before);
+	stored = lpu_stored_open(record->schema);
+	for (i = 0; i < record->n; i++)
+		if (doubtful[i] && lpu_stored_find(stored, record->ids[i], NULL))
+		{
+			lpu_stored_set_text(stored, LPU_COL_REASON, "outcome unknown");
+			(void) lpu_stored_update(stored, true);
+		}
+	lpu_stored_close(stored);
+	lpu_become_again(&before);
+}
+
 void
-lpu_record_forget(lpu_record *record)
+lpu_record_forget(lpu_record *record, const bool *doubtful)
 {
 	const char *table = quote_qualified_identifier(get_namespace_name(record->schema), "lp_requests");
 	Datum	   *ids = palloc(Max(record->n, 1) * sizeof(Datum));
 	Oid			type = INT8ARRAYOID;
 	Datum		value;
+	int			n = 0;
 	int			i;
 
 	for (i = 0; i < record->n; i++)
-		ids[i] = Int64GetDatum(record->ids[i]);
-	value = PointerGetDatum(construct_array(ids, record->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		if (doubtful == NULL || !doubtful[i])
+			ids[n++] = Int64GetDatum(record->ids[i]);
+	if (n < record->n)
+		mark_doubtful(record, doubtful);
+	value = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	SPI_connect();
 	lpu_execute_as_owner(record->schema, psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY ($1)", table), 1,
 						 &type, &value, NULL);

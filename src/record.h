@@ -31,7 +31,10 @@ extern lpu_record *lpu_record_begin(Oid schema, const lpu_options *options, cons
 /* Complete the rows; users are those of lpu_record_begin(), now perhaps with ids. */
 extern void lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users);
 
-/* It was not carried out, and its users are sent again in parts, each with a record of its own: take the rows back. */
-extern void lpu_record_forget(lpu_record *record);
+/*
+ * It was refused, and its users are sent again, each with another record: take the rows back. But not those of users that
+ * are doubtful (or NULL): the request may have been carried out for them.
+ */
+extern void lpu_record_forget(lpu_record *record, const bool *doubtful);
 
 #endif

@@ -207,10 +207,10 @@ lpu_writer_send(lpu_writer *writer, lpu_write *write)
 }
 
 void
-lpu_writer_forget(const lpu_write *write)
+lpu_writer_forget(const lpu_write *write, const bool *doubtful)
 {
 	if (write->record != NULL)
-		lpu_record_forget(write->record);
+		lpu_record_forget(write->record, doubtful);
 }
 
 bool
@@ -451,6 +451,7 @@ look_and_carry_out(batch_state *state, const int *users, int n, const lpu_api_an
 
 	left = choose(users, n, there, false, &nleft);
 	nthere = n - nleft;
+	lpu_writer_forget(write, there);
 	if (nthere == 0)
 		carry_out_halves(state, users, n);
 	else if (!state->methods->there_is_done)
@@ -479,13 +480,12 @@ carry_out(batch_state *state, const int *users, int n)
 		return;
 	else if (n == 1 || !lpu_writer_is_guilty(answer))
 		raise_refusal(state->writer, answer, &write);
+	else if (answer->status != TOO_LARGE && methods_of->look != NULL && !state->looked)
+		look_and_carry_out(state, users, n, answer, &write);
 	else
 	{
-		lpu_writer_forget(&write);
-		if (answer->status == TOO_LARGE || methods_of->look == NULL || state->looked)
-			carry_out_halves(state, users, n);
-		else
-			look_and_carry_out(state, users, n, answer, &write);
+		lpu_writer_forget(&write, NULL);
+		carry_out_halves(state, users, n);
 	}
 }
 
