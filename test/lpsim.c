@@ -39,6 +39,7 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <math.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
@@ -55,6 +56,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -80,6 +82,9 @@
 /* Bounds of the answers which are made up, so that a typo does not fill memory. */
 #define MAX_HUGE		(INT64_C(64) * 1024 * 1024 * 1024)
 #define MAX_NESTING		50000000
+
+/* A client takes what is sent when no more than this waits for it: the socket buffers always have room for it. */
+#define MAX_UNTAKEN		65536
 
 #define lengthof(a)		(sizeof(a) / sizeof((a)[0]))
 #define printf_like(f, v)	__attribute__((format(printf, f, v)))
@@ -672,8 +677,12 @@ typedef struct Pace
 	uint64_t	stop;			/* where the body breaks off */
 	uint64_t	piece;			/* bytes at a time, 0: as many as fit */
 	int64_t		ms;				/* between two pieces */
+	uint64_t	stall_at;		/* sleep "stall" seconds here, once */
+	double		stall;
+	int64_t		patience_ms;	/* with a client that takes nothing, 0: endless */
 	double		seconds;		/* sleep before the end */
 	bool		reset;
+	bool		chunked;		/* no Content-Length */
 	const char *unit;			/* the body is a list of this, repeated */
 } Pace;
 
@@ -2753,6 +2762,53 @@ act_drip(Request *req, Answer *ans, const Action *action)
 	ans->pace.size = ans->pace.stop = ans->body->len;
 	ans->pace.piece = rule_int(req, "bytes", 1);
 	ans->pace.ms = rule_int(req, "ms", 100);
+	ans->pace.chunked = rule_bool(req, "chunked");
+}
+
+static void
+act_stall(Request *req, Answer *ans, const Action *action)
+{
+	(void) action;
+	ans->sending = SEND_PACED;
+	ans->pace.size = ans->pace.stop = ans->body->len;
+	ans->pace.stall_at = ans->body->len / 2;
+	ans->pace.stall = rule_seconds(req, 60);
+	ans->pace.chunked = rule_bool(req, "chunked");
+}
+
+static void
+act_impatient(Request *req, Answer *ans, const Action *action)
+{
+	(void) action;
+	ans->sending = SEND_PACED;
+	ans->pace.size = ans->pace.stop = ans->body->len;
+	ans->pace.patience_ms = rule_int(req, "ms", 1000);
+}
+
+/* Bytes from outside of JSON come as hex digits; what is none ends them. */
+static void
+put_hex(Buf *b, const char *hex)
+{
+	for (; hex_value(hex[0]) >= 0 && hex_value(hex[1]) >= 0; hex += 2)
+	{
+		char		c = hex_value(hex[0]) * 16 + hex_value(hex[1]);
+
+		buf_put(b, &c, 1);
+	}
+}
+
+/* Between two users in the middle of a list; at the end of what is no list, or has none. */
+static void
+act_spoil(Request *req, Answer *ans, const Action *action)
+{
+	const char *between = strstr(ans->body->data + ans->body->len / 2, "},{");
+	size_t		n = between ? (size_t) (between + 2 - ans->body->data) : ans->body->len;
+	Buf			b = {0};
+
+	buf_put(&b, ans->body->data, n);
+	put_hex(&b, rule_text(req, "hex", ""));
+	buf_put(&b, ans->body->data + n, ans->body->len - n);
+	substitute(ans, 0, action->type, body_from(&b));
 }
 
 /* An empty body has no half: two bytes are announced then, so that the answer is cut all the same. */
@@ -2764,6 +2820,7 @@ act_half(Request *req, Answer *ans, const Action *action)
 	ans->pace.size = ans->body->len < 2 ? 2 : ans->body->len;
 	ans->pace.stop = ans->body->len / 2;
 	ans->pace.reset = rule_bool(req, "reset");
+	ans->pace.chunked = rule_bool(req, "chunked");
 }
 
 static void
@@ -2811,8 +2868,11 @@ static const Action actions[] = {
 	{"close", "FIN, no answer", act_nothing, "", "", 0, 0, NULL, NULL},
 	{"silence", "no answer, then FIN after 60 seconds", act_nothing, "", "seconds", 0, 0, NULL, NULL},
 	{"delay", "later, then as usual", act_delay, "ms", "", F_USUAL | F_CARRY, 0, NULL, NULL},
-	{"drip", "the usual answer, 1 byte every 100 ms", act_drip, "", "bytes ms", F_USUAL | F_CARRY, 0, NULL, NULL},
-	{"half", "half of the body, then FIN or RST", act_half, "", "reset", F_USUAL, 0, NULL, NULL},
+	{"drip", "the usual answer, 1 byte every 100 ms", act_drip, "", "bytes ms chunked", F_USUAL | F_CARRY, 0, NULL, NULL},
+	{"stall", "the usual answer, its second half after 60 seconds", act_stall, "", "seconds chunked", F_USUAL | F_CARRY, 0, NULL, NULL},
+	{"impatient", "the usual answer; RST when the client takes nothing for 1000 ms", act_impatient, "", "ms", F_USUAL, 0, NULL, NULL},
+	{"spoil", "the usual list with these bytes after a user in its middle", act_spoil, "hex", "", F_USUAL, 0, JSON, NULL},
+	{"half", "half of the body, then FIN or RST", act_half, "", "reset chunked", F_USUAL, 0, NULL, NULL},
 	{"headers_only", "the body never comes; FIN after 60 seconds", act_headers_only, "", "seconds", F_USUAL, 0, NULL, NULL},
 	{"wrong_length", "Content-Length is too large by 1000", act_wrong_length, "", "", F_USUAL, 0, NULL, NULL},
 	{"empty", "no body", act_fixed, "", "status", F_USUAL, 0, NULL, ""},
@@ -2866,6 +2926,8 @@ static const struct
 	{"location", json_type_string, 0, 0},
 	{"content_type", json_type_string, 0, 0},
 	{"reset", json_type_boolean, 0, 0},
+	{"chunked", json_type_boolean, 0, 0},
+	{"hex", json_type_string, 0, 0},
 };
 
 static const Action *
@@ -3494,22 +3556,58 @@ fill_with_units(const Pace *pace, uint64_t pos, char *buf, size_t n)
 		buf[i] = pos == 0 ? '[' : pos == pace->size - 1 ? ']' : pace->unit[(pos - 1) % unit];
 }
 
+/* Waits until the client has taken what was sent, but for so much.  False: nothing of it for so long. */
+static bool
+client_takes(int fd, int most, int64_t patience_ms)
+{
+	double		since = now_monotonic();
+	int			before = INT_MAX;
+	int			untaken;
+
+	while (ioctl(fd, SIOCOUTQ, &untaken) == 0 && untaken > most)
+	{
+		if (untaken < before)
+			since = now_monotonic();
+		before = untaken;
+		if (now_monotonic() - since >= patience_ms / 1e3)
+			return false;
+		nap(-1, 0.002);
+	}
+	return true;
+}
+
 static ssize_t
 delivery_read(void *cls, uint64_t pos, char *buf, size_t max)
 {
 	Delivery   *d = cls;
 	uint64_t	n = d->pace.stop - pos;
 
+	if (d->pace.patience_ms && !client_takes(d->fd, MAX_UNTAKEN, d->pace.patience_ms))
+	{
+		pthread_mutex_lock(&lock);
+		d->entry->fault = "impatient: hung up";
+		pthread_mutex_unlock(&lock);
+		reset_connection(d->fd);
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	}
 	if (pos >= d->pace.stop)
 	{
 		nap(d->fd, d->pace.seconds);
+		/* an RST would overtake what was sent */
 		if (d->pace.reset)
+		{
+			(void) client_takes(d->fd, 0, 1000);
 			reset_connection(d->fd);
+		}
 		return pos >= d->pace.size ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
 	}
 	n = n > max ? max : n;
 	if (d->pace.piece && n > d->pace.piece)
 		n = d->pace.piece;
+	if (pos < d->pace.stall_at && n > d->pace.stall_at - pos)
+		n = d->pace.stall_at - pos;
+	if (d->pace.stall && pos == d->pace.stall_at)
+		nap(d->fd, d->pace.stall);
 	if (pos > 0 && d->pace.ms)
 		nap(d->fd, d->pace.ms / 1e3);
 	if (d->pace.unit)
@@ -3546,7 +3644,7 @@ response_paced(Request *req, Answer *ans)
 	pthread_mutex_lock(&lock);
 	d->entry->refs++;
 	pthread_mutex_unlock(&lock);
-	return MHD_create_response_from_callback(ans->pace.size, 32768, delivery_read, d, delivery_free);
+	return MHD_create_response_from_callback(ans->pace.chunked ? MHD_SIZE_UNKNOWN : ans->pace.size, 32768, delivery_read, d, delivery_free);
 }
 
 /* Sends the answer, or does not.  MHD_NO closes the connection. */
@@ -3842,9 +3940,9 @@ static const char help_rules[] =
 "  method, path (a part of it), login (in the body), kept_only (not the first\n"
 "  request of a connection), skip (so many first), times (default 1, 0: always).\n"
 "The first rule which matches strikes.  A struck request is carried out before\n"
-"the fault only with \"applied\": true, but \"delay\" and \"drip\" always, unless\n"
-"\"applied\" is false (then: 503).  Where a fault distorts the usual answer to a\n"
-"change which is not carried out, that answer is a success which is not true.\n"
+"the fault only with \"applied\": true, but \"delay\", \"drip\" and \"stall\" always,\n"
+"unless \"applied\" is false (then: 503).  Where a fault distorts the usual answer\n"
+"to a change which is not carried out, that answer is a success which is not true.\n"
 "Actions (and their parameters; numbers below are defaults):\n";
 
 static const char help_example[] =

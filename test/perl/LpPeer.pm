@@ -11,7 +11,9 @@
 #	http(END)		answers 201 to everything, but ends the first connection as END says during its second request:
 #					fin, rst, cut (TLS: no close_notify), headers_fin, headers_rst (after the headers), half_status,
 #					idle (after its first answer, when the test says $peer->hang_up); says "begun", "complete" and "closed"
-#	h2(END)			likewise over HTTP/2: fin, rst, cut, headers_rst, goaway, refused, idle
+#	h2(END)			likewise over HTTP/2: fin, rst, cut, headers_rst, goaway, refused, idle, or '': serves well
+#	script(SUB)		for each request SUB->(connection, its head, number of the connection, number of the request on it) answers
+#					as it likes; when it returns false, the connection is over. Requests have no body
 #	proxy()			takes CONNECT, says all that it sees of it, and passes bytes on; user and password as arguments
 package LpPeer;
 
@@ -103,8 +105,20 @@ sub accept_all
 			  or $say->($@ eq "closed\n" ? "closed $n" : "error $n $@");
 			POSIX::_exit(0);
 		}
-		close($connection);
+		close_for_good($connection);
 	}
+	return;
+}
+
+# Perl counts the users of a descriptor's number, and does not know that accept_all() closed some: its close() alone may
+# leave the connection open.
+sub close_for_good
+{
+	my ($connection, @how) = @_;
+	my $fd = fileno($connection);
+
+	$connection->close(@how);
+	POSIX::close($fd);
 	return;
 }
 
@@ -215,14 +229,7 @@ sub end_connection
 	my ($connection, $how) = @_;
 
 	setsockopt($connection, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0)) if $how eq 'rst';
-	if ($connection->isa('IO::Socket::SSL'))
-	{
-		$connection->close(SSL_no_shutdown => $how eq 'fin' ? 0 : 1);
-	}
-	else
-	{
-		close($connection);
-	}
+	close_for_good($connection, $connection->isa('IO::Socket::SSL') ? (SSL_no_shutdown => $how eq 'fin' ? 0 : 1) : ());
 	return;
 }
 
@@ -282,6 +289,27 @@ sub http
 				end_connection($connection, 'fin');
 				return $say->("closed $n");
 			}
+		}
+	};
+}
+
+sub script
+{
+	my ($answer) = @_;
+
+	return sub {
+		my ($connection, $n, $say) = @_;
+		my $buffer = '';
+
+		for (my $k = 1;; $k++)
+		{
+			while ($buffer !~ /\r\n\r\n/)
+			{
+				read_more($connection, \$buffer) or return $say->("closed $n");
+			}
+			(my $head, $buffer) = split(/\r\n\r\n/, $buffer, 2);
+			$say->("request $n $head");
+			$answer->($connection, $head, $n, $k) or return;
 		}
 	};
 }
@@ -380,7 +408,7 @@ sub h2
 			}
 			next unless $ended;
 			$say->("complete $n " . ($type == $h2_type{HEADERS} ? 'GET' : 'POST') . ' ' . login_of($body));
-			if ($n == 1 && $k == 2 && $end ne 'idle')
+			if ($n == 1 && $k == 2 && $end ne 'idle' && $end ne '')
 			{
 				return if h2_strike($connection, $end, $stream, $last);
 				next;

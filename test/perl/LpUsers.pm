@@ -239,6 +239,12 @@ sub _plain
 	$text =~ s/-{2,}/--/g;
 	$text =~ s/\n+$/\n/;
 	return $text;
+# How many sockets has a process?
+sub sockets_of
+{
+	my ($pid) = @_;
+
+	return scalar(grep { (readlink($_) // '') =~ /^socket:/ } glob("/proc/$pid/fd/*"));
 }
 
 # ---------------------------------------------------------------------------------------------- a session of psql
@@ -307,6 +313,21 @@ sub take
 
 sub run { my ($self, $sql) = @_; $self->send($sql); return $self->take; }
 
+# Does what is under way have an error by now, or within so many seconds? To be called between send() and take().
+sub has_error
+{
+	my ($self, $seconds) = @_;
+	my $end = Time::HiRes::time() + ($seconds // 0);
+
+	while ($self->{err} !~ /(?:ERROR|FATAL):  |server closed the connection/)
+	{
+		my $left = $end - Time::HiRes::time();
+		return 0 unless IO::Select->new($self->{from_err})->can_read($left > 0 ? $left : 0);
+		return 0 unless sysread($self->{from_err}, $self->{err}, 65536, length($self->{err}));
+	}
+	return 1;
+}
+
 # The output of statements that must succeed.
 sub query
 {
@@ -338,13 +359,14 @@ sub _request
 {
 	my ($self, $method, $path, $body) = @_;
 	my $answer = $self->{http}->request($method, "$self->{url}/_sim/$path",
-		{ defined $body ? (content => JSON::PP::encode_json($body)) : () });
+		{ defined $body ? (content => ref $body ? JSON::PP::encode_json($body) : $body) : () });
 
 	die "lpsim: $method $path: $answer->{status} $answer->{content}" unless $answer->{success};
 	return $answer->{content};
 }
 
-# get('log'), get('users'): decoded JSON. text('created'): as it is. post('faults', {…}), remove('log').
+# get('log'), get('users'): decoded JSON. text('created'): as it is. post('faults', {…}), remove('log'). A body may also be
+# a JSON text.
 sub get { my ($self, $path) = @_; return JSON::PP::decode_json($self->_request('GET', $path)); }
 sub text { my ($self, $path) = @_; return $self->_request('GET', $path); }
 sub post { my ($self, $path, $body) = @_; return $self->_request('POST', $path, $body // {}); }
