@@ -7,20 +7,19 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
-use IO::Select;
+use LpInterrupt;
 use LpPeer;
 use LpUsers;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 plan(skip_all => 'needs /proc as Linux has it') unless -e "/proc/$$/fd" && -e '/proc/net/tcp';
 
-my $bound = 5;
-my $ca    = "ca_file '$LpUsers::top/test/certs/ca.pem'";
-my $slow  = PostgreSQL::Test::Utils::tempdir();
-my %latency;
+my $ca       = "ca_file '$LpUsers::top/test/certs/ca.pem'";
+my $bound    = $LpInterrupt::bound;
+my %expected = %LpInterrupt::expected;
 
 my $sim    = LpUsers::account();
 my $tokens = LpUsers::account('--account', 'token');
@@ -28,17 +27,11 @@ my $domain = LpUsers::account('--account', 'domain');
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(allows_streaming => 1);
-{
-	my $preload = "$LpUsers::top/test/slowdns.so";
-	my @before  = grep { defined && $_ ne '' } $ENV{LD_PRELOAD};
-
-	local $ENV{LD_PRELOAD} = join(':', @before, $preload);
-	local $ENV{SLOWDNS_DIR} = $slow;
-	$node->start;
-}
+my $slow = LpInterrupt::start_with_slow_resolver($node);
 $node->safe_psql('postgres', 'CREATE EXTENSION lpusers; CREATE TABLE witness (phase text)');
 
 my $admin = LpUsers::session($node);
+my $interrupt = LpInterrupt::new($node, $admin);
 
 # ---------------------------------------------------------------------------------------------- accounts and phases
 
@@ -53,16 +46,6 @@ sub new_account
 			OPTIONS (account '$account', connect_timeout '200s', timeout '200s', $options);
 		CREATE USER MAPPING FOR CURRENT_USER SERVER "s_$account" OPTIONS ($mapping);});
 	return;
-}
-
-# How many lines has a file?
-sub lines_of
-{
-	my ($file) = @_;
-	open(my $in, '<', $file) or return 0;
-	my $n = () = <$in>;
-	close($in);
-	return $n;
 }
 
 # A phase is: account (default 12345678); fault and where (which stand-in account, default $sim); sql; seen => a number
@@ -85,8 +68,8 @@ sub sim_phase
 
 new_account('12345678', "base_url '$sim->{url}'");
 new_account('resolve', "base_url 'http://account.slow.test'");
-push @phases, { name => 'resolving the name', account => 'resolve', seen => sub { return lines_of("$slow/asked"); },
-	after => \&resolver_returns };
+push @phases, { name => 'resolving the name', account => 'resolve', seen => sub { return LpInterrupt::names_asked($slow); },
+	after => sub { LpInterrupt::resolver_returns($slow, @_); } };
 
 new_account('connect', "base_url '" . ($full ? $full->url : 'http://127.0.0.1:1') . "'");
 push @phases, { name => 'connecting', account => 'connect', seen => sub { return $full->tried; }, level => 1,
@@ -126,115 +109,25 @@ push @phases, { name => 'asking the Domain API', account => 'domain', sim => $do
 
 sub backend_pid { my ($session) = @_; return $session->query('SELECT pg_backend_pid()'); }
 
-# Sockets of a process.
-sub sockets_of
+# A phase as LpInterrupt knows it: the call is made in a transaction that has done something before.
+sub phase_of
 {
-	my ($pid) = @_;
-
-	return scalar(grep { (readlink($_) // '') =~ /^socket:/ } glob("/proc/$pid/fd/*"));
-}
-
-# The resolver's thread goes on after the call has ended, and holds a socket until it returns.
-sub resolver_returns
-{
-	my ($pid) = @_;
-
-	append_to_file("$slow/go", '');
-	LpUsers::wait_for(sub { my @threads = glob("/proc/$pid/task/*"); return @threads <= 1 }, 'the resolver to return');
-	unlink("$slow/go");
-	return;
-}
-
-sub is_waiting
-{
-	my ($pid) = @_;
-
-	return $admin->query("SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid") eq 't';
-}
-
-# Does the session's output have an error by now, or within so many seconds?
-sub has_error
-{
-	my ($session, $seconds) = @_;
-	my $end = time() + ($seconds // 0);
-
-	while ($session->{err} !~ /(?:ERROR|FATAL):  |server closed the connection/)
-	{
-		my $left = $end - time();
-		return 0 unless IO::Select->new($session->{from_err})->can_read($left > 0 ? $left : 0);
-		return 0 unless sysread($session->{from_err}, $session->{err}, 65536, length($session->{err}));
-	}
-	return 1;
-}
-
-# Wait until the phase is reached; false if the call ended before.
-sub reached
-{
-	my ($phase, $session, $pid, $seen) = @_;
-	my $there = 0;
-
-	LpUsers::wait_for(
-		sub {
-			$there = $phase->{seen}->() > $seen && is_waiting($pid);
-			return $there || has_error($session);
-		},
-		"the phase: $phase->{name}");
-	return $there;
-}
-
-# The call of a phase, in a transaction that has done something before. True if the phase was reached.
-sub start_call
-{
-	my ($phase, $session, $pid, $timeout) = @_;
+	my ($phase) = @_;
 	my $account = $phase->{account} // '12345678';
 	my $sql     = $phase->{sql} // LpUsers::create_sql('first') =~ s/12345678/$account/r;
 
-	if ($phase->{sim})
-	{
-		$phase->{sim}->reset;
-		$phase->{sim}->post('faults', $phase->{fault});
-	}
-	my $seen = $phase->{level} ? 0 : $phase->{seen}->();
-	$session->send("BEGIN;\nINSERT INTO witness VALUES ('$phase->{name}');\nSET LOCAL statement_timeout = $timeout;\n$sql");
-	return reached($phase, $session, $pid, $seen);
+	return {
+		%$phase,
+		prepare => sub {
+			return unless $phase->{sim};
+			$phase->{sim}->reset;
+			$phase->{sim}->post('faults', $phase->{fault});
+		},
+		statement => sub { return "BEGIN;\nINSERT INTO witness VALUES ('$phase->{name}');\nSET LOCAL statement_timeout = $_[0];\n$sql"; } };
 }
 
 # Make the call and end it. Returns latency, offset of the log before it, output and errors.
-sub interrupt
-{
-	my ($phase, $how, $session, $pid) = @_;
-	my $offset = -s $node->logfile;
-	my $since;
-
-	if ($how eq 'timeout')
-	{
-		# a slow machine may need more than the first time-out to come so far
-		foreach my $ms (300, 1500, 6000, 24000)
-		{
-			$offset = -s $node->logfile;
-			$since  = time() + $ms / 1000;
-			last if start_call($phase, $session, $pid, $ms);
-			$session->take;
-			$session->run('ROLLBACK');
-			$phase->{after}->($pid) if $phase->{after};
-		}
-	}
-	else
-	{
-		start_call($phase, $session, $pid, 0) or die "$phase->{name}: the call ended by itself: $session->{err}";
-		$since = time();
-		$admin->send("SELECT pg_${how}_backend($pid)");
-	}
-	die "$phase->{name}: $how does not end the call" unless has_error($session, $LpUsers::patience);
-	my $latency = time() - $since;
-	$admin->take if $how ne 'timeout';
-	return ($latency, $offset, $session->take);
-}
-
-my %expected = (
-	cancel    => qr/ERROR:  57014: canceling statement due to user request/,
-	timeout   => qr/ERROR:  57014: canceling statement due to statement timeout/,
-	terminate => qr/FATAL:  57P01: terminating connection due to administrator command/);
+sub interrupt { my ($phase, @how) = @_; return $interrupt->end(phase_of($phase), @how); }
 
 # The session goes on: state of the transaction, nothing written, and the next call.
 sub goes_on
@@ -255,7 +148,6 @@ sub try_phase
 	my ($phase, $how, $session, $pid) = @_;
 	my $title = "$phase->{name}, $how";
 	my ($latency, $offset, $out, $err) = interrupt($phase, $how, $session, $pid);
-	push @{ $latency{$how} }, $latency * 1000;
 
 	like($err, $expected{$how}, "$title: SQLSTATE");
 	is($out, '', "$title: no row");
@@ -294,9 +186,9 @@ foreach my $phase (@phases)
 
 		# libcurl keeps some sockets for as long as it is used: they are there after the first call
 		try_phase($phase, 'cancel', $session, $pid);
-		my $sockets = sockets_of($pid);
+		my $sockets = LpUsers::sockets_of($pid);
 		try_phase($phase, $_, $session, $pid) foreach qw(timeout cancel);
-		is(sockets_of($pid), $sockets, "$phase->{name}: no socket is left open");
+		is(LpUsers::sockets_of($pid), $sockets, "$phase->{name}: no socket is left open");
 		try_phase($phase, 'terminate', $session, $pid);
 		$session->quit;
 	}
@@ -387,7 +279,7 @@ foreach my $pair ([ $tokens, 'token' ], [ $domain, 'domain' ])
 	$node->safe_psql('postgres', 'DELETE FROM dead');
 	my $since = time();
 	$node->safe_psql('postgres', 'VACUUM dead');
-	ok(has_error($session, 60), 'a recovery conflict ends a call');
+	ok($session->has_error(60), 'a recovery conflict ends a call');
 	note(sprintf('recovery conflict: %.0f ms after VACUUM', (time() - $since) * 1000));
 	my ($out, $err) = $session->take;
 	like($err, qr/ERROR:  40001: canceling statement due to conflict with recovery/, 'and is told as such');
@@ -409,7 +301,7 @@ foreach my $mode (qw(fast immediate))
 	my $pid     = backend_pid($session);
 	my ($phase) = grep { $_->{name} eq 'waiting for the answer' } @phases;
 
-	start_call($phase, $session, $pid, 0) or die "the call ended by itself: $session->{err}";
+	$interrupt->start(phase_of($phase), $session, $pid, 0) or die "the call ended by itself: $session->{err}";
 	my $since = time();
 	$node->stop($mode);
 	my $took = time() - $since;
@@ -421,18 +313,11 @@ foreach my $mode (qw(fast immediate))
 	$session->quit;
 	$admin->quit;
 	$node->start;
-	$admin = LpUsers::session($node);
+	$admin = $interrupt->{admin} = LpUsers::session($node);
 	$sim->reset;
 	is($admin->query(LpUsers::create_sql('second')), '201|', "stop, $mode: it works after the restart");
 	is($admin->query("SELECT count(*) FROM witness WHERE phase = '$phase->{name}'"), '1', "stop, $mode: only what was committed is there");
 }
 
-foreach my $how (sort keys %latency)
-{
-	my @sorted = sort { $a <=> $b } @{ $latency{$how} };
-
-	note(sprintf('%s: %d calls ended, latency median %.1f ms, longest %.1f ms', $how, scalar(@sorted),
-			$sorted[ $#sorted / 2 ], $sorted[-1]));
-}
-
+$interrupt->note_latencies;
 done_testing();
