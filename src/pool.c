@@ -64,7 +64,7 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 		return 0;
 	}
 	return lpu_sockets_watch(fd, ((what & CURL_POLL_IN) ? WL_SOCKET_READABLE : 0) |
-							 ((what & CURL_POLL_OUT) ? WL_SOCKET_WRITEABLE : 0), arg) ? 0 : -1;
+							 ((what & CURL_POLL_OUT) ? WL_SOCKET_WRITEABLE : 0), arg, easy) ? 0 : -1;
 }
 
 static int
@@ -229,6 +229,7 @@ void
 lpu_pool_end(lpu_http_pool *pool, CURL *easy)
 {
 	curl_multi_remove_handle(pool->multi, easy);
+	lpu_sockets_leave(easy);
 }
 
 void
@@ -266,7 +267,7 @@ reap(lpu_http_pool *pool)
 
 		if (message->msg != CURLMSG_DONE || curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &call) != CURLE_OK)
 			continue;
-		curl_multi_remove_handle(pool->multi, easy);	/* the message is gone with it */
+		lpu_pool_end(pool, easy);	/* the message is gone with it */
 		lpu_http_finished(call, code);
 	}
 }

@@ -42,9 +42,10 @@ typedef struct opened_socket
 {
 	int			fd;
 	const void *owner;
+	const void *user;			/* NULL: it is idle */
 } opened_socket;
 
-/* All sockets that are open, watched or idle; likewise. */
+/* All sockets that are open, in use or idle; likewise. */
 static opened_socket *opened = NULL;
 static int	nopened = 0;
 static int	opened_room = 0;
@@ -66,21 +67,22 @@ find_socket(int fd)
 	return NULL;
 }
 
-static bool
-is_opened(int fd)
+static opened_socket *
+find_opened(int fd)
 {
 	int			i;
 
 	for (i = 0; i < nopened; i++)
 		if (opened[i].fd == fd)
-			return true;
-	return false;
+			return &opened[i];
+	return NULL;
 }
 
 bool
-lpu_sockets_watch(int fd, uint32 events, void *arg)
+lpu_sockets_watch(int fd, uint32 events, void *arg, const void *user)
 {
 	watched_socket *socket = find_socket(fd);
+	opened_socket *used = find_opened(fd);
 
 	if (socket == NULL && nwatched == watched_room)
 	{
@@ -97,6 +99,8 @@ lpu_sockets_watch(int fd, uint32 events, void *arg)
 	socket->fd = fd;
 	socket->events = events;
 	socket->arg = arg;
+	if (used != NULL)
+		used->user = user;
 	return true;
 }
 
@@ -109,8 +113,18 @@ lpu_sockets_forget(int fd)
 		return;
 	*socket = watched[--nwatched];
 	/* libcurl closes those of its name resolver without a word, and another may get the same number */
-	if (!is_opened(fd))
+	if (find_opened(fd) == NULL)
 		stale = true;
+}
+
+void
+lpu_sockets_leave(const void *user)
+{
+	int			i;
+
+	for (i = 0; i < nopened; i++)
+		if (opened[i].user == user)
+			opened[i].user = NULL;
 }
 
 bool
@@ -127,22 +141,19 @@ lpu_sockets_opened(int fd, const void *owner)
 		opened_room = room;
 	}
 	opened[nopened].fd = fd;
-	opened[nopened++].owner = owner;
+	opened[nopened].owner = owner;
+	opened[nopened++].user = NULL;
 	return true;
 }
 
 void
 lpu_sockets_closed(int fd)
 {
-	int			i;
+	opened_socket *socket = find_opened(fd);
 
 	stale = true;
-	for (i = 0; i < nopened; i++)
-		if (opened[i].fd == fd)
-		{
-			opened[i] = opened[--nopened];
-			return;
-		}
+	if (socket != NULL)
+		*socket = opened[--nopened];
 }
 
 /* Has the peer closed its side? */
@@ -168,7 +179,7 @@ lpu_sockets_drain_ended(const void *owner)
 	{
 		char		rest[1024];
 
-		if (opened[i].owner != owner || find_socket(opened[i].fd) != NULL || !is_ended(opened[i].fd))
+		if (opened[i].owner != owner || opened[i].user != NULL || !is_ended(opened[i].fd))
 			continue;
 		while (recv(opened[i].fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
 			;

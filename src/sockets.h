@@ -5,18 +5,20 @@
 #define LPU_SOCKETS_H
 
 /*
- * Watch a socket for these WL_SOCKET_* events from now on; events and arg replace what was asked before. Called by
- * libcurl's callbacks: raises nothing, false for lack of memory.
+ * Watch a socket for these WL_SOCKET_* events from now on; events and arg replace what was asked before. It has a user from
+ * now on, also while it is not watched, until that user leaves. Called by libcurl's callbacks: raises nothing, false for
+ * lack of memory.
  */
-extern bool lpu_sockets_watch(int fd, uint32 events, void *arg);
+extern bool lpu_sockets_watch(int fd, uint32 events, void *arg, const void *user);
 extern void lpu_sockets_forget(int fd);
+extern void lpu_sockets_leave(const void *user);
 
 /* A socket was opened, or closed: its number may come back as another one. Raises nothing, false for lack of memory. */
 extern bool lpu_sockets_opened(int fd, const void *owner);
 extern void lpu_sockets_closed(int fd);
 
 /*
- * Of an owner's sockets that nobody watches, and whose peer has closed its side, throw away what came before: a TLS peer
+ * Of an owner's sockets that have no user, and whose peer has closed its side, throw away what came before: a TLS peer
  * says goodbye first, and libcurl 7.88 takes a connection for alive as long as anything can be read from it. True if there
  * are any.
  */
