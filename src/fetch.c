@@ -411,13 +411,15 @@ lpu_fetch_revision(const lpu_fetch *f)
 void
 lpu_fetch_drain(lpu_fetch *f)
 {
+	int			room = f->options->max_connections;
 	int			i;
 
 	if (f->list != NULL)
-		lpu_listing_drain(f->list);
-	for (i = 0; i < f->options->max_connections; i++)
-		if (f->gets[i] != NULL)
-			lpu_listing_drain(f->gets[i]);
+		(void) lpu_listing_drain(f->list);
+	/* they go on together: if one is slow, so are the others, and nobody is to wait for each of them */
+	for (i = f->at; i < f->opened; i++)
+		if (f->gets[i % room] != NULL && !lpu_listing_drain(f->gets[i % room]))
+			break;
 }
 
 lpu_fetch_cost

@@ -19,8 +19,11 @@
 /* While there is something to read, look at the network this often: no service loses its patience in a millisecond. */
 #define TURN_EVERY_MS 1.0
 
-/* The rest of an answer is taken before a pause as long as the gaps in it are no longer than this. */
-#define DRAIN_GAP_MS 20
+/*
+ * The rest of an answer is taken before a pause as long as the gaps in it are no longer than this, several round trips of a
+ * slow network. Nothing is lost by it where the whole list is wanted: meanwhile the network goes on.
+ */
+#define DRAIN_GAP_MS 250
 
 struct lpu_listing
 {
@@ -38,8 +41,11 @@ struct lpu_listing
 	bool		fed_list;		/* the reader has seen that it is a list */
 	bool		fed_all;		/* the reader knows that nothing more comes */
 	bool		renewed;		/* the bearer, after a 401 */
+	bool		reconnected;	/* after it was left alone */
 	long		waited_ms;		/* after 429 */
 	int			requests;
+	instr_time	sent;			/* the last of them */
+	double		looked_after_ms;	/* since then */
 	instr_time	last_turn;
 	double		network_ms;		/* spent waiting and receiving */
 	lpu_problem *problem;
@@ -56,6 +62,9 @@ send_request(lpu_listing *l)
 	l->request.sink = lpu_spool_sink(l->spool);
 	l->call = lpu_api_start(l->options, &l->request);
 	l->requests++;
+	INSTR_TIME_SET_CURRENT(l->sent);
+	l->last_turn = l->sent;
+	l->looked_after_ms = 0;
 }
 
 lpu_listing *
@@ -101,14 +110,16 @@ turn(lpu_listing *l, long max_ms)
 {
 	int64		before = lpu_spool_written(l->spool);
 	instr_time	start;
+	double		ms;
 
 	INSTR_TIME_SET_CURRENT(start);
 	lpu_spool_begin_turn(l->spool);
 	lpu_api_resume(l->call);
 	lpu_http_turn(lpu_spool_written(l->spool) > before ? 0 : max_ms);
-	(void) lpu_spool_make_room(l->spool);
 	INSTR_TIME_SET_CURRENT(l->last_turn);
-	l->network_ms += ms_since(start);
+	ms = ms_since(start);
+	l->network_ms += ms;
+	l->looked_after_ms += ms;
 	return lpu_spool_written(l->spool) > before || lpu_api_done(l->call);
 }
 
@@ -139,12 +150,25 @@ too_slow(lpu_listing *l)
 	return false;
 }
 
+/*
+ * Requests that were started ahead have their connection made while nobody looks after them, if what is done with the rows
+ * takes long: then libcurl, or the service, may lose its patience although it would have been quick.
+ */
+static bool
+was_left_alone(const lpu_listing *l)
+{
+	return l->answer->verdict == LPU_NOT_SENT && ms_since(l->sent) >= l->options->connect_timeout &&
+		l->looked_after_ms < l->options->connect_timeout / 2;
+}
+
 /* The answer has ended, and is no success: may it be asked for once more? */
 static bool
 may_ask_again(lpu_listing *l)
 {
 	if (l->answer->verdict == LPU_UNAUTHORIZED && !l->renewed)
 		return l->renewed = lpu_api_renewed(l->call);
+	if (was_left_alone(l) && !l->reconnected)
+		return l->reconnected = true;
 	if (l->answer->verdict != LPU_LATER || l->waited_ms + l->answer->retry_after_ms > l->options->timeout)
 		return false;
 	lpu_pause(l->answer->retry_after_ms);
@@ -254,14 +278,31 @@ advance(lpu_listing *l)
 	}
 }
 
+/*
+ * What came while the reader was busy. It may take a tenth of that time: a reader that keeps up hardly waits for it, and a
+ * slow one does not keep the service waiting.
+ */
+static void
+catch_up(lpu_listing *l)
+{
+	double		busy_ms = ms_since(l->last_turn);
+	instr_time	start;
+
+	if (busy_ms < TURN_EVERY_MS)
+		return;
+	INSTR_TIME_SET_CURRENT(start);
+	while (turn(l, 0) && !lpu_api_done(l->call) && ms_since(start) < busy_ms / 10)
+		;
+}
+
 lpu_listing_state
 lpu_listing_next(lpu_listing *l)
 {
 	MemoryContext caller = MemoryContextSwitchTo(l->context);
 	lpu_listing_state state;
 
-	if (!lpu_api_done(l->call) && ms_since(l->last_turn) >= TURN_EVERY_MS)
-		(void) turn(l, 0);
+	if (!lpu_api_done(l->call))
+		catch_up(l);
 	state = advance(l);
 	MemoryContextSwitchTo(caller);
 	return state;
@@ -285,7 +326,7 @@ lpu_listing_problem(const lpu_listing *l)
 	return l->problem;
 }
 
-void
+bool
 lpu_listing_drain(lpu_listing *l)
 {
 	MemoryContext caller = MemoryContextSwitchTo(l->context);
@@ -293,6 +334,7 @@ lpu_listing_drain(lpu_listing *l)
 	while (!lpu_api_done(l->call) && wait_for_bytes(l, DRAIN_GAP_MS))
 		;
 	MemoryContextSwitchTo(caller);
+	return lpu_api_done(l->call);
 }
 
 int

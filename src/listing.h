@@ -39,8 +39,8 @@ extern const lpu_value *lpu_listing_whole(const lpu_listing *listing);
 /* Of FAILED. */
 extern lpu_problem *lpu_listing_problem(const lpu_listing *listing);
 
-/* Nobody may ask for a long time: take the rest of the answer now, unless the network is slow. */
-extern void lpu_listing_drain(lpu_listing *listing);
+/* Nobody may ask for a long time: take the rest of the answer now. False: the network is too slow for it. */
+extern bool lpu_listing_drain(lpu_listing *listing);
 
 /* What it cost so far. */
 extern int	lpu_listing_requests(const lpu_listing *listing);

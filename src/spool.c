@@ -120,12 +120,6 @@ lpu_spool_sink(lpu_spool *spool)
 	return &spool->sink;
 }
 
-void
-lpu_spool_begin_turn(lpu_spool *spool)
-{
-	spool->turn = 0;
-}
-
 static void
 seek(BufFile *file, int64 at)
 {
@@ -159,11 +153,10 @@ lpu_spool_close(lpu_spool *spool)
 		close_file(spool);
 }
 
-bool
-lpu_spool_make_room(lpu_spool *spool)
+/* What is in memory goes into the file. */
+static void
+write_file(lpu_spool *spool)
 {
-	if (!spool->full)
-		return false;
 	if (spool->fill.used == 0)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	if (spool->file == NULL)
@@ -173,7 +166,14 @@ lpu_spool_make_room(lpu_spool *spool)
 	spool->file_written += spool->fill.used;
 	spool->fill.used = 0;
 	spool->full = false;
-	return true;
+}
+
+void
+lpu_spool_begin_turn(lpu_spool *spool)
+{
+	if (spool->full)
+		write_file(spool);
+	spool->turn = 0;
 }
 
 /* The next piece of the file, which goes when all of it has been read. */
@@ -204,6 +204,7 @@ lpu_spool_read(lpu_spool *spool, const char **data, size_t *length)
 		emptied.used = 0;
 		spool->given = spool->fill;
 		spool->fill = emptied;
+		spool->full = false;
 	}
 	*data = spool->given.data;
 	*length = spool->given.used;
@@ -214,10 +215,4 @@ int64
 lpu_spool_written(const lpu_spool *spool)
 {
 	return spool->written;
-}
-
-int64
-lpu_spool_waiting(const lpu_spool *spool)
-{
-	return spool->file_written - spool->file_read + spool->fill.used;
 }

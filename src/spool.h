@@ -18,20 +18,16 @@ extern void lpu_spool_close(lpu_spool *spool);
 /* What a request writes its answer to. */
 extern lpu_http_sink *lpu_spool_sink(lpu_spool *spool);
 
-/* From now on the sink takes another 256 kB, then it refuses for now: one turn of the network is not to take everything. */
-extern void lpu_spool_begin_turn(lpu_spool *spool);
-
 /*
- * Make room after the sink has refused a piece: what is in memory goes into a temporary file. True if it had to. Raises if
- * the disk is full.
+ * From now on the sink takes another 256 kB, then it refuses for now: one turn of the network is not to take everything. If
+ * memory is full, what is in it goes into a temporary file first; raises if the disk is full.
  */
-extern bool lpu_spool_make_room(lpu_spool *spool);
+extern void lpu_spool_begin_turn(lpu_spool *spool);
 
 /* Take the next bytes, in order; they stay valid until the next call. False: there are none now. */
 extern bool lpu_spool_read(lpu_spool *spool, const char **data, size_t *length);
 
-/* Bytes written to it so far, and those of them that are not read yet. */
+/* Bytes written to it so far. */
 extern int64 lpu_spool_written(const lpu_spool *spool);
-extern int64 lpu_spool_waiting(const lpu_spool *spool);
 
 #endif
