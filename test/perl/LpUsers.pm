@@ -239,6 +239,8 @@ sub _plain
 	$text =~ s/-{2,}/--/g;
 	$text =~ s/\n+$/\n/;
 	return $text;
+}
+
 # How many sockets has a process?
 sub sockets_of
 {
