@@ -11,9 +11,11 @@ EXTENSION = lpusers
 MODULE_big = lpusers
 EXTVERSION = 1.0
 
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
-DATA = $(patsubst $(VPATH)/%,%,$(wildcard $(if $(VPATH),$(VPATH)/)src/lpusers--*.sql))
-OUR_HEADERS = $(wildcard $(if $(VPATH),$(VPATH)/)src/*.h)
+# where the sources are, if not here: make -f ../Makefile VPATH=.., as Debian's packages are built
+TOP = $(if $(VPATH),$(VPATH)/)
+OBJS = $(patsubst $(TOP)%.c,%.o,$(sort $(wildcard $(TOP)src/*.c)))
+DATA = $(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)src/lpusers--*.sql)))
+OUR_HEADERS = $(wildcard $(TOP)src/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
 REGRESS = install lpusers option server secret url domain auth validate user api body functions check record effects http \
