@@ -76,7 +76,7 @@ SELECT login, u->'isEnabled', u->'fullName', u->'employeeId' FROM lp.seen;
 DROP TABLE users_by_id;
 
 -- "Disable leavers"
-SELECT lp.requests();
+SELECT lp.sim('log', method => 'DELETE');
 CREATE TABLE leavers (email text, name text, personnel_number text);
 INSERT INTO leavers SELECT login_name, full_name, 'P' || nickname FROM lp.staff('leaver', 1, 25);
 INSERT INTO lp.people SELECT * FROM lp.staff('leaver', 1, 30);
