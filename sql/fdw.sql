@@ -2,7 +2,7 @@
 \i sql/start.sql
 \i sql/scan_start.sql
 \pset format aligned
-\dew
+SELECT fdwname AS wrapper, fdwhandler::regproc AS handler, fdwvalidator::regproc AS validator FROM pg_foreign_data_wrapper;
 \d lp.profiles
 \pset format unaligned
 

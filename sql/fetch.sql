@@ -90,7 +90,9 @@ CREATE SERVER nobody FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', b
 CREATE USER MAPPING FOR CURRENT_USER SERVER nobody OPTIONS (token 'lp-token');
 CREATE FOREIGN TABLE unreachable (id bigint) SERVER nobody OPTIONS (resource 'users');
 SELECT outcome('SELECT * FROM unreachable'), outcome('SELECT * FROM unreachable WHERE id = 1');
+\set VERBOSITY terse
 DROP SERVER nobody CASCADE;
+\set VERBOSITY default
 
 -- Rows that came before the error do not make it a success.
 CALL lp.tell('faults', '{"method": "GET", "action": "half"}');
