@@ -159,7 +159,7 @@ need_tree()
 {
 	local log=$work/log/tree-$1.log
 
-	if [ -z "$fresh" ] && [ -d "$cache/$1" ]; then
+	if [ -z "$fresh" ] && [ -d "$cache/$1" ] && [ -d "$cache/$1.clean" ]; then
 		quiet "tree-$1.log" need_tree_packages "$cache/$1" && return 0
 		why="its packages cannot be completed"
 		return 1
