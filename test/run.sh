@@ -276,11 +276,41 @@ run_regress()
 	fi
 }
 
+# The reader's fuzzer, where its compiler is.
+fuzz_reader()
+{
+	local status=0
+
+	bash test/fuzz.sh 120 || status=$?
+	[ "$status" != 2 ] || { echo "fuzz: skipped, see above"; return 0; }
+	return $status
+}
+
+# run_long: what takes minutes and is no test of its own. All have their own servers but the first.
+run_long()
+{
+	echo "with the library preloaded:"
+	stop_server
+	start_server shared_preload_libraries=lpusers
+	run_tests regress ISOLATION= TAP_TESTS=
+	stop_server
+	long_check fuzz fuzz_reader
+	long_check sanitize bash test/sanitize.sh
+	long_check sqlsmith bash test/sqlsmith.sh 300
+}
+
+# A check whose last line is worth reading when it succeeds, too.
+long_check()
+{
+	check "$@"
+	tail -n 1 "$work/log/check.log"
+}
+
 main()
 {
 	local tap=(REGRESS= ISOLATION= PROVE_FLAGS=--timer)
 
-	if [ -z "${LPUSERS_WORK:-}" ]; then step packages need_packages; fi
+	if [ -z "${LPUSERS_WORK:-}" ]; then step packages need_packages ${LPUSERS_LONG:+sqlsmith}; fi
 	step "drop root" drop_root ${arguments[0]+"${arguments[@]}"}
 	step postgres private_postgres
 	if [ ${#names[@]} -gt 0 ]; then
@@ -293,6 +323,7 @@ main()
 
 	[ "$mode" = tap ] || run_regress
 	[ "$mode" = regress ] || run_tests tap "${tap[@]}"
+	[ "$mode" != all ] || [ -z "${LPUSERS_LONG:-}" ] || run_long
 	finished=yes
 	[ "$failed" = 0 ] && [ "$passed" != 0 ]
 }
