@@ -42,7 +42,7 @@ commits()
 	psql -XqAt -v ON_ERROR_STOP=1 -v prefix="$1" <<-END
 		\\set log \`cat '$work/tmp/log'\`
 		SELECT round(extract(epoch FROM to_timestamp((entry->>'at')::float8) - c.at) * 1000, 2)
-		FROM jsonb_array_elements(:'log'::jsonb) entry, jsonb_array_elements_text(entry->'logins') login
+		FROM jsonb_array_elements(:'log'::jsonb) entry, jsonb_array_elements_text(entry->'logins') AS seen (login)
 		JOIN commits c USING (login) WHERE login LIKE :'prefix' || '%' ORDER BY c.at;
 	END
 }
@@ -80,7 +80,7 @@ group_commits()
 # cancelled ROLE STATEMENT: milliseconds from the time-out of a statement to its end; nothing unless it is a cancel.
 cancelled()
 {
-	local patience=400
+	local patience=700
 
 	psql -XqAt <<-END
 		SET ROLE $1;
@@ -139,7 +139,7 @@ with_fault()
 
 delivery_cancelled()
 {
-	fresh
+	ask -c 'TRUNCATE lp_requests, lp_payloads, hooked_plain'
 	ask -c 'SET ROLE bench_plain' -c "INSERT INTO hooked_plain VALUES (1, 'late@example.com', 'Full Name', 1, true)"
 	cancelled bench_plain 'CALL lp_deliver()'
 }
@@ -162,7 +162,7 @@ cancel_phases()
 	start_peer 'LpPeer::start(LpPeer::deaf(), receive => 65536)'
 	account_at send "$peer_url"
 	phase 'sending' send cancelled bench_plain \
-		"$(call_of send d " || jsonb_build_array(bench_users('e', 1, 1)->0 || jsonb_build_object('description', repeat('x', 24000000)))")"
+		"$(call_of send d " || jsonb_build_array(bench_users('e', 1, 1)->0 || jsonb_build_object('description', repeat('x', 8000000)))")"
 	phase 'waiting for the answer' answer with_fault "{$post, $silence}" cancelled bench_plain "$(call_of 12345678 f)"
 	phase 'the answer drips' drip with_fault "{$post, \"action\": \"drip\", \"bytes\": 1, \"ms\": 1000, \"times\": 0}" \
 		cancelled bench_plain "$(call_of 12345678 g)"

@@ -9,7 +9,7 @@ limit_list()
 }
 
 # Sessions have connected before they are measured.
-connected="SELECT status FROM lp_delete_users('12345678', '{1}')"
+connected='SELECT FROM lp.skills'
 http_connected="SELECT status FROM http_account('GET', '$url/_sim/revision')"
 http_get="http_account('GET', '$url$users_path')"
 

@@ -7,7 +7,8 @@
 #								hits all of them; their values stay, the list of contenders begins anew
 #	series NAME COMMAND...		the same for one that prints many such lines: all of them are values
 #	row LABEL UNIT NAME [AGAINST [AIM]]
-#								a line of the table.  The ratio is the median of the ratios of the rounds.  AIM is
+#								a line of the table.  The ratio is the median of the ratios of the rounds, or with
+#								$busy that of the smallest values.  AIM is
 #								"<= 1.3" of AGAINST, or ">= 13": so many times as fast as AGAINST
 #	row_at_most LABEL UNIT NAME MAX
 #								a line whose median has an aim
@@ -80,11 +81,17 @@ statistics()
 		END { if (NR) print (v[int((NR + 1) / 2)] + v[int((NR + 2) / 2)]) / 2, v[1], v[NR] }'
 }
 
-# ratio NAME AGAINST: the median of the rounds' ratios.
+# ratio NAME AGAINST: the median of the rounds' ratios; that of the smallest values if $busy.
 ratio()
 {
-	local ratios=$work/values/ratios
+	local ratios=$work/values/ratios mine other
 
+	if [ -n "$busy" ]; then
+		read -r _ mine _ <<<"$(statistics "$(values "$1")")"
+		read -r _ other _ <<<"$(statistics "$(values "$2")")"
+		[ -z "$mine" ] || [ -z "$other" ] || awk -v x="$mine" -v y="$other" 'BEGIN { if (y > 0) print x / y }'
+		return
+	fi
 	paste -d ' ' <(cut -d ' ' -f 1 "$(values "$1")") <(cut -d ' ' -f 1 "$(values "$2")") |
 		awk '$1 ~ /^[0-9.]+$/ && $2 ~ /^[0-9.]+$/ && $2 > 0 { print $1 / $2 }' >"$ratios"
 	statistics "$ratios" | cut -d ' ' -f 1
@@ -166,9 +173,10 @@ row()
 
 row_at_most()
 {
-	local median
+	local median min
 
-	read -r median _ <<<"$(statistics "$(values "$3")")"
+	read -r median min _ <<<"$(statistics "$(values "$3")")"
+	[ -z "$busy" ] || median=$min
 	judge "$median" "<= $4" "$1"
 	line "$1" "$2" "$3" '' "<= $4 $2"
 }
