@@ -55,9 +55,9 @@ typedef struct modify_state
 
 /* ------------------------------------------------------------------------------------------------------- who looks on */
 
-/* The triggers that see rows as they are written, or all of them when they are. */
+/* Row triggers, which see each row before or after it is written. */
 static bool
-has_triggers(const ResultRelInfo *info, CmdType operation)
+has_row_triggers(const ResultRelInfo *info, CmdType operation)
 {
 	const TriggerDesc *triggers = info->ri_TrigDesc;
 
@@ -68,7 +68,7 @@ has_triggers(const ResultRelInfo *info, CmdType operation)
 		triggers->trig_delete_before_row || triggers->trig_delete_after_row;
 }
 
-/* Those that fire before the table is ended; they belong to the table that the statement names. */
+/* AFTER STATEMENT triggers, which fire before the table is ended; they belong to the table that the statement names. */
 static bool
 has_late_triggers(const ResultRelInfo *info, CmdType operation)
 {
@@ -84,7 +84,7 @@ has_late_triggers(const ResultRelInfo *info, CmdType operation)
 static bool
 goes_alone(const ResultRelInfo *info, CmdType operation)
 {
-	return info->ri_projectReturning != NULL || info->ri_WithCheckOptions != NIL || has_triggers(info, operation);
+	return info->ri_projectReturning != NULL || info->ri_WithCheckOptions != NIL || has_row_triggers(info, operation);
 }
 
 /* INSERT is put together by the executor, COPY too but for 15; not so rows that an UPDATE moves to another partition. */
