@@ -181,14 +181,18 @@ add_header(lpu_http_call *call, const char *name, const char *prefix, const char
 static CURLcode
 configure_tls(CURL *easy, const lpu_http_request *request)
 {
+	/* it stays the same, and to ask for it takes as long as to set all options */
+	static const curl_version_info_data *libcurl = NULL;
 	CURLcode	code = CURLE_OK;
-	const curl_version_info_data *libcurl = curl_version_info(CURLVERSION_NOW);
-	const char *no_directory = libcurl->version_num < LIBCURL_8_17 || libcurl->capath == NULL ? NULL : "/dev/null";
+	const char *no_directory;
 
 #define SET(option, value) \
 	do { if (code == CURLE_OK) code = curl_easy_setopt(easy, option, value); } while (0)
 	if (pg_strncasecmp(request->url, "https:", 6) != 0)
 		return CURLE_OK;
+	if (libcurl == NULL)
+		libcurl = curl_version_info(CURLVERSION_NOW);
+	no_directory = libcurl->version_num < LIBCURL_8_17 || libcurl->capath == NULL ? NULL : "/dev/null";
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	if (request->ca_file != NULL)
 		SET(CURLOPT_CAINFO, request->ca_file);
