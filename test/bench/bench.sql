@@ -87,6 +87,16 @@ BEGIN
 		FROM generate_series(1, n) i;
 END;
 $$;
+
+-- What a delivery writes down at least, in SQL and all at once: which rows are in flight, what became of them, no payload.
+CREATE PROCEDURE bench_drain_floor() LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE floor_requests SET state = 'sending', attempts = 1, sent_at = now(), batch = 1;
+	COMMIT;
+	UPDATE floor_requests SET state = 'created', status = 201, user_id = id, evidence = 'answer', finished_at = now();
+	DELETE FROM floor_payloads;
+END;
+$$;
 CREATE SCHEMA fast;
 IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER fast INTO fast;
 SET ROLE bench_plain;

@@ -18,6 +18,12 @@ insert_floor()
 		"CALL bench_floor($queue_users)"
 }
 
+# What is written down while all of it is delivered, by plain SQL: what a delivery could take if sending took no time.
+drain_floor()
+{
+	timed bench_fast "TRUNCATE plain, floor_requests, floor_payloads; CALL bench_floor($queue_users)" 'CALL bench_drain_floor()'
+}
+
 # limit_send BATCH CONNECTIONS DELAY
 limit_send()
 {
@@ -68,6 +74,7 @@ group_queue()
 	contender c_20 limit_send 100 8 20
 	contender sent_20 sent 100 8 20
 	contender ours_20 drain 100 8 20
+	contender drain_floor drain_floor
 	contender c_0 limit_send 1000 8 0
 	contender ours_0 drain 1000 8 0
 	contender http_0 http_send 1000 0
@@ -79,7 +86,8 @@ group_queue()
 	row "...: lpusers, from the first request to the last answer" ms sent_20 c_20 '<= 1.1'
 	row "...: lpusers, CALL lp_deliver()" ms ours_20 c_20 '<= 1.3'
 	row "send $queue_users, 1000 a request, 8 connections, 0 ms: plain C" ms c_0
-	row "...: pgsql-http" ms http_0 c_0
+	row "...: what is written down meanwhile, by plain SQL at once" ms drain_floor c_0
+	row "...: pgsql-http, which keeps no queue" ms http_0 c_0
 	row "...: lpusers, CALL lp_deliver()" ms ours_0 c_0
 	row "...: lpusers against pgsql-http" ms ours_0 http_0 '>= 2.8'
 }
