@@ -293,15 +293,22 @@ flush(modify_state *state)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Another row has come. True unless it was sent, and the account has passed over it. */
+/*
+ * Another row has come. True unless it was sent, and the account has passed over it. To messages COPY adds the line that it
+ * is at, perhaps with a password, which is not what sending a batch is about.
+ */
 static bool
 flush_if_due(modify_state *state, int waiting)
 {
+	ErrorContextCallback *context = error_context_stack;
 	int64		done = state->writer.done;
 
 	if (!state->alone && waiting < state->writer.options->batch_size)
 		return true;
+	if (state->mtstate->ps.plan == NULL && context != NULL)
+		error_context_stack = context->previous;
 	flush(state);
+	error_context_stack = context;
 	return !state->alone || state->writer.done > done;
 }
 

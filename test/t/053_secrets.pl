@@ -144,6 +144,17 @@ credentials(%{ $ways{OAuth} });
 
 # ---------------------------------------------------------------------------------------------- every way to send a password
 
+# A file for COPY, with the password in it.
+sub copy_sql
+{
+	my ($name) = @_;
+
+	open(my $out, '>', "$files/$name.csv") or die "$files/$name.csv: $!";
+	print $out "$name-$_\@example.com,$name-$_\@example.com,x,x,$secrets{$name},t,3,{1}\n" foreach 1 .. 3;
+	close($out);
+	return "COPY lp.users (login_name, email, full_name, nickname, password_sh, is_enabled, max_chats, profile_ids) FROM '$files/$name.csv' (FORMAT csv)";
+}
+
 my %ends = (ok => {}, refused => { action => 'echo' }, '503' => { action => 'status', status => 503 }, html => { action => 'html' }, reset => { action => 'reset', applied => $true },
 	half => { action => 'half', applied => $true }, '409' => { action => 'status', status => 409, body => '{"message":"no"}' }, silence => { action => 'silence' },
 	'not JSON' => { action => 'not_json', status => 201 });
@@ -161,6 +172,7 @@ foreach my $end (sort keys %ends)
 			VALUES ('insert-$name\@example.com', 'insert-$name\@example.com', 'x', 'x', $_[0], true, 3, '{1}')" } ],
 		[ "returning-$name" => 'POST', sub { "INSERT INTO lp.users (login_name, email, full_name, nickname, entity)
 			VALUES ('returning-$name\@example.com', 'returning-$name\@example.com', 'x', 'x', person('returning-$name', $_[0])) RETURNING id, password_sh" } ],
+		[ "copy-$name" => 'POST', sub { copy_sql("copy-$name") } ],
 		[ "change-$name" => 'PUT', sub { "UPDATE lp.users SET password_sh = $_[0], full_name = 'x' WHERE id = 5" } ],
 		[ "sync-$name" => 'POST', sub { "INSERT INTO sync_hires VALUES ('sync-$name', 'sync-$name')" } ]);
 
