@@ -46,7 +46,7 @@ CREATE FUNCTION lp.poke(who text, more jsonb) RETURNS text LANGUAGE plpgsql AS $
 DECLARE
 	entity jsonb := (lp.sim('user?login=' || who)::jsonb - 'passwordSh') || more;
 BEGIN
-	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('curl -sSfo /dev/null -X PUT -H "Authorization: Bearer lp-token" -H "Content-Type: application/json" -d ''%s'' "%s/api/account/12345678/configuration/le-users/users/%s?v=4.0"',
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', format('cat >/dev/null; curl -sSfo /dev/null -X PUT -H "Authorization: Bearer lp-token" -H "Content-Type: application/json" -d ''%s'' "%s/api/account/12345678/configuration/le-users/users/%s?v=4.0"',
 		entity, current_setting('lpsim.url'), entity->>'id'));
 	RETURN 'poked';
 END $$;
