@@ -1,8 +1,9 @@
 # Hostile input: options, arguments of the trigger, mappings, headers of answers, users. Whatever it is, the outcome is one of
 # those that are documented: no internal error, no crash.
 #
-# Inputs are made from pieces that mean something, cut, doubled and mixed, and from bytes that mean nothing. A few seconds in
-# CI, ten times as much with LPUSERS_LONG. LPUSERS_SEED repeats a run. The reader of lists has a fuzzer of its own (fuzz.sh).
+# Inputs are made from pieces that mean something, cut, doubled and mixed, and from bytes that mean nothing. In CI a few seconds
+# of always the same; with LPUSERS_LONG ten times as much, and other ones each time. LPUSERS_SEED repeats a run. The reader of
+# lists has a fuzzer of its own (fuzz.sh).
 use strict;
 use warnings;
 use FindBin;
@@ -12,7 +13,7 @@ use LpUsers;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $seed = $ENV{LPUSERS_SEED} || int(time()) % 1_000_000;
+my $seed = $ENV{LPUSERS_SEED} || ($ENV{LPUSERS_LONG} ? int(time()) % 1_000_000 : 1);
 my $rounds = $ENV{LPUSERS_LONG} ? 10 : 1;
 srand($seed);
 diag("fuzz: seed $seed (LPUSERS_SEED=$seed repeats it)");
@@ -64,7 +65,7 @@ sub try_all
 {
 	my ($what, $expected, @statements) = @_;
 	my (%met, @wrong);
-	my $utf8 = sub { my $text = shift; utf8::encode($text) if utf8::is_utf8($text); return $text; };
+	my $utf8 = sub { my $text = shift; utf8::encode($text); return $text; };
 
 	while (my @some = splice(@statements, 0, 100))
 	{
@@ -131,8 +132,9 @@ my @expressions = ('email', 'name', 'team', 'active', 'more', "'x'", 'NULL', 'AR
 	'(SELECT email)', 'count(*)', 'generate_series(1,2)', 'hires', 'hires.*', '*', 'now()', '$1', '$1.email', 'x y', 'email) END, (1', ') END, CASE WHEN true THEN (1', "email -- ", 'email /*', 'email; SELECT 1',
 	'(SELECT 1) FROM hires; --', 'row(1,2)', "'{}'::jsonb", "'\\x00'::bytea", 'int4range(1,2)', "'NaN'::float8", "repeat('x', 1200000)", 'random()', 'rank() OVER ()', 'queue', 'sync', 'raise', 'record', '');
 
-# The expressions are also those of somebody who knows how the query is put together.
-my $known = qr/^(?:00000|22023|42601|42703|42P01|42P02|42883|42804|42803|42P20|0A000|22012|42846|42702|42725|42P18|42P09|42701|21000|54000|54001|22P02|22P05|22003|22021|42602|42622|22004|25006|39P01|22001|42809|42P10|2200G|42P17|22025|22007)$/;
+# The expressions are also those of somebody who knows how the query is put together, so anything that SQL has to say of a user's
+# input may be met; what must not is an internal error, a file, a resource or a connection that failed.
+my $known = qr/^(?:00000|0A...|21...|22...|25006|28...|39P01|42...|54...)$/;
 sub argument
 {
 	my ($attribute) = @_;
@@ -164,7 +166,7 @@ my $met = try_all('arguments of the trigger', $known, @firings);
 cmp_ok($met->{'00000'} // 0, '>', 20, '... of which some are in order');
 $root->query('DROP TRIGGER IF EXISTS t ON hires');
 
-try_all('mappings', qr/^(?:00000|22023|42601|42703|42P01|42P02|42883|42804|42803|42P20|0A000|42846|42725|42P18|42501|28000|42710|22P02|22P05|42701|42702|22012|42P09|54001|22021|22003|42809|42P10|42P17)$/,
+try_all('mappings', $known,
 	map {
 		my %mapping = (loginName => 'email', email => 'email', nickname => 'name', fullName => 'name', passwordSh => "'Start-1234'", isEnabled => 'active', maxChats => '3', profileIds => 'ARRAY[team]', map { pick(@attributes) => rand() < 0.7 ? pick(@expressions) : rand() < 0.5 ? bend(pick(@expressions)) : noise(20) } 1 .. rand(3));
 		my $json = JSON::PP->new->canonical->encode(rand() < 0.9 ? \%mapping : pick([], [1], { a => undef }, { loginName => 1 }, { loginName => ['x'] }));
