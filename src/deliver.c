@@ -120,6 +120,8 @@ deliver_accounts(const char *schema, const char *account, MemoryContext context)
 	begin_step();
 	MemoryContextSwitchTo(context);
 	(void) lpu_queue_due(schema, &n);
+	if (!lpu_worker_on)
+		lpu_queue_housekeep(schema);	/* nobody else will */
 	commit_step();
 	if (n > 0)
 		wake_worker();

@@ -632,8 +632,8 @@ $$;
 COMMENT ON FUNCTION lp_purge(interval) IS 'drops requests that were finished longer ago than this; returns how many';
 
 /*
- * What the worker does once an hour: payloads with secrets leave failed and held requests after keep_secrets, finished
- * requests leave after retention.
+ * What the worker does once an hour, and CALL if no worker may run: payloads with secrets leave failed and held requests
+ * after keep_secrets, finished requests leave after retention.
  */
 CREATE FUNCTION lp_housekeep(keep_secrets interval, retention interval) RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

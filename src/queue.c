@@ -66,6 +66,16 @@ lpu_queue_due(const char *schema, int *n)
 	return due;
 }
 
+void
+lpu_queue_housekeep(const char *schema)
+{
+	Oid			types[2] = {FLOAT8OID, FLOAT8OID};
+	Datum		values[2] = {Float8GetDatum(lpu_keep_secrets), Float8GetDatum(lpu_retention)};
+
+	lpu_run(psprintf("SELECT %s.lp_housekeep(pg_catalog.make_interval(secs => $1),"
+					 " pg_catalog.make_interval(secs => $2))", quote_identifier(schema)), 2, types, values);
+}
+
 static void
 take_over(lpu_delivery *d, const char *schema)
 {

@@ -47,4 +47,10 @@ typedef struct lpu_due
 /* Accounts with unfinished rows, in the current memory context. Needs a transaction with SPI connected. */
 extern lpu_due *lpu_queue_due(const char *schema, int *n);
 
+/*
+ * Drop secrets of failed and held requests after lpusers.keep_secrets, and finished requests after lpusers.retention. It
+ * reads both tables: not for every round. Needs a transaction with SPI connected.
+ */
+extern void lpu_queue_housekeep(const char *schema);
+
 #endif

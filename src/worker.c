@@ -149,16 +149,12 @@ static void
 housekeep(void *schema)
 {
 	static TimestampTz next = 0;
-	Oid			types[2] = {FLOAT8OID, FLOAT8OID};
-	Datum		values[2] = {Float8GetDatum(lpu_keep_secrets), Float8GetDatum(lpu_retention)};
 
 	if (GetCurrentTimestamp() < next)
 		return;
 	next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
 	begin_step();
-	SPI_execute_with_args(psprintf("SELECT %s.lp_housekeep(pg_catalog.make_interval(secs => $1),"
-								   " pg_catalog.make_interval(secs => $2))", quote_identifier(schema)),
-						  2, types, values, NULL, false, 0);
+	lpu_queue_housekeep(schema);
 	commit_step();
 }
 

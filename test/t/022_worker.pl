@@ -574,6 +574,20 @@ $resumed = time();
 	LpUsers::wait_for(sub { state_of($bad) eq '' }, 'the worker to keep house');
 	is(state_of($bad), '', 'the worker removes what is too old');
 	no_worker();
+
+	# so does CALL, but only where no worker may
+	my $once = fresh('once');
+	my $old  = "SELECT id FROM lp_requests WHERE login_name = '$once\@example.com'";
+	enqueue($once);
+	delivered('one that grows old', $once);
+	no_worker();
+	q1("UPDATE lp_requests SET finished_at = finished_at - interval '91 days' WHERE id IN ($old)");
+	q1('CALL lp_deliver()');
+	isnt(q1($old), '', 'CALL leaves to the worker what is too old');
+	setting('lpusers.worker', 'off');
+	q1('CALL lp_deliver()');
+	is(q1($old), '', '... and removes it if there is none');
+	setting('lpusers.worker', 'on');
 }
 
 # ------------------------------------------------------------------------------------------------- no slot, and preloading
