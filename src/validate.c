@@ -274,7 +274,8 @@ lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password)
 			state.ordinal++;
 			check_user(&state, &user);
 		}
-	if (JB_ROOT_IS_SCALAR(users))
+	/* one user is like no other */
+	if (state.ordinal < 2)
 		return state.problems;
 	found = list_length(state.problems);
 	check_duplicates(&state, users);

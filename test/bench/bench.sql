@@ -18,6 +18,11 @@ CREATE FUNCTION bench_peak() RETURNS numeric LANGUAGE sql AS $$
 	SELECT round(substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::numeric / 1024, 1)
 $$;
 
+-- Milliseconds that a processor has worked for this backend so far.
+CREATE FUNCTION bench_worked() RETURNS numeric LANGUAGE sql AS $$
+	SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::numeric / 1e6
+$$;
+
 -- Nothing is measured that is not right.
 CREATE FUNCTION bench_expect(actual bigint, expected bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
@@ -36,11 +41,13 @@ CREATE FUNCTION bench_users(prefix text, call int, users int) RETURNS jsonb LANG
 	FROM generate_series(1, users) i
 $$;
 
--- Microseconds of a call, when so many are made by one query over table "bodies" that returns how many succeeded. The
--- first call of the session is not counted: it connects.
-CREATE FUNCTION bench_calls(prefix text, calls int, users int, query text) RETURNS numeric LANGUAGE plpgsql AS $$
+-- Microseconds of a call, and for how many of them a processor worked, when so many are made by one query over table
+-- "bodies" that returns how many succeeded. The first call of the session is not counted: it connects.
+CREATE FUNCTION bench_calls(prefix text, calls int, users int, query text, OUT took numeric, OUT worked numeric)
+LANGUAGE plpgsql AS $$
 DECLARE
 	start timestamptz;
+	start_work numeric;
 	created bigint;
 BEGIN
 	CREATE TEMP TABLE bodies ON COMMIT DROP AS SELECT bench_users(prefix, 0, users) AS body;
@@ -48,9 +55,11 @@ BEGIN
 	TRUNCATE bodies;
 	INSERT INTO bodies SELECT bench_users(prefix, call, users) FROM generate_series(1, calls) call;
 	start := clock_timestamp();
+	start_work := bench_worked();
 	EXECUTE query INTO created;
+	worked := round((bench_worked() - start_work) * 1e3 / calls, 1);
+	took := round((extract(epoch FROM clock_timestamp() - start) * 1e6 / calls)::numeric, 1);
 	PERFORM bench_expect(created, calls);
-	RETURN round((extract(epoch FROM clock_timestamp() - start) * 1e6 / calls)::numeric, 1);
 END;
 $$;
 

@@ -29,8 +29,9 @@ add_peer()
 	ask -c "CREATE EXTENSION $1" && ask -v url="$url" -f "$top/test/bench/peer_$2.sql" && echo yes
 }
 
-# timed ROLE BEFORE STATEMENT [CONDITION]: milliseconds of a statement in a session that has carried out another one, and
-# the peak of the session's memory in MB.  Nothing if the condition is not true afterwards.
+# timed ROLE BEFORE STATEMENT [CONDITION]: milliseconds of a statement in a session that has carried out another one, the
+# peak of the session's memory in MB, and for how many of the milliseconds its processor worked.  Nothing if the condition
+# is not true afterwards.
 timed()
 {
 	psql -XqAt -F ' ' -v ON_ERROR_STOP=1 <<-END
@@ -40,11 +41,12 @@ timed()
 		\\o /dev/null
 		$2;
 		\\o
-		SELECT clock_timestamp() AS begun \\gset
+		SELECT clock_timestamp() AS begun, bench_worked() AS begun_work \\gset
 		\\o /dev/null
 		$3;
 		\\o
-		SELECT round(extract(epoch FROM clock_timestamp() - :'begun') * 1000, 2), bench_peak() WHERE ${4:-true};
+		SELECT round(extract(epoch FROM clock_timestamp() - :'begun') * 1000, 2), bench_peak(),
+			round(bench_worked() - :begun_work, 2) WHERE ${4:-true};
 	END
 }
 

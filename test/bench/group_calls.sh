@@ -11,7 +11,8 @@ limit_call()
 # sql_calls SERVER SETTING CALLS USERS PREFIX QUERY: microseconds of a call in a backend.
 sql_calls()
 {
-	ask -c "SET $2" -c "SET ROLE bench_$1" -c "SELECT bench_calls('$5', $3, $4, \$bench\$$6\$bench\$)"
+	ask -F ' ' -c "SET $2" -c "SET ROLE bench_$1" \
+		-c "SELECT took, '-', worked FROM bench_calls('$5', $3, $4, \$bench\$$6\$bench\$)"
 }
 
 our_calls()
@@ -45,17 +46,24 @@ own_time()
 		awk -v us="$((after - before))" -v n="$2" 'BEGIN { print us / n }'
 }
 
+# jsonb_only USERS CALLS: what the function's types ask for: jsonb to be sent as text, and a text like it back as jsonb.
+jsonb_only()
+{
+	sql_calls fast 'client_min_messages = warning' "$2" "$1" j. 'SELECT count(*) FILTER (WHERE body::text::jsonb IS NOT NULL) FROM bodies'
+}
+
 # calls_of USERS CALLS: contenders for calls of so many users.
 calls_of()
 {
 	contender "own_$1" own_time "$1" "$2"
 	contender "c_$1" limit_call kept "$fast_url" "$2" "$1" "c$1."
 	contender "new_$1" limit_call new "$fast_url" "$2" "$1" "n$1."
+	contender "jsonb_$1" jsonb_only "$1" "$2"
 	contender "ours_$1" our_calls fast off "$2" "$1" "o$1."
 	contender "logged_$1" our_calls fast on "$2" "$1" "l$1."
-	contender "http_$1" http_calls "$2" "$1" "h$1." true
-	contender "read_$1" http_calls "$2" "$1" "r$1." 'content::jsonb IS NOT NULL'
-	contender "python_$1" python_calls "$2" "$1" "p$1."
+	peer "http_$1" http_calls "$2" "$1" "h$1." true
+	peer "read_$1" http_calls "$2" "$1" "r$1." 'content::jsonb IS NOT NULL'
+	peer "python_$1" python_calls "$2" "$1" "p$1."
 }
 
 # calls_rows USERS WHAT AIM AIM_OF_READING
@@ -64,6 +72,7 @@ calls_rows()
 	row "$2: plain C, kept connection" us "c_$1"
 	row "$2: of that the stand-in itself works" us "own_$1" "c_$1"
 	row "$2: plain C, a new connection each" us "new_$1" "c_$1"
+	row "$2: no network: jsonb to text, and text to jsonb" us "jsonb_$1" "c_$1"
 	row "$2: lpusers, log_calls off" us "ours_$1" "c_$1" "$3"
 	row "$2: lpusers, each call recorded" us "logged_$1" "c_$1"
 	row "$2: pgsql-http" us "http_$1" "c_$1"

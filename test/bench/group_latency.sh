@@ -103,7 +103,7 @@ phase()
 	phases+=("$2|$1")
 }
 
-# peer SCRIPT: a peer of test/perl/LpPeer.pm in the background; sets $peer_url.
+# start_peer SCRIPT: a peer of test/perl/LpPeer.pm in the background; sets $peer_url.
 start_peer()
 {
 	local file

@@ -7,13 +7,13 @@
 # per_user USERS COMMAND...: microseconds of a user instead of milliseconds.
 per_user()
 {
-	"${@:2}" | awk -v n="$1" '{ print $1 * 1000 / n, $2 }'
+	"${@:2}" | awk -v n="$1" '{ print $1 * 1000 / n, $2, $3 * 1000 / n }'
 }
 
 # Of each round: how much more memory the largest scan took than the smallest.
 growth()
 {
-	paste -d ' ' "$(values "$1")" "$(values "$2")" | awk '{ print $4 - $2 }' >"$(values growth)"
+	paste -d ' ' "$(values "$1")" "$(values "$2")" | awk '{ print $5 - $2 }' >"$(values growth)"
 }
 
 group_memory()
@@ -27,7 +27,7 @@ group_memory()
 		load_users "$n"
 		contender "read_$n" per_user "$n" limit_list read
 		contender "count_$n" per_user "$n" our_list "SELECT bench_expect(count(*), $n) FROM lp.users"
-		contender "http_$n" per_user "$n" http_list \
+		peer "http_$n" per_user "$n" http_list \
 			"SELECT bench_expect(count(*), $n) FROM $http_get, jsonb_array_elements(content::jsonb)"
 		measure
 		row "$n users: download and read, plain C, a user" us "read_$n"

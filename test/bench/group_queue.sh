@@ -66,6 +66,24 @@ http_send()
 		"(SELECT count(id) FROM outcome WHERE status = 201) = $queue_users"
 }
 
+# Bytes of a user who is queued and delivered: in the write-ahead log, and in lp_requests afterwards.
+wal_of_user()
+{
+	local before=''
+
+	fresh
+	before=$(ask -c 'SELECT pg_current_wal_insert_lsn()')
+	insert hooked >/dev/null && ask -c 'SET client_min_messages = warning' -c 'SET ROLE bench_fast' -c 'CALL lp_deliver()'
+	ask -c "SELECT round((pg_current_wal_insert_lsn() - '$before') / $queue_users)"
+}
+
+# Right after wal_of_user.
+disk_of_user()
+{
+	ask -c 'VACUUM FULL lp_requests'
+	ask -c "SELECT round(pg_total_relation_size('lp_requests')::numeric / $queue_users)"
+}
+
 group_queue()
 {
 	contender plain insert plain
@@ -77,7 +95,9 @@ group_queue()
 	contender drain_floor drain_floor
 	contender c_0 limit_send 1000 8 0
 	contender ours_0 drain 1000 8 0
-	contender http_0 http_send 1000 0
+	contender wal wal_of_user
+	contender disk disk_of_user
+	peer http_0 http_send 1000 0
 	measure
 	row "INSERT of $queue_users rows: alone" ms plain
 	row "INSERT of $queue_users rows: and rows like the queue's by plain SQL" ms floor plain
@@ -90,4 +110,6 @@ group_queue()
 	row "...: pgsql-http, which keeps no queue" ms http_0 c_0
 	row "...: lpusers, CALL lp_deliver()" ms ours_0 c_0
 	row "...: lpusers against pgsql-http" ms ours_0 http_0 '>= 2.8'
+	row 'a user, queued and delivered: write-ahead log, no full pages' B wal
+	row 'a user, delivered: what is kept in lp_requests, with indexes' B disk
 }

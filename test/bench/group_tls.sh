@@ -11,8 +11,9 @@ reconnects()
 
 	fault '{"method": "DELETE", "path": "/users", "times": 0, "action": "status", "status": 200, "body": "{}",
 		"headers": {"Connection": "close"}}'
-	ask -c 'SET lpusers.log_calls = off' -c 'SET ROLE bench_bundle' \
-		-c "SELECT bench_calls('', $calls, 1, \$\$SELECT count(*) FROM bodies, LATERAL lp_delete_users('12345678', '{1}')\$\$) / 1000"
+	sql_calls bundle 'lpusers.log_calls = off' "$calls" 1 r. \
+		"SELECT count(*) FROM bodies, LATERAL lp_delete_users('12345678', ARRAY[length(body::text)]::bigint[])" |
+		awk '{ print $1 / 1000, $2, $3 / 1000 }'
 	sim DELETE faults >/dev/null
 }
 

@@ -3,7 +3,8 @@
  *
  *	limit_multi URL USERS BATCH CONNECTIONS PREFIX
  *
- * Creates USERS users in requests of BATCH, so many at a time, and prints the milliseconds it took.
+ * Creates USERS users in requests of BATCH, so many at a time, and prints the milliseconds it took; a dash; and for how
+ * many of them its processor worked.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -110,6 +111,7 @@ main(int argc, char **argv)
 	job			j = {0};
 	sender	   *senders;
 	double		begin;
+	double		begin_work;
 	int			i;
 
 	j.users = argc > 2 ? (int) strtol(argv[2], NULL, 10) : 0;
@@ -124,6 +126,7 @@ main(int argc, char **argv)
 	senders = make_senders(connections, j.batch, argv[1]);
 	j.multi = curl_multi_init();
 	begin = now_us();
+	begin_work = worked_us();
 	for (i = 0; i < connections && j.next < j.users; i++)
 		send_next(&j, &senders[i]);
 	if (!run(&j))
@@ -131,6 +134,6 @@ main(int argc, char **argv)
 		fprintf(stderr, "limit_multi: a request failed\n");
 		return 1;
 	}
-	printf("%.1f\n", (now_us() - begin) / 1e3);
+	printf("%.1f - %.1f\n", (now_us() - begin) / 1e3, (worked_us() - begin_work) / 1e3);
 	return 0;
 }

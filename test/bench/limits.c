@@ -6,13 +6,25 @@
 
 #include "limits.h"
 
-double
-now_us(void)
+static double
+clock_us(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return now.tv_sec * 1e6 + now.tv_nsec / 1e3;
+}
+
+double
+now_us(void)
+{
+	return clock_us(CLOCK_MONOTONIC);
+}
+
+double
+worked_us(void)
+{
+	return clock_us(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 size_t

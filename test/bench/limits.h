@@ -9,6 +9,9 @@
 
 extern double now_us(void);
 
+/* What this process's processors have worked so far. */
+extern double worked_us(void);
+
 /* A callback of libcurl that drops what comes. */
 extern size_t limit_drop(char *data, size_t size, size_t count, void *arg);
 

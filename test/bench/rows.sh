@@ -2,7 +2,9 @@
 #
 # rows.sh: contenders measured side by side, and the table of what they took.  To be sourced.
 #
-#	contender NAME COMMAND...	what prints a number (what it took), and perhaps a second (peak of memory in MB)
+#	contender NAME COMMAND...	what prints a number: what it took; perhaps a second: peak of memory in MB, or "-"; and
+#								perhaps a third: for how much of the first its processor worked
+#	peer NAME COMMAND...		the same for what could be used instead: that it cannot do the job is no failure
 #	measure						run the contenders in turn, $rounds times, so that whatever else the machine does
 #								hits all of them; their values stay, the list of contenders begins anew
 #	series NAME COMMAND...		the same for one that prints many such lines: all of them are values
@@ -13,11 +15,11 @@
 #	row_at_most LABEL UNIT NAME MAX
 #								a line whose median has an aim
 #
-# A command that prints "n/a" is something that cannot be had here.  One that fails is shown as "failed" and remembered in
-# $failures.  The table goes to fd 3, the terminal, and to fd 4, the report.
+# A command that prints "n/a" is something that cannot be had here.  One that fails is remembered in $failures.  The table goes to fd 3, the terminal, and to fd 4, the report.
 
 names=()
 declare -A commands
+declare -A is_peer
 aims_met=0
 aims_missed=()
 aims_unknown=()
@@ -35,15 +37,28 @@ contender()
 	: >"$(values "$1")"
 }
 
+peer()
+{
+	contender "$@"
+	is_peer[$1]=yes
+}
+
+# Leave the machine to others for as long as it was kept busy since then, if that is wanted.
+pause_since()
+{
+	[ -z "$pause" ] || sleep "$(awk -v from="$1" -v to="${EPOCHREALTIME/,/.}" 'BEGIN { print to - from }')"
+}
+
 # Run one contender once.
 sample()
 {
-	local log=$work/log/$1.log value
+	local log=$work/log/$1.log value begun=${EPOCHREALTIME/,/.}
 
 	value=$(eval "${commands[$1]}" 2>"$log" | tail -n 1) || true
-	if [[ ! $value =~ ^(n/a|[0-9.]+( [0-9. ]+)?)$ ]]; then
+	pause_since "$begun"
+	if [[ ! $value =~ ^(n/a|[0-9.]+( [0-9. -]+)?)$ ]]; then
 		echo "$1 failed: $(cut -c 1-200 "$log" | grep -m 1 -v WARNING)" >&2
-		failures+=("$1")
+		[ -n "${is_peer[$1]:-}" ] || failures+=("$1")
 		value=failed
 	fi
 	echo "$value" >>"$(values "$1")"
@@ -81,18 +96,24 @@ statistics()
 		END { if (NR) print (v[int((NR + 1) / 2)] + v[int((NR + 2) / 2)]) / 2, v[1], v[NR] }'
 }
 
-# ratio NAME AGAINST: the median of the rounds' ratios; that of the smallest values if $busy.
+# column NAME NUMBER: of its values, a dash where there is none.
+column()
+{
+	awk -v c="$2" '{ print $c == "" ? "-" : $c }' "$(values "$1")"
+}
+
+# ratio NAME AGAINST [COLUMN]: the median of the rounds' ratios; that of the smallest values if $busy.
 ratio()
 {
-	local ratios=$work/values/ratios mine other
+	local ratios=$work/values/ratios column=${3:-1} mine other
 
 	if [ -n "$busy" ]; then
-		read -r _ mine _ <<<"$(statistics "$(values "$1")")"
-		read -r _ other _ <<<"$(statistics "$(values "$2")")"
+		read -r _ mine _ <<<"$(statistics "$(values "$1")" "$column")"
+		read -r _ other _ <<<"$(statistics "$(values "$2")" "$column")"
 		[ -z "$mine" ] || [ -z "$other" ] || awk -v x="$mine" -v y="$other" 'BEGIN { if (y > 0) print x / y }'
 		return
 	fi
-	paste -d ' ' <(cut -d ' ' -f 1 "$(values "$1")") <(cut -d ' ' -f 1 "$(values "$2")") |
+	paste -d ' ' <(column "$1" "$column") <(column "$2" "$column") |
 		awk '$1 ~ /^[0-9.]+$/ && $2 ~ /^[0-9.]+$/ && $2 > 0 { print $1 / $2 }' >"$ratios"
 	statistics "$ratios" | cut -d ' ' -f 1
 }
@@ -114,14 +135,14 @@ show()
 	printf '%s' "$text" >&4
 }
 
-table_format='| %-58s | %-4s | %8s | %8s | %8s | %12s | %-9s | %-6s | %7s |\n'
+table_format='| %-62s | %-2s | %8s | %8s | %8s | %12s | %-8s | %-6s | %8s | %7s | %7s |\n'
 
 # heading GROUP: begins a table.
 heading()
 {
 	show '\n### %s\n\n' "$1"
-	show "$table_format" '' '' median min max ratio aim '' 'peak MB'
-	show "$table_format" --- --- ---: ---: ---: ---: --- --- ---:
+	show "$table_format" '' '' median min max ratio aim '' worked ratio 'peak MB'
+	show "$table_format" --- --- ---: ---: ---: ---: --- --- ---: ---: ---:
 }
 
 # judge VALUE AIM LABEL: is "1.2" "<= 1.3"?  Prints met, missed or nothing, and counts.
@@ -141,34 +162,44 @@ judge()
 	fi
 }
 
-# line LABEL UNIT NAME RATIO AIM
+# line LABEL UNIT NAME RATIO AIM WORKED_RATIO
 line()
 {
-	local median min max peak
+	local median min max peak worked
 
 	read -r median min max <<<"$(statistics "$(values "$3")")"
 	read -r peak _ <<<"$(statistics "$(values "$3")" 2)"
+	read -r worked _ <<<"$(statistics "$(values "$3")" 3)"
 	show "$table_format" "$1" "$2" "$(short "$median")" "$(short "$min" '')" "$(short "$max" '')" "$4" "$5" "$verdict" \
-		"$(short "$peak" '')"
+		"$(short "$worked" '')" "$6" "$(short "$peak" '')"
+}
+
+# times RATIO [WORDS]: "1.2x".
+times()
+{
+	[ -z "$1" ] || echo "$(short "$1")x${2:+ $2}"
 }
 
 row()
 {
-	local quotient='' text=''
+	local quotient='' work_quotient=''
 
 	verdict=
 	case ${5:-} in
 		'>='*)
 			quotient=$(ratio "$4" "$3")
-			text=${quotient:+$(short "$quotient")x faster}
+			work_quotient=$(ratio "$4" "$3" 3)
 			;;
 		*)
 			[ -z "${4:-}" ] || quotient=$(ratio "$3" "$4")
-			text=${quotient:+$(short "$quotient")x}
+			[ -z "${4:-}" ] || work_quotient=$(ratio "$3" "$4" 3)
 			;;
 	esac
 	judge "$quotient" "${5:-}" "$1"
-	line "$1" "$2" "$3" "$text" "${5:-}"
+	case ${5:-} in
+		'>='*) line "$1" "$2" "$3" "$(times "$quotient" faster)" "$5" "$(times "$work_quotient")" ;;
+		*) line "$1" "$2" "$3" "$(times "$quotient")" "${5:-}" "$(times "$work_quotient")" ;;
+	esac
 }
 
 row_at_most()
@@ -178,7 +209,7 @@ row_at_most()
 	read -r median min _ <<<"$(statistics "$(values "$3")")"
 	[ -z "$busy" ] || median=$min
 	judge "$median" "<= $4" "$1"
-	line "$1" "$2" "$3" '' "<= $4 $2"
+	line "$1" "$2" "$3" '' "<= $4" ''
 }
 
 summary()

@@ -2,10 +2,11 @@
 #
 # run.sh: how fast lpusers is, side by side with plain C and with what could be used instead.
 #
-#	bash test/bench/run.sh [--quick] [--busy] [--rounds N] [--output FILE] [GROUP ...]
+#	bash test/bench/run.sh [--quick] [--busy] [--pause] [--rounds N] [--output FILE] [GROUP ...]
 #
 #	--quick		smaller sizes and 3 rounds: does everything work?  Not for figures
 #	--busy		the machine has other things to do: compare the smallest values
+#	--pause		after each step do nothing for as long as it took: others use the machine, and this runs with priority
 #	--rounds N	how often each row is measured (default 11)
 #	--output	where the report goes (default lpusers-bench.md in the current directory)
 #	GROUP		calls, tls, queue, scan, write, memory, latency or scale (default: all)
@@ -20,7 +21,7 @@ set -euo pipefail
 
 usage()
 {
-	sed -n '5,11s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	sed -n '5,12s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
 	exit "$1"
 }
 
@@ -28,12 +29,14 @@ arguments=("$@")
 rounds=11
 quick=
 busy=
+pause=
 output=lpusers-bench.md
 groups=()
 while [ $# -gt 0 ]; do
 	case $1 in
 		--quick) quick=yes; rounds=3 ;;
 		--busy) busy=yes ;;
+		--pause) pause=yes ;;
 		--rounds) rounds=${2:?}; shift ;;
 		--output) output=${2:?}; shift ;;
 		-h | --help) usage 0 ;;
