@@ -22,7 +22,7 @@ written()
 {
 	ask -c "ALTER SERVER fast OPTIONS (SET batch_size '$1')"
 	set_delay "$2"
-	timed bench_fast "SET lpusers.log_calls = $3; $connected" "$4"
+	timed bench_fast "SET lpusers.log_calls = $3; SELECT FROM fast.users" "$4"
 }
 
 copied()
