@@ -47,6 +47,12 @@ cat >"$work/valgrind.supp" <<'SUPPRESSIONS'
 	Memcheck:Value4
 	fun:pg_comp_crc32c*
 }
+{
+	regexps_move_in_their_cache
+	Memcheck:Overlap
+	fun:__memcpy_chk
+	fun:RE_compile_and_cache
+}
 SUPPRESSIONS
 
 # The server's own binary, under valgrind: pg_ctl finds it by its name. What is forked goes on under it; what a test starts by
@@ -72,7 +78,7 @@ tail -n 4 "$work/regress.log"
 
 # Errors are separated by empty lines; ours have a frame in lpusers.so, shown by its source file. One is in every query's
 # way, and says nothing: the hook around the executor.
-ours=$(TOP=$top perl -0777 -ne 'print grep { s/^.* run_and_drain \(.*\n//mr =~ /lpusers\.so|\Q$ENV{TOP}\E\/src\// }
+ours=$(TOP=$top perl -0777 -ne 'print grep { s/^.* run_and_drain \(.*\n//mgr =~ /lpusers\.so|\Q$ENV{TOP}\E\/src\// }
 	map { "$_\n" } split /^==\d+== *\n/m' "$logs"/*.log)
 processes=$(find "$logs" -name '*.log' | wc -l)
 if [ -n "$ours" ]; then
