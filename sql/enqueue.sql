@@ -201,7 +201,7 @@ SELECT lp_housekeep('1 day', '90 days');
 SELECT login_name, state, payload FROM requests;
 -- a held one without its payload says so when it is released
 SELECT lp_release('12345678');
-UPDATE lp_requests SET state = 'held' WHERE state = 'sending';
+UPDATE lp_requests SET state = 'held', held_at = now() WHERE state = 'sending';
 SET client_min_messages = warning;
 CALL lp_deliver();
 RESET client_min_messages;

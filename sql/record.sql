@@ -25,7 +25,7 @@ SELECT count(*) FROM lp_requests r WHERE r::text ~ 'Start-|Full ';
 DELETE FROM lp_requests;
 
 -- ids are found by login, whatever the order, the case and the rest of the answer
-\! curl -sSfo /dev/null -d '{"action":"body","status":201,"body":"[{\"id\":3,\"loginName\":\"q3@example.com\"},{\"loginName\":\"q4@example.com\"},7,{\"id\":\"1\",\"loginName\":\"Q1@EXAMPLE.com\"},{\"id\":9,\"loginName\":\"other\"},{\"id\":{},\"loginName\":\"q2@example.com\"}]"}' $LPSIM_URL/_sim/faults
+\! curl -sSfo /dev/null -d '{"action":"body","status":201,"body":"[{\"id\":3,\"loginName\":\"q3@example.com\"},{\"loginName\":\"q4@example.com\"},{\"id\":\"1\",\"loginName\":\"Q1@EXAMPLE.com\"},{\"id\":9,\"loginName\":\"other\"},{\"id\":{},\"loginName\":\"q2@example.com\"}]"}' $LPSIM_URL/_sim/faults
 SELECT status FROM lp_create_users('12345678', people('q', 4));
 SELECT login_name, state, user_id FROM records();
 DELETE FROM lp_requests;

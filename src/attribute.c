@@ -13,6 +13,7 @@
 #include "utils/numeric.h"
 
 #include "attribute.h"
+#include "text.h"
 
 const lpu_attribute lpu_attributes[] = {
 	LPU_ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY),
@@ -106,20 +107,12 @@ lpu_value_as_boolean(const JsonbValue *value, bool *result)
 bool
 lpu_value_as_int64(const JsonbValue *value, int64 *result)
 {
-	char	   *text;
-	char	   *end;
-
 	if (value->type == jbvString)
-		text = pnstrdup(value->val.string.val, value->val.string.len);
-	else if (value->type == jbvNumeric)
-		text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
-	else
-		return false;
-	if (strspn(text, "-0123456789") != strlen(text))
-		return false;
-	errno = 0;
-	*result = strtoll(text, &end, 10);
-	return errno == 0 && end != text && *end == '\0';
+		return lpu_text_as_int64(pnstrdup(value->val.string.val, value->val.string.len), result);
+	if (value->type == jbvNumeric)
+		return lpu_text_as_int64(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric))),
+								 result);
+	return false;
 }
 
 bool

@@ -12,8 +12,8 @@
 #include "utils/memutils.h"
 
 #include "batch.h"
+#include "created.h"
 #include "json.h"
-#include "reader.h"
 #include "text.h"
 
 /* Statuses that are about the users in the request: without the guilty ones it may succeed. */
@@ -124,74 +124,17 @@ lpu_batch_accepted(const lpu_batch *batch)
 
 /* ------------------------------------------------------------------------------------------------------- answers */
 
-typedef struct answered_user
-{
-	const char *login_name;
-	int64		id;
-} answered_user;
-
-/* Users with a login in a 2xx answer: an array, or one object. What is wrong somewhere is believed nowhere. */
-static answered_user *
-read_users(const lpu_api_answer *answer, int expected, int *n)
-{
-	static const char *const names[] = {"loginName", "id"};
-	lpu_reader *reader = lpu_reader_new(names, lengthof(names), false);
-	lpu_reader_state state;
-	int			room = expected;
-	answered_user *users = palloc(room * sizeof(answered_user));
-
-	*n = 0;
-	lpu_reader_feed(reader, answer->body, answer->body_length);
-	lpu_reader_end(reader);
-	while ((state = lpu_reader_next(reader)) == LPU_READER_ELEMENT)
-	{
-		const lpu_value *values = lpu_reader_values(reader);
-		const char *login = lpu_value_text(&values[0]);
-		const char *id = lpu_value_text(&values[1]);
-
-		if (login == NULL)
-			continue;
-		if (*n == room)
-		{
-			room *= 2;
-			users = repalloc(users, room * sizeof(answered_user));
-		}
-		users[*n].login_name = lpu_text_from_utf8(login);
-		users[*n].id = id ? strtoll(id, NULL, 10) : 0;
-		++*n;
-	}
-	if (state != LPU_READER_END)
-		*n = 0;
-	return users;
-}
-
-/* The answer's user with this login; answers usually come in the order of the request. */
-static const answered_user *
-find_user(const answered_user *users, int n, int hint, const char *login_name)
-{
-	int			i;
-
-	for (i = 0; i < n; i++)
-	{
-		const answered_user *user = &users[(hint + i) % n];
-
-		if (pg_strcasecmp(user->login_name, login_name) == 0)
-			return user;
-	}
-	return NULL;
-}
-
 static void
 set_created(lpu_batch *batch, const lpu_api_answer *answer)
 {
 	int			nusers;
-	answered_user *users = read_users(answer, batch->n, &nusers);
+	lpu_user_identity *users = lpu_created_read(answer->body, answer->body_length, batch->n, &nusers);
 	int			i;
 
 	for (i = 0; i < batch->n; i++)
 	{
 		lpu_row    *row = batch->rows[i];
-		const answered_user *user = find_user(users, nusers, i, row->login_name);
+		const lpu_user_identity *user = lpu_created_find(users, nusers, i, row->login_name);
 
 		if (user != NULL)
 		{

@@ -8,8 +8,8 @@
 
 #include "utils/builtins.h"
 
-#include "body.h"
 #include "call.h"
+#include "created.h"
 #include "effects.h"
 #include "lpusers.h"
 #include "problem.h"
@@ -18,30 +18,20 @@
 
 /* Give the users of a create the ids that the answer has for their logins. */
 static void
-match_ids(lpu_call *call)
+match_ids(lpu_call *call, const lpu_api_answer *answer)
 {
-	int			nanswered;
-	lpu_user_identity *answered;
+	int			n;
+	lpu_user_identity *created = lpu_created_read(answer->body, answer->body_length, call->nusers, &n);
 	int			i;
-	int			j;
-	int			hint = 0;
 
-	if (call->body == NULL || JB_ROOT_IS_SCALAR(call->body))
-		return;
-	answered = lpu_users_identify(call->body, &nanswered);
 	for (i = 0; i < call->nusers; i++)
-		for (j = 0; j < nanswered; j++)
-		{
-			/* answers usually come in the order of the request: begin where the last one was found */
-			lpu_user_identity *candidate = &answered[(hint + j) % nanswered];
+	{
+		const char *login = call->users[i].login_name;
+		const lpu_user_identity *user = login ? lpu_created_find(created, n, i, login) : NULL;
 
-			if (candidate->login_name == NULL || call->users[i].login_name == NULL ||
-				pg_strcasecmp(candidate->login_name, call->users[i].login_name) != 0)
-				continue;
-			call->users[i].id = candidate->id;
-			hint += j + 1;
-			break;
-		}
+		if (user != NULL)
+			call->users[i].id = user->id;
+	}
 }
 
 static void
@@ -94,7 +84,6 @@ lpu_call_send(lpu_call *call, const char **error)
 {
 	lpu_effect *effect;
 	lpu_api_answer *answer;
-	const char *complaint = NULL;
 	bool		done;
 
 	if (lpu_log_calls)
@@ -106,14 +95,11 @@ lpu_call_send(lpu_call *call, const char **error)
 		raise_silence(call, answer);
 
 	done = answer->verdict == LPU_OK;
-	call->body = lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
 	if (done && call->request.method == LPU_CREATE_USERS)
-		match_ids(call);
+		match_ids(call, answer);
 	if (answer->verdict != LPU_UNCERTAIN)
 		lpu_effects_settle(effect, done, call->users, call->nusers);
 	*error = error_to_show(call, answer);
 	settle_record(call, answer, *error);
-	if (*error == NULL && done)
-		*error = complaint;
 	return answer;
 }

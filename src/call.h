@@ -5,7 +5,6 @@
 #define LPU_CALL_H
 
 #include "nodes/pg_list.h"
-#include "utils/jsonb.h"
 
 #include "api.h"
 #include "user.h"
@@ -24,13 +23,12 @@ typedef struct lpu_call
 	const char *what;			/* for the ERROR if no answer comes: "create users", or NULL */
 	const char *note;			/* ... goes behind its DETAIL, or NULL */
 	const char *hint;			/* ... is its HINT if the outcome is unknown, or NULL */
-	Jsonb	   *body;			/* of the answer; NULL: none, or not JSON */
 	struct lpu_record *record;	/* that was made of it, or NULL */
 } lpu_call;
 
 /*
  * Record the call (unless lpusers.log_calls is off), send it, read the answer, complete the record, and note what a
- * rollback would not undo. *error gets what the service said, or what is wrong with its answer, or NULL. Raises if no
+ * rollback would not undo. *error gets what the service said, or NULL. Raises if no
  * answer came. The answer is in the current memory context.
  */
 extern lpu_api_answer *lpu_call_send(lpu_call *call, const char **error);

@@ -21,6 +21,7 @@
 #include "utils/typcache.h"
 
 #include "api.h"
+#include "body.h"
 #include "call.h"
 #include "json.h"
 #include "problem.h"
@@ -194,6 +195,8 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 	lpu_call	call;
 	lpu_api_answer *answer;
 	const char *error;
+	const char *complaint = NULL;
+	Jsonb	   *body;
 
 	if (!SRF_IS_FIRSTCALL())
 	{
@@ -210,7 +213,10 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 	call.path = "direct";
 	prepare(fcinfo, function, &call);
 	answer = lpu_call_send(&call, &error);
-	row = form_row(desc, answer, call.body, error);
+	body = lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
+	if (error == NULL && answer->verdict == LPU_OK)
+		error = complaint;
+	row = form_row(desc, answer, body, error);
 
 	MemoryContextSwitchTo(caller);
 	result = heap_copy_tuple_as_datum(row, desc);

@@ -132,7 +132,8 @@ read_listing(const lpu_api_answer *answer, HTAB *users)
 		if (user == NULL)
 			continue;
 		user->found = true;
-		user->id = id ? strtoll(id, NULL, 10) : 0;
+		if (id == NULL || !lpu_text_as_int64(id, &user->id))
+			user->id = 0;
 		user->email = copy_text(&values[EMAIL]);
 		user->nickname = copy_text(&values[NICKNAME]);
 	}

@@ -140,3 +140,15 @@ lpu_text_contains(const char *text, size_t length, const char *secret)
 	escape_json(&quoted, secret);
 	return memmem(text, length, quoted.data + 1, quoted.len - 2) != NULL;
 }
+
+bool
+lpu_text_as_int64(const char *text, int64 *result)
+{
+	char	   *end;
+
+	if (strspn(text, "-0123456789") != strlen(text))
+		return false;
+	errno = 0;
+	*result = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0';
+}

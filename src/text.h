@@ -16,4 +16,7 @@ extern char *lpu_text_to_utf8(const char *text, size_t *length);
 /* Does a text hold this secret, as it is or as in JSON? Secrets of less than four characters are not looked for. */
 extern bool lpu_text_contains(const char *text, size_t length, const char *secret);
 
+/* A whole number within bigint and nothing else, such as an id. False if the text is none. */
+extern bool lpu_text_as_int64(const char *text, int64 *result);
+
 #endif

@@ -17,6 +17,7 @@
 #include "utils/numeric.h"
 
 #include "user.h"
+#include "text.h"
 #include "value.h"
 
 static bool
@@ -84,18 +85,6 @@ lpu_datum_text(Oid type, Datum value)
 	return output(type, value);
 }
 
-static bool
-is_whole_number(const char *text, int64 *number)
-{
-	char	   *end;
-
-	if (strspn(text, "-0123456789") != strlen(text))
-		return false;
-	errno = 0;
-	*number = strtoll(text, &end, 10);
-	return errno == 0 && end != text && *end == '\0';
-}
-
 /* Of a number type: not "NaN" or "Infinity", which JSON does not know. */
 static bool
 is_plain_number(const char *text)
@@ -126,7 +115,7 @@ write_number(StringInfo out, lpu_value_kind kind, Oid type, Datum value)
 	bool		whole = is_integer(type, value, &number);
 	char	   *text = whole ? NULL : output(type, value);
 
-	whole = whole || is_whole_number(text, &number);
+	whole = whole || lpu_text_as_int64(text, &number);
 
 	if (!whole && (kind != LPU_NUMBER || !is_number_type(type) || !is_plain_number(text)))
 		return kind == LPU_NUMBER ? "must be a number" : "must be a whole number";
