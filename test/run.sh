@@ -2,10 +2,12 @@
 #
 # run.sh: all tests, in a directory and a PostgreSQL of their own.
 #
-#	bash test/run.sh [--long] [--keep] [regress|tap [name ...]]
+#	bash test/run.sh [--long] [--keep] [--jobs N] [regress|tap [name ...]]
 #
 #	--long		also the tests that take minutes (LPUSERS_LONG=1)
 #	--keep		keep the work directory and say where it is (LPUSERS_KEEP=1)
+#	--jobs N	TAP tests at the same time (LPUSERS_JOBS=N; default: one more than
+#				there are processors, they wait most of the time)
 #	regress		only pg_regress, or only the tests named (queue, user, ...), those
 #				of sessions that meet (specs/) too
 #	tap			only the TAP tests, or only those named (001_basic, ...)
@@ -20,7 +22,7 @@ set -euo pipefail
 
 usage()
 {
-	sed -n '5,11s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	sed -n '5,13s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
 	exit "$1"
 }
 
@@ -30,6 +32,7 @@ while [ $# -gt 0 ]; do
 	case $1 in
 		--long) export LPUSERS_LONG=1 ;;
 		--keep) export LPUSERS_KEEP=1 ;;
+		--jobs) export LPUSERS_JOBS=${2:?}; shift ;;
 		-h | --help) usage 0 ;;
 		regress | tap) mode=$1; shift; break ;;
 		*) usage 2 >&2 ;;
@@ -221,6 +224,7 @@ explain_tap()
 		for log in tmp_check/log/*"$name"*; do
 			[ -s "$log" ] || continue
 			echo "--- $log"
+			grep -A 8 '\] not ok ' "$log" | head -n 60 || true
 			tail -n 100 "$log"
 		done
 	done
@@ -308,7 +312,7 @@ long_check()
 
 main()
 {
-	local tap=(REGRESS= ISOLATION= PROVE_FLAGS=--timer)
+	local tap=(REGRESS= ISOLATION= "PROVE_FLAGS=--timer -j ${LPUSERS_JOBS:-$(($(nproc) + 1))}")
 
 	if [ -z "${LPUSERS_WORK:-}" ]; then step packages need_packages ${LPUSERS_LONG:+sqlsmith}; fi
 	step "drop root" drop_root ${arguments[0]+"${arguments[@]}"}

@@ -50,9 +50,10 @@ sub trigger
 {
 	my ($table, $enable, $level, $more) = @_;
 
-	q1("CREATE TRIGGER provision AFTER INSERT ON hr.$table " . ($level eq 'STATEMENT' ? 'REFERENCING NEW TABLE AS hired ' : '') .
-		"FOR EACH $level EXECUTE FUNCTION lp_create_users_trigger('12345678', $attributes" . ($more ? ", '$more'" : '') . ')');
-	q1("ALTER TABLE hr.$table ENABLE $enable TRIGGER provision") if $enable;
+	# one transaction: no row is to arrive between two triggers
+	q1("BEGIN; DROP TRIGGER IF EXISTS provision ON hr.$table; CREATE TRIGGER provision AFTER INSERT ON hr.$table " . ($level eq 'STATEMENT' ? 'REFERENCING NEW TABLE AS hired ' : '') .
+		"FOR EACH $level EXECUTE FUNCTION lp_create_users_trigger('12345678', $attributes" . ($more ? ", '$more'" : '') . ')' .
+		($enable ? "; ALTER TABLE hr.$table ENABLE $enable TRIGGER provision" : '') . '; COMMIT');
 	return;
 }
 trigger('always', 'ALWAYS', 'ROW');
@@ -127,7 +128,6 @@ delivered('the set-up was wrong for a while', 'always40');
 	is(posts('sync1'), 0, 'mode=sync in logical replication: nothing is sent');
 	is(q1('SELECT count(*) FROM hr.sync'), 0, '... the row does not arrive');
 	is(count_of('^sync'), 0, '... nothing is recorded');
-	q1('DROP TRIGGER provision ON hr.sync');
 	trigger('sync', 'ALWAYS', 'ROW');
 	$publisher->wait_for_catchup('others');
 	delivered('mode=queue instead', 'sync1');
