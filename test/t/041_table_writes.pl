@@ -280,7 +280,9 @@ sub grows
 my $columns = 'login_name, full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids';
 my $rest = 'full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids';
 grows('INSERT of 10,000', "INSERT INTO lp.people SELECT look(login_name, 1100, 9900), $rest FROM staff('mem', 1, 10000)", 200 * 1024);
-grows('COPY of 10,000', "ALTER FOREIGN TABLE lp.people ALTER nickname SET DEFAULT look('x', 1100, 9900);
+# with a volatile default PostgreSQL 16 and later insert row by row: then this is a request for each
+$session->query('CREATE FUNCTION look_stably(text, integer, integer) RETURNS text STABLE LANGUAGE sql AS $$ SELECT look($1, $2, $3) $$');
+grows('COPY of 10,000', "ALTER FOREIGN TABLE lp.people ALTER nickname SET DEFAULT look_stably('x', 1100, 9900);
 	COPY lp.people (login_name, full_name, email, password_sh, is_enabled, max_chats, profile_ids) FROM PROGRAM 'seq 10000 | sed \"s/.*/copy&\@example.com,x,x,Start-1234,t,3,{1001}/\"' (FORMAT csv)", 200 * 1024);
 $session->query('ALTER FOREIGN TABLE lp.people ALTER nickname DROP DEFAULT');
 is(there('mem') . ' ' . there('copy'), '10000 10000', 'they are there');
