@@ -30,6 +30,12 @@
 /* Handles kept for the next request of a pool; more than max_connections requests are never in flight. */
 #define MAX_IDLE_HANDLES 64
 
+/*
+ * So often in a row libcurl is called at once when it wants to. A request needs a few of these; one that pauses with bytes
+ * at hand may want it without end (seen with 8.14), and must keep neither its reader nor other requests from theirs.
+ */
+#define MAX_STEPS 16
+
 struct lpu_http_pool
 {
 	dlist_node	node;			/* in pools */
@@ -284,8 +290,9 @@ run_timers(long max_ms, long *wait_ms)
 	dlist_foreach(iter, &pools)
 	{
 		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+		int			step;
 
-		while (pool->due >= 0 && pool->due <= now)
+		for (step = 0; step < MAX_STEPS && pool->due >= 0 && pool->due <= now; step++)
 		{
 			pool->due = -1;
 			drive(pool, CURL_SOCKET_TIMEOUT, 0);
@@ -293,7 +300,7 @@ run_timers(long max_ms, long *wait_ms)
 			any = true;
 		}
 		if (pool->due >= 0 && (*wait_ms < 0 || pool->due - now < *wait_ms))
-			*wait_ms = (long) (pool->due - now);
+			*wait_ms = (long) Max(pool->due - now, 0);
 	}
 	return any;
 }
@@ -316,6 +323,6 @@ lpu_http_turn(long max_ms)
 	long		wait_ms;
 
 	CHECK_FOR_INTERRUPTS();
-	if (!run_timers(max_ms, &wait_ms))
+	if (!run_timers(max_ms, &wait_ms) || wait_ms == 0)
 		lpu_sockets_wait(wait_ms, drive_socket);
 }
