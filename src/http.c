@@ -176,15 +176,18 @@ add_header(lpu_http_call *call, const char *name, const char *prefix, const char
 /*
  * A bundle alone: with a directory besides, its authorities would be trusted, too, and libcurl would not cache the bundle.
  * From 8.17 on NULL stands for the directory that libcurl was built with, if any, and so does not keep it away: then one
- * without certificates is named, and the bundle read for each connection.
+ * without certificates is named, and the bundle cached by ourselves; not with a proxy, which may have a certificate of its
+ * own, and libcurl would ask for that, too.
  */
 static CURLcode
-configure_tls(CURL *easy, const lpu_http_request *request)
+configure_tls(lpu_http_call *call, const lpu_http_request *request)
 {
+	CURL	   *easy = call->easy;
 	/* it stays the same, and to ask for it takes as long as to set all options */
 	static const curl_version_info_data *libcurl = NULL;
 	CURLcode	code = CURLE_OK;
 	const char *no_directory;
+	const char *bundle;
 
 #define SET(option, value) \
 	do { if (code == CURLE_OK) code = curl_easy_setopt(easy, option, value); } while (0)
@@ -194,10 +197,13 @@ configure_tls(CURL *easy, const lpu_http_request *request)
 		libcurl = curl_version_info(CURLVERSION_NOW);
 	no_directory = libcurl->version_num < LIBCURL_8_17 || libcurl->capath == NULL ? NULL : "/dev/null";
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	if (request->ca_file != NULL)
-		SET(CURLOPT_CAINFO, request->ca_file);
-	if (request->ca_file != NULL || libcurl->cainfo != NULL)
-		SET(CURLOPT_CAPATH, no_directory);
+	bundle = request->ca_file != NULL ? request->ca_file : libcurl->cainfo;
+	if (bundle == NULL)
+		return code;
+	SET(CURLOPT_CAINFO, bundle);
+	SET(CURLOPT_CAPATH, no_directory);
+	if (code == CURLE_OK && no_directory != NULL && request->proxy == NULL)
+		lpu_pool_trust(call->pool, easy, bundle);
 	return code;
 }
 
@@ -260,7 +266,7 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 	if (code == CURLE_OK)
 		code = configure_body(easy, request);
 	if (code == CURLE_OK)
-		code = configure_tls(easy, request);
+		code = configure_tls(call, request);
 	return code;
 }
 #undef SET

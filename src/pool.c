@@ -22,6 +22,7 @@
 #include "http.h"
 #include "pool.h"
 #include "sockets.h"
+#include "trust.h"
 
 #if LIBCURL_VERSION_NUM < 0x075700
 #error "lpusers needs libcurl 7.87 or later"
@@ -41,6 +42,7 @@ struct lpu_http_pool
 	dlist_node	node;			/* in pools */
 	Oid			key;
 	CURLM	   *multi;
+	lpu_trust  *trust;			/* or NULL */
 	bool		dropped;		/* to be destroyed by the next lpu_http_pool_for(), when nothing is in flight */
 	int			in_flight;
 	int64		due;			/* when libcurl wants to be called, in ms of now_ms(); -1: never */
@@ -112,6 +114,7 @@ destroy_pool(lpu_http_pool *pool)
 	while (pool->nidle > 0)
 		curl_easy_cleanup(pool->idle[--pool->nidle]);
 	curl_multi_cleanup(pool->multi);
+	lpu_trust_free(pool->trust);
 	free(pool);
 }
 
@@ -204,6 +207,13 @@ lpu_pool_take(lpu_http_pool *pool)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	pool->in_flight++;
 	return easy;
+}
+
+void
+lpu_pool_trust(lpu_http_pool *pool, CURL *easy, const char *file)
+{
+	/* the handle itself is in flight */
+	lpu_trust_use(&pool->trust, easy, file, pool->in_flight <= 1);
 }
 
 /*

@@ -1,7 +1,6 @@
 # TLS, redirects and proxies: the bearer goes to the account that was named and proved it, and nowhere else.
 use strict;
 use warnings;
-use File::Copy;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use IO::Socket::INET;
@@ -118,28 +117,6 @@ $sim->reset;
 my $connections = $sim->text('connections');
 is_deeply([ create("user$_") ], [ '201|', '' ], "call $_: answered") foreach 1 .. 5;
 is($sim->text('connections') - $connections, 1, 'five calls need one connection');
-
-# The authority's certificate is read once: the connection is made anew when the file is gone. A new session proves that
-# it is not taken from elsewhere. From 8.17 on libcurl reads it each time if it was built with a directory of certificates.
-my ($libcurl) = qx(curl --version) =~ m{libcurl/(\d+\.\d+)};
-my $caches = version->parse("v$libcurl") < v8.17;
-copy("$certs/ca.pem", "$files/ca.pem") or die "copy: $!";
-account_with($sim->{tls_url}, "ca_file '$files/ca.pem'");
-$sim->reset;
-$connections = $sim->text('connections');
-is_deeply([ create('before') ], [ '201|', '' ], 'ca_file: the first call reads it');
-unlink("$files/ca.pem") or die "unlink: $!";
-$sim->post('faults', { method => 'POST', path => '/users', action => 'close' });
-like((create('closed'))[1], qr/ERROR:  08006/, 'ca_file: the connection is closed');
-SKIP:
-{
-	skip "libcurl $libcurl reads it for each connection", 2 unless $caches;
-	is_deeply([ create('after') ], [ '201|', '' ], 'ca_file: a new connection does not read it again');
-	is($sim->text('connections') - $connections, 2, 'ca_file: it was a new connection');
-}
-my ($status, $out, $err) = LpUsers::try_sql($node, LpUsers::create_sql('elsewhere') . ';');
-like($err, qr/ERROR:  08001: .*Nothing was sent/s, 'ca_file: another session misses it');
-is($sim->count(login => 'elsewhere@example.com'), 0, 'ca_file: and sends nothing');
 
 # ---------------------------------------------------------------------------------------------- redirects
 
