@@ -109,6 +109,7 @@ _PG_init(void)
 		return;
 	next_shmem_request = shmem_request_hook;
 	shmem_request_hook = request_shmem;
-	if (lpu_databases[0] != '\0')
+	/* while pg_upgrade has the server started, nobody but pg_upgrade may work in it */
+	if (lpu_databases[0] != '\0' && !IsBinaryUpgrade)
 		register_launcher();
 }

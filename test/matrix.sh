@@ -2,11 +2,12 @@
 #
 # matrix.sh: build and test with the versions that other Debian releases carry.
 #
-#	bash test/matrix.sh [--build|--regress|--package] [--fresh] [release ...] [-- argument ...]
+#	bash test/matrix.sh [--build|--regress|--package|--upgrade] [--fresh] [release ...] [-- argument ...]
 #
 #	--build		only compile, with warnings as errors, and run a few tests of pg_regress
 #	--regress	compile and run all of pg_regress, but no TAP tests
 #	--package	make Debian packages and try them in a tree that has nothing else
+#	--upgrade	test pg_upgrade from the oldest PostgreSQL, that of bookworm, to the release's
 #	--fresh		make the trees anew
 #	release		bookworm, trixie, forky or sid.  Without any: the first three but
 #				that of this machine, which run.sh tests
@@ -26,13 +27,14 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 releases=(bookworm trixie forky)
+oldest=bookworm					# its PostgreSQL is the oldest that we support, min_version
 # of each layer: set-up, account, calls, trigger, queue
 few_tests=(install lpusers option server functions trigger enqueue deliver uninstall)
 skipped=77
 
 usage()
 {
-	sed -n '5,13s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	sed -n '5,14s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
 	exit "$1"
 }
 
@@ -42,7 +44,7 @@ names=()
 while [ $# -gt 0 ]; do
 	case $1 in
 		--) shift; break ;;
-		--build | --regress | --package) mode=${1#--} ;;
+		--build | --regress | --package | --upgrade) mode=${1#--} ;;
 		--fresh) fresh=yes ;;
 		-h | --help) usage 0 ;;
 		bookworm | trixie | forky | sid) names+=("$1") ;;
@@ -138,7 +140,7 @@ make_tree()
 {
 	local tree=$cache/$1 script=/usr/share/debootstrap/scripts/$1
 
-	rm -rf --one-file-system "$tree" "$tree.clean" "$tree.new"
+	rm -rf --one-file-system "$tree" "$tree.clean" "$tree.upgrade" "$tree.new"
 	[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid	# newer than this debootstrap
 	debootstrap --variant=minbase "$1" "$tree.new" "$mirror" "$script" || return
 	configure_tree "$tree.new"
@@ -148,10 +150,42 @@ make_tree()
 	mv "$tree.new" "$tree"
 }
 
-# What run.sh needs is there; usually it is.
+# make_upgrade_tree RELEASE: a copy of its tree that has the oldest PostgreSQL, too.
+make_upgrade_tree()
+{
+	local tree=$cache/$1.upgrade
+
+	rm -rf --one-file-system "$tree" "$tree.new"
+	cp -a "$cache/$1" "$tree.new"
+	echo "deb $mirror $oldest main" >"$tree.new/etc/apt/sources.list.d/$oldest.list"
+	need_tree_packages "$tree.new" "postgresql-$min_version" "postgresql-server-dev-$min_version" || return
+	in_tree "$tree.new" apt-get clean
+	mv "$tree.new" "$tree"
+}
+
+# need_tree_packages TREE [PACKAGE ...]: what run.sh needs is there, and more; usually it is.
 need_tree_packages()
 {
-	in_tree "$1" bash -c '. /mnt/test/setup.sh; need_packages'
+	in_tree "$1" bash -c '. /mnt/test/setup.sh; need_packages "$@"' need_packages "${@:2}"
+}
+
+# need_upgrade_tree RELEASE: there is one with two versions, or $why says why not.
+need_upgrade_tree()
+{
+	local log=$work/log/upgrade-tree-$1.log
+
+	[ -z "$fresh" ] && [ -d "$cache/$1.upgrade" ] && return 0
+	if [ "$1" = "$oldest" ]; then
+		why="it has no newer PostgreSQL than $oldest"
+	elif [ -z "$mirror" ] || ! mirror_answers "$oldest"; then
+		why="no mirror can be reached for the PostgreSQL of $oldest"
+	elif ! run_group make_upgrade_tree "$1" >"$log" 2>&1; then
+		why="a tree with two versions cannot be made"
+		tail -n 40 "$log" >&2
+	else
+		return 0
+	fi
+	return 1
 }
 
 # need_tree RELEASE: there is a tree, or $why says why not.
@@ -202,6 +236,10 @@ run_row()
 		build) in_tree "$tree" bash /mnt/test/run.sh regress "${few_tests[@]}" ;;
 		regress) in_tree "$tree" bash /mnt/test/run.sh regress ;;
 		package) package "$1" ;;
+		upgrade)
+			in_tree "$tree.upgrade" LPUSERS_OLD_PG_CONFIG="/usr/lib/postgresql/$min_version/bin/pg_config" \
+				bash /mnt/test/run.sh tap 045_pg_upgrade
+			;;
 		full) in_tree "$tree" bash /mnt/test/run.sh ${run[0]+"${run[@]}"} ;;
 	esac
 }
@@ -222,12 +260,13 @@ test_release()
 
 	exec {lock}>"$cache/$1.lock"
 	flock "$lock"
-	if ! need_tree "$1"; then
+	if ! need_tree "$1" || { [ "$mode" = upgrade ] && ! need_upgrade_tree "$1"; }; then
 		finish "$1" skipped "$why"
 		return
 	fi
 	flock -s "$lock"			# from here on others may use it too, but not make it anew
 	with=$(versions "$tree")
+	[ "$mode" != upgrade ] || with="from postgresql $min_version to $with"
 
 	echo "$1: $with"
 	exec {shown}> >(sed -u 's/^/    /' | tee "$log")	# no pipeline: a signal must act at once

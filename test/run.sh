@@ -12,9 +12,11 @@
 #				of sessions that meet (specs/) too
 #	tap			only the TAP tests, or only those named (001_basic, ...)
 #
-# PG_CONFIG chooses the PostgreSQL to test with.  The last line is "N passed,
-# N failed": pg_regress tests and TAP files, and what else failed on the way.
-# The exit status is 0 only if nothing failed.
+# PG_CONFIG chooses the PostgreSQL to test with.  LPUSERS_OLD_PG_CONFIG names that
+# of an older version, from which pg_upgrade is tested (045_pg_upgrade); --long
+# finds one by itself if Debian's packages of another version are installed.  The
+# last line is "N passed, N failed": pg_regress tests and TAP files, and what else
+# failed on the way.  The exit status is 0 only if nothing failed.
 
 set -euo pipefail
 # shellcheck source=test/setup.sh
@@ -234,6 +236,19 @@ explain_tap()
 # Main
 # ---------------------------------------------------------------------------
 
+# The extension in an older PostgreSQL, for the test of pg_upgrade.
+build_old()
+{
+	local new=$PG_CONFIG
+
+	export PG_CONFIG=$LPUSERS_OLD_PG_CONFIG
+	private_postgres
+	build all
+	quiet clean.log in_make clean || die "cannot remove the build"
+	LPUSERS_OLD_INSTALL=$(dirname "$("$PG_CONFIG" --bindir)")
+	export LPUSERS_OLD_INSTALL PG_CONFIG=$new
+}
+
 check_tree()
 {
 	check layers perl test/check_layers
@@ -316,6 +331,8 @@ main()
 
 	if [ -z "${LPUSERS_WORK:-}" ]; then step packages need_packages ${LPUSERS_LONG:+sqlsmith}; fi
 	step "drop root" drop_root ${arguments[0]+"${arguments[@]}"}
+	[ -z "${LPUSERS_LONG:-}" ] || : "${LPUSERS_OLD_PG_CONFIG:=$(older_pg_config)}"
+	[ -z "${LPUSERS_OLD_PG_CONFIG:-}" ] || step "old postgres" build_old
 	step postgres private_postgres
 	if [ ${#names[@]} -gt 0 ]; then
 		if [ "$mode" = tap ]; then tap+=("PROVE_TESTS=$(tap_paths)"); fi

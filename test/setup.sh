@@ -91,6 +91,21 @@ pg_version()
 	fi
 }
 
+# The pg_config of the oldest version we support that is installed, with its development files, and is not the one to test
+# with; or nothing.
+older_pg_config()
+{
+	local version this
+
+	this=$(pg_version)
+	for version in $(seq "$min_version" $((this - 1))); do
+		[ -e "/usr/lib/postgresql/$version/lib/pgxs/src/makefiles/pgxs.mk" ] || continue
+		[ -x "/usr/lib/postgresql/$version/bin/postgres" ] || continue
+		echo "/usr/lib/postgresql/$version/bin/pg_config"
+		return
+	done
+}
+
 # Is the PostgreSQL to use (to be) one of Debian's packages?
 pg_is_packaged()
 {

@@ -73,11 +73,13 @@ END
 
 # ---------------------------------------------------------------------------------------------- PostgreSQL
 
-# A running server with the extension in database postgres. Options: name, conf => extra lines, init => [initdb options].
+# A running server with the extension in database postgres. Options: name, conf => extra lines, init => [initdb options],
+# install_path => another installation of PostgreSQL.
 sub server
 {
 	my (%options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($options{name} // 'main');
+	my @installation = map { defined $options{$_} ? ($_ => $options{$_}) : () } 'install_path';
+	my $node = PostgreSQL::Test::Cluster->new($options{name} // 'main', @installation);
 
 	# the caller's locale decides nothing
 	$node->init(extra => [ '--encoding=UTF8', '--locale=C', @{ $options{init} // [] } ]);
