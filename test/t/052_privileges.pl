@@ -176,8 +176,9 @@ my %relations = (lp_requests => 'r', lp_payloads => 'r', lp_results => 'v', lp_s
 my $owned = "SELECT c.relname || ' ' || c.relkind::text $ours JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid";
 same_objects('relations', "$owned WHERE c.relkind <> 'c' UNION SELECT c.relname || ' S' FROM pg_class c WHERE c.relname = 'lp_requests_id_seq'",
 	[ map { "$_ $relations{$_}" } keys %relations ]);
-same_objects('types', "SELECT t.typname $ours JOIN pg_type t ON d.classid = 'pg_type'::regclass AND d.objid = t.oid WHERE t.typrelid = 0
-	OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c')", ['lp_response']);
+# arrays, which belong to the extension from 17 on, have the rights of their elements
+same_objects('types', "SELECT t.typname $ours JOIN pg_type t ON d.classid = 'pg_type'::regclass AND d.objid = t.oid WHERE t.typelem = 0
+	AND (t.typrelid = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))", ['lp_response']);
 same_objects('what else there is', "SELECT DISTINCT d.classid::regclass $ours", [qw(pg_proc pg_class pg_type pg_foreign_data_wrapper)]);
 
 my %privileges = (r => [qw(SELECT INSERT UPDATE DELETE TRUNCATE REFERENCES TRIGGER)], S => [qw(USAGE SELECT UPDATE)]);
