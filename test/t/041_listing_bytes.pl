@@ -109,18 +109,23 @@ foreach my $title (sort keys %answers)
 }
 
 # More comes than the answer said, and the reader has not taken all: libcurl 8.14 then wants to be called again and again.
-# That must keep neither the reader from the rest nor another request from its answer.
+# That must keep neither the reader from the rest nor a request to another account from its answer.
 {
-	my $peer = LpPeer::start(LpPeer::script(sub {
-		my ($connection, $head) = @_;
+	my $peer = LpPeer::start(LpPeer::script(sub { my ($connection) = @_; print {$connection} head($length) . $list . 'more'; return 1; }));
+	my $other = LpPeer::start(LpPeer::script(sub {
+		my ($connection) = @_;
 		my $one = '{"id":1,"loginName":"peer1"}';
-		print {$connection} $head =~ m{/users/\d} ? head('Content-Length: ' . length($one)) . $one : head($length) . $list . 'more';
+		print {$connection} head('Content-Length: ' . length($one)) . $one;
 		return 1;
 	}));
 	$session->query("ALTER SERVER acme OPTIONS (SET base_url '" . $peer->url . "')");
-	($out, $err) = $session->run('SELECT count(*), count(CASE WHEN id IN (1, 2, 10000) THEN later(id) END) FROM lp.users');
-	is("$out$err", '20000|3', 'a list with more behind it, and other requests');
-	$peer->stop;
+	$session->query("CREATE SERVER other FOREIGN DATA WRAPPER lpusers OPTIONS (account 'other', base_url '" . $other->url . "', timeout '60s');
+		CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (token 'lp-token');
+		CREATE SCHEMA other; IMPORT FOREIGN SCHEMA liveperson FROM SERVER other INTO other");
+	($out, $err) = $session->run('SELECT count(*), count(CASE WHEN id IN (1, 2, 10000) THEN (SELECT o.login_name FROM other.users o WHERE o.id = u.id - u.id + 1) END)
+		FROM lp.users u');
+	is("$out$err", '20000|3', 'a list with more behind it, and requests to another account');
+	$_->stop foreach $peer, $other;
 }
 
 # Where calls go over HTTP/2, a list has a connection of its own: it never is in the way of calls, nor they in its.

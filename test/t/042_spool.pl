@@ -254,7 +254,7 @@ sub no_room
 }
 
 $session->query("SET temp_file_limit = '4MB'");
-no_room('temp_file_limit', qr/ERROR:  53400: temporary file size exceeds temp_file_limit/);
+no_room('temp_file_limit', qr/ERROR:  53400: temporary file size exceeds "?temp_file_limit"?/);
 my ($out, $err) = $session->run("DO \$\$ DECLARE r record; BEGIN $loop $slow END LOOP; EXCEPTION WHEN configuration_limit_exceeded THEN RAISE NOTICE 'caught'; END \$\$");
 like($err, qr/NOTICE:  00000: caught/, 'temp_file_limit: caught by a block');
 nothing_left('temp_file_limit in a block');
