@@ -115,7 +115,8 @@ turn(lpu_listing *l, long max_ms)
 	INSTR_TIME_SET_CURRENT(start);
 	lpu_spool_begin_turn(l->spool);
 	lpu_api_resume(l->call);
-	lpu_http_turn(lpu_spool_written(l->spool) > before ? 0 : max_ms);
+	/* what libcurl held may have filled the memory at once: the next turn makes room, and nothing comes before that */
+	lpu_http_turn(lpu_spool_written(l->spool) > before || lpu_spool_is_full(l->spool) ? 0 : max_ms);
 	INSTR_TIME_SET_CURRENT(l->last_turn);
 	ms = ms_since(start);
 	l->network_ms += ms;

@@ -211,6 +211,12 @@ lpu_spool_read(lpu_spool *spool, const char **data, size_t *length)
 	return *length > 0;
 }
 
+bool
+lpu_spool_is_full(const lpu_spool *spool)
+{
+	return spool->full;
+}
+
 int64
 lpu_spool_written(const lpu_spool *spool)
 {

@@ -27,6 +27,9 @@ extern void lpu_spool_begin_turn(lpu_spool *spool);
 /* Take the next bytes, in order; they stay valid until the next call. False: there are none now. */
 extern bool lpu_spool_read(lpu_spool *spool, const char **data, size_t *length);
 
+/* Was a piece refused because memory is full? Then nothing comes before the next turn. */
+extern bool lpu_spool_is_full(const lpu_spool *spool);
+
 /* Bytes written to it so far. */
 extern int64 lpu_spool_written(const lpu_spool *spool);
 
