@@ -9,119 +9,17 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use JSON::PP;
+use LpDelivery;
 use LpUsers;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $account = '12345678';
-my $sim     = LpUsers::account();
-my $node    = LpUsers::server(conf => "restart_after_crash = on\nlpusers.worker = off\nlpusers.idle_timeout = '200ms'\n" .
-	"synchronous_commit = off\nwal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'\nlog_min_messages = error\nlog_statement = none\n" .
-	"checkpoint_timeout = '1h'\nautovacuum = off\n");
-LpUsers::connect_account($node, $sim, options => "timeout '60s', batch_size '2', max_connections '2'");
-
-my ($deliverer, $admin);
-
-# ---------------------------------------------------------------------------------------------- steps
-
-sub fresh
-{
-	my (%options) = @_;
-
-	$sim->reset;
-	$sim->post('config', { unique => JSON::PP::false });
-	$admin = LpUsers::session($node) unless $admin;
-	$admin->query('DELETE FROM lp_payloads; DELETE FROM lp_requests');
-	$admin->query("ALTER SERVER acme OPTIONS (SET $_ '$options{$_}')") foreach sort keys %options;
-	return;
-}
-
-sub enqueue
-{
-	my (@names) = @_;
-	my $json = '[' . join(',', map { LpUsers::user($_) } @names) . ']';
-
-	# that it is there after the crash is up to whoever enqueues
-	is($admin->query("SET synchronous_commit = on; SELECT count(*) FROM lp_enqueue_users('$account', '$json'); RESET synchronous_commit"),
-		scalar(@names), 'enqueued');
-	return;
-}
-
-sub fault { my ($method, %fault) = @_; $sim->post('faults', { method => $method, path => '/le-users/users', %fault }); return; }
-sub posts { return $sim->count(method => 'POST', path => '/le-users/users'); }
-sub gets  { return $sim->count(method => 'GET', path => '/le-users/users'); }
-
-sub due_now { $admin->query("UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain')"); return; }
-sub states { return $admin->query("SELECT coalesce(string_agg(state || n, ' ' ORDER BY state), '') FROM (SELECT state, count(*) AS n FROM lp_requests GROUP BY 1) x"); }
-sub deliver { my ($out, $err) = $admin->run("CALL lp_deliver('$account')"); unlike($err, qr/ERROR|WARNING|FATAL/, 'CALL lp_deliver()'); return; }
-
-sub set_worker
-{
-	my ($on) = @_;
-
-	$admin->query("ALTER SYSTEM SET lpusers.worker = $on");
-	$admin->query('SELECT pg_reload_conf()');
-	LpUsers::wait_for(sub { $admin->query('SHOW lpusers.worker') eq $on }, 'the setting');
-	return;
-}
-
-# So many requests have come and are not answered.
-sub unanswered
-{
-	my ($n, $method) = @_;
-
-	LpUsers::wait_for(sub { $sim->count(status => 0, method => $method, path => '/le-users/users') == $n }, "$n unanswered requests");
-	return;
-}
-
-# Nothing that the account is still at, but what it never answers.
-sub account_is_quiet
-{
-	LpUsers::wait_for(sub { !grep { $_->{status} == 0 && ($_->{fault} // '') !~ /^(silence|reset|close)$/ } @{ $sim->get('log') } },
-		'the account to have done what it is at');
-	return;
-}
-
-# Each of the users is there once, on record as created, without its payload; none was sent again after it was created.
-sub each_once
-{
-	my ($what, @names) = @_;
-	my $rows  = decode_json($admin->query(q{SELECT coalesce(json_agg(row_to_json(x)), '[]') FROM (SELECT split_part(login_name, '@', 1) AS name,
-		state, user_id, error, reason, (SELECT count(*) FROM lp_payloads p WHERE p.request_id = r.id) AS payloads FROM lp_requests r) x}));
-	my %row   = map { $_->{name} => $_ } @$rows;
-	my (%ids, %wrong, %applied, %again);
-
-	push @{ $ids{ $_->{loginName} =~ s/\@example\.com$//r } }, $_->{id} foreach @{ $sim->get('users') };
-	foreach my $name (@names)
-	{
-		my $row = $row{$name} // {};
-		my $is  = join(' ', 'users', scalar(@{ $ids{$name} // [] }), map { "$_ " . ($row->{$_} // '') } qw(state error reason payloads));
-
-		$is .= ' wrong id' unless ($row->{user_id} // 0) == ($ids{$name}[0] // -1);
-		$wrong{$name} = $is unless $is eq 'users 1 state created error  reason  payloads 0';
-	}
-	is_deeply(\%wrong, {}, "$what: each user once, and on record") or diag(explain(\%wrong));
-	is(scalar(@$rows) . ' ' . scalar(keys %ids), scalar(@names) . ' ' . scalar(@names), "$what: nobody else");
-	foreach my $entry (sort { $a->{seq} <=> $b->{seq} } grep { $_->{method} eq 'POST' && $_->{path} =~ m{/le-users/users$} } @{ $sim->get('log') })
-	{
-		$again{$_} = 1 foreach grep { $applied{$_} } @{ $entry->{logins} };
-		next unless $entry->{applied};
-		$applied{$_} = 1 foreach @{ $entry->{logins} };
-	}
-	is(join(' ', sort keys %again), '', "$what: nobody is sent again who is there");
-	is($admin->query("SELECT count(*) FROM pg_locks WHERE locktype = 'userlock'"), 0, "$what: no lock is left") unless $what =~ /worker/;
-	return;
-}
+$sim  = LpUsers::account();
+$node = LpUsers::server(conf => "restart_after_crash = on\nsynchronous_commit = off\nwal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'\n" .
+	$LpDelivery::conf);
+LpUsers::connect_account($node, $sim, options => $LpDelivery::options);
 
 # ---------------------------------------------------------------------------------------------- ways to die
-
-sub deliverer_pid
-{
-	my ($kind) = @_;
-
-	return $admin->query('SELECT lp_worker_pid()') if $kind eq 'worker';
-	return $admin->query("SELECT pid FROM pg_stat_activity WHERE query LIKE 'CALL lp_deliver%' AND state = 'active' AND pid <> pg_backend_pid()");
-}
 
 sub come_up
 {
@@ -132,7 +30,6 @@ sub come_up
 sub crash
 {
 	my ($kind, $pid) = @_;
-	my $started = $admin->query('SELECT pg_postmaster_start_time()');
 
 	if ($kind eq 'postmaster')
 	{
@@ -153,61 +50,7 @@ sub crash
 		# the postmaster ends all others, and starts anew
 		LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /database system is ready to accept connections/ }, 'the crash restart');
 	}
-	$_->quit foreach grep { defined } $deliverer, $admin;
-	$deliverer = undef;
-	LpUsers::wait_for(sub { $node->psql('postgres', 'SELECT 1') == 0 }, 'the server to answer');
-	$admin = LpUsers::session($node);
-	return;
-}
-
-# ---------------------------------------------------------------------------------------------- moments
-
-# Keep the deliverer from writing down that somebody is created: the payload cannot leave. Claiming only reads it.
-my $holder;
-sub hold_payloads
-{
-	$holder = LpUsers::session($node);
-	$holder->query('BEGIN; SELECT count(*) FROM (SELECT FROM lp_payloads FOR UPDATE) x');
-	return;
-}
-
-sub waits_for_payloads
-{
-	my ($pid) = @_;
-
-	LpUsers::wait_for(sub { $admin->query("SELECT wait_event_type FROM pg_stat_activity WHERE pid = $pid") eq 'Lock' }, 'the deliverer to wait for a lock');
-	return;
-}
-
-# before: faults, and what else is to be prepared; reached: wait for it; applied: is what went out first carried out?
-my %moments = (
-	'not applied' => { applied => 0, before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::false) },
-		reached => sub { unanswered(2, 'POST') } },
-	'applied later' => { applied => 1, before => sub { fault('POST', action => 'delay', ms => 1500, times => 2) },
-		reached => sub { unanswered(2, 'POST') } },
-	'applied' => { applied => 1, before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
-		reached => sub { unanswered(2, 'POST') } },
-	'answered' => { applied => 1, before => \&hold_payloads, reached => \&waits_for_payloads },
-	'one settled' => { applied => 1, settled => 2, before => sub { fault('POST', action => 'delay', ms => 1, login => 'n1@example.com');
-			fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
-		reached => sub { unanswered(2, 'POST'); LpUsers::wait_for(sub { states() =~ /created2/ }, 'one batch to be settled') } },
-	'looking up' => { applied => 1, lookup => 1, before => sub { fault('GET', action => 'silence') },
-		reached => sub { unanswered(1, 'GET') } },
-	'looked up' => { applied => 1, lookup => 1, before => \&hold_payloads, reached => \&waits_for_payloads });
-
-sub start_delivery
-{
-	my ($kind) = @_;
-
-	if ($kind eq 'worker')
-	{
-		set_worker('on');
-		$admin->query('SELECT lp_wake()');
-		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') ne '' }, 'the worker');
-		return;
-	}
-	$deliverer = LpUsers::session($node);
-	$deliverer->send("CALL lp_deliver('$account')");
+	connect_anew();
 	return;
 }
 
@@ -258,33 +101,13 @@ sub dies
 	my $m     = $moments{$moment};
 	my @names = map { "n$_" } 1 .. 6;
 
-	fresh();
-	if ($m->{lookup})
-	{
-		fault('POST', action => 'reset', times => 3, applied => JSON::PP::true);
-		enqueue(@names);
-		deliver();
-		is(states(), 'uncertain6', "$what: in doubt");
-		due_now();
-	}
-	enqueue(@names) unless $m->{lookup};
-	$m->{before}->();
-	start_delivery($kind);
-	my $pid = LpUsers::wait_for(sub { deliverer_pid($kind) }, 'the deliverer');
-	like($pid, qr/^\d+$/, "$what: one deliverer");
-	$m->{reached}->($pid);
-	crash($kind, $pid);
-	$holder->quit if $holder;
-	$holder = undef;
+	crash($kind, reach($kind, $moment, $what, @names));
 	my $settled = $m->{settled} // 0;
 	# a result may be taken back by the crash: then the row is again "sending", and looked up
 	like(states(), $m->{lookup} ? qr/^(sending\d ?)?(uncertain\d)?$/ : $settled ? qr/^(created2 )?sending[46]$/ : qr/^sending6$/,
 		"$what: claimed is claimed");
 	recover($what, $kind);
-	# of three batches two were out, or three where one was settled
-	my $first = $m->{lookup} || $settled ? 3 : 2;
-	my $again = $m->{lookup} || $settled ? 0 : $m->{applied} ? 1 : 3;
-	is(posts(), $first + $again + ($kind eq 'worker' ? 1 : 0), "$what: POSTs");
+	is(posts(), $m->{posts} + ($kind eq 'worker' ? 1 : 0), "$what: POSTs");
 	each_once($what, @names, $kind eq 'worker' ? 'next' : ());
 	return;
 }
@@ -297,31 +120,7 @@ dies('worker', $_) foreach 'not applied', 'applied later', 'applied', 'answered'
 
 # ---------------------------------------------------------------------------------------------- at any moment
 
-my $seed = $ENV{LPUSERS_SEED} // time() * 1000 % 1_000_000;
-srand($seed);
-note("seed $seed: LPUSERS_SEED=$seed repeats the faults");
-diag("seed $seed") if $ENV{LPUSERS_LONG};
-
-sub one_of { return $_[int(rand(@_))]; }
-
-# Faults of the first POSTs and listings, at random.
-sub random_faults
-{
-	my @faults;
-
-	foreach (1 .. 6)
-	{
-		my $applied = one_of(JSON::PP::true, JSON::PP::false);
-		my %fault = %{ one_of({ action => 'silence' }, { action => 'reset' }, { action => 'close' }, { action => 'status', status => 503 },
-				{ action => 'half' }, { action => 'not_json' }) };
-		push @faults, { method => one_of('POST', 'POST', 'POST', 'GET'), path => '/le-users/users', %fault, applied => $applied };
-		push @faults, { method => 'POST', path => '/le-users/users', action => 'delay', ms => int(rand(300)) };
-	}
-	push @faults, { method => 'POST', path => '/le-users/users', action => 'retry_after', value => '1' } if rand() < 0.5;
-	$_->{skip} = int(rand(8)) foreach @faults;
-	return @faults;
-}
-
+dice();
 my $rounds = $ENV{LPUSERS_LONG} ? 40 : 6;
 foreach my $round (1 .. $rounds)
 {
@@ -330,7 +129,6 @@ foreach my $round (1 .. $rounds)
 	my @faults = random_faults();
 	my $ms    = int(rand(300));
 	my $what  = "round $round, $kind after $ms ms";
-	my $turns = 0;
 
 	fresh(batch_size => 7, max_connections => 3, timeout => '700ms');
 	enqueue(@names);
@@ -350,13 +148,7 @@ foreach my $round (1 .. $rounds)
 		$deliverer->quit;
 		$deliverer = undef;
 	}
-	while (states() ne 'created60' && $turns++ < 15)
-	{
-		deliver();
-		account_is_quiet();
-		due_now();
-	}
-	is(states(), 'created60', "$what: all are created");
+	my $turns = finish_by_calls($what, 60);
 	each_once($what, @names);
 	note("$what: " . posts() . ' POSTs, ' . gets() . " GETs, $turns turns");
 }
