@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 
 die()
 {
-	echo "fuzz.sh: $*" >&2
+	echo "fuzz.sh: skipped: $*" >&2
 	exit 2
 }
 
