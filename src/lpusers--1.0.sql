@@ -219,8 +219,10 @@ CREATE FUNCTION lp_backoff(attempts integer) RETURNS interval
 COMMENT ON FUNCTION lp_backoff(integer) IS 'time to wait after so many attempts that the network or the service failed';
 
 /*
- * Take on rows that were written elsewhere: they are looked up before they are sent. Of several with one login only one
- * can be in doubt at a time; the others wait for its result. Writes lp_requests. Returns how many.
+ * Take on rows that were written elsewhere: they are looked up before they are sent. Where they were written they may have
+ * been sent a moment ago, also those that were not when this copy last heard of them, and the service may still be at it:
+ * the first retry delay begins now. Of several with one login only one can be in doubt at a time; the others wait for its
+ * result. Writes lp_requests. Returns how many.
  */
 CREATE FUNCTION lp_doubt(ids bigint[]) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -229,8 +231,8 @@ DECLARE
 	n bigint;
 BEGIN
 	UPDATE @extschema@.lp_requests r
-	SET state = CASE WHEN d.place = 1 THEN 'uncertain' ELSE 'pending' END, next_attempt_at = clock_timestamp(),
-		reason = NULL, origin = @extschema@.lp_origin()
+	SET state = CASE WHEN d.place = 1 THEN 'uncertain' ELSE 'pending' END,
+		next_attempt_at = clock_timestamp() + @extschema@.lp_backoff(1), reason = NULL, origin = @extschema@.lp_origin()
 	FROM (SELECT q.id, row_number() OVER (PARTITION BY q.account, lower(q.login_name)
 										  ORDER BY q.state IN ('sending', 'uncertain') DESC, q.id) AS place
 		  FROM @extschema@.lp_requests q

@@ -196,6 +196,8 @@ our %moments = (
 		reached => sub { unanswered(2, 'POST'); LpUsers::wait_for(sub { states() =~ /created2/ }, 'one batch to be settled') } },
 	'looking up' => { posts => 3, lookup => 1, before => sub { fault('GET', action => 'silence') },
 		reached => sub { unanswered(1, 'GET') } },
+	'listed later' => { posts => 3, lookup => 1, before => sub { fault('GET', action => 'delay', ms => 1500) },
+		reached => sub { unanswered(1, 'GET') } },
 	'looked up' => { posts => 3, lookup => 1, before => \&hold_payloads, reached => \&waits_for_lock });
 
 sub start_delivery

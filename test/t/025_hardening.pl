@@ -481,6 +481,7 @@ foreach my $guilty ('taken', 'short')
 	is($session->query("SELECT lp_release('aaa')"), 0, 'another system: lp_release() is not for that');
 	is($session->query('SELECT lp_adopt()'), 1, 'lp_adopt(): what was to be sent there');
 	is(row($session, $held, "state, reason !~ 'written elsewhere', origin = lp_origin()"), 'held|t|t', 'lp_adopt(): what hold_above held there is still held, here');
+	due_now($session);
 	deliver($session, 'aaa');
 	is($session->query('SELECT string_agg(state, \' \' ORDER BY id) FROM lp_requests'), 'held held created', 'adopted: created, the others are held');
 	is(posts('aaa'), 1, 'adopted: one POST');
