@@ -342,6 +342,15 @@ sub query
 	return $out;
 }
 
+# A test: the scans of this session have left nothing, no list under way and no temporary file of the server.
+sub nothing_left
+{
+	my ($self, $title) = @_;
+
+	return Test::More::is($self->query("SELECT (SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'lpusers listing') || ' lists, ' ||
+		(SELECT count(*) FROM pg_ls_tmpdir()) || ' files'"), '0 lists, 0 files', "$title: nothing is left");
+}
+
 sub quit
 {
 	my ($self) = @_;

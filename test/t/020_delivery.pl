@@ -1153,7 +1153,7 @@ foreach my $level ('read committed', 'repeatable read', 'serializable')
 sub finished { my ($what) = @_; LpUsers::wait_for(sub { $admin->query("SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'failed', 'held')") eq '0' }, $what); return; }
 $admin->query('ALTER SYSTEM SET lpusers.worker = on; SELECT pg_reload_conf()');
 $node->poll_query_until('postgres', "SELECT current_setting('lpusers.worker') = 'on'") or die;
-LpUsers::wait_for(sub { $_[0]; $session->query('SHOW lpusers.worker') eq 'on' }, 'the setting');
+LpUsers::wait_for(sub { $session->query('SHOW lpusers.worker') eq 'on' }, 'the setting');
 {
 	fresh(batch_size => 4, max_connections => 2);
 	my @names = map { "w$_" } 1 .. 20;

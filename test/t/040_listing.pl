@@ -28,13 +28,6 @@ sub fault { my (%rule) = @_; $sim->remove($_) foreach 'faults', 'log'; $sim->pos
 sub gets { return $sim->count(method => 'GET', path => '/le-users/users'); }
 sub hex_of { my ($bytes) = @_; return { action => 'spoil', hex => unpack('H*', $bytes) }; }
 
-# What a failed scan may leave behind.
-sub leftovers
-{
-	return $session->query("SELECT (SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'lpusers listing') || ' listings, ' ||
-		(SELECT count(*) FROM pg_ls_tmpdir()) || ' files'");
-}
-
 $session->query('SELECT count(*) FROM lp.users');
 my $sockets = LpUsers::sockets_of($pid);
 
@@ -45,7 +38,7 @@ sub goes_on
 
 	$sim->remove('faults');
 	is($session->query('SELECT count(*), min(id) > 0 FROM lp.users'), "$users|t", "$title: the next statement is answered");
-	is(leftovers(), '0 listings, 0 files', "$title: nothing is left");
+	$session->nothing_left($title);
 	cmp_ok(LpUsers::sockets_of($pid), '<=', $sockets, "$title: no socket is left open");
 	return;
 }

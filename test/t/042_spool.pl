@@ -44,14 +44,6 @@ sub hung_up { return $sim->get('log')->[-1]{fault} =~ /hung up/; }
 sub sent_in_the_end { LpUsers::wait_for(sub { sent() >= $whole || hung_up() }, 'the end of the list'); return sent(); }
 
 sub temporary { my ($size, $n) = split(/\|/, $admin->query('SELECT coalesce(sum(size), 0), count(*) FROM pg_ls_tmpdir()')); return wantarray ? ($size, $n) : $size; }
-sub nothing_left
-{
-	my ($title) = @_;
-
-	is($session->query("SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'lpusers listing'"), '0', "$title: no list is under way");
-	is((temporary())[1], 0, "$title: no temporary file");
-	return;
-}
 
 # ------------------------------------------------------------------------------------------------- the stand-in's patience
 
@@ -82,7 +74,7 @@ sub idle
 	my $more = $session->query($rest);
 	is($first . ($first ne '' && $more ne '' ? "\n" : '') . $more, $expected, "$title: all texts, in order");
 	$session->query($end);
-	nothing_left($title);
+	$session->nothing_left($title);
 	return;
 }
 
@@ -104,7 +96,7 @@ is(sent_in_the_end(), $whole, 'WITH HOLD: the account could send all');
 $session->query('COMMIT');
 is("$rows\n" . $session->query('FETCH ALL FROM c'), $expected, 'WITH HOLD: all texts, in order');
 $session->query('CLOSE c');
-nothing_left('WITH HOLD');
+$session->nothing_left('WITH HOLD');
 
 # psql with FETCH_COUNT, which is a cursor.
 impatient();
@@ -163,7 +155,7 @@ sub loop_is_whole
 	$session->query($sql);
 	is($session->query('SELECT n, sum FROM seen ORDER BY nr'), $expected, "$title: all texts, in order");
 	is(sent(), $whole, '... and the account could send all');
-	nothing_left($title);
+	$session->nothing_left($title);
 	return;
 }
 
@@ -192,7 +184,7 @@ sub little
 	impatient();
 	$session->query($sql);
 	cmp_ok(sent(), '<', $whole / 2, "$title: little is read");
-	nothing_left($title);
+	$session->nothing_left($title);
 	return;
 }
 
@@ -216,13 +208,13 @@ cmp_ok(time() - $since, '<', 40, 'a pause of another cursor does not look after 
 
 # Closed early, or rolled back.
 $session->query('CLOSE c');
-nothing_left('a cursor closed early');
+$session->nothing_left('a cursor closed early');
 my $sockets = LpUsers::sockets_of($pid);
 $session->query("SAVEPOINT s;\n$declare;\nFETCH 2 FROM c");
 is(LpUsers::sockets_of($pid), $sockets + 1, 'a cursor in a savepoint has a connection');
 $session->query('ROLLBACK TO s');
 is(LpUsers::sockets_of($pid), $sockets, '... which is closed when the savepoint is rolled back');
-nothing_left('a cursor whose savepoint is rolled back');
+$session->nothing_left('a cursor whose savepoint is rolled back');
 $session->query('COMMIT');
 
 # ------------------------------------------------------------------------------------------------- a file that is written while it is read
@@ -249,7 +241,7 @@ sub no_room
 
 	like($err, $error, "$title: told");
 	$session->query('ROLLBACK');
-	nothing_left($title);
+	$session->nothing_left($title);
 	return;
 }
 
@@ -257,7 +249,7 @@ $session->query("SET temp_file_limit = '4MB'");
 no_room('temp_file_limit', qr/ERROR:  53400: temporary file size exceeds "?temp_file_limit"?/);
 my ($out, $err) = $session->run("DO \$\$ DECLARE r record; BEGIN $loop $slow END LOOP; EXCEPTION WHEN configuration_limit_exceeded THEN RAISE NOTICE 'caught'; END \$\$");
 like($err, qr/NOTICE:  00000: caught/, 'temp_file_limit: caught by a block');
-nothing_left('temp_file_limit in a block');
+$session->nothing_left('temp_file_limit in a block');
 is($session->query('SELECT count(*) FROM lp.users'), scalar(@texts), 'a short list needs no file');
 $session->query('RESET temp_file_limit');
 
@@ -279,7 +271,7 @@ is($session->query("FETCH 1 FROM d;\nFETCH ALL FROM d"), $expected, '... another
 ($out, $err) = $session->run('FETCH 1 FROM c');
 like($err, qr/ERROR:  55000/, '... and the failed one is dead');
 $session->query('ROLLBACK');
-nothing_left('a failed cursor');
+$session->nothing_left('a failed cursor');
 
 # ------------------------------------------------------------------------------------------------- memory
 

@@ -32,15 +32,6 @@ sub gets  { return scalar(grep { $_->{path} =~ m{/users/\d+$} } @{ $sim->get('lo
 sub id    { return $first + $_[0] - 1; }
 sub ids   { return join(', ', map { id($_) } @_); }
 
-sub nothing_left
-{
-	my ($title) = @_;
-
-	is($session->query("SELECT (SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'lpusers listing') || ' lists, ' || (SELECT count(*) FROM pg_ls_tmpdir()) || ' files'"),
-		'0 lists, 0 files', "$title: nothing is left");
-	return;
-}
-
 # ------------------------------------------------------------------------------------------------- GETs by id
 
 clean();
@@ -89,7 +80,7 @@ foreach my $bad (@bad)
 		like($err, qr/ERROR:  $sqlstate: /, "$title, user $nth");
 		is($out, '', '... no row');
 	}
-	nothing_left($title);
+	$session->nothing_left($title);
 }
 clean();
 fault(path => '/users/' . id(3), action => 'retry_after', value => '1');
@@ -161,7 +152,7 @@ SKIP:
 	like($err, qr/ERROR:  08001: could not get user 2: could not connect/, 'left alone, and again without success');
 	$peer->stop;
 	$session->query('DROP SERVER slow CASCADE');
-	nothing_left('connections that are not made');
+	$session->nothing_left('connections that are not made');
 }
 
 # ------------------------------------------------------------------------------------------------- in one query
@@ -190,7 +181,7 @@ foreach my $query (@queries)
 		is(lists(), $n, "... $n lists");
 	}
 }
-nothing_left('queries of several lists');
+$session->nothing_left('queries of several lists');
 
 # Two cursors in turn: both under way, each list larger than what is read ahead of it.
 clean();
@@ -218,7 +209,7 @@ is($session->query("SELECT count(*), max(failing(id)) FROM lp.users WHERE id % 5
 is($session->query("BEGIN;\nDECLARE c CURSOR FOR SELECT login(id), entity->>'loginName' FROM lp.users;\nFETCH 2 FROM c"), "agent00001|agent00001\nagent00002|agent00002",
 	'... in a cursor');
 is($session->query("FETCH 2 FROM c;\nCOMMIT"), "agent00003|agent00003\nagent00004|agent00004", '... that goes on');
-nothing_left('functions');
+$session->nothing_left('functions');
 
 # Direct calls while a list is under way.
 clean();
@@ -229,7 +220,7 @@ $session->query('CREATE TABLE made AS SELECT u.login_name, r.status FROM (SELECT
 is($session->query('SELECT count(*), count(DISTINCT login_name), string_agg(DISTINCT status::text, $$ $$) FROM made'), '60|60|201', 'direct calls for the rows of a scan');
 is($sim->count(method => 'POST'), 60, '... each sent once');
 is($session->query("SELECT count(*) FROM lp.users WHERE login_name LIKE 'copy-of-%'"), 60, '... and made');
-nothing_left('direct calls');
+$session->nothing_left('direct calls');
 
 fault(path => '/le-users/users', action => 'stall', seconds => 1000);
 $session->query("BEGIN;\nDECLARE c CURSOR FOR SELECT entity FROM lp.users;\nFETCH 1 FROM c");
@@ -266,7 +257,7 @@ cmp_ok($opened, '>=', 5, '... and not before');
 $session->query('ROLLBACK');
 clean();
 is($session->query('SELECT count(*) FROM lp.users'), $users + 61, '... afterwards it works');
-nothing_left('more lists than connections');
+$session->nothing_left('more lists than connections');
 
 # ------------------------------------------------------------------------------------------------- a standby
 
@@ -285,7 +276,7 @@ is(scalar(() = $session->query("BEGIN;\nDECLARE c CURSOR FOR SELECT u.entity FRO
 ($out, $err) = $session->run("DELETE FROM lp.users WHERE id = " . id(1));
 like($err, qr/ERROR:  25006/, '... and does not write');
 is($sim->count(method => 'DELETE'), 0, '... nor send');
-nothing_left('a standby');
+$session->nothing_left('a standby');
 $session->quit;
 $standby->stop('fast');
 

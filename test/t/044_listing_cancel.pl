@@ -108,14 +108,6 @@ phase('reading from the file',   %sim, before => "DECLARE c CURSOR FOR SELECT id
 
 # ------------------------------------------------------------------------------------------------- ending them
 
-sub leftovers
-{
-	my ($session) = @_;
-
-	return $session->query("SELECT (SELECT count(*) FROM witness) || ' rows, ' || (SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'lpusers listing')
-		|| ' lists, ' || (SELECT count(*) FROM pg_ls_tmpdir()) || ' files'");
-}
-
 sub try_phase
 {
 	my ($phase, $how, $session, $pid) = @_;
@@ -138,7 +130,8 @@ sub try_phase
 		like($err, qr/ERROR:  25P02/, "$title: the transaction is aborted");
 		$session->query('ROLLBACK');
 	}
-	is(leftovers($session), '0 rows, 0 lists, 0 files', "$title: nothing is left of it");
+	$session->nothing_left($title);
+	is($session->query('SELECT count(*) FROM witness'), '0', "$title: nor a row");
 	$sim->remove('faults');
 	is($session->query($wide), $users, "$title: the next scan is whole");
 	return;
@@ -177,7 +170,8 @@ foreach my $phase (@phases)
 	is($session->query($wide), $users, 'savepoint: the next scan is whole');
 	is(scalar(() = $session->query('FETCH ALL FROM d') =~ /"loginName"/g), $users - 1, 'savepoint: a cursor from before it goes on');
 	$session->query('COMMIT');
-	is(leftovers($session), '0 rows, 0 lists, 0 files', 'savepoint: nothing is left');
+	$session->nothing_left('savepoint');
+	is($session->query('SELECT count(*) FROM witness'), '0', 'savepoint: nor a row');
 	$session->quit;
 }
 
