@@ -1,6 +1,7 @@
 -- change: users who are updated: read again, merged, put back
 \i sql/start.sql
 \i sql/tables_start.sql
+\i sql/people_start.sql
 -- Two users with everything, also what this version does not know; and a view of what is compared.
 SELECT lp.sim('users', jsonb_agg(person(name, '{"pid": "p", "employeeId": "E1", "description": "d", "mobileNumber": "1", "skillIds": [3001, 3002], "lobIds": [4001],
 	"managerOf": [{"agentGroupId": 2002, "assignmentDate": "2026-01-01 00:00:00"}], "memberOf": {"agentGroupId": 2001, "assignmentDate": "2026-01-01 00:00:00"}, "isApiUser": false,

@@ -1,6 +1,6 @@
 -- convert: values of the API as values of columns: each type, each way to write a value, and what is no value of the type
 \i sql/start.sql
-\i sql/scan_start.sql
+\i sql/tables_start.sql
 -- What columns of these types show of these values of an attribute, each that of a user of its own. An error is shown with
 -- its place, if that is not the one.
 CREATE FUNCTION shown(types text, attribute text, VARIADIC "values" text[]) RETURNS TABLE(type text, value text, shown text) LANGUAGE plpgsql AS $$
@@ -12,7 +12,7 @@ DECLARE
 	detail text;
 	context text;
 BEGIN
-	CALL lp.tell('faults', rules::text);
+	CALL lp.fault(rules::text);
 	FOREACH type IN ARRAY types::text[] LOOP
 		EXECUTE format('CREATE FOREIGN TABLE shown (id bigint, x %s OPTIONS (attribute %L)) SERVER acme OPTIONS (resource ''users'')', type, attribute);
 		FOR value, id IN SELECT v, 4000000000 + n FROM unnest("values") WITH ORDINALITY e (v, n) LOOP
@@ -28,7 +28,7 @@ BEGIN
 		END LOOP;
 		DROP FOREIGN TABLE shown;
 	END LOOP;
-	PERFORM lp.ask('faults', 'DELETE');
+	PERFORM lp.sim('faults', method => 'DELETE');
 END $$;
 CREATE FUNCTION show(type text, value text) RETURNS text LANGUAGE sql AS $$ SELECT shown FROM shown('{' || type || '}', 'x', value) $$;
 
@@ -102,7 +102,7 @@ SELECT * FROM shown('{bigint[],text[],jsonb[],jsonb}', 'managerOf', '[]', '[{"ag
 CALL lp.tell('users', jsonb_build_array(person('ann', '{"id": 4000000001, "deleted": false, "maxAsyncChats": null, "skillIds": [3001, 3002], "managerOf": [{"agentGroupId": 2001}, {"agentGroupId": -1}],
 	"changePwdNextLogin": true, "isApiUser": false, "userTypeId": 1, "description": "", "lastPwdChangeDate": "2026-01-05 09:00:00"}'))::text);
 CREATE TABLE plain AS SELECT * FROM lp.users;
-CALL lp.tell('config', '{"quoted": true}');
+CALL lp.config('{"quoted": true}');
 CREATE TABLE quoted AS SELECT * FROM lp.users;
 \x on
 SELECT * FROM quoted;
@@ -115,5 +115,5 @@ DROP TABLE plain, quoted;
 DROP FUNCTION show(text, text), shown(text, text, text[]);
 DROP DOMAIN ids, few, chats, login;
 DROP TYPE pair, color;
-\i sql/scan_finish.sql
+\i sql/tables_finish.sql
 \i sql/finish.sql

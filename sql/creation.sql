@@ -1,6 +1,7 @@
 -- creation: rows that are inserted become users
 \i sql/start.sql
 \i sql/tables_start.sql
+\i sql/people_start.sql
 -- one, and all that the account has of it
 INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('ann', 1, 1);
 SELECT u - '{dateUpdated,lastPwdChangeDate}'::text[] #- '{memberOf,assignmentDate}' FROM lp.account;

@@ -1,6 +1,6 @@
 -- fdw_import: IMPORT FOREIGN SCHEMA, and ANALYZE
 \i sql/start.sql
-\i sql/scan_start.sql
+\i sql/tables_start.sql
 SELECT lp.asked() \g /dev/null
 CREATE VIEW imported AS
 	SELECT ftrelid::regclass AS "table", ftoptions AS options, (SELECT count(*) FROM pg_attribute WHERE attrelid = ftrelid AND attnum > 0) AS columns
@@ -65,9 +65,9 @@ SELECT estimate('SELECT * FROM lp.users');
 -- all tables; by the owner's credentials; failing as a query does
 ANALYZE lp.skills, lp.profiles, lp.agent_groups, lp.lobs;
 SELECT relname, reltuples FROM pg_class WHERE relnamespace = 'lp'::regnamespace AND relkind = 'f' ORDER BY 1;
-CALL lp.tell('faults', '{"method": "GET", "action": "status", "status": 403}');
+CALL lp.fault('{"method": "GET", "action": "status", "status": 403}');
 ANALYZE lp.users; -- ERROR
-CALL lp.tell('faults', '{"method": "GET", "action": "half"}');
+CALL lp.fault('{"method": "GET", "action": "half"}');
 SELECT state FROM lp.mistake('ANALYZE lp.users');
 SELECT reltuples FROM pg_class WHERE oid = 'lp.users'::regclass;
 CREATE ROLE regress_owner;
@@ -78,7 +78,7 @@ ANALYZE lp.users; -- ERROR
 CREATE USER MAPPING FOR regress_owner SERVER acme OPTIONS (token 'lp-token');
 ANALYZE lp.users;
 -- an empty account; then the estimate is no less than a row
-SELECT lp.ask('reset', 'POST') \g /dev/null
+SELECT lp.sim('reset', method => 'POST') \g /dev/null
 ANALYZE lp.users;
 SELECT estimate('SELECT * FROM lp.users'), reltuples FROM pg_class WHERE oid = 'lp.users'::regclass;
 DROP USER MAPPING FOR regress_owner SERVER acme;
@@ -87,5 +87,5 @@ DROP OWNED BY regress_owner;
 DROP ROLE regress_owner;
 DROP FUNCTION try(text), estimate(text);
 DROP VIEW imported;
-\i sql/scan_finish.sql
+\i sql/tables_finish.sql
 \i sql/finish.sql

@@ -1,6 +1,7 @@
 -- fdw_modify: statements that write a foreign table, and what goes on around them
 \i sql/start.sql
 \i sql/tables_start.sql
+\i sql/people_start.sql
 ALTER SERVER acme OPTIONS (ADD batch_size '10');
 CREATE TABLE log (n serial, line text);
 CREATE FUNCTION lp.note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -270,7 +271,7 @@ EXPLAIN (COSTS OFF) UPDATE lp.users SET nickname = 'x' WHERE id = 1;
 EXPLAIN (COSTS OFF) UPDATE lp.users SET nickname = 'x' RETURNING id;
 EXPLAIN (VERBOSE, COSTS OFF) DELETE FROM lp.users WHERE login_name ~ 'x';
 SELECT lp.requests();
-CREATE FUNCTION lp.plan(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+CREATE FUNCTION lp.run_plan(command text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
 	line text;
 BEGIN
@@ -278,11 +279,11 @@ BEGIN
 		RETURN NEXT regexp_replace(regexp_replace(line, '(Bytes: |Time: |time=)[\d.]+(\.\.[\d.]+)?', '\1N', 'g'), '(rows=\d+)\.00', '\1');
 	END LOOP;
 END $$;
-SELECT lp.plan($$INSERT INTO lp.people SELECT * FROM lp.staff('nia', 1, 25)$$);
-SELECT lp.plan($$INSERT INTO lp.people SELECT * FROM lp.staff('nia', 1, 26) ON CONFLICT DO NOTHING$$);
-SELECT lp.plan($$UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE login_name ~ '^nia'$$);
-SELECT lp.plan($$UPDATE lp.users SET nickname = 'y', full_name = 'x' WHERE login_name ~ '^nia2' RETURNING id$$);
-SELECT lp.plan($$DELETE FROM lp.users WHERE login_name ~ '^nia'$$);
+SELECT lp.run_plan($$INSERT INTO lp.people SELECT * FROM lp.staff('nia', 1, 25)$$);
+SELECT lp.run_plan($$INSERT INTO lp.people SELECT * FROM lp.staff('nia', 1, 26) ON CONFLICT DO NOTHING$$);
+SELECT lp.run_plan($$UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE login_name ~ '^nia'$$);
+SELECT lp.run_plan($$UPDATE lp.users SET nickname = 'y', full_name = 'x' WHERE login_name ~ '^nia2' RETURNING id$$);
+SELECT lp.run_plan($$DELETE FROM lp.users WHERE login_name ~ '^nia'$$);
 DO $$
 DECLARE
 	plan jsonb;

@@ -1,6 +1,6 @@
 -- fdw_scan: reading foreign tables: whatever a query does with their rows, nothing is asked twice, and by whose rights
 \i sql/start.sql
-\i sql/scan_start.sql
+\i sql/tables_start.sql
 SELECT (lp_create_users('12345678', (SELECT jsonb_agg(person('u' || i, jsonb_build_object('isEnabled', i % 2 = 0, 'maxChats', i % 5))) FROM generate_series(1, 40) i))).status;
 SELECT (lp_delete_users('12345678', '{4000000007}')).status;
 CREATE FOREIGN TABLE narrow (login_name text, id bigint) SERVER acme OPTIONS (resource 'users');
@@ -227,7 +227,7 @@ BEGIN
 END $$;
 SELECT lp.asked();
 -- a request that is slow is cancelled at once
-CALL lp.tell('faults', '{"method": "GET", "action": "delay", "ms": 30000}');
+CALL lp.fault('{"method": "GET", "action": "delay", "ms": 30000}');
 SET statement_timeout = '100ms';
 SELECT count(*) FROM narrow; -- ERROR
 \echo :LAST_ERROR_SQLSTATE
@@ -338,9 +338,9 @@ SELECT count(*) FROM narrow;
 RESET lpusers.log_calls;
 SELECT count(*) FROM lp_requests WHERE path = 'table';
 -- after all this, no more connections are open than may be used at a time
-SELECT lp.ask('open')::integer <= 4 AS few;
+SELECT lp.sim('open')::integer <= 4 AS few;
 DROP FOREIGN TABLE narrow;
 DROP FUNCTION few();
 DROP TABLE staff;
-\i sql/scan_finish.sql
+\i sql/tables_finish.sql
 \i sql/finish.sql

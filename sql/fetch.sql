@@ -1,6 +1,6 @@
 -- fetch: what a foreign table asks the account for, and what it makes of each answer: rows or an error, never a table that is too short
 \i sql/start.sql
-\i sql/scan_start.sql
+\i sql/tables_start.sql
 SELECT (lp_create_users('12345678', people('u', 300))).status;
 SELECT (lp_delete_users('12345678', '{4000000003}')).status;
 
@@ -30,11 +30,11 @@ SELECT lp.asked();
 SELECT id, deleted FROM lp.users WHERE id = ANY ('{4000000002,4000000003}') AND deleted IS NOT NULL;
 SELECT lp.asked();
 ALTER SERVER acme OPTIONS (ADD max_connections '3');
-CALL lp.tell('config', '{"delay_ms": 20}');
+CALL lp.config('{"delay_ms": 20}');
 SELECT count(*) FROM lp.users WHERE id = ANY ('{4000000001,4000000002,4000000003,4000000004,4000000005,4000000006,4000000007}');
 SELECT lp.asked();
-SELECT lp.ask('open') AS connections;
-CALL lp.tell('config', '{"delay_ms": 0}');
+SELECT lp.sim('open') AS connections;
+CALL lp.config('{"delay_ms": 0}');
 -- the account may answer for deleted users by their id, too
 CALL lp.next_answer('{"id": 4000000003, "loginName": "u3@example.com", "deleted": "true"}');
 SELECT id, login_name FROM lp.users WHERE id = 4000000003;
@@ -65,10 +65,10 @@ BEGIN
 END $$;
 CREATE FUNCTION outcomes(fault jsonb, OUT list text, OUT one text) LANGUAGE plpgsql AS $$
 BEGIN
-	CALL lp.tell('faults', (fault || '{"method": "GET", "times": 0}')::text);
+	CALL lp.fault((fault || '{"method": "GET", "times": 0}')::text);
 	list := outcome('SELECT id, login_name FROM lp.users');
 	one := outcome('SELECT id, login_name FROM lp.users WHERE id = 4000000001');
-	PERFORM lp.ask('faults', 'DELETE');
+	PERFORM lp.sim('faults', method => 'DELETE');
 END $$;
 ALTER SERVER acme OPTIONS (ADD timeout '300ms');
 \x on
@@ -83,7 +83,7 @@ SELECT fault, list, one FROM unnest(ARRAY['{"action": "status", "status": 400}',
 	'{"action": "deep"}', '{"action": "bad_utf8"}', '{"action": "nul"}', '{"action": "wrong_types"}']::jsonb[]) fault, outcomes(fault);
 \x off
 -- a refusal of a neighbour
-CALL lp.tell('faults', '{"method": "GET", "action": "status", "status": 403, "times": 4}');
+CALL lp.fault('{"method": "GET", "action": "status", "status": 403, "times": 4}');
 SELECT outcome('SELECT * FROM lp.' || name) FROM unnest('{skills,profiles,agent_groups,lobs}'::text[]) name;
 -- nothing listens there
 CREATE SERVER nobody FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url 'http://127.0.0.1:9');
@@ -95,7 +95,7 @@ DROP SERVER nobody CASCADE;
 \set VERBOSITY default
 
 -- Rows that came before the error do not make it a success.
-CALL lp.tell('faults', '{"method": "GET", "action": "half"}');
+CALL lp.fault('{"method": "GET", "action": "half"}');
 DO $$
 DECLARE
 	n integer := 0;
@@ -108,9 +108,9 @@ EXCEPTION WHEN connection_failure THEN
 	RAISE INFO 'after some rows: %; %', n > 0, regexp_replace(SQLERRM, '(the account): .*', '\1: ...');
 END $$;
 -- ... unless nobody wants to see them
-CALL lp.tell('faults', '{"method": "GET", "action": "half"}');
+CALL lp.fault('{"method": "GET", "action": "half"}');
 SELECT login_name FROM lp.users LIMIT 2;
-CALL lp.tell('faults', '{"method": "GET", "action": "wrong_types"}');
+CALL lp.fault('{"method": "GET", "action": "wrong_types"}');
 SELECT count(*) FROM lp.users;
 
 -- Once more: with a new bearer, and after "too many requests"
@@ -119,13 +119,13 @@ SELECT lp.asked() \g /dev/null
 ALTER SERVER acme OPTIONS (SET timeout '10s', ADD token_url :'token_url', ADD ca_file :'ca');
 ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (DROP token, ADD client_id 'lp-client', ADD client_secret 'lp-client-secret');
 SELECT count(*) FROM lp.users;
-SELECT lp.ask('tokens/expire', 'POST') \g /dev/null
+SELECT lp.sim('tokens/expire', method => 'POST') \g /dev/null
 SELECT count(*) FROM lp.users;
-SELECT lp.ask('tokens/expire', 'POST') \g /dev/null
+SELECT lp.sim('tokens/expire', method => 'POST') \g /dev/null
 SELECT id, login_name FROM lp.users WHERE id = 4000000001;
-CALL lp.tell('faults', '{"path": "le-users", "action": "retry_after", "value": "1"}');
+CALL lp.fault('{"path": "le-users", "action": "retry_after", "value": "1"}');
 SELECT count(*) FROM lp.users;
 SELECT lp.asked();
 DROP FUNCTION outcomes(jsonb), outcome(text);
-\i sql/scan_finish.sql
+\i sql/tables_finish.sql
 \i sql/finish.sql

@@ -1,6 +1,7 @@
 -- logins: upper and lower case of a login are one user
 \i sql/start.sql
 \i sql/tables_start.sql
+\i sql/people_start.sql
 -- the database's locale decides what is upper and lower case, ASCII is always known
 SELECT lp.sim('users', jsonb_agg(person('x', jsonb_build_object('loginName', login)))::text)
 	FROM unnest('{ann@example.com,BOB@example.com,Straße@example.com,with space,"quo\"te",""}'::text[]) login;

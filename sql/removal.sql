@@ -1,6 +1,7 @@
 -- removal: users who are deleted
 \i sql/start.sql
 \i sql/tables_start.sql
+\i sql/people_start.sql
 ALTER SERVER acme OPTIONS (ADD batch_size '10');
 INSERT INTO lp.people SELECT * FROM lp.staff('ann', 1, 45);
 SELECT lp.requests();

@@ -1,6 +1,7 @@
 -- value: values of SQL types as JSON values of attributes
 \i sql/start.sql
 \i sql/tables_start.sql
+\i sql/people_start.sql
 CREATE DOMAIN lp.short AS varchar(5);
 CREATE DOMAIN lp.ids AS bigint[];
 CREATE TYPE lp.color AS ENUM ('red', 'green');

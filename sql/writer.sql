@@ -1,6 +1,7 @@
 -- writer: refusals and failures of a writing statement: who is named, what is there, what is on record, what a rollback says
 \i sql/start.sql
 \i sql/tables_start.sql
+\i sql/people_start.sql
 -- Rows of staff, some of them with a password that the account refuses, or with the login of somebody who is there.
 CREATE FUNCTION lp.mixed(prefix text, last integer, bad integer[], taken integer[] DEFAULT '{}') RETURNS SETOF lp.people LANGUAGE sql STABLE AS $$
 	SELECT CASE WHEN i = ANY (taken) THEN prefix || '-taken' || i || '@example.com' ELSE login_name END, full_name, nickname, email,

@@ -1,7 +1,0 @@
-\set ECHO none
--- scan_finish.sql: takes away what scan_start.sql made, before finish.sql.
-SET client_min_messages = warning;
-DROP SCHEMA lp CASCADE;
-RESET client_min_messages;
-RESET lpsim.url;
-\set ECHO all
