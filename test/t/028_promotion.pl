@@ -143,19 +143,20 @@ sub promoted
 	return;
 }
 
-my @moments  = ('claiming', 'not applied', 'applied later', 'applied', 'answered', 'one settled', 'looking up', 'looked up');
+my @moments  = ('claiming', 'not applied', 'applied later', 'answered', 'one settled', 'looking up');
 my @policies = sort keys %policies;
 my @ways     = map { my $late = $_; map { my $kind = $_; map { [ $kind, $_, $late ] } @policies } 'backend', 'worker' } 0, 1;
+push @moments, 'applied', 'looked up' if $ENV{LPUSERS_LONG};
 foreach my $i (0 .. $#moments)
 {
-	# another way for each step
+	# each step in another way
 	promoted($moments[$i], @$_) foreach $ENV{LPUSERS_LONG} ? @ways : $ways[ $i * 5 % @ways ];
 }
 
 # ---------------------------------------------------------------------------------------------- at any moment
 
 dice();
-my $rounds = $ENV{LPUSERS_LONG} ? 20 : 2;
+my $rounds = $ENV{LPUSERS_LONG} ? 20 : 1;
 foreach my $round (1 .. $rounds)
 {
 	my @names  = map { "r$_" } 1 .. 40;
