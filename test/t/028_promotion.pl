@@ -22,7 +22,7 @@ $root->backup('base');
 $root->stop;
 
 my $pairs = 0;
-my $heir;
+my ($primary, $heir);
 my %policies = (
 	adopt => "lpusers.after_promotion = 'hold'\n",
 	call => "lpusers.after_promotion = 'resume'\n",
@@ -38,6 +38,7 @@ sub new_pair
 	$node = PostgreSQL::Test::Cluster->new("primary$pairs");
 	$node->init_from_backup($root, 'base');
 	$node->start;
+	$primary = $node;
 	$heir = PostgreSQL::Test::Cluster->new("heir$pairs");
 	$heir->init_from_backup($root, 'base');
 	$heir->enable_streaming($node);
@@ -110,12 +111,14 @@ sub go_on
 	return;
 }
 
+# Two data directories more would not matter, two hundred would.
 sub retire
 {
 	my ($what) = @_;
 
 	unlike(LpUsers::log_since($node, 0), qr/PANIC|TRAP|terminated by signal|duplicate key/, "$what: the new primary is well");
 	$node->stop('immediate');
+	$_->clean_node foreach $primary, $heir;
 	return;
 }
 

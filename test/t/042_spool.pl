@@ -9,6 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use IO::Socket::INET;
 use IO::Socket::UNIX;
 use LpUsers;
+use POSIX qw(ceil);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
@@ -336,7 +337,7 @@ SKIP:
 	cmp_ok(temporary(), '>', 1_250_000_000, 'more than 1 GB in temporary files');
 	my $count = $session->query("DO \$\$ DECLARE c refcursor = 'c'; n bigint; BEGIN MOVE FORWARD ALL FROM c; GET DIAGNOSTICS n = ROW_COUNT; PERFORM set_config('my.n', n::text, false); END \$\$;\nSELECT current_setting('my.n')");
 	$session->query('COMMIT');
-	is($count + 1, $session->query('SELECT count(*) FROM lp.users'), '... and all of it is read');
+	is($count + 1, ceil(1_300_000_000 / 66), '... and all of it is read');
 }
 
 my $log = slurp_file($node->logfile);
