@@ -176,12 +176,12 @@ use_everywhere()
 # A run
 # ---------------------------------------------------------------------------
 
-# A server in its first state, with more settings if given. Core's tests want its defaults.
+# A server in its first state, with more settings if given.
 fresh_server()
 {
 	[ ! -e "$work/data" ] || stop_server
 	rm -rf "$work/data"
-	start_server "max_connections = 100" "max_prepared_transactions=0" "$@"
+	start_server "$@"
 }
 
 # A worker that has something to do in a database of its own, all the time: nobody answers for its account.
@@ -235,7 +235,7 @@ difference()
 	local before="$work/without/$2.out" after="$work/$1/$2.out"
 
 	if [ "$1" != in_use ]; then
-		diff "$before" "$after" || true
+		diff "$before" "$after" 2>&1 || true
 	elif [ -e "$before" ]; then
 		diff <(narrow <"$before") <(tail -n +$(($(wc -l <"$work/scan.out") + 1)) "$after" | narrow) |
 			grep -E '^[<>]' | grep -vE 'lpusers|lp_(adopt|purge|release)|\{token=x\}|\([0-9]+ rows?\)' || true
@@ -274,6 +274,7 @@ like_without()
 		difference "$run" "$name" | head -n 60
 	done
 	if grep -E 'terminated by signal|TRAP:|PANIC:' "$work/log/server.log"; then failed=yes; fi
+	[ -n "$(worker_pid)" ] || { echo "$run: the worker is gone"; failed=yes; }
 }
 
 preloaded()
@@ -299,7 +300,6 @@ main()
 	like_without preloaded preloaded
 	use_everywhere
 	like_without in_use preloaded
-	[ -n "$(worker_pid)" ] || { echo "core: the worker is gone"; failed=yes; }
 	stop_server
 	if [ -s "$work/without.failed" ]; then echo "core: without lpusers, too, otherwise than expected: $(paste -sd ' ' "$work/without.failed")"; fi
 	[ -z "$failed" ] || { echo "core: failed"; exit 1; }
