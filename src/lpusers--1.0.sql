@@ -574,20 +574,34 @@ CREATE FUNCTION lp_discard(ids bigint[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION lp_discard(bigint[]) IS 'drops pending, failed or held requests of one''s own; returns how many';
 
-/* What was held by hold_above or for its set-up becomes pending. Writes lp_requests. Returns how many. */
+/*
+ * What was held by hold_above or for its set-up becomes pending. After a failover (same system and database, another
+ * timeline, lpusers.after_promotion = resume) it may have been released before, and the standby not know of it: then it is
+ * looked up first. Writes lp_requests. Returns how many.
+ */
 CREATE FUNCTION lp_release(account text) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	here text := @extschema@.lp_origin();
 	n bigint;
+	doubtful bigint := 0;
 BEGIN
 	UPDATE @extschema@.lp_requests r
 	SET state = 'pending', next_attempt_at = clock_timestamp(), reason = NULL
 	WHERE hashtext(r.account) = hashtext(lp_release.account) AND r.account = lp_release.account
-	  AND r.state = 'held' AND r.origin = @extschema@.lp_origin();
+	  AND r.state = 'held' AND r.origin = here;
 	GET DIAGNOSTICS n = ROW_COUNT;
+	IF current_setting('lpusers.after_promotion') = 'resume' THEN
+		doubtful := @extschema@.lp_doubt(ARRAY(
+			SELECT r.id FROM @extschema@.lp_requests r
+			WHERE hashtext(r.account) = hashtext(lp_release.account) AND r.account = lp_release.account
+			  AND r.state = 'held' AND r.reason NOT LIKE 'written elsewhere (%' AND r.origin <> here
+			  AND split_part(r.origin, '/', 1) = split_part(here, '/', 1)
+			  AND split_part(r.origin, '/', 2) = split_part(here, '/', 2)));
+	END IF;
 	PERFORM @extschema@.lp_wake();
-	RETURN n;
+	RETURN n + doubtful;
 END;
 $$;
 COMMENT ON FUNCTION lp_release(text) IS 'lets what was held (by hold_above, or for its set-up) be sent; returns how many';
