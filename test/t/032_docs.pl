@@ -1,5 +1,5 @@
 # Every SQL block of docs/ runs as it stands, in order, and outputs that are shown are what comes out. The tutorial begins in
-# an empty database, the cookbook and the operations' manual go on in it.
+# an empty database, the others go on in it.
 use strict;
 use warnings;
 use FindBin;
@@ -13,7 +13,7 @@ use Test::More;
 my $sim    = LpUsers::account();
 my $node   = LpUsers::server();
 my $secret = File::Temp->new;
-my @order  = map { "docs/$_.md" } qw(tutorial cookbook operations);
+my @order  = map { "docs/$_.md" } qw(tutorial cookbook operations high-availability security);
 my %sql    = map { $_ => 1 } grep { LpUsers::sql_blocks($_) } map { 'docs/' . basename($_) } glob("$LpUsers::top/docs/*.md");
 
 print $secret "lp-token\n";
@@ -29,7 +29,7 @@ foreach my $document (@order)
 is(join(' ', sort keys %sql), '', 'no document with SQL is left out');
 
 # What the documents link to is there: files, and headings of files.
-foreach my $path (glob("$LpUsers::top/README.md $LpUsers::top/docs/*.md"))
+foreach my $path (glob("$LpUsers::top/*.md $LpUsers::top/docs/*.md"))
 {
 	my $text = slurp_file($path);
 	my @broken;

@@ -4,6 +4,7 @@
 # meant to promote send nothing is in 023_origin.
 use strict;
 use warnings;
+use CPAN::Meta::YAML;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use JSON::PP;
@@ -82,6 +83,13 @@ is(sql($two, 'SELECT worker_pid IS NULL, lp_worker_pid() IS NULL FROM lp_progres
 is(sql($two, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'lpusers%'}), 0, '... nor a launcher');
 like(sql($two, 'SELECT lp_report()'), qr{<dt>created</dt><dd>2</dd>}, 'lp_report()');
 is(sql($two, 'SELECT count(*) FROM lp_validate_users($$' . LpUsers::user('cyd') . '$$)'), 0, 'lp_validate_users()');
+{
+	my $queries = CPAN::Meta::YAML->read("$LpUsers::top/monitoring/postgres_exporter.yaml")->[0];
+	my $rows = sub { my ($node, $name) = @_; return sql($node, "SELECT count(*) FROM (" . ($queries->{$name}{query} =~ s/\n$//r) . ') q'); };
+
+	is($rows->($two, $_), 0, "no metrics of $_ on a standby") foreach sort keys %$queries;
+	cmp_ok($rows->($one, $_), '>', 0, '... but on the primary') foreach sort keys %$queries;
+}
 {
 	my $reader = LpUsers::session($two, db => 'hr');
 
