@@ -10,6 +10,7 @@
 # workers came, how much memory each has of its own, how long it took, and what
 # was left: the figures in docs/operations.md.
 
+# shellcheck disable=SC2119
 set -euo pipefail
 # shellcheck source=test/setup.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -137,5 +138,6 @@ private_postgres
 build all test/lpsim
 start_server shared_preload_libraries=lpusers lpusers.databases=postgres
 export work top
-export -f $(declare -F | awk '{ print $3 }')
+mapfile -t functions < <(declare -F | awk '{ print $3 }')
+export -f "${functions[@]}"
 "$top/test/lpsim" -- bash -euo pipefail -c play databases.sh
