@@ -17,15 +17,22 @@ INSERT INTO lp_requests (account, operation, path, server, requested_by, send_as
 VALUES ('12345678', 'delete', 'direct', 'acme', CURRENT_USER, CURRENT_USER, 'gone@example.com', 'done', now());
 SELECT said(lp_report(since => '60 days'), '<dt>([^<]*)</dt><dd>([^<]*)');
 SELECT said(lp_report('12345678'), '<dt>([^<]*)</dt><dd>([^<]*)');
-SELECT said(lp_report('87654321', '60 days'), '<tr><td>([^<]*)</td><td>([^<]*)</td><td>[^<]*</td><td>([^<]*)</td></tr>');
-SELECT said(lp_report(since => '60 days'), '<td>(held|pending)</td><td>(\d+)</td><td>[^<]*</td><td>([^<]*)');
+SELECT said(lp_report('87654321', '60 days'), '<tr><td>([^<]*)</td><th scope="row">([^<]*)<small>([^<]*)</small></th><td>[^<]*</td></tr>');
+SELECT said(lp_report(since => '60 days'), '<td>(\d+)</td><td>(held|pending)</td><th scope="row">([^<]*)<small>([^<]*)');
 SELECT count(*) FROM said(lp_report(since => '9 days'), '<rect class="created"');
 SELECT said(lp_report(since => '0 days'), '<title>[^<]*: ([^<]*)</title>');
 -- well-formed, self-contained, and nobody's text is markup
 SELECT xml_is_well_formed_document(replace(lp_report(since => '60 days'), '<!DOCTYPE html>', '')) AS well_formed,
 	lp_report(since => '60 days') !~* '<script|https?:|url\(|@import' AS self_contained;
-SELECT said(lp_report(since => '60 days'), '<td>(&lt;script[^<]*)</td>');
+SELECT said(lp_report(since => '60 days'), '<th scope="row">(&lt;script[^<]*)<small>');
 SELECT lp_report('<b>x</b>') ~ 'Account &lt;b&gt;x&lt;/b&gt;' AS escaped;
+-- a reason that names the login is one reason; long lists of logins are cut
+UPDATE lp_requests SET error = 'loginName exists: ' || login_name || ' (id ' || id || ')' WHERE error = 'loginName exists';
+SELECT said(lp_report(since => '60 days'), '<th scope="row">(loginName[^<]*)<small>([^<]*)');
+UPDATE lp_requests SET state = 'failed', error = 'all' WHERE operation = 'create';
+SELECT said(lp_report(since => '60 days'), '<tr><td>(\d+)</td><th scope="row">(all) <small>[^<]*( and \d+ more)');
+-- the scale of the picture is a round number above the highest bar, and half of it
+SELECT n, said(lp_chart('{2026-11-01}', ARRAY[n], '{0}', '{0}'), 'text-anchor="end">([1-9]\d*)</text>') FROM unnest('{0,1,3,9,11,376,1000,1001}'::bigint[]) n;
 -- bad periods
 SELECT lp_report(since => '-1 day'); -- ERROR
 SELECT lp_report(since => '500 days'); -- ERROR

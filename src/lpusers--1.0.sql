@@ -694,7 +694,7 @@ CREATE VIEW lp_progress WITH (security_barrier) AS
 						/ greatest(extract(epoch FROM max(r.finished_at)
 										   - greatest(min(r.enqueued_at), clock_timestamp() - interval '1 minute')), 1))::numeric, 1)
 					 AS users_per_second,
-				 min(r.enqueued_at) FILTER (WHERE r.state = 'pending') AS oldest_pending,
+				 date_trunc('second', min(r.enqueued_at) FILTER (WHERE r.state = 'pending')) AS oldest_pending,
 				 (array_agg(coalesce(r.error, r.reason) ORDER BY coalesce(r.finished_at, r.sent_at, r.enqueued_at) DESC)
 				  FILTER (WHERE r.error IS NOT NULL OR r.reason IS NOT NULL))[1] AS last_error
 		  FROM @extschema@.lp_results r
@@ -740,12 +740,15 @@ DECLARE
 	height constant numeric := 180;
 	n integer := cardinality(days);
 	step numeric := width / greatest(n, 1);
+	most numeric := (SELECT max(c + f + o) FROM unnest(created, failed, open) AS u(c, f, o));
+	scale numeric := 10 ^ floor(log(greatest(most, 1)));
 	top numeric;
 	bars text;
 	labels text;
 BEGIN
-	/* even, so that half of it is a number of users, too */
-	SELECT greatest(2 * ceil(max(c + f + o) / 2.0), 2) INTO top FROM unnest(created, failed, open) AS u(c, f, o);
+	/* a round number, and even, so that half of it is a number of users, too */
+	SELECT min(t) INTO top FROM unnest(ARRAY[1, 2, 4, 6, 8, 10]) x, LATERAL (SELECT round(x * scale) AS t) r
+	WHERE t >= greatest(most, 2);
 	SELECT string_agg(
 		format('<g><title>%s: %s created, %s failed, %s open</title>', d, c, f, o)
 		|| format('<rect class="created" x="%s" y="%s" width="%s" height="%s"/>', x, y_created, w, h_created)
@@ -762,7 +765,7 @@ BEGIN
 							 to_char(days[i], 'DD Mon')), '')
 	INTO labels
 	FROM (SELECT DISTINCT i FROM unnest(ARRAY[1, (n + 1) / 2, n]) i) p;
-	RETURN format('<svg role="img" aria-label="Users per day: created, failed and open" viewBox="-40 0 %s %s">', width + 50, height + 36)
+	RETURN format('<svg role="img" aria-label="Users per day: created, failed and open; the table Day by day has the numbers" viewBox="-40 0 %s %s">', width + 50, height + 36)
 		|| (SELECT string_agg(format('<line class="grid" x1="0" x2="%s" y1="%s" y2="%s"/><text x="-6" y="%s" text-anchor="end">%s</text>',
 									 width, 10 + height - share * height, 10 + height - share * height,
 									 14 + height - share * height, round(top * share)), '')
@@ -772,14 +775,17 @@ END;
 $$;
 COMMENT ON FUNCTION lp_chart(date[], bigint[], bigint[], bigint[]) IS 'internal: users per day as a bar chart in SVG';
 
-/* An HTML table with a caption, from its header cells and rows that are already HTML; a sentence instead if it has no rows. */
+/*
+ * An HTML table with a caption, from its header cells and rows that are already HTML; a sentence instead if it has no rows.
+ * A table that is wider than the screen scrolls by itself, also with the keyboard.
+ */
 CREATE FUNCTION lp_html_table(caption text, headers text[], rows text, nothing text) RETURNS text
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
 		SELECT CASE WHEN rows IS NULL THEN '<p class="none">' || nothing || '</p>'
-			ELSE '<table><caption>' || caption || '</caption><thead><tr>'
+			ELSE '<div class="table" role="region" tabindex="0" aria-label="' || caption || '"><table><caption>' || caption || '</caption><thead><tr>'
 				|| (SELECT string_agg('<th scope="col">' || h || '</th>', '' ORDER BY i) FROM unnest(headers) WITH ORDINALITY u(h, i))
-				|| '</tr></thead><tbody>' || rows || '</tbody></table>' END;
+				|| '</tr></thead><tbody>' || rows || '</tbody></table></div>' END;
 	END;
 COMMENT ON FUNCTION lp_html_table(text, text[], text, text) IS 'internal: a table in HTML';
 
@@ -811,8 +817,10 @@ BEGIN
 	END IF;
 
 	WITH r AS MATERIALIZED (
-		SELECT q.id, q.account, q.login_name, q.state, q.status, q.path, q.attempts, q.next_attempt_at, q.enqueued_at, q.finished_at,
-			   coalesce(q.error, q.reason) AS why, q.enqueued_at::date AS day,
+		SELECT q.id, q.login_name, q.state, q.enqueued_at, q.finished_at,
+			   /* what differs from user to user is no reason of its own */
+			   regexp_replace(replace(coalesce(q.error, q.reason, 'no trouble is on record'), coalesce(q.login_name, ''), '...'),
+							  '\(id \d+\)', '(id ...)') AS kind, q.enqueued_at::date AS day,
 			   extract(epoch FROM q.finished_at - q.enqueued_at)::double precision AS seconds,
 			   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open
 		FROM @extschema@.lp_results q
@@ -826,11 +834,12 @@ BEGIN
 		FROM generate_series(start::timestamp, stop::timestamp, interval '1 day') d(day) LEFT JOIN r ON r.day = d.day::date
 		GROUP BY 1
 	), per_reason AS (
-		SELECT coalesce(why, 'no reason is on record') AS why, count(*) AS n, max(enqueued_at) AS latest,
-			   (array_agg(coalesce(login_name, '(no login)') ORDER BY id DESC))[1:max_logins] AS logins
-		FROM r
-		WHERE state = 'failed'
-		GROUP BY 1
+		SELECT r.stuck, r.kind, CASE WHEN r.stuck THEN r.state END AS state, count(*) AS n, max(r.enqueued_at) AS latest, min(r.enqueued_at) AS since,
+			   @extschema@.lp_html(array_to_string((array_agg(coalesce(r.login_name, '(no login)') ORDER BY r.id DESC))[1:max_logins], ', '))
+			   || CASE WHEN count(*) > max_logins THEN format(' and %s more', count(*) - max_logins) ELSE '' END AS logins
+		FROM (SELECT *, state <> 'failed' AS stuck FROM r
+			  WHERE state IN ('failed', 'held') OR open AND enqueued_at < clock_timestamp() - interval '10 minutes') r
+		GROUP BY 1, 2, 3
 	)
 	SELECT
 		(SELECT string_agg(format('<div class="tile %s"><dt>%s</dt><dd>%s</dd></div>', class, label, value), '' ORDER BY i)
@@ -845,19 +854,16 @@ BEGIN
 					   (6, '', '95 % within', @extschema@.lp_duration(t.p95))) v(i, class, label, value)),
 		(SELECT @extschema@.lp_chart(array_agg(day ORDER BY day), array_agg(created ORDER BY day), array_agg(failed ORDER BY day),
 									 array_agg(open ORDER BY day)) FROM per_day),
-		(SELECT string_agg(format('<tr><th scope="row">%s</th><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>',
+		(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>',
 								  day, created, failed, open, @extschema@.lp_duration(median), @extschema@.lp_duration(p95)),
 						   '' ORDER BY day DESC) FROM per_day WHERE created + failed + open > 0),
-		(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><td>%s</td><td>%s%s</td></tr>', n, @extschema@.lp_html(why),
-								  to_char(latest, 'YYYY-MM-DD HH24:MI'), @extschema@.lp_html(array_to_string(logins, ', ')),
-								  CASE WHEN n > max_logins THEN format(' and %s more', n - max_logins) END), '' ORDER BY n DESC, why)
-		 FROM (SELECT * FROM per_reason ORDER BY n DESC, why LIMIT max_rows) p),
-		(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>', id,
-								  @extschema@.lp_html(coalesce(login_name, '(no login)')), state, attempts,
-								  to_char(enqueued_at, 'YYYY-MM-DD HH24:MI'), @extschema@.lp_html(coalesce(why, ''))), '' ORDER BY id)
-		 FROM (SELECT * FROM r WHERE open AND (state = 'held' OR enqueued_at < clock_timestamp() - interval '10 minutes')
-			   ORDER BY id LIMIT max_rows) s),
-		(SELECT string_agg(format('<tr><th scope="row">%s</th><td>%s</td><td>%s</td></tr>', to_char(hour, 'YYYY-MM-DD HH24:00'), n,
+		(SELECT string_agg(format('<tr><td>%s</td><th scope="row">%s <small>%s</small></th><td>%s</td></tr>', n,
+								  @extschema@.lp_html(kind), logins, to_char(latest, 'YYYY-MM-DD HH24:MI')), '' ORDER BY n DESC, kind)
+		 FROM (SELECT * FROM per_reason WHERE NOT stuck ORDER BY n DESC, kind LIMIT max_rows) f),
+		(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><th scope="row">%s <small>%s</small></th><td>%s</td></tr>', n, state,
+								  @extschema@.lp_html(kind), logins, to_char(since, 'YYYY-MM-DD HH24:MI')), '' ORDER BY n DESC, state, kind)
+		 FROM (SELECT * FROM per_reason WHERE stuck ORDER BY n DESC, state, kind LIMIT max_rows) w),
+		(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td>%s</td><td>%s</td></tr>', to_char(hour, 'YYYY-MM-DD HH24:00'), n,
 								  round(n / 3600.0, 2)), '' ORDER BY n DESC, hour)
 		 FROM (SELECT date_trunc('hour', finished_at) AS hour, count(*) AS n FROM r WHERE state = 'created' AND finished_at IS NOT NULL
 			   GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) h)
@@ -866,22 +872,27 @@ BEGIN
 	RETURN '<!DOCTYPE html>' || E'\n' || '<html lang="en"><head><meta charset="utf-8"/><meta name="viewport" content="width=device-width, initial-scale=1"/>'
 		|| '<title>LivePerson users: report</title><style>' || $css$
 :root { color-scheme: light dark; --text: #1c2733; --soft: #5b6b7b; --ground: #ffffff; --line: #d7dee5; --tile: #f3f6f9;
-	--created: #1f7a4d; --failed: #b3261e; --open: #b26a00; }
+	--created: #1f7a4d; --failed: #b3261e; --open: #965800; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9aa8b5; --ground: #12181f; --line: #2c3742; --tile: #1b242d;
 	--created: #4cc38a; --failed: #ff8a80; --open: #ffb74d; } }
-@media print { :root { --text: #000; --soft: #444; --ground: #fff; --tile: #fff; } section, tr { break-inside: avoid; } }
+@media print { :root { --text: #000; --soft: #444; --ground: #fff; --tile: #fff; } tr, svg, .legend { break-inside: avoid; } h2 { break-after: avoid; } }
 body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground); }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; } .about, .none { color: var(--soft); }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .75rem; margin: 1.5rem 0; }
 .tile { background: var(--tile); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem 1rem; }
 dt { color: var(--soft); font-size: .875rem; } dd { margin: 0; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 .tile.created dd { color: var(--created); } .tile.failed dd { color: var(--failed); } .tile.open dd { color: var(--open); }
-svg { width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); }
+svg { width: 100%; height: auto; overflow: visible; } svg text { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); }
 rect.created { fill: var(--created); } rect.failed { fill: var(--failed); } rect.open { fill: var(--open); }
-.legend span::before { content: ""; display: inline-block; width: .75em; height: .75em; margin: 0 .4em 0 1em; background: currentColor; }
+.legend span { margin-right: 1em; } .legend span::before { content: ""; display: inline-block; width: .75em; height: .75em; margin-right: .4em; background: currentColor; print-color-adjust: exact; }
 .legend .created { color: var(--created); } .legend .failed { color: var(--failed); } .legend .open { color: var(--open); }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; color: var(--soft); padding-bottom: .25rem; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+td { font-variant-numeric: tabular-nums; } .table { overflow-x: auto; }
+tbody th { font-weight: normal; width: 100%; white-space: normal; overflow-wrap: anywhere; min-width: 8rem; } tbody th.day { width: auto; min-width: 0; white-space: nowrap; }
+small { display: block; color: var(--soft); }
+@media (max-width: 40rem) { svg text { font-size: 20px; } }
+@media print { body { margin: 0; max-width: none; font-size: 10pt; } dl { grid-template-columns: repeat(6, auto); } .table { overflow: visible; } }
 $css$ || '</style></head><body><main>'
 		|| format('<h1>LivePerson users</h1><p class="about">%s, %s to %s, made %s</p>',
 				  CASE WHEN account IS NULL THEN 'All accounts' ELSE 'Account ' || @extschema@.lp_html(account) END, start, stop,
@@ -890,10 +901,10 @@ $css$ || '</style></head><body><main>'
 		|| '<section><h2>Per day</h2>' || chart
 		|| '<p class="legend"><span class="created">created</span><span class="failed">failed</span><span class="open">open</span></p>'
 		|| '</section><section><h2>Not created, and why</h2>'
-		|| @extschema@.lp_html_table('Most frequent first', ARRAY['Users', 'Reason', 'Latest', 'Logins'], reasons, 'Nothing failed.')
+		|| @extschema@.lp_html_table('Most frequent first', ARRAY['Users', 'Reason, and logins', 'Latest'], reasons, 'Nothing failed.')
 		|| '</section><section><h2>Stuck</h2>'
-		|| @extschema@.lp_html_table(format('Held, or waiting for more than ten minutes; at most %s are shown', max_rows),
-									 ARRAY['Request', 'Login', 'State', 'Attempts', 'Since', 'Why'], stuck, 'Nothing is stuck.')
+		|| @extschema@.lp_html_table('Held, or waiting for more than ten minutes', ARRAY['Users', 'State', 'Reason, and logins', 'Since'], stuck,
+									 'Nothing is stuck.')
 		|| '</section><section><h2>Throughput</h2>'
 		|| @extschema@.lp_html_table('The busiest hours', ARRAY['Hour', 'Created', 'Per second'], hours, 'Nothing was created.')
 		|| '</section><section><h2>Day by day</h2>'
