@@ -699,7 +699,8 @@ CREATE VIEW lp_progress WITH (security_barrier) AS
 				  FILTER (WHERE r.error IS NOT NULL OR r.reason IS NOT NULL))[1] AS last_error
 		  FROM @extschema@.lp_results r
 		  WHERE r.path = 'queue'
-		  GROUP BY r.account) p;
+		  GROUP BY r.account) p
+	ORDER BY p.account;
 COMMENT ON VIEW lp_progress IS 'the queue of each account: how many in each state, how fast, until when, and what is wrong';
 
 GRANT SELECT ON lp_progress TO PUBLIC;

@@ -1,12 +1,16 @@
 # monitoring/: the exporter's queries run with the least rights and give the columns that are declared; what the alerts and
-# the dashboard ask for is among the metrics.
+# the dashboard ask for is among the metrics. With the exporter itself, and the alerts in Prometheus' own test, where they
+# are installed (Debian: prometheus-postgres-exporter, prometheus).
 use strict;
 use warnings;
 use CPAN::Meta::YAML;
 use FindBin;
+use HTTP::Tiny;
 use lib "$FindBin::RealBin/../perl";
 use JSON::PP;
 use LpUsers;
+use POSIX ();
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -69,6 +73,32 @@ foreach my $sql ('SELECT login_name FROM lp_requests', 'SELECT error FROM lp_req
 }
 is($session->query('SELECT count(*) FROM lp_results'), '0', 'no request of others is shown');
 
+# The exporter itself, as docs/operations.md starts it. One that does not know PostgreSQL this new still has our queries.
+SKIP:
+{
+	my $exporter = installed('prometheus-postgres-exporter') or skip('prometheus-postgres-exporter is not installed', 2);
+	my $url = '127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port();
+	my $pid = fork() // die "fork: $!";
+	my $page;
+
+	if ($pid == 0)
+	{
+		my $log = $node->logfile =~ s/\.log$/_exporter.log/r;
+
+		$ENV{DATA_SOURCE_NAME} = 'host=' . $node->host . ' port=' . $node->port . ' user=lp_monitor dbname=postgres sslmode=disable';
+		open(STDIN,  '<', '/dev/null');
+		open(STDOUT, '>', $log);
+		open(STDERR, '>&', \*STDOUT);
+		exec($exporter, "--web.listen-address=$url", "--extend.query-path=$dir/postgres_exporter.yaml") or POSIX::_exit(127);
+	}
+	LpUsers::remember_child($pid);
+	LpUsers::wait_for(sub { $page = HTTP::Tiny->new(timeout => 10)->get("http://$url/metrics"); $page->{success} }, 'the exporter to answer');
+	is(join(' ', grep { $page->{content} !~ /^$_\{/m } sort keys %metrics), '', 'the exporter has all metrics');
+	like($page->{content}, qr/^lpusers_queue_pending\{account="87654321",datname="postgres",[^}]*\} 1$/m, '... and what they say');
+	kill('TERM', $pid);
+	waitpid($pid, 0);
+}
+
 # Alerts and dashboard.
 my $alerts = CPAN::Meta::YAML->read("$dir/alerts.yaml")->[0];
 my @rules  = @{ $alerts->{groups}[0]{rules} };
@@ -80,5 +110,47 @@ cmp_ok(scalar(@asked), '>=', 20, 'alerts and dashboard ask for something');
 is(join(' ', grep { !$metrics{$_} } map { /\b(lpusers_\w+)/g } @asked), '', '... and only for metrics that are there');
 is(join(' ', grep { my $m = $_; !grep { /\b$m\b/ } @asked } sort keys %metrics), 'lpusers_table_live_rows', '... and for all but the number of rows');
 is(join(' ', grep { !$_->{annotations}{summary} || !$_->{for} } @rules), '', 'each alert says what it is');
+SKIP:
+{
+	my $promtool = installed('promtool') or skip('promtool is not installed', 2);
+
+	command_ok([ $promtool, 'check', 'rules', "$dir/alerts.yaml" ], 'the alerts are rules for Prometheus');
+	command_ok([ $promtool, 'test', 'rules', "$LpUsers::top/test/alerts.yaml" ], '... that fire when they should, and not else');
+}
+
+# The dashboard, as Grafana's JSON model has it: a name of 8 to 40 characters, panels side by side on 24 columns, queries
+# with a letter each, the data source that is chosen above, and a unit for what is no number of users.
+like($board->{uid}, qr/^[a-zA-Z0-9_-]{8,40}$/, 'the dashboard has a uid');
+my %seen;
+my @panels = @{ $board->{panels} };
+is(join(' ', grep { $seen{$_->{id}}++ } @panels), '', '... panels with an id each');
+is(join(' ', map { $_->{title} } grep { $_->{type} !~ /^(?:stat|timeseries)$/ || !$_->{title} } @panels), '', '... of known types, with a title');
+my %cells;
+foreach my $panel (@panels)
+{
+	my $pos = $panel->{gridPos};
+	my %letters;
+
+	foreach my $x ($pos->{x} .. $pos->{x} + $pos->{w} - 1)
+	{
+		$cells{"$x/$_"}++ foreach $pos->{y} .. $pos->{y} + $pos->{h} - 1;
+	}
+	$letters{ $_->{refId} }++ foreach @{ $panel->{targets} };
+	is(join(' ', grep { $letters{$_} > 1 } keys %letters), '', "$panel->{title}: queries with a letter each");
+	is(join(' ', grep { $_->{datasource}{uid} ne '${datasource}' } $panel, @{ $panel->{targets} }), '', '... to the data source that is chosen');
+	my ($kind) = map { /_(seconds|bytes)\{/ } map { $_->{expr} } @{ $panel->{targets} };
+	is($panel->{fieldConfig}{defaults}{unit} // 'none', { seconds => 's', bytes => 'bytes' }->{ $kind // '' } // 'none', '... its unit');
+}
+is(join(' ', grep { $cells{$_} > 1 || /^(?:2[4-9]|[3-9]\d)/ } sort keys %cells), '', 'no panel is upon another, or beyond the right edge');
+is(join(' ', map { $_->{name} } grep { $_->{type} ne 'datasource' && $_->{datasource}{uid} ne '${datasource}' } @{ $board->{templating}{list} }), '', 'variables ask it, too');
 
 done_testing();
+
+# Where a program is, if it is.
+sub installed
+{
+	my ($program) = @_;
+	my ($path) = grep { -x } map { "$_/$program" } split(/:/, "$ENV{PATH}:/usr/sbin");
+
+	return $path;
+}
