@@ -2,11 +2,14 @@
 #
 # demo.sh: from nothing to a table of results, in less than a minute.
 #
-#	bash test/demo.sh
+#	bash test/demo.sh [--report FILE]
+#
+#	--report	keep the HTML page that its last step makes
 #
 # Installs what is missing (Debian, Ubuntu), builds lpusers, starts a throwaway
 # PostgreSQL and a stand-in account, and plays test/demo.sql against them.
-# Nothing outside of this machine is contacted, and at exit everything is gone.
+# Nothing else outside of this machine is contacted, and at exit everything but
+# that page is gone.
 # The exit status is 0 only if the account ends up as it should: each login
 # exactly once.
 
@@ -14,6 +17,26 @@
 set -euo pipefail
 # shellcheck source=test/setup.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+usage()
+{
+	sed -n '5,7s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	exit "$1"
+}
+
+arguments=("$@")
+report=
+while [ $# -gt 0 ]; do
+	case $1 in
+		--report) report=${2:?}; shift ;;
+		-h | --help) usage 0 ;;
+		*) usage 2 >&2 ;;
+	esac
+	shift
+done
+
+# Opened by whoever called, and kept when root is dropped.
+if [ -n "$report" ] && [ -z "${LPUSERS_WORK:-}" ]; then exec 4>"$report"; fi
 
 heading()
 {
@@ -30,13 +53,15 @@ account()
 play_sql()
 {
 	psql -X -q -e -v ON_ERROR_STOP=1 -v directory="$LPSIM_TLS_URL" -v ca="$top/test/certs/ca.pem" \
-		<"$top/test/demo.sql" 2>&1 | tee "$work/log/demo.log"
+		-v page="$work/tmp/report.html" <"$top/test/demo.sql" 2>&1 | tee "$work/log/demo.log"
 }
 
 # What must be true now, whatever was printed.  Each line of the answer is a fault.
 faults()
 {
 	account users >"$work/tmp/users.json"
+	grep -q '<dt>created</dt><dd>49</dd>.*<dt>failed</dt><dd>2</dd>.*</html>' "$work/tmp/report.html" ||
+		echo "the report does not say so"
 	grep -q '^WARNING: .*rolled back here, but not in account' "$work/log/demo.log" ||
 		echo "there was no warning after ROLLBACK"
 	psql -X -q -A -t -v ON_ERROR_STOP=1 <<-'END'
@@ -67,6 +92,8 @@ play()
 	account users -o /dev/null -d '[{"loginName": "cedar.ghent@example.com", "fullName": "Cedar Ghent",
 		"nickname": "Cedar", "email": "cedar.ghent@example.com", "isEnabled": true, "maxChats": 3, "profileIds": [1]}]'
 	play_sql
+	echo "It has $(wc -c <"$work/tmp/report.html") bytes, needs nothing from elsewhere, and prints well. ${report:+It is in $report.}"
+	[ -n "$report" ] || echo "To look at it: bash test/demo.sh --report report.html"
 	wrong=$(faults)
 	heading "Check: the account itself was asked"
 	if [ -n "$wrong" ]; then
@@ -79,20 +106,21 @@ play()
 main()
 {
 	if [ -z "${LPUSERS_WORK:-}" ]; then
-		heading "Build lpusers, start a throwaway PostgreSQL and a stand-in account"
+		heading "Build lpusers, start a throwaway PostgreSQL and a stand-in account (less than a minute)"
 		need_packages
 	fi
-	drop_root "$@"
+	drop_root ${arguments[0]+"${arguments[@]}"}
 	private_postgres
 	build all test/lpsim
 	make_certs "$top/test/certs"
 	start_server
 	echo "$(postgres --version), user $(id -un), in $work"
 
-	export work top
+	export work top report
 	export -f play play_sql faults account heading die
 	"$top/test/lpsim" --tls-port 0 --tls-cert "$top/test/certs/server.pem" --tls-key "$top/test/certs/server.key" \
 		-- bash -euo pipefail -c play demo.sh || die "the demo failed"
+	[ -z "$report" ] || cat "$work/tmp/report.html" >&4
 
 	heading "With a real account"
 	cat <<-'END'
@@ -104,4 +132,4 @@ main()
 	END
 }
 
-main "$@"
+main

@@ -1,10 +1,12 @@
--- demo.sql: what test/demo.sh plays. Variables: directory (the stand-in's Domain API), ca (its certificate authority).
+-- demo.sql: what test/demo.sh plays. Variables: directory (the stand-in's Domain API), ca (its certificate authority),
+-- page (a file). psql does not print comments: what is for the audience is echoed.
 
 \pset footer off
 \pset null ''
 
 \echo
 \echo == 1. A server is an account, a user mapping its credentials; role "hr" may create users
+\echo
 CREATE EXTENSION lpusers;
 CREATE ROLE hr;
 GRANT CREATE ON SCHEMA public TO hr;
@@ -17,16 +19,17 @@ CREATE USER MAPPING FOR hr SERVER acme
 
 \echo
 \echo == 2. Does the connection work? (The account has one user already.)
+\echo
 SET ROLE hr;
 SELECT * FROM lp_check('12345678');
 
-\echo == 3. The HR table: 48 employees in six teams
+\echo == 3. The HR table: 48 employees in six teams, and a view of them as the account wants its users
+\echo
 CREATE TABLE employees AS
 SELECT row_number() OVER (ORDER BY t.ord, f.ord) AS id, f.name AS first_name, t.name AS last_name,
        lower(f.name || '.' || t.name) || '@example.com' AS email, t.ord AS team
 FROM unnest('{Alder,Birch,Cedar,Dill,Elder,Fern,Gorse,Hazel}'::text[]) WITH ORDINALITY f(name, ord),
      unnest('{Ghent,Lisbon,Malmo,Oslo,Porto,Turin}'::text[]) WITH ORDINALITY t(name, ord);
--- the same people as the account wants them: attributes as in the API's documentation
 CREATE VIEW new_users AS
 SELECT id, email, team, jsonb_build_object(
            'loginName', email, 'email', email, 'nickname', first_name,
@@ -37,22 +40,26 @@ SELECT id, email, team, jsonb_build_object(
 FROM employees;
 
 \echo
-\echo == 4. Team 1, one request for each row: one login is taken, the others are created
+\echo == 4. Team 1, one request for each row: status 409 is a login that is taken, 201 a user that was created
+\echo
 SELECT n.email, r.status, r.ac_revision, r.body->>'id' AS user_id
 FROM new_users n, LATERAL lp_create_users('12345678', n.entity) r
 WHERE n.team = 1
 ORDER BY n.id;
 
 \echo == 5. Teams 2 to 6: 40 users with one request
+\echo
 SELECT r.status, r.ac_revision, n.users, r.error
 FROM (SELECT jsonb_agg(entity ORDER BY id) AS entities, count(*) AS users FROM new_users WHERE team > 1) n,
      LATERAL lp_create_users('12345678', n.entities) r;
 
 \echo == 6. Every user has a row in lp_results: who was not created, and why?
+\echo
 SELECT login_name, operation, state, status, error FROM lp_results WHERE state = 'failed' \gx
 SELECT state, status, requests, median_seconds FROM lp_summary ORDER BY state;
 
-\echo == 7. The account does not roll back: a WARNING says so
+\echo == 7. Such a call acts at once, and the account does not roll back: a WARNING says who is left there
+\echo
 BEGIN;
 INSERT INTO employees VALUES (49, 'Quince', 'Tartu', 'quince.tartu@example.com', 1);
 SELECT r.status FROM new_users n, LATERAL lp_create_users('12345678', n.entity) r WHERE n.id = 49;
@@ -60,7 +67,9 @@ ROLLBACK;
 SELECT (SELECT count(*) FROM employees) AS employees, (SELECT count(*) FROM lp_results) AS results, detail AS account
 FROM lp_check('12345678') WHERE step = 'read';
 
-\echo == 8. From now on by itself: a trigger on an HR table, delivered after COMMIT
+\echo == 8. From now on by itself: a trigger on an HR table. The INSERT waits for nobody and fails for nobody;
+\echo == after its COMMIT a background worker creates the users. Sorrel has no e-mail address.
+\echo
 CREATE TABLE hires (id int PRIMARY KEY, first_name text, last_name text, email text);
 SELECT count(*) AS triggers FROM lp_attach_trigger('hires', '12345678',
   $${"loginName": "email", "fullName": "first_name || ' ' || last_name", "nickname": "first_name", "email": "email",
@@ -68,17 +77,21 @@ SELECT count(*) AS triggers FROM lp_attach_trigger('hires', '12345678',
      "memberOf": "jsonb_build_object('agentGroupId', 1)"}$$);
 INSERT INTO hires VALUES (101, 'Rowan', 'Utrecht', 'rowan.utrecht@example.com'), (102, 'Sorrel', 'Vigo', NULL),
                          (103, 'Thyme', 'Warsaw', 'thyme.warsaw@example.com');
--- the INSERT is done; a background worker delivers. Here we wait for it.
+\echo (Here the demo waits for the worker; it takes some milliseconds.)
+\set ECHO none
 DO $$ BEGIN
     FOR i IN 1 .. 300 LOOP
         EXIT WHEN NOT EXISTS (SELECT FROM lp_results WHERE state IN ('pending', 'sending'));
         PERFORM pg_sleep(0.1);
     END LOOP;
 END $$;
-SELECT source_key->>'id' AS hire, login_name, state, status, error FROM lp_results WHERE source_table = 'public.hires' ORDER BY id \gx
-SELECT pending, held, created, failed FROM lp_progress;
+\set ECHO queries
+SELECT source_key->>'id' AS hire, login_name, state, status, error FROM lp_results WHERE source_table = 'public.hires' ORDER BY id;
+SELECT account, pending, held, created, failed, worker_pid IS NOT NULL AS worker FROM lp_progress;
 
-\echo == 9. The account is a table, too: who is in it, but in no HR table? (The one of step 7.)
+\echo == 9. The account is a table, too: who is in it, but in no HR table? (The one of step 7.) Disable that user.
+\echo == (An update replaces the whole user, and the API does not show names: so the name is set again.)
+\echo
 RESET ROLE;
 CREATE SCHEMA lp AUTHORIZATION hr;
 SET ROLE hr;
@@ -87,6 +100,15 @@ SELECT u.id, u.login_name, u.is_enabled, u.max_chats, u.member_of AS team
 FROM lp.users u
 WHERE NOT EXISTS (SELECT FROM employees e WHERE e.email = u.login_name)
   AND NOT EXISTS (SELECT FROM hires h WHERE h.email = u.login_name);
--- disable it; the name is not shown by the API and must be set again
 UPDATE lp.users SET is_enabled = false, full_name = 'Quince Tartu', employee_id = NULL WHERE login_name LIKE 'quince.%';
 SELECT count(*) AS users, count(*) FILTER (WHERE NOT is_enabled) AS disabled FROM lp.users;
+
+\echo == 10. One page for people without SQL: a chart per day, failures by reason, what is stuck
+\echo
+\pset format unaligned
+\pset tuples_only on
+\o :page
+SELECT lp_report();
+\o
+\pset tuples_only off
+\pset format aligned
