@@ -249,7 +249,7 @@ SELECT n, m.state, m.message, m.detail, m.argument FROM (VALUES
 	(13, $$'hr.people', '12345678', base('{"maxChats": 3}')$$), (14, $$'hr.people', '12345678', base() || '{"maxChats": null}'$$), (15, $$'hr.people', '../x', base()$$), (16, $$'hr.people', 'nobody', base()$$),
 	(17, $$'hr.people', '12345678', base(), NULL, true$$), (18, $$'hr.people', '12345678', base(), NULL, false, 'later'$$), (19, $$'hr.people', '12345678', base(), ''$$),
 	(20, $$'hr.people', '12345678', base(), 'nosuch'$$), (21, $$'hr.people', '12345678', base(), 'name'$$), (22, $$'hr.people', '12345678', base('{"no": "x"}')$$), (23, $$'hr.people', '12345678', base('{"id": "1"}')$$),
-	(24, $$'hr.people', '12345678', base('{"email": null}')$$), (25, $$'hr.people', '12345678', base('{"passwordSh": null}')$$), (26, $$'hr.people', '12345678', base('{"email": "nosuch"}')$$),
+	(24, $$'hr.people', '12345678', base('{"email": null}')$$), (25, $$'hr.people', '12345678', base('{"passwordSh": null, "nickname": null}')$$), (26, $$'hr.people', '12345678', base('{"email": "nosuch"}')$$),
 	(27, $$'hr.people', '12345678', base('{"email": "name ||"}')$$), (28, $$'hr.people', '12345678', base('{"email": "outside(email)"}')$$), (29, $$'hr.people', '12345678', base('{"maxChats": "name"}')$$),
 	(30, $$'hr.people', '12345678', base('{"isEnabled": "1"}')$$), (31, $$'hr.people', '12345678', base('{"profileIds": "1002"}')$$), (32, $$'hr.people', '12345678', base('{"profileIds": "ARRAY[''x'']"}')$$),
 	(33, $$'hr.people', '12345678', base('{"memberOf": "email"}')$$), (34, $$'hr.people', '12345678', base('{"email": "ARRAY[email]"}')$$), (35, $$'hr.people', '12345678', base('{"email": "true"}')$$),

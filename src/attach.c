@@ -96,9 +96,11 @@ static void
 check_required(const lpu_mapping *mapping, bool require_password)
 {
 	bool		api_user = false;
+	StringInfoData missing;
 	int			a;
 	int			i;
 
+	initStringInfo(&missing);
 	for (i = 0; i < mapping->nattributes; i++)
 		api_user |= strcmp(mapping->attributes[i].attribute->name, "isApiUser") == 0;
 	for (a = 0; a < lpu_nattributes; a++)
@@ -110,8 +112,10 @@ check_required(const lpu_mapping *mapping, bool require_password)
 			if (mapping->attributes[i].attribute == &lpu_attributes[a])
 				break;
 		if (i == mapping->nattributes)
-			raise_mapping(psprintf("Attribute \"%s\" is required.", lpu_attributes[a].name));
+			appendStringInfo(&missing, "%s\"%s\"", missing.len > 0 ? ", " : "", lpu_attributes[a].name);
 	}
+	if (missing.len > 0)
+		raise_mapping(psprintf("Required attributes are missing: %s.", missing.data));
 }
 
 static bool
