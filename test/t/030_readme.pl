@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use LpUsers;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $sim  = LpUsers::account();
@@ -21,5 +22,15 @@ is($sim->users_with('fern@example.com'), 1, 'the active hire has a user');
 is($sim->users_with('heath@example.com'), 0, 'the inactive one has none');
 like($node->safe_psql('postgres', "SELECT error FROM lp_results WHERE source_key ->> 'id' = '2' AND source_table = 'hr.hires'"),
 	qr/"loginName" is required/, 'the one without e-mail is on record as failed');
+
+# To be rid of it.
+{
+	my ($sql) = slurp_file("$LpUsers::top/README.md") =~ /To be rid of all of it: `([^`]*)`/;
+	my ($status, undef, $err) = LpUsers::try_sql($node, $sql, on_error_stop => 1);
+
+	is($status, 0, 'the examples can be dropped again') or diag($err);
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text !~ '^(pg_|information_schema)'}), 0, '... all of them');
+	is($node->safe_psql('postgres', q{SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}), '', '... and the roles');
+}
 
 done_testing();
