@@ -2,7 +2,9 @@
 #
 #	docker build --build-arg POSTGRES=18 -t lpusers .
 #	docker run -e POSTGRES_PASSWORD=... lpusers
+#	docker run -e POSTGRES_PASSWORD=... lpusers -c shared_preload_libraries=lpusers -c lpusers.databases=postgres
 #
+# With the second, workers start with the server. For the images on Debian, not those on Alpine.
 # CREATE EXTENSION lpusers is for you to run, in each database that shall have it.
 ARG POSTGRES=18
 FROM postgres:${POSTGRES} AS build
