@@ -238,6 +238,8 @@ SELECT * FROM lp_detach_trigger('hr.people');
 SELECT tgname FROM pg_trigger WHERE tgrelid = 'hr.people'::regclass;
 DROP FUNCTION nothing() CASCADE;
 -- what it refuses
+SELECT lp_attach_trigger('hr.people', '12345678', '{"full_name": "name"}'); -- ERROR
+SELECT lp_attach_trigger('hr.people', '12345678', '{"colour": "name"}'); -- ERROR
 CREATE FUNCTION outside(text) RETURNS text LANGUAGE sql AS $$ SELECT $1 $$;
 CREATE VIEW hr.seen AS SELECT * FROM hr.people;
 CREATE MATERIALIZED VIEW hr.kept AS SELECT * FROM hr.people;

@@ -26,14 +26,36 @@
 
 #include "mapping.h"
 #include "option.h"
+#include "text.h"
 
 static void
-raise_bad_argument(int n, const char *argument, const char *detail)
+raise_argument(int n, const char *argument, const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid argument %d of lp_create_users_trigger(): \"%s\"", n, argument),
-			 errdetail("%s", detail)));
+			 errdetail("%s", detail),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+static void
+raise_bad_argument(int n, const char *argument, const char *detail)
+{
+	raise_argument(n, argument, detail, NULL);
+}
+
+static void
+raise_unknown_attribute(int n, const char *argument, const char *name)
+{
+	lpu_nearest nearest;
+	int			i;
+
+	lpu_nearest_start(&nearest, name);
+	for (i = 0; i < lpu_nattributes; i++)
+		if (!(lpu_attributes[i].rules & LPU_READ_ONLY))
+			lpu_nearest_consider(&nearest, lpu_attributes[i].name);
+	raise_argument(n, argument, "There is no such attribute of a user.",
+				   nearest.name ? psprintf("Perhaps you meant the attribute \"%s\".", nearest.name) : NULL);
 }
 
 /* A choice between two words. */
@@ -52,7 +74,7 @@ read_attribute(lpu_mapping *mapping, int n, const char *argument, const char *na
 	int			i;
 
 	if (attribute == NULL)
-		raise_bad_argument(n, argument, "There is no such attribute of a user.");
+		raise_unknown_attribute(n, argument, name);
 	if (attribute->rules & LPU_READ_ONLY)
 		raise_bad_argument(n, argument, "The attribute is read-only.");
 	for (i = 0; i < mapping->nattributes; i++)

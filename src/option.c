@@ -16,7 +16,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/varlena.h"
 
 #include "option.h"
 #include "text.h"
@@ -336,48 +335,26 @@ lpu_options_read(lpu_options *options, List *list, Oid catalog)
 
 /* ---------------------------------------------------------------------------------------------------- validator */
 
-/* The option of this catalog whose name is nearest, if it is near enough to be what was meant. */
-static const char *
-closest_option(const char *name, Oid catalog)
-{
-	const char *closest = NULL;
-	int			best = Max((int) strlen(name) / 2, 2) + 1;
-	int			i;
-
-	if (strlen(name) > NAMEDATALEN)
-		return NULL;
-	for (i = 0; i < lengthof(option_defs); i++)
-	{
-		const char *candidate = option_defs[i].name;
-		int			distance;
-
-		if (option_defs[i].catalog != catalog)
-			continue;
-		distance = varstr_levenshtein_less_equal(name, strlen(name), candidate, strlen(candidate), 1, 1, 1, best, true);
-		if (distance < best)
-		{
-			best = distance;
-			closest = candidate;
-		}
-	}
-	return closest;
-}
-
 static void
 raise_unknown_option(const char *name, Oid catalog)
 {
-	const char *closest = closest_option(name, catalog);
+	lpu_nearest nearest;
 	StringInfoData names;
 	int			i;
 
 	initStringInfo(&names);
+	lpu_nearest_start(&nearest, name);
 	for (i = 0; i < lengthof(option_defs); i++)
-		if (option_defs[i].catalog == catalog)
-			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", option_defs[i].name);
+	{
+		if (option_defs[i].catalog != catalog)
+			continue;
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", option_defs[i].name);
+		lpu_nearest_consider(&nearest, option_defs[i].name);
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 			 errmsg("invalid option \"%s\"", name),
-			 closest ? errhint("Perhaps you meant the option \"%s\".", closest) :
+			 nearest.name ? errhint("Perhaps you meant the option \"%s\".", nearest.name) :
 			 names.len > 0 ? errhint("Valid options are: %s.", names.data) :
 			 errhint("There are no valid options here.")));
 }

@@ -13,6 +13,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
+#include "utils/varlena.h"
 
 #include "text.h"
 
@@ -151,4 +152,29 @@ lpu_text_as_int64(const char *text, int64 *result)
 	errno = 0;
 	*result = strtoll(text, &end, 10);
 	return errno == 0 && end != text && *end == '\0';
+}
+
+void
+lpu_nearest_start(lpu_nearest *nearest, const char *written)
+{
+	nearest->written = written;
+	nearest->name = NULL;
+	/* half of it may be otherwise, or two characters of a short one, but not all */
+	nearest->distance = Min(Max((int) strlen(written) / 2, 2), (int) strlen(written) - 1) + 1;
+}
+
+void
+lpu_nearest_consider(lpu_nearest *nearest, const char *name)
+{
+	int			distance;
+
+	if (strlen(nearest->written) > NAMEDATALEN)
+		return;
+	distance = varstr_levenshtein_less_equal(nearest->written, strlen(nearest->written), name, strlen(name), 1, 1, 1,
+											 nearest->distance, true);
+	if (distance < nearest->distance)
+	{
+		nearest->distance = distance;
+		nearest->name = name;
+	}
 }

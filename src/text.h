@@ -19,4 +19,15 @@ extern bool lpu_text_contains(const char *text, size_t length, const char *secre
 /* A whole number within bigint and nothing else, such as an id. False if the text is none. */
 extern bool lpu_text_as_int64(const char *text, int64 *result);
 
+/* The nearest of some names to what was written, if near enough to be what was meant: start, then consider each. */
+typedef struct lpu_nearest
+{
+	const char *written;
+	const char *name;			/* NULL if none is near enough */
+	int			distance;
+} lpu_nearest;
+
+extern void lpu_nearest_start(lpu_nearest *nearest, const char *written);
+extern void lpu_nearest_consider(lpu_nearest *nearest, const char *name);
+
 #endif
