@@ -29,6 +29,10 @@ SELECT lp_report('<b>x</b>') ~ 'Account &lt;b&gt;x&lt;/b&gt;' AS escaped;
 -- a reason that names the login is one reason; long lists of logins are cut
 UPDATE lp_requests SET error = 'loginName exists: ' || login_name || ' (id ' || id || ')' WHERE error = 'loginName exists';
 SELECT said(lp_report(since => '60 days'), '<th scope="row">(loginName[^<]*)<small>([^<]*)');
+-- who has no login is known by the row
+UPDATE lp_requests SET login_name = NULL, source_table = CASE WHEN login_name ~ '20' THEN 'hr.people' END,
+	source_key = CASE WHEN login_name ~ '20' THEN '{"id": 7}'::jsonb END, error = 'none' WHERE login_name ~ 'user(20|40)@';
+SELECT said(lp_report(since => '60 days'), '<th scope="row">(none[^<]*)<small>([^<]*)');
 UPDATE lp_requests SET state = 'failed', error = 'all' WHERE operation = 'create';
 SELECT said(lp_report(since => '60 days'), '<tr><td>(\d+)</td><th scope="row">(all) <small>[^<]*( and \d+ more)');
 -- the scale of the picture is a round number above the highest bar, and half of it

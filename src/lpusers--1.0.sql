@@ -818,7 +818,8 @@ BEGIN
 	END IF;
 
 	WITH r AS MATERIALIZED (
-		SELECT q.id, q.login_name, q.state, q.enqueued_at, q.finished_at,
+		SELECT q.id, coalesce(q.login_name, q.source_table || ' ' || q.source_key::text, '(no login)') AS login,
+			   q.state, q.enqueued_at, q.finished_at,
 			   /* what differs from user to user is no reason of its own */
 			   regexp_replace(replace(coalesce(q.error, q.reason, 'no trouble is on record'), coalesce(q.login_name, ''), '...'),
 							  '\(id \d+\)', '(id ...)') AS kind, q.enqueued_at::date AS day,
@@ -836,7 +837,7 @@ BEGIN
 		GROUP BY 1
 	), per_reason AS (
 		SELECT r.stuck, r.kind, CASE WHEN r.stuck THEN r.state END AS state, count(*) AS n, max(r.enqueued_at) AS latest, min(r.enqueued_at) AS since,
-			   @extschema@.lp_html(array_to_string((array_agg(coalesce(r.login_name, '(no login)') ORDER BY r.id DESC))[1:max_logins], ', '))
+			   @extschema@.lp_html(array_to_string((array_agg(r.login ORDER BY r.id DESC))[1:max_logins], ', '))
 			   || CASE WHEN count(*) > max_logins THEN format(' and %s more', count(*) - max_logins) ELSE '' END AS logins
 		FROM (SELECT *, state <> 'failed' AS stuck FROM r
 			  WHERE state IN ('failed', 'held') OR open AND enqueued_at < clock_timestamp() - interval '10 minutes') r
