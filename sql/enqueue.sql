@@ -219,7 +219,7 @@ UPDATE lp_requests r SET state = v.state, enqueued_at = now() - interval '30 s' 
 		WITH ORDINALITY v (id, state, status, n) WHERE r.id = v.id;
 SELECT account, pending, sending, uncertain, held, created, failed, users_per_second, estimated_end - now() BETWEEN '1 s' AND '1 min' AS estimated_end, oldest_pending = now() - interval '29 s' AS oldest, paused, worker_pid, last_error FROM
 	(SELECT * FROM lp_progress) p;
-SELECT p.oldest_pending = (SELECT min(enqueued_at) FROM lp_requests WHERE state = 'pending') AS oldest FROM lp_progress p;
+SELECT p.oldest_pending = (SELECT date_trunc('second', min(enqueued_at)) FROM lp_requests WHERE state = 'pending') AS oldest FROM lp_progress p;
 UPDATE lp_requests SET enqueued_at = enqueued_at - (now() - '2026-02-03 23:30:40+00'), finished_at = finished_at - (now() - '2026-02-03 23:30:40+00');
 SET timezone = 'UTC';
 SELECT account, to_char(day, 'YYYY-MM-DD') AS day, state, status, evidence, requests, median_seconds, p95_seconds FROM lp_summary ORDER BY state, status;
