@@ -398,12 +398,21 @@ mirror_dir()
 	find "$1" -mindepth 1 -maxdepth 1 ! -name 'lpusers*' -exec ln -sfn -t "$work/pg$1" {} +
 }
 
-# mirror_link DIR: make $work/pg/DIR a link to DIR, unless it is there already.
+# mirror_link DIR: make $work/pg/DIR a link to DIR.  If something below it was laid out before, it is a directory, and gets
+# links to what it does not have.
 mirror_link()
 {
-	[ -e "$1" ] && [ ! -e "$work/pg$1" ] || return 0
-	mkdir -p "$(dirname "$work/pg$1")"
-	ln -s "$1" "$work/pg$1"
+	local entry
+
+	[ -e "$1" ] || return 0
+	if [ -d "$work/pg$1" ] && [ ! -L "$work/pg$1" ]; then
+		for entry in "$1"/*; do
+			[ -e "$work/pg$entry" ] || ln -s "$entry" "$work/pg$1/"
+		done
+	elif [ ! -e "$work/pg$1" ]; then
+		mkdir -p "$(dirname "$work/pg$1")"
+		ln -s "$1" "$work/pg$1"
+	fi
 }
 
 # private_postgres: lay out $work/pg as the installation that PG_CONFIG names.
