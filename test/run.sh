@@ -99,6 +99,18 @@ check()
 	fi
 }
 
+# What was under way when we were told to end: the last words of what was written last.
+last_words()
+{
+	local log
+
+	find "$work/log" "$top/tmp_check/log" -name '*log*' -type f -size +0 -printf '%T@ %p\n' 2>/dev/null | sort -rn | head -n 4 |
+		while read -r _ log; do
+			echo "--- $log"
+			tail -n 12 "$log"
+		done
+}
+
 at_exit()
 {
 	exec >&3 2>&1
@@ -107,6 +119,7 @@ at_exit()
 		[ ! -s "$steplog" ] || tail -n 200 "$steplog"
 		[ "$step" = "drop root" ] || failed=$((failed + 1))
 	elif [ -z "$finished" ] && [ "$1" != 0 ]; then
+		[ -z "$work" ] || last_words
 		echo "ended early, status $1"
 		failed=$((failed + 1))
 	fi
