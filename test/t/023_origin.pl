@@ -214,13 +214,15 @@ $elsewhere->stop;
 	$heir->init_from_backup($main, 'second', has_streaming => 1);
 	$heir->append_conf('postgresql.conf', "shared_preload_libraries = 'lpusers'\nlpusers.databases = 'hr'\nlpusers.after_promotion = 'resume'\nlpusers.worker = on\n");
 	$heir->start;
+	# two rows of one login again, of which neither is sent before the failover, however busy the machine is
+	sql($main, enqueue_sql($names[19]));
+	sql($main, "UPDATE lp_requests SET state = 'failed', finished_at = now(), next_attempt_at = NULL WHERE login_name = '$names[19]\@example.com'");
+	sql($main, enqueue_sql($names[19]));
+	sql($main, "SELECT lp_retry(ARRAY(SELECT id FROM lp_requests WHERE login_name = '$names[19]\@example.com' AND state = 'failed'))");
+	sql($main, "UPDATE lp_requests SET next_attempt_at = now() + '1 hour' WHERE login_name = '$names[19]\@example.com'");
 	worker_is($main, 'on');
 	$sim->post('config', { delay_ms => 40 });
-	sql($main, enqueue_sql(@names[0 .. 19]));
-	# two rows of one login again, of which neither is sent before the failover
-	sql($main, "UPDATE lp_requests SET state = 'failed', finished_at = now(), next_attempt_at = NULL WHERE login_name = '$names[19]\@example.com'");
-	sql($main, enqueue_sql(@names[19 .. 29]));
-	sql($main, "SELECT lp_retry(ARRAY(SELECT id FROM lp_requests WHERE login_name = '$names[19]\@example.com' AND state = 'failed'))");
+	sql($main, enqueue_sql(@names[0 .. 18, 20 .. 29]));
 	LpUsers::wait_for(sub { sql($main, "SELECT count(*) FROM lp_requests WHERE login_name ~ '^failover' AND state = 'created'") >= 6 }, 'some to be created');
 	is(sql($heir, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'lpusers worker'"), 0, 'a standby has no worker');
 	like((LpUsers::try_sql($heir, 'CALL lp_deliver()', db => 'hr'))[2], qr/ERROR:  25006/, '... and CALL is refused there');
