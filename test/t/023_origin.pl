@@ -113,9 +113,14 @@ sql($main, 'CREATE DATABASE copied TEMPLATE hr', 'postgres');
 $main->backup('base');
 sql($main, "SELECT pg_create_restore_point('before_delivery')");
 $standby->init_from_backup($main, 'base', has_streaming => 1);
+# the archive is the original's: what another writes there, a restore could read in the middle
+$standby->append_conf('postgresql.conf', "archive_mode = off\n");
 $standby->start;
 $main->wait_for_catchup($standby, 'replay', $main->lsn('insert'));
-sql($main, 'SELECT pg_switch_wal()');
+{
+	my $file = sql($main, 'SELECT pg_walfile_name(pg_switch_wal())');
+	LpUsers::wait_for(sub { sql($main, "SELECT last_archived_wal >= '$file' FROM pg_stat_archiver") eq 't' }, 'the archive to be complete');
+}
 $restored->init_from_backup($main, 'base', has_restoring => 1, standby => 0);
 $restored->append_conf('postgresql.conf', "archive_mode = off\nrecovery_target_name = 'before_delivery'\nrecovery_target_action = 'promote'\n");
 
