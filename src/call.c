@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "call.h"
 #include "created.h"
@@ -20,6 +21,8 @@
 static void
 match_ids(lpu_call *call, const lpu_api_answer *answer)
 {
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers answer", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	int			n;
 	lpu_user_identity *created = lpu_created_read(answer->body, answer->body_length, call->nusers, &n);
 	int			i;
@@ -32,6 +35,8 @@ match_ids(lpu_call *call, const lpu_api_answer *answer)
 		if (user != NULL)
 			call->users[i].id = user->id;
 	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
 }
 
 static void
