@@ -4,7 +4,8 @@
  * A small fixed table in shared memory, made on first use, with or without preloading the library. It only serves to
  * wake a worker that is there instead of starting another; that there is only one of a database is ensured by a lock
  * (queue.c). A slot is "starting" from the moment a worker is registered until it arrives; if it does not arrive, the
- * slot is given up after a while. All functions that are called at the end of a transaction raise nothing.
+ * slot is given up after a while. Where no worker could be registered, the launcher, if there is one, tries again. All
+ * functions that are called at the end of a transaction raise nothing.
  */
 #include "postgres.h"
 
@@ -34,11 +35,14 @@ typedef struct worker_slot
 	TimestampTz since;
 	bool		wanted;			/* something is to be done that the current round may not have seen */
 	bool		stop;			/* somebody asked it to leave */
+	bool		waiting;		/* it could not be registered, and the launcher tries again */
 } worker_slot;
 
 typedef struct shared_state
 {
 	slock_t		mutex;
+	Latch	   *launcher;		/* NULL: there is none */
+	int			launcher_pid;
 	worker_slot slots[MAX_SLOTS];
 } shared_state;
 
@@ -74,7 +78,8 @@ lpu_shmem_attach(void)
 static bool
 never_arrived(const worker_slot *slot)
 {
-	return slot->pid == 0 && GetCurrentTimestamp() > TimestampTzPlusMilliseconds(slot->since, START_PATIENCE_MS);
+	return slot->pid == 0 && !slot->waiting &&
+		GetCurrentTimestamp() > TimestampTzPlusMilliseconds(slot->since, START_PATIENCE_MS);
 }
 
 /* Under the mutex: the slot of a database, or a free one if there is none and "make" is set. */
@@ -98,7 +103,13 @@ bool
 lpu_start_worker(const char *function, Oid database, const char *name)
 {
 	BackgroundWorker worker = {0};
+	int			launcher;
 
+	SpinLockAcquire(&state->mutex);
+	launcher = state->launcher_pid;
+	SpinLockRelease(&state->mutex);
+	/* when it ends, its slot is free for another database */
+	worker.bgw_notify_pid = launcher;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
@@ -121,6 +132,27 @@ start_worker(Oid database)
 	return lpu_start_worker("lpu_worker_main", database, number);
 }
 
+/* No worker could be registered: it is the launcher's turn, if there is one. */
+static void
+wait_for_slot(Oid database)
+{
+	Latch	   *launcher;
+	worker_slot *slot;
+
+	SpinLockAcquire(&state->mutex);
+	launcher = state->launcher;
+	slot = find_slot(database, false);
+	if (slot != NULL && slot->pid == 0)
+	{
+		slot->waiting = launcher != NULL;
+		if (!slot->waiting)
+			slot->database = InvalidOid;
+	}
+	SpinLockRelease(&state->mutex);
+	if (launcher != NULL)
+		SetLatch(launcher);
+}
+
 bool
 lpu_wake_worker(Oid database)
 {
@@ -135,7 +167,7 @@ lpu_wake_worker(Oid database)
 	slot = find_slot(database, true);
 	if (slot != NULL)
 	{
-		start = slot->database != database || never_arrived(slot);
+		start = slot->database != database || slot->waiting || never_arrived(slot);
 		if (start)
 		{
 			memset(slot, 0, sizeof(worker_slot));
@@ -152,15 +184,61 @@ lpu_wake_worker(Oid database)
 	if (!start || start_worker(database))
 		return true;
 
-	SpinLockAcquire(&state->mutex);
-	slot = find_slot(database, false);
-	if (slot != NULL && slot->pid == 0)
-		slot->database = InvalidOid;
-	SpinLockRelease(&state->mutex);
+	wait_for_slot(database);
 	ereport(LOG,
 			(errmsg("no background worker slot is free for lpusers: what was queued in database %u waits", database),
 			 errhint("Increase max_worker_processes, or CALL lp_deliver()."),
 			 errhidestmt(true)));
+	return false;
+}
+
+static void
+on_exit_forget_launcher(int code, Datum arg)
+{
+	SpinLockAcquire(&state->mutex);
+	state->launcher = NULL;
+	state->launcher_pid = 0;
+	SpinLockRelease(&state->mutex);
+}
+
+void
+lpu_launcher_arrive(void)
+{
+	lpu_shmem_attach();
+	SpinLockAcquire(&state->mutex);
+	state->launcher = MyLatch;
+	state->launcher_pid = MyProcPid;
+	SpinLockRelease(&state->mutex);
+	before_shmem_exit(on_exit_forget_launcher, (Datum) 0);
+}
+
+bool
+lpu_launcher_turn(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	for (i = 0; i < MAX_SLOTS; i++)
+	{
+		worker_slot *slot = &state->slots[i];
+		Oid			database = InvalidOid;
+
+		SpinLockAcquire(&state->mutex);
+		if (slot->waiting)
+		{
+			database = slot->database;
+			slot->waiting = false;
+			slot->since = now;
+		}
+		SpinLockRelease(&state->mutex);
+		if (!OidIsValid(database) || start_worker(database))
+			continue;
+		SpinLockAcquire(&state->mutex);
+		if (slot->database == database && slot->pid == 0)
+			slot->waiting = true;
+		SpinLockRelease(&state->mutex);
+		return true;			/* nor is there one for the others */
+	}
 	return false;
 }
 
@@ -185,6 +263,7 @@ lpu_worker_arrive(Oid database)
 		slot->latch = MyLatch;
 		slot->since = GetCurrentTimestamp();
 		slot->stop = false;
+		slot->waiting = false;
 	}
 	SpinLockRelease(&state->mutex);
 	mine = slot;

@@ -232,7 +232,7 @@ wait_for_work(int64 ms)
 {
 	static uint32 event_worker = 0;
 
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, (long) ms,
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms < 0 ? 0 : WL_TIMEOUT), (long) ms,
 					 lpu_wait_event(&event_worker, "LpusersWorker"));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -373,9 +373,9 @@ lpu_worker_main_by_name(Datum arg)
 }
 
 /*
- * Entry point of the process that starts a worker for each database of lpusers.databases, and then sleeps. The postmaster
- * forgets a worker that has left because it was idle; this process is started again after a crash of the server, as after
- * a restart and a promotion, and so are the workers.
+ * Entry point of the process that starts a worker for each database of lpusers.databases, and from then on for any database
+ * that found no background worker slot free. The postmaster forgets a worker that has left because it was idle; this
+ * process is started again after a crash of the server, as after a restart and a promotion, and so are the workers.
  */
 void
 lpu_launcher_main(Datum arg)
@@ -383,18 +383,21 @@ lpu_launcher_main(Datum arg)
 	List	   *names;
 	ListCell   *cell;
 
+	/* the postmaster's word that a worker has ended */
+	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
 	set_signals();
 	if (!SplitIdentifierString(pstrdup(lpu_databases), ',', &names))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid list syntax in parameter \"%s\"", "lpusers.databases")));
+	lpu_launcher_arrive();
 	foreach(cell, names)
 		while (!lpu_start_worker("lpu_worker_main_by_name", InvalidOid, lfirst(cell)))
-			wait_for_work(LOOK_AROUND_MS);	/* no slot is free */
+		{
+			/* no slot is free */
+			wait_for_work(LOOK_AROUND_MS);
+			(void) lpu_launcher_turn();
+		}
 	for (;;)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
+		wait_for_work(lpu_launcher_turn() ? LOOK_AROUND_MS : -1);
 }

@@ -59,10 +59,11 @@ left()
 	done | awk '{ n += $1 } END { print n }'
 }
 
-# watch WHAT BEGUN DATABASE...: until everything is delivered, or no worker is left.
+# watch WHAT BEGUN DATABASE...: until everything is delivered, or no worker is left, and the launcher has started none for
+# longer than it waits.
 watch()
 {
-	local what=$1 begun=$2 pids pid most=0 memory='' rest
+	local what=$1 begun=$2 pids pid most=0 memory='' rest alone=0
 
 	shift 2
 	while :; do
@@ -72,7 +73,8 @@ watch()
 			most=$(wc -w <<<"$pids")
 			memory=$(for pid in $pids; do own_memory "$pid"; echo; done | sort -n | tail -n 1)
 		fi
-		if [ "$rest" = 0 ] || [ -z "$pids" ]; then break; fi
+		if [ -n "$pids" ]; then alone=0; else alone=$((alone + 1)); fi
+		if [ "$rest" = 0 ] || [ "$alone" = 150 ]; then break; fi
 		sleep 0.1
 	done
 	printf '%-50s %8d %8s %8s %8d\n' "$what" "$most" "$memory" \

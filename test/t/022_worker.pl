@@ -642,6 +642,28 @@ $node->append_conf('postgresql.conf', "max_worker_processes = 8\nshared_preload_
 	cmp_ok($fatal, '<=', 1 + (time() - $start) / 10, 'a database that is not there is tried once in ten seconds');
 }
 
+# One slot, and two databases that want it: the launcher has the second one served when the first is done.
+setting('lpusers.idle_timeout', "'200ms'");
+$session->quit;
+$node->append_conf('postgresql.conf', "max_worker_processes = 2\nlpusers.databases = 'postgres'\n");
+$node->restart;
+$session = LpUsers::session($node);
+{
+	my $offset = -s $node->logfile;
+	my ($first, $other) = map { fresh('slot') } 1, 2;
+
+	no_worker();
+	slow_down(1000);
+	enqueue($first);
+	arrived();
+	$node->safe_psql('second', enqueue_sql($other));
+	like(LpUsers::log_since($node, $offset), qr/LOG:  no background worker slot is free/, 'one slot, two databases: there is none for the second');
+	LpUsers::wait_for(sub { $node->safe_psql('second', "SELECT state FROM lp_requests WHERE login_name = '$other\@example.com'") eq 'created' },
+		'the second database');
+	is(posts($other), 1, '... until the first has no more use for it; nobody asked again');
+	delivered('the first database', $first);
+}
+
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
 is(q1("SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'failed')"), 0, 'nothing is left over');
 unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
