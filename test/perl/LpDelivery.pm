@@ -59,7 +59,7 @@ sub fault { my ($method, %fault) = @_; $sim->post('faults', { method => $method,
 sub posts { return $sim->count(method => 'POST', path => '/le-users/users'); }
 sub gets  { return $sim->count(method => 'GET', path => '/le-users/users'); }
 
-sub due_now { $admin->query("UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain')"); return; }
+sub due_now { $admin->due_now; return; }
 sub states { return $admin->query("SELECT coalesce(string_agg(state || n, ' ' ORDER BY state), '') FROM (SELECT state, count(*) AS n FROM lp_requests WHERE account = '$account' GROUP BY 1) x"); }
 sub deliver { my ($out, $err) = $admin->run("CALL lp_deliver('$account')"); unlike($err, qr/ERROR|WARNING|FATAL/, 'CALL lp_deliver()'); return; }
 

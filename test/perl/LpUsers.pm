@@ -342,6 +342,23 @@ sub query
 	return $out;
 }
 
+# What waits for its next attempt is due now; with wake => 1 the worker is told. A deliverer that writes the same rows in
+# another order meanwhile is no matter.
+sub due_now
+{
+	my ($self, %options) = @_;
+	my $err;
+
+	do
+	{
+		(undef, $err) = $self->run("UPDATE lp_requests SET next_attempt_at = clock_timestamp()
+			WHERE state IN ('pending', 'uncertain') AND next_attempt_at > clock_timestamp()");
+	} while ($err =~ /ERROR:  40P01/);
+	die "unexpected error: $err" if $err =~ /(?:ERROR|FATAL):/;
+	$self->query('SELECT lp_wake()') if $options{wake};
+	return;
+}
+
 # A test: the scans of this session have left nothing, no list under way and no temporary file of the server.
 sub nothing_left
 {

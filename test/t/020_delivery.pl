@@ -66,7 +66,7 @@ sub deliver { my ($out, $err) = $session->run("CALL lp_deliver('$account')"); un
 # What waits for its next attempt waits no longer.
 sub due_now
 {
-	$admin->query("UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain')");
+	$admin->due_now;
 	return;
 }
 

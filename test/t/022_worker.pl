@@ -70,7 +70,7 @@ sub arrived
 }
 
 # What waits for its next attempt is due now.
-sub due_now { q1("UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncertain') AND next_attempt_at > now(); SELECT lp_wake()"); return; }
+sub due_now { $session->due_now(wake => 1); return; }
 
 # ------------------------------------------------------------------------------------------------- start and wake
 

@@ -49,7 +49,7 @@ sub row { my ($session, $name, $columns) = @_; return $session->query("SELECT $c
 sub state_of { my ($session, $name) = @_; return row($session, $name, 'state'); }
 sub is_created { my ($session, $name) = @_; LpUsers::wait_for(sub { state_of($session, $name) eq 'created' }, "$name created"); return; }
 sub posts { my ($account, $name) = @_; return $sim{$account}->count(method => 'POST', path => '/users', $name ? (login => "$name\@example.com") : ()); }
-sub due_now { my ($session) = @_; $session->query("UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncertain'); SELECT lp_wake()"); return; }
+sub due_now { my ($session) = @_; $session->due_now(wake => 1); return; }
 sub worker_of { my ($session) = @_; return $session->query('SELECT lp_worker_pid()'); }
 
 sub deliver

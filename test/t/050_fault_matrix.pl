@@ -410,7 +410,7 @@ sub enqueue
 
 sub due_now
 {
-	$admin->query("UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain'); SELECT lp_wake()");
+	$admin->due_now(wake => 1);
 	return;
 }
 

@@ -183,8 +183,7 @@ while ((my $open = open_rows()) > 0)
 {
 	die "timed out with $open rows open" if time() > $begun + $hired + $LpUsers::patience + 240;
 	watch();
-	$admin->query("UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain')
-		AND next_attempt_at > clock_timestamp() + interval '1 s'; SELECT lp_wake()") if time() > $patience;
+	$admin->due_now(wake => 1) if time() > $patience;
 	usleep(200_000);
 }
 my $took = time() - $begun;
