@@ -128,13 +128,14 @@ static void
 set_created(lpu_batch *batch, const lpu_api_answer *answer)
 {
 	int			nusers;
+	int			next = 0;
 	lpu_user_identity *users = lpu_created_read(answer->body, answer->body_length, batch->n, &nusers);
 	int			i;
 
 	for (i = 0; i < batch->n; i++)
 	{
 		lpu_row    *row = batch->rows[i];
-		const lpu_user_identity *user = lpu_created_find(users, nusers, i, row->login_name);
+		const lpu_user_identity *user = lpu_created_find(users, nusers, &next, row->login_name);
 
 		if (user != NULL)
 		{

@@ -24,13 +24,14 @@ match_ids(lpu_call *call, const lpu_api_answer *answer)
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers answer", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	int			n;
+	int			next = 0;
 	lpu_user_identity *created = lpu_created_read(answer->body, answer->body_length, call->nusers, &n);
 	int			i;
 
 	for (i = 0; i < call->nusers; i++)
 	{
 		const char *login = call->users[i].login_name;
-		const lpu_user_identity *user = login ? lpu_created_find(created, n, i, login) : NULL;
+		const lpu_user_identity *user = login ? lpu_created_find(created, n, &next, login) : NULL;
 
 		if (user != NULL)
 			call->users[i].id = user->id;

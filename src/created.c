@@ -45,16 +45,18 @@ lpu_created_read(const char *body, size_t length, int expected, int *n)
 }
 
 const lpu_user_identity *
-lpu_created_find(const lpu_user_identity *users, int n, int hint, const char *login_name)
+lpu_created_find(const lpu_user_identity *users, int n, int *next, const char *login_name)
 {
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
-		const lpu_user_identity *user = &users[(hint + i) % n];
+		int			at = (*next + i) % n;
 
-		if (pg_strcasecmp(user->login_name, login_name) == 0)
-			return user;
+		if (pg_strcasecmp(users[at].login_name, login_name) != 0)
+			continue;
+		*next = at + 1;
+		return &users[at];
 	}
 	return NULL;
 }

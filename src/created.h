@@ -14,8 +14,8 @@ extern lpu_user_identity *lpu_created_read(const char *body, size_t length, int 
 
 /*
  * Of them, the one with this login, or NULL: answers are matched by login, never by position, but they usually come in the
- * order of the request, and "hint" is the position in that.
+ * order of the request. So the search begins at *next, 0 at first, which then is behind the one that was found.
  */
-extern const lpu_user_identity *lpu_created_find(const lpu_user_identity *users, int n, int hint, const char *login_name);
+extern const lpu_user_identity *lpu_created_find(const lpu_user_identity *users, int n, int *next, const char *login_name);
 
 #endif
