@@ -12,10 +12,14 @@ MODULE_big = lpusers
 EXTVERSION = 1.0
 
 # where the sources are, if not here: make -f ../Makefile VPATH=.., as Debian's packages are built
-TOP = $(if $(VPATH),$(VPATH)/)
-OBJS = $(patsubst $(TOP)%.c,%.o,$(sort $(wildcard $(TOP)src/*.c)))
-DATA = $(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)src/lpusers--*.sql)))
-OUR_HEADERS = $(wildcard $(TOP)src/*.h)
+TOP = $(if $(filter-out .,$(VPATH)),$(VPATH)/)
+OBJS = $(patsubst $(TOP)%.c,%.o,$(sort $(wildcard $(TOP)src/*.c $(TOP)src/*/*.c)))
+# released scripts, and that of this version, made of its parts
+CREATE_SCRIPT = src/lpusers--$(EXTVERSION).sql
+CREATE_PARTS = $(patsubst %,$(TOP)src/sql/%.sql,wrapper requests functions queue operator report grants)
+DATA = $(filter-out $(CREATE_SCRIPT),$(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)src/lpusers--*.sql))))
+DATA_built = $(CREATE_SCRIPT)
+OUR_HEADERS = $(wildcard $(TOP)src/*.h $(TOP)src/*/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
 REGRESS = install lpusers option server secret url domain auth validate user api body functions check record created effects http \
@@ -32,7 +36,7 @@ EXTRA_CLEAN = test/lpsim test/slowdns.so test/certs test/reader_diff test/bench/
 ifdef DEVEL
 PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wshadow=local
 endif
-PG_CPPFLAGS += -DLPU_VERSION='"$(EXTVERSION)"' $(shell curl-config --cflags) $(shell pkg-config --cflags json-c)
+PG_CPPFLAGS += -I$(TOP)src -DLPU_VERSION='"$(EXTVERSION)"' $(shell curl-config --cflags) $(shell pkg-config --cflags json-c)
 SHLIB_LINK += $(shell curl-config --libs) $(shell pkg-config --libs json-c)
 
 # From 8.17 on libcurl needs help to read authorities only once (trust.c), with the OpenSSL that it uses itself.
@@ -48,8 +52,11 @@ include $(PGXS)
 
 $(OBJS): $(OUR_HEADERS)
 ifdef VPATH						# a build outside of the source tree
-$(shell mkdir -p src)
+$(shell mkdir -p $(sort $(dir $(OBJS))))
 endif
+
+$(CREATE_SCRIPT): $(CREATE_PARTS)
+	cat $^ > $@
 
 installcheck: test/lpsim test/slowdns.so test/certs/ca.pem
 
@@ -59,7 +66,7 @@ test/lpsim: test/lpsim.c
 		-o $@ $< $(shell pkg-config --libs json-c libmicrohttpd) -lpthread -lm
 
 # The reader of lists, without a server: held against json-c, and measured.
-READER = src/reader.c src/element.c src/token.c test/standalone.c
+READER = src/json/array_reader.c src/json/object_scanner.c src/json/lexer.c test/standalone.c
 test/reader_diff: test/reader_diff.c test/reader_compare.c $(READER) $(OUR_HEADERS) $(wildcard test/*.h)
 test/bench/limit_reader: test/bench/limit_reader.c $(READER) $(OUR_HEADERS) $(wildcard test/*.h)
 test/reader_diff test/bench/limit_reader:
@@ -79,8 +86,7 @@ check-version:
 	@control=$$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" lpusers.control); \
 	meta=$$(sed -n 's/^ *"version": "\([0-9]*\.[0-9]*\)\.[0-9]*",/\1/p' META.json | sort -u); \
 	changes=$$(sed -n 's/^## \([0-9]*\.[0-9]*\)\.[0-9]*.*/\1/p' CHANGELOG.md | head -n 1); \
-	if [ "$$control" = "$(EXTVERSION)" ] && [ "$$meta" = "$$control" ] && [ "$$changes" = "$$control" ] \
-		&& [ -f "src/lpusers--$$control.sql" ]; \
+	if [ "$$control" = "$(EXTVERSION)" ] && [ "$$meta" = "$$control" ] && [ "$$changes" = "$$control" ]; \
 	then echo "check-version: $$control everywhere"; \
 	else echo "check-version: Makefile $(EXTVERSION), control $$control, META.json $$meta, CHANGELOG $$changes" >&2; exit 1; fi
 

@@ -14,9 +14,9 @@
 #include "storage/ipc.h"
 #include "utils/guc.h"
 
-#include "compat.h"
+#include "base/compat.h"
 #include "lpusers.h"
-#include "shmem.h"
+#include "queue/worker_slots.h"
 
 LPU_MODULE_MAGIC;
 

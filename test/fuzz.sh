@@ -31,7 +31,7 @@ echo 'int LLVMFuzzerTestOneInput(const char *d, long n); int LLVMFuzzerTestOneIn
 # shellcheck disable=SC2046	# several words
 clang "${flags[@]}" -Wno-ignored-attributes -D_GNU_SOURCE -Isrc -I"$("$pg_config" --includedir-server)" \
 	$(pkg-config --cflags json-c) -o "$work/reader_fuzz" \
-	test/reader_fuzz.c test/reader_compare.c test/standalone.c src/reader.c src/element.c src/token.c \
+	test/reader_fuzz.c test/reader_compare.c test/standalone.c src/json/array_reader.c src/json/object_scanner.c src/json/lexer.c \
 	-L"$("$pg_config" --pkglibdir)" -L"$("$pg_config" --libdir)" -lpgcommon -lpgport $(pkg-config --libs json-c)
 
 cat >"$work/words" <<'WORDS'

@@ -57,7 +57,7 @@ total()
 build_reader()
 {
 	gcc -O2 -I"$("$PG_CONFIG" --includedir-server)" -Isrc -o "$work/guard_reader" "$here/guard_reader.c" test/standalone.c \
-		src/reader.c src/element.c src/token.c -L"$("$PG_CONFIG" --pkglibdir)" -L"$("$PG_CONFIG" --libdir)" -lpgcommon -lpgport
+		src/json/array_reader.c src/json/object_scanner.c src/json/lexer.c -L"$("$PG_CONFIG" --pkglibdir)" -L"$("$PG_CONFIG" --libdir)" -lpgcommon -lpgport
 }
 
 # count_reader USERS

@@ -88,7 +88,7 @@ build_limits()
 	gcc "${flags[@]}" -o "$work/bin/limit_multi" "$here/limit_multi.c" "$here/limits.c" "${curl[@]}"
 	make_fast_account "${flags[@]}"
 	gcc "${flags[@]}" "${server[@]}" -o "$work/bin/limit_scan" "$here/limit_scan.c" "$here/limits.c" test/standalone.c \
-		src/reader.c src/element.c src/token.c "${libs[@]}" "${curl[@]}" "${json[@]}"
+		src/json/array_reader.c src/json/object_scanner.c src/json/lexer.c "${libs[@]}" "${curl[@]}" "${json[@]}"
 }
 
 # As large as the one a client trusts as a rule.

@@ -1,0 +1,301 @@
+/*
+ * bearer_token.c: the bearer that a request must carry.
+ *
+ * Three ways, one per user mapping: OAuth 2.0 client credentials, a ready bearer, the Login service. Bearers obtained are
+ * kept per backend and mapping, in a memory context of their own, and overwritten when they are dropped: on expiry, after
+ * a 401, and when mapping or server change. None ever appears in a message.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "api/bearer_token.h"
+#include "api/service_discovery.h"
+#include "api/transport.h"
+#include "http/url.h"
+#include "json/document.h"
+#include "options/secret.h"
+#include "options/server.h"
+
+/* RFC 6749 leaves expires_in out where the lifetime is known otherwise; the vendor's tokens live an hour. */
+#define DEFAULT_LIFETIME_S 3600
+
+/* Longer promises are not relied on. */
+#define MAX_LIFETIME_S (30 * 86400)
+
+/* Renewed so long before they expire, but never in the first three quarters of their life. */
+#define MAX_MARGIN_S 60
+
+/* A bearer longer than this would not fit into any server's header limit. */
+#define MAX_BEARER_LENGTH 65536
+
+typedef struct kept_bearer
+{
+	struct kept_bearer *next;
+	Oid			mapping;
+	TimestampTz renew_at;
+	char		bearer[FLEXIBLE_ARRAY_MEMBER];
+} kept_bearer;
+
+static MemoryContext kept_context = NULL;
+static kept_bearer *kept = NULL;
+
+static void
+forget_bearer(Oid mapping)
+{
+	kept_bearer **link;
+
+	for (link = &kept; *link != NULL; link = &(*link)->next)
+		if ((*link)->mapping == mapping)
+		{
+			kept_bearer *entry = *link;
+
+			*link = entry->next;
+			explicit_bzero(entry->bearer, strlen(entry->bearer));
+			pfree(entry);
+			return;
+		}
+}
+
+/* The mapping or its server changed. */
+static void
+forget(Oid mapping)
+{
+	lpu_http_pool_drop(mapping);
+	forget_bearer(mapping);
+}
+
+static kept_bearer *
+find_kept(Oid mapping)
+{
+	kept_bearer *entry;
+
+	for (entry = kept; entry != NULL; entry = entry->next)
+		if (entry->mapping == mapping)
+			return entry;
+	return NULL;
+}
+
+static void
+keep(Oid mapping, const char *bearer, double lifetime_s)
+{
+	double		margin_s = Min(lifetime_s / 4, MAX_MARGIN_S);
+	kept_bearer *entry;
+
+	forget_bearer(mapping);
+	entry = MemoryContextAlloc(kept_context, offsetof(kept_bearer, bearer) + strlen(bearer) + 1);
+	entry->mapping = mapping;
+	entry->renew_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ((lifetime_s - margin_s) * 1000));
+	memcpy(entry->bearer, bearer, strlen(bearer) + 1);
+	entry->next = kept;
+	kept = entry;
+}
+
+/* RFC 6750 allows less; what matters is that nothing can break out of the header. */
+static bool
+bearer_is_valid(const char *bearer)
+{
+	size_t		length = bearer ? strlen(bearer) : 0;
+	size_t		i;
+
+	for (i = 0; i < length; i++)
+		if (bearer[i] <= ' ' || bearer[i] > '~')
+			return false;
+	return length > 0 && length <= MAX_BEARER_LENGTH;
+}
+
+/* ------------------------------------------------------------------------------------ asking a service for a bearer */
+
+/* Seconds from a text of units (1 or 1000 a second); the default if it is no positive number. */
+static double
+lifetime(const char *text, double units)
+{
+	char	   *end;
+	double		seconds = text ? strtod(text, &end) / units : 0;
+
+	if (text == NULL || end == text || !(seconds > 0))
+		return DEFAULT_LIFETIME_S;
+	return Min(seconds, MAX_LIFETIME_S);
+}
+
+static lpu_problem *
+refused(const char *service, const lpu_http_answer *answer)
+{
+	char	   *text = NULL;
+	lpu_problem *problem;
+
+	/* only JSON is quoted: its known members never repeat what was sent */
+	if (lpu_json_parse(answer->body, answer->body_length) != NULL)
+		text = lpu_json_error_text(answer->body, answer->body_length);
+	problem = lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+							  "the %s refused the credentials of the user mapping", service);
+	lpu_problem_detail(problem, "It answered with status %d%s%s. Nothing was sent to the account.",
+					   answer->status, text ? ": " : "", text ? text : "");
+	return lpu_problem_hint(problem, "Check the options of the user mapping, and that the key or user is not blocked.");
+}
+
+/* Where to ask, what to send, and where in the answer the bearer stands. */
+typedef struct bearer_source
+{
+	const char *service;		/* for messages */
+	char	   *url;
+	const char *content_type;
+	char	   *body;
+	const char *bearer_member;
+	const char *lifetime_member;
+	double		lifetime_units; /* a second */
+} bearer_source;
+
+static char *
+ask_for_bearer(const lpu_options *options, const bearer_source *source, lpu_problem **problem)
+{
+	lpu_http_request request;
+	const lpu_http_answer *answer;
+	lpu_json   *json;
+	const char *bearer;
+
+	if (!lpu_request_init(&request, options, "POST", source->url, problem))
+		return NULL;
+	request.content_type = source->content_type;
+	request.body = source->body;
+	request.body_length = strlen(source->body);
+	answer = lpu_request_send(options, &request);
+	explicit_bzero(source->body, strlen(source->body));
+	if (answer->end == LPU_HTTP_ANSWERED && answer->status / 100 == 4 && answer->status != 429)
+	{
+		*problem = refused(source->service, answer);
+		return NULL;
+	}
+	if (answer->end != LPU_HTTP_ANSWERED || answer->status / 100 != 2)
+	{
+		*problem = lpu_request_failed(source->service, answer);
+		return NULL;
+	}
+	json = lpu_json_parse(answer->body, answer->body_length);
+	bearer = lpu_json_text(lpu_json_member(json, source->bearer_member));
+	if (!bearer_is_valid(bearer))
+	{
+		*problem = lpu_request_failed(source->service, answer);
+		return NULL;
+	}
+	keep(options->mapping, bearer,
+		 lifetime(lpu_json_text(lpu_json_member(json, source->lifetime_member)), source->lifetime_units));
+	return pstrdup(bearer);
+}
+
+/* OAuth 2.0 client credentials. */
+static char *
+bearer_from_token_service(const lpu_options *options, lpu_problem **problem)
+{
+	bearer_source source = {"token service", NULL, "application/x-www-form-urlencoded", NULL,
+	"access_token", "expires_in", 1};
+	char	   *secret = lpu_secret_read("client_secret", options->client_secret, options->client_secret_file, problem);
+	char	   *origin;
+
+	if (secret == NULL)
+		return NULL;
+	source.url = options->token_url;
+	if (source.url == NULL)
+	{
+		origin = lpu_domain_origin(options, LPU_SERVICE_TOKEN, problem);
+		if (origin == NULL)
+			return NULL;
+		source.url = psprintf("%s/sentinel/api/v2/account/%s/app/token", origin, options->account);
+	}
+	source.body = psprintf("grant_type=client_credentials&client_id=%s&client_secret=%s",
+						   lpu_url_escape(options->client_id), lpu_url_escape(secret));
+	return ask_for_bearer(options, &source, problem);
+}
+
+/* The Login service; its lifetime is in milliseconds. */
+static char *
+bearer_from_login(const lpu_options *options, lpu_problem **problem)
+{
+	bearer_source source = {"Login service", NULL, "application/json", NULL, "bearer", "sessionTTl", 1000};
+	char	   *password = lpu_secret_read("password", options->password, options->password_file, problem);
+	const char *members[4];
+	char	   *origin;
+
+	if (password == NULL)
+		return NULL;
+	origin = lpu_domain_origin(options, LPU_SERVICE_LOGIN, problem);
+	if (origin == NULL)
+		return NULL;
+	source.url = psprintf("%s/api/account/%s/login?v=1.3", origin, options->account);
+	members[0] = "username";
+	members[1] = options->username;
+	members[2] = "password";
+	members[3] = password;
+	source.body = lpu_json_build_object(members, 2);
+	return ask_for_bearer(options, &source, problem);
+}
+
+/* ------------------------------------------------------------------------------------------------------ bearers */
+
+static void
+initialise(void)
+{
+	if (kept_context != NULL)
+		return;
+	kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers bearers", ALLOCSET_SMALL_SIZES);
+	lpu_server_on_change(forget);
+}
+
+static char *
+ready_bearer(const lpu_options *options, lpu_problem **problem)
+{
+	char	   *bearer = lpu_secret_read("token", options->token, options->token_file, problem);
+
+	if (bearer != NULL && !bearer_is_valid(bearer))
+	{
+		*problem = lpu_problem_detail(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+													  "the token of the user mapping is not a bearer"),
+									  "It has blanks or characters outside of ASCII.");
+		return NULL;
+	}
+	return bearer;
+}
+
+char *
+lpu_auth_bearer(const lpu_options *options, lpu_problem **problem)
+{
+	kept_bearer *entry;
+
+	initialise();
+	if (options->token != NULL || options->token_file != NULL)
+		return ready_bearer(options, problem);
+	entry = find_kept(options->mapping);
+	if (entry != NULL && GetCurrentTimestamp() < entry->renew_at)
+		return pstrdup(entry->bearer);
+	if (options->client_id != NULL)
+		return bearer_from_token_service(options, problem);
+	if (options->username != NULL)
+		return bearer_from_login(options, problem);
+	*problem = lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+												"the user mapping for server \"%s\" has no credentials",
+												options->server_name),
+								"Set client_id and client_secret, or token, or username and password.");
+	return NULL;
+}
+
+bool
+lpu_auth_renew(const lpu_options *options, const char *refused_bearer)
+{
+	kept_bearer *entry;
+	lpu_problem *ignored = NULL;
+	char	   *again;
+
+	if (options->token != NULL)
+		return false;
+	if (options->token_file != NULL)
+	{
+		again = ready_bearer(options, &ignored);
+		return again != NULL && strcmp(again, refused_bearer) != 0;
+	}
+	/* somebody may have renewed it already while this request was under way */
+	entry = find_kept(options->mapping);
+	if (entry != NULL && strcmp(entry->bearer, refused_bearer) == 0)
+		forget_bearer(options->mapping);
+	return true;
+}

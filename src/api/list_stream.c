@@ -1,0 +1,363 @@
+/*
+ * list_stream.c: the entities of a GET, one after the other while they arrive.
+ *
+ * The answer of a list has no limit: it goes through a spool (which takes what the network offers) and a reader (which
+ * finds the entities) and is never whole in memory. Only when the last byte has come well is the listing at its end: a
+ * list that breaks off is a failure, however many entities it gave; so is one object where a list is due, for that is how
+ * errors look. A 401 is answered with a new bearer once, a 429 by waiting, as for any call; both come before the first
+ * entity. It knows nothing of tables.
+ */
+#include "postgres.h"
+
+#include "portability/instr_time.h"
+#include "utils/memutils.h"
+
+#include "api/list_stream.h"
+#include "http/response_spool.h"
+#include "http/socket_wait.h"
+
+/* While there is something to read, look at the network this often: no service loses its patience in a millisecond. */
+#define TURN_EVERY_MS 1.0
+
+/*
+ * The rest of an answer is taken before a pause as long as the gaps in it are no longer than this, several round trips of a
+ * slow network. Nothing is lost by it where the whole list is wanted: meanwhile the network goes on.
+ */
+#define DRAIN_GAP_MS 250
+
+struct lpu_listing
+{
+	MemoryContext context;
+	const lpu_options *options;
+	lpu_api_request request;
+	const char *what;
+	const char *const *names;
+	int			nnames;
+	bool		whole;
+	lpu_api_call *call;
+	lpu_api_answer *answer;		/* when it has ended */
+	lpu_spool  *spool;
+	lpu_reader *reader;
+	bool		fed_list;		/* the reader has seen that it is a list */
+	bool		fed_all;		/* the reader knows that nothing more comes */
+	bool		renewed;		/* the bearer, after a 401 */
+	bool		reconnected;	/* after it was left alone */
+	long		waited_ms;		/* after 429 */
+	int			requests;
+	instr_time	sent;			/* the last of them */
+	double		looked_after_ms;	/* since then */
+	instr_time	last_turn;
+	double		network_ms;		/* spent waiting and receiving */
+	lpu_problem *problem;
+};
+
+/* (Re)send the request. Nothing of an earlier answer has been read: it was no success. */
+static void
+send_request(lpu_listing *l)
+{
+	if (l->spool != NULL)
+		lpu_spool_close(l->spool);
+	l->spool = lpu_spool_new();
+	l->reader = lpu_reader_new(l->names, l->nnames, l->whole);
+	l->request.sink = lpu_spool_sink(l->spool);
+	l->call = lpu_api_start(l->options, &l->request);
+	l->requests++;
+	INSTR_TIME_SET_CURRENT(l->sent);
+	l->last_turn = l->sent;
+	l->looked_after_ms = 0;
+}
+
+lpu_listing *
+lpu_listing_open(const lpu_options *options, const lpu_api_request *request, const char *what,
+				 const char *const *names, int n, bool whole)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers listing", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	lpu_listing *l = palloc0(sizeof(lpu_listing));
+
+	l->context = context;
+	l->options = options;
+	l->request = *request;
+	l->what = pstrdup(what);
+	l->names = names;
+	l->nnames = n;
+	l->whole = whole;
+	send_request(l);
+	MemoryContextSwitchTo(caller);
+	return l;
+}
+
+void
+lpu_listing_close(lpu_listing *l)
+{
+	lpu_spool_close(l->spool);
+	MemoryContextDelete(l->context);
+}
+
+static double
+ms_since(instr_time start)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, start);
+	return INSTR_TIME_GET_MILLISEC(now);
+}
+
+/* Let the network go on for at most so long. True if something came, or the answer has ended. */
+static bool
+turn(lpu_listing *l, long max_ms)
+{
+	int64		before = lpu_spool_written(l->spool);
+	instr_time	start;
+	double		ms;
+
+	INSTR_TIME_SET_CURRENT(start);
+	lpu_spool_begin_turn(l->spool);
+	lpu_api_resume(l->call);
+	/* what libcurl held may have filled the memory at once: the next turn makes room, and nothing comes before that */
+	lpu_http_turn(lpu_spool_written(l->spool) > before || lpu_spool_is_full(l->spool) ? 0 : max_ms);
+	INSTR_TIME_SET_CURRENT(l->last_turn);
+	ms = ms_since(start);
+	l->network_ms += ms;
+	l->looked_after_ms += ms;
+	return lpu_spool_written(l->spool) > before || lpu_api_done(l->call);
+}
+
+/* Wait for bytes, or for the end of the answer, but no longer than this. True if they came. */
+static bool
+wait_for_bytes(lpu_listing *l, double max_ms)
+{
+	instr_time	start;
+	double		waited = 0;
+
+	INSTR_TIME_SET_CURRENT(start);
+	while (!lpu_api_done(l->call))
+	{
+		if (turn(l, (long) (max_ms - waited) + 1))
+			break;
+		waited = ms_since(start);
+		if (waited >= max_ms)
+			return false;
+	}
+	return true;
+}
+
+static bool
+too_slow(lpu_listing *l)
+{
+	l->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": nothing came for %d ms",
+								 l->what, l->options->account, l->options->timeout);
+	return false;
+}
+
+/*
+ * Requests that were started ahead have their connection made while nobody looks after them, if what is done with the rows
+ * takes long: then libcurl, or the service, may lose its patience although it would have been quick.
+ */
+static bool
+was_left_alone(const lpu_listing *l)
+{
+	return l->answer->verdict == LPU_NOT_SENT && ms_since(l->sent) >= l->options->connect_timeout &&
+		l->looked_after_ms < l->options->connect_timeout / 2;
+}
+
+/* The answer has ended, and is no success: may it be asked for once more? */
+static bool
+may_ask_again(lpu_listing *l)
+{
+	if (l->answer->verdict == LPU_UNAUTHORIZED && !l->renewed)
+		return l->renewed = lpu_api_renewed(l->call);
+	if (was_left_alone(l) && !l->reconnected)
+		return l->reconnected = true;
+	if (l->answer->verdict != LPU_LATER || l->waited_ms + l->answer->retry_after_ms > l->options->timeout)
+		return false;
+	lpu_pause(l->answer->retry_after_ms);
+	l->waited_ms += l->answer->retry_after_ms;
+	return true;
+}
+
+/* The answer has ended. True if there is more to do: read what came, or another answer. */
+static bool
+conclude(lpu_listing *l)
+{
+	l->answer = lpu_api_finish(l->call);
+	if (l->answer->verdict == LPU_OK)
+		return true;
+	if (may_ask_again(l))
+	{
+		l->answer = NULL;
+		send_request(l);
+		return true;
+	}
+	l->problem = lpu_api_refusal(l->options, l->answer, l->what);
+	/* nobody cares for the outcome of a GET */
+	if (l->answer->problem != NULL)
+		l->problem->detail = l->problem->hint = NULL;
+	return false;
+}
+
+static bool
+unreadable(lpu_listing *l, const char *detail)
+{
+	l->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
+													"could not %s of account \"%s\": the answer cannot be read", l->what,
+													l->options->account),
+									"%s.", detail);
+	return false;
+}
+
+/* The reader takes one object for a list of one. False if that is what begins where a list is due. */
+static bool
+check_list(lpu_listing *l, const char *data, size_t length)
+{
+	size_t		i;
+
+	for (i = 0; i < length && strchr(" \t\r\n", data[i]) != NULL; i++)
+		;
+	l->fed_list = i < length;
+	return !l->fed_list || data[i] != '{' || unreadable(l, "It is an object, not a list");
+}
+
+/* Get more bytes for the reader. False if the listing has failed. */
+static bool
+feed(lpu_listing *l)
+{
+	const char *data;
+	size_t		length;
+
+	for (;;)
+	{
+		if (lpu_spool_read(l->spool, &data, &length))
+		{
+			if (!l->fed_list && l->request.method != LPU_GET_USER && !check_list(l, data, length))
+				return false;
+			lpu_reader_feed(l->reader, data, length);
+			return true;
+		}
+		if (l->answer != NULL)
+		{
+			lpu_reader_end(l->reader);
+			l->fed_all = true;
+			return true;
+		}
+		if (lpu_api_done(l->call) ? !conclude(l) : !wait_for_bytes(l, l->options->timeout) && !too_slow(l))
+			return false;
+	}
+}
+
+/* A page is a gateway's, which knows nothing of what is there. */
+static bool
+is_absent(const lpu_api_answer *answer)
+{
+	return answer != NULL && (answer->status == 404 || answer->status == 410) &&
+		answer->body[strspn(answer->body, " \t\r\n")] != '<';
+}
+
+/* The reader has what it needs for now, or wants more. */
+static lpu_listing_state
+advance(lpu_listing *l)
+{
+	for (;;)
+	{
+		switch (lpu_reader_next(l->reader))
+		{
+			case LPU_READER_ELEMENT:
+				return LPU_LISTING_ELEMENT;
+			case LPU_READER_WRONG:
+				(void) unreadable(l, lpu_reader_complaint(l->reader));
+				return LPU_LISTING_FAILED;
+			case LPU_READER_END:
+				if (l->fed_all)
+					return LPU_LISTING_END;
+				/* FALLTHROUGH: the answer has not come to its end yet */
+			case LPU_READER_MORE:
+				break;
+		}
+		if (!feed(l))
+			return is_absent(l->answer) ? LPU_LISTING_ABSENT : LPU_LISTING_FAILED;
+	}
+}
+
+/*
+ * What came while the reader was busy. It may take a tenth of that time: a reader that keeps up hardly waits for it, and a
+ * slow one does not keep the service waiting.
+ */
+static void
+catch_up(lpu_listing *l)
+{
+	double		busy_ms = ms_since(l->last_turn);
+	instr_time	start;
+
+	if (busy_ms < TURN_EVERY_MS)
+		return;
+	INSTR_TIME_SET_CURRENT(start);
+	while (turn(l, 0) && !lpu_api_done(l->call) && ms_since(start) < busy_ms / 10)
+		;
+}
+
+lpu_listing_state
+lpu_listing_next(lpu_listing *l)
+{
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+	lpu_listing_state state;
+
+	if (!lpu_api_done(l->call))
+		catch_up(l);
+	state = advance(l);
+	MemoryContextSwitchTo(caller);
+	return state;
+}
+
+const lpu_value *
+lpu_listing_values(const lpu_listing *l)
+{
+	return lpu_reader_values(l->reader);
+}
+
+const lpu_value *
+lpu_listing_whole(const lpu_listing *l)
+{
+	return lpu_reader_whole(l->reader);
+}
+
+lpu_problem *
+lpu_listing_problem(const lpu_listing *l)
+{
+	return l->problem;
+}
+
+bool
+lpu_listing_drain(lpu_listing *l)
+{
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+
+	while (!lpu_api_done(l->call) && wait_for_bytes(l, DRAIN_GAP_MS))
+		;
+	MemoryContextSwitchTo(caller);
+	return lpu_api_done(l->call);
+}
+
+int
+lpu_listing_requests(const lpu_listing *l)
+{
+	return l->requests;
+}
+
+int64
+lpu_listing_bytes(const lpu_listing *l)
+{
+	return lpu_spool_written(l->spool);
+}
+
+double
+lpu_listing_ms(const lpu_listing *l)
+{
+	return l->network_ms;
+}
+
+int64
+lpu_listing_revision(const lpu_listing *l)
+{
+	return l->answer != NULL && l->answer->has_revision ? l->answer->revision : -1;
+}

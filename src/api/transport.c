@@ -1,0 +1,86 @@
+/*
+ * transport.c: what every HTTP request of an account has in common.
+ *
+ * Between the options and request.c: certificate bundle, proxy, time and size limits, and the patience that a 429 asks for.
+ * It knows neither methods of the API nor how to authenticate.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "api/transport.h"
+#include "http/socket_wait.h"
+#include "http/url.h"
+#include "json/document.h"
+#include "options/secret.h"
+
+/* The API's policy: never sooner than this after a 429, also where it names no time. */
+#define MIN_WAIT_MS 1000
+
+bool
+lpu_request_init(lpu_http_request *request, const lpu_options *options, const char *method, const char *url,
+				 lpu_problem **problem)
+{
+	memset(request, 0, sizeof(lpu_http_request));
+	request->method = method;
+	request->url = url;
+	request->ca_file = options->ca_file;
+	request->proxy = options->proxy;
+	request->connect_timeout_ms = options->connect_timeout;
+	request->timeout_ms = options->timeout;
+	request->max_answer = options->max_response_size;
+	if (options->proxy == NULL || options->proxy_user == NULL)
+		return true;
+	request->proxy_user = options->proxy_user;
+	request->proxy_password = lpu_secret_read("proxy_password", options->proxy_password, options->proxy_password_file,
+											  problem);
+	return request->proxy_password != NULL;
+}
+
+lpu_http_pool *
+lpu_request_pool(const lpu_options *options)
+{
+	return lpu_http_pool_for(options->mapping);
+}
+
+long
+lpu_request_wait_ms(const lpu_http_answer *answer)
+{
+	return Max(lpu_retry_after_ms(answer->retry_after), MIN_WAIT_MS);
+}
+
+const lpu_http_answer *
+lpu_request_send(const lpu_options *options, const lpu_http_request *request)
+{
+	TimestampTz start = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		const lpu_http_answer *answer = lpu_http_perform(lpu_request_pool(options), request);
+		long		passed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
+
+		if (answer->status != 429 || passed + lpu_request_wait_ms(answer) > request->timeout_ms)
+			return answer;
+		if (request->sent != NULL)
+			*request->sent = false; /* it was refused */
+		lpu_pause(lpu_request_wait_ms(answer));
+	}
+}
+
+lpu_problem *
+lpu_request_failed(const char *service, const lpu_http_answer *answer)
+{
+	if (answer->status == 0 || answer->end == LPU_HTTP_BROKEN)
+		return lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+												  "could not reach the %s: %s", service, answer->problem),
+								  "Nothing was sent to the account.");
+	if (answer->status == 429)
+		return lpu_problem_detail(lpu_problem_new(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+												  "the %s asks to wait %ld s", service,
+												  lpu_request_wait_ms(answer) / 1000),
+								  "Nothing was sent to the account.");
+	return lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+											  "the %s answered with status %d and nothing usable", service,
+											  answer->status),
+							  "Nothing was sent to the account.");
+}

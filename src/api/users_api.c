@@ -1,0 +1,325 @@
+/*
+ * users_api.c: the methods of the users API, one request each.
+ *
+ * Builds URL and headers, lets bearer_token.c supply the bearer, sends, and says what the answer means. A table has the methods,
+ * another turns a status into a verdict. It knows neither entities nor who asked, and raises nothing for what a network
+ * or a service can cause.
+ */
+#include "postgres.h"
+
+#include "api/bearer_token.h"
+#include "api/service_discovery.h"
+#include "api/transport.h"
+#include "api/users_api.h"
+#include "base/encoding.h"
+#include "http/url.h"
+#include "json/document.h"
+
+typedef struct method_def
+{
+	const char *verb;
+	const char *path;			/* below .../le-users/; %s becomes the user's id */
+	bool		if_match;
+} method_def;
+
+static const method_def methods[] = {
+	[LPU_CREATE_USERS] = {"POST", "users", false},
+	[LPU_UPDATE_USERS] = {"PUT", "users", true},
+	[LPU_DELETE_USERS] = {"DELETE", "users", true},
+	[LPU_RESET_PASSWORD] = {"PUT", "users/%s/resetPassword", false},
+	[LPU_LIST_USERS] = {"GET", "users", false},
+	[LPU_GET_USER] = {"GET", "users/%s", false},
+	[LPU_LIST_SKILLS] = {"GET", "skills", false},
+	[LPU_LIST_PROFILES] = {"GET", "profiles", false},
+	[LPU_LIST_AGENT_GROUPS] = {"GET", "agentGroups", false},
+	[LPU_LIST_LOBS] = {"GET", "lobs", false},
+};
+
+/* The first row whose range holds the status decides. */
+static const struct
+{
+	int			from;
+	int			to;
+	lpu_verdict verdict;
+}			verdicts[] = {
+	{200, 299, LPU_OK},
+	{401, 401, LPU_UNAUTHORIZED},
+	{429, 429, LPU_LATER},
+	{300, 499, LPU_REJECTED},
+	{100, 999, LPU_UNCERTAIN},
+};
+
+static lpu_verdict
+verdict_of(int status)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(verdicts); i++)
+		if (status >= verdicts[i].from && status <= verdicts[i].to)
+			return verdicts[i].verdict;
+	return LPU_UNCERTAIN;
+}
+
+/* A revision is a whole number; an ETag may dress it as "42" or W/"42". */
+static bool
+parse_revision(const char *value, int64 *revision)
+{
+	char	   *end;
+
+	if (value == NULL)
+		return false;
+	if (strncmp(value, "W/", 2) == 0)
+		value += 2;
+	if (*value == '"')
+		value++;
+	if (*value < '0' || *value > '9')
+		return false;
+	errno = 0;
+	*revision = strtoll(value, &end, 10);
+	if (*end == '"')
+		end++;
+	return errno == 0 && *end == '\0';
+}
+
+const char *
+lpu_api_verb(lpu_method method)
+{
+	return methods[method].verb;
+}
+
+char *
+lpu_api_path(const lpu_options *options, const lpu_api_request *request)
+{
+	char	   *id = request->user_id != 0 ? psprintf(INT64_FORMAT, request->user_id) : "{id}";
+
+	return psprintf("/api/account/%s/configuration/le-users/%s?v=%s%s", options->account,
+					psprintf(methods[request->method].path, id), lpu_url_escape(options->api_version),
+					request->query ? request->query : "");
+}
+
+static char *
+build_url(const lpu_options *options, const lpu_api_request *request, lpu_problem **problem)
+{
+	char	   *origin = lpu_domain_origin(options, LPU_SERVICE_CONFIG, problem);
+
+	return origin ? psprintf("%s%s", origin, lpu_api_path(options, request)) : NULL;
+}
+
+/* No whole answer came. */
+static void
+explain_silence(lpu_api_answer *result, const lpu_http_answer *answer)
+{
+	if (answer->end == LPU_HTTP_NOT_SENT)
+	{
+		result->verdict = LPU_NOT_SENT;
+		result->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+															 "could not connect to the account: %s", answer->problem),
+											 "Nothing was sent.");
+		return;
+	}
+	result->verdict = LPU_UNCERTAIN;
+	result->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "no answer from the account: %s", answer->problem);
+	if (answer->status > 0)
+		lpu_problem_detail(result->problem,
+						   "Outcome unknown: the request was sent, and the answer with status %d broke off.",
+						   answer->status);
+	else
+		lpu_problem_detail(result->problem, "Outcome unknown: the request was sent.");
+	lpu_problem_hint(result->problem, "Look in the account before you send it again.");
+}
+
+/* What the service says of its refusal, unless it repeats the bearer. */
+static char *
+error_of(const lpu_http_answer *answer, const char *bearer)
+{
+	char	   *text;
+
+	if (lpu_text_contains(answer->body, answer->body_length, bearer))
+		return psprintf("status %d; the answer repeats the request and is not shown", answer->status);
+	text = lpu_json_error_text(answer->body, answer->body_length);
+	return text ? text : psprintf("status %d without a message", answer->status);
+}
+
+static lpu_api_answer *
+interpret(const lpu_options *options, const lpu_http_answer *answer, const char *bearer)
+{
+	lpu_api_answer *result = palloc0(sizeof(lpu_api_answer));
+
+	result->status = answer->status;
+	result->body = answer->body;
+	result->body_length = answer->body_length;
+	result->has_revision = parse_revision(answer->revision, &result->revision) ||
+		parse_revision(answer->etag, &result->revision);
+	if (answer->end == LPU_HTTP_NOT_SENT || answer->end == LPU_HTTP_BROKEN)
+	{
+		explain_silence(result, answer);
+		return result;
+	}
+	result->verdict = verdict_of(answer->status);
+	if (result->verdict == LPU_LATER)
+		result->retry_after_ms = lpu_request_wait_ms(answer);
+	if (answer->end == LPU_HTTP_TOO_LARGE)
+		result->error = psprintf("the answer is larger than max_response_size (%d bytes) and was dropped",
+								 options->max_response_size);
+	else if (result->verdict != LPU_OK)
+		result->error = error_of(answer, bearer);
+	return result;
+}
+
+static lpu_api_answer *
+not_sent(lpu_problem *problem)
+{
+	lpu_api_answer *result = palloc0(sizeof(lpu_api_answer));
+
+	result->verdict = LPU_NOT_SENT;
+	result->body = "";
+	result->problem = problem;
+	return result;
+}
+
+/* Everything of the HTTP request but the bearer. */
+static bool
+prepare(const lpu_options *options, const lpu_api_request *request, lpu_http_request *http, lpu_problem **problem)
+{
+	const method_def *method = &methods[request->method];
+	char	   *url = build_url(options, request, problem);
+
+	if (url == NULL || !lpu_request_init(http, options, method->verb, url, problem))
+		return false;
+	http->plain_http = options->base_url != NULL;
+	http->content_type = "application/json";
+	http->body = request->body;
+	http->body_length = request->body_length;
+	http->sent = request->sent;
+	http->sink = request->sink;
+	if (method->if_match)
+		http->if_match = psprintf(INT64_FORMAT, request->if_match);
+	return true;
+}
+
+lpu_api_answer *
+lpu_api_send(const lpu_options *options, const lpu_api_request *request)
+{
+	lpu_problem *problem = NULL;
+	lpu_http_request http;
+	bool		renewed = false;
+
+	if (!prepare(options, request, &http, &problem))
+		return not_sent(problem);
+	for (;;)
+	{
+		char	   *bearer = lpu_auth_bearer(options, &problem);
+		const lpu_http_answer *answer;
+
+		if (bearer == NULL)
+			return not_sent(problem);
+		http.bearer = bearer;
+		answer = lpu_request_send(options, &http);
+		if (answer->status != 401 || renewed || !lpu_auth_renew(options, bearer))
+			return interpret(options, answer, bearer);
+		renewed = true;
+		if (request->sent != NULL)
+			*request->sent = false;
+	}
+}
+
+struct lpu_api_call
+{
+	const lpu_options *options;
+	char	   *bearer;
+	lpu_http_call *http;		/* NULL: it could not be sent */
+	lpu_problem *problem;
+};
+
+lpu_api_call *
+lpu_api_start(const lpu_options *options, const lpu_api_request *request)
+{
+	lpu_api_call *call = palloc0(sizeof(lpu_api_call));
+	lpu_http_request http;
+
+	call->options = options;
+	if (!prepare(options, request, &http, &call->problem))
+		return call;
+	http.bearer = call->bearer = lpu_auth_bearer(options, &call->problem);
+	if (call->bearer != NULL)
+		call->http = lpu_http_start(lpu_request_pool(options), &http);
+	return call;
+}
+
+bool
+lpu_api_done(const lpu_api_call *call)
+{
+	return call->http == NULL || lpu_http_done(call->http);
+}
+
+int
+lpu_api_status(const lpu_api_call *call)
+{
+	return call->http == NULL ? 0 : lpu_http_result(call->http)->status;
+}
+
+lpu_api_answer *
+lpu_api_finish(lpu_api_call *call)
+{
+	if (call->http == NULL)
+		return not_sent(call->problem);
+	return interpret(call->options, lpu_http_result(call->http), call->bearer);
+}
+
+bool
+lpu_api_renewed(const lpu_api_call *call)
+{
+	return lpu_auth_renew(call->options, call->bearer);
+}
+
+void
+lpu_api_resume(lpu_api_call *call)
+{
+	if (call->http != NULL)
+		lpu_http_resume(call->http);
+}
+
+/* ------------------------------------------------------------------------------------------------------ refusals */
+
+/* The first row whose status, or 0 for any, is the answer's decides. */
+static const struct
+{
+	int			status;
+	int			sqlstate;
+}			refusals[] = {
+	{401, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
+	{403, ERRCODE_INSUFFICIENT_PRIVILEGE},
+	{429, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
+	{0, ERRCODE_FDW_ERROR},
+};
+
+static int
+refusal_sqlstate(const lpu_api_answer *answer)
+{
+	int			i = 0;
+
+	if (answer->verdict == LPU_UNCERTAIN)
+		return ERRCODE_CONNECTION_FAILURE;
+	while (refusals[i].status != 0 && refusals[i].status != answer->status)
+		i++;
+	return refusals[i].sqlstate;
+}
+
+lpu_problem *
+lpu_api_refusal(const lpu_options *options, const lpu_api_answer *answer, const char *what)
+{
+	lpu_problem *problem;
+
+	if (answer->problem != NULL)
+	{
+		problem = lpu_problem_new(answer->problem->sqlstate, "could not %s: %s", what, answer->problem->message);
+		problem->detail = answer->problem->detail;
+		problem->hint = answer->problem->hint;
+		return problem;
+	}
+	problem = lpu_problem_new(refusal_sqlstate(answer), "could not %s of account \"%s\": status %d", what,
+							  options->account, answer->status);
+	if (answer->error != NULL)
+		lpu_problem_detail(problem, "%s", answer->error);
+	return problem;
+}

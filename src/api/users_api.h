@@ -1,0 +1,96 @@
+/*
+ * users_api.h: the methods of the users API, one request each.
+ */
+#ifndef LPU_API_USERS_API_H
+#define LPU_API_USERS_API_H
+
+#include "options/option.h"
+
+typedef enum lpu_method
+{
+	LPU_CREATE_USERS,
+	LPU_UPDATE_USERS,
+	LPU_DELETE_USERS,
+	LPU_RESET_PASSWORD,
+	LPU_LIST_USERS,
+	LPU_GET_USER,
+	LPU_LIST_SKILLS,
+	LPU_LIST_PROFILES,
+	LPU_LIST_AGENT_GROUPS,
+	LPU_LIST_LOBS
+} lpu_method;
+
+/* What an answer, or its absence, means for the request. */
+typedef enum lpu_verdict
+{
+	LPU_OK,						/* 2xx: carried out */
+	LPU_LATER,					/* 429: not carried out, may be sent again after retry_after_ms */
+	LPU_REJECTED,				/* any other answer below 500: not carried out */
+	LPU_UNAUTHORIZED,			/* 401, also with a fresh bearer: not carried out */
+	LPU_NOT_SENT,				/* no answer, and certainly not carried out */
+	LPU_UNCERTAIN				/* 5xx, or no whole answer: may have been carried out */
+} lpu_verdict;
+
+typedef struct lpu_api_request
+{
+	lpu_method	method;
+	int64		user_id;		/* of RESET_PASSWORD and GET_USER */
+	const char *query;			/* more query parameters, "&name=value", or "" */
+	const char *body;			/* JSON in UTF-8, or NULL */
+	size_t		body_length;
+	int64		if_match;		/* of UPDATE and DELETE; -1: whatever the revision */
+	bool	   *sent;			/* or NULL; set when the account may have got the request, cleared when it refused it */
+	struct lpu_http_sink *sink; /* or NULL; what takes the body of a 2xx answer while it arrives, see request.h */
+} lpu_api_request;
+
+typedef struct lpu_api_answer
+{
+	lpu_verdict verdict;
+	int			status;			/* HTTP status; 0: none came */
+	bool		has_revision;
+	int64		revision;		/* ac-revision */
+	const char *body;			/* as it came: UTF-8 if the service is well-behaved; "" if none */
+	size_t		body_length;
+	char	   *error;			/* on any answer but 2xx, or if the body had to be dropped: what the service said */
+	long		retry_after_ms;	/* of LATER */
+	lpu_problem *problem;		/* of NOT_SENT, and of UNCERTAIN without a whole answer: what an entry point raises */
+} lpu_api_answer;
+
+/*
+ * The verb of a request, and its URL below the origin; with {id} instead of the user's id if that is 0. For people to read,
+ * nothing is looked up.
+ */
+extern const char *lpu_api_verb(lpu_method method);
+extern char *lpu_api_path(const lpu_options *options, const lpu_api_request *request);
+
+/*
+ * Send one request and wait for its answer. It is sent again only if it certainly was not carried out: once after a 401
+ * with a renewed bearer, and after a 429 as long as waiting fits into the option "timeout". Interruptible. The answer is
+ * allocated in the current memory context.
+ */
+extern lpu_api_answer *lpu_api_send(const lpu_options *options, const lpu_api_request *request);
+
+/* A request on its way. It lives in the memory context that it was started in. */
+typedef struct lpu_api_call lpu_api_call;
+
+/*
+ * Start one request and do not wait for its answer, for several at a time; lpu_http_turn() lets them go on. It may wait
+ * for a bearer first. A request that cannot be sent is done at once. Nothing is sent again by itself, but for
+ * lpu_api_renewed(): after a 401, whether there is a new bearer, so that the request may be started once more.
+ */
+extern lpu_api_call *lpu_api_start(const lpu_options *options, const lpu_api_request *request);
+extern bool lpu_api_done(const lpu_api_call *call);
+extern int	lpu_api_status(const lpu_api_call *call);	/* of a call that is done; 0: no answer came */
+extern lpu_api_answer *lpu_api_finish(lpu_api_call *call);
+extern bool lpu_api_renewed(const lpu_api_call *call);
+
+/* The sink of the request has room again. */
+extern void lpu_api_resume(lpu_api_call *call);
+
+/*
+ * What an entry point raises for an answer that is no success, or for none. "what" is what it could not do, such as
+ * "list users".
+ */
+extern lpu_problem *lpu_api_refusal(const lpu_options *options, const lpu_api_answer *answer, const char *what);
+
+#endif

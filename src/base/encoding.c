@@ -1,0 +1,180 @@
+/*
+ * encoding.c: text between the account's UTF-8 and the database's encoding.
+ *
+ * The account speaks UTF-8. What it says in an error may be anything, so it is made fit for a message here: one line,
+ * bounded, valid. Everything is allocated in the current memory context.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "common/string.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/varlena.h"
+
+#include "base/encoding.h"
+
+char *
+lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
+{
+	const unsigned char *in = (const unsigned char *) utf8;
+	const unsigned char *end = in + length;
+	char	   *text = palloc((size_t) max_chars * MAX_MULTIBYTE_CHAR_LEN + 4);
+	char	   *out = text;
+	bool		blank = true;	/* nothing yet, or a blank was written last */
+	int			chars;
+
+	for (chars = 0; in < end && chars < max_chars;)
+	{
+		int			width = pg_utf_mblen(in);
+
+		if (*in <= ' ' || *in == 0x7f)
+		{
+			if (!blank)
+			{
+				*out++ = ' ';
+				chars++;
+			}
+			blank = true;
+			in++;
+			continue;
+		}
+		if (in + width > end || !pg_utf8_islegal(in, width))
+		{
+			*out++ = '?';
+			in++;
+		}
+		else
+		{
+			memcpy(out, in, width);
+			out += width;
+			in += width;
+		}
+		blank = false;
+		chars++;
+	}
+	if (out > text && out[-1] == ' ')
+		out--;
+	if (in < end)
+	{
+		memcpy(out, "...", 3);
+		out += 3;
+	}
+	*out = '\0';
+	return text;
+}
+
+/* The conversion would raise for a character that the encoding lacks: give it one character at a time, and look. */
+char *
+lpu_text_from_utf8(const char *utf8)
+{
+	int			encoding = GetDatabaseEncoding();
+	Oid			converter;
+	size_t		room = strlen(utf8) * MAX_CONVERSION_GROWTH + 1;
+	char	   *text;
+	char	   *out;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || pg_is_ascii(utf8))
+		return pstrdup(utf8);
+	/* the worker may read an error of a token service between transactions: then the catalogs are out of reach */
+	converter = IsTransactionState() ? FindDefaultConversionProc(PG_UTF8, encoding) : InvalidOid;
+	out = text = palloc(room);
+	while (*utf8)
+	{
+		int			width = pg_utf_mblen((const unsigned char *) utf8);
+		unsigned char dest[MAX_CONVERSION_INPUT_LENGTH + 1];
+		int			taken = 0;
+
+		if (OidIsValid(converter))
+			taken = pg_do_encoding_conversion_buf(converter, PG_UTF8, encoding, (unsigned char *) unconstify(char *, utf8),
+												  width, dest, sizeof(dest), true);
+		if (taken == width)
+		{
+			memcpy(out, dest, strlen((char *) dest));
+			out += strlen((char *) dest);
+		}
+		else
+			*out++ = '?';
+		utf8 += width;
+	}
+	*out = '\0';
+	return text;
+}
+
+/* pg_server_to_any() would raise, and the log would have the statement with its passwords. */
+char *
+lpu_text_to_utf8(const char *text, size_t *length)
+{
+	int			encoding = GetDatabaseEncoding();
+	Oid			converter;
+	char	   *utf8;
+	int			room;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || *length == 0)
+		return pg_verify_mbstr(PG_UTF8, text, (int) *length, true) ? unconstify(char *, text) : NULL;
+	converter = FindDefaultConversionProc(encoding, PG_UTF8);
+	if (!OidIsValid(converter) || *length >= MaxAllocSize / MAX_CONVERSION_GROWTH)
+		return NULL;
+	room = (int) *length * MAX_CONVERSION_GROWTH + 1;
+	utf8 = palloc(room);
+	if (pg_do_encoding_conversion_buf(converter, encoding, PG_UTF8, (unsigned char *) unconstify(char *, text),
+									  (int) *length, (unsigned char *) utf8, room, true) != (int) *length)
+		return NULL;
+	*length = strlen(utf8);
+	return utf8;
+}
+
+bool
+lpu_text_contains(const char *text, size_t length, const char *secret)
+{
+	StringInfoData quoted;
+
+	/* so short a one would be found everywhere, and is no secret */
+	if (strlen(secret) < 4)
+		return false;
+	if (memmem(text, length, secret, strlen(secret)) != NULL)
+		return true;
+	initStringInfo(&quoted);
+	escape_json(&quoted, secret);
+	return memmem(text, length, quoted.data + 1, quoted.len - 2) != NULL;
+}
+
+bool
+lpu_text_as_int64(const char *text, int64 *result)
+{
+	char	   *end;
+
+	if (strspn(text, "-0123456789") != strlen(text))
+		return false;
+	errno = 0;
+	*result = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == '\0';
+}
+
+void
+lpu_nearest_start(lpu_nearest *nearest, const char *written)
+{
+	nearest->written = written;
+	nearest->name = NULL;
+	/* half of it may be otherwise, or two characters of a short one, but not all */
+	nearest->distance = Min(Max((int) strlen(written) / 2, 2), (int) strlen(written) - 1) + 1;
+}
+
+void
+lpu_nearest_consider(lpu_nearest *nearest, const char *name)
+{
+	int			distance;
+
+	if (strlen(nearest->written) > NAMEDATALEN)
+		return;
+	distance = varstr_levenshtein_less_equal(nearest->written, strlen(nearest->written), name, strlen(name), 1, 1, 1,
+											 nearest->distance, true);
+	if (distance < nearest->distance)
+	{
+		nearest->distance = distance;
+		nearest->name = name;
+	}
+}

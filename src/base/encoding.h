@@ -1,0 +1,33 @@
+/*
+ * encoding.h: text between the account's UTF-8 and the database's encoding.
+ */
+#ifndef LPU_BASE_ENCODING_H
+#define LPU_BASE_ENCODING_H
+
+/* An excerpt for a message: one line, at most max_chars characters, control characters and bad bytes made harmless. */
+extern char *lpu_text_excerpt(const char *utf8, size_t length, int max_chars);
+
+/* To the database's encoding; characters it lacks become '?'. The input must be valid UTF-8. */
+extern char *lpu_text_from_utf8(const char *utf8);
+
+/* From the database's encoding to UTF-8; NULL if the bytes are not valid in it (SQL_ASCII). *length is in and out. */
+extern char *lpu_text_to_utf8(const char *text, size_t *length);
+
+/* Does a text hold this secret, as it is or as in JSON? Secrets of less than four characters are not looked for. */
+extern bool lpu_text_contains(const char *text, size_t length, const char *secret);
+
+/* A whole number within bigint and nothing else, such as an id. False if the text is none. */
+extern bool lpu_text_as_int64(const char *text, int64 *result);
+
+/* The nearest of some names to what was written, if near enough to be what was meant: start, then consider each. */
+typedef struct lpu_nearest
+{
+	const char *written;
+	const char *name;			/* NULL if none is near enough */
+	int			distance;
+} lpu_nearest;
+
+extern void lpu_nearest_start(lpu_nearest *nearest, const char *written);
+extern void lpu_nearest_consider(lpu_nearest *nearest, const char *name);
+
+#endif

@@ -1,0 +1,75 @@
+/*
+ * create_batch.h: users of the queue that go in one request.
+ */
+#ifndef LPU_DELIVERY_CREATE_BATCH_H
+#define LPU_DELIVERY_CREATE_BATCH_H
+
+#include "storage/itemptr.h"
+
+#include "api/users_api.h"
+
+/* A claimed row of the queue, and what became of it. */
+typedef struct lpu_row
+{
+	int64		id;
+	char	   *login_name;
+	char	   *send_as;
+	int			attempts;
+	char	   *body;			/* JSON in the database's encoding, or NULL if the payload is gone */
+	bool		sent_before;	/* in an earlier attempt, or in a batch that was split */
+	bool		split;			/* ... the latter */
+	ItemPointerData place;		/* where its row and its payload were last seen */
+	ItemPointerData payload_place;
+
+	const char *state;			/* what to write down, as lp_settle() takes it; NULL while it is not known */
+	int			status;			/* HTTP status, or 0 */
+	bool		has_revision;
+	int64		revision;
+	int64		user_id;		/* or 0 */
+	const char *error;			/* or NULL */
+	const char *reason;			/* or NULL */
+	int64		wait_ms;		/* of pending and uncertain; -1: lp_backoff() */
+} lpu_row;
+
+/* Rows that go together, all with the same options. */
+typedef struct lpu_batch
+{
+	const lpu_options *options;
+	lpu_row   **rows;
+	int			n;
+	bool		renewed;		/* it was sent again after a 401 */
+	MemoryContext context;		/* of the batch, its request and its answer */
+	lpu_api_request request;
+	lpu_api_call *call;			/* while it is under way */
+} lpu_batch;
+
+/* A batch of n rows, in the current memory context. Needs a transaction, as lpu_batch_finish() does. */
+extern lpu_batch *lpu_batch_new(const lpu_options *options, lpu_row **rows, int n);
+
+/* Start its request. */
+extern void lpu_batch_start(lpu_batch *batch);
+extern bool lpu_batch_done(const lpu_batch *batch);
+
+/* Of one that is done: did the service answer with success? */
+extern bool lpu_batch_accepted(const lpu_batch *batch);
+
+/*
+ * Read the answer of a batch that is done. Either every row's result is set, or the batch has to go out again: as it is
+ * after a 401, or in two halves because somebody in it was rejected. Then the batches to send are returned. The batch
+ * is freed.
+ */
+extern List *lpu_batch_finish(lpu_batch *batch);
+
+/* It is not to be sent after all: free it, but not its rows. */
+extern void lpu_batch_free(lpu_batch *batch);
+
+/* Its rows wait so long and are then sent as if nothing had been, unless they had been in a batch that was split. */
+extern void lpu_batch_set_later(lpu_batch *batch, const char *error, int64 wait_ms);
+
+/* Its rows are held, or, if they had been in a batch that was split, looked up. */
+extern void lpu_batch_set_held(lpu_batch *batch, const char *why);
+
+/* The outcome of all rows alike. */
+extern void lpu_batch_set_all(lpu_batch *batch, const char *state, const char *error, const char *reason, int64 wait_ms);
+
+#endif

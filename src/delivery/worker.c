@@ -1,0 +1,403 @@
+/*
+ * worker.c: the background worker that delivers the queue of one database.
+ *
+ * It is started by a transaction that enqueued something (worker_slots.c), or, with the library preloaded, after a restart or a
+ * promotion for each database of lpusers.databases. It delivers what is due, account by account, sleeps until the next is
+ * due or somebody wakes it, and leaves when nothing has been unfinished for lpusers.idle_timeout, so that the database
+ * can be dropped. It connects as the bootstrap superuser and does all SQL as the tables' owner. It never waits for a
+ * network inside of a transaction. An error ends the round, not the worker: it tries again after a while.
+ */
+#include "postgres.h"
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "base/account_lock.h"
+#include "base/compat.h"
+#include "base/extension.h"
+#include "delivery/delivery.h"
+#include "http/socket_wait.h"
+#include "lpusers.h"
+#include "queue/worker_slots.h"
+
+PGDLLEXPORT void lpu_worker_main(Datum arg);
+PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
+PGDLLEXPORT void lpu_launcher_main(Datum arg);
+
+/* After an error: long enough not to fill the log, short enough that nobody has to intervene. */
+#define ERROR_WAIT_MS 5000
+
+/* How often the worker looks whether a prepared transaction of its database is gone, and for housekeeping. */
+#define LOOK_AROUND_MS 10000
+#define HOUSEKEEPING_MS (3600 * 1000)
+
+/* A predecessor that is leaving is gone soon; how long, and in which steps, to wait for that. */
+#define PREDECESSOR_MS 10000
+#define PREDECESSOR_STEP_MS 10
+
+/* The worker between its rounds. */
+typedef struct service
+{
+	MemoryContext context;		/* reset after each round */
+	TimestampTz idle_since;
+	int64		wait_ms;		/* before the next round */
+	bool		over;			/* there is nothing more to do here */
+} service;
+
+static Oid	schema_oid;
+static lpu_identity identity;
+
+static void
+begin_step(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	schema_oid = lpu_extension_schema();
+	if (!OidIsValid(schema_oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"lpusers\" is not installed in this database")));
+	lpu_become_owner(schema_oid, &identity);
+	pgstat_report_activity(STATE_RUNNING, "delivering");
+}
+
+static void
+commit_step(void)
+{
+	lpu_become_again(&identity);
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+static bool
+must_stop(void)
+{
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	return !lpu_worker_on || lpu_worker_asked_to_stop();
+}
+
+/* Is the extension here? Also finds its schema. */
+static char *
+find_schema(MemoryContext context)
+{
+	char	   *schema = NULL;
+	Oid			oid;
+
+	StartTransactionCommand();
+	oid = lpu_extension_schema();
+	if (OidIsValid(oid))
+		schema = MemoryContextStrdup(context, get_namespace_name(oid));
+	CommitTransactionCommand();
+	return schema;
+}
+
+/* Run a part of a round; an error of it is logged, and the others go on. False after an error. */
+static bool
+run_safely(void (*part) (void *arg), void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool ok = false;
+
+	PG_TRY();
+	{
+		part(arg);
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return ok;
+}
+
+static void
+housekeep(void *schema)
+{
+	static TimestampTz next = 0;
+
+	if (GetCurrentTimestamp() < next)
+		return;
+	next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
+	begin_step();
+	lpu_queue_housekeep(schema);
+	commit_step();
+}
+
+/* One account's turn. */
+typedef struct account_turn
+{
+	const char *schema;
+	lpu_due    *due;
+} account_turn;
+
+static void
+deliver_account(void *arg)
+{
+	static const lpu_deliverer deliverer = {begin_step, commit_step, NULL, must_stop};
+	account_turn *turn = arg;
+	lpu_totals	totals = {0};
+
+	if (!lpu_queue_deliver(turn->schema, turn->due->account, &deliverer, &totals))
+		turn->due->wait_ms = LOOK_AROUND_MS;	/* somebody else does it */
+	else if (totals.unreachable)
+		turn->due->wait_ms = ERROR_WAIT_MS;
+	else if (totals.requests == 0 && totals.held == 0 && totals.failed == 0)
+		turn->due->wait_ms = LOOK_AROUND_MS;	/* paused */
+}
+
+/*
+ * Deliver everything that is due. Returns the milliseconds until the next is due: 0 for at once, -1 if nothing is
+ * unfinished.
+ */
+static int64
+deliver_round(const char *schema, MemoryContext context)
+{
+	lpu_due    *due;
+	int			n;
+	int			i;
+	int64		wait_ms = -1;
+
+	MemoryContextSwitchTo(context);
+	begin_step();
+	MemoryContextSwitchTo(context);
+	due = lpu_queue_due(schema, &n);
+	commit_step();
+	MemoryContextSwitchTo(context);
+	for (i = 0; i < n && !must_stop(); i++)
+	{
+		account_turn turn = {schema, &due[i]};
+
+		if (due[i].wait_ms == 0 && !run_safely(deliver_account, &turn))
+			due[i].wait_ms = ERROR_WAIT_MS;
+		if (wait_ms < 0 || due[i].wait_ms < wait_ms)
+			wait_ms = due[i].wait_ms;
+	}
+	(void) run_safely(housekeep, unconstify(char *, schema));
+	return wait_ms;
+}
+
+/* A transaction that was prepared here may still enqueue something when it is committed, and would wake nobody. */
+static bool
+prepared_transactions_here(void)
+{
+	bool		any = false;
+
+	if (max_prepared_xacts == 0)
+		return false;
+	begin_step();
+	SPI_execute("SELECT FROM pg_catalog.pg_prepared_xacts WHERE database OPERATOR(pg_catalog.=)"
+				" pg_catalog.current_database() LIMIT 1", true, 1);
+	any = SPI_processed > 0;
+	commit_step();
+	return any;
+}
+
+static void
+wait_for_work(int64 ms)
+{
+	static uint32 event_worker = 0;
+
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms < 0 ? 0 : WL_TIMEOUT), (long) ms,
+					 lpu_wait_event(&event_worker, "LpusersWorker"));
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Wait, then deliver. */
+static void
+take_turn(void *arg)
+{
+	service    *s = arg;
+	char	   *schema;
+	bool		prepared;
+	int64		wait_ms;
+	TimestampTz now;
+
+	if (s->wait_ms > 0)
+		wait_for_work(s->wait_ms);
+	if (must_stop())
+		return;
+	s->wait_ms = ERROR_WAIT_MS;
+	schema = find_schema(s->context);
+	s->over = schema == NULL;
+	if (s->over)
+		return;
+	lpu_worker_begin_round();
+	/* in this order: what is committed between the two is found by the second */
+	prepared = prepared_transactions_here();
+	wait_ms = deliver_round(schema, s->context);
+	now = GetCurrentTimestamp();
+	if (wait_ms >= 0)
+	{
+		s->idle_since = now;
+		s->wait_ms = Min(wait_ms, LOOK_AROUND_MS);
+		return;
+	}
+	s->wait_ms = lpu_idle_timeout > 0 ? Min(lpu_idle_timeout, LOOK_AROUND_MS) : LOOK_AROUND_MS / 10;
+	s->over = !prepared && TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) && lpu_worker_leave(false);
+}
+
+static void
+serve(void)
+{
+	service		s = {0};
+
+	s.context = AllocSetContextCreate(TopMemoryContext, "lpusers worker", ALLOCSET_DEFAULT_SIZES);
+	s.idle_since = GetCurrentTimestamp();
+	/* what was committed after somebody asked it to stop would wake nobody else: then it stays */
+	do
+		while (!must_stop())
+		{
+			/* a cancel, too, ends only what is under way */
+			(void) run_safely(take_turn, &s);
+			MemoryContextSwitchTo(TopMemoryContext);
+			MemoryContextReset(s.context);
+			if (s.over)
+				return;
+		}
+	while (lpu_worker_on && !lpu_worker_leave(false));
+}
+
+/* Be the one worker of the database. False if there is one. */
+static bool
+lock_database(Oid database)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PREDECESSOR_MS);
+	bool		locked;
+
+	for (;;)
+	{
+		StartTransactionCommand();
+		locked = lpu_lock_worker();
+		CommitTransactionCommand();
+		if (locked || lpu_worker_pid(database) != 0 || GetCurrentTimestamp() > end)
+			return locked;
+		/* it has given up its slot, so that this one was started, and not yet its lock */
+		lpu_pause(PREDECESSOR_STEP_MS);
+	}
+}
+
+/*
+ * Settings of the database or its owner must not reach a superuser's session: above all search_path, and whatever ends or
+ * changes transactions.
+ */
+static void
+fix_settings(void)
+{
+	static const char *const fixed[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"session_replication_role", "origin"},
+	};
+	int			i;
+
+	for (i = 0; i < lengthof(fixed); i++)
+		SetConfigOption(fixed[i][0], fixed[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+work(Oid database)
+{
+	fix_settings();
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_SESSION);
+	if (lock_database(database) && lpu_worker_arrive(database))
+		serve();
+}
+
+static void
+set_signals(void)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+}
+
+/* Entry point of a worker that a transaction started. */
+void
+lpu_worker_main(Datum arg)
+{
+	set_signals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	work(DatumGetObjectId(arg));
+}
+
+/* Entry point of a worker that is started with the server, for a database of lpusers.databases. */
+void
+lpu_worker_main_by_name(Datum arg)
+{
+	set_signals();
+	BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, NULL, 0);
+	work(MyDatabaseId);
+}
+
+/*
+ * Entry point of the process that starts a worker for each database of lpusers.databases, and from then on for any database
+ * that found no background worker slot free. The postmaster forgets a worker that has left because it was idle; this
+ * process is started again after a crash of the server, as after a restart and a promotion, and so are the workers.
+ */
+void
+lpu_launcher_main(Datum arg)
+{
+	List	   *names;
+	ListCell   *cell;
+
+	/* the postmaster's word that a worker has ended */
+	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
+	set_signals();
+	if (!SplitIdentifierString(pstrdup(lpu_databases), ',', &names))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid list syntax in parameter \"%s\"", "lpusers.databases")));
+	lpu_launcher_arrive();
+	foreach(cell, names)
+		while (!lpu_start_worker("lpu_worker_main_by_name", InvalidOid, lfirst(cell)))
+		{
+			/* no slot is free */
+			wait_for_work(LOOK_AROUND_MS);
+			(void) lpu_launcher_turn();
+		}
+	for (;;)
+		wait_for_work(lpu_launcher_turn() ? LOOK_AROUND_MS : -1);
+}

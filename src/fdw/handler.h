@@ -1,0 +1,53 @@
+/*
+ * handler.h: what the parts of the foreign-data wrapper agree on.
+ */
+#ifndef LPU_FDW_HANDLER_H
+#define LPU_FDW_HANDLER_H
+
+#include "foreign/fdwapi.h"
+
+#include "remote/foreign_table.h"
+
+/*
+ * Items of ForeignScan.fdw_private, all of them nodes that can be copied. The expressions for the ids are in fdw_exprs, at
+ * most one.
+ */
+enum
+{
+	LPU_SCAN_COLUMNS,			/* IntList: numbers of the needed columns, less one */
+	LPU_SCAN_BY_ID,				/* Boolean: one GET for each id */
+	LPU_SCAN_INCLUDE_DELETED,	/* Boolean */
+	LPU_SCAN_OUTER,				/* String: the ids are this column of another table, as EXPLAIN shows it; "": they are not */
+	LPU_SCAN_REPEATED,			/* Boolean: the same rows may be wanted more than once */
+	LPU_SCAN_ENOUGH_GETS		/* Integer: so many GETs, one after the other, cost as much as the list */
+};
+
+/* Items of what PlanForeignModify() says. */
+enum
+{
+	LPU_MODIFY_COLUMNS,			/* IntList: columns that UPDATE sets, numbers less one */
+	LPU_MODIFY_VALUES,			/* Strings: to what, in SQL; "": not known */
+	LPU_MODIFY_CONDITIONAL,		/* Boolean: not of all rows */
+	LPU_MODIFY_SKIP				/* Boolean: ON CONFLICT DO NOTHING */
+};
+
+/*
+ * Columns of the plan of an UPDATE or DELETE that carry who a row is. The id and the login are named after the number of
+ * the table's column, since other foreign tables of one statement may have them elsewhere.
+ */
+#define LPU_ID_JUNK "id"
+#define LPU_LOGIN_JUNK "login"
+#define LPU_ROW_JUNK "wholerow"
+extern char *lpu_fdw_junk_name(const char *what, int column);
+
+/* The number of the column that shows the login, if it is one that goes through the plan; 0. */
+extern int	lpu_fdw_login_junk(const lpu_table *table);
+
+/* Each part of the wrapper puts its callbacks into the handler's answer. */
+extern void lpu_fdw_plan(FdwRoutine *routine);
+extern void lpu_fdw_scan(FdwRoutine *routine);
+extern void lpu_fdw_target(FdwRoutine *routine);
+extern void lpu_fdw_modify(FdwRoutine *routine);
+extern void lpu_fdw_import(FdwRoutine *routine);
+
+#endif

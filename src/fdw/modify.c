@@ -1,0 +1,509 @@
+/*
+ * modify.c: writing a foreign table.
+ *
+ * INSERT and COPY create users, UPDATE reads, merges and puts them back, DELETE deletes them. Rows are collected and go in
+ * batches of batch_size, unless somebody wants to see each row as it is written: RETURNING, row triggers, WITH CHECK
+ * OPTION. The executor batches INSERT by itself; of UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch goes
+ * when it ends the table, which is still inside of the statement, but after its AFTER STATEMENT triggers: if there are
+ * any, nothing waits.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "base/compat_explain.h"
+#include "base/error.h"
+#include "fdw/handler.h"
+#include "options/server.h"
+#include "remote/delete.h"
+#include "remote/insert.h"
+#include "remote/update.h"
+
+typedef struct modify_state
+{
+	lpu_table  *table;
+	lpu_writer	writer;
+	MemoryContext context;		/* of the statement */
+	ModifyTableState *mtstate;
+	CmdType		operation;
+	bool		begun;			/* the first row has come, and what follows is known: */
+	bool		alone;			/* each row goes at once */
+	List	   *checks;			/* WITH CHECK OPTION, ExprStates that are not false for a row that may be written */
+	lpu_creation *creation;		/* of INSERT */
+	lpu_change *change;			/* of UPDATE */
+	lpu_update	update;
+	lpu_set_list set_list;
+	lpu_removal *removal;		/* of DELETE */
+	TupleTableSlot **created;	/* what INSERT hands back of a batch */
+	AttrNumber	id;				/* places in the plan's rows */
+	AttrNumber	login;
+	AttrNumber	row;
+	HTAB	   *seen;			/* ids of UPDATE and DELETE: a join may bring a row twice */
+} modify_state;
+
+/* ------------------------------------------------------------------------------------------------------- who looks on */
+
+/* Row triggers, which see each row before or after it is written. */
+static bool
+has_row_triggers(const ResultRelInfo *info, CmdType operation)
+{
+	const TriggerDesc *triggers = info->ri_TrigDesc;
+
+	if (triggers == NULL)
+		return false;
+	return operation == CMD_INSERT ? triggers->trig_insert_before_row || triggers->trig_insert_after_row :
+		operation == CMD_UPDATE ? triggers->trig_update_before_row || triggers->trig_update_after_row :
+		triggers->trig_delete_before_row || triggers->trig_delete_after_row;
+}
+
+/* AFTER STATEMENT triggers, which fire before the table is ended; they belong to the table that the statement names. */
+static bool
+has_late_triggers(const ResultRelInfo *info, CmdType operation)
+{
+	const TriggerDesc *triggers = info->ri_RootResultRelInfo ? info->ri_RootResultRelInfo->ri_TrigDesc : info->ri_TrigDesc;
+
+	if (triggers == NULL)
+		return false;
+	return operation == CMD_INSERT ? triggers->trig_insert_after_statement :
+		operation == CMD_UPDATE ? triggers->trig_update_after_statement : triggers->trig_delete_after_statement;
+}
+
+/* Does somebody want to see each row as it is written? Known when the executor has set up all of the statement. */
+static bool
+goes_alone(const ResultRelInfo *info, CmdType operation)
+{
+	return info->ri_projectReturning != NULL || info->ri_WithCheckOptions != NIL || has_row_triggers(info, operation);
+}
+
+/* INSERT is put together by the executor, COPY too but for 15; not so rows that an UPDATE moves to another partition. */
+static bool
+is_batched_by_executor(const ModifyTableState *mtstate)
+{
+	/* COPY has no plan */
+	return mtstate->ps.plan == NULL ? LPU_COPY_IS_BATCHED : mtstate->operation == CMD_INSERT;
+}
+
+/* Are rows put together by us? */
+static bool
+is_buffered(const ResultRelInfo *info, CmdType operation, const ModifyTableState *mtstate)
+{
+	return !(operation == CMD_INSERT && is_batched_by_executor(mtstate)) &&
+		!goes_alone(info, operation) && !has_late_triggers(info, mtstate->operation);
+}
+
+/* ------------------------------------------------------------------------------------------------------- beginning */
+
+static modify_state *
+begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, lpu_method method, const char *what,
+	  const char *hint)
+{
+	modify_state *state = palloc0(sizeof(modify_state));
+	lpu_problem *problem = NULL;
+
+	/* the executor has looked, but lets tables in a temporary schema pass */
+	PreventCommandIfReadOnly(operation == CMD_INSERT ? "INSERT" : operation == CMD_UPDATE ? "UPDATE" : "DELETE");
+	state->context = CurrentMemoryContext;
+	state->mtstate = mtstate;
+	state->operation = operation;
+	state->table = lpu_table_read(info->ri_RelationDesc);
+	state->writer.table = state->table;
+	state->writer.role = LPU_WRITE_ROLE(info, mtstate->ps.state);
+	state->writer.options = lpu_server_for_role(state->table->server, state->writer.role, &problem);
+	if (state->writer.options == NULL)
+		lpu_problem_raise(problem);
+	state->writer.method = method;
+	state->writer.what = what;
+	state->writer.hint = hint;
+	info->ri_FdwState = state;
+	return state;
+}
+
+static void
+begin_insert(ModifyTableState *mtstate, ResultRelInfo *info, bool skip)
+{
+	modify_state *state = begin(mtstate, info, CMD_INSERT, LPU_CREATE_USERS, "create users", skip ?
+								"The statement can be repeated: it leaves out users whose login exists." :
+								"INSERT ... ON CONFLICT DO NOTHING leaves out users whose login exists, so that a "
+								"statement can be repeated.");
+
+	state->creation = lpu_creation_new(&state->writer, skip);
+	state->created = palloc(state->writer.options->batch_size * sizeof(TupleTableSlot *));
+}
+
+static HTAB *
+make_id_set(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = CurrentMemoryContext};
+
+	return hash_create("lpusers ids", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+find_junk(modify_state *state)
+{
+	List	   *list = outerPlanState(state->mtstate)->plan->targetlist;
+	int			login = lpu_fdw_login_junk(state->table);
+
+	state->id = ExecFindJunkAttributeInTlist(list, lpu_fdw_junk_name(LPU_ID_JUNK, state->table->id_column));
+	if (login > 0)
+		state->login = ExecFindJunkAttributeInTlist(list, lpu_fdw_junk_name(LPU_LOGIN_JUNK, login));
+	state->row = ExecFindJunkAttributeInTlist(list, LPU_ROW_JUNK);
+	state->seen = make_id_set();
+}
+
+static void
+read_set_list(lpu_set_list *list, const lpu_table *table, List *fdw_private)
+{
+	List	   *columns = list_nth(fdw_private, LPU_MODIFY_COLUMNS);
+	List	   *values = list_nth(fdw_private, LPU_MODIFY_VALUES);
+	ListCell   *column;
+	ListCell   *value;
+
+	list->conditional = boolVal(list_nth(fdw_private, LPU_MODIFY_CONDITIONAL));
+	list->values = palloc0(Max(table->ncolumns, 1) * sizeof(char *));
+	forboth(column, columns, value, values)
+	{
+		list->columns = bms_add_member(list->columns, lfirst_int(column));
+		if (*strVal(lfirst(value)) != '\0')
+			list->values[lfirst_int(column)] = strVal(lfirst(value));
+	}
+}
+
+static void
+begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private)
+{
+	modify_state *state = begin(mtstate, info, CMD_UPDATE, LPU_UPDATE_USERS, "update users",
+								"Look at the users before you repeat the statement.");
+
+	find_junk(state);
+	read_set_list(&state->set_list, state->table, fdw_private);
+	state->update.writer = &state->writer;
+	state->update.desc = RelationGetDescr(info->ri_RelationDesc);
+	state->update.list = &state->set_list;
+	state->update.by_trigger = info->ri_TrigDesc && info->ri_TrigDesc->trig_update_before_row;
+	state->change = lpu_change_new(&state->update);
+}
+
+static void
+begin_delete(ModifyTableState *mtstate, ResultRelInfo *info)
+{
+	modify_state *state = begin(mtstate, info, CMD_DELETE, LPU_DELETE_USERS, "delete users",
+								"The statement can be repeated.");
+
+	find_junk(state);
+	state->removal = lpu_removal_new(&state->writer);
+}
+
+static void
+lpuBeginForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private, int subplan_index, int eflags)
+{
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+	if (mtstate->operation == CMD_INSERT)
+		begin_insert(mtstate, info, boolVal(list_nth(fdw_private, LPU_MODIFY_SKIP)));
+	else if (mtstate->operation == CMD_UPDATE)
+		begin_update(mtstate, info, fdw_private);
+	else
+		begin_delete(mtstate, info);
+}
+
+/* COPY, or rows that a partitioned table routes here. */
+static void
+lpuBeginForeignInsert(ModifyTableState *mtstate, ResultRelInfo *info)
+{
+	ModifyTable *plan = castNode(ModifyTable, mtstate->ps.plan);
+
+	if (info->ri_FdwState != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot move rows into foreign table \"%s\" while it is updated",
+						RelationGetRelationName(info->ri_RelationDesc)),
+				 errhint("Leave it out of the UPDATE by a condition on the partition key.")));
+	if ((info->ri_FdwRoutine->IsForeignRelUpdatable(info->ri_RelationDesc) & (1 << CMD_INSERT)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("foreign table \"%s\" does not allow inserts", RelationGetRelationName(info->ri_RelationDesc))));
+	begin_insert(mtstate, info, plan != NULL && plan->onConflictAction == ONCONFLICT_NOTHING);
+}
+
+/* The executor has set up everything by the first row only. */
+static void
+begin_rows(modify_state *state, ResultRelInfo *info)
+{
+	MemoryContext caller = MemoryContextSwitchTo(state->context);
+	ListCell   *cell;
+
+	if (!state->begun)
+	{
+		state->alone = !is_buffered(info, state->operation, state->mtstate);
+		foreach(cell, info->ri_WithCheckOptions)
+			state->checks = lappend(state->checks, ExecInitCheck(castNode(List, lfirst_node(WithCheckOption, cell)->qual),
+																 &state->mtstate->ps));
+		state->begun = true;
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/* ------------------------------------------------------------------------------------------------------- rows */
+
+/*
+ * WITH CHECK OPTION is checked by the executor when the row is written, which is too late to take it back: what is false
+ * already now is not sent. What depends on values of the account is null now, and may still come true.
+ */
+static void
+check_options(modify_state *state, ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
+{
+	ExprContext *context = GetPerTupleExprContext(estate);
+	ListCell   *check;
+	ListCell   *option;
+
+	context->ecxt_scantuple = slot;
+	forboth(check, state->checks, option, info->ri_WithCheckOptions)
+		if (!ExecCheck(lfirst(check), context))
+			ereport(ERROR,
+					(errcode(ERRCODE_WITH_CHECK_OPTION_VIOLATION),
+					 errmsg("new row violates check option for view \"%s\"", lfirst_node(WithCheckOption, option)->relname),
+					 errdetail_internal("Nothing was sent for it.%s", lpu_writer_progress(&state->writer))));
+}
+
+/* Send what waits. */
+static void
+flush(modify_state *state)
+{
+	MemoryContext caller = MemoryContextSwitchTo(state->context);
+
+	if (state->creation != NULL)
+		lpu_creation_flush(state->creation);
+	if (state->change != NULL)
+		lpu_change_flush(state->change);
+	if (state->removal != NULL)
+		lpu_removal_flush(state->removal);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Another row has come. True unless it was sent, and the account has passed over it. To messages COPY adds the line that it
+ * is at, perhaps with a password, which is not what sending a batch is about.
+ */
+static bool
+flush_if_due(modify_state *state, int waiting)
+{
+	ErrorContextCallback *context = error_context_stack;
+	int64		done = state->writer.done;
+
+	if (!state->alone && waiting < state->writer.options->batch_size)
+		return true;
+	if (state->mtstate->ps.plan == NULL && context != NULL)
+		error_context_stack = context->previous;
+	flush(state);
+	error_context_stack = context;
+	return !state->alone || state->writer.done > done;
+}
+
+/* The executor says how many rows it hands over at a time. */
+static int
+lpuGetForeignModifyBatchSize(ResultRelInfo *info)
+{
+	lpu_problem *problem = NULL;
+	lpu_table  *table;
+	const lpu_options *options;
+
+	if (goes_alone(info, CMD_INSERT))
+		return 1;
+	table = lpu_table_read(info->ri_RelationDesc);
+	options = lpu_server_alone(table->server, &problem);
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	return options->batch_size;
+}
+
+/* Rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */
+static void
+count_left_out(modify_state *state, int n)
+{
+	InstrCountTuples2(&state->mtstate->ps, n);
+}
+
+static TupleTableSlot **
+lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **slots, TupleTableSlot **plan_slots,
+						  int *n)
+{
+	modify_state *state = info->ri_FdwState;
+	int			ncreated = 0;
+	int			i;
+
+	/* the executor's array is not ours to change */
+	for (i = 0; i < *n; i++)
+		if (lpu_creation_add(state->creation, slots[i]))
+			state->created[ncreated++] = slots[i];
+	flush(state);
+	count_left_out(state, *n - ncreated);
+	*n = ncreated;
+	return state->created;
+}
+
+static TupleTableSlot *
+lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+{
+	modify_state *state = info->ri_FdwState;
+
+	begin_rows(state, info);
+	check_options(state, info, slot, estate);
+	if (!lpu_creation_add(state->creation, slot) ||
+		!flush_if_due(state, lpu_creation_pending(state->creation)))
+	{
+		count_left_out(state, 1);
+		return NULL;
+	}
+	if (goes_alone(info, CMD_INSERT))
+		lpu_creation_return(state->creation, slot);
+	return slot;
+}
+
+/* The id of a row of the plan. False: the statement has seen it before. */
+static bool
+first_seen(modify_state *state, TupleTableSlot *plan_slot, int64 *id)
+{
+	bool		isnull;
+	bool		found;
+
+	*id = DatumGetInt64(ExecGetJunkAttribute(plan_slot, state->id, &isnull));
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a user of foreign table \"%s\" has no id", state->table->name)));
+	(void) hash_search(state->seen, id, HASH_ENTER, &found);
+	return !found;
+}
+
+static TupleTableSlot *
+lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+{
+	modify_state *state = info->ri_FdwState;
+	int64		id;
+	bool		isnull;
+	Datum		before;
+
+	begin_rows(state, info);
+	if (!first_seen(state, plan_slot, &id))
+		return NULL;
+	check_options(state, info, slot, estate);
+	before = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
+	if (isnull)
+		elog(ERROR, "the row as it was is missing");
+	lpu_change_add(state->change, id, before, slot);
+	(void) flush_if_due(state, lpu_change_pending(state->change));
+	if (goes_alone(info, CMD_UPDATE))
+		lpu_change_return(state->change, slot);
+	return slot;
+}
+
+/* For RETURNING: the row as it was. */
+static void
+show_row(modify_state *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		row = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
+	HeapTupleData tuple;
+	MemoryContext caller;
+
+	if (isnull)
+		return;
+	tuple.t_data = DatumGetHeapTupleHeader(row);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	caller = MemoryContextSwitchTo(slot->tts_mcxt);
+	ExecForceStoreHeapTuple(heap_copytuple(&tuple), slot, true);
+	MemoryContextSwitchTo(caller);
+}
+
+static TupleTableSlot *
+lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+{
+	modify_state *state = info->ri_FdwState;
+	bool		isnull = true;
+	Datum		login = (Datum) 0;
+	int64		id;
+
+	begin_rows(state, info);
+	if (!first_seen(state, plan_slot, &id))
+		return NULL;
+	if (AttributeNumberIsValid(state->login))
+		login = ExecGetJunkAttribute(plan_slot, state->login, &isnull);
+	lpu_removal_add(state->removal, id, isnull ? (Datum) 0 : login);
+	if (!flush_if_due(state, lpu_removal_pending(state->removal)))
+		return NULL;
+	if (info->ri_projectReturning != NULL && AttributeNumberIsValid(state->row))
+		show_row(state, plan_slot, slot);
+	return slot;
+}
+
+/* ------------------------------------------------------------------------------------------------------- the end */
+
+static void
+lpuEndForeignModify(EState *estate, ResultRelInfo *info)
+{
+	if (info->ri_FdwState != NULL)
+		flush(info->ri_FdwState);
+}
+
+/* What waits goes now, so that the figures are those of the whole statement. */
+static void
+explain_costs(modify_state *state, ExplainState *es)
+{
+	flush(state);
+	ExplainPropertyInteger("Requests", NULL, state->writer.requests, es);
+	ExplainPropertyInteger("Bytes", NULL, state->writer.bytes, es);
+	if (es->timing)
+		ExplainPropertyFloat("Remote Time", "ms", state->writer.ms, 3, es);
+}
+
+static void
+lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private, int subplan_index,
+						ExplainState *es)
+{
+	static const lpu_method methods[] = {[CMD_INSERT] = LPU_CREATE_USERS, [CMD_UPDATE] = LPU_UPDATE_USERS,
+	[CMD_DELETE] = LPU_DELETE_USERS};
+	CmdType		operation = mtstate->operation;
+	lpu_table  *table = lpu_table_read(info->ri_RelationDesc);
+	lpu_api_request request = {.method = methods[operation]};
+	lpu_problem *problem = NULL;
+	const lpu_options *options = lpu_server_alone(table->server, &problem);
+	bool		batched = operation == CMD_INSERT ? !goes_alone(info, operation) :
+		is_buffered(info, operation, mtstate);
+
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	ExplainPropertyText("Request", psprintf("%s %s", lpu_api_verb(request.method), lpu_api_path(options, &request)), es);
+	ExplainPropertyInteger("Batch Size", NULL, batched ? options->batch_size : 1, es);
+	if (es->analyze && info->ri_FdwState != NULL)
+		explain_costs(info->ri_FdwState, es);
+}
+
+void
+lpu_fdw_modify(FdwRoutine *routine)
+{
+	routine->BeginForeignModify = lpuBeginForeignModify;
+	routine->BeginForeignInsert = lpuBeginForeignInsert;
+	routine->GetForeignModifyBatchSize = lpuGetForeignModifyBatchSize;
+	routine->ExecForeignBatchInsert = lpuExecForeignBatchInsert;
+	routine->ExecForeignInsert = lpuExecForeignInsert;
+	routine->ExecForeignUpdate = lpuExecForeignUpdate;
+	routine->ExecForeignDelete = lpuExecForeignDelete;
+	routine->EndForeignModify = lpuEndForeignModify;
+	routine->EndForeignInsert = lpuEndForeignModify;
+	routine->ExplainForeignModify = lpuExplainForeignModify;
+}

@@ -1,0 +1,172 @@
+/*
+ * modify_plan.c: a foreign table as the target of a statement.
+ *
+ * Planning of INSERT, UPDATE and DELETE: what the table can take, which columns of the plan say who a row is, which columns
+ * are set. Only the table of users can be written, and only with its id a row can be found again.
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
+#include "nodes/pathnodes.h"
+#include "optimizer/appendinfo.h"
+#include "optimizer/inherit.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/plancat.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "fdw/handler.h"
+#include "remote/update_row.h"
+
+/* Which of INSERT, UPDATE, DELETE can the table take? */
+static int
+lpuIsForeignRelUpdatable(Relation relation)
+{
+	lpu_table  *table = lpu_table_read(relation);
+
+	if (table->resource->id != LPU_USERS)
+		return 0;
+	if (table->id_column == 0 || table->columns[table->id_column - 1].type != INT8OID)
+		return 1 << CMD_INSERT;
+	return (1 << CMD_INSERT) | (1 << CMD_UPDATE) | (1 << CMD_DELETE);
+}
+
+char *
+lpu_fdw_junk_name(const char *what, int column)
+{
+	return psprintf("lpusers_%s_%d", what, column);
+}
+
+int
+lpu_fdw_login_junk(const lpu_table *table)
+{
+	Oid			type = table->login_column > 0 ? table->columns[table->login_column - 1].type : InvalidOid;
+
+	return type == TEXTOID || type == VARCHAROID ? table->login_column : 0;
+}
+
+/* A column that goes through the plan. */
+static void
+add_junk(PlannerInfo *root, Index rtindex, Relation relation, int column, const char *what)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation), column - 1);
+
+	add_row_identity_var(root, makeVar(rtindex, column, attribute->atttypid, attribute->atttypmod,
+									   attribute->attcollation, 0),
+						 rtindex, lpu_fdw_junk_name(what, column));
+}
+
+static void
+lpuAddForeignUpdateTargets(PlannerInfo *root, Index rtindex, RangeTblEntry *target_rte, Relation relation)
+{
+	lpu_table  *table = lpu_table_read(relation);
+
+	/* if it cannot be updated, the executor says so */
+	if ((lpuIsForeignRelUpdatable(relation) & (1 << CMD_UPDATE)) == 0)
+		return;
+	add_junk(root, rtindex, relation, table->id_column, LPU_ID_JUNK);
+	/* who it is, for the record and for messages */
+	if (lpu_fdw_login_junk(table) > 0)
+		add_junk(root, rtindex, relation, table->login_column, LPU_LOGIN_JUNK);
+	/* UPDATE has the row anyway; of DELETE somebody may want to see it */
+	if (root->parse->commandType == CMD_DELETE && root->parse->returningList != NIL)
+		add_row_identity_var(root, makeVar(rtindex, InvalidAttrNumber, RECORDOID, -1, InvalidOid, 0), rtindex,
+							 LPU_ROW_JUNK);
+}
+
+static List *
+updated_columns(PlannerInfo *root, Index index, const lpu_table *table)
+{
+	Bitmapset  *updated = LPU_UPDATED_COLUMNS(root, index);
+	List	   *columns = NIL;
+	int			i = -1;
+
+	while ((i = bms_next_member(updated, i)) >= 0)
+	{
+		int			column = i + FirstLowInvalidHeapAttributeNumber - 1;
+
+		if (column < 0 || table->columns[column].name == NULL)
+			continue;
+		lpu_delta_check_column(table, &table->columns[column]);
+		columns = lappend_int(columns, column);
+	}
+	return columns;
+}
+
+/* What a constant is in SQL; "" for what is no constant, or a secret. */
+static char *
+constant_text(const lpu_column *column, Node *expr)
+{
+	Const	   *value = (Const *) expr;
+	Oid			function;
+	bool		varlena;
+	char	   *text;
+
+	if (expr == NULL || !IsA(expr, Const) || column->secret)
+		return "";
+	if (value->constisnull)
+		return "NULL";
+	if (value->consttype == BOOLOID)
+		return DatumGetBool(value->constvalue) ? "true" : "false";
+	getTypeOutputInfo(value->consttype, &function, &varlena);
+	text = OidOutputFunctionCall(function, value->constvalue);
+	return value->consttype == INT4OID || value->consttype == INT8OID ? text : quote_literal_cstr(text);
+}
+
+/* What the columns are set to, as far as the statement says it in a word; for a message only. */
+static List *
+updated_values(PlannerInfo *root, Index index, const lpu_table *table, List *columns)
+{
+	List	   *values = NIL;
+	ListCell   *cell;
+
+	foreach(cell, columns)
+	{
+		Node	   *expr = NULL;
+		ListCell   *entry;
+		ListCell   *number;
+
+		/* the columns of a partition have other numbers than those of its parent */
+		if (index == root->parse->resultRelation)
+			forboth(entry, root->processed_tlist, number, root->update_colnos)
+				if (lfirst_int(number) == lfirst_int(cell) + 1)
+					expr = (Node *) lfirst_node(TargetEntry, entry)->expr;
+		values = lappend(values, makeString(constant_text(&table->columns[lfirst_int(cell)], expr)));
+	}
+	return values;
+}
+
+static bool
+is_conditional(PlannerInfo *root)
+{
+	return root->parse->jointree->quals != NULL || list_length(root->parse->jointree->fromlist) > 1;
+}
+
+static List *
+lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subplan_index)
+{
+	Relation	relation = table_open(planner_rt_fetch(index, root)->relid, NoLock);
+	lpu_table  *table = lpu_table_read(relation);
+	List	   *columns = NIL;
+
+	table_close(relation, NoLock);
+	/* of the others the executor says that they cannot be written */
+	if (plan->operation == CMD_UPDATE && table->resource->id == LPU_USERS)
+		columns = updated_columns(root, index, table);
+	return list_make4(columns, updated_values(root, index, table, columns), makeBoolean(is_conditional(root)),
+					  makeBoolean(plan->onConflictAction == ONCONFLICT_NOTHING));
+}
+
+void
+lpu_fdw_target(FdwRoutine *routine)
+{
+	routine->IsForeignRelUpdatable = lpuIsForeignRelUpdatable;
+	routine->AddForeignUpdateTargets = lpuAddForeignUpdateTargets;
+	routine->PlanForeignModify = lpuPlanForeignModify;
+}

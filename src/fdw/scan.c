@@ -1,0 +1,411 @@
+/*
+ * scan.c: scanning a foreign table.
+ *
+ * The executor's side of scan_plan.c: what is planned becomes a fetch. Nothing is sent before the first row is wanted. Rows
+ * that may be wanted again are kept in a tuplestore, so that a rescan sends nothing again unless other ids are asked for;
+ * whether conditions that are evaluated here have other parameters makes no difference. When other ids are asked for again
+ * and again, more often than the plan has thought or could know, one listing of all takes their place. A cursor that pauses
+ * would leave the service waiting for a reader: whenever the executor stops early, the rest of a listing is taken off the
+ * network.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "executor/executor.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "tcop/pquery.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/tuplestore.h"
+
+#include "base/compat.h"
+#include "base/compat_explain.h"
+#include "base/error.h"
+#include "fdw/handler.h"
+#include "options/server.h"
+#include "remote/fetch.h"
+
+typedef struct scan_state
+{
+	dlist_node	node;			/* in active */
+	EState	   *estate;
+	lpu_table  *table;
+	const lpu_options *options;
+	lpu_fetch_plan plan;
+	lpu_fetch  *fetch;
+	ExprState  *ids;			/* of plan.by_id */
+	Oid			ids_type;
+	int64	   *last_ids;		/* that were asked for */
+	int			nlast_ids;
+	int			enough_gets;	/* when so many have been sent, a listing takes their place */
+	int			gets;			/* sent so far, those at the same time counted as one */
+	bool		listed;			/* all are on their way, or kept */
+	bool		begun;			/* something was asked for, by these ids */
+	bool		check_ids;		/* a rescan: are they still the same? */
+	Tuplestorestate *kept;		/* rows that may be wanted again, or NULL */
+	TupleTableSlot *kept_slot;
+	bool		complete;		/* all rows have come */
+	MemoryContextCallback on_reset;
+} scan_state;
+
+/* The scans of this backend that may have a listing under way. */
+static dlist_head active = DLIST_STATIC_INIT(active);
+
+static ExecutorRun_hook_type next_run = NULL;
+
+/* ------------------------------------------------------------------------------------------------------- pauses */
+
+/* A portal that pauses stops in the middle of a plan: its listings must not wait for it. */
+static void
+drain_scans(const EState *estate)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &active)
+	{
+		scan_state *state = dlist_container(scan_state, node, iter.cur);
+
+		if (state->estate == estate && state->begun && !state->complete)
+			lpu_fetch_drain(state->fetch);
+	}
+}
+
+static void
+run_and_drain(QueryDesc *desc, ScanDirection direction, uint64 count LPU_EXECUTE_ONCE_PARAM)
+{
+	if (next_run != NULL)
+		next_run(desc, direction, count LPU_EXECUTE_ONCE);
+	else
+		standard_ExecutorRun(desc, direction, count LPU_EXECUTE_ONCE);
+	/* a limit that is no portal's, as of SELECT INTO in PL/pgSQL, is the end */
+	if (count > 0 && desc->estate->es_processed >= count && ActivePortal != NULL && ActivePortal->queryDesc == desc)
+		drain_scans(desc->estate);
+}
+
+static void
+forget_scan(void *arg)
+{
+	dlist_delete(&((scan_state *) arg)->node);
+}
+
+/* In the list as long as the executor's memory lives. */
+static void
+remember_scan(scan_state *state)
+{
+	static bool hooked = false;
+
+	if (!hooked)
+	{
+		next_run = ExecutorRun_hook;
+		ExecutorRun_hook = run_and_drain;
+		hooked = true;
+	}
+	state->on_reset.func = forget_scan;
+	state->on_reset.arg = state;
+	dlist_push_tail(&active, &state->node);
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &state->on_reset);
+}
+
+/* ------------------------------------------------------------------------------------------------------- the scan */
+
+static void
+read_plan(lpu_fetch_plan *plan, const ForeignScan *scan)
+{
+	ListCell   *cell;
+
+	foreach(cell, (List *) list_nth(scan->fdw_private, LPU_SCAN_COLUMNS))
+		plan->columns = bms_add_member(plan->columns, lfirst_int(cell));
+	plan->by_id = boolVal(list_nth(scan->fdw_private, LPU_SCAN_BY_ID));
+	plan->include_deleted = boolVal(list_nth(scan->fdw_private, LPU_SCAN_INCLUDE_DELETED));
+}
+
+/* The parameters that may bring a rescan: not that of a statement for its look at rows that others have changed. */
+static Bitmapset *
+rescan_params(const ForeignScanState *node)
+{
+	const PlannedStmt *statement = node->ss.ps.state->es_plannedstmt;
+	Bitmapset  *params = bms_copy(node->ss.ps.plan->allParam);
+	ListCell   *cell;
+
+	foreach(cell, lcons(statement->planTree, list_copy(statement->subplans)))
+	{
+		const Plan *plan = lfirst(cell);
+
+		if (plan != NULL && IsA(plan, ModifyTable))
+			params = bms_del_member(params, castNode(ModifyTable, plan)->epqParam);
+	}
+	return params;
+}
+
+/* May the same rows be wanted again? */
+static bool
+may_rescan(const ForeignScanState *node, int eflags)
+{
+	const ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
+
+	return (eflags & EXEC_FLAG_REWIND) || !bms_is_empty(rescan_params(node)) ||
+		boolVal(list_nth(scan->fdw_private, LPU_SCAN_REPEATED));
+}
+
+static void
+keep_rows(const ForeignScanState *node, scan_state *state)
+{
+	MemoryContext caller = MemoryContextSwitchTo(state->estate->es_query_cxt);
+
+	state->kept = tuplestore_begin_heap(false, false, work_mem);
+	tuplestore_set_eflags(state->kept, EXEC_FLAG_REWIND);
+	state->kept_slot = ExecInitExtraTupleSlot(state->estate, RelationGetDescr(node->ss.ss_currentRelation),
+											  &TTSOpsMinimalTuple);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+lpuBeginForeignScan(ForeignScanState *node, int eflags)
+{
+	ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
+	scan_state *state;
+	lpu_problem *problem = NULL;
+
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+	state = palloc0(sizeof(scan_state));
+	state->estate = node->ss.ps.state;
+	state->table = lpu_table_read(node->ss.ss_currentRelation);
+	read_plan(&state->plan, scan);
+	state->options = lpu_server_for_role(state->table->server, LPU_SCAN_ROLE(node), &problem);
+	if (state->options == NULL)
+		lpu_problem_raise(problem);
+	state->fetch = lpu_fetch_new(state->table, state->options, &state->plan);
+	if (state->plan.by_id)
+	{
+		state->ids = ExecInitExpr(linitial(scan->fdw_exprs), &node->ss.ps);
+		state->ids_type = exprType(linitial(scan->fdw_exprs));
+	}
+	state->enough_gets = intVal(list_nth(scan->fdw_private, LPU_SCAN_ENOUGH_GETS));
+	if (may_rescan(node, eflags))
+		keep_rows(node, state);
+	remember_scan(state);
+	node->fdw_state = state;
+}
+
+static int64
+integer_of(Oid type, Datum value)
+{
+	return type == INT2OID ? DatumGetInt16(value) : type == INT4OID ? DatumGetInt32(value) : DatumGetInt64(value);
+}
+
+/* The ids to ask for, in the current memory context; nulls are nobody's. */
+static int64 *
+evaluate_ids(ForeignScanState *node, scan_state *state, int *n)
+{
+	Oid			element = get_element_type(state->ids_type);
+	bool		isnull;
+	Datum		value = ExecEvalExpr(state->ids, node->ss.ps.ps_ExprContext, &isnull);
+	int64	   *ids;
+	Datum	   *values;
+	bool	   *nulls;
+	int16		length;
+	bool		byval;
+	char		align;
+	int			count;
+	int			i;
+
+	*n = 0;
+	if (isnull)
+		return palloc(sizeof(int64));
+	if (!OidIsValid(element))
+	{
+		ids = palloc(sizeof(int64));
+		ids[(*n)++] = integer_of(state->ids_type, value);
+		return ids;
+	}
+	get_typlenbyvalalign(element, &length, &byval, &align);
+	deconstruct_array(DatumGetArrayTypeP(value), element, length, byval, align, &values, &nulls, &count);
+	ids = palloc(Max(count, 1) * sizeof(int64));
+	for (i = 0; i < count; i++)
+		if (!nulls[i])
+			ids[(*n)++] = integer_of(element, values[i]);
+	return ids;
+}
+
+/*
+ * Ask for these ids. If that has been done so often that the listing would have cost no more, list all once and for all,
+ * and leave it to the conditions which of the rows are meant: whatever comes, it costs no more than twice the best way.
+ */
+static void
+fetch_ids(scan_state *state, const int64 *ids, int n)
+{
+	int			at_once = state->options->max_connections;
+
+	state->listed = state->gets >= state->enough_gets;
+	if (state->listed)
+		lpu_fetch_list(state->fetch);
+	else
+		state->listed = !lpu_fetch_ids(state->fetch, ids, n);
+	state->gets += (n + at_once - 1) / at_once;
+	state->begun = true;
+	state->complete = false;
+}
+
+/* Other ids than the last time, or none were asked for yet: ask. */
+static void
+ask_for_ids(ForeignScanState *node, scan_state *state)
+{
+	int			n;
+	int64	   *ids = evaluate_ids(node, state, &n);
+
+	state->check_ids = false;
+	if (state->begun && n == state->nlast_ids && memcmp(ids, state->last_ids, n * sizeof(int64)) == 0)
+		return;
+	if (state->kept != NULL)
+		tuplestore_clear(state->kept);
+	if (state->last_ids != NULL)
+		pfree(state->last_ids);
+	state->last_ids = MemoryContextAlloc(state->estate->es_query_cxt, Max(n, 1) * sizeof(int64));
+	memcpy(state->last_ids, ids, n * sizeof(int64));
+	state->nlast_ids = n;
+	fetch_ids(state, ids, n);
+}
+
+static void
+begin_if_needed(ForeignScanState *node, scan_state *state)
+{
+	if (state->plan.by_id && (!state->begun || (state->check_ids && !state->listed)))
+		ask_for_ids(node, state);
+	else if (!state->begun)
+	{
+		lpu_fetch_list(state->fetch);
+		state->begun = true;
+		state->complete = false;
+	}
+}
+
+/* The next row from the network, kept if it may be wanted again. */
+static TupleTableSlot *
+fetch_row(scan_state *state, TupleTableSlot *slot)
+{
+	if (state->complete || !lpu_fetch_next(state->fetch, slot->tts_values, slot->tts_isnull))
+	{
+		state->complete = true;
+		return slot;
+	}
+	ExecStoreVirtualTuple(slot);
+	if (state->kept != NULL)
+		tuplestore_puttupleslot(state->kept, slot);
+	return slot;
+}
+
+static TupleTableSlot *
+lpuIterateForeignScan(ForeignScanState *node)
+{
+	scan_state *state = node->fdw_state;
+	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+
+	begin_if_needed(node, state);
+	ExecClearTuple(slot);
+	if (state->kept != NULL && !tuplestore_ateof(state->kept) &&
+		tuplestore_gettupleslot(state->kept, true, false, state->kept_slot))
+		return state->kept_slot;
+	return fetch_row(state, slot);
+}
+
+static void
+lpuReScanForeignScan(ForeignScanState *node)
+{
+	scan_state *state = node->fdw_state;
+
+	if (!state->begun)
+		return;
+	state->check_ids = true;
+	if (state->kept != NULL)
+	{
+		tuplestore_rescan(state->kept);
+		return;
+	}
+	/* nobody said that it might happen: the rows are gone, and wanted again perhaps more than this once */
+	state->begun = state->listed = false;
+	keep_rows(node, state);
+}
+
+static void
+lpuEndForeignScan(ForeignScanState *node)
+{
+	scan_state *state = node->fdw_state;
+
+	if (state == NULL)
+		return;
+	lpu_fetch_stop(state->fetch);
+	if (state->kept != NULL)
+		tuplestore_end(state->kept);
+	state->kept = NULL;
+	state->complete = true;
+}
+
+/* ------------------------------------------------------------------------------------------------------- EXPLAIN */
+
+/* "id = ANY (...)", as the plan's own conditions are shown. */
+static void
+explain_ids(ForeignScanState *node, const lpu_table *table, ExplainState *es)
+{
+	ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
+	Node	   *ids = linitial(scan->fdw_exprs);
+	const char *text = strVal(list_nth(scan->fdw_private, LPU_SCAN_OUTER));
+	const char *column = quote_identifier(table->columns[table->id_column - 1].name);
+
+	if (*text == '\0')
+		text = deparse_expression(ids, set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, NIL),
+								  list_length(es->rtable) > 1, false);
+	ExplainPropertyText("Remote Filter", OidIsValid(get_element_type(exprType(ids))) ?
+						psprintf("%s = ANY (%s)", column, text) : psprintf("%s = %s", column, text), es);
+}
+
+static void
+explain_costs(const scan_state *state, ExplainState *es)
+{
+	lpu_fetch_cost cost = lpu_fetch_costs(state->fetch);
+
+	ExplainPropertyInteger("Requests", NULL, cost.requests, es);
+	/* where single users were planned */
+	if (state->plan.by_id && cost.listings > 0)
+		ExplainPropertyInteger("Listings", NULL, cost.listings, es);
+	ExplainPropertyInteger("Bytes", NULL, cost.bytes, es);
+	if (es->timing)
+		ExplainPropertyFloat("Remote Time", "ms", cost.ms, 3, es);
+}
+
+/* Nothing is sent for it: server and table are enough to say what would be. */
+static void
+lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
+{
+	lpu_table  *table = lpu_table_read(node->ss.ss_currentRelation);
+	lpu_problem *problem = NULL;
+	const lpu_options *options = lpu_server_alone(table->server, &problem);
+	lpu_fetch_plan plan = {0};
+
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	read_plan(&plan, castNode(ForeignScan, node->ss.ps.plan));
+	ExplainPropertyText("Request", psprintf("GET %s", lpu_fetch_path(table, options, &plan)), es);
+	if (plan.by_id)
+		explain_ids(node, table, es);
+	if (es->analyze && node->fdw_state != NULL)
+		explain_costs(node->fdw_state, es);
+}
+
+void
+lpu_fdw_scan(FdwRoutine *routine)
+{
+	routine->BeginForeignScan = lpuBeginForeignScan;
+	routine->IterateForeignScan = lpuIterateForeignScan;
+	routine->ReScanForeignScan = lpuReScanForeignScan;
+	routine->EndForeignScan = lpuEndForeignScan;
+	routine->ExplainForeignScan = lpuExplainForeignScan;
+}

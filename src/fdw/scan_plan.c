@@ -1,0 +1,472 @@
+/*
+ * scan_plan.c: how a foreign table is read.
+ *
+ * Two ways: one listing of everything, or, for users, a GET for each id that a condition "id = ..." or "id = ANY (...)"
+ * gives, also in a join. What a condition says of other columns is evaluated here; only the attributes that are needed are
+ * asked for. Every condition is checked here too, whatever was asked. Deleted entities are asked for when a condition of
+ * the query speaks of the column "deleted", unless it only wants them away. Costs are in round trips: they keep the planner
+ * from asking again and again where one listing would do.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/stratnum.h"
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/pg_opfamily_d.h"
+#include "catalog/pg_operator_d.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/pathnodes.h"
+#include "optimizer/clauses.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/planmain.h"
+#include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "fdw/handler.h"
+#include "options/server.h"
+#include "remote/fetch.h"
+
+/* A round trip over the internet, 50 ms or so, in the planner's currency: that of 1000 pages read in order. */
+#define REQUEST_COST 1000.0
+
+/* An entity of a list: its transfer and reading. A list of 1000 is as much as another round trip. */
+#define ENTITY_COST 1.0
+
+/* How many ids an array of unknown length may have. */
+#define UNKNOWN_IDS 10
+
+/* What planning knows of the table. */
+typedef struct plan_info
+{
+	PlannerInfo *root;
+	lpu_table  *table;
+	double		entities;		/* in the account */
+	int			connections;
+} plan_info;
+
+/* ------------------------------------------------------------------------------------------------------- conditions */
+
+static bool
+is_id(const plan_info *info, RelOptInfo *baserel, Node *node)
+{
+	Var		   *var;
+
+	/* a domain */
+	if (IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	var = (Var *) node;
+	return IsA(node, Var) && var->varno == baserel->relid && var->varlevelsup == 0 &&
+		var->varattno == info->table->id_column && info->table->id_column > 0;
+}
+
+/* Known before the scan begins: of other tables at most. */
+static bool
+is_outside(const plan_info *info, RelOptInfo *baserel, Node *node)
+{
+	return !bms_is_member(baserel->relid, pull_varnos(info->root, node)) && !contain_volatile_functions(node) &&
+		!contain_subplans(node);
+}
+
+static bool
+is_integer_equality(Oid operator)
+{
+	return get_op_opfamily_strategy(operator, INTEGER_BTREE_FAM_OID) == BTEqualStrategyNumber;
+}
+
+/* If the clause is "id = X" or "id = ANY (X)": X. */
+static Expr *
+ids_of(const plan_info *info, RelOptInfo *baserel, Expr *clause)
+{
+	if (info->table->resource->id != LPU_USERS)
+		return NULL;
+	if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2 && is_integer_equality(((OpExpr *) clause)->opno))
+	{
+		Node	   *left = linitial(((OpExpr *) clause)->args);
+		Node	   *right = lsecond(((OpExpr *) clause)->args);
+
+		if (is_id(info, baserel, left) && is_outside(info, baserel, right))
+			return (Expr *) right;
+		if (is_id(info, baserel, right) && is_outside(info, baserel, left))
+			return (Expr *) left;
+	}
+	if (IsA(clause, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) clause)->useOr &&
+		is_integer_equality(((ScalarArrayOpExpr *) clause)->opno))
+	{
+		Node	   *left = linitial(((ScalarArrayOpExpr *) clause)->args);
+		Node	   *right = lsecond(((ScalarArrayOpExpr *) clause)->args);
+
+		if (is_id(info, baserel, left) && is_outside(info, baserel, right))
+			return (Expr *) right;
+	}
+	return NULL;
+}
+
+/* How many ids an expression stands for. */
+static int
+count_ids(Expr *ids)
+{
+	if (!OidIsValid(get_element_type(exprType((Node *) ids))))
+		return 1;
+	if (IsA(ids, Const) && ((Const *) ids)->constisnull)
+		return 0;
+	if (IsA(ids, Const))
+	{
+		ArrayType  *array = DatumGetArrayTypeP(((Const *) ids)->constvalue);
+
+		return ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	}
+	if (IsA(ids, ArrayExpr))
+		return list_length(((ArrayExpr *) ids)->elements);
+	return UNKNOWN_IDS;
+}
+
+/* The best condition for GETs by id among those of the table alone, or NULL. */
+static RestrictInfo *
+best_id_clause(const plan_info *info, RelOptInfo *baserel, int *nids)
+{
+	RestrictInfo *best = NULL;
+	ListCell   *cell;
+
+	foreach(cell, baserel->baserestrictinfo)
+	{
+		RestrictInfo *rinfo = lfirst_node(RestrictInfo, cell);
+		Expr	   *ids = ids_of(info, baserel, rinfo->clause);
+
+		if (ids != NULL && (best == NULL || count_ids(ids) < *nids))
+		{
+			best = rinfo;
+			*nids = count_ids(ids);
+		}
+	}
+	return best;
+}
+
+/* Does the condition only want deleted entities away: NOT deleted, deleted IS NOT TRUE, deleted IS FALSE? */
+static bool
+wants_undeleted(Expr *clause, Index rti, const Bitmapset *deleted)
+{
+	Node	   *inner = NULL;
+
+	if (IsA(clause, BoolExpr) && ((BoolExpr *) clause)->boolop == NOT_EXPR)
+		inner = linitial(((BoolExpr *) clause)->args);
+	if (IsA(clause, BooleanTest) &&
+		(((BooleanTest *) clause)->booltesttype == IS_NOT_TRUE || ((BooleanTest *) clause)->booltesttype == IS_FALSE))
+		inner = (Node *) ((BooleanTest *) clause)->arg;
+	return inner != NULL && IsA(inner, Var) && ((Var *) inner)->varno == rti &&
+		bms_is_member(((Var *) inner)->varattno, deleted);
+}
+
+/* Which columns of a parent are, or are made of, these columns of its child? */
+static Bitmapset *
+columns_of_parent(const AppendRelInfo *link, const Bitmapset *columns)
+{
+	Bitmapset  *result = NULL;
+	ListCell   *cell;
+
+	foreach(cell, link->translated_vars)
+	{
+		Bitmapset  *used = NULL;
+		int			column = -1;
+
+		pull_varattnos(lfirst(cell), link->child_relid, &used);
+		while ((column = bms_next_member(columns, column)) >= 0)
+			if (bms_is_member(column - FirstLowInvalidHeapAttributeNumber, used))
+				result = bms_add_member(result, foreach_current_index(cell) + 1);
+	}
+	return result;
+}
+
+/* Does one of the conditions speak of deleted entities? */
+static bool
+want_deleted(List *conditions, Index rti, const Bitmapset *deleted)
+{
+	ListCell   *cell;
+
+	foreach(cell, conditions)
+	{
+		Bitmapset  *used = NULL;
+		int			column = -1;
+
+		pull_varattnos(lfirst(cell), rti, &used);
+		while ((column = bms_next_member(deleted, column)) >= 0)
+			if (bms_is_member(column - FirstLowInvalidHeapAttributeNumber, used) &&
+				!wants_undeleted(lfirst(cell), rti, deleted))
+				return true;
+	}
+	return false;
+}
+
+/* Likewise of a tree of joins, with the conditions of WHERE and ON. */
+static bool
+joins_want_deleted(Node *node, Index rti, const Bitmapset *deleted)
+{
+	ListCell   *cell;
+
+	if (IsA(node, JoinExpr))
+	{
+		JoinExpr   *join = (JoinExpr *) node;
+
+		return want_deleted((List *) join->quals, rti, deleted) || joins_want_deleted(join->larg, rti, deleted) ||
+			joins_want_deleted(join->rarg, rti, deleted);
+	}
+	if (IsA(node, FromExpr))
+	{
+		foreach(cell, ((FromExpr *) node)->fromlist)
+			if (joins_want_deleted(lfirst(cell), rti, deleted))
+				return true;
+		return want_deleted((List *) ((FromExpr *) node)->quals, rti, deleted);
+	}
+	return false;
+}
+
+/*
+ * Do the conditions of the query speak of deleted entities? All of them count, wherever the plan evaluates them: the choice
+ * of a plan must not change the rows. Those of a partition, or of a part of UNION ALL, speak of its parent.
+ */
+static bool
+wants_deleted(PlannerInfo *root, const lpu_table *table, RelOptInfo *baserel)
+{
+	Index		rti = baserel->relid;
+	Bitmapset  *deleted;
+	const AppendRelInfo *link;
+
+	if (table->deleted_column == 0)
+		return false;
+	deleted = bms_make_singleton(table->deleted_column);
+	/* among them are those that a view hides behind its security barrier */
+	if (want_deleted(get_actual_clauses(baserel->baserestrictinfo), rti, deleted))
+		return true;
+	while (root->append_rel_array != NULL && (link = root->append_rel_array[rti]) != NULL)
+	{
+		deleted = columns_of_parent(link, deleted);
+		rti = link->parent_relid;
+	}
+	return joins_want_deleted((Node *) root->parse->jointree, rti, deleted);
+}
+
+/* ------------------------------------------------------------------------------------------------------- estimates */
+
+static void
+lpuGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
+{
+	plan_info  *info = palloc0(sizeof(plan_info));
+	Relation	relation = table_open(foreigntableid, NoLock);
+	lpu_problem *problem = NULL;
+	const lpu_options *options;
+	RestrictInfo *by_id;
+	int			nids = 0;
+
+	info->root = root;
+	info->table = lpu_table_read(relation);
+	table_close(relation, NoLock);
+	options = lpu_server_alone(info->table->server, &problem);
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	info->connections = options->max_connections;
+	baserel->fdw_private = info;
+
+	/* never analyzed: a guess */
+	if (baserel->tuples < 0)
+	{
+		baserel->tuples = info->table->resource->rows;
+		baserel->pages = 1;
+	}
+	info->entities = Max(baserel->tuples, 1);
+	set_baserel_size_estimates(root, baserel);
+	by_id = best_id_clause(info, baserel, &nids);
+	if (by_id != NULL)
+		baserel->rows = clamp_row_est(Min(baserel->rows, nids));
+}
+
+static Cost
+list_cost(const plan_info *info, RelOptInfo *baserel)
+{
+	return REQUEST_COST + info->entities * (ENTITY_COST + cpu_tuple_cost + baserel->baserestrictcost.per_tuple);
+}
+
+/* A few GETs at a time. */
+static Cost
+gets_cost(const plan_info *info, int nids)
+{
+	return REQUEST_COST * ceil((double) nids / info->connections) + nids * (ENTITY_COST + cpu_tuple_cost);
+}
+
+static void
+add_path_by(PlannerInfo *root, RelOptInfo *baserel, double rows, Cost cost, Relids outer, RestrictInfo *by_id)
+{
+	add_path(baserel, (Path *) LPU_FOREIGNSCAN_PATH(root, baserel, rows,
+													Min(cost, REQUEST_COST) + baserel->baserestrictcost.startup,
+													cost + baserel->baserestrictcost.startup,
+													outer, by_id ? list_make1(by_id) : NIL));
+}
+
+/* For equivalence classes: is this member the id of the table? */
+static bool
+member_is_id(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em, void *arg)
+{
+	return is_id(rel->fdw_private, rel, (Node *) em->em_expr);
+}
+
+/* Ids that another table gives: one GET for each of its rows. */
+static void
+add_join_paths(PlannerInfo *root, RelOptInfo *baserel)
+{
+	plan_info  *info = baserel->fdw_private;
+	List	   *clauses = list_copy(baserel->joininfo);
+	ListCell   *cell;
+
+	if (info->table->id_column == 0 || info->table->resource->id != LPU_USERS)
+		return;
+	if (baserel->has_eclass_joins)
+		clauses = list_concat(clauses, generate_implied_equalities_for_column(root, baserel, member_is_id, NULL,
+																			  baserel->lateral_referencers));
+	foreach(cell, clauses)
+	{
+		RestrictInfo *rinfo = lfirst_node(RestrictInfo, cell);
+		Expr	   *ids = join_clause_is_movable_to(rinfo, baserel) ? ids_of(info, baserel, rinfo->clause) : NULL;
+		ParamPathInfo *param;
+		Relids		outer;
+
+		if (ids == NULL)
+			continue;
+		outer = bms_del_member(bms_union(rinfo->clause_relids, baserel->lateral_relids), baserel->relid);
+		if (bms_is_empty(outer))
+			continue;
+		param = get_baserel_parampathinfo(root, baserel, outer);
+		/* an id has one user, whatever statistics say or lack */
+		param->ppi_rows = clamp_row_est(Min(param->ppi_rows, count_ids(ids)));
+		add_path_by(root, baserel, param->ppi_rows, gets_cost(info, count_ids(ids)), outer, rinfo);
+	}
+}
+
+static void
+lpuGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
+{
+	plan_info  *info = baserel->fdw_private;
+	int			nids = 0;
+	RestrictInfo *by_id = best_id_clause(info, baserel, &nids);
+
+	add_path_by(root, baserel, baserel->rows, list_cost(info, baserel), baserel->lateral_relids, NULL);
+	if (by_id != NULL && nids <= LPU_MAX_GETS)
+		add_path_by(root, baserel, baserel->rows, gets_cost(info, nids), baserel->lateral_relids, by_id);
+	add_join_paths(root, baserel);
+}
+
+/* ------------------------------------------------------------------------------------------------------- the plan */
+
+/* The name of the column in which the executor carries the row along that goes with one that is locked or changed. */
+static const char *
+carried_row_name(PlannerInfo *root, Index rti)
+{
+	ListCell   *cell;
+
+	foreach(cell, root->rowMarks)
+	{
+		PlanRowMark *mark = lfirst_node(PlanRowMark, cell);
+
+		if (mark->rti == rti && (mark->allMarkTypes & (1 << ROW_MARK_COPY)))
+			return psprintf("wholerow%u", mark->rowmarkId);
+	}
+	return NULL;
+}
+
+/*
+ * Does the query itself want the whole row? UPDATE ... FROM and FOR UPDATE carry it along, in case the row that is changed
+ * or locked has just been changed by somebody else and the conditions must be checked again; for that, the columns that
+ * the query wants are enough. If in doubt: yes.
+ */
+static bool
+wants_whole_row(PlannerInfo *root, Index rti)
+{
+	const char *carried = carried_row_name(root, rti);
+	Bitmapset  *used = NULL;
+	ListCell   *cell;
+
+	if (carried == NULL || root->hasLateralRTEs)
+		return true;
+	foreach(cell, root->processed_tlist)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		if (!entry->resjunk || entry->resname == NULL || strcmp(entry->resname, carried) != 0)
+			pull_varattnos((Node *) entry, rti, &used);
+	}
+	pull_varattnos((Node *) root->parse->jointree, rti, &used);
+	pull_varattnos(root->parse->havingQual, rti, &used);
+	/* what these want is in the list of targets, too, unless it was there already */
+	pull_varattnos((Node *) root->parse->returningList, rti, &used);
+	pull_varattnos((Node *) root->parse->mergeActionList, rti, &used);
+	return bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used);
+}
+
+/* Numbers of the columns that the query needs, less one. */
+static List *
+needed_columns(const plan_info *info, RelOptInfo *baserel, List *clauses)
+{
+	Bitmapset  *used = NULL;
+	List	   *columns = NIL;
+	bool		all;
+	int			i;
+
+	pull_varattnos((Node *) baserel->reltarget->exprs, baserel->relid, &used);
+	pull_varattnos((Node *) clauses, baserel->relid, &used);
+	all = bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used) && wants_whole_row(info->root, baserel->relid);
+	for (i = 0; i < info->table->ncolumns; i++)
+		if (info->table->columns[i].name != NULL &&
+			(all || bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, used)))
+			columns = lappend_int(columns, i);
+	return columns;
+}
+
+/* For EXPLAIN, which later sees a parameter only: the column of another table that the ids are; "" if they are not. */
+static char *
+describe_outer(PlannerInfo *root, Expr *ids)
+{
+	Var		   *var = (Var *) ids;
+	RangeTblEntry *rte;
+
+	if (ids == NULL || !IsA(ids, Var) || var->varlevelsup != 0 || var->varattno <= 0)
+		return "";
+	rte = planner_rt_fetch(var->varno, root);
+	return psprintf("%s.%s", quote_identifier(rte->eref->aliasname),
+					quote_identifier(get_rte_attribute_name(rte, var->varattno)));
+}
+
+static ForeignScan *
+lpuGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid, ForeignPath *best_path, List *tlist,
+				  List *scan_clauses, Plan *outer_plan)
+{
+	plan_info  *info = baserel->fdw_private;
+	List	   *clauses = extract_actual_clauses(scan_clauses, false);
+	Expr	   *ids = NULL;
+	bool		repeated = !bms_is_empty(root->curOuterRels) || !bms_is_empty(root->outer_params);
+	List	   *private;
+
+	if (best_path->fdw_private != NIL)
+		ids = ids_of(info, baserel, linitial_node(RestrictInfo, best_path->fdw_private)->clause);
+	private = list_make4(needed_columns(info, baserel, clauses), makeBoolean(ids != NULL),
+						 makeBoolean(wants_deleted(root, info->table, baserel)),
+						 makeString(describe_outer(root, ids)));
+	private = lappend(private, makeBoolean(repeated));
+	private = lappend(private, makeInteger((int) Min(ceil(list_cost(info, baserel) / REQUEST_COST), INT_MAX)));
+	return make_foreignscan(tlist, clauses, baserel->relid, ids ? list_make1(ids) : NIL, private, NIL, NIL, outer_plan);
+}
+
+void
+lpu_fdw_plan(FdwRoutine *routine)
+{
+	routine->GetForeignRelSize = lpuGetForeignRelSize;
+	routine->GetForeignPaths = lpuGetForeignPaths;
+	routine->GetForeignPlan = lpuGetForeignPlan;
+}

@@ -1,0 +1,351 @@
+/*
+ * queuefuncs.c: the queue for those who do not wait for the worker: CALL lp_deliver() and lp_enqueue_users().
+ *
+ * The procedure commits between its steps, so it refuses to run inside of a transaction block before anything is claimed.
+ * While requests are under way it is in a transaction without snapshot, xid or lock.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/error.h"
+#include "base/extension.h"
+#include "delivery/delivery.h"
+#include "lpusers.h"
+#include "options/server.h"
+#include "queue/enqueue.h"
+#include "queue/worker_slots.h"
+#include "user/serialize.h"
+#include "user/validate.h"
+
+PG_FUNCTION_INFO_V1(lp_deliver);
+PG_FUNCTION_INFO_V1(lp_enqueue_users);
+PG_FUNCTION_INFO_V1(lp_retry);
+PG_FUNCTION_INFO_V1(lp_discard);
+PG_FUNCTION_INFO_V1(lp_wake);
+PG_FUNCTION_INFO_V1(lp_worker_stop);
+PG_FUNCTION_INFO_V1(lp_worker_pid);
+
+/* A NOTICE at most so often. */
+#define PROGRESS_MS 1000
+
+/* Whom the current CALL acts for. */
+static Oid	call_schema;
+static lpu_identity call_identity;
+static TimestampTz next_notice;
+
+static void
+begin_step(void)
+{
+	XactIsoLevel = XACT_READ_COMMITTED;
+	/* values may have to be fetched from the toast table after the statement */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	lpu_become_owner(call_schema, &call_identity);
+}
+
+static void
+commit_step(void)
+{
+	lpu_become_again(&call_identity);
+	PopActiveSnapshot();
+	SPI_commit();
+}
+
+static void
+notice(const char *account, const lpu_totals *totals)
+{
+	ereport(NOTICE,
+			(errmsg("account \"%s\": " INT64_FORMAT " created, " INT64_FORMAT " failed, " INT64_FORMAT " held, "
+					INT64_FORMAT " to be tried again, " INT64_FORMAT " requests",
+					account, totals->created, totals->failed, totals->held, totals->again, totals->requests)));
+	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
+}
+
+static void
+progress(const char *account, const lpu_totals *totals)
+{
+	if (GetCurrentTimestamp() >= next_notice)
+		notice(account, totals);
+}
+
+static void
+deliver_account(const char *schema, const char *account)
+{
+	static const lpu_deliverer deliverer = {begin_step, commit_step, progress, NULL};
+	lpu_totals	totals = {0};
+
+	if (!lpu_queue_deliver(schema, account, &deliverer, &totals))
+		ereport(NOTICE,
+				(errmsg("account \"%s\" is being delivered by somebody else", account)));
+	else
+		notice(account, &totals);
+}
+
+/* Unfinished rows wait for nobody in particular: a worker sees to them. Raises nothing. */
+static void
+wake_worker(void)
+{
+	if (lpu_worker_on)
+		(void) lpu_wake_worker(MyDatabaseId);
+}
+
+static void
+deliver_accounts(const char *schema, const char *account, MemoryContext context)
+{
+	lpu_due    *due;
+	int			n;
+	int			i;
+
+	MemoryContextSwitchTo(context);
+	begin_step();
+	MemoryContextSwitchTo(context);
+	due = lpu_queue_due(schema, &n);
+	commit_step();
+	MemoryContextSwitchTo(context);
+	for (i = 0; i < n; i++)
+		if (account == NULL || strcmp(account, due[i].account) == 0)
+			deliver_account(schema, due[i].account);
+	begin_step();
+	MemoryContextSwitchTo(context);
+	(void) lpu_queue_due(schema, &n);
+	if (!lpu_worker_on)
+		lpu_queue_housekeep(schema);	/* nobody else will */
+	commit_step();
+	if (n > 0)
+		wake_worker();
+}
+
+/*
+ * lp_deliver(account text DEFAULT NULL)
+ */
+Datum
+lp_deliver(PG_FUNCTION_ARGS)
+{
+	CallContext *call = fcinfo->context && IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
+	char	   *account = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	MemoryContext context;
+	char	   *schema;
+
+	/* in a block with an exception handler, older releases do not say "atomic" */
+	if (call == NULL || call->atomic || IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("lp_deliver() cannot run inside a transaction block or a function"),
+				 errdetail("It commits between batches. Nothing was claimed.")));
+	PreventCommandIfReadOnly("lp_deliver()");
+	if (account != NULL && !lpu_account_is_valid(account))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid account id")));
+
+	/* SPI's own context lives until SPI_finish(), through the commits */
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers deliver", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	call_schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	schema = get_namespace_name(call_schema);
+	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
+	lpu_shmem_attach();
+	SPI_commit();
+	PG_TRY();
+	{
+		deliver_accounts(schema, account, context);
+	}
+	PG_CATCH();
+	{
+		/* what was under way must not wait for the next COMMIT of somebody */
+		wake_worker();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* --------------------------------------------------------------------------------------------- enqueueing by hand */
+
+/* The problems of one user as a text, NULL: none. *next is the first problem in the list that is not of an earlier user. */
+static char *
+describe(List *problems, int *next, int ordinal)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (; *next < list_length(problems); (*next)++)
+	{
+		lpu_user_problem *problem = list_nth(problems, *next);
+
+		if (problem->ordinal > ordinal)
+			break;
+		/* the queue itself finds logins that are there twice */
+		if (problem->ordinal < ordinal || strncmp(problem->text, "is the same", 11) == 0)
+			continue;
+		appendStringInfo(&text, "%s", text.len > 0 ? "; " : "");
+		if (problem->attribute != NULL)
+			appendStringInfo(&text, "\"%s\" ", problem->attribute);
+		appendStringInfoString(&text, problem->text);
+	}
+	return text.len > 0 ? text.data : NULL;
+}
+
+/* The users of a document for the queue. */
+static lpu_queued_user *
+queued_users(Jsonb *users, bool require_password, int *n)
+{
+	List	   *problems = lpu_users_check(users, LPU_USER_CREATE, require_password);
+	lpu_user_identity *who = lpu_users_identify(users, n);
+	lpu_queued_user *queued = palloc0(Max(*n, 1) * sizeof(lpu_queued_user));
+	char	  **bodies = lpu_users_write_each(users, *n);
+	int			next = 0;
+	int			i;
+
+	if (problems != NIL && ((lpu_user_problem *) linitial(problems))->ordinal == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid users: nothing was queued"),
+				 errdetail("users: %s.", ((lpu_user_problem *) linitial(problems))->text),
+				 errhidestmt(true)));
+	for (i = 0; i < *n; i++)
+	{
+		queued[i].login_name = who[i].login_name;
+		queued[i].problem = describe(problems, &next, i + 1);
+		if (queued[i].problem == NULL)
+			queued[i].body = bodies[i];
+	}
+	return queued;
+}
+
+/*
+ * lp_enqueue_users(account text, users jsonb) RETURNS SETOF bigint
+ */
+Datum
+lp_enqueue_users(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	lpu_queue_origin origin = {0};
+	lpu_problem *problem = NULL;
+	const lpu_options *options;
+	lpu_queued_user *users;
+	int64	   *ids;
+	int			n;
+	int			i;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("account and users must not be null"),
+				 errhidestmt(true)));
+	PreventCommandIfReadOnly("lp_enqueue_users()");
+	options = lpu_server_for_account(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId(), &problem);
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	users = queued_users(PG_GETARG_JSONB_P(1), options->require_password, &n);
+	ids = palloc(Max(n, 1) * sizeof(int64));
+	origin.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	origin.account = options->account;
+	origin.server = options->server_name;
+	origin.requested_by = GetOuterUserId();
+	origin.send_as = GetUserId();
+	lpu_enqueue(&origin, users, n, ids);
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	for (i = 0; i < n; i++)
+	{
+		Datum		values[1] = {Int64GetDatum(ids[i])};
+		bool		nulls[1] = {false};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* ------------------------------------------------------------------------------------------- what people do with rows */
+
+/* Have the function of the install script do it that checks whose rows they are. */
+static Datum
+change_rows(FunctionCallInfo fcinfo, const char *name, const char *function)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			types[2] = {INT8ARRAYOID, NAMEOID};
+	Datum		values[2];
+	bool		isnull;
+	int64		n;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("ids must not be null")));
+	PreventCommandIfReadOnly(name);
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = lpu_name_datum(GetUserNameFromId(GetUserId(), false));
+	SPI_connect();
+	lpu_execute_as_owner(schema, psprintf("SELECT %s.%s($1, $2)", quote_identifier(get_namespace_name(schema)), function),
+						 2, types, values, NULL);
+	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	PG_RETURN_INT64(n);
+}
+
+/*
+ * lp_retry(ids bigint[]) RETURNS bigint
+ */
+Datum
+lp_retry(PG_FUNCTION_ARGS)
+{
+	return change_rows(fcinfo, "lp_retry()", "lp_retry_rows");
+}
+
+/*
+ * lp_discard(ids bigint[]) RETURNS bigint
+ */
+Datum
+lp_discard(PG_FUNCTION_ARGS)
+{
+	return change_rows(fcinfo, "lp_discard()", "lp_discard_rows");
+}
+
+/* ------------------------------------------------------------------------------------------------------- worker */
+
+/*
+ * lp_wake() RETURNS void
+ */
+Datum
+lp_wake(PG_FUNCTION_ARGS)
+{
+	lpu_enqueue_wake();
+	PG_RETURN_VOID();
+}
+
+/*
+ * lp_worker_stop() RETURNS boolean
+ */
+Datum
+lp_worker_stop(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(lpu_stop_worker(MyDatabaseId));
+}
+
+/*
+ * lp_worker_pid() RETURNS integer
+ */
+Datum
+lp_worker_pid(PG_FUNCTION_ARGS)
+{
+	int			pid = lpu_worker_pid(MyDatabaseId);
+
+	if (pid == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32(pid);
+}

@@ -1,0 +1,338 @@
+/*
+ * connection_pool.c: the connections of a user mapping: one libcurl multi handle each.
+ *
+ * Connections, TLS sessions and the parsed CA bundle belong to a multi handle; one for each mapping keeps them between
+ * requests and from ever crossing to another mapping. libcurl tells by callback which sockets and which timer it waits
+ * for; lpu_http_turn() waits for those of all pools and for the latch together, so that an interrupt ends any phase of a
+ * request at once. Nothing that libcurl calls here raises.
+ *
+ * Threads: libcurl resolves names in a thread. It is started with all signals blocked, so that no handler of ours ever
+ * runs in it, and left alone when a request ends early.
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+#include <signal.h>
+#include <time.h>
+
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+
+#include "http/ca_bundle.h"
+#include "http/connection_pool.h"
+#include "http/request.h"
+#include "http/socket_wait.h"
+
+#if LIBCURL_VERSION_NUM < 0x075700
+#error "lpusers needs libcurl 7.87 or later"
+#endif
+
+/* Handles kept for the next request of a pool; more than max_connections requests are never in flight. */
+#define MAX_IDLE_HANDLES 64
+
+/*
+ * So often in a row libcurl is called at once when it wants to. A request needs a few of these; one that pauses with bytes
+ * at hand may want it without end (seen with 8.14), and must keep neither its reader nor other requests from theirs.
+ */
+#define MAX_STEPS 16
+
+struct lpu_http_pool
+{
+	dlist_node	node;			/* in pools */
+	Oid			key;
+	CURLM	   *multi;
+	lpu_trust  *trust;			/* or NULL */
+	bool		dropped;		/* to be destroyed by the next lpu_http_pool_for(), when nothing is in flight */
+	int			in_flight;
+	int64		due;			/* when libcurl wants to be called, in ms of now_ms(); -1: never */
+	int			nidle;
+	CURL	   *idle[MAX_IDLE_HANDLES];
+};
+
+static dlist_head pools = DLIST_STATIC_INIT(pools);
+
+static int64
+now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ------------------------------------------------------------------ what libcurl calls: nothing here may raise */
+
+static int
+watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
+{
+	if (what == CURL_POLL_REMOVE)
+	{
+		lpu_sockets_forget(fd);
+		return 0;
+	}
+	return lpu_sockets_watch(fd, ((what & CURL_POLL_IN) ? WL_SOCKET_READABLE : 0) |
+							 ((what & CURL_POLL_OUT) ? WL_SOCKET_WRITEABLE : 0), arg, easy) ? 0 : -1;
+}
+
+static int
+set_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+	lpu_http_pool *pool = arg;
+
+	pool->due = timeout_ms < 0 ? -1 : timeout_ms == 0 ? 0 : now_ms() + timeout_ms;
+	return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------------- pools */
+
+/* Check and initialise libcurl, once. */
+static void
+initialise_curl(void)
+{
+	static bool initialised = false;
+	curl_version_info_data *info;
+
+	if (initialised)
+		return;
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		elog(ERROR, "could not initialise libcurl");
+	info = curl_version_info(CURLVERSION_NOW);
+	if (info->version_num < 0x075700 || (info->features & CURL_VERSION_ASYNCHDNS) == 0 ||
+		(info->features & CURL_VERSION_SSL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl %s is not fit for lpusers", info->version),
+				 errdetail("Version 7.87 or later with TLS and asynchronous name resolution is needed.")));
+	initialised = true;
+}
+
+static void
+destroy_pool(lpu_http_pool *pool)
+{
+	dlist_delete(&pool->node);
+	while (pool->nidle > 0)
+		curl_easy_cleanup(pool->idle[--pool->nidle]);
+	curl_multi_cleanup(pool->multi);
+	lpu_trust_free(pool->trust);
+	free(pool);
+}
+
+static lpu_http_pool *
+make_pool(Oid key)
+{
+	lpu_http_pool *pool;
+	CURLMcode	code = CURLM_OK;
+
+	initialise_curl();
+	pool = calloc(1, sizeof(lpu_http_pool));
+	if (pool == NULL || (pool->multi = curl_multi_init()) == NULL)
+	{
+		free(pool);
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	}
+	pool->key = key;
+	pool->due = -1;
+	dlist_push_tail(&pools, &pool->node);
+
+#define SETM(option, value) \
+	do { if (code == CURLM_OK) code = curl_multi_setopt(pool->multi, option, value); } while (0)
+	SETM(CURLMOPT_SOCKETFUNCTION, watch_socket);
+	SETM(CURLMOPT_SOCKETDATA, pool);
+	SETM(CURLMOPT_TIMERFUNCTION, set_timer);
+	SETM(CURLMOPT_TIMERDATA, pool);
+#undef SETM
+	if (code != CURLM_OK)
+	{
+		destroy_pool(pool);
+		elog(ERROR, "could not set up libcurl: %s", curl_multi_strerror(code));
+	}
+	return pool;
+}
+
+lpu_http_pool *
+lpu_http_pool_for(Oid key)
+{
+	dlist_mutable_iter iter;
+	lpu_http_pool *found = NULL;
+
+	dlist_foreach_modify(iter, &pools)
+	{
+		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+
+		if (pool->dropped && pool->in_flight == 0)
+			destroy_pool(pool);
+		else if (pool->key == key && !pool->dropped)
+			found = pool;
+	}
+	return found != NULL ? found : make_pool(key);
+}
+
+void
+lpu_http_pool_drop(Oid key)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pools)
+	{
+		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+
+		if (!OidIsValid(key) || pool->key == key)
+			pool->dropped = true;
+	}
+}
+
+/* Let libcurl work for a while, without waiting for anything. It may start a thread: no signal must reach that. */
+static void
+drive(lpu_http_pool *pool, curl_socket_t fd, int events)
+{
+	sigset_t	all;
+	sigset_t	before;
+	int			running;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	curl_multi_socket_action(pool->multi, fd, events, &running);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+/* ------------------------------------------------------------------------------------------------------- handles */
+
+CURL *
+lpu_pool_take(lpu_http_pool *pool)
+{
+	CURL	   *easy = pool->nidle > 0 ? pool->idle[--pool->nidle] : curl_easy_init();
+
+	if (easy == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	pool->in_flight++;
+	return easy;
+}
+
+void
+lpu_pool_trust(lpu_http_pool *pool, CURL *easy, const char *file)
+{
+	/* the handle itself is in flight */
+	lpu_trust_use(&pool->trust, easy, file, pool->in_flight <= 1);
+}
+
+/*
+ * Keep the next request from a connection that the service has closed since its last one. Until 8.21 libcurl looks for
+ * itself at each use of a connection; later not more than once in a second, which makes of any service that closes a
+ * connection within that time one whose answer is unknown. So it is told to begin anew.
+ */
+static void
+forget_ended(lpu_http_pool *pool)
+{
+	bool		any = lpu_sockets_drain_ended(pool);
+
+#if LIBCURL_VERSION_NUM >= 0x081600
+	if (any)
+		(void) curl_multi_setopt(pool->multi, CURLMOPT_NETWORK_CHANGED, CURLMNWC_CLEAR_CONNS);
+#else
+	(void) any;
+#endif
+}
+
+bool
+lpu_pool_begin(lpu_http_pool *pool, CURL *easy)
+{
+	forget_ended(pool);
+	return curl_multi_add_handle(pool->multi, easy) == CURLM_OK;
+}
+
+void
+lpu_pool_end(lpu_http_pool *pool, CURL *easy)
+{
+	curl_multi_remove_handle(pool->multi, easy);
+	lpu_sockets_leave(easy);
+}
+
+void
+lpu_pool_resume(lpu_http_pool *pool, CURL *easy)
+{
+	/* this arms the pool's timer: the rest comes with the next turn */
+	(void) curl_easy_pause(easy, CURLPAUSE_CONT);
+}
+
+void
+lpu_pool_give_back(lpu_http_pool *pool, CURL *easy)
+{
+	curl_easy_reset(easy);
+	if (pool->nidle < MAX_IDLE_HANDLES && !pool->dropped)
+		pool->idle[pool->nidle++] = easy;
+	else
+		curl_easy_cleanup(easy);
+	pool->in_flight--;
+}
+
+/* ------------------------------------------------------------------------------------------------------- waiting */
+
+/* Tell the calls that libcurl has finished. */
+static void
+reap(lpu_http_pool *pool)
+{
+	CURLMsg    *message;
+	int			left;
+
+	while ((message = curl_multi_info_read(pool->multi, &left)) != NULL)
+	{
+		void	   *call;
+		CURL	   *easy = message->easy_handle;
+		CURLcode	code = message->data.result;
+
+		if (message->msg != CURLMSG_DONE || curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &call) != CURLE_OK)
+			continue;
+		lpu_pool_end(pool, easy);	/* the message is gone with it */
+		lpu_http_finished(call, code);
+	}
+}
+
+/* Run the timers that are due; set *wait_ms to the time until the next. True if there was one: something may be done. */
+static bool
+run_timers(long max_ms, long *wait_ms)
+{
+	dlist_iter	iter;
+	int64		now = now_ms();
+	bool		any = false;
+
+	*wait_ms = max_ms;
+	dlist_foreach(iter, &pools)
+	{
+		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+		int			step;
+
+		for (step = 0; step < MAX_STEPS && pool->due >= 0 && pool->due <= now; step++)
+		{
+			pool->due = -1;
+			drive(pool, CURL_SOCKET_TIMEOUT, 0);
+			reap(pool);
+			any = true;
+		}
+		if (pool->due >= 0 && (*wait_ms < 0 || pool->due - now < *wait_ms))
+			*wait_ms = (long) Max(pool->due - now, 0);
+	}
+	return any;
+}
+
+/* Tell libcurl what happened on a socket. */
+static void
+drive_socket(int fd, uint32 events, void *arg)
+{
+	lpu_http_pool *pool = arg;
+
+	drive(pool, fd,
+		  ((events & WL_SOCKET_READABLE) ? CURL_CSELECT_IN : 0) |
+		  ((events & WL_SOCKET_WRITEABLE) ? CURL_CSELECT_OUT : 0));
+	reap(pool);
+}
+
+void
+lpu_http_turn(long max_ms)
+{
+	long		wait_ms;
+
+	CHECK_FOR_INTERRUPTS();
+	if (!run_timers(max_ms, &wait_ms) || wait_ms == 0)
+		lpu_sockets_wait(wait_ms, drive_socket);
+}

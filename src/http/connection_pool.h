@@ -1,0 +1,28 @@
+/*
+ * connection_pool.h: what request.c needs of the connections of a user mapping. Shows libcurl: for request.c and connection_pool.c only.
+ */
+#ifndef LPU_HTTP_CONNECTION_POOL_H
+#define LPU_HTTP_CONNECTION_POOL_H
+
+#include <curl/curl.h>
+
+#include "http/request.h"
+
+/* A handle for one request, with all options reset; raises only for lack of memory. Its CURLINFO_PRIVATE is the call. */
+extern CURL *lpu_pool_take(lpu_http_pool *pool);
+extern void lpu_pool_give_back(lpu_http_pool *pool, CURL *easy);
+
+/* Begin the request that the handle is set up for, or end it early, which closes its connection. */
+extern bool lpu_pool_begin(lpu_http_pool *pool, CURL *easy);
+extern void lpu_pool_end(lpu_http_pool *pool, CURL *easy);
+
+/* Let a paused transfer go on; what libcurl holds of it is written at once. */
+extern void lpu_pool_resume(lpu_http_pool *pool, CURL *easy);
+
+/* The handle is set up for the authorities of this file: let it have them from memory, if libcurl would not. */
+extern void lpu_pool_trust(lpu_http_pool *pool, CURL *easy, const char *file);
+
+/* Provided by request.c: the handle's request is over, and is no longer in the pool. Must not raise. */
+extern void lpu_http_finished(void *call, CURLcode code);
+
+#endif

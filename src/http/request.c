@@ -1,0 +1,419 @@
+/*
+ * request.c: requests over libcurl, waited for together with the process latch.
+ *
+ * One request is one call: it sets a handle of its pool up, collects the answer, and says how it ended. Nothing that
+ * libcurl calls raises, allocates with palloc or checks for interrupts: it records and returns. A call belongs to the
+ * memory context it was made in; whatever ends that context (also an error) takes the call off its pool, which closes a
+ * connection that is in the middle of something.
+ *
+ * libcurl repeats a request by itself when a reused connection dies early, and no option forbids it. It asks a callback
+ * before each attempt: that lets a request with a body go out once. What failed then is reported as BROKEN, which is the
+ * truth.
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "storage/fd.h"
+#include "utils/memutils.h"
+
+#include "http/connection_pool.h"
+#include "http/request.h"
+#include "http/socket_wait.h"
+
+/*
+ * A list is taken in pieces of this size: fewer calls of the system than with libcurl's 16 kB. A compressed one becomes ten
+ * or twenty times as much, which libcurl keeps when the sink has enough.
+ */
+#define STREAM_BUFFER 131072L
+
+/* The first room for an answer: a single user's fits, and doubling reaches 64 MB in 12 steps. */
+#define FIRST_ROOM 16384
+
+/* As curl_version_info() tells it. */
+#define LIBCURL_8_17 0x081100
+
+struct lpu_http_call
+{
+	lpu_http_pool *pool;
+	CURL	   *easy;			/* NULL when it was released */
+	bool		begun;
+	bool		done;
+	CURLcode	code;
+	struct curl_slist *headers;
+	bool		writing;		/* it has a body, and must not be sent twice */
+	bool		sent;			/* it began to go out */
+	bool		repeated;		/* libcurl wanted to send it again, and was kept from it */
+	bool	   *sent_flag;		/* the caller's, or NULL */
+	lpu_http_sink *sink;		/* or NULL */
+	bool		paused;			/* the sink had no room */
+	char	   *buffer;			/* malloc'ed: written inside libcurl's callback */
+	size_t		used;
+	size_t		room;
+	size_t		limit;
+	bool		too_large;
+	bool		no_memory;
+	char		trouble[CURL_ERROR_SIZE];
+	lpu_http_answer answer;
+	MemoryContextCallback on_reset;
+};
+
+/* ------------------------------------------------------------------ what libcurl calls: nothing here may raise */
+
+/* Hand a piece to the sink, unless it belongs to an answer that is no success. */
+static bool
+goes_to_sink(lpu_http_call *call)
+{
+	long		status = 0;
+
+	return call->sink != NULL && curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
+		status >= 200 && status <= 299;
+}
+
+static size_t
+write_body(char *data, size_t size, size_t count, void *arg)
+{
+	lpu_http_call *call = arg;
+	size_t		length = size * count;
+
+	if (goes_to_sink(call))
+	{
+		call->paused = !call->sink->write(call->sink, data, length);
+		return call->paused ? CURL_WRITEFUNC_PAUSE : length;
+	}
+	if (length > call->limit - call->used)
+	{
+		call->too_large = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	if (call->used + length >= call->room)
+	{
+		size_t		room = Max(Max(call->room * 2, FIRST_ROOM), call->used + length + 1);
+		char	   *larger = realloc(call->buffer, room);
+
+		if (larger == NULL)
+		{
+			call->no_memory = true;
+			return CURL_WRITEFUNC_ERROR;
+		}
+		call->buffer = larger;
+		call->room = room;
+	}
+	memcpy(call->buffer + call->used, data, length);
+	call->used += length;
+	call->buffer[call->used] = '\0';
+	return length;
+}
+
+/*
+ * Called whenever the request is about to go out, also when libcurl has lost the connection and tries again by itself:
+ * then a request with a body may have been carried out already, and must not go out a second time.
+ */
+static int
+before_sending(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
+{
+	lpu_http_call *call = arg;
+
+	if (call->sent && call->writing)
+	{
+		call->repeated = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	call->sent = true;
+	if (call->sent_flag != NULL)
+		*call->sent_flag = true;
+	return CURL_PREREQFUNC_OK;
+}
+
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	curl_socket_t fd;
+
+	if (!AcquireExternalFD())
+		return CURL_SOCKET_BAD;
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd != CURL_SOCKET_BAD && lpu_sockets_opened(fd, arg))
+		return fd;
+	if (fd != CURL_SOCKET_BAD)
+		close(fd);
+	ReleaseExternalFD();
+	return CURL_SOCKET_BAD;
+}
+
+static int
+close_socket(void *arg, curl_socket_t fd)
+{
+	lpu_sockets_closed(fd);
+	ReleaseExternalFD();
+	return close(fd);
+}
+
+/* ---------------------------------------------------------------------------------------------------- calls */
+
+static bool
+add_header(lpu_http_call *call, const char *name, const char *prefix, const char *value)
+{
+	struct curl_slist *longer = NULL;
+	char	   *line;
+
+	if (value == NULL)
+		return true;
+	if (strpbrk(value, "\r\n") != NULL)
+		return false;
+	line = psprintf("%s: %s%s", name, prefix, value);
+	longer = curl_slist_append(call->headers, line);
+	memset(line, 0, strlen(line));	/* it may be the bearer */
+	pfree(line);
+	if (longer == NULL)
+		return false;
+	call->headers = longer;
+	return true;
+}
+
+/*
+ * A bundle alone: with a directory besides, its authorities would be trusted, too, and libcurl would not cache the bundle.
+ * From 8.17 on NULL stands for the directory that libcurl was built with, if any, and so does not keep it away: then one
+ * without certificates is named, and the bundle cached by ourselves; not with a proxy, which may have a certificate of its
+ * own, and libcurl would ask for that, too.
+ */
+static CURLcode
+configure_tls(lpu_http_call *call, const lpu_http_request *request)
+{
+	CURL	   *easy = call->easy;
+	/* it stays the same, and to ask for it takes as long as to set all options */
+	static const curl_version_info_data *libcurl = NULL;
+	CURLcode	code = CURLE_OK;
+	const char *no_directory;
+	const char *bundle;
+
+#define SET(option, value) \
+	do { if (code == CURLE_OK) code = curl_easy_setopt(easy, option, value); } while (0)
+	if (pg_strncasecmp(request->url, "https:", 6) != 0)
+		return CURLE_OK;
+	if (libcurl == NULL)
+		libcurl = curl_version_info(CURLVERSION_NOW);
+	no_directory = libcurl->version_num < LIBCURL_8_17 || libcurl->capath == NULL ? NULL : "/dev/null";
+	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	bundle = request->ca_file != NULL ? request->ca_file : libcurl->cainfo;
+	if (bundle == NULL)
+		return code;
+	SET(CURLOPT_CAINFO, bundle);
+	SET(CURLOPT_CAPATH, no_directory);
+	if (code == CURLE_OK && no_directory != NULL && request->proxy == NULL)
+		lpu_pool_trust(call->pool, easy, bundle);
+	return code;
+}
+
+static CURLcode
+configure_body(CURL *easy, const lpu_http_request *request)
+{
+	CURLcode	code = CURLE_OK;
+
+	if (request->body == NULL)
+	{
+		if (strcmp(request->method, "GET") != 0)
+			SET(CURLOPT_CUSTOMREQUEST, request->method);
+		return code;
+	}
+	SET(CURLOPT_POST, 1L);
+	if (strcmp(request->method, "POST") != 0)
+		SET(CURLOPT_CUSTOMREQUEST, request->method);
+	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_length);
+	SET(CURLOPT_POSTFIELDS, request->body);
+	return code;
+}
+
+static CURLcode
+configure(lpu_http_call *call, const lpu_http_request *request)
+{
+	CURL	   *easy = call->easy;
+	CURLcode	code = CURLE_OK;
+
+	SET(CURLOPT_PRIVATE, call);
+	SET(CURLOPT_ERRORBUFFER, call->trouble);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_QUICK_EXIT, 1L);
+	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, call->pool);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	SET(CURLOPT_PREREQFUNCTION, before_sending);
+	SET(CURLOPT_PREREQDATA, call);
+	SET(CURLOPT_PROTOCOLS_STR, request->plain_http ? "http,https" : "https");
+	SET(CURLOPT_URL, request->url);
+	SET(CURLOPT_PROXY, request->proxy ? request->proxy : "");
+	if (request->proxy != NULL && request->proxy_user != NULL)
+	{
+		SET(CURLOPT_PROXYUSERNAME, request->proxy_user);
+		SET(CURLOPT_PROXYPASSWORD, request->proxy_password);
+	}
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
+	if (request->sink == NULL)
+		SET(CURLOPT_TIMEOUT_MS, (long) request->timeout_ms);
+	else
+	{
+		/* a list has a connection of its own: over HTTP/2 one that pauses would be in the way of others */
+		SET(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
+		/* only faster: a handle that was used over HTTP/2 may refuse it */
+		(void) curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, STREAM_BUFFER);
+	}
+	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
+	SET(CURLOPT_WRITEFUNCTION, write_body);
+	SET(CURLOPT_WRITEDATA, call);
+	SET(CURLOPT_HTTPHEADER, call->headers);
+	if (code == CURLE_OK)
+		code = configure_body(easy, request);
+	if (code == CURLE_OK)
+		code = configure_tls(call, request);
+	return code;
+}
+#undef SET
+
+/* Give the handle back to its pool; end what it is doing. Called also while a transaction aborts: must not raise. */
+static void
+release_call(void *arg)
+{
+	lpu_http_call *call = arg;
+	lpu_http_pool *pool = call->pool;
+
+	if (call->easy == NULL)
+		return;
+	if (call->begun && !call->done)
+		lpu_pool_end(pool, call->easy);
+	lpu_pool_give_back(pool, call->easy);
+	call->easy = NULL;
+	curl_slist_free_all(call->headers);
+	call->headers = NULL;
+	free(call->buffer);
+	call->buffer = NULL;
+}
+
+/* Done without an answer before anything was sent. */
+static void
+give_up(lpu_http_call *call, CURLcode code)
+{
+	call->done = true;
+	call->code = code;
+}
+
+lpu_http_call *
+lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
+{
+	lpu_http_call *call = palloc0(sizeof(lpu_http_call));
+	CURLcode	code;
+
+	call->pool = pool;
+	call->writing = request->body != NULL;
+	call->sent_flag = request->sent;
+	call->sink = request->sink;
+	call->limit = request->max_answer;
+	call->on_reset.func = release_call;
+	call->on_reset.arg = call;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &call->on_reset);
+
+	call->easy = lpu_pool_take(pool);
+
+	if (!add_header(call, "Authorization", "Bearer ", request->bearer) ||
+		!add_header(call, "Content-Type", "", request->body ? request->content_type : NULL) ||
+		!add_header(call, "If-Match", "", request->if_match) ||
+		!add_header(call, "Accept", "", "application/json") ||
+		!add_header(call, "Expect", "", request->body ? "" : NULL))
+	{
+		give_up(call, CURLE_OUT_OF_MEMORY);
+		return call;
+	}
+	code = configure(call, request);
+	if (code != CURLE_OK)
+	{
+		give_up(call, code);
+		return call;
+	}
+	if (lpu_pool_begin(pool, call->easy))
+		call->begun = true;
+	else
+		give_up(call, CURLE_FAILED_INIT);
+	return call;
+}
+
+void
+lpu_http_finished(void *arg, CURLcode code)
+{
+	lpu_http_call *call = arg;
+
+	call->done = true;
+	call->code = code;
+}
+
+void
+lpu_http_resume(lpu_http_call *call)
+{
+	if (!call->paused || call->done)
+		return;
+	call->paused = false;
+	lpu_pool_resume(call->pool, call->easy);
+}
+
+bool
+lpu_http_done(const lpu_http_call *call)
+{
+	return call->done;
+}
+
+/* ---------------------------------------------------------------------------------------------------- answers */
+
+static const char *
+header(lpu_http_call *call, const char *name)
+{
+	struct curl_header *found;
+
+	if (curl_easy_header(call->easy, name, 0, CURLH_HEADER, -1, &found) != CURLHE_OK)
+		return NULL;
+	return found->value;
+}
+
+static lpu_http_end
+how_it_ended(lpu_http_call *call)
+{
+	if (call->code == CURLE_OK && call->answer.status > 0)
+		return LPU_HTTP_ANSWERED;
+	if (call->too_large && call->answer.status > 0)
+		return LPU_HTTP_TOO_LARGE;
+	return call->sent ? LPU_HTTP_BROKEN : LPU_HTTP_NOT_SENT;
+}
+
+const lpu_http_answer *
+lpu_http_result(lpu_http_call *call)
+{
+	lpu_http_answer *answer = &call->answer;
+	long		status = 0;
+
+	Assert(call->done);
+	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+	answer->status = (int) status;
+	answer->end = how_it_ended(call);
+	answer->body = call->buffer && answer->end != LPU_HTTP_TOO_LARGE ? call->buffer : "";
+	answer->body_length = answer->end != LPU_HTTP_TOO_LARGE ? call->used : 0;
+	answer->revision = header(call, "ac-revision");
+	answer->etag = header(call, "ETag");
+	answer->retry_after = header(call, "Retry-After");
+	answer->timed_out = call->code == CURLE_OPERATION_TIMEDOUT;
+	if (call->repeated)
+		answer->problem = "the connection was closed before an answer came";
+	else if (call->no_memory)
+		answer->problem = "out of memory";
+	else
+		answer->problem = call->trouble[0] ? call->trouble : curl_easy_strerror(call->code);
+	return answer;
+}
+
+const lpu_http_answer *
+lpu_http_perform(lpu_http_pool *pool, const lpu_http_request *request)
+{
+	lpu_http_call *call = lpu_http_start(pool, request);
+
+	while (!call->done)
+		lpu_http_turn(-1);
+	return lpu_http_result(call);
+}

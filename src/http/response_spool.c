@@ -1,0 +1,224 @@
+/*
+ * response_spool.c: the bytes of a long answer between the network and their reader.
+ *
+ * The network is drained at its own pace, whatever the pace of the reader, or the service would hang up on a slow one. What
+ * comes is kept in memory; when that is full, the request pauses and everything unread goes into a temporary file, outside
+ * of libcurl, where raising is allowed. Order: the file's unread bytes are older than those in memory. Two buffers change
+ * places, one is filled while the other is read, so that bytes which the reader keeps up with are copied once.
+ *
+ * Memory: the buffers are malloc'ed, because libcurl's callback fills them; a reset callback of the memory context frees
+ * them. The file is PostgreSQL's: it goes with its resource owner, and counts against temp_file_limit.
+ */
+#include "postgres.h"
+
+#include "storage/buffile.h"
+#include "utils/memutils.h"
+
+#include "base/compat.h"
+#include "http/response_spool.h"
+
+/* Both buffers together are 8 MB: enough to smooth out a reader, little for a backend. */
+#define MAX_FILL ((size_t) 4 * 1024 * 1024)
+
+/* A list of 20 users fits; doubling reaches MAX_FILL in 8 steps. */
+#define FIRST_FILL 16384
+
+/*
+ * A turn of the network takes this much: a fast one could otherwise bring megabytes at a time, which a reader that keeps up
+ * never needs to see in a file, and the first row would wait for.
+ */
+#define TURN_BYTES 262144
+
+/* What is read back from the file at a time. */
+#define FILE_PIECE 262144
+
+typedef struct buffer
+{
+	char	   *data;
+	size_t		used;
+	size_t		room;
+} buffer;
+
+struct lpu_spool
+{
+	lpu_http_sink sink;			/* first: a sink is also a spool */
+	buffer		fill;			/* newest bytes */
+	buffer		given;			/* what the reader has */
+	bool		full;			/* a piece was refused for lack of memory */
+	size_t		turn;			/* bytes of this turn */
+	BufFile    *file;			/* older bytes, or NULL */
+	int64		file_read;
+	int64		file_written;
+	int64		written;
+	MemoryContext context;
+	MemoryContextCallback on_reset;
+};
+
+static bool
+make_room(buffer *b, size_t room)
+{
+	char	   *larger;
+
+	if (room <= b->room)
+		return true;
+	larger = realloc(b->data, room);
+	if (larger == NULL)
+		return false;
+	b->data = larger;
+	b->room = room;
+	return true;
+}
+
+/* Called by libcurl: nothing here may raise. */
+static bool
+spool_write(lpu_http_sink *sink, const char *data, size_t length)
+{
+	lpu_spool  *spool = (lpu_spool *) sink;
+	buffer	   *fill = &spool->fill;
+	size_t		needed = fill->used + length;
+
+	if (spool->turn >= TURN_BYTES)
+		return false;
+	if ((needed > MAX_FILL && fill->used > 0) ||
+		!make_room(fill, needed <= fill->room ? 0 : Max(Max(needed, fill->room * 2), FIRST_FILL)))
+	{
+		spool->full = true;
+		return false;
+	}
+	memcpy(fill->data + fill->used, data, length);
+	fill->used += length;
+	spool->turn += length;
+	spool->written += length;
+	return true;
+}
+
+static void
+free_buffers(void *arg)
+{
+	lpu_spool  *spool = arg;
+
+	free(spool->fill.data);
+	free(spool->given.data);
+}
+
+lpu_spool *
+lpu_spool_new(void)
+{
+	lpu_spool  *spool = palloc0(sizeof(lpu_spool));
+
+	spool->context = CurrentMemoryContext;
+	spool->sink.write = spool_write;
+	spool->on_reset.func = free_buffers;
+	spool->on_reset.arg = spool;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &spool->on_reset);
+	return spool;
+}
+
+lpu_http_sink *
+lpu_spool_sink(lpu_spool *spool)
+{
+	return &spool->sink;
+}
+
+static void
+seek(BufFile *file, int64 at)
+{
+	if (BufFileSeek(file, 0, (off_t) at, SEEK_SET) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not seek in a temporary file: %m")));
+}
+
+static void
+open_file(lpu_spool *spool)
+{
+	MemoryContext caller = MemoryContextSwitchTo(spool->context);
+
+	spool->file = BufFileCreateTemp(false);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+close_file(lpu_spool *spool)
+{
+	BufFileClose(spool->file);
+	spool->file = NULL;
+	spool->file_read = spool->file_written = 0;
+}
+
+void
+lpu_spool_close(lpu_spool *spool)
+{
+	if (spool->file != NULL)
+		close_file(spool);
+}
+
+/* What is in memory goes into the file. */
+static void
+write_file(lpu_spool *spool)
+{
+	if (spool->fill.used == 0)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (spool->file == NULL)
+		open_file(spool);
+	seek(spool->file, spool->file_written);
+	BufFileWrite(spool->file, spool->fill.data, spool->fill.used);
+	spool->file_written += spool->fill.used;
+	spool->fill.used = 0;
+	spool->full = false;
+}
+
+void
+lpu_spool_begin_turn(lpu_spool *spool)
+{
+	if (spool->full)
+		write_file(spool);
+	spool->turn = 0;
+}
+
+/* The next piece of the file, which goes when all of it has been read. */
+static void
+read_file(lpu_spool *spool)
+{
+	size_t		length = Min(FILE_PIECE, spool->file_written - spool->file_read);
+
+	if (!make_room(&spool->given, length))
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	seek(spool->file, spool->file_read);
+	LPU_BUFFILE_READ(spool->file, spool->given.data, length);
+	spool->file_read += length;
+	spool->given.used = length;
+	if (spool->file_read == spool->file_written)
+		close_file(spool);
+}
+
+bool
+lpu_spool_read(lpu_spool *spool, const char **data, size_t *length)
+{
+	buffer		emptied = spool->given;
+
+	if (spool->file != NULL)
+		read_file(spool);
+	else
+	{
+		emptied.used = 0;
+		spool->given = spool->fill;
+		spool->fill = emptied;
+		spool->full = false;
+	}
+	*data = spool->given.data;
+	*length = spool->given.used;
+	return *length > 0;
+}
+
+bool
+lpu_spool_is_full(const lpu_spool *spool)
+{
+	return spool->full;
+}
+
+int64
+lpu_spool_written(const lpu_spool *spool)
+{
+	return spool->written;
+}

@@ -1,0 +1,83 @@
+/*
+ * url.c: URLs and HTTP dates, by libcurl's own functions.
+ *
+ * Pure text work: nothing here opens anything or keeps anything. Results are allocated in the current memory context.
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+#include <time.h>
+
+#include "utils/memutils.h"
+
+#include "http/url.h"
+
+/* A day is longer than anybody waits for an answer. */
+#define MAX_RETRY_AFTER_S 86400
+
+static char *
+url_part(CURLU *url, CURLUPart part)
+{
+	char	   *text = NULL;
+	char	   *copy = NULL;
+
+	if (curl_url_get(url, part, &text, 0) == CURLUE_OK && text != NULL)
+		copy = MemoryContextAllocExtended(CurrentMemoryContext, strlen(text) + 1, MCXT_ALLOC_NO_OOM);
+	if (copy != NULL)
+		memcpy(copy, text, strlen(text) + 1);
+	curl_free(text);
+	return copy;
+}
+
+bool
+lpu_url_split(const char *text, lpu_url *parts)
+{
+	CURLU	   *url = curl_url();
+	bool		ok = url != NULL && curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
+
+	memset(parts, 0, sizeof(lpu_url));
+	if (ok)
+	{
+		parts->scheme = url_part(url, CURLUPART_SCHEME);
+		parts->host = url_part(url, CURLUPART_HOST);
+		parts->port = url_part(url, CURLUPART_PORT);
+		parts->path = url_part(url, CURLUPART_PATH);
+		parts->has_more = url_part(url, CURLUPART_USER) != NULL || url_part(url, CURLUPART_PASSWORD) != NULL ||
+			strpbrk(text, "?#") != NULL;	/* libcurl does not tell an empty query */
+		ok = parts->scheme != NULL && parts->host != NULL && parts->path != NULL;
+	}
+	curl_url_cleanup(url);
+	return ok;
+}
+
+char *
+lpu_url_escape(const char *text)
+{
+	char	   *escaped;
+	char	   *copy;
+
+	escaped = curl_easy_escape(NULL, text, (int) strlen(text));
+	if (escaped == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	copy = pstrdup(escaped);
+	curl_free(escaped);
+	return copy;
+}
+
+long
+lpu_retry_after_ms(const char *value)
+{
+	char	   *end;
+	long		seconds;
+	time_t		date;
+
+	if (value == NULL)
+		return -1;
+	seconds = strtol(value, &end, 10);
+	if (end != value && *end == '\0')
+		return seconds < 0 ? -1 : Min(seconds, MAX_RETRY_AFTER_S) * 1000;
+	date = curl_getdate(value, NULL);
+	if (date == (time_t) -1)
+		return -1;
+	return Min(Max((long) (date - time(NULL)), 0), MAX_RETRY_AFTER_S) * 1000;
+}

@@ -1,0 +1,250 @@
+/*
+ * document.c: JSON documents, read and written by json-c.
+ *
+ * The only file that knows json-c (whose headers do not go together with PostgreSQL's fmgrprotos.h). It is used for
+ * documents: errors, tokens, the domain service, and what is built. Entities come and go as jsonb. A parsed document
+ * belongs to the memory context that is current when it is parsed.
+ */
+#include "postgres.h"
+
+#include <json-c/json.h>
+#include <limits.h>
+
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+
+#include "base/encoding.h"
+#include "json/document.h"
+
+/* Errors, tokens and domains are two or three levels deep. */
+#define MAX_DEPTH 32
+
+/* An excerpt is for a line of a report. */
+#define EXCERPT_CHARS 200
+
+/* A message of the API is a sentence or two; the limit is for one that is not. */
+#define MESSAGE_CHARS 500
+
+/* Names of wrong fields listed in an error. */
+#define MAX_FIELDS 20
+
+static struct json_object *
+unwrap(lpu_json *json)
+{
+	return (struct json_object *) json;
+}
+
+static lpu_json *
+wrap(struct json_object *object)
+{
+	return (lpu_json *) object;
+}
+
+static void
+put_document(void *arg)
+{
+	json_object_put(arg);
+}
+
+/* Is there nothing but blanks in what is left of a text? */
+static bool
+is_blank(const char *rest, size_t length)
+{
+	size_t		i;
+
+	for (i = 0; i < length; i++)
+		if (rest[i] != ' ' && rest[i] != '\t' && rest[i] != '\n' && rest[i] != '\r')
+			return false;
+	return true;
+}
+
+/*
+ * Without json-c's strict mode, which each version understands otherwise: from 0.17 on it refuses a document for an
+ * integer of more than 64 bits anywhere in it, and 0.18, that of Debian 13, for every value that is not ASCII. What is
+ * forgiven without it, such as a comma too many, does no harm: a document is only read here.
+ */
+lpu_json *
+lpu_json_parse(const char *text, size_t length)
+{
+	MemoryContextCallback *owner = palloc0(sizeof(MemoryContextCallback));
+	struct json_tokener *tokener;
+	struct json_object *root;
+
+	if (length > INT_MAX || (tokener = json_tokener_new_ex(MAX_DEPTH)) == NULL)
+		return NULL;
+	json_tokener_set_flags(tokener, JSON_TOKENER_VALIDATE_UTF8);
+	root = json_tokener_parse_ex(tokener, text, (int) length);
+	/* a lone number is complete only when the end is seen */
+	if (root == NULL && json_tokener_get_error(tokener) == json_tokener_continue)
+		root = json_tokener_parse_ex(tokener, "", 1);
+	else if (root != NULL &&
+			 !is_blank(text + json_tokener_get_parse_end(tokener), length - json_tokener_get_parse_end(tokener)))
+	{
+		json_object_put(root);
+		root = NULL;
+	}
+	json_tokener_free(tokener);
+
+	owner->func = put_document;
+	owner->arg = root;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, owner);
+	return wrap(root);
+}
+
+lpu_json *
+lpu_json_member(lpu_json *json, const char *name)
+{
+	struct json_object *value;
+
+	if (!json_object_is_type(unwrap(json), json_type_object) ||
+		!json_object_object_get_ex(unwrap(json), name, &value))
+		return NULL;
+	return wrap(value);
+}
+
+int
+lpu_json_length(lpu_json *json)
+{
+	if (!json_object_is_type(unwrap(json), json_type_array))
+		return -1;
+	return (int) json_object_array_length(unwrap(json));
+}
+
+lpu_json *
+lpu_json_element(lpu_json *json, int i)
+{
+	if (i < 0 || i >= lpu_json_length(json))
+		return NULL;
+	return wrap(json_object_array_get_idx(unwrap(json), i));
+}
+
+const char *
+lpu_json_text(lpu_json *json)
+{
+	struct json_object *object = unwrap(json);
+	const char *text;
+
+	switch (json_object_get_type(object))
+	{
+		case json_type_string:
+			text = json_object_get_string(object);
+			return strlen(text) == (size_t) json_object_get_string_len(object) ? text : NULL;
+		case json_type_int:
+		case json_type_double:
+			return json_object_get_string(object);
+		default:
+			return NULL;
+	}
+}
+
+bool
+lpu_json_is_true(lpu_json *json)
+{
+	return json_object_is_type(unwrap(json), json_type_boolean) && json_object_get_boolean(unwrap(json));
+}
+
+bool
+lpu_json_is_false(lpu_json *json)
+{
+	return json_object_is_type(unwrap(json), json_type_boolean) && !json_object_get_boolean(unwrap(json));
+}
+
+/* The text of a piece, or NULL for lack of memory, which whoever owns the piece has to raise. */
+static char *
+copy_of_text(struct json_object *object)
+{
+	const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	char	   *copy = text ? MemoryContextAllocExtended(CurrentMemoryContext, strlen(text) + 1, MCXT_ALLOC_NO_OOM) : NULL;
+
+	if (copy != NULL)
+		memcpy(copy, text, strlen(text) + 1);
+	return copy;
+}
+
+char *
+lpu_json_write(lpu_json *json)
+{
+	char	   *text = copy_of_text(unwrap(json));
+
+	if (text == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return text;
+}
+
+char *
+lpu_json_build_object(const char *const *names_and_values, int npairs)
+{
+	struct json_object *object = json_object_new_object();
+	char	   *copy = NULL;
+	bool		ok = object != NULL;
+	int			i;
+
+	for (i = 0; ok && i < npairs; i++)
+	{
+		struct json_object *value = json_object_new_string(names_and_values[2 * i + 1]);
+
+		ok = value != NULL && json_object_object_add(object, names_and_values[2 * i], value) == 0;
+	}
+	if (ok)
+		copy = copy_of_text(object);
+	json_object_put(object);
+	if (copy == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return copy;
+}
+
+static void
+append_text(StringInfo out, const char *prefix, const char *text)
+{
+	if (text != NULL && *text)
+		appendStringInfo(out, "%s%s", prefix, lpu_text_excerpt(text, strlen(text), MESSAGE_CHARS));
+}
+
+/* "message (internal code 44; fields: loginName)", of what is there. */
+static char *
+describe_error(lpu_json *error)
+{
+	static const char *const message_names[] = {"message", "error_description", "errorMessage", "error"};
+	StringInfoData out;
+	lpu_json   *fields = lpu_json_member(error, "fields");
+	const char *code = lpu_json_text(lpu_json_member(error, "internalCode"));
+	bool		open = false;
+	int			i;
+
+	initStringInfo(&out);
+	for (i = 0; i < lengthof(message_names) && out.len == 0; i++)
+		append_text(&out, "", lpu_json_text(lpu_json_member(error, message_names[i])));
+	if (code != NULL)
+	{
+		append_text(&out, out.len > 0 ? " (internal code " : "(internal code ", code);
+		open = true;
+	}
+	for (i = 0; i < Min(lpu_json_length(fields), MAX_FIELDS); i++)
+	{
+		const char *field = lpu_json_text(lpu_json_element(fields, i));
+
+		append_text(&out, i > 0 ? ", " : open ? "; fields: " : out.len > 0 ? " (fields: " : "(fields: ",
+					field ? field : "?");
+		open = true;
+	}
+	if (open)
+		appendStringInfoChar(&out, ')');
+	return out.len > 0 ? out.data : NULL;
+}
+
+char *
+lpu_json_error_text(const char *body, size_t length)
+{
+	lpu_json   *json = lpu_json_parse(body, length);
+	lpu_json   *nested = lpu_json_member(json, "error");
+	const char *text = NULL;
+
+	if (nested != NULL && lpu_json_text(nested) == NULL)
+		text = describe_error(nested);
+	if (text == NULL)
+		text = describe_error(json);
+	/* JSON of another kind is not quoted: it might be an echo of the request, passwords and all */
+	if (text == NULL)
+		text = json != NULL ? "the answer has no message" : lpu_text_excerpt(body, length, EXCERPT_CHARS);
+	return *text ? lpu_text_from_utf8(text) : NULL;
+}

@@ -1,0 +1,472 @@
+/*
+ * object_scanner.c: one object of a list, read while its bytes arrive.
+ *
+ * Looks at each byte once, checks that it is JSON (RFC 8259) in UTF-8, and keeps where the values of the wanted names
+ * stand; of a name that occurs twice the last one counts. A state machine: "expect" says what has to come next, so that
+ * it goes on wherever the bytes were cut. Nesting is a number and a bit for each level: nothing is recursive. What is
+ * nested is checked like the rest, and kept as a whole.
+ *
+ * This is where the time goes that a large list takes. So the state is held in a local variable, hot functions are
+ * inlined, and strings, most of the bytes, are passed over 16 or 8 at a time.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+
+#include "json/lexer.h"
+#include "json/object_scanner.h"
+#include "json/simd.h"
+
+/* Names are looked for by length. No attribute has so long a name; those that have share a list. */
+#define NAME_LENGTHS 32
+
+/* What comes next, or what has begun and goes on. */
+typedef enum expectation
+{
+	NO_VALUE,					/* a character begins none */
+	FIRST,						/* name or value, or the end of what was opened */
+	NAME,
+	IN_NAME,
+	COLON,
+	VALUE,
+	STRING,
+	IN_STRING,
+	NUMBER,
+	IN_NUMBER,
+	LITERAL,
+	OBJECT,
+	ARRAY,
+	AFTER_VALUE,
+	CLOSE						/* the brace or bracket is there */
+} expectation;
+
+/* The value that begins with a character. */
+static const uint8 value_starts[256] = {
+	['"'] = STRING, ['{'] = OBJECT, ['['] = ARRAY, ['t'] = LITERAL, ['f'] = LITERAL, ['n'] = LITERAL,
+	['-'] = NUMBER, ['0'] = NUMBER, ['1'] = NUMBER, ['2'] = NUMBER, ['3'] = NUMBER, ['4'] = NUMBER,
+	['5'] = NUMBER, ['6'] = NUMBER, ['7'] = NUMBER, ['8'] = NUMBER, ['9'] = NUMBER,
+};
+
+/* How far the element has been read. Offsets are from its first byte. */
+typedef struct cursor
+{
+	const char *base;			/* that first byte */
+	const char *p;				/* the next one */
+	const char *end;			/* of the bytes at hand */
+	const char *problem;		/* what is wrong at p, or NULL */
+	expectation expect;
+	lpu_number	number;
+	int			levels;			/* so many are allowed */
+	int			depth;			/* objects and arrays that are open; 1: only the element itself */
+	uint32		objects;		/* a bit for each: is it an object? */
+	bool		in_object;		/* is the innermost? */
+	bool		escaped;		/* the string has an escape */
+	bool		high;			/* ... or a byte that is not ASCII */
+	int			wanted;			/* the name whose value comes next, or -1 */
+	int			nested;			/* ... whose value this is a part of */
+	uint32		token;			/* where the name or value began */
+	uint32		nested_at;
+	uint32		nul_at;			/* the last \u0000, or 0 */
+} cursor;
+
+struct lpu_element
+{
+	cursor		cursor;
+	size_t		offset;			/* of the next byte */
+	lpu_found  *found;
+	int			n;
+	const char *const *names;
+	int		   *lengths;
+	int			first[NAME_LENGTHS];	/* a name of this length, or -1 */
+	int		   *next;			/* another one of the same, or -1 */
+	int			longest;
+	char	   *decoded;		/* room for a name with escapes */
+};
+
+/* ----------------------------------------------------------------------------------------------------------- names */
+
+static pg_attribute_always_inline int
+find_name(const lpu_element *e, const char *name, size_t length)
+{
+	int			i;
+
+	for (i = e->first[Min(length, NAME_LENGTHS - 1)]; i >= 0; i = e->next[i])
+		if (e->lengths[i] == length && memcmp(e->names[i], name, length) == 0)
+			break;
+	return i;
+}
+
+/* A character takes at most six to write. */
+static pg_noinline int
+find_escaped_name(const lpu_element *e, const char *p, const char *end)
+{
+	if (end - p > 6 * e->longest)
+		return -1;
+	return find_name(e, e->decoded, lpu_token_decode(e->decoded, p, end) - e->decoded);
+}
+
+lpu_element *
+lpu_element_new(const char *const *names, int n)
+{
+	lpu_element *e = palloc0(sizeof(lpu_element));
+	int			i;
+
+	e->n = n;
+	e->names = names;
+	e->lengths = palloc0(Max(n, 1) * sizeof(int));
+	e->next = palloc0(Max(n, 1) * sizeof(int));
+	e->found = palloc0(Max(n, 1) * sizeof(lpu_found));
+	memset(e->first, -1, sizeof(e->first));
+	for (i = 0; i < n; i++)
+	{
+		size_t		length = strlen(names[i]);
+		int		   *list = &e->first[Min(length, NAME_LENGTHS - 1)];
+
+		e->lengths[i] = (int) length;
+		e->longest = Max(e->longest, e->lengths[i]);
+		if (find_name(e, names[i], length) >= 0)
+			continue;
+		e->next[i] = *list;
+		*list = i;
+	}
+	e->decoded = palloc(6 * e->longest + 1);
+	return e;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- tokens */
+
+static pg_attribute_always_inline bool
+wrong(cursor *c, const char *problem)
+{
+	c->problem = problem;
+	return false;
+}
+
+/* Advance to the next token. As all functions below it is false if the bytes end before that, or if they are wrong. */
+static pg_attribute_always_inline bool
+skip_blanks(cursor *c)
+{
+	while (c->p < c->end && (*c->p == ' ' || *c->p == '\n' || *c->p == '\r' || *c->p == '\t'))
+		c->p++;
+	return c->p < c->end;
+}
+
+/* Advance to this character. */
+static pg_attribute_always_inline bool
+reach(cursor *c, char character, const char *problem)
+{
+	return skip_blanks(c) && (*c->p == character || wrong(c, problem));
+}
+
+static pg_attribute_always_inline void
+begin_string(cursor *c)
+{
+	c->token = c->p - c->base;
+	c->p++;
+	c->escaped = c->high = false;
+}
+
+static pg_attribute_always_inline bool
+take_escape(cursor *c)
+{
+	const char *problem = NULL;
+	pg_wchar	code = 0;
+	int			length = lpu_token_escape(c->p, c->end, &code, &problem);
+
+	if (length == 0)
+		return wrong(c, problem);
+	if (code == 0)
+		c->nul_at = c->p - c->base;
+	c->escaped = true;
+	c->p += length;
+	return true;
+}
+
+/* The rest of a string, and its closing quote. */
+static pg_attribute_always_inline bool
+take_string(cursor *c)
+{
+	for (;;)
+	{
+		c->p = lpu_plain_end(c->p, c->end, &c->high);
+		if (c->p == c->end)
+			return false;
+		if (*c->p == '"')
+			break;
+		if (*c->p != '\\')
+			return wrong(c, "a control character in a string");
+		if (!take_escape(c))
+			return false;
+	}
+	if (c->high)
+	{
+		const char *text = c->base + c->token + 1;
+		int			valid = pg_encoding_verifymbstr(PG_UTF8, text, c->p - text);
+
+		if (text + valid < c->p)
+		{
+			c->p = text + valid;
+			return wrong(c, "bytes that are not UTF-8");
+		}
+	}
+	c->p++;
+	return true;
+}
+
+static pg_attribute_always_inline bool
+take_number(cursor *c)
+{
+	lpu_number	seen = c->number;
+
+	c->p = lpu_token_number(c->p, c->end, &seen);
+	c->number = seen;
+	return seen == LPU_NUMBER_END || (seen == LPU_NUMBER_WRONG && wrong(c, "not a number"));
+}
+
+static pg_attribute_always_inline bool
+take_literal(cursor *c, lpu_value_type *type)
+{
+	const char *problem = NULL;
+	int			length = lpu_token_literal(c->p, c->end, type, &problem);
+
+	c->p += length;
+	return length > 0 || wrong(c, problem);
+}
+
+/* ------------------------------------------------------------------------------------------------------- structure */
+
+/* Keep where the value stands that ends here, if it is wanted. */
+static pg_attribute_always_inline void
+keep_value(lpu_element *e, const cursor *c, int wanted, lpu_value_type type, uint32 start)
+{
+	lpu_found  *found;
+
+	if (wanted < 0)
+		return;
+	found = &e->found[wanted];
+	found->type = type;
+	found->escaped = c->escaped;
+	found->start = start;
+	found->length = c->p - c->base - start;
+	found->nul_at = c->nul_at > start ? c->nul_at : 0;
+}
+
+/* A value is complete. */
+static pg_attribute_always_inline void
+end_value(lpu_element *e, cursor *c, lpu_value_type type)
+{
+	keep_value(e, c, c->wanted, type, c->token);
+	c->expect = AFTER_VALUE;
+}
+
+/* A name is complete: is its value wanted? */
+static pg_attribute_always_inline void
+end_name(lpu_element *e, cursor *c)
+{
+	const char *name = c->base + c->token + 1;
+	const char *end = c->p - 1;
+
+	c->wanted = c->depth > 1 ? -1 : c->escaped ? find_escaped_name(e, name, end) : find_name(e, name, end - name);
+	c->expect = COLON;
+}
+
+static pg_attribute_always_inline void
+open_container(cursor *c, bool is_object)
+{
+	uint32		bit = (uint32) 1 << c->depth;
+
+	if (c->depth == 1)
+	{
+		c->nested = c->wanted;
+		c->nested_at = c->token;
+	}
+	c->wanted = -1;
+	c->in_object = is_object;
+	c->objects = is_object ? c->objects | bit : c->objects & ~bit;
+	c->depth++;
+	c->p++;
+	c->expect = FIRST;
+}
+
+static pg_attribute_always_inline void
+close_container(lpu_element *e, cursor *c)
+{
+	c->p++;
+	c->depth--;
+	c->expect = AFTER_VALUE;
+	if (c->depth == 0)
+		return;
+	c->in_object = (c->objects >> (c->depth - 1)) & 1;
+	if (c->depth == 1)
+		keep_value(e, c, c->nested, LPU_VALUE_NESTED, c->nested_at);
+}
+
+static pg_attribute_always_inline bool
+at_close(const cursor *c)
+{
+	return *c->p == (c->in_object ? '}' : ']');
+}
+
+/* After an opening brace or bracket. */
+static pg_attribute_always_inline bool
+take_first(cursor *c)
+{
+	if (!skip_blanks(c))
+		return false;
+	c->expect = at_close(c) ? CLOSE : c->in_object ? NAME : VALUE;
+	if (c->expect != CLOSE && c->depth >= c->levels)
+		return wrong(c, "too deep a nesting");
+	return true;
+}
+
+static pg_attribute_always_inline bool
+take_separator(cursor *c)
+{
+	if (!skip_blanks(c))
+		return false;
+	if (at_close(c))
+		c->expect = CLOSE;
+	else if (*c->p != ',')
+		return wrong(c, c->in_object ? "neither a comma nor a brace" : "neither a comma nor a bracket");
+	else
+	{
+		c->p++;
+		c->expect = c->in_object ? NAME : VALUE;
+	}
+	return true;
+}
+
+/* Advance until the element is complete, the bytes end, or something is wrong. */
+static void
+advance(lpu_element *e)
+{
+	cursor		c = e->cursor;
+	lpu_value_type literal;
+
+	/* "continue": on to what is expected next; "break": no further */
+	for (;;)
+	{
+		switch (c.expect)
+		{
+			case FIRST:
+				if (!take_first(&c))
+					break;
+				continue;
+			case NAME:
+				if (!reach(&c, '"', "not a name"))
+					break;
+				begin_string(&c);
+				c.expect = IN_NAME;
+				/* FALLTHROUGH */
+			case IN_NAME:
+				if (!take_string(&c))
+					break;
+				end_name(e, &c);
+				/* FALLTHROUGH */
+			case COLON:
+				if (!reach(&c, ':', "not a colon"))
+					break;
+				c.p++;
+				c.expect = VALUE;
+				/* FALLTHROUGH */
+			case VALUE:
+				if (!skip_blanks(&c))
+					break;
+				c.token = c.p - c.base;
+				c.expect = value_starts[(unsigned char) *c.p];
+				continue;
+			case STRING:
+				begin_string(&c);
+				c.expect = IN_STRING;
+				/* FALLTHROUGH */
+			case IN_STRING:
+				if (!take_string(&c))
+					break;
+				end_value(e, &c, LPU_VALUE_STRING);
+				/* FALLTHROUGH */
+			case AFTER_VALUE:
+				if (!take_separator(&c))
+					break;
+				continue;
+			case NUMBER:
+				c.number = LPU_NUMBER_START;
+				c.expect = IN_NUMBER;
+				/* FALLTHROUGH */
+			case IN_NUMBER:
+				if (!take_number(&c))
+					break;
+				end_value(e, &c, LPU_VALUE_NUMBER);
+				continue;
+			case LITERAL:
+				if (!take_literal(&c, &literal))
+					break;
+				end_value(e, &c, literal);
+				continue;
+			case OBJECT:
+			case ARRAY:
+				open_container(&c, c.expect == OBJECT);
+				continue;
+			case CLOSE:
+				close_container(e, &c);
+				if (c.depth == 0)
+					break;
+				continue;
+			case NO_VALUE:
+				wrong(&c, "not a value");
+				break;
+		}
+		break;
+	}
+	e->cursor = c;
+}
+
+/* ------------------------------------------------------------------------------------------------------- interface */
+
+void
+lpu_element_begin(lpu_element *e, const char *bytes, size_t length, int levels)
+{
+	/* its brace is seen */
+	cursor		c = {.base = bytes, .p = bytes + 1, .end = bytes + length, .levels = levels,
+	.expect = FIRST, .depth = 1, .objects = 1, .in_object = true, .wanted = -1, .nested = -1};
+
+	e->cursor = c;
+	e->offset = 1;
+	memset(e->found, 0, e->n * sizeof(lpu_found));
+}
+
+void
+lpu_element_extend(lpu_element *e, const char *bytes, size_t length)
+{
+	cursor	   *c = &e->cursor;
+
+	c->base = bytes;
+	c->p = bytes + e->offset;
+	c->end = bytes + length;
+}
+
+lpu_element_state
+lpu_element_read(lpu_element *e, const char **problem)
+{
+	advance(e);
+	e->offset = e->cursor.p - e->cursor.base;
+	*problem = e->cursor.problem;
+	return *problem ? LPU_ELEMENT_WRONG : e->cursor.depth == 0 ? LPU_ELEMENT_COMPLETE : LPU_ELEMENT_CUT;
+}
+
+size_t
+lpu_element_offset(const lpu_element *e)
+{
+	return e->offset;
+}
+
+const lpu_found *
+lpu_element_found(const lpu_element *e)
+{
+	return e->found;
+}
+
+uint32
+lpu_element_nul_at(const lpu_element *e)
+{
+	return e->cursor.nul_at;
+}

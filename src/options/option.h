@@ -1,0 +1,82 @@
+/*
+ * option.h: the options of a server, a user mapping, a foreign table or a column, as one struct.
+ */
+#ifndef LPU_OPTIONS_OPTION_H
+#define LPU_OPTIONS_OPTION_H
+
+#include "nodes/pg_list.h"
+
+#include "base/error.h"
+
+/* What a foreign table shows. */
+typedef enum lpu_resource_id
+{
+	LPU_USERS,
+	LPU_SKILLS,
+	LPU_PROFILES,
+	LPU_AGENT_GROUPS,
+	LPU_LOBS
+} lpu_resource_id;
+
+/* Their names, as in the option "resource"; NULL after the last. */
+extern const char *const lpu_resource_names[];
+
+typedef struct lpu_options
+{
+	Oid			server;
+	Oid			mapping;
+	Oid			owner;			/* of the server */
+	char	   *server_name;	/* or that of the foreign table, if it has the options */
+
+	/* server options, see the table in option.c and the README */
+	char	   *account;
+	char	   *domain;
+	char	   *base_url;
+	char	   *domain_api_url;
+	char	   *login_url;
+	char	   *token_url;
+	char	   *api_version;
+	int			connect_timeout;	/* ms */
+	int			timeout;		/* ms */
+	int			batch_size;
+	int			max_connections;
+	double		rate_limit;		/* requests per second; 0: none */
+	int			max_retries;
+	int			max_response_size;	/* bytes */
+	int			hold_above;
+	bool		paused;			/* delivery 'paused' */
+	bool		require_password;
+	char	   *ca_file;
+	char	   *proxy;
+
+	/* user-mapping options, in UTF-8; of each secret the value or the name of a file that holds it */
+	char	   *client_id;
+	char	   *client_secret;
+	char	   *client_secret_file;
+	char	   *token;
+	char	   *token_file;
+	char	   *username;
+	char	   *password;
+	char	   *password_file;
+	char	   *proxy_user;
+	char	   *proxy_password;
+	char	   *proxy_password_file;
+
+	/* options of a foreign table and of one of its columns */
+	int			resource;		/* lpu_resource_id, -1: not set */
+	char	   *attribute;		/* or "*": the whole entity; NULL: after the column's name */
+} lpu_options;
+
+/* Is this text an account id, [0-9A-Za-z_-]{1,64}? Anything else never reaches a URL. */
+extern bool lpu_account_is_valid(const char *account);
+
+/* Fill in the defaults of all options. */
+extern void lpu_options_set_defaults(lpu_options *options);
+
+/* A copy with strings of its own, in the current memory context. */
+extern lpu_options *lpu_options_copy(const lpu_options *options);
+
+/* Read a list of DefElem as the catalog (its OID) holds it. NULL, or what is wrong with one of them. */
+extern lpu_problem *lpu_options_read(lpu_options *options, List *list, Oid catalog);
+
+#endif

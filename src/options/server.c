@@ -1,0 +1,395 @@
+/*
+ * server.c: which server and user mapping serve an account for a role.
+ *
+ * An account is found by looking for the servers of this wrapper whose option "account" equals it. Both the list of
+ * servers and the parsed options of a server and a mapping are kept until the catalogs change; then whoever keeps
+ * something for that mapping (tokens, connections) is told. All of this needs a transaction.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/reloptions.h"
+#include "access/table.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "base/error.h"
+#include "options/option.h"
+#include "options/server.h"
+
+/* The wrapper's name, fixed by the install script. */
+#define WRAPPER_NAME "lpusers"
+
+/* Whoever keeps something for a mapping: tokens, connections. */
+#define MAX_LISTENERS 4
+
+/* A server of this wrapper. */
+typedef struct known_server
+{
+	Oid			server;
+	char	   *account;
+	bool		paused;
+} known_server;
+
+/* Parsed options of a server and a mapping. */
+typedef struct known_options
+{
+	lpu_options options;
+	MemoryContext context;
+	uint32		server_hash;
+	uint32		mapping_hash;
+} known_options;
+
+static MemoryContext servers_context = NULL;
+static List *servers = NIL;		/* of known_server */
+static bool servers_valid = false;
+static List *known = NIL;		/* of known_options */
+static void (*listeners[MAX_LISTENERS]) (Oid mapping);
+static int	nlisteners = 0;
+
+/* ---------------------------------------------------------------------------------------------------- the catalogs */
+
+/* Forget parsed options; they may be in use until the transaction ends. */
+static void
+forget_known(known_options *entry)
+{
+	Oid			mapping = entry->options.mapping;
+	int			i;
+
+	known = list_delete_ptr(known, entry);
+	if (TopTransactionContext != NULL)
+		MemoryContextSetParent(entry->context, TopTransactionContext);
+	else
+		MemoryContextDelete(entry->context);
+	for (i = 0; i < nlisteners && OidIsValid(mapping); i++)
+		listeners[i] (mapping);
+}
+
+static void
+on_catalog_change(Datum arg, int cache, uint32 hash)
+{
+	ListCell   *cell;
+	List	   *gone = NIL;
+
+	if (cache != USERMAPPINGOID)
+		servers_valid = false;
+	foreach(cell, known)
+	{
+		known_options *entry = lfirst(cell);
+
+		if (hash == 0 || cache == FOREIGNDATAWRAPPEROID ||
+			hash == (cache == FOREIGNSERVEROID ? entry->server_hash : entry->mapping_hash))
+			gone = lappend(gone, entry);
+	}
+	foreach(cell, gone)
+		forget_known(lfirst(cell));
+	list_free(gone);
+}
+
+static void
+watch_catalogs(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, on_catalog_change, (Datum) 0);
+	watching = true;
+}
+
+void
+lpu_server_on_change(void (*forget) (Oid mapping))
+{
+	Assert(nlisteners < MAX_LISTENERS);
+	listeners[nlisteners++] = forget;
+}
+
+static char *
+server_option(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *element = lfirst_node(DefElem, cell);
+
+		if (strcmp(element->defname, name) == 0)
+			return defGetString(element);
+	}
+	return NULL;
+}
+
+/* Read all servers of this wrapper. */
+static void
+load_servers(void)
+{
+	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, true);
+	Relation	catalog;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	watch_catalogs();
+	if (servers_context == NULL)
+		servers_context = AllocSetContextCreate(TopMemoryContext, "lpusers servers", ALLOCSET_SMALL_SIZES);
+	servers = NIL;
+	MemoryContextReset(servers_context);
+	servers_valid = true;		/* a change that arrives from here on makes it false again */
+	if (wrapper == NULL)
+		return;
+
+	catalog = table_open(ForeignServerRelationId, AccessShareLock);
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_foreign_server form = (Form_pg_foreign_server) GETSTRUCT(tuple);
+		ForeignServer *server;
+		char	   *account;
+		char	   *delivery;
+		MemoryContext caller;
+
+		if (form->srvfdw != wrapper->fdwid || (server = GetForeignServerExtended(form->oid, FSV_MISSING_OK)) == NULL ||
+			(account = server_option(server->options, "account")) == NULL)
+			continue;
+		delivery = server_option(server->options, "delivery");
+		caller = MemoryContextSwitchTo(servers_context);
+		servers = lappend(servers, palloc(sizeof(known_server)));
+		((known_server *) llast(servers))->server = form->oid;
+		((known_server *) llast(servers))->account = pstrdup(account);
+		((known_server *) llast(servers))->paused = delivery != NULL && strcmp(delivery, "paused") == 0;
+		MemoryContextSwitchTo(caller);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+static Oid
+mapping_of(Oid server, Oid role)
+{
+	return GetSysCacheOid2(USERMAPPINGUSERSERVER, Anum_pg_user_mapping_oid,
+						   ObjectIdGetDatum(role), ObjectIdGetDatum(server));
+}
+
+static List *
+mapping_options(Oid mapping)
+{
+	HeapTuple	tuple = SearchSysCache1(USERMAPPINGOID, ObjectIdGetDatum(mapping));
+	List	   *list = NIL;
+	Datum		datum;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		return NIL;
+	datum = SysCacheGetAttr(USERMAPPINGOID, tuple, Anum_pg_user_mapping_umoptions, &isnull);
+	if (!isnull)
+		list = untransformRelOptions(datum);
+	ReleaseSysCache(tuple);
+	return list;
+}
+
+static const lpu_options *
+load_options(Oid server_oid, Oid mapping, lpu_problem **problem)
+{
+	ForeignServer *server = GetForeignServer(server_oid);
+	List	   *mapping_list = mapping_options(mapping);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers options", ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	known_options *entry = palloc0(sizeof(known_options));
+	lpu_options *options = &entry->options;
+	lpu_problem *trouble;
+
+	options->server = server_oid;
+	options->mapping = mapping;
+	options->owner = server->owner;
+	options->server_name = pstrdup(server->servername);
+	lpu_options_set_defaults(options);
+	trouble = lpu_options_read(options, server->options, ForeignServerRelationId);
+	if (trouble == NULL)
+		trouble = lpu_options_read(options, mapping_list, UserMappingRelationId);
+	MemoryContextSwitchTo(caller);
+	if (trouble != NULL)
+	{
+		*problem = trouble;
+		return NULL;
+	}
+	entry->context = context;
+	entry->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID, ObjectIdGetDatum(server_oid));
+	entry->mapping_hash = GetSysCacheHashValue1(USERMAPPINGOID, ObjectIdGetDatum(mapping));
+
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	known = lappend(known, entry);
+	MemoryContextSwitchTo(caller);
+	MemoryContextSetParent(context, TopMemoryContext);
+	return options;
+}
+
+static const lpu_options *
+options_of(Oid server, Oid mapping, lpu_problem **problem)
+{
+	ListCell   *cell;
+
+	foreach(cell, known)
+	{
+		known_options *entry = lfirst(cell);
+
+		if (entry->options.server == server && entry->options.mapping == mapping)
+			return &entry->options;
+	}
+	return load_options(server, mapping, problem);
+}
+
+/* What the search for an account's server found. */
+typedef struct candidates
+{
+	Oid			server;
+	Oid			mapping;
+	int			usable;			/* servers with a mapping of this rank */
+	bool		own;			/* ... which is the role's own, not PUBLIC's */
+	int			servers;		/* for the account at all */
+	int			allowed;		/* ... on which the role has USAGE */
+} candidates;
+
+static void
+consider(candidates *found, Oid server, Oid role)
+{
+	Oid			own;
+	Oid			mapping;
+
+	found->servers++;
+	if (LPU_SERVER_USAGE(server, role) != ACLCHECK_OK)
+		return;
+	found->allowed++;
+	own = mapping_of(server, role);
+	mapping = OidIsValid(own) ? own : mapping_of(server, InvalidOid);
+	if (!OidIsValid(mapping) || (found->own && !OidIsValid(own)))
+		return;
+	if (OidIsValid(own) && !found->own)
+		found->usable = 0;		/* it beats PUBLIC's */
+	found->own = OidIsValid(own);
+	found->usable++;
+	found->server = server;
+	found->mapping = mapping;
+}
+
+/* server: its name, as far as it is known. */
+static lpu_problem *
+no_credentials(const char *account, const char *role, const char *server)
+{
+	return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+											"no credentials of role \"%s\" for account \"%s\"", role, account),
+							"CREATE USER MAPPING FOR %s SERVER %s OPTIONS (client_id '...', client_secret '...').",
+							quote_identifier(role), server ? quote_identifier(server) : "...");
+}
+
+static char *
+role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name ? name : psprintf("%u", role);
+}
+
+static lpu_problem *
+explain_search(const candidates *found, const char *account, Oid role)
+{
+	char	   *name = role_name(role);
+
+	if (found->servers == 0)
+		return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+												"no server for account \"%s\"", account),
+								"CREATE SERVER ... FOREIGN DATA WRAPPER lpusers OPTIONS (account '%s').", account);
+	if (found->allowed == 0)
+		return lpu_problem_hint(lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
+												"permission denied for the server of account \"%s\"", account),
+								"GRANT USAGE ON FOREIGN SERVER ... TO %s.", quote_identifier(name));
+	if (found->usable == 0)
+		return no_credentials(account, name, NULL);
+	return lpu_problem_hint(lpu_problem_detail(lpu_problem_new(ERRCODE_AMBIGUOUS_PARAMETER,
+															   "more than one server for account \"%s\"", account),
+											   "Role \"%s\" has USAGE and a user mapping on %d of them.",
+											   name, found->usable),
+							"Keep one server for an account, or drop the mapping or REVOKE USAGE on the others.");
+}
+
+const lpu_options *
+lpu_server_for_account(const char *account, Oid role, lpu_problem **problem)
+{
+	candidates	found = {0};
+	ListCell   *cell;
+
+	if (!lpu_account_is_valid(account))
+	{
+		*problem = lpu_problem_detail(lpu_problem_new(ERRCODE_INVALID_PARAMETER_VALUE, "invalid account id"),
+									  "An account id has 1 to 64 characters of 0-9, A-Z, a-z, _ and -.");
+		return NULL;
+	}
+	if (!servers_valid)
+		load_servers();
+	foreach(cell, servers)
+	{
+		known_server *server = lfirst(cell);
+
+		if (strcmp(server->account, account) == 0)
+			consider(&found, server->server, role);
+	}
+	if (found.usable != 1)
+	{
+		*problem = explain_search(&found, account, role);
+		return NULL;
+	}
+	return options_of(found.server, found.mapping, problem);
+}
+
+const lpu_options *
+lpu_server_alone(Oid server, lpu_problem **problem)
+{
+	watch_catalogs();
+	return options_of(server, InvalidOid, problem);
+}
+
+const lpu_options *
+lpu_server_for_role(Oid server, Oid role, lpu_problem **problem)
+{
+	Oid			mapping = mapping_of(server, role);
+	const lpu_options *alone;
+
+	watch_catalogs();
+	if (!OidIsValid(mapping))
+		mapping = mapping_of(server, InvalidOid);
+	if (OidIsValid(mapping))
+		return options_of(server, mapping, problem);
+	alone = lpu_server_alone(server, problem);
+	if (alone != NULL)
+		*problem = no_credentials(alone->account, role_name(role), alone->server_name);
+	return NULL;
+}
+
+bool
+lpu_server_is_paused(const char *account)
+{
+	ListCell   *cell;
+
+	if (!servers_valid)
+		load_servers();
+	foreach(cell, servers)
+	{
+		known_server *server = lfirst(cell);
+
+		if (server->paused && strcmp(server->account, account) == 0)
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,43 @@
+/*
+ * enqueue.h: putting users into the queue.
+ */
+#ifndef LPU_QUEUE_ENQUEUE_H
+#define LPU_QUEUE_ENQUEUE_H
+
+#include "utils/jsonb.h"
+
+/* One user for the queue. All texts in the database's encoding. */
+typedef struct lpu_queued_user
+{
+	char	   *login_name;		/* or NULL */
+	char	   *body;			/* JSON, or NULL if there is nothing to send */
+	char	   *problem;		/* what is wrong with the data, or NULL */
+	Jsonb	   *key;			/* primary key of the source row, or NULL */
+} lpu_queued_user;
+
+/* What all of them have in common. */
+typedef struct lpu_queue_origin
+{
+	Oid			schema;			/* of the extension */
+	const char *account;
+	const char *server;			/* name, or NULL if there is none */
+	Oid			requested_by;
+	Oid			send_as;
+	const char *held;			/* why they are held, or NULL */
+	bool		raise;			/* a login that is there twice is an ERROR, not a failed row */
+	const char *source_table;	/* or NULL */
+} lpu_queue_origin;
+
+/*
+ * Append users to the queue, as part of the current transaction and with the rights of the tables' owner; delivery begins
+ * after COMMIT. *ids gets their request ids, in order, unless it is NULL.
+ */
+extern void lpu_enqueue(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, int64 *ids);
+
+/* When this transaction commits, wake the worker of this database. */
+extern void lpu_enqueue_wake(void);
+
+/* Users that triggers enqueued for an account in this transaction so far, with these n. For hold_above. */
+extern int64 lpu_enqueue_count(const char *account, int n);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * settle.h: writing down what became of rows of the queue.
+ */
+#ifndef LPU_QUEUE_SETTLE_H
+#define LPU_QUEUE_SETTLE_H
+
+#include "delivery/create_batch.h"
+
+typedef struct lpu_settlement lpu_settlement;
+
+/*
+ * A settlement, in the current memory context; "answered": what is settled is known from answers, not from a look-up. Add
+ * each row whose state is set; it is read when the settlement is written.
+ */
+extern lpu_settlement *lpu_settlement_new(bool answered);
+extern void lpu_settlement_add(lpu_settlement *settlement, const lpu_row *row);
+
+/* The rows that are added from now on went together. Without it they keep the number of the batch they went in. */
+extern void lpu_settlement_next_batch(lpu_settlement *settlement, Oid schema);
+
+/* Write the rows down and free the settlement. Needs a transaction with SPI connected, as the owner of the tables. */
+extern void lpu_settlement_write(lpu_settlement *settlement, Oid schema);
+
+/* Run a statement with SPI connected; raises if it fails. The current memory context stays what it is. */
+extern void lpu_run(const char *sql, int nargs, Oid *types, Datum *values);
+
+/* A column (from 1) of a row (from 0) of its result: text in SPI's context, NULL for null; 0 for null. */
+extern char *lpu_text_column(int row, int column);
+extern int64 lpu_int64_column(int row, int column);
+extern int	lpu_int_column(int row, int column);
+extern bool lpu_bool_column(int row, int column);
+
+#endif

@@ -1,0 +1,435 @@
+/*
+ * fetch.c: rows of a foreign table.
+ *
+ * Asks for just the attributes that the needed columns show, by one listing or by a few GETs at a time that name an id,
+ * and turns each entity into a row. The id is always asked for, so that an error can say whose value it was. It knows
+ * nothing of plans and executors; whatever goes wrong is raised here, since all its users are entry points.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "api/list_stream.h"
+#include "base/encoding.h"
+#include "base/error.h"
+#include "http/url.h"
+#include "remote/fetch.h"
+#include "user/json_to_datum.h"
+
+/* A column that is read: from which of the names, and how. */
+typedef struct read_column
+{
+	int			column;			/* its number, less one */
+	int			name;			/* place among the names; -1: the whole entity */
+	lpu_converter *converter;
+} read_column;
+
+struct lpu_fetch
+{
+	MemoryContext context;
+	const lpu_table *table;
+	const lpu_options *options;
+	const lpu_fetch_plan *plan;
+	char	   *query;			/* of the URL */
+	const char **names;			/* attributes to read; the first is "id" */
+	int			nnames;
+	int			deleted_name;	/* place of "deleted" if deleted entities are to be left out here, -1 */
+	bool		whole;
+	read_column *columns;
+	int			ncolumns;
+	bool		by_id;			/* of the current run */
+	int64	   *ids;			/* of the GETs */
+	int			nids;
+	int			opened;			/* of them */
+	int			at;				/* the one that is read */
+	lpu_listing **gets;			/* under way, a ring */
+	lpu_listing *list;
+	StringInfoData entity;		/* behind the last row */
+	int64		revision;		/* the oldest so far, -1: none */
+	lpu_fetch_cost cost;
+	const read_column *converting;	/* for messages */
+};
+
+/* ------------------------------------------------------------------------------------------------------- asking */
+
+static int
+add_name(const char **names, int *n, const char *name)
+{
+	int			i;
+
+	for (i = 0; i < *n; i++)
+		if (strcmp(names[i], name) == 0)
+			return i;
+	names[*n] = name;
+	return (*n)++;
+}
+
+/* The names to ask for: "id", those of the needed columns, and "deleted" where it decides. */
+static int
+collect_names(const lpu_table *table, const lpu_fetch_plan *plan, const char **names, bool *whole)
+{
+	int			n = 0;
+	int			i = -1;
+
+	*whole = plan->entity;
+	add_name(names, &n, "id");
+	while ((i = bms_next_member(plan->columns, i)) >= 0)
+	{
+		const lpu_column *column = &table->columns[i];
+
+		if (column->whole)
+			*whole = true;
+		else if (column->name != NULL && !column->secret)
+			add_name(names, &n, column->attribute);
+	}
+	/* the list leaves deleted entities out by itself */
+	if (plan->by_id && !plan->include_deleted)
+		add_name(names, &n, "deleted");
+	return n;
+}
+
+/* An assignment is asked for with its members, and without those that nobody needs. */
+static const char *
+members_of(const lpu_table *table, const char *name)
+{
+	const lpu_attribute *def = lpu_attribute_named(table->resource->attributes, *table->resource->nattributes, name);
+
+	return def != NULL && (def->kind == LPU_GROUP || def->kind == LPU_GROUPS) ? "(agentGroupId,assignmentDate)" : "";
+}
+
+static char *
+write_query(const lpu_table *table, const lpu_fetch_plan *plan, const char **names, int n, bool whole)
+{
+	StringInfoData query;
+	int			i;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "&select=");
+	if (whole)
+		appendStringInfoString(&query, "$all");
+	for (i = 0; i < n && !whole; i++)
+		appendStringInfo(&query, "%s%s%s", i > 0 ? "," : "", lpu_url_escape(names[i]), members_of(table, names[i]));
+	if (plan->include_deleted)
+		appendStringInfoString(&query, "&include_deleted=true");
+	return query.data;
+}
+
+char *
+lpu_fetch_path(const lpu_table *table, const lpu_options *options, const lpu_fetch_plan *plan)
+{
+	const char **names = palloc((table->ncolumns + 2) * sizeof(char *));
+	bool		whole;
+	int			n = collect_names(table, plan, names, &whole);
+	lpu_api_request request = {.method = plan->by_id ? LPU_GET_USER : table->resource->list};
+
+	request.query = write_query(table, plan, names, n, whole);
+	return lpu_api_path(options, &request);
+}
+
+static void
+choose_columns(lpu_fetch *f)
+{
+	int			i = -1;
+
+	f->columns = palloc(Max(f->table->ncolumns, 1) * sizeof(read_column));
+	while ((i = bms_next_member(f->plan->columns, i)) >= 0)
+	{
+		const lpu_column *column = &f->table->columns[i];
+		read_column *read = &f->columns[f->ncolumns];
+
+		if (column->name == NULL || column->secret)
+			continue;
+		read->column = i;
+		read->name = column->whole ? -1 : add_name(f->names, &f->nnames, column->attribute);
+		read->converter = lpu_converter_new(column->kind, column->type, column->typmod);
+		f->ncolumns++;
+	}
+}
+
+lpu_fetch *
+lpu_fetch_new(const lpu_table *table, const lpu_options *options, const lpu_fetch_plan *plan)
+{
+	lpu_fetch  *f = palloc0(sizeof(lpu_fetch));
+
+	f->context = CurrentMemoryContext;
+	f->table = table;
+	f->options = options;
+	f->plan = plan;
+	f->names = palloc((table->ncolumns + 2) * sizeof(char *));
+	f->nnames = collect_names(table, plan, f->names, &f->whole);
+	f->query = write_query(table, plan, f->names, f->nnames, f->whole);
+	f->deleted_name = plan->by_id && !plan->include_deleted ? add_name(f->names, &f->nnames, "deleted") : -1;
+	choose_columns(f);
+	f->gets = palloc0(options->max_connections * sizeof(lpu_listing *));
+	f->revision = -1;
+	initStringInfo(&f->entity);
+	return f;
+}
+
+/* --------------------------------------------------------------------------------------------------- requests */
+
+/* For messages: what is done. */
+static const char *
+what_of(const lpu_fetch *f, int64 id)
+{
+	return f->by_id ? psprintf("get user " INT64_FORMAT, id) : f->table->resource->what;
+}
+
+static lpu_listing *
+open_listing(lpu_fetch *f, int64 id)
+{
+	lpu_api_request request = {.method = f->by_id ? LPU_GET_USER : f->table->resource->list, .user_id = id,
+	.query = f->query};
+	const char *what = what_of(f, id);
+	MemoryContext caller = MemoryContextSwitchTo(f->context);
+	lpu_listing *listing = lpu_listing_open(f->options, &request, what, f->names, f->nnames, f->whole);
+
+	MemoryContextSwitchTo(caller);
+	return listing;
+}
+
+/* That of a request, which goes on or ends. */
+static void
+add_cost(lpu_fetch_cost *cost, const lpu_listing *listing, bool is_list)
+{
+	if (listing == NULL)
+		return;
+	cost->requests += lpu_listing_requests(listing);
+	cost->listings += is_list ? lpu_listing_requests(listing) : 0;
+	cost->bytes += lpu_listing_bytes(listing);
+	cost->ms += lpu_listing_ms(listing);
+}
+
+static void
+close_listing(lpu_fetch *f, lpu_listing **listing)
+{
+	int64		revision;
+
+	if (*listing == NULL)
+		return;
+	revision = lpu_listing_revision(*listing);
+	if (revision >= 0 && (f->revision < 0 || revision < f->revision))
+		f->revision = revision;
+	add_cost(&f->cost, *listing, listing == &f->list);
+	lpu_listing_close(*listing);
+	*listing = NULL;
+}
+
+void
+lpu_fetch_stop(lpu_fetch *f)
+{
+	int			i;
+
+	close_listing(f, &f->list);
+	for (i = 0; i < f->options->max_connections; i++)
+		close_listing(f, &f->gets[i]);
+	f->nids = f->opened = f->at = 0;
+	f->revision = -1;
+}
+
+void
+lpu_fetch_list(lpu_fetch *f)
+{
+	lpu_fetch_stop(f);
+	f->by_id = false;
+	f->list = open_listing(f, 0);
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+bool
+lpu_fetch_ids(lpu_fetch *f, const int64 *ids, int n)
+{
+	int64	   *sorted;
+	int			i;
+
+	lpu_fetch_stop(f);
+	sorted = palloc(Max(n, 1) * sizeof(int64));
+	memcpy(sorted, ids, n * sizeof(int64));
+	qsort(sorted, n, sizeof(int64), compare_ids);
+	/* nobody has an id below 1 */
+	for (i = 0; i < n; i++)
+		if (sorted[i] > 0 && (f->nids == 0 || sorted[i] != sorted[f->nids - 1]))
+			sorted[f->nids++] = sorted[i];
+	if (f->nids > LPU_MAX_GETS)
+	{
+		pfree(sorted);
+		lpu_fetch_list(f);
+		return false;
+	}
+	f->by_id = true;
+	if (f->ids != NULL)
+		pfree(f->ids);
+	f->ids = MemoryContextAlloc(f->context, Max(f->nids, 1) * sizeof(int64));
+	memcpy(f->ids, sorted, f->nids * sizeof(int64));
+	pfree(sorted);
+	return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------- rows */
+
+/* Names the value that cannot be read. The id comes from the network: only digits are shown. */
+static void
+value_context(void *arg)
+{
+	const lpu_fetch *f = arg;
+	const lpu_value *id;
+	const lpu_column *column;
+
+	if (f->converting == NULL)
+		return;
+	column = &f->table->columns[f->converting->column];
+	id = &lpu_listing_values(f->by_id ? f->gets[f->at % f->options->max_connections] : f->list)[0];
+	errcontext("column \"%s\" (attribute \"%s\") of foreign table \"%s\", entity with id %s", column->name,
+			   column->attribute, f->table->name,
+			   id->text != NULL && strspn(id->text, "-0123456789") == strlen(id->text) ? id->text : "unknown");
+}
+
+static void
+read_row(lpu_fetch *f, const lpu_listing *listing, Datum *values, bool *nulls)
+{
+	ErrorContextCallback context = {error_context_stack, value_context, f};
+	const lpu_value *found = lpu_listing_values(listing);
+	int			i;
+
+	/* every entity has one: this is something else, perhaps an error that came as a success */
+	if (found[0].type == LPU_VALUE_ABSENT || found[0].type == LPU_VALUE_NULL)
+		lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": an entity has no id",
+										  what_of(f, f->by_id ? f->ids[f->at] : 0), f->options->account));
+	memset(nulls, true, f->table->ncolumns * sizeof(bool));
+	error_context_stack = &context;
+	for (i = 0; i < f->ncolumns; i++)
+	{
+		const read_column *read = &f->columns[i];
+
+		f->converting = read;
+		nulls[read->column] = lpu_convert(read->converter, read->name < 0 ? lpu_listing_whole(listing) : &found[read->name],
+										  &values[read->column]);
+	}
+	f->converting = NULL;
+	error_context_stack = context.previous;
+	if (f->plan->entity)
+	{
+		resetStringInfo(&f->entity);
+		appendBinaryStringInfo(&f->entity, lpu_listing_whole(listing)->text, (int) lpu_listing_whole(listing)->length);
+	}
+}
+
+static bool
+is_true(const lpu_value *value)
+{
+	return value->type == LPU_VALUE_TRUE || (value->type == LPU_VALUE_STRING && strcmp(value->text, "true") == 0);
+}
+
+static bool
+next_of_list(lpu_fetch *f, Datum *values, bool *nulls)
+{
+	if (f->list == NULL)
+		return false;
+	switch (lpu_listing_next(f->list))
+	{
+		case LPU_LISTING_ELEMENT:
+			read_row(f, f->list, values, nulls);
+			return true;
+		case LPU_LISTING_END:
+			/* the connection is free for others */
+			close_listing(f, &f->list);
+			return false;
+		default:
+			lpu_problem_raise(lpu_listing_problem(f->list));
+	}
+	return false;
+}
+
+/* One of the GETs: its user, unless there is none. */
+static bool
+read_get(lpu_fetch *f, lpu_listing *get, Datum *values, bool *nulls)
+{
+	switch (lpu_listing_next(get))
+	{
+		case LPU_LISTING_ELEMENT:
+			if (f->deleted_name >= 0 && is_true(&lpu_listing_values(get)[f->deleted_name]))
+				return false;
+			read_row(f, get, values, nulls);
+			/* the row is good only if the answer came whole */
+			if (lpu_listing_next(get) == LPU_LISTING_FAILED)
+				lpu_problem_raise(lpu_listing_problem(get));
+			return true;
+		case LPU_LISTING_FAILED:
+			lpu_problem_raise(lpu_listing_problem(get));
+		default:
+			return false;
+	}
+}
+
+static bool
+next_of_ids(lpu_fetch *f, Datum *values, bool *nulls)
+{
+	int			room = f->options->max_connections;
+
+	while (f->at < f->nids)
+	{
+		bool		found;
+
+		for (; f->opened < f->nids && f->opened < f->at + room; f->opened++)
+			f->gets[f->opened % room] = open_listing(f, f->ids[f->opened]);
+		found = read_get(f, f->gets[f->at % room], values, nulls);
+		close_listing(f, &f->gets[f->at % room]);
+		f->at++;
+		if (found)
+			return true;
+	}
+	return false;
+}
+
+bool
+lpu_fetch_next(lpu_fetch *f, Datum *values, bool *nulls)
+{
+	return f->by_id ? next_of_ids(f, values, nulls) : next_of_list(f, values, nulls);
+}
+
+const char *
+lpu_fetch_entity(const lpu_fetch *f, size_t *length)
+{
+	*length = f->entity.len;
+	return f->entity.data;
+}
+
+int64
+lpu_fetch_revision(const lpu_fetch *f)
+{
+	return f->revision;
+}
+
+void
+lpu_fetch_drain(lpu_fetch *f)
+{
+	int			room = f->options->max_connections;
+	int			i;
+
+	if (f->list != NULL)
+		(void) lpu_listing_drain(f->list);
+	/* they go on together: if one is slow, so are the others, and nobody is to wait for each of them */
+	for (i = f->at; i < f->opened; i++)
+		if (f->gets[i % room] != NULL && !lpu_listing_drain(f->gets[i % room]))
+			break;
+}
+
+lpu_fetch_cost
+lpu_fetch_costs(const lpu_fetch *f)
+{
+	lpu_fetch_cost cost = f->cost;
+	int			i;
+
+	add_cost(&cost, f->list, true);
+	for (i = 0; i < f->options->max_connections; i++)
+		add_cost(&cost, f->gets[i], false);
+	return cost;
+}

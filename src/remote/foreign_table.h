@@ -1,0 +1,67 @@
+/*
+ * foreign_table.h: what an account offers as tables, and how a foreign table shows it.
+ */
+#ifndef LPU_REMOTE_FOREIGN_TABLE_H
+#define LPU_REMOTE_FOREIGN_TABLE_H
+
+#include "utils/relcache.h"
+
+#include "api/users_api.h"
+#include "options/option.h"
+#include "user/attribute.h"
+
+/* One kind of entity. */
+typedef struct lpu_resource
+{
+	lpu_resource_id id;
+	lpu_method	list;			/* how all are read */
+	const char *what;			/* for messages: "list users" */
+	const lpu_attribute *attributes;
+	const int  *nattributes;
+	int			rows;			/* how many to expect before ANALYZE */
+} lpu_resource;
+
+/* The resource of a table's option. */
+extern const lpu_resource *lpu_resource_of(lpu_resource_id id);
+
+/* A column of a foreign table. */
+typedef struct lpu_column
+{
+	const char *name;			/* NULL: the column was dropped */
+	const char *attribute;		/* the API's name; "*": the whole entity */
+	const lpu_attribute *def;	/* NULL: this version does not know it */
+	lpu_value_kind kind;
+	bool		whole;			/* shows the whole entity */
+	bool		secret;			/* can be written, never read */
+	Oid			type;
+	int32		typmod;
+} lpu_column;
+
+/* A foreign table. Column number i is columns[i - 1]. */
+typedef struct lpu_table
+{
+	const lpu_resource *resource;
+	Oid			server;
+	const char *name;
+	const char *qualified_name; /* with its schema, quoted */
+	int			ncolumns;
+	lpu_column *columns;
+	int			id_column;		/* number of the column that shows "id", 0: none */
+	int			deleted_column;
+	int			login_column;
+} lpu_table;
+
+/* Read a foreign table from the catalogs, in the current memory context. Raises if its options cannot be read. */
+extern lpu_table *lpu_table_read(Relation relation);
+
+/* The columns that IMPORT FOREIGN SCHEMA declares for a resource, "name type, name type, ...". */
+extern char *lpu_resource_columns(const lpu_resource *resource);
+
+/* The name of the attribute that a column shows unless an option says otherwise: login_name is loginName; the reverse. */
+extern char *lpu_attribute_of_column(const char *column);
+extern char *lpu_column_of_attribute(const char *attribute);
+
+/* The number of the column that shows an attribute, 0: none. */
+extern int	lpu_table_column(const lpu_table *table, const char *attribute);
+
+#endif

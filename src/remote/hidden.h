@@ -1,0 +1,27 @@
+/*
+ * hidden.h: attributes that the API does not show, and that an update could wipe out.
+ */
+#ifndef LPU_REMOTE_HIDDEN_H
+#define LPU_REMOTE_HIDDEN_H
+
+#include "nodes/bitmapset.h"
+#include "utils/jsonb.h"
+
+#include "remote/foreign_table.h"
+
+/* The SET list of an UPDATE. */
+typedef struct lpu_set_list
+{
+	Bitmapset  *columns;		/* numbers less one */
+	const char **values;		/* by these numbers: what the statement says, as SQL; NULL where that is not known */
+	bool		conditional;	/* it has a condition, or a FROM list */
+} lpu_set_list;
+
+/*
+ * The attributes of this entity that are answered blank and are not among the columns set (numbers less one), as names for
+ * a message; NULL if there are none. Then *hint is the statement to write instead.
+ */
+extern char *lpu_hidden_lost(const lpu_table *table, const lpu_set_list *list, const Bitmapset *columns, Jsonb *entity,
+							 char **hint);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * returning.c: a row as the account answered it.
+ *
+ * What RETURNING and row triggers see of a user who was created or updated. The answer to such a request is the user, or an
+ * array of that one; an answer that is neither leaves the row as it was sent.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "executor/tuptable.h"
+
+#include "json/array_reader.h"
+#include "remote/returning.h"
+#include "user/json_to_datum.h"
+
+struct lpu_answered
+{
+	const lpu_table *table;
+	const char **names;			/* of the attribute behind each column */
+	lpu_converter **converters;
+	const lpu_column *converting;	/* for messages */
+};
+
+lpu_answered *
+lpu_answered_new(const lpu_table *table)
+{
+	lpu_answered *a = palloc0(sizeof(lpu_answered));
+	int			i;
+
+	a->table = table;
+	a->names = palloc(Max(table->ncolumns, 1) * sizeof(char *));
+	a->converters = palloc0(Max(table->ncolumns, 1) * sizeof(lpu_converter *));
+	for (i = 0; i < table->ncolumns; i++)
+	{
+		const lpu_column *column = &table->columns[i];
+
+		a->names[i] = column->name ? column->attribute : "";
+		if (column->name != NULL)
+			a->converters[i] = lpu_converter_new(column->kind, column->type, column->typmod);
+	}
+	return a;
+}
+
+static void
+value_context(void *arg)
+{
+	const lpu_answered *a = arg;
+
+	errcontext("column \"%s\" (attribute \"%s\") of foreign table \"%s\", in the answer to a request that was carried out",
+			   a->converting->name, a->converting->attribute, a->table->name);
+}
+
+static bool
+is_hidden(const lpu_column *column)
+{
+	return column->def != NULL && (column->def->rules & LPU_HIDDEN);
+}
+
+static void
+read_values(lpu_answered *a, lpu_reader *reader, Datum *values, bool *nulls)
+{
+	ErrorContextCallback context = {error_context_stack, value_context, a};
+	const lpu_value *found = lpu_reader_values(reader);
+	int			i;
+
+	error_context_stack = &context;
+	for (i = 0; i < a->table->ncolumns; i++)
+	{
+		a->converting = &a->table->columns[i];
+		if (a->converting->name == NULL || a->converting->secret || is_hidden(a->converting))
+			continue;
+		if (a->converting->whole)
+			nulls[i] = lpu_convert(a->converters[i], lpu_reader_whole(reader), &values[i]);
+		else if (found[i].type != LPU_VALUE_ABSENT)
+			nulls[i] = lpu_convert(a->converters[i], &found[i], &values[i]);
+	}
+	error_context_stack = context.previous;
+}
+
+void
+lpu_answered_complete(lpu_answered *a, const lpu_api_answer *answer, TupleTableSlot *slot)
+{
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	lpu_reader *reader = lpu_reader_new(a->names, a->table->ncolumns, true);
+	Datum	   *values = palloc(desc->natts * sizeof(Datum));
+	bool	   *nulls = palloc(desc->natts * sizeof(bool));
+	MemoryContext caller;
+	HeapTuple	tuple;
+	int			i;
+
+	slot_getallattrs(slot);
+	memcpy(values, slot->tts_values, desc->natts * sizeof(Datum));
+	memcpy(nulls, slot->tts_isnull, desc->natts * sizeof(bool));
+	lpu_reader_feed(reader, answer->body, answer->body_length);
+	lpu_reader_end(reader);
+	if (lpu_reader_next(reader) == LPU_READER_ELEMENT)
+		read_values(a, reader, values, nulls);
+	for (i = 0; i < a->table->ncolumns; i++)
+		nulls[i] |= a->table->columns[i].secret;
+
+	/* the slot frees its tuple when it likes: nothing of ours may do so before */
+	caller = MemoryContextSwitchTo(slot->tts_mcxt);
+	tuple = heap_form_tuple(desc, values, nulls);
+	MemoryContextSwitchTo(caller);
+	ExecForceStoreHeapTuple(tuple, slot, true);
+}

@@ -1,0 +1,241 @@
+/*
+ * update_row.c: what an UPDATE of a foreign table does to one user.
+ *
+ * Knows the row as the statement read it and as it is to be, and compares both with what the account has now. What the
+ * statement or a trigger sets is laid over the entity; null takes an attribute away, everything else stays, also what no
+ * column shows.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+
+#include "remote/update_row.h"
+#include "user/datum_to_json.h"
+
+static bool
+has_rule(const lpu_column *column, int rules)
+{
+	return column->def != NULL && (column->def->rules & rules);
+}
+
+void
+lpu_delta_check_column(const lpu_table *table, const lpu_column *column)
+{
+	if (column->whole)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of foreign table \"%s\" cannot be updated", column->name, table->name),
+				 errdetail("It shows the whole entity."),
+				 errhint("Set the columns of single attributes, or call lp_update_users().")));
+	if (has_rule(column, LPU_READ_ONLY))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of foreign table \"%s\" cannot be updated", column->name, table->name),
+				 errdetail("Attribute \"%s\" is read-only.", column->attribute)));
+}
+
+bool
+lpu_delta_tells_change(const lpu_column *column)
+{
+	return column->name != NULL && !column->whole && !column->secret &&
+		strcmp(column->attribute, "dateUpdated") != 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------- the row */
+
+/* Has the row another value than this one? */
+static bool
+differs(const lpu_delta *d, HeapTuple row, int i, Datum value, bool isnull)
+{
+	Form_pg_attribute attribute = TupleDescAttr(d->update->desc, i);
+	bool		was_null;
+	Datum		was = heap_getattr(row, i + 1, d->update->desc, &was_null);
+
+	return isnull != was_null ||
+		(!isnull && !datum_image_eq(was, value, attribute->attbyval, attribute->attlen));
+}
+
+/* Which columns are set? A trigger may have set any. */
+static Bitmapset *
+set_columns(const lpu_delta *d, TupleTableSlot *after)
+{
+	const lpu_table *table = d->update->writer->table;
+	Bitmapset  *columns = bms_copy(d->update->list->columns);
+	int			i;
+
+	slot_getallattrs(after);
+	for (i = 0; d->update->by_trigger && i < table->ncolumns; i++)
+		if (table->columns[i].name != NULL && !bms_is_member(i, columns) &&
+			differs(d, d->before, i, after->tts_values[i], after->tts_isnull[i]))
+		{
+			lpu_delta_check_column(table, &table->columns[i]);
+			columns = bms_add_member(columns, i);
+		}
+	return columns;
+}
+
+/* What is set, as a JSON object. */
+static char *
+write_members(const lpu_delta *d, TupleTableSlot *after)
+{
+	const lpu_writer *writer = d->update->writer;
+	StringInfoData out;
+	int			i = -1;
+
+	initStringInfo(&out);
+	while ((i = bms_next_member(d->columns, i)) >= 0)
+	{
+		const lpu_column *column = &writer->table->columns[i];
+		bool		isnull;
+		Datum		value = slot_getattr(after, i + 1, &isnull);
+		const char *problem = lpu_writer_put(writer, &out, column, value, isnull);
+
+		if (problem != NULL)
+			lpu_writer_raise_value(writer, column, problem, psprintf("User %s", lpu_delta_name(d)));
+	}
+	appendStringInfoString(&out, out.len > 0 ? "}" : "{}");
+	return out.data;
+}
+
+void
+lpu_delta_init(lpu_delta *d, const lpu_update *update, int64 id, Datum before, TupleTableSlot *after)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(before);
+	HeapTupleData tuple;
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	d->update = update;
+	d->id = id;
+	d->refused = false;
+	d->before = heap_copytuple(&tuple);
+	d->after = ExecCopySlotHeapTuple(after);
+	d->columns = set_columns(d, after);
+	d->members = write_members(d, after);
+}
+
+char *
+lpu_delta_login(const lpu_delta *d)
+{
+	const lpu_table *table = d->update->writer->table;
+	bool		isnull = true;
+	Datum		login = (Datum) 0;
+
+	if (table->login_column > 0)
+		login = heap_getattr(d->before, table->login_column, d->update->desc, &isnull);
+	return isnull ? NULL : lpu_datum_text(getBaseType(table->columns[table->login_column - 1].type), login);
+}
+
+char *
+lpu_delta_name(const lpu_delta *d)
+{
+	lpu_user_identity user = {.login_name = lpu_delta_login(d), .id = d->id};
+
+	return lpu_writer_name(&user);
+}
+
+bool
+lpu_delta_was_deleted(const lpu_delta *d)
+{
+	const lpu_table *table = d->update->writer->table;
+	bool		isnull = true;
+	Datum		deleted = (Datum) 0;
+
+	if (table->deleted_column > 0 && table->columns[table->deleted_column - 1].type == BOOLOID)
+		deleted = heap_getattr(d->before, table->deleted_column, d->update->desc, &isnull);
+	return !isnull && DatumGetBool(deleted);
+}
+
+bool
+lpu_delta_sets(const lpu_delta *d, const char *attribute)
+{
+	int			column = lpu_table_column(d->update->writer->table, attribute);
+
+	return column > 0 && bms_is_member(column - 1, d->columns);
+}
+
+/* ------------------------------------------------------------------------------------------------------- comparing */
+
+const char *
+lpu_delta_conflict(const lpu_delta *d, const Datum *values, const bool *nulls)
+{
+	const lpu_table *table = d->update->writer->table;
+	int			i;
+
+	for (i = 0; i < table->ncolumns; i++)
+	{
+		const lpu_column *column = &table->columns[i];
+
+		if (!lpu_delta_tells_change(column) || !differs(d, d->before, i, values[i], nulls[i]))
+			continue;
+		/* the date of a password, say, may be our own doing */
+		if (!d->refused || !has_rule(column, LPU_READ_ONLY))
+			return column->attribute;
+	}
+	return NULL;
+}
+
+bool
+lpu_delta_is_there(const lpu_delta *d, const Datum *values, const bool *nulls)
+{
+	const lpu_table *table = d->update->writer->table;
+	bool		changed = false;
+	int			i = -1;
+
+	while ((i = bms_next_member(d->columns, i)) >= 0)
+	{
+		if (!lpu_delta_tells_change(&table->columns[i]) || has_rule(&table->columns[i], LPU_HIDDEN))
+			continue;
+		if (differs(d, d->after, i, values[i], nulls[i]))
+			return false;
+		changed |= differs(d, d->before, i, values[i], nulls[i]);
+	}
+	return changed;
+}
+
+/* ------------------------------------------------------------------------------------------------------- merging */
+
+static Jsonb *
+take_away(Jsonb *entity, const char *name)
+{
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(entity), CStringGetTextDatum(name)));
+}
+
+/*
+ * Members that are null leave the entity, and so does what the service itself makes of isEnabled, but only if it is not
+ * told.
+ */
+static Jsonb *
+take_away_nulls(const lpu_delta *d, Jsonb *merged)
+{
+	int			i = -1;
+
+	if (lpu_delta_sets(d, "isEnabled") && !lpu_delta_sets(d, "disabledManually"))
+		merged = take_away(merged, "disabledManually");
+	while ((i = bms_next_member(d->columns, i)) >= 0)
+	{
+		const char *name = d->update->writer->table->columns[i].attribute;
+		JsonbValue	value;
+
+		if (lpu_jsonb_get_member(&merged->root, name, &value) != NULL && value.type == jbvNull)
+			merged = take_away(merged, name);
+	}
+	return merged;
+}
+
+char *
+lpu_delta_merge(const lpu_delta *d, Jsonb *entity)
+{
+	char	   *laid = lpu_writer_lay(entity, d->members);
+	Jsonb	   *merged = take_away_nulls(d, DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(laid))));
+
+	return JsonbToCString(NULL, &merged->root, VARSIZE(merged));
+}

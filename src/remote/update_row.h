@@ -1,0 +1,65 @@
+/*
+ * update_row.h: what an UPDATE of a foreign table does to one user.
+ */
+#ifndef LPU_REMOTE_UPDATE_ROW_H
+#define LPU_REMOTE_UPDATE_ROW_H
+
+#include "executor/tuptable.h"
+
+#include "remote/hidden.h"
+#include "remote/write_batch.h"
+
+/* The statement. */
+typedef struct lpu_update
+{
+	lpu_writer *writer;
+	TupleDesc	desc;			/* of the table's rows */
+	const lpu_set_list *list;
+	bool		by_trigger;		/* rows may differ from what was read in other columns too */
+} lpu_update;
+
+typedef struct lpu_delta
+{
+	const lpu_update *update;
+	int64		id;
+	HeapTuple	before;			/* the row as the statement read it */
+	HeapTuple	after;			/* as it is to be */
+	Bitmapset  *columns;		/* that are set, by the statement or by a trigger; numbers less one */
+	char	   *members;		/* attributes that are set, as a JSON object */
+	bool		refused;		/* was in a request that was refused, and yet may have been carried out in part */
+} lpu_delta;
+
+/* Read-only attributes, and the whole entity, cannot be set: raises if the column shows one. */
+extern void lpu_delta_check_column(const lpu_table *table, const lpu_column *column);
+
+/* Columns whose values tell whether somebody has changed the user: not those that change by themselves. */
+extern bool lpu_delta_tells_change(const lpu_column *column);
+
+/*
+ * Of one row: the user's id, the row as it was read (a composite value), and as it is to be. In the current memory
+ * context. Raises for a value that its attribute does not take.
+ */
+extern void lpu_delta_init(lpu_delta *delta, const lpu_update *update, int64 id, Datum before, TupleTableSlot *after);
+
+/* The login that was read, NULL if the table has none; the user, for messages. */
+extern char *lpu_delta_login(const lpu_delta *delta);
+extern char *lpu_delta_name(const lpu_delta *delta);
+
+/* Had it been deleted when the statement read it? */
+extern bool lpu_delta_was_deleted(const lpu_delta *delta);
+
+extern bool lpu_delta_sets(const lpu_delta *delta, const char *attribute);
+
+/*
+ * The user as it is now, as values of columns: which attribute is not what the statement has read? NULL: none, as far as
+ * others are concerned.
+ */
+extern const char *lpu_delta_conflict(const lpu_delta *delta, const Datum *values, const bool *nulls);
+
+/* Is it as it is to be, and was not when the statement read it? */
+extern bool lpu_delta_is_there(const lpu_delta *delta, const Datum *values, const bool *nulls);
+
+/* The entity with what is set laid over it, as text. */
+extern char *lpu_delta_merge(const lpu_delta *delta, Jsonb *entity);
+
+#endif

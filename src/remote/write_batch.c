@@ -1,0 +1,502 @@
+/*
+ * write_batch.c: the writing requests of a statement on a foreign table.
+ *
+ * A statement writes users in batches, and the account keeps what it has carried out when a later batch fails. So every
+ * error says how many of the statement are done, and which user stopped it. What sends the single request is logged_request.c; here
+ * is what a table adds: whose mapping it uses, what has been done so far, and how the guilty user of a batch is found.
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+
+#include "base/encoding.h"
+#include "base/error.h"
+#include "base/extension.h"
+#include "remote/write_batch.h"
+#include "transaction/logged_request.h"
+#include "transaction/request_log.h"
+#include "transaction/rollback_warning.h"
+#include "user/datum_to_json.h"
+
+/* The request is too large: certainly nobody has looked at its users. */
+#define TOO_LARGE 413
+
+/* Names of the record for each method. */
+static const struct
+{
+	lpu_method	method;
+	const char *operation;
+	const char *success;
+	const char *carried_out;	/* "Of this statement 3 user(s) ..." */
+}			methods[] = {
+	{LPU_CREATE_USERS, "create", "created", "exist in the account by now"},
+	{LPU_UPDATE_USERS, "update", "done", "have been updated"},
+	{LPU_DELETE_USERS, "delete", "done", "have been deleted"},
+};
+
+/* Statuses that are about the users in the request. */
+static const int guilty_statuses[] = {400, 404, 409, TOO_LARGE, 422};
+
+/* A batch while it is carried out. */
+typedef struct batch_state
+{
+	lpu_writer *writer;
+	const lpu_batch *methods;
+	void	   *batch;
+	bool		looked;			/* once is enough */
+} batch_state;
+
+static int
+method_row(const lpu_writer *writer)
+{
+	int			i = 0;
+
+	while (methods[i].method != writer->method)
+		i++;
+	return i;
+}
+
+char *
+lpu_writer_progress(const lpu_writer *writer)
+{
+	if (writer->done == 0)
+		return "";
+	return psprintf(" Of this statement " INT64_FORMAT " user(s) %s.", writer->done,
+					methods[method_row(writer)].carried_out);
+}
+
+char *
+lpu_writer_utf8(char *text, size_t *length)
+{
+	char	   *utf8;
+
+	*length = strlen(text);
+	utf8 = lpu_text_to_utf8(text, length);
+	if (utf8 == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+				 errmsg("the users cannot be sent as UTF-8"),
+				 errhidestmt(true), errhidecontext(true)));
+	return utf8;
+}
+
+/* ------------------------------------------------------------------------------------------------------- values */
+
+void
+lpu_writer_raise_value(const lpu_writer *writer, const lpu_column *column, const char *problem, const char *whose)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for column \"%s\" of foreign table \"%s\"", column->name, writer->table->name),
+			 errdetail_internal("%s: \"%s\" %s.%s", whose, column->attribute, problem, lpu_writer_progress(writer)),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+const char *
+lpu_writer_put(const lpu_writer *writer, StringInfo object, const lpu_column *column, Datum value, bool isnull)
+{
+	lpu_attribute unknown = {column->attribute, strlen(column->attribute), LPU_ANY, 0};
+	Oid			type = getBaseType(column->type);
+
+	lpu_datum_unify_json(&type, &value, &isnull);
+	appendStringInfoChar(object, object->len > 0 ? ',' : '{');
+	escape_json(object, column->attribute);
+	appendStringInfoChar(object, ':');
+	if (isnull)
+	{
+		appendStringInfoString(object, "null");
+		return NULL;
+	}
+	return lpu_datum_write(object, column->def ? column->def : &unknown, type, value,
+						   writer->method == LPU_CREATE_USERS ? LPU_USER_CREATE : LPU_USER_UPDATE);
+}
+
+char *
+lpu_writer_complaint(const lpu_writer *writer, const char *attribute, const char *problem)
+{
+	int			column = attribute ? lpu_table_column(writer->table, attribute) : 0;
+
+	if (attribute == NULL)
+		return psprintf("the entity %s", problem);
+	if (column == 0)
+		return psprintf("\"%s\" %s, and no column of foreign table \"%s\" has it", attribute, problem,
+						writer->table->name);
+	return psprintf("\"%s\" %s", writer->table->columns[column - 1].name, problem);
+}
+
+char *
+lpu_writer_lay(Jsonb *lower, const char *upper)
+{
+	Datum		both = DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(lower),
+										   DirectFunctionCall1(jsonb_in, CStringGetDatum(upper)));
+
+	return JsonbToCString(NULL, &DatumGetJsonbP(both)->root, VARSIZE(DatumGetJsonbP(both)));
+}
+
+/* ------------------------------------------------------------------------------------------------------- sending */
+
+/* Send it as the role whose mapping is used. */
+static lpu_api_answer *
+call_as(lpu_writer *writer, lpu_call *call, const char **error)
+{
+	lpu_identity before;
+	lpu_api_answer *answer;
+	instr_time	start;
+	instr_time	end;
+
+	INSTR_TIME_SET_CURRENT(start);
+	GetUserIdAndSecContext(&before.role, &before.context);
+	SetUserIdAndSecContext(writer->role, before.context | SECURITY_LOCAL_USERID_CHANGE);
+	answer = lpu_call_send(call, error);
+	lpu_become_again(&before);
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	writer->requests++;
+	writer->bytes += call->request.body_length + answer->body_length;
+	writer->ms += INSTR_TIME_GET_MILLISEC(end);
+	return answer;
+}
+
+/* Whom an error of the request is about. */
+static char *
+describe_users(const lpu_write *write)
+{
+	const char *first = lpu_writer_name(&write->users[0]);
+
+	return write->nusers > 1 ? psprintf("%d users, the first is %s", write->nusers, first) : psprintf("User %s", first);
+}
+
+pg_noreturn static void raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write);
+
+lpu_api_answer *
+lpu_writer_send(lpu_writer *writer, lpu_write *write)
+{
+	int			row = method_row(writer);
+	lpu_call	call = {0};
+	lpu_api_answer *answer;
+
+	call.schema = lpu_extension_schema();
+	call.path = "table";
+	call.operation = methods[row].operation;
+	call.success = methods[row].success;
+	call.options = writer->options;
+	call.request.method = writer->method;
+	call.request.body = write->body;
+	call.request.body_length = write->body_length;
+	call.request.if_match = write->if_match;
+	call.users = write->users;
+	call.nusers = write->nusers;
+	call.secrets = write->secrets;
+	call.what = writer->what;
+	call.note = psprintf(" %s.%s", describe_users(write), lpu_writer_progress(writer));
+	call.hint = writer->hint;
+
+	answer = call_as(writer, &call, &write->error);
+	if (answer->verdict == LPU_UNCERTAIN)
+		raise_refusal(writer, answer, write);
+	write->record = call.record;
+	return answer;
+}
+
+void
+lpu_writer_forget(const lpu_write *write, const bool *doubtful)
+{
+	if (write->record != NULL)
+		lpu_record_forget(write->record, doubtful);
+}
+
+bool
+lpu_writer_is_guilty(const lpu_api_answer *answer)
+{
+	int			i;
+
+	if (answer->verdict != LPU_REJECTED)
+		return false;
+	for (i = 0; i < lengthof(guilty_statuses); i++)
+		if (guilty_statuses[i] == answer->status)
+			return true;
+	return false;
+}
+
+void
+lpu_writer_doubt(const lpu_writer *writer, const lpu_user_identity *users, int n)
+{
+	lpu_effect *effect = lpu_effects_begin(writer->options->account, methods[method_row(writer)].operation, users, n);
+
+	*lpu_effect_sent_flag(effect) = true;
+}
+
+/* ------------------------------------------------------------------------------------------------------- refusals */
+
+char *
+lpu_writer_name(const lpu_user_identity *user)
+{
+	char	   *login = user->login_name ? lpu_text_excerpt(user->login_name, strlen(user->login_name), 254) : NULL;
+
+	if (login == NULL)
+		return psprintf("with id " INT64_FORMAT, user->id);
+	if (user->id == 0)
+		return psprintf("\"%s\"", login);
+	return psprintf("\"%s\" (id " INT64_FORMAT ")", login, user->id);
+}
+
+static void
+raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write)
+{
+	lpu_problem *problem = lpu_api_refusal(writer->options, answer, writer->what);
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	if (answer->verdict == LPU_UNCERTAIN)
+		appendStringInfoString(&detail, "Outcome unknown. ");
+	appendStringInfo(&detail, "%s%s%s.%s", describe_users(write), write->error ? ": " : "",
+					 write->error ? write->error : "", lpu_writer_progress(writer));
+	if (answer->verdict == LPU_LATER)
+		appendStringInfo(&detail, " The account asks to wait %ld s.", (answer->retry_after_ms + 999) / 1000);
+	problem->detail = detail.data;
+	if (writer->done > 0 || answer->verdict == LPU_UNCERTAIN ||
+		(answer->status == 409 && writer->method == LPU_CREATE_USERS))
+		lpu_problem_hint(problem, "%s", writer->hint);
+	lpu_problem_raise(problem);
+}
+
+static void carry_out(batch_state *state, const int *users, int n);
+
+static void
+carry_out_halves(batch_state *state, const int *users, int n)
+{
+	if (n > 1)
+	{
+		carry_out(state, users, n / 2);
+		users += n / 2;
+		n -= n / 2;
+	}
+	if (n > 0)
+		carry_out(state, users, n);
+}
+
+/* These of them. */
+static int *
+choose(const int *users, int n, const bool *there, bool wanted, int *nchosen)
+{
+	int		   *chosen = palloc(n * sizeof(int));
+	int			i;
+
+	*nchosen = 0;
+	for (i = 0; i < n; i++)
+		if (there[i] == wanted)
+			chosen[(*nchosen)++] = users[i];
+	return chosen;
+}
+
+/* Those of what was sent that are there. */
+static lpu_user_identity *
+identities_of(const lpu_write *write, const bool *there)
+{
+	lpu_user_identity *users = palloc(write->nusers * sizeof(lpu_user_identity));
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < write->nusers; i++)
+		if (there[i])
+			users[n++] = write->users[i];
+	return users;
+}
+
+/* Carry out these. If that fails, others may have been carried out as well. */
+static void
+carry_out_or_doubt(batch_state *state, const int *users, int n, const lpu_user_identity *others, int nothers)
+{
+	state->writer->done += nothers;
+	PG_TRY();
+	{
+		carry_out(state, users, n);
+	}
+	PG_CATCH();
+	{
+		lpu_writer_doubt(state->writer, others, nothers);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	state->writer->done -= nothers;
+}
+
+/* Does the account's message name this login, and not one that merely contains it? */
+static bool
+is_named(const char *message, const char *login)
+{
+	const char *found = message;
+	size_t		length = login ? strlen(login) : 0;
+
+	while (length > 0 && found != NULL && (found = strstr(found, login)) != NULL)
+	{
+		unsigned char before = found > message ? found[-1] : ' ';
+		unsigned char after = found[length];
+
+		if (!isalnum(before) && strchr("._%+-@", before) == NULL && !isalnum(after) &&
+			(after == '\0' || strchr("_%+-@", after) == NULL))
+			return true;
+		found += length;
+	}
+	return false;
+}
+
+/* All who were refused together are there: only the account's message can tell who was before. */
+static void
+raise_doubtful(lpu_writer *writer, lpu_user_identity *users, int n, const lpu_api_answer *answer, const lpu_write *write)
+{
+	lpu_write	about = *write;
+	int			i;
+
+	writer->done += n;
+	for (i = 0; i < n && !is_named(answer->error, users[i].login_name); i++)
+		;
+	if (i < n)
+	{
+		lpu_user_identity named = users[i];
+
+		memmove(users + i, users + i + 1, (n - i - 1) * sizeof(lpu_user_identity));
+		users[--n] = named;
+		about.users = &users[n];
+		about.nusers = 1;
+	}
+	lpu_writer_doubt(writer, users, n);
+	raise_refusal(writer, answer, &about);
+}
+
+/*
+ * Some of the users who were refused together are there. Either they were before, and that is why; or the account has
+ * carried out a part of the request, and others are guilty. Those that are not there tell: if the account accepts them
+ * now, nothing had been carried out. All before the first that is there are tried, to keep the order, or one after it.
+ */
+static void
+carry_out_doubtful(batch_state *state, const int *users, int n, const bool *there, const lpu_api_answer *answer,
+				   const lpu_write *write)
+{
+	lpu_user_identity *others = identities_of(write, there);
+	int			nothers;
+	int			from = 0;		/* those that tell */
+	int			upto;
+	int			first = 0;		/* that is there */
+
+	(void) choose(users, n, there, true, &nothers);
+	while (!there[first])
+		first++;
+	upto = first;
+	if (first == 0 && (nothers > 1 || !is_named(answer->error, others[0].login_name)))
+	{
+		while (from < n && there[from])
+			from++;
+		upto = Min(from + 1, n);
+		if (from == n)
+			raise_doubtful(state->writer, others, nothers, answer, write);
+	}
+	carry_out_or_doubt(state, users + from, upto - from, others, nothers);
+
+	/* it is the guilty one, unless it has gone meanwhile */
+	carry_out(state, users + first, 1);
+	if (from > 0)
+		carry_out_halves(state, users + 1, from - 1);
+	carry_out_halves(state, users + Max(upto, first + 1), n - Max(upto, first + 1));
+}
+
+/* Should that look fail: why anybody had to look. */
+static void
+look_context(void *arg)
+{
+	const lpu_write *write = arg;
+
+	errcontext("looking which of %d users are there whom the account has refused: %s", write->nusers, write->error);
+}
+
+/* Which of the users who were refused together are there nevertheless? If nobody can say, all may be. */
+static bool *
+look(batch_state *state, const int *users, int n, lpu_write *write)
+{
+	ErrorContextCallback context = {error_context_stack, look_context, write};
+	bool	   *there = palloc0(n * sizeof(bool));
+
+	state->looked = true;
+	error_context_stack = &context;
+	PG_TRY();
+	{
+		state->methods->look(state->batch, users, n, there);
+	}
+	PG_CATCH();
+	{
+		lpu_writer_doubt(state->writer, write->users, write->nusers);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	error_context_stack = context.previous;
+	return there;
+}
+
+/* Look for them, and go on with those who are not there. */
+static void
+look_and_carry_out(batch_state *state, const int *users, int n, const lpu_api_answer *answer, lpu_write *write)
+{
+	bool	   *there = look(state, users, n, write);
+	int			nthere;
+	int			nleft;
+	int		   *left;
+
+	left = choose(users, n, there, false, &nleft);
+	nthere = n - nleft;
+	lpu_writer_forget(write, there);
+	if (nthere == 0)
+		carry_out_halves(state, users, n);
+	else if (!state->methods->there_is_done)
+		carry_out_doubtful(state, users, n, there, answer, write);
+	else
+	{
+		lpu_writer_doubt(state->writer, identities_of(write, there), nthere);
+		state->writer->done += nthere;
+		carry_out(state, left, nleft);
+	}
+}
+
+static void
+carry_out(batch_state *state, const int *users, int n)
+{
+	const lpu_batch *methods_of = state->methods;
+	lpu_write	write = {0};
+	lpu_api_answer *answer;
+
+	if (n == 0)
+		return;
+	answer = methods_of->send(state->batch, users, n, &write);
+	if (answer->verdict == LPU_OK)
+		state->writer->done += n;
+	else if (n == 1 && methods_of->excuse != NULL && methods_of->excuse(state->batch, users[0], answer, &write))
+		return;
+	else if (n == 1 || !lpu_writer_is_guilty(answer))
+		raise_refusal(state->writer, answer, &write);
+	else if (answer->status != TOO_LARGE && methods_of->look != NULL && !state->looked)
+		look_and_carry_out(state, users, n, answer, &write);
+	else
+	{
+		lpu_writer_forget(&write, NULL);
+		carry_out_halves(state, users, n);
+	}
+}
+
+void
+lpu_writer_carry_out(lpu_writer *writer, const lpu_batch *methods_of, void *batch, int n)
+{
+	batch_state state = {writer, methods_of, batch, false};
+	int		   *users = palloc(Max(n, 1) * sizeof(int));
+	int			i;
+
+	for (i = 0; i < n; i++)
+		users[i] = i;
+	carry_out(&state, users, n);
+}

@@ -1,0 +1,107 @@
+/*
+ * write_batch.h: the writing requests of a statement on a foreign table.
+ */
+#ifndef LPU_REMOTE_WRITE_BATCH_H
+#define LPU_REMOTE_WRITE_BATCH_H
+
+#include "nodes/pg_list.h"
+
+#include "api/users_api.h"
+#include "base/compat.h"
+#include "remote/foreign_table.h"
+#include "user/serialize.h"
+
+typedef struct lpu_writer
+{
+	const lpu_table *table;
+	const lpu_options *options;
+	Oid			role;			/* whose mapping is used */
+	lpu_method	method;
+	const char *what;			/* for messages: "create users" */
+	const char *hint;			/* ... how to go on when some may have been carried out */
+	int64		done;			/* users of this statement that the account has carried out */
+	int64		requests;		/* writing ones, and those that look at the account for them */
+	int64		bytes;			/* of their bodies, in both directions */
+	double		ms;				/* waiting for them */
+} lpu_writer;
+
+/* One request for some of the users. */
+typedef struct lpu_write
+{
+	char	   *body;			/* in UTF-8 */
+	size_t		body_length;
+	int64		if_match;		/* -1: whatever the revision */
+	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
+	int			nusers;
+	List	   *secrets;		/* C strings that must not appear in an error */
+	const char *error;			/* out: what the account said */
+	struct lpu_record *record;	/* out: or NULL */
+} lpu_write;
+
+/*
+ * Send it, recorded and with a WARNING if the transaction aborts, as any direct call. Raises if no answer came or the
+ * outcome is unknown.
+ */
+extern lpu_api_answer *lpu_writer_send(lpu_writer *writer, lpu_write *write);
+
+/* It was refused, and its users are sent again: no record of it is wanted, but of those that are doubtful (or NULL). */
+extern void lpu_writer_forget(const lpu_write *write, const bool *doubtful);
+
+/* Was it refused because of some of the users, so that the others may succeed without them? */
+extern bool lpu_writer_is_guilty(const lpu_api_answer *answer);
+
+/*
+ * What a batch can do. Its users have numbers from 0; the functions are given some of them, in order.
+ */
+typedef struct lpu_batch
+{
+	/* Send these in one request: the answer, and what was sent. */
+	lpu_api_answer *(*send) (void *batch, const int *users, int n, lpu_write *write);
+
+	/*
+	 * These have been refused together. There are accounts that carry out a part of such a request: which of them are
+	 * there in the account now as they are wanted? NULL: what was carried out already can be sent once more.
+	 */
+	void		(*look) (void *batch, const int *users, int n, bool *there);
+	bool		there_is_done;	/* ... then it was us, or it makes no difference */
+
+	/* This one was refused alone: is that all right? NULL: never. */
+	bool		(*excuse) (void *batch, int user, const lpu_api_answer *answer, const lpu_write *write);
+} lpu_batch;
+
+/*
+ * Carry out a batch of n in one request. If the account refuses it because of some users, it is sent in halves: all before
+ * the first guilty one are carried out, as by a statement that goes row by row, and the ERROR names that one.
+ */
+extern void lpu_writer_carry_out(lpu_writer *writer, const lpu_batch *methods, void *batch, int n);
+
+/* A request that was refused may have been carried out for these: an abort is to say so. */
+extern void lpu_writer_doubt(const lpu_writer *writer, const lpu_user_identity *users, int n);
+
+/*
+ * Begin a JSON object, or go on with it, by a column's value as its attribute needs it; null as null. Returns what is
+ * wrong if the attribute does not take it, or NULL.
+ */
+extern const char *lpu_writer_put(const lpu_writer *writer, StringInfo object, const lpu_column *column, Datum value,
+								  bool isnull);
+
+/* Raise that; "whose" says of which row or user it is. */
+pg_noreturn extern void lpu_writer_raise_value(const lpu_writer *writer, const lpu_column *column, const char *problem,
+											   const char *whose);
+
+/* What is wrong with an attribute, for a message; named by its column if it has one. */
+extern char *lpu_writer_complaint(const lpu_writer *writer, const char *attribute, const char *problem);
+
+/* One JSON object laid over another, as text: members of the upper one win. */
+extern char *lpu_writer_lay(Jsonb *lower, const char *upper);
+
+/* A user for a message: "ann@example.com" (id 1); with what is known. */
+extern char *lpu_writer_name(const lpu_user_identity *user);
+
+/* " Of this statement 3 user(s) ...", for the DETAIL of an error; "" if there are none. */
+extern char *lpu_writer_progress(const lpu_writer *writer);
+
+/* Text in the database's encoding as UTF-8; raises if that cannot be. */
+extern char *lpu_writer_utf8(char *text, size_t *length);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * logged_request.h: one writing request inside of the caller's transaction, with its record.
+ */
+#ifndef LPU_TRANSACTION_LOGGED_REQUEST_H
+#define LPU_TRANSACTION_LOGGED_REQUEST_H
+
+#include "nodes/pg_list.h"
+
+#include "api/users_api.h"
+#include "user/serialize.h"
+
+typedef struct lpu_call
+{
+	Oid			schema;			/* of the extension */
+	const char *path;			/* of the record: direct, sync or table */
+	const char *operation;		/* of the record: create, update, delete or reset */
+	const char *success;		/* state of the record after 2xx: created or done */
+	const lpu_options *options;
+	lpu_api_request request;
+	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
+	int			nusers;
+	List	   *secrets;		/* C strings that must not appear in an error */
+	const char *what;			/* for the ERROR if no answer comes: "create users", or NULL */
+	const char *note;			/* ... goes behind its DETAIL, or NULL */
+	const char *hint;			/* ... is its HINT if the outcome is unknown, or NULL */
+	struct lpu_record *record;	/* that was made of it, or NULL */
+} lpu_call;
+
+/*
+ * Record the call (unless lpusers.log_calls is off), send it, read the answer, complete the record, and note what a
+ * rollback would not undo. *error gets what the service said, or NULL. Raises if no
+ * answer came. The answer is in the current memory context.
+ */
+extern lpu_api_answer *lpu_call_send(lpu_call *call, const char **error);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * request_log.h: the rows of lp_requests that a direct call leaves.
+ */
+#ifndef LPU_TRANSACTION_REQUEST_LOG_H
+#define LPU_TRANSACTION_REQUEST_LOG_H
+
+#include "options/option.h"
+#include "user/serialize.h"
+
+typedef struct lpu_record lpu_record;
+
+/* How a request ended, for all its users alike. */
+typedef struct lpu_record_result
+{
+	const char *state;			/* created, done or failed */
+	int			status;			/* HTTP status */
+	bool		has_revision;
+	int64		revision;
+	const char *error;			/* or NULL */
+	const char *reason;			/* or NULL */
+} lpu_record_result;
+
+/*
+ * Write one row for each user, in the caller's transaction, with the rights of the table's owner. "schema" is the
+ * extension's, path one of direct, sync, table. The rows say "outcome unknown" until they are settled. The record lives
+ * in the current memory context.
+ */
+extern lpu_record *lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, const char *path,
+									const lpu_user_identity *users, int n);
+
+/* Complete the rows; users are those of lpu_record_begin(), now perhaps with ids. */
+extern void lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users);
+
+/*
+ * It was refused, and its users are sent again, each with another record: take the rows back. But not those of users that
+ * are doubtful (or NULL): the request may have been carried out for them.
+ */
+extern void lpu_record_forget(lpu_record *record, const bool *doubtful);
+
+#endif

@@ -1,0 +1,332 @@
+/*
+ * rollback_warning.c: what this transaction did to an account and a rollback cannot undo.
+ *
+ * A direct call acts at once, its transaction may still abort. What was sent is noted here before it is sent, with the
+ * subtransaction it belongs to; at abort one WARNING for each account and operation names the users, and the same line
+ * is in the server log. The notes live in TopTransactionContext. The callbacks are registered once per backend; at abort
+ * they allocate nothing and look nothing up. A transaction with notes cannot be prepared: nobody would be there to warn.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "utils/elog.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "transaction/rollback_warning.h"
+
+/* More names than this are not read in a message; the rest is a count. */
+#define MAX_NAMES 50
+
+/* A login is 254 characters at most where it is an e-mail address; what is longer is cut. */
+#define MAX_NAME 254
+
+/* Room for the names in a message, each with an id and a comma. */
+#define MAX_LINE 16384
+
+struct lpu_effect
+{
+	lpu_effect *older;
+	SubTransactionId subtransaction;
+	bool		sent;
+	bool		certain;		/* the account said that it was carried out */
+	int			n;				/* users */
+	int			nnames;			/* of them named here */
+	char	   *account;
+	const char *operation;
+	char	  **names;
+};
+
+/*
+ * Newest first. Those of an inner subtransaction are newer than those of an outer one, so that the end of one touches
+ * only the head. Effects of one kind are merged, also when a subtransaction hands its own to its parent: the list stays
+ * short however many calls there are, and an abort gives one message for each kind.
+ */
+static lpu_effect *effects = NULL;
+
+/* ---------------------------------------------------------------------------------------------------- at abort */
+
+static bool
+same_kind(const lpu_effect *a, const lpu_effect *b)
+{
+	return a->subtransaction == b->subtransaction && a->certain == b->certain && a->operation == b->operation &&
+		strcmp(a->account, b->account) == 0;
+}
+
+/* The message, at this level. */
+static void
+emit(int level, const lpu_effect *effect, const char *names)
+{
+	ereport(level,
+			(errcode(ERRCODE_WARNING),
+			 effect->certain ?
+			 errmsg("rolled back here, but not in account \"%s\": %s of %d user(s): %s",
+					effect->account, effect->operation, effect->n, names) :
+			 errmsg("rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d user(s): %s",
+					effect->account, effect->operation, effect->n, names),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+/* The log must have it whatever the level there: log, error, fatal and panic leave warnings out. */
+static void
+emit_to_log(const lpu_effect *effect, const char *names)
+{
+	int			level = log_min_messages;
+
+	log_min_messages = LOG;
+	emit(LOG_SERVER_ONLY, effect, names);
+	log_min_messages = level;
+}
+
+/* Names the client's encoding may lack would raise an error on their way to it, in the middle of an abort. */
+static bool
+client_can_read(const char *names)
+{
+	int			encoding = pg_get_client_encoding();
+
+	if (encoding == GetDatabaseEncoding() || encoding == PG_SQL_ASCII)
+		return true;
+	for (; *names; names++)
+		if (IS_HIGHBIT_SET(*names))
+			return false;
+	return true;
+}
+
+static void
+report(const lpu_effect *effect)
+{
+	static char line[MAX_LINE];
+	size_t		length = 0;
+	char	   *c;
+	int			i;
+
+	line[0] = '\0';
+	for (i = 0; i < effect->nnames && length < MAX_LINE; i++)
+		length += snprintf(line + length, MAX_LINE - length, "%s%s", i > 0 ? ", " : "", effect->names[i]);
+	if (effect->n > effect->nnames && length < MAX_LINE)
+		snprintf(line + length, MAX_LINE - length, " and %d more", effect->n - effect->nnames);
+
+	if (client_can_read(line))
+	{
+		emit(WARNING, effect, line);
+		if (log_min_messages > WARNING || log_min_messages == LOG)
+			emit_to_log(effect, line);
+		return;
+	}
+	emit_to_log(effect, line);
+	for (c = line; *c; c++)
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
+	emit(WARNING_CLIENT_ONLY, effect, line);
+}
+
+/* Take the effects of a subtransaction (InvalidSubTransactionId: of all) off the list. Returns them, oldest first. */
+static lpu_effect *
+take(SubTransactionId subtransaction)
+{
+	lpu_effect *oldest_first = NULL;
+
+	while (effects != NULL &&
+		   (subtransaction == InvalidSubTransactionId || effects->subtransaction == subtransaction))
+	{
+		lpu_effect *effect = effects;
+
+		effects = effect->older;
+		effect->older = oldest_first;
+		oldest_first = effect;
+	}
+	return oldest_first;
+}
+
+/* Free an effect that is the newest. */
+static void
+drop_newest(void)
+{
+	lpu_effect *effect = effects;
+	int			i;
+
+	effects = effect->older;
+	for (i = 0; i < effect->nnames; i++)
+		pfree(effect->names[i]);
+	pfree(effect->names);
+	pfree(effect->account);
+	pfree(effect);
+}
+
+/* Add the newest effect to an earlier one of its kind, if there is one. Allocates nothing. */
+static void
+merge_newest(void)
+{
+	lpu_effect *newest = effects;
+	lpu_effect *into = newest->older;
+
+	if (!newest->sent)
+		return;
+	while (into != NULL && into->subtransaction == newest->subtransaction && !(into->sent && same_kind(into, newest)))
+		into = into->older;
+	if (into == NULL || into->subtransaction != newest->subtransaction)
+		return;
+	into->n += newest->n;
+	while (into->nnames < MAX_NAMES && newest->nnames > 0)
+	{
+		into->names[into->nnames++] = newest->names[0];
+		memmove(newest->names, newest->names + 1, --newest->nnames * sizeof(char *));
+	}
+	drop_newest();
+}
+
+/* Report the effects of an aborted subtransaction (InvalidSubTransactionId: all), oldest first, and forget them. */
+static void
+report_all(SubTransactionId subtransaction)
+{
+	lpu_effect *effect;
+
+	if (effects != NULL)
+		merge_newest();			/* it may be the one that failed */
+	for (effect = take(subtransaction); effect != NULL; effect = effect->older)
+		if (effect->sent)
+			report(effect);
+}
+
+/* A subtransaction is committed: what it did is now its parent's. */
+static void
+hand_to_parent(SubTransactionId mine, SubTransactionId parent)
+{
+	lpu_effect *effect = take(mine);
+
+	while (effect != NULL)
+	{
+		lpu_effect *next = effect->older;
+
+		effect->subtransaction = parent;
+		effect->older = effects;
+		effects = effect;
+		merge_newest();
+		effect = next;
+	}
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			if (effects != NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has written to a LivePerson account"),
+						 errhint("Queue the users with a trigger or lp_enqueue_users(): that can be prepared.")));
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			report_all(InvalidSubTransactionId);
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PREPARE:
+			effects = NULL;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		report_all(mine);
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		hand_to_parent(mine, parent);
+}
+
+/* ------------------------------------------------------------------------------------------------------- noting */
+
+/* One line of bounded length, whatever the login is. */
+static char *
+name_of(const lpu_user_identity *user)
+{
+	int			length;
+	char	   *login;
+	char	   *name;
+	char	   *c;
+
+	if (user->login_name == NULL)
+		return psprintf("id " INT64_FORMAT, user->id);
+	length = strlen(user->login_name);
+	login = pnstrdup(user->login_name, pg_mbcliplen(user->login_name, length, MAX_NAME));
+	for (c = login; *c; c++)
+		if ((unsigned char) *c < ' ' || *c == 0x7f)
+			*c = ' ';
+	if (user->id == 0)
+		return login;
+	/* these live until the end of the transaction, which may write many */
+	name = psprintf("%s (id " INT64_FORMAT ")", login, user->id);
+	pfree(login);
+	return name;
+}
+
+static void
+set_names(lpu_effect *effect, const lpu_user_identity *users, int n)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+	int			i;
+
+	for (i = 0; i < effect->nnames; i++)
+		pfree(effect->names[i]);
+	if (effect->names == NULL)
+		effect->names = palloc(MAX_NAMES * sizeof(char *));
+	effect->n = n;
+	for (i = 0; i < Min(n, MAX_NAMES); i++)
+		effect->names[i] = name_of(&users[i]);
+	effect->nnames = i;
+	MemoryContextSwitchTo(caller);
+}
+
+lpu_effect *
+lpu_effects_begin(const char *account, const char *operation, const lpu_user_identity *users, int n)
+{
+	static bool registered = false;
+	lpu_effect *effect;
+
+	if (!registered)
+	{
+		RegisterXactCallback(at_transaction_end, NULL);
+		RegisterSubXactCallback(at_subtransaction_end, NULL);
+		registered = true;
+	}
+	/* one whose outcome is unknown was left as it was */
+	if (effects != NULL)
+		merge_newest();
+	effect = MemoryContextAllocZero(TopTransactionContext, sizeof(lpu_effect));
+	effect->subtransaction = GetCurrentSubTransactionId();
+	effect->account = MemoryContextStrdup(TopTransactionContext, account);
+	effect->operation = operation;
+	set_names(effect, users, n);
+	effect->older = effects;
+	effects = effect;
+	return effect;
+}
+
+bool *
+lpu_effect_sent_flag(lpu_effect *effect)
+{
+	return &effect->sent;
+}
+
+void
+lpu_effects_settle(lpu_effect *effect, bool carried_out, const lpu_user_identity *users, int n)
+{
+	effect->sent = effect->certain = carried_out;
+	if (carried_out)
+		set_names(effect, users, n);
+	/* another call may have been made while this one's row was written (by a trigger): then both stay */
+	if (effect != effects)
+		return;
+	if (carried_out)
+		merge_newest();
+	else
+		drop_newest();
+}

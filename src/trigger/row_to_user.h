@@ -1,0 +1,20 @@
+/*
+ * row_to_user.h: one row of a mapping's query becomes one user for the queue.
+ */
+#ifndef LPU_TRIGGER_ROW_TO_USER_H
+#define LPU_TRIGGER_ROW_TO_USER_H
+
+#include "executor/tuptable.h"
+
+#include "queue/enqueue.h"
+#include "trigger/mapping.h"
+
+typedef struct lpu_user_writer lpu_user_writer;
+
+/* For rows of this kind; it lives in the current memory context, and the users, too. */
+extern lpu_user_writer *lpu_user_writer_new(const lpu_mapping *mapping, bool require_password, TupleDesc desc);
+
+/* Write the row's user; what is wrong with its data goes into "problem". */
+extern void lpu_user_from_slot(lpu_user_writer *writer, TupleTableSlot *slot, lpu_queued_user *user);
+
+#endif

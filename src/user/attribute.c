@@ -1,0 +1,161 @@
+/*
+ * attribute.c: the attributes of a user entity, and how their values are read.
+ *
+ * One table lists the attributes of the API's version 4.0 with their types and rules; checking and writing walk it. A new
+ * attribute is one line here. The list is not closed: what it lacks passes unchanged. Quoted numbers and booleans, as in
+ * the API's own examples, are read as what they mean.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+
+#include "base/encoding.h"
+#include "user/attribute.h"
+
+const lpu_attribute lpu_attributes[] = {
+	LPU_ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY),
+	LPU_ATTRIBUTE("pid", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("deleted", LPU_BOOLEAN, LPU_READ_ONLY),
+	LPU_ATTRIBUTE("loginName", LPU_TEXT, LPU_REQUIRED),
+	LPU_ATTRIBUTE("fullName", LPU_TEXT, LPU_REQUIRED | LPU_HIDDEN),
+	LPU_ATTRIBUTE("nickname", LPU_TEXT, LPU_REQUIRED),
+	LPU_ATTRIBUTE("email", LPU_TEXT, LPU_REQUIRED),
+	LPU_ATTRIBUTE("passwordSh", LPU_TEXT, LPU_PASSWORD | LPU_SECRET),
+	LPU_ATTRIBUTE("oldPassword", LPU_TEXT, LPU_SECRET),
+	LPU_ATTRIBUTE("confirmPassword", LPU_TEXT, LPU_SECRET),
+	LPU_ATTRIBUTE("isEnabled", LPU_BOOLEAN, LPU_REQUIRED),
+	LPU_ATTRIBUTE("disabledManually", LPU_BOOLEAN, 0),
+	LPU_ATTRIBUTE("maxChats", LPU_NUMBER, LPU_REQUIRED),
+	LPU_ATTRIBUTE("maxAsyncChats", LPU_NUMBER, 0),
+	LPU_ATTRIBUTE("profileIds", LPU_IDS, LPU_REQUIRED),
+	LPU_ATTRIBUTE("skillIds", LPU_IDS, 0),
+	LPU_ATTRIBUTE("lobIds", LPU_IDS, 0),
+	LPU_ATTRIBUTE("permissionGroups", LPU_IDS, 0),
+	LPU_ATTRIBUTE("memberOf", LPU_GROUP, 0),
+	LPU_ATTRIBUTE("managerOf", LPU_GROUPS, 0),
+	LPU_ATTRIBUTE("changePwdNextLogin", LPU_BOOLEAN, 0),
+	LPU_ATTRIBUTE("isApiUser", LPU_BOOLEAN, 0),
+	LPU_ATTRIBUTE("allowedAppKeys", LPU_TEXT, LPU_API_KEY),
+	LPU_ATTRIBUTE("userTypeId", LPU_LONG, 0),
+	LPU_ATTRIBUTE("description", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("mobileNumber", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("pictureId", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("pictureUrl", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("backgndImgUri", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("pnCertName", LPU_TEXT, 0),
+	LPU_ATTRIBUTE("employeeId", LPU_TEXT, LPU_HIDDEN),
+	LPU_ATTRIBUTE("lastPwdChangeDate", LPU_DATE, LPU_READ_ONLY),
+	LPU_ATTRIBUTE("dateUpdated", LPU_DATE, LPU_READ_ONLY),
+};
+
+const int	lpu_nattributes = lengthof(lpu_attributes);
+
+/* Members of a group assignment. */
+const lpu_attribute lpu_group_members[] = {
+	LPU_ATTRIBUTE("agentGroupId", LPU_LONG, LPU_REQUIRED),	/* the root group is -1 */
+	LPU_ATTRIBUTE("assignmentDate", LPU_DATE, LPU_READ_ONLY),
+};
+
+const int	lpu_ngroup_members = lengthof(lpu_group_members);
+
+const lpu_attribute *
+lpu_attribute_named(const lpu_attribute *defs, int n, const char *name)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (strcmp(defs[i].name, name) == 0)
+			return &defs[i];
+	return NULL;
+}
+
+const lpu_attribute *
+lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (defs[i].length == key->val.string.len &&
+			memcmp(defs[i].name, key->val.string.val, key->val.string.len) == 0)
+			return &defs[i];
+	return NULL;
+}
+
+bool
+lpu_string_equals(const JsonbValue *value, const char *text)
+{
+	return value->type == jbvString && value->val.string.len == (int) strlen(text) &&
+		memcmp(value->val.string.val, text, value->val.string.len) == 0;
+}
+
+bool
+lpu_value_as_boolean(const JsonbValue *value, bool *result)
+{
+	if (value->type == jbvBool)
+	{
+		*result = value->val.boolean;
+		return true;
+	}
+	*result = lpu_string_equals(value, "true");
+	return *result || lpu_string_equals(value, "false");
+}
+
+/* A whole number within bigint, as number or as string. */
+bool
+lpu_value_as_int64(const JsonbValue *value, int64 *result)
+{
+	if (value->type == jbvString)
+		return lpu_text_as_int64(pnstrdup(value->val.string.val, value->val.string.len), result);
+	if (value->type == jbvNumeric)
+		return lpu_text_as_int64(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric))),
+								 result);
+	return false;
+}
+
+bool
+lpu_jsonb_is_object(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
+}
+
+bool
+lpu_jsonb_is_array(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) &&
+		!JsonContainerIsScalar(value->val.binary.data);
+}
+
+JsonbValue *
+lpu_jsonb_get_member(JsonbContainer *object, const char *name, JsonbValue *result)
+{
+	return getKeyJsonValueFromContainer(object, name, strlen(name), result);
+}
+
+/* The users of a document in turn: the elements of an array, or the one object. False at the end. */
+bool
+lpu_next_user(JsonbIterator **it, JsonbContainer *document, JsonbValue *user)
+{
+	JsonbIteratorToken token;
+
+	if (*it == NULL && JsonContainerIsObject(document))
+	{
+		/* any iterator marks that the one object was given */
+		*it = JsonbIteratorInit(document);
+		user->type = jbvBinary;
+		user->val.binary.data = document;
+		user->val.binary.len = 0;	/* not needed by a reader */
+		return true;
+	}
+	if (*it != NULL && JsonContainerIsObject(document))
+		return false;
+	if (*it == NULL)
+	{
+		*it = JsonbIteratorInit(document);
+		(void) JsonbIteratorNext(it, user, true);	/* WJB_BEGIN_ARRAY */
+	}
+	token = JsonbIteratorNext(it, user, true);
+	return token == WJB_ELEM;
+}

@@ -1,0 +1,31 @@
+/*
+ * datum_to_json.h: values of SQL types as JSON values of attributes.
+ */
+#ifndef LPU_USER_DATUM_TO_JSON_H
+#define LPU_USER_DATUM_TO_JSON_H
+
+#include "lib/stringinfo.h"
+
+#include "user/validate.h"
+
+/*
+ * json as jsonb, and its null as NULL: for the API, too, an attribute that is null is one that is not there.
+ */
+extern void lpu_datum_unify_json(Oid *type, Datum *value, bool *isnull);
+
+/* The value as text; a JSON string without its quotes. */
+extern char *lpu_datum_text(Oid type, Datum value);
+
+/*
+ * Append a value that is not null, in the form that the attribute needs; json must be unified before. Returns what is
+ * wrong with it (then what was appended is of no use), or NULL. A group may be given by its id.
+ */
+extern const char *lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum value, lpu_user_use use);
+
+/* Append a value that is not null: as number or boolean if it is one, else as string. */
+extern void lpu_datum_write_scalar(StringInfo out, Oid type, Datum value);
+
+/* The same as a value of jsonb, in the current memory context. */
+extern void lpu_datum_scalar(JsonbValue *json, Oid type, Datum value);
+
+#endif

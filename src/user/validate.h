@@ -1,0 +1,43 @@
+/*
+ * validate.h: what is wrong with users, before they are sent.
+ */
+#ifndef LPU_USER_VALIDATE_H
+#define LPU_USER_VALIDATE_H
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "user/attribute.h"
+
+/* What the entities are meant for decides which attributes are required or forbidden. */
+typedef enum lpu_user_use
+{
+	LPU_USER_CREATE,
+	LPU_USER_UPDATE
+} lpu_user_use;
+
+/* One thing that is wrong. */
+typedef struct lpu_user_problem
+{
+	int			ordinal;		/* of the user in the array, from 1; 0: the whole document */
+	const char *attribute;		/* or NULL */
+	const char *text;
+	int			twin;			/* ordinal of the user whose login this one has, too; 0 */
+	int			position;		/* in the order of discovery */
+} lpu_user_problem;
+
+/*
+ * Check an array of user objects, or one object, against what is documented of them. Returns a list of
+ * lpu_user_problem in order, at most as many as make sense to read; NIL if all is well.
+ */
+extern List *lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password);
+
+/*
+ * What is wrong with one value for an attribute; NULL: nothing. The value is not null.
+ */
+extern const char *lpu_value_check(const lpu_attribute *attribute, Jsonb *value, lpu_user_use use);
+
+/* Must a user to be created have this attribute? */
+extern bool lpu_is_required(const lpu_attribute *attribute, bool require_password, bool api_user);
+
+#endif
