@@ -1,21 +1,18 @@
 /*
- * lpusers.c: loading the module, and its settings.
+ * lpusers.c: loading the module.
  *
  * _PG_init() may run in the postmaster: it only defines settings and, when preloaded, registers the process that
  * starts workers with the server. Everything else is set up at first use.
  */
 #include "postgres.h"
 
-#include <limits.h>
-
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
-#include "utils/guc.h"
 
 #include "base/compat.h"
-#include "lpusers.h"
+#include "base/guc.h"
 #include "queue/worker_slots.h"
 
 LPU_MODULE_MAGIC;
@@ -25,57 +22,7 @@ PGDLLEXPORT void _PG_init(void);
 /* A launcher that was killed is started again after so many seconds. */
 #define RESTART_S 10
 
-/* A month: longer than any secret should lie around, and far from overflow. Ten years of finished rows. */
-#define MAX_KEEP_SECRETS_S (31 * 86400)
-#define MAX_RETENTION_S (3650 * 86400)
-
-bool		lpu_log_calls = true;
-bool		lpu_worker_on = true;
-int			lpu_idle_timeout = 3000;
-int			lpu_keep_secrets = 86400;
-int			lpu_retention = 90 * 86400;
-int			lpu_after_promotion = LPU_HOLD;
-char	   *lpu_databases = "";
-
 static shmem_request_hook_type next_shmem_request = NULL;
-
-static const struct config_enum_entry after_promotion_choices[] = {
-	{"hold", LPU_HOLD, false},
-	{"resume", LPU_RESUME, false},
-	{NULL, 0, false}
-};
-
-static void
-define_settings(void)
-{
-	DefineCustomBoolVariable("lpusers.log_calls",
-							 "Records direct calls and writes to foreign tables in lp_requests.",
-							 NULL, &lpu_log_calls, true, PGC_SUSET, 0, NULL, NULL, NULL);
-	DefineCustomBoolVariable("lpusers.worker",
-							 "Lets background workers deliver the queue.",
-							 "Off: the queue keeps what it has; CALL lp_deliver() still delivers.",
-							 &lpu_worker_on, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("lpusers.idle_timeout",
-							"Time after which a worker with nothing to do leaves.",
-							NULL, &lpu_idle_timeout, 3000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("lpusers.keep_secrets",
-							"Time that secrets of failed and held requests are kept, for lp_retry().",
-							NULL, &lpu_keep_secrets, 86400, 0, MAX_KEEP_SECRETS_S, PGC_SIGHUP, GUC_UNIT_S,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("lpusers.retention",
-							"Time that finished requests are kept.",
-							NULL, &lpu_retention, 90 * 86400, 0, MAX_RETENTION_S, PGC_SIGHUP, GUC_UNIT_S,
-							NULL, NULL, NULL);
-	DefineCustomEnumVariable("lpusers.after_promotion",
-							 "What happens to requests that were queued before a failover or a restore.",
-							 NULL, &lpu_after_promotion, LPU_HOLD, after_promotion_choices, PGC_SIGHUP, 0,
-							 NULL, NULL, NULL);
-	if (process_shared_preload_libraries_in_progress)
-		DefineCustomStringVariable("lpusers.databases",
-								   "Databases whose workers start with the server.",
-								   NULL, &lpu_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL, NULL);
-	MarkGUCPrefixReserved("lpusers");
-}
 
 static void
 request_shmem(void)
@@ -104,7 +51,7 @@ register_launcher(void)
 void
 _PG_init(void)
 {
-	define_settings();
+	lpu_define_settings();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	next_shmem_request = shmem_request_hook;

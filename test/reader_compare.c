@@ -14,7 +14,7 @@
 
 #include "standalone.h"
 
-#include "reader.h"
+#include "json/array_reader.h"
 #include "reader_compare.h"
 
 /* As json.c sets it. */

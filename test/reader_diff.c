@@ -15,7 +15,7 @@
 
 #include "standalone.h"
 
-#include "reader.h"
+#include "json/array_reader.h"
 #include "reader_compare.h"
 
 /* Larger than any that is generated. */

@@ -1,9 +1,9 @@
 /*
  * users_api.c: the methods of the users API, one request each.
  *
- * Builds URL and headers, lets bearer_token.c supply the bearer, sends, and says what the answer means. A table has the methods,
- * another turns a status into a verdict. It knows neither entities nor who asked, and raises nothing for what a network
- * or a service can cause.
+ * Builds URL and headers, lets bearer_token.c supply the bearer, sends, and says what the answer
+ * means. A table has the methods, another turns a status into a verdict. It knows neither entities
+ * nor who asked, and raises nothing for what a network or a service can cause.
  */
 #include "postgres.h"
 

@@ -4,32 +4,8 @@
 #ifndef LPU_DELIVERY_CREATE_BATCH_H
 #define LPU_DELIVERY_CREATE_BATCH_H
 
-#include "storage/itemptr.h"
-
 #include "api/users_api.h"
-
-/* A claimed row of the queue, and what became of it. */
-typedef struct lpu_row
-{
-	int64		id;
-	char	   *login_name;
-	char	   *send_as;
-	int			attempts;
-	char	   *body;			/* JSON in the database's encoding, or NULL if the payload is gone */
-	bool		sent_before;	/* in an earlier attempt, or in a batch that was split */
-	bool		split;			/* ... the latter */
-	ItemPointerData place;		/* where its row and its payload were last seen */
-	ItemPointerData payload_place;
-
-	const char *state;			/* what to write down, as lp_settle() takes it; NULL while it is not known */
-	int			status;			/* HTTP status, or 0 */
-	bool		has_revision;
-	int64		revision;
-	int64		user_id;		/* or 0 */
-	const char *error;			/* or NULL */
-	const char *reason;			/* or NULL */
-	int64		wait_ms;		/* of pending and uncertain; -1: lp_backoff() */
-} lpu_row;
+#include "queue/claim.h"
 
 /* Rows that go together, all with the same options. */
 typedef struct lpu_batch

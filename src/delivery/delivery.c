@@ -22,10 +22,11 @@
 
 #include "base/account_lock.h"
 #include "base/extension.h"
+#include "base/guc.h"
+#include "base/spi_plan.h"
 #include "delivery/delivery.h"
 #include "delivery/delivery_state.h"
 #include "http/request.h"
-#include "lpusers.h"
 #include "options/server.h"
 #include "queue/claim.h"
 #include "queue/settle.h"

@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/spi_plan.h"
 #include "delivery/delivery_state.h"
 #include "queue/claim.h"
 

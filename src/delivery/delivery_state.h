@@ -4,6 +4,7 @@
 #ifndef LPU_DELIVERY_DELIVERY_STATE_H
 #define LPU_DELIVERY_DELIVERY_STATE_H
 
+#include "delivery/create_batch.h"
 #include "delivery/delivery.h"
 #include "queue/claim.h"
 #include "queue/settle.h"
@@ -35,8 +36,8 @@ typedef struct lpu_delivery
 } lpu_delivery;
 
 /*
- * delivery_state.c: begin a step of the delivery, a transaction, and end it. What is allocated in it lives with the delivery,
- * unless it is freed.
+ * delivery_state.c: begin a step of the delivery, a transaction, and end it. What is allocated in
+ * it lives with the delivery, unless it is freed.
  */
 extern MemoryContext lpu_delivery_begin(lpu_delivery *d);
 extern void lpu_delivery_commit(lpu_delivery *d, MemoryContext caller);

@@ -6,16 +6,6 @@
 
 #include "delivery/create_batch.h"
 
-/* A row whose outcome is unknown, and what was sent for it. */
-typedef struct lpu_doubt
-{
-	lpu_row		row;
-	char	   *email;			/* in the database's encoding, or NULL */
-	char	   *nickname;
-	char	   *trouble;		/* what was wrong with the answer, or NULL */
-	bool		rejected;		/* it was rejected when it was sent alone */
-} lpu_doubt;
-
 /* The listing that answers for all rows: start it, and read it when it is done (needs a transaction). */
 extern lpu_api_call *lpu_lookup_start(const lpu_options *options);
 

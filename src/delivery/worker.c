@@ -1,11 +1,13 @@
 /*
  * worker.c: the background worker that delivers the queue of one database.
  *
- * It is started by a transaction that enqueued something (worker_slots.c), or, with the library preloaded, after a restart or a
- * promotion for each database of lpusers.databases. It delivers what is due, account by account, sleeps until the next is
- * due or somebody wakes it, and leaves when nothing has been unfinished for lpusers.idle_timeout, so that the database
- * can be dropped. It connects as the bootstrap superuser and does all SQL as the tables' owner. It never waits for a
- * network inside of a transaction. An error ends the round, not the worker: it tries again after a while.
+ * It is started by a transaction that enqueued something (worker_slots.c), or, with the library
+ * preloaded, after a restart or a promotion for each database of lpusers.databases. It delivers
+ * what is due, account by account, sleeps until the next is due or somebody wakes it, and leaves
+ * when nothing has been unfinished for lpusers.idle_timeout, so that the database can be dropped.
+ * It connects as the bootstrap superuser and does all SQL as the tables' owner. It never waits for
+ * a network inside of a transaction. An error ends the round, not the worker: it tries again after
+ * a while.
  */
 #include "postgres.h"
 
@@ -32,9 +34,9 @@
 #include "base/account_lock.h"
 #include "base/compat.h"
 #include "base/extension.h"
+#include "base/guc.h"
 #include "delivery/delivery.h"
 #include "http/socket_wait.h"
-#include "lpusers.h"
 #include "queue/worker_slots.h"
 
 PGDLLEXPORT void lpu_worker_main(Datum arg);

@@ -22,8 +22,8 @@
 
 #include "base/error.h"
 #include "base/extension.h"
+#include "base/guc.h"
 #include "delivery/delivery.h"
-#include "lpusers.h"
 #include "options/server.h"
 #include "queue/enqueue.h"
 #include "queue/worker_slots.h"

@@ -1,5 +1,6 @@
 /*
- * connection_pool.h: what request.c needs of the connections of a user mapping. Shows libcurl: for request.c and connection_pool.c only.
+ * connection_pool.h: what request.c needs of the connections of a user mapping. Shows libcurl: for
+ * request.c and connection_pool.c only.
  */
 #ifndef LPU_HTTP_CONNECTION_POOL_H
 #define LPU_HTTP_CONNECTION_POOL_H

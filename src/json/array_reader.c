@@ -1,10 +1,11 @@
 /*
  * array_reader.c: the objects of a JSON array, one after the other, while its bytes arrive.
  *
- * For lists too large to be held as a tree. It goes from element to element; object_scanner.c reads one. An element that lies
- * whole in the piece that was fed is read where it is, one that is cut is put together in a buffer; in the end the values
- * that are wanted are copied out, decoded. Bytes may be cut anywhere, and how they are makes no difference to what is
- * read and what is complained of.
+ * For lists too large to be held as a tree. It goes from element to element; object_scanner.c reads
+ * one. An element that lies whole in the piece that was fed is read where it is, one that is cut is
+ * put together in a buffer; in the end the values that are wanted are copied out, decoded. Bytes
+ * may be cut anywhere, and how they are makes no difference to what is read and what is complained
+ * of.
  *
  * U+0000 may be written in JSON, but is no text in PostgreSQL: nothing that is handed over has it, neither as a byte nor
  * as \u0000. An element with \u0000 in a wanted value, or anywhere if its own text is wanted, is refused. In an attribute

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "base/origin.h"
+#include "base/spi_plan.h"
 #include "queue/claim.h"
 #include "queue/duplicate_logins.h"
 #include "queue/row_update.h"

@@ -19,8 +19,8 @@
 #include "utils/timestamp.h"
 
 #include "base/extension.h"
+#include "base/guc.h"
 #include "base/origin.h"
-#include "lpusers.h"
 #include "queue/bulk_insert.h"
 #include "queue/duplicate_logins.h"
 #include "queue/enqueue.h"

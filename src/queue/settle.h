@@ -4,7 +4,7 @@
 #ifndef LPU_QUEUE_SETTLE_H
 #define LPU_QUEUE_SETTLE_H
 
-#include "delivery/create_batch.h"
+#include "queue/claim.h"
 
 typedef struct lpu_settlement lpu_settlement;
 
@@ -20,14 +20,5 @@ extern void lpu_settlement_next_batch(lpu_settlement *settlement, Oid schema);
 
 /* Write the rows down and free the settlement. Needs a transaction with SPI connected, as the owner of the tables. */
 extern void lpu_settlement_write(lpu_settlement *settlement, Oid schema);
-
-/* Run a statement with SPI connected; raises if it fails. The current memory context stays what it is. */
-extern void lpu_run(const char *sql, int nargs, Oid *types, Datum *values);
-
-/* A column (from 1) of a row (from 0) of its result: text in SPI's context, NULL for null; 0 for null. */
-extern char *lpu_text_column(int row, int column);
-extern int64 lpu_int64_column(int row, int column);
-extern int	lpu_int_column(int row, int column);
-extern bool lpu_bool_column(int row, int column);
 
 #endif

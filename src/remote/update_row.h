@@ -6,7 +6,7 @@
 
 #include "executor/tuptable.h"
 
-#include "remote/hidden.h"
+#include "remote/hidden_attributes.h"
 #include "remote/write_batch.h"
 
 /* The statement. */

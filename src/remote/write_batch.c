@@ -1,9 +1,10 @@
 /*
  * write_batch.c: the writing requests of a statement on a foreign table.
  *
- * A statement writes users in batches, and the account keeps what it has carried out when a later batch fails. So every
- * error says how many of the statement are done, and which user stopped it. What sends the single request is logged_request.c; here
- * is what a table adds: whose mapping it uses, what has been done so far, and how the guilty user of a batch is found.
+ * A statement writes users in batches, and the account keeps what it has carried out when a later
+ * batch fails. So every error says how many of the statement are done, and which user stopped it.
+ * What sends the single request is logged_request.c; here is what a table adds: whose mapping it
+ * uses, what has been done so far, and how the guilty user of a batch is found.
  */
 #include "postgres.h"
 

@@ -11,7 +11,7 @@
 
 #include "base/encoding.h"
 #include "base/error.h"
-#include "lpusers.h"
+#include "base/guc.h"
 #include "transaction/logged_request.h"
 #include "transaction/request_log.h"
 #include "transaction/rollback_warning.h"

@@ -6,7 +6,7 @@
 #include "postgres_fe.h"
 
 #include "../standalone.h"
-#include "reader.h"
+#include "json/array_reader.h"
 
 /* As libcurl hands them over. */
 #define PIECE 16384

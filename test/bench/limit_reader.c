@@ -15,7 +15,7 @@
 
 #include "../standalone.h"
 
-#include "reader.h"
+#include "json/array_reader.h"
 
 #define PIECE (16 * 1024)
 #define MAX_ROUNDS 1000

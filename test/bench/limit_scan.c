@@ -15,7 +15,7 @@
 
 #include "../standalone.h"
 #include "limits.h"
-#include "reader.h"
+#include "json/array_reader.h"
 
 /* As many levels as json.c of lpusers allows. */
 #define MAX_LEVELS 32

@@ -1,8 +1,8 @@
 /*
- * lpusers.h: settings of the module.
+ * guc.h: settings of the module.
  */
-#ifndef LPU_LPUSERS_H
-#define LPU_LPUSERS_H
+#ifndef LPU_BASE_GUC_H
+#define LPU_BASE_GUC_H
 
 /* lpusers.after_promotion: what happens to rows that were written on another timeline of this database. */
 typedef enum lpu_after_promotion_choice
@@ -18,5 +18,8 @@ extern int	lpu_keep_secrets;	/* s that secrets of failed and held rows are kept 
 extern int	lpu_retention;		/* s that finished rows are kept */
 extern char *lpu_databases;		/* databases whose workers start with the server, a list; "" unless preloaded */
 extern int	lpu_after_promotion;	/* lpu_after_promotion_choice */
+
+/* Define all of them; called once, when the module is loaded. */
+extern void lpu_define_settings(void);
 
 #endif

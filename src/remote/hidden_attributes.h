@@ -1,8 +1,8 @@
 /*
- * hidden.h: attributes that the API does not show, and that an update could wipe out.
+ * hidden_attributes.h: attributes that the API does not show, and that an update could wipe out.
  */
-#ifndef LPU_REMOTE_HIDDEN_H
-#define LPU_REMOTE_HIDDEN_H
+#ifndef LPU_REMOTE_HIDDEN_ATTRIBUTES_H
+#define LPU_REMOTE_HIDDEN_ATTRIBUTES_H
 
 #include "nodes/bitmapset.h"
 #include "utils/jsonb.h"

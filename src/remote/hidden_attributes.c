@@ -1,5 +1,5 @@
 /*
- * hidden.c: attributes that the API does not show, and that an update could wipe out.
+ * hidden_attributes.c: attributes that the API does not show, and that an update could wipe out.
  *
  * An update of the API replaces the whole user, and for reasons of privacy some attributes are answered blank: who writes
  * back what was read wipes them out. An attribute that is absent, and not blank, was never there and cannot be lost.
@@ -9,7 +9,7 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
-#include "remote/hidden.h"
+#include "remote/hidden_attributes.h"
 
 static bool
 is_set(const lpu_table *table, const Bitmapset *columns, const char *attribute)

@@ -1,0 +1,16 @@
+/*
+ * spi_plan.h: statements on the extension's tables, run through kept plans.
+ */
+#ifndef LPU_BASE_SPI_PLAN_H
+#define LPU_BASE_SPI_PLAN_H
+
+/* Run a statement with SPI connected; raises if it fails. The current memory context stays what it is. */
+extern void lpu_run(const char *sql, int nargs, Oid *types, Datum *values);
+
+/* A column (from 1) of a row (from 0) of its result: text in SPI's context, NULL for null; 0 for null. */
+extern char *lpu_text_column(int row, int column);
+extern int64 lpu_int64_column(int row, int column);
+extern int	lpu_int_column(int row, int column);
+extern bool lpu_bool_column(int row, int column);
+
+#endif
