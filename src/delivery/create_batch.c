@@ -32,7 +32,7 @@ is_guilty_status(int status)
 
 
 void
-lpu_batch_set_all(lpu_batch *batch, const char *state, const char *error, const char *reason, int64 wait_ms)
+lpu_batch_set_all(lpu_batch *batch, LpuState state, const char *error, const char *reason, int64 wait_ms)
 {
 	int			i;
 
@@ -50,10 +50,10 @@ lpu_batch_set_later(lpu_batch *batch, const char *error, int64 wait_ms)
 {
 	int			i;
 
-	lpu_batch_set_all(batch, "unsent", error, NULL, wait_ms);
+	lpu_batch_set_all(batch, LPU_STATE_UNSENT, error, NULL, wait_ms);
 	for (i = 0; i < batch->n; i++)
 		if (batch->rows[i]->split)
-			batch->rows[i]->state = "pending";
+			batch->rows[i]->state = LPU_STATE_PENDING;
 }
 
 void
@@ -139,11 +139,11 @@ set_created(lpu_batch *batch, const lpu_api_answer *answer)
 
 		if (user != NULL)
 		{
-			row->state = "created";
+			row->state = LPU_STATE_CREATED;
 			row->user_id = user->id;
 			continue;
 		}
-		row->state = "uncertain";
+		row->state = LPU_STATE_UNCERTAIN;
 		row->reason = psprintf("status %d, but the answer does not name the user", answer->status);
 		row->wait_ms = -1;
 	}
@@ -155,7 +155,7 @@ set_rejected(lpu_batch *batch, const lpu_api_answer *answer)
 {
 	bool		look_up = batch->n == 1 && batch->rows[0]->sent_before && is_guilty_status(answer->status);
 
-	lpu_batch_set_all(batch, look_up ? "uncertain" : "failed", answer->error, NULL, 0);
+	lpu_batch_set_all(batch, look_up ? LPU_STATE_UNCERTAIN : LPU_STATE_FAILED, answer->error, NULL, 0);
 }
 
 static void
@@ -178,12 +178,12 @@ set_by_verdict(lpu_batch *batch, const lpu_api_answer *answer)
 		case LPU_NOT_SENT:
 			/* wrong credentials are a matter of set-up: somebody has to mend it and release the rows */
 			if (answer->problem->sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)
-				lpu_batch_set_all(batch, "held", NULL, why, 0);
+				lpu_batch_set_all(batch, LPU_STATE_HELD, NULL, why, 0);
 			else
-				lpu_batch_set_all(batch, "pending", why, NULL, -1);
+				lpu_batch_set_all(batch, LPU_STATE_PENDING, why, NULL, -1);
 			break;
 		case LPU_UNCERTAIN:
-			lpu_batch_set_all(batch, "uncertain", why, NULL, -1);
+			lpu_batch_set_all(batch, LPU_STATE_UNCERTAIN, why, NULL, -1);
 			break;
 	}
 }
@@ -216,11 +216,11 @@ doubt_split_rows(lpu_batch *batch)
 	{
 		lpu_row    *row = batch->rows[i];
 
-		if (!row->split || (strcmp(row->state, "failed") != 0 && strcmp(row->state, "held") != 0))
+		if (!row->split || (row->state != LPU_STATE_FAILED && row->state != LPU_STATE_HELD))
 			continue;
 		row->error = row->error ? row->error : row->reason;
 		row->reason = NULL;
-		row->state = "uncertain";
+		row->state = LPU_STATE_UNCERTAIN;
 		row->wait_ms = 0;
 	}
 }
@@ -228,7 +228,7 @@ doubt_split_rows(lpu_batch *batch)
 void
 lpu_batch_set_held(lpu_batch *batch, const char *why)
 {
-	lpu_batch_set_all(batch, "held", NULL, why, 0);
+	lpu_batch_set_all(batch, LPU_STATE_HELD, NULL, why, 0);
 	doubt_split_rows(batch);
 }
 
@@ -300,7 +300,7 @@ lpu_batch_finish(lpu_batch *batch)
 	if (answer == NULL && batch->n > 1)
 		more = split(batch, false);
 	else if (answer == NULL)
-		lpu_batch_set_all(batch, "failed", "the user cannot be sent as UTF-8", NULL, 0);
+		lpu_batch_set_all(batch, LPU_STATE_FAILED, "the user cannot be sent as UTF-8", NULL, 0);
 	else if (answer->verdict == LPU_UNAUTHORIZED && !batch->renewed && lpu_api_renewed(batch->call))
 		more = send_again(batch);
 	else if (answer->verdict == LPU_REJECTED && batch->n > 1 && is_guilty_status(answer->status))

@@ -46,6 +46,6 @@ extern void lpu_batch_set_later(lpu_batch *batch, const char *error, int64 wait_
 extern void lpu_batch_set_held(lpu_batch *batch, const char *why);
 
 /* The outcome of all rows alike. */
-extern void lpu_batch_set_all(lpu_batch *batch, const char *state, const char *error, const char *reason, int64 wait_ms);
+extern void lpu_batch_set_all(lpu_batch *batch, LpuState state, const char *error, const char *reason, int64 wait_ms);
 
 #endif

@@ -94,14 +94,14 @@ take_over(lpu_delivery *d, const char *schema)
 
 /* Rows that cannot be sent go no further: settle them at once. */
 static void
-refuse_rows(lpu_delivery *d, lpu_row **rows, int n, const char *state, const char *text)
+refuse_rows(lpu_delivery *d, lpu_row **rows, int n, LpuState state, const char *text)
 {
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
 		rows[i]->state = state;
-		if (strcmp(state, "held") == 0)
+		if (state == LPU_STATE_HELD)
 			rows[i]->reason = text;
 		else
 			rows[i]->error = text;
@@ -160,7 +160,7 @@ make_batches(lpu_delivery *d, lpu_row **rows, int n)
 
 	if (options == NULL)
 	{
-		refuse_rows(d, rows, n, "held", why);
+		refuse_rows(d, rows, n, LPU_STATE_HELD, why);
 		return;
 	}
 	for (i = 0; i < n; i += options->batch_size)
@@ -183,7 +183,7 @@ drop_without_payload(lpu_delivery *d, lpu_row **rows, int n)
 			rows[kept++] = row;
 		}
 	if (kept < n)
-		refuse_rows(d, rows + kept, n - kept, "failed", "what was to be sent is gone");
+		refuse_rows(d, rows + kept, n - kept, LPU_STATE_FAILED, "what was to be sent is gone");
 	return kept;
 }
 

@@ -19,11 +19,11 @@
 void
 lpu_delivery_count(lpu_delivery *d, const lpu_row *row)
 {
-	if (strcmp(row->state, "created") == 0)
+	if (row->state == LPU_STATE_CREATED)
 		d->totals->created++;
-	else if (strcmp(row->state, "failed") == 0)
+	else if (row->state == LPU_STATE_FAILED)
 		d->totals->failed++;
-	else if (strcmp(row->state, "held") == 0)
+	else if (row->state == LPU_STATE_HELD)
 		d->totals->held++;
 	else
 		d->totals->again++;
@@ -32,9 +32,9 @@ lpu_delivery_count(lpu_delivery *d, const lpu_row *row)
 void
 lpu_delivery_limit_retries(const lpu_options *options, lpu_row *row, const char *trouble)
 {
-	if (strcmp(row->state, "pending") != 0 || row->attempts <= options->max_retries)
+	if (row->state != LPU_STATE_PENDING || row->attempts <= options->max_retries)
 		return;
-	row->state = "failed";
+	row->state = LPU_STATE_FAILED;
 	row->error = psprintf("given up after %d attempts: %s", row->attempts, trouble ? trouble : "no answer");
 }
 
@@ -190,14 +190,14 @@ lpu_delivery_settle_batch(lpu_delivery *d, lpu_batch *batch)
 		return;
 	}
 	/* only a request that was never sent leaves its rows pending without a status */
-	if (strcmp(rows[0]->state, "pending") == 0 && rows[0]->status == 0)
+	if (rows[0]->state == LPU_STATE_PENDING && rows[0]->status == 0)
 		note_unreachable(d, options, rows[0]->error);
 	for (i = 0; i < n; i++)
 		if (rows[i]->wait_ms < 0)
 			lpu_delivery_limit_retries(options, rows[i], rows[i]->error);
 	if (rows[0]->status == 429)
 		wait_as_asked(d, rows[0]->wait_ms, options->timeout);
-	if (strcmp(rows[0]->state, "held") == 0)
+	if (rows[0]->state == LPU_STATE_HELD)
 		hold_role(d, options, rows[0]->send_as, rows[0]->reason);
 	lpu_delivery_settle(d, rows, n);
 }

@@ -156,17 +156,17 @@ judge(lpu_doubt *doubt, HTAB *users)
 	listed = hash_search(users, key, HASH_FIND, NULL);
 	if (!listed->found)
 	{
-		doubt->row.state = doubt->rejected ? "failed" : "pending";
+		doubt->row.state = doubt->rejected ? LPU_STATE_FAILED : LPU_STATE_PENDING;
 		doubt->row.wait_ms = 0;
 		doubt->row.error = doubt->rejected ? doubt->trouble : NULL;
 		return;
 	}
 	doubt->row.user_id = listed->id;
 	if (same_text(listed->email, doubt->email) && same_text(listed->nickname, doubt->nickname))
-		doubt->row.state = "created";
+		doubt->row.state = LPU_STATE_CREATED;
 	else
 	{
-		doubt->row.state = "failed";
+		doubt->row.state = LPU_STATE_FAILED;
 		doubt->row.error = "login exists with other data";
 	}
 }
@@ -191,7 +191,7 @@ lpu_lookup_finish(lpu_api_call *call, lpu_doubt *doubts, int n, const char **pro
 			judge(&doubts[i], users);
 			continue;
 		}
-		doubts[i].row.state = "uncertain";
+		doubts[i].row.state = LPU_STATE_UNCERTAIN;
 		doubts[i].row.error = doubts[i].trouble;
 		doubts[i].row.reason = psprintf("look-up failed: %s", *problem);
 		doubts[i].row.wait_ms = -1;

@@ -40,7 +40,7 @@ settle_unseen(lpu_delivery *d, lpu_doubt *doubts, int n, const char *why)
 
 	for (i = 0; i < n; i++)
 	{
-		doubts[i].row.state = "uncertain";
+		doubts[i].row.state = LPU_STATE_UNCERTAIN;
 		doubts[i].row.error = doubts[i].trouble;
 		doubts[i].row.reason = psprintf("look-up failed: %s", why ? why : "no role can send");
 		doubts[i].row.wait_ms = -1;

@@ -6,6 +6,8 @@
 
 #include "storage/itemptr.h"
 
+#include "queue/request_state.h"
+
 /* A claimed row of the queue, and what became of it. */
 typedef struct lpu_row
 {
@@ -19,7 +21,9 @@ typedef struct lpu_row
 	ItemPointerData place;		/* where its row and its payload were last seen */
 	ItemPointerData payload_place;
 
-	const char *state;			/* what to write down, as lp_settle() takes it; NULL while it is not known */
+	LpuState	state;			/* what to write down; NONE while it is not known */
+	LpuHoldKind hold;			/* of a row that is to be held */
+	LpuCause	cause;			/* of a row that has failed */
 	int			status;			/* HTTP status, or 0 */
 	bool		has_revision;
 	int64		revision;

@@ -95,7 +95,7 @@ lpu_settlement_add(lpu_settlement *s, const lpu_row *row)
 {
 	MemoryContext caller = MemoryContextSwitchTo(s->context);
 
-	if (s->answered && strcmp(row->state, "created") == 0)
+	if (s->answered && row->state == LPU_STATE_CREATED)
 	{
 		created_row *created = palloc(sizeof(created_row));
 
@@ -108,7 +108,7 @@ lpu_settlement_add(lpu_settlement *s, const lpu_row *row)
 	if (s->n == s->room)
 		make_room(s);
 	put(s, 0, Int64GetDatum(row->id), false);
-	put_text(s, 1, row->state);
+	put_text(s, 1, row->state == LPU_STATE_UNSENT ? "unsent" : lpu_state_name(row->state));
 	put(s, 2, Int32GetDatum(row->status), row->status == 0);
 	put(s, 3, Int64GetDatum(row->revision), !row->has_revision);
 	put(s, 4, Int64GetDatum(row->user_id), row->user_id == 0);
