@@ -197,6 +197,10 @@ SELECT * FROM lp.change('^leaver1\d@', 'leaver10@example.com', 'nickname = ''aft
 SELECT * FROM lp.change('^leaver1[0-3]@', 'leaver13@example.com', 'nickname = nickname');
 CALL lp.config('{"bulk": "all_or_nothing"}');
 \pset tuples_only off
+-- what a service answers and does not take back: nulls in arrays of ids, 3.0 for a whole number
+SELECT lp.sim('users', jsonb_build_array(person('spelt', '{"employeeId": "1", "skillIds": [3001, null], "maxChats": 3.0, "isEnabled": "True"}'))::text);
+UPDATE lp.users SET nickname = 'oddly', full_name = 'O', employee_id = '1' WHERE login_name ~ '^spelt';
+SELECT u->'nickname', u->'skillIds', u->'maxChats', u->'isEnabled' FROM lp.account WHERE login ~ '^spelt';
 -- no answer, or one that says nothing
 CALL lp.fault('[{"method":"PUT","action":"status","status":500,"applied":true},{"method":"PUT","action":"reset","applied":true},{"method":"PUT","action":"retry_after","value":"3600"},{"method":"GET","path":"/users/","action":"status","status":500}]');
 SELECT * FROM attempt($$UPDATE lp.users SET nickname = 'a', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$);

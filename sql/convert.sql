@@ -42,8 +42,12 @@ SELECT * FROM shown('{smallint,integer,bigint,numeric,text,jsonb}', 'x', '214748
 SELECT * FROM shown('{integer,bigint}', 'x', '1.5', '1e3', '"NaN"', '"1,000"', 'true', '[]', '{}', '"2026-01-05"');
 SELECT * FROM shown('{"numeric(4,1)",real,float8}', 'x', '1.25', '1e3', '1e400', '"Infinity"', '"one"', 'false');
 
+-- Whole numbers, however a service writes them; what is none stays an error
+SELECT * FROM shown('{smallint,integer,bigint}', 'x', '4.0', '"4.0"', '4.0E3', '40e-1', '-0.0', '1.25e2', '1.5', '1e19', '9223372036854775807.0', '1e999', '"0x10"');
+SELECT * FROM shown('{bigint[]}', 'permissionGroups', '[0, 1.0, "2", null]');
+
 -- Booleans, also quoted
-SELECT * FROM shown('{boolean}', 'x', 'true', 'false', '"true"', '"false"', '1', '"0"', '"yes"', '2', '"si"', '[true]', '{}');
+SELECT * FROM shown('{boolean}', 'x', 'true', 'false', '"true"', '"false"', '"True"', '"FALSE"', '1', '"0"', '"yes"', '2', '"si"', '[true]', '{}');
 SELECT * FROM shown('{text,jsonb}', 'x', 'true', '"true"');
 
 -- Texts
@@ -95,6 +99,7 @@ SELECT * FROM shown('{json,jsonb}', 'x', '1.50', '"x"', 'false', '[1,2.0,"3"]', 
 
 -- Groups: the id, unless the column is JSON
 SELECT * FROM shown('{bigint,integer,text,varchar(20),jsonb}', 'memberOf', '{"agentGroupId": -1, "assignmentDate": "2026-01-05 09:00:00"}', '{"agentGroupId": "5"}', '5');
+SELECT * FROM shown('{bigint,jsonb}', 'memberOf', '[{"agentGroupId": 7.0}]', '[{"agentGroupId": 7}, {"agentGroupId": 8}]', '[7]');
 SELECT * FROM shown('{bigint,text}', 'memberOf', 'null', '""', '{}', '{"agentGroupId": null}', '{"other": 1}', '{"agentGroupId": [1]}', '{"agentGroupId": "x"}', '[]');
 SELECT * FROM shown('{bigint[],text[],jsonb[],jsonb}', 'managerOf', '[]', '[{"agentGroupId": 5}, {"agentGroupId": "6", "assignmentDate": "x"}]', '[5, null, "6"]', '[{"agentGroupId": null}, {}]', '[{"other": 1}]', '{"agentGroupId": 5}');
 

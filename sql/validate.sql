@@ -89,4 +89,7 @@ SELECT status FROM lp_create_users('12345678', person('sso', '{"passwordSh": nul
 \! curl -sSf "$LPSIM_URL/_sim/count?login=sso@example.com"
 DROP FUNCTION verdicts(text);
 DROP VIEW attributes;
+-- what a group assignment holds; numbers in any form; 0 is a permission group
+SELECT problem FROM lp_validate_users('{"loginName":"a@x","fullName":"A","nickname":"A","email":"a@x","passwordSh":"Aa1!aaaa","isEnabled":"True","maxChats":3.0,"profileIds":[1003.0],"memberOf":{"agentGroupId":2001.00},"permissionGroups":[0]}');
+SELECT attribute, problem FROM lp_validate_users('{"loginName":"a@x","fullName":"A","nickname":"A","email":"a@x","passwordSh":"Aa1!aaaa","isEnabled":true,"maxChats":3,"profileIds":[1003],"managerOf":[{"agentGroupId":1,"assignmentDate":"2015-06-22 19:20:03"}]}');
 \i sql/finish.sql

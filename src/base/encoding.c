@@ -9,13 +9,19 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "common/string.h"
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 
 #include "base/encoding.h"
+
+/* Longer numbers are no bigint, however they are written; a larger exponent neither. */
+#define MAX_NUMBER_LENGTH 64
+#define MAX_EXPONENT_DIGITS 2
 
 char *
 lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
@@ -142,16 +148,51 @@ lpu_text_contains(const char *text, size_t length, const char *secret)
 	return memmem(text, length, quoted.data + 1, quoted.len - 2) != NULL;
 }
 
+/* Return true if the text is a number as JSON writes it, short enough that numeric_in() raises nothing. */
+static bool
+is_json_number(const char *text)
+{
+	static const char digits[] = "0123456789";
+	const char *p = text + (*text == '-');
+	size_t		n = strspn(p, digits);
+
+	p += n;
+	if (n > 0 && *p == '.')
+	{
+		n = strspn(++p, digits);
+		p += n;
+	}
+	if (n > 0 && (*p == 'e' || *p == 'E'))
+	{
+		p += 1 + (p[1] == '+' || p[1] == '-');
+		n = strspn(p, digits);
+		p += n;
+		if (n > MAX_EXPONENT_DIGITS)
+			return false;
+	}
+	return n > 0 && *p == '\0' && p - text <= MAX_NUMBER_LENGTH;
+}
+
+/* JSON does not tell 4, 4.0 and 4e0 apart (RFC 8259, section 6), and services write ids in each of these forms. */
 bool
 lpu_text_as_int64(const char *text, int64 *result)
 {
-	char	   *end;
+	Datum		number;
+	Datum		whole;
 
-	if (strspn(text, "-0123456789") != strlen(text))
+	if (!is_json_number(text))
 		return false;
+	if (strpbrk(text, ".eE") != NULL)
+	{
+		number = DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		whole = DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0));
+		if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, whole)))
+			return false;
+		text = DatumGetCString(DirectFunctionCall1(numeric_out, whole));
+	}
 	errno = 0;
-	*result = strtoll(text, &end, 10);
-	return errno == 0 && end != text && *end == '\0';
+	*result = strtoll(text, NULL, 10);
+	return errno == 0;
 }
 
 void

@@ -16,7 +16,7 @@ extern char *lpu_text_to_utf8(const char *text, size_t *length);
 /* Does a text hold this secret, as it is or as in JSON? Secrets of less than four characters are not looked for. */
 extern bool lpu_text_contains(const char *text, size_t length, const char *secret);
 
-/* A whole number within bigint and nothing else, such as an id. False if the text is none. */
+/* Read a whole number within bigint, such as an id, in any form of JSON: 4, 4.0, 4e0.  False if the text is none. */
 extern bool lpu_text_as_int64(const char *text, int64 *result);
 
 /* The nearest of some names to what was written, if near enough to be what was meant: start, then consider each. */

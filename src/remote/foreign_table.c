@@ -80,6 +80,7 @@ static const char *const column_types[] = {
 	[LPU_NUMBER] = "integer",
 	[LPU_BOOLEAN] = "boolean",
 	[LPU_IDS] = "bigint[]",
+	[LPU_LONGS] = "bigint[]",
 	[LPU_GROUP] = "bigint",
 	[LPU_GROUPS] = "bigint[]",
 };

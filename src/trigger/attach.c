@@ -145,6 +145,7 @@ type_complaint(lpu_value_kind kind, Oid type)
 		case LPU_NUMBER:
 			return is_number_type(type) || is_json_type(type) ? NULL : "a number";
 		case LPU_IDS:
+		case LPU_LONGS:
 			return is_number_type(element) || is_json_type(type) ? NULL : "an array of numbers";
 		case LPU_GROUP:
 			return is_number_type(type) || is_json_type(type) ? NULL :

@@ -33,7 +33,7 @@ const lpu_attribute lpu_attributes[] = {
 	LPU_ATTRIBUTE("profileIds", LPU_IDS, LPU_REQUIRED),
 	LPU_ATTRIBUTE("skillIds", LPU_IDS, 0),
 	LPU_ATTRIBUTE("lobIds", LPU_IDS, 0),
-	LPU_ATTRIBUTE("permissionGroups", LPU_IDS, 0),
+	LPU_ATTRIBUTE("permissionGroups", LPU_LONGS, 0),
 	LPU_ATTRIBUTE("memberOf", LPU_GROUP, 0),
 	LPU_ATTRIBUTE("managerOf", LPU_GROUPS, 0),
 	LPU_ATTRIBUTE("changePwdNextLogin", LPU_BOOLEAN, 0),
@@ -84,6 +84,22 @@ lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key)
 	return NULL;
 }
 
+lpu_value_kind
+lpu_element_kind(lpu_value_kind kind)
+{
+	switch (kind)
+	{
+		case LPU_IDS:
+			return LPU_ID;
+		case LPU_LONGS:
+			return LPU_LONG;
+		case LPU_GROUPS:
+			return LPU_GROUP;
+		default:
+			return LPU_ANY;
+	}
+}
+
 bool
 lpu_string_equals(const JsonbValue *value, const char *text)
 {
@@ -99,8 +115,10 @@ lpu_value_as_boolean(const JsonbValue *value, bool *result)
 		*result = value->val.boolean;
 		return true;
 	}
-	*result = lpu_string_equals(value, "true");
-	return *result || lpu_string_equals(value, "false");
+	if (value->type != jbvString)
+		return false;
+	*result = value->val.string.len == 4 && pg_strncasecmp(value->val.string.val, "true", 4) == 0;
+	return *result || (value->val.string.len == 5 && pg_strncasecmp(value->val.string.val, "false", 5) == 0);
 }
 
 /* A whole number within bigint, as number or as string. */

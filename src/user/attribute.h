@@ -15,7 +15,8 @@ typedef enum lpu_value_kind
 	LPU_ID,					/* likewise, positive */
 	LPU_NUMBER,
 	LPU_BOOLEAN,
-	LPU_IDS,					/* array of LPU_ID, no nulls */
+	LPU_IDS,					/* array of LPU_ID */
+	LPU_LONGS,					/* array of LPU_LONG */
 	LPU_GROUP,					/* {agentGroupId, assignmentDate} */
 	LPU_GROUPS					/* array of LPU_GROUP */
 } lpu_value_kind;
@@ -52,6 +53,9 @@ extern const lpu_attribute *lpu_attribute_named(const lpu_attribute *defs, int n
 
 /* The attribute that a key names, or NULL. */
 extern const lpu_attribute *lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key);
+
+/* The kind of the elements of an array; LPU_ANY if values of the kind are no arrays. */
+extern lpu_value_kind lpu_element_kind(lpu_value_kind kind);
 
 /* Is the value this string? */
 extern bool lpu_string_equals(const JsonbValue *value, const char *text);

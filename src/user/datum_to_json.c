@@ -45,14 +45,6 @@ output(Oid type, Datum value)
 			return pstrdup(JsonEncodeDateTime(buffer, value, type, NULL));
 		case BPCHAROID:
 			return TextDatumGetCString(DirectFunctionCall1(rtrim1, value));
-			/* the common ones, without looking up their output function for each value of a load */
-		case TEXTOID:
-		case VARCHAROID:
-			return TextDatumGetCString(value);
-		case INT4OID:
-			return DatumGetCString(DirectFunctionCall1(int4out, value));
-		case INT8OID:
-			return DatumGetCString(DirectFunctionCall1(int8out, value));
 		default:
 			getTypeOutputInfo(type, &function, &varlena);
 			return OidOutputFunctionCall(function, value);
@@ -134,9 +126,9 @@ write_boolean(StringInfo out, Oid type, Datum value)
 {
 	char	   *text = type == BOOLOID ? (DatumGetBool(value) ? "true" : "false") : output(type, value);
 
-	if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+	if (pg_strcasecmp(text, "true") != 0 && pg_strcasecmp(text, "false") != 0)
 		return "must be true or false";
-	appendStringInfoString(out, text);
+	appendStringInfoString(out, pg_strcasecmp(text, "true") == 0 ? "true" : "false");
 	return NULL;
 }
 
@@ -198,34 +190,6 @@ write_json(StringInfo out, const lpu_attribute *attribute, Datum value, lpu_user
 	return problem;
 }
 
-/* Does JSON have this text between quotes as it is? */
-static bool
-is_plain_text(const char *text, int length)
-{
-	int			i;
-
-	for (i = 0; i < length; i++)
-		if ((unsigned char) text[i] < ' ' || text[i] == '"' || text[i] == '\\')
-			return false;
-	return true;
-}
-
-/* Most texts need neither a copy nor an escape. */
-static void
-append_string(StringInfo out, Oid type, Datum value)
-{
-	text	   *plain = type == TEXTOID || type == VARCHAROID ? DatumGetTextPP(value) : NULL;
-
-	if (plain == NULL || !is_plain_text(VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain)))
-	{
-		escape_json(out, output(type, value));
-		return;
-	}
-	appendStringInfoCharMacro(out, '"');
-	appendBinaryStringInfo(out, VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
-	appendStringInfoCharMacro(out, '"');
-}
-
 /* Anything has a text, but "t", "{a,b}" and "(a,b)" are nobody's name. */
 static const char *
 write_text(StringInfo out, Oid type, Datum value)
@@ -233,7 +197,7 @@ write_text(StringInfo out, Oid type, Datum value)
 	if (type != TEXTOID && type != VARCHAROID &&
 		(type == BOOLOID || type_is_rowtype(type) || OidIsValid(get_element_type(type))))
 		return "must be a string";
-	append_string(out, type, value);
+	escape_json(out, output(type, value));
 	return NULL;
 }
 
@@ -307,6 +271,8 @@ lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum 
 			return write_boolean(out, type, value);
 		case LPU_IDS:
 			return write_elements(out, LPU_ID, type, value, "must be an array of positive whole numbers");
+		case LPU_LONGS:
+			return write_elements(out, LPU_LONG, type, value, "must be an array of whole numbers");
 		case LPU_GROUP:
 			return write_group(out, type, value);
 		case LPU_GROUPS:

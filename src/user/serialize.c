@@ -1,9 +1,9 @@
 /*
  * serialize.c: users as JSON for the wire, and who they are.
  *
- * Users come as jsonb and go out as JSON text; numbers and booleans that were written as strings become real ones on the
- * way, because the API's own examples quote them and the API does not promise to accept that. Attributes that are not in
- * the table pass unchanged. Nothing here knows of requests.
+ * Users come as jsonb and go out as JSON text.  Numbers and booleans are written in the form that the API documents: its
+ * own examples quote them, and it does not promise to accept that.  Attributes that are not in the table pass unchanged.
+ * Nothing here knows of requests.
  */
 #include "postgres.h"
 
@@ -19,24 +19,11 @@
 
 static void write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value);
 
-/* Most strings have nothing to escape: that is copied at once. */
 static void
 write_string(StringInfo out, const char *text, int length)
 {
-	char	   *copy;
-	int			i;
+	char	   *copy = pnstrdup(text, length);
 
-	for (i = 0; i < length; i++)
-		if ((unsigned char) text[i] < ' ' || text[i] == '"' || text[i] == '\\')
-			break;
-	if (i == length)
-	{
-		appendStringInfoChar(out, '"');
-		appendBinaryStringInfo(out, text, length);
-		appendStringInfoChar(out, '"');
-		return;
-	}
-	copy = pnstrdup(text, length);
 	escape_json(out, copy);
 	pfree(copy);
 }
@@ -52,6 +39,9 @@ write_elements(StringInfo out, lpu_value_kind kind, JsonbContainer *array)
 	appendStringInfoChar(out, '[');
 	while (JsonbIteratorNext(&it, &element, true) == WJB_ELEM)
 	{
+		/* a service that answers with nulls in arrays of ids does not take them back */
+		if (element.type == jbvNull)
+			continue;
 		if (!first)
 			appendStringInfoChar(out, ',');
 		first = false;
@@ -84,15 +74,16 @@ write_object(StringInfo out, const lpu_attribute *defs, int n, JsonbContainer *o
 	appendStringInfoChar(out, '}');
 }
 
-/* A string that stands for a number or a boolean is written as that. True if it was. */
+/*
+ * Write a number or boolean, however it was written, in the API's own form: 3.0 as 3, "true" as
+ * true.  Return false if it is neither.
+ */
 static bool
-write_unquoted(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
+write_plain(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
 {
 	int64		number;
 	bool		boolean;
 
-	if (value->type != jbvString)
-		return false;
 	if (kind == LPU_BOOLEAN && lpu_value_as_boolean(value, &boolean))
 	{
 		appendStringInfoString(out, boolean ? "true" : "false");
@@ -132,13 +123,15 @@ write_scalar(StringInfo out, const JsonbValue *value)
 static void
 write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
 {
-	if (lpu_jsonb_is_array(value) && (kind == LPU_IDS || kind == LPU_GROUPS))
-		write_elements(out, kind == LPU_IDS ? LPU_ID : LPU_GROUP, value->val.binary.data);
+	lpu_value_kind element = lpu_element_kind(kind);
+
+	if (lpu_jsonb_is_array(value) && element != LPU_ANY)
+		write_elements(out, element, value->val.binary.data);
 	else if (lpu_jsonb_is_object(value) && kind == LPU_GROUP)
 		write_object(out, lpu_group_members, lpu_ngroup_members, value->val.binary.data);
 	else if (value->type == jbvBinary)
 		(void) JsonbToCString(out, value->val.binary.data, value->val.binary.len);
-	else if (!write_unquoted(out, kind, value))
+	else if (!write_plain(out, kind, value))
 		write_scalar(out, value);
 }
 

@@ -38,6 +38,8 @@ complain(check_state *state, const char *attribute, const char *text)
 	state->problems = lappend(state->problems, problem);
 }
 
+static const char read_only_member[] = "must not hold the read-only \"assignmentDate\"";
+
 static const char *check_value(check_state *state, lpu_value_kind kind, const JsonbValue *value);
 
 /* Check the elements of an array against a kind. */
@@ -46,6 +48,7 @@ check_elements(check_state *state, lpu_value_kind kind, const JsonbValue *array,
 {
 	JsonbIterator *it;
 	JsonbValue	element;
+	const char *problem;
 
 	if (!lpu_jsonb_is_array(array))
 		return expected;
@@ -55,8 +58,9 @@ check_elements(check_state *state, lpu_value_kind kind, const JsonbValue *array,
 	{
 		if (element.type == jbvNull)
 			return "must not hold null";
-		if (check_value(state, kind, &element) != NULL)
-			return expected;
+		problem = check_value(state, kind, &element);
+		if (problem != NULL)
+			return problem == read_only_member ? problem : expected;
 	}
 	return NULL;
 }
@@ -75,7 +79,7 @@ check_group(check_state *state, const JsonbValue *group)
 		bool		present = lpu_jsonb_get_member(group->val.binary.data, def->name, &member) != NULL;
 
 		if (present && (def->rules & LPU_READ_ONLY) && state->use == LPU_USER_CREATE)
-			return "must not hold the read-only \"assignmentDate\"";
+			return read_only_member;
 		if ((!present && (def->rules & LPU_REQUIRED)) ||
 			(present && check_value(state, def->kind, &member) != NULL))
 			return "must be an object with a whole number as \"agentGroupId\"";
@@ -105,6 +109,8 @@ check_value(check_state *state, lpu_value_kind kind, const JsonbValue *value)
 			return lpu_value_as_boolean(value, &boolean) ? NULL : "must be true or false";
 		case LPU_IDS:
 			return check_elements(state, LPU_ID, value, "must be an array of positive whole numbers");
+		case LPU_LONGS:
+			return check_elements(state, LPU_LONG, value, "must be an array of whole numbers");
 		case LPU_GROUP:
 			return check_group(state, value);
 		case LPU_GROUPS:
