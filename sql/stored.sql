@@ -4,12 +4,12 @@ SET client_min_messages = warning;
 CREATE TABLE seen (n serial, what text);
 CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO seen (what) VALUES (concat_ws(' ', TG_TABLE_NAME, TG_OP, OLD.state, NEW.state, NEW.login_name));
+	INSERT INTO public.seen (what) VALUES (concat_ws(' ', TG_TABLE_NAME, TG_OP, OLD.state, NEW.state, NEW.login_name));
 	RETURN NULL;
 END $$;
 CREATE FUNCTION watch_payload() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO seen (what) VALUES (concat_ws(' ', TG_TABLE_NAME, TG_OP, OLD.body ->> 'loginName'));
+	INSERT INTO public.seen (what) VALUES (concat_ws(' ', TG_TABLE_NAME, TG_OP, OLD.body ->> 'loginName'));
 	RETURN OLD;
 END $$;
 -- triggers that come after

@@ -2,56 +2,168 @@
  * extension.c: acting as the owner of the extension's tables.
  *
  * No role but the owner has rights on the tables; what users may do goes through functions that check it first and then
- * act as the owner, the way referential-integrity triggers do.
+ * act as the owner, the way referential-integrity triggers do. Code that other roles attached to the tables would run
+ * with the owner's rights, or, if it is deferred to COMMIT, with the caller's. Therefore the owner's rights hold for one
+ * statement, in a security-restricted operation: deferred triggers and WITH HOLD cursors are refused where they would be
+ * queued, and settings that are changed meanwhile are restored. Triggers whose code belongs to other roles are refused.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
-#include "executor/spi.h"
+#include "catalog/pg_proc.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/rel.h"
+#include "utils/reltrigger.h"
 #include "utils/syscache.h"
 
 #include "base/extension.h"
 
-static Oid
-owner_of_tables(Oid schema)
+/* The trigger function whose arguments are expressions; on the queue's own tables they would run as their owner. */
+#define TRIGGER_FUNCTION "lp_create_users_trigger"
+
+/* A trigger that is being checked. */
+typedef struct checked_trigger
 {
-	Oid			table = get_relname_relid("lp_requests", schema);
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Relation	table;
+	const Trigger *trigger;
+	Oid			owner;			/* of lp_requests */
+} checked_trigger;
+
+/* ------------------------------------------------------------------------------------- code attached to the tables */
+
+static void
+refuse_trigger(const checked_trigger *checked, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("trigger \"%s\" on table \"%s\" is not allowed", checked->trigger->tgname,
+					RelationGetRelationName(checked->table)),
+			 errdetail_internal("%s", detail),
+			 errhint("Drop the trigger, and revoke TRIGGER on the table.")));
+}
+
+static Oid
+function_owner(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s.lp_requests\" does not exist", get_namespace_name(schema)),
-				 errhint("DROP EXTENSION lpusers and create it again.")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		elog(ERROR, "cache lookup failed for function %u", function);
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 	ReleaseSysCache(tuple);
 	return owner;
 }
 
+/* Raises if the function would run another role's code with the rights of the tables' owner. Returns false otherwise. */
+static bool
+check_function(Oid function, void *arg)
+{
+	const checked_trigger *checked = arg;
+	Oid			owner = function_owner(function);
+
+	if (owner != checked->owner && !superuser_arg(owner))
+		refuse_trigger(checked,
+					   psprintf(_("Function %s belongs to role \"%s\", which neither owns the table nor is a superuser."),
+								format_procedure(function), GetUserNameFromId(owner, true)));
+	return false;
+}
+
+/* Check the functions of a trigger's WHEN condition, and refuse domains, whose constraints may call others. */
+static bool
+check_condition(Node *node, void *arg)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, CoerceToDomain))
+		refuse_trigger(arg, _("Its WHEN condition uses a domain."));
+	(void) check_functions_in_node(node, check_function, arg);
+	return expression_tree_walker(node, check_condition, arg);
+}
+
+/* Raises 42501 if a trigger of the table runs code of a role that is neither its owner nor a superuser. */
+static void
+check_triggers(Relation table, Oid owner)
+{
+	int			i;
+
+	for (i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &table->trigdesc->triggers[i];
+		checked_trigger checked = {table, trigger, owner};
+
+		if (trigger->tgenabled == TRIGGER_DISABLED)
+			continue;
+		(void) check_function(trigger->tgfoid, &checked);
+		if (get_func_namespace(trigger->tgfoid) == RelationGetNamespace(table) &&
+			strcmp(get_func_name(trigger->tgfoid), TRIGGER_FUNCTION) == 0)
+			refuse_trigger(&checked, _("The queue's own tables cannot feed the queue."));
+		if (trigger->tgqual != NULL)
+			(void) check_condition(stringToNode(trigger->tgqual), &checked);
+	}
+}
+
+/* ------------------------------------------------------------------------------------------- acting as the owner */
+
+/* One of the extension's tables, locked so that it gets no trigger until the end of the transaction. */
+static Relation
+open_table(Oid schema, const char *name)
+{
+	Oid			table = get_relname_relid(name, schema);
+
+	if (!OidIsValid(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s.%s\" does not exist", get_namespace_name(schema), name),
+				 errhint("DROP EXTENSION lpusers and create it again.")));
+	return table_open(table, RowExclusiveLock);
+}
+
+/*
+ * Become the owner of the tables in the extension's schema, with search_path = pg_catalog, pg_temp, in a
+ * security-restricted operation, until lpu_become_again(), which must follow before the transaction is committed. An abort
+ * of the (sub)transaction does the same. Raises 42501 if a trigger of the tables runs code of a role that is neither their
+ * owner nor a superuser.
+ */
 void
 lpu_become_owner(Oid schema, lpu_identity *before)
 {
+	Relation	requests = open_table(schema, "lp_requests");
+	Relation	payloads = open_table(schema, "lp_payloads");
+	Oid			owner = requests->rd_rel->relowner;
+
+	check_triggers(requests, owner);
+	check_triggers(payloads, owner);
+	table_close(payloads, NoLock);
+	table_close(requests, NoLock);
 	GetUserIdAndSecContext(&before->role, &before->context);
-	SetUserIdAndSecContext(owner_of_tables(schema),
-						   before->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	SetUserIdAndSecContext(owner, before->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	before->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 }
 
+/* Be the caller again, with its settings: also those that triggers changed. */
 void
 lpu_become_again(const lpu_identity *before)
 {
+	AtEOXact_GUC(false, before->guc_level);
 	SetUserIdAndSecContext(before->role, before->context);
 }
 
+/* Return the schema of the extension, InvalidOid if it is not installed. */
 Oid
 lpu_extension_schema(void)
 {
@@ -69,19 +181,6 @@ lpu_extension_schema(void)
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return schema;
-}
-
-void
-lpu_execute_as_owner(Oid schema, const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
-{
-	lpu_identity before;
-	int			result;
-
-	lpu_become_owner(schema, &before);
-	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not run a statement on lp_requests: %s", SPI_result_code_string(result));
-	lpu_become_again(&before);
 }
 
 Datum

@@ -1,52 +1,108 @@
 /*
- * spi_plan.c: statements on the extension's tables, run through kept plans.
+ * spi_plan.c: statements on the extension's tables, run as their owner through kept plans.
  *
- * The statements are few and run often, so the plan of each is kept for the life of the session. A statement is known by
- * its text, which contains the name of the extension's schema.
+ * The statements are few and run often, so the plan of each is kept for the life of the session. "@extschema@" in a
+ * statement stands for the extension's schema, whose name is read each time: a schema may be renamed, and another may get
+ * its name. A plan is therefore known by its statement together with OID and name of the schema. All plans are made and
+ * run with the same role and search_path, whoever calls.
  */
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "base/extension.h"
 #include "base/spi_plan.h"
 
-/* A statement of the queue and its plan. Each place that runs one has the same text each time, but for the schema. */
+#define SCHEMA_PLACEHOLDER "@extschema@"
+
+/* A statement and its plan, for a schema of this OID when it had this name. Never freed: a plan may be running. */
 typedef struct kept_plan
 {
 	struct kept_plan *next;
 	char	   *sql;
+	Oid			schema;
+	NameData	schema_name;
 	SPIPlanPtr	plan;
 } kept_plan;
 
 static kept_plan *plans = NULL;
 
-static SPIPlanPtr
-plan_for(const char *sql, int nargs, Oid *types)
+/* The statement with the name of the schema in place of each placeholder, in the current memory context. */
+static char *
+insert_schema(const char *sql, const char *schema)
 {
+	StringInfoData text;
+	const char *found;
+
+	initStringInfo(&text);
+	while ((found = strstr(sql, SCHEMA_PLACEHOLDER)) != NULL)
+	{
+		appendBinaryStringInfo(&text, sql, (int) (found - sql));
+		appendStringInfoString(&text, quote_identifier(schema));
+		sql = found + strlen(SCHEMA_PLACEHOLDER);
+	}
+	appendStringInfoString(&text, sql);
+	return text.data;
+}
+
+static SPIPlanPtr
+make_plan(const char *sql, const char *schema, int nargs, Oid *types)
+{
+	SPIPlanPtr	plan = SPI_prepare(insert_schema(sql, schema), nargs, types);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a statement of the queue: %s", SPI_result_code_string(SPI_result));
+	SPI_keepplan(plan);
+	return plan;
+}
+
+static SPIPlanPtr
+plan_for(Oid schema, const char *sql, int nargs, Oid *types)
+{
+	char	   *name = get_namespace_name(schema);
 	kept_plan  *kept;
 	SPIPlanPtr	plan;
 
+	if (name == NULL)
+		elog(ERROR, "cache lookup failed for schema %u", schema);
 	for (kept = plans; kept != NULL; kept = kept->next)
-		if (strcmp(kept->sql, sql) == 0)
+		if (kept->schema == schema && strcmp(NameStr(kept->schema_name), name) == 0 && strcmp(kept->sql, sql) == 0)
 			return kept->plan;
-	plan = SPI_prepare(sql, nargs, types);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare a statement of the queue: %s", SPI_result_code_string(SPI_result));
+	plan = make_plan(sql, name, nargs, types);
 	kept = MemoryContextAlloc(TopMemoryContext, sizeof(kept_plan));
 	kept->sql = MemoryContextStrdup(TopMemoryContext, sql);
+	kept->schema = schema;
+	namestrcpy(&kept->schema_name, name);
 	kept->plan = plan;
-	SPI_keepplan(plan);
 	kept->next = plans;
 	plans = kept;
 	return plan;
 }
 
+/*
+ * Run a statement on the extension's tables, with SPI connected, as their owner (lpu_become_owner()); the caller is itself
+ * again when this returns. Parameters must not be null. The result is SPI's; the current memory context stays what it is.
+ * Raises what the statement raises, and 42704 if the extension is not installed.
+ */
 void
 lpu_run(const char *sql, int nargs, Oid *types, Datum *values)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			result = SPI_execute_plan(plan_for(sql, nargs, types), values, NULL, false, 0);
+	Oid			schema = lpu_extension_schema();
+	lpu_identity before;
+	int			result;
+
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"lpusers\" is not installed in this database")));
+	lpu_become_owner(schema, &before);
+	result = SPI_execute_plan(plan_for(schema, sql, nargs, types), values, NULL, false, 0);
+	lpu_become_again(&before);
 
 	/* SPI leaves its own context current */
 	MemoryContextSwitchTo(caller);

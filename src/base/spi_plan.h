@@ -1,10 +1,10 @@
 /*
- * spi_plan.h: statements on the extension's tables, run through kept plans.
+ * spi_plan.h: statements on the extension's tables, run as their owner through kept plans.
  */
 #ifndef LPU_BASE_SPI_PLAN_H
 #define LPU_BASE_SPI_PLAN_H
 
-/* Run a statement with SPI connected; raises if it fails. The current memory context stays what it is. */
+/* Run a statement with SPI connected. "@extschema@" in it stands for the extension's schema. */
 extern void lpu_run(const char *sql, int nargs, Oid *types, Datum *values);
 
 /* A column (from 1) of a row (from 0) of its result: text in SPI's context, NULL for null; 0 for null. */

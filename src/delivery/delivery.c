@@ -56,7 +56,7 @@ lpu_queue_due(const char *schema, int *n)
 	lpu_due    *due;
 	int			i;
 
-	lpu_run(psprintf("SELECT account, wait_ms FROM %s.lp_due()", quote_identifier(schema)), 0, NULL, NULL);
+	lpu_run("SELECT account, wait_ms FROM @extschema@.lp_due()", 0, NULL, NULL);
 	*n = (int) SPI_processed;
 	due = MemoryContextAlloc(caller, Max(*n, 1) * sizeof(lpu_due));
 	for (i = 0; i < *n; i++)
@@ -73,8 +73,7 @@ lpu_queue_housekeep(const char *schema)
 	Oid			types[2] = {FLOAT8OID, FLOAT8OID};
 	Datum		values[2] = {Float8GetDatum(lpu_keep_secrets), Float8GetDatum(lpu_retention)};
 
-	lpu_run(psprintf("SELECT %s.lp_housekeep(pg_catalog.make_interval(secs => $1),"
-					 " pg_catalog.make_interval(secs => $2))", quote_identifier(schema)), 2, types, values);
+	lpu_run("SELECT @extschema@.lp_housekeep(make_interval(secs => $1), make_interval(secs => $2))", 2, types, values);
 }
 
 static void
@@ -84,9 +83,9 @@ take_over(lpu_delivery *d, const char *schema)
 	Datum		values[2] = {CStringGetTextDatum(d->account), BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
 
 	d->deliverer->begin();
-	d->schema_oid = get_namespace_oid(schema, false);
+	d->schema_oid = lpu_extension_schema();
 	ForceSyncCommit();
-	lpu_run(psprintf("SELECT %s.lp_take_over($1, $2)", d->schema), 2, types, values);
+	lpu_run("SELECT @extschema@.lp_take_over($1, $2)", 2, types, values);
 	d->deliverer->commit();
 }
 

@@ -163,7 +163,7 @@ hold_role(lpu_delivery *d, const lpu_options *options, const char *send_as, cons
 	spare_ready(d, options, true, why);
 	/* what became pending just now is held, too */
 	write_settled(d);
-	lpu_run(psprintf("SELECT %s.lp_hold($1, $2, $3)", d->schema), 3, types, values);
+	lpu_run("SELECT @extschema@.lp_hold($1, $2, $3)", 3, types, values);
 }
 
 /* Nobody answers. What else is due waits in the queue until the caller comes back, instead of trying batch by batch. */

@@ -5,7 +5,8 @@
  * preloaded, after a restart or a promotion for each database of lpusers.databases. It delivers
  * what is due, account by account, sleeps until the next is due or somebody wakes it, and leaves
  * when nothing has been unfinished for lpusers.idle_timeout, so that the database can be dropped.
- * It connects as the bootstrap superuser and does all SQL as the tables' owner. It never waits for
+ * It connects as the bootstrap superuser; what touches the tables is done as their owner, statement
+ * by statement (lpu_run()). It never waits for
  * a network inside of a transaction. An error ends the round, not the worker: it tries again after
  * a while.
  */
@@ -63,9 +64,6 @@ typedef struct service
 	bool		over;			/* there is nothing more to do here */
 } service;
 
-static Oid	schema_oid;
-static lpu_identity identity;
-
 static void
 begin_step(void)
 {
@@ -75,19 +73,12 @@ begin_step(void)
 	XactReadOnly = false;
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	schema_oid = lpu_extension_schema();
-	if (!OidIsValid(schema_oid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"lpusers\" is not installed in this database")));
-	lpu_become_owner(schema_oid, &identity);
 	pgstat_report_activity(STATE_RUNNING, "delivering");
 }
 
 static void
 commit_step(void)
 {
-	lpu_become_again(&identity);
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();

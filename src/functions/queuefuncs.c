@@ -23,6 +23,7 @@
 #include "base/error.h"
 #include "base/extension.h"
 #include "base/guc.h"
+#include "base/spi_plan.h"
 #include "delivery/delivery.h"
 #include "options/server.h"
 #include "queue/enqueue.h"
@@ -41,9 +42,6 @@ PG_FUNCTION_INFO_V1(lp_worker_pid);
 /* A NOTICE at most so often. */
 #define PROGRESS_MS 1000
 
-/* Whom the current CALL acts for. */
-static Oid	call_schema;
-static lpu_identity call_identity;
 static TimestampTz next_notice;
 
 static void
@@ -52,13 +50,11 @@ begin_step(void)
 	XactIsoLevel = XACT_READ_COMMITTED;
 	/* values may have to be fetched from the toast table after the statement */
 	PushActiveSnapshot(GetTransactionSnapshot());
-	lpu_become_owner(call_schema, &call_identity);
 }
 
 static void
 commit_step(void)
 {
-	lpu_become_again(&call_identity);
 	PopActiveSnapshot();
 	SPI_commit();
 }
@@ -154,8 +150,7 @@ lp_deliver(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers deliver", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
-	call_schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	schema = get_namespace_name(call_schema);
+	schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
 	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
 	lpu_shmem_attach();
 	SPI_commit();
@@ -277,7 +272,6 @@ lp_enqueue_users(PG_FUNCTION_ARGS)
 static Datum
 change_rows(FunctionCallInfo fcinfo, const char *name, const char *function)
 {
-	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	Oid			types[2] = {INT8ARRAYOID, NAMEOID};
 	Datum		values[2];
 	bool		isnull;
@@ -291,8 +285,7 @@ change_rows(FunctionCallInfo fcinfo, const char *name, const char *function)
 	values[0] = PG_GETARG_DATUM(0);
 	values[1] = lpu_name_datum(GetUserNameFromId(GetUserId(), false));
 	SPI_connect();
-	lpu_execute_as_owner(schema, psprintf("SELECT %s.%s($1, $2)", quote_identifier(get_namespace_name(schema)), function),
-						 2, types, values, NULL);
+	lpu_run(psprintf("SELECT @extschema@.%s($1, $2)", function), 2, types, values);
 	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	PG_RETURN_INT64(n);

@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/extension.h"
 #include "base/origin.h"
 #include "base/spi_plan.h"
 #include "queue/claim.h"
@@ -59,7 +60,7 @@ lpu_claim_list(const char *schema, const char *account, int room, int *n)
 	int			i;
 
 	*n = 0;
-	lpu_run(psprintf("SELECT ids, places FROM %s.lp_list($1, $2)", schema), 2, types, values);
+	lpu_run("SELECT ids, places FROM @extschema@.lp_list($1, $2)", 2, types, values);
 	for (i = 0; i < 2; i++)
 	{
 		arrays[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
@@ -145,13 +146,16 @@ lpu_claim_rows(Oid schema, const char *account, const lpu_listed *listed, int nl
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	lpu_row   **rows = palloc(nlisted * sizeof(lpu_row *));
 	claim	   *from = palloc0(sizeof(claim));
-	lpu_stored *stored = lpu_stored_open(schema);
+	lpu_identity before;
+	lpu_stored *stored;
 	char	   *origin = lpu_origin_text();
 	TimestampTz now = GetCurrentTimestamp();
 	int			i;
 
 	from->context = context;
 	*n = 0;
+	lpu_become_owner(schema, &before);
+	stored = lpu_stored_open(schema);
 	for (i = 0; i < nlisted; i++)
 	{
 		bool		claimed;
@@ -166,6 +170,7 @@ lpu_claim_rows(Oid schema, const char *account, const lpu_listed *listed, int nl
 		CHECK_FOR_INTERRUPTS();
 	}
 	lpu_stored_close(stored);
+	lpu_become_again(&before);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
 	if (*n > 0)
@@ -184,8 +189,8 @@ lpu_claim_doubts(const char *schema, const char *account, int *n)
 	lpu_doubt  *doubts;
 	int			i;
 
-	lpu_run(psprintf("SELECT id, send_as, login_name, attempts, email, nickname, trouble, rejected FROM %s.lp_uncertain($1)",
-				 schema), 1, types, values);
+	lpu_run("SELECT id, send_as, login_name, attempts, email, nickname, trouble, rejected"
+			" FROM @extschema@.lp_uncertain($1)", 1, types, values);
 	*n = (int) SPI_processed;
 	doubts = palloc0(Max(*n, 1) * sizeof(lpu_doubt));
 	for (i = 0; i < *n; i++)

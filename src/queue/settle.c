@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/extension.h"
 #include "base/spi_plan.h"
 #include "queue/row_update.h"
 #include "queue/settle.h"
@@ -188,12 +189,14 @@ static void
 write_created(const lpu_settlement *s, Oid schema)
 {
 	MemoryContext scratch = AllocSetContextCreate(s->context, "lpusers created", ALLOCSET_DEFAULT_SIZES);
+	lpu_identity before;
 	lpu_stored *stored;
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *cell;
 
 	if (s->created == NIL)
 		return;
+	lpu_become_owner(schema, &before);
 	stored = lpu_stored_open(schema);
 	MemoryContextSwitchTo(scratch);
 	foreach(cell, s->created)
@@ -203,6 +206,7 @@ write_created(const lpu_settlement *s, Oid schema)
 	}
 	MemoryContextSwitchTo(s->context);
 	lpu_stored_close(stored);
+	lpu_become_again(&before);
 }
 
 void
@@ -220,8 +224,7 @@ lpu_settlement_write(lpu_settlement *s, Oid schema)
 		for (i = 0; i < NCOLUMNS; i++)
 			values[i] = array_of(s, i);
 		values[NCOLUMNS] = CStringGetTextDatum(s->answered ? "answer" : "lookup");
-		lpu_run(psprintf("SELECT %s.lp_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-						 quote_identifier(get_namespace_name(schema))), NCOLUMNS + 1, types, values);
+		lpu_run("SELECT @extschema@.lp_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", NCOLUMNS + 1, types, values);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(s->context);

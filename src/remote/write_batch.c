@@ -148,16 +148,17 @@ lpu_writer_lay(Jsonb *lower, const char *upper)
 static lpu_api_answer *
 call_as(lpu_writer *writer, lpu_call *call, const char **error)
 {
-	lpu_identity before;
 	lpu_api_answer *answer;
+	Oid			role;
+	int			context;
 	instr_time	start;
 	instr_time	end;
 
 	INSTR_TIME_SET_CURRENT(start);
-	GetUserIdAndSecContext(&before.role, &before.context);
-	SetUserIdAndSecContext(writer->role, before.context | SECURITY_LOCAL_USERID_CHANGE);
+	GetUserIdAndSecContext(&role, &context);
+	SetUserIdAndSecContext(writer->role, context | SECURITY_LOCAL_USERID_CHANGE);
 	answer = lpu_call_send(call, error);
-	lpu_become_again(&before);
+	SetUserIdAndSecContext(role, context);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	writer->requests++;

@@ -18,6 +18,7 @@
 
 #include "base/extension.h"
 #include "base/origin.h"
+#include "base/spi_plan.h"
 #include "queue/bulk_insert.h"
 #include "queue/row_update.h"
 #include "transaction/request_log.h"
@@ -186,7 +187,6 @@ mark_doubtful(const lpu_record *record, const bool *doubtful)
 void
 lpu_record_forget(lpu_record *record, const bool *doubtful)
 {
-	const char *table = quote_qualified_identifier(get_namespace_name(record->schema), "lp_requests");
 	Datum	   *ids = palloc(Max(record->n, 1) * sizeof(Datum));
 	Oid			type = INT8ARRAYOID;
 	Datum		value;
@@ -200,7 +200,6 @@ lpu_record_forget(lpu_record *record, const bool *doubtful)
 		mark_doubtful(record, doubtful);
 	value = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	SPI_connect();
-	lpu_execute_as_owner(record->schema, psprintf("DELETE FROM %s WHERE id OPERATOR(pg_catalog.=) ANY ($1)", table), 1,
-						 &type, &value, NULL);
+	lpu_run("DELETE FROM @extschema@.lp_requests WHERE id = ANY ($1)", 1, &type, &value);
 	SPI_finish();
 }

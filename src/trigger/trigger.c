@@ -30,7 +30,6 @@
 
 #include "base/encoding.h"
 #include "base/error.h"
-#include "base/extension.h"
 #include "options/server.h"
 #include "queue/enqueue.h"
 #include "transaction/logged_request.h"
@@ -435,10 +434,11 @@ create_users(FunctionCallInfo fcinfo, const user_receiver *receiver, const lpu_o
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	lpu_call	call = {0};
 	lpu_api_answer *answer;
-	lpu_identity before;
 	const char *error;
 	Jsonb	   *users;
 	char	   *body;
+	Oid			role;
+	int			context;
 
 	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	call.path = "sync";
@@ -454,10 +454,10 @@ create_users(FunctionCallInfo fcinfo, const user_receiver *receiver, const lpu_o
 	call.secrets = lpu_users_secrets(users);
 
 	/* sent as the table's owner, and recorded so */
-	GetUserIdAndSecContext(&before.role, &before.context);
-	SetUserIdAndSecContext(data->tg_relation->rd_rel->relowner, before.context | SECURITY_LOCAL_USERID_CHANGE);
+	GetUserIdAndSecContext(&role, &context);
+	SetUserIdAndSecContext(data->tg_relation->rd_rel->relowner, context | SECURITY_LOCAL_USERID_CHANGE);
 	answer = lpu_call_send(&call, &error);
-	lpu_become_again(&before);
+	SetUserIdAndSecContext(role, context);
 	if (answer->verdict != LPU_OK)
 		raise_refusal(options->account, answer, error, receiver->n);
 }
