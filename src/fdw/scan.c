@@ -140,7 +140,7 @@ rescan_params(const ForeignScanState *node)
 		const Plan *plan = lfirst(cell);
 
 		if (plan != NULL && IsA(plan, ModifyTable))
-			params = bms_del_member(params, castNode(ModifyTable, plan)->epqParam);
+			params = bms_del_member(params, ((const ModifyTable *) plan)->epqParam);
 	}
 	return params;
 }
