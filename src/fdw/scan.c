@@ -303,6 +303,26 @@ fetch_row(scan_state *state, TupleTableSlot *slot)
 	return slot;
 }
 
+/*
+ * Return true if the next kept row is in kept_slot, false after the last one.
+ *
+ * A row that is read from the tuplestore's file is palloc'd in the current context, and kept_slot frees it when it gets the
+ * next one. The executor calls us in the per-tuple context, which has been reset by then.
+ */
+static bool
+next_kept_row(scan_state *state)
+{
+	MemoryContext caller;
+	bool		found;
+
+	if (state->kept == NULL || tuplestore_ateof(state->kept))
+		return false;
+	caller = MemoryContextSwitchTo(state->estate->es_query_cxt);
+	found = tuplestore_gettupleslot(state->kept, true, false, state->kept_slot);
+	MemoryContextSwitchTo(caller);
+	return found;
+}
+
 static TupleTableSlot *
 lpuIterateForeignScan(ForeignScanState *node)
 {
@@ -311,10 +331,7 @@ lpuIterateForeignScan(ForeignScanState *node)
 
 	begin_if_needed(node, state);
 	ExecClearTuple(slot);
-	if (state->kept != NULL && !tuplestore_ateof(state->kept) &&
-		tuplestore_gettupleslot(state->kept, true, false, state->kept_slot))
-		return state->kept_slot;
-	return fetch_row(state, slot);
+	return next_kept_row(state) ? state->kept_slot : fetch_row(state, slot);
 }
 
 static void
