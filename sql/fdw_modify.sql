@@ -294,6 +294,22 @@ BEGIN
 END $$;
 SELECT line, count(*) FROM lp.requests() line GROUP BY 1 ORDER BY 1;
 
+-- A statement has one batch size, and shows it, whatever becomes of the server meanwhile.
+CREATE FUNCTION lp.resize(size text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('ALTER SERVER acme OPTIONS (SET batch_size %L, ADD max_connections ''2'')', size);
+	RETURN true;
+END $$;
+SELECT line FROM lp.run_plan($$INSERT INTO lp.people SELECT s.* FROM (SELECT lp.resize('5000') OFFSET 0) r, lp.staff('pia', 1, 25) s$$) line WHERE line ~ '^  Batch Size';
+SELECT lp.requests();
+ALTER SERVER acme OPTIONS (SET batch_size '10', DROP max_connections);
+SELECT line FROM lp.run_plan($$UPDATE lp.users SET nickname = 'x', full_name = 'x' FROM (SELECT lp.resize('1') OFFSET 0) r WHERE login_name ~ '^pia'$$) line WHERE line ~ '^  Batch Size';
+SELECT line, count(*) FROM lp.requests() line GROUP BY 1 ORDER BY 1;
+ALTER SERVER acme OPTIONS (SET batch_size '10', DROP max_connections);
+SELECT line FROM lp.run_plan($$DELETE FROM lp.users USING (SELECT lp.resize('3') OFFSET 0) r WHERE login_name ~ '^pia' AND r IS NOT NULL$$) line WHERE line ~ '^  Batch Size';
+SELECT lp.requests();
+ALTER SERVER acme OPTIONS (SET batch_size '10', DROP max_connections);
+
 -- refused by PostgreSQL itself
 TRUNCATE lp.users; -- ERROR
 MERGE INTO lp.users u USING (SELECT 'x' AS login) x ON u.login_name = x.login WHEN MATCHED THEN DELETE; -- ERROR

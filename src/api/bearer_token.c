@@ -3,7 +3,8 @@
  *
  * Three ways, one per user mapping: OAuth 2.0 client credentials, a ready bearer, the Login service. Bearers obtained are
  * kept per backend and mapping, in a memory context of their own, and overwritten when they are dropped: on expiry, after
- * a 401, and when mapping or server change. None ever appears in a message.
+ * a 401, and when mapping or server change. A statement that began before such a change goes on with the options it has: what
+ * it obtains is kept for their generation only. None ever appears in a message.
  */
 #include "postgres.h"
 
@@ -34,6 +35,7 @@ typedef struct kept_bearer
 {
 	struct kept_bearer *next;
 	Oid			mapping;
+	uint64		generation;		/* of the options it was obtained with */
 	TimestampTz renew_at;
 	char		bearer[FLEXIBLE_ARRAY_MEMBER];
 } kept_bearer;
@@ -41,21 +43,25 @@ typedef struct kept_bearer
 static MemoryContext kept_context = NULL;
 static kept_bearer *kept = NULL;
 
+/* Forget the mapping's bearers up to this generation. */
 static void
-forget_bearer(Oid mapping)
+forget_bearers(Oid mapping, uint64 generation)
 {
-	kept_bearer **link;
+	kept_bearer **link = &kept;
 
-	for (link = &kept; *link != NULL; link = &(*link)->next)
-		if ((*link)->mapping == mapping)
+	while (*link != NULL)
+	{
+		kept_bearer *entry = *link;
+
+		if (entry->mapping != mapping || entry->generation > generation)
 		{
-			kept_bearer *entry = *link;
-
-			*link = entry->next;
-			explicit_bzero(entry->bearer, strlen(entry->bearer));
-			pfree(entry);
-			return;
+			link = &entry->next;
+			continue;
 		}
+		*link = entry->next;
+		explicit_bzero(entry->bearer, strlen(entry->bearer));
+		pfree(entry);
+	}
 }
 
 /* The mapping or its server changed. */
@@ -63,29 +69,31 @@ static void
 forget(Oid mapping)
 {
 	lpu_http_pool_drop(mapping);
-	forget_bearer(mapping);
+	forget_bearers(mapping, PG_UINT64_MAX);
 }
 
 static kept_bearer *
-find_kept(Oid mapping)
+find_kept(const lpu_options *options)
 {
 	kept_bearer *entry;
 
 	for (entry = kept; entry != NULL; entry = entry->next)
-		if (entry->mapping == mapping)
+		if (entry->mapping == options->mapping && entry->generation == options->generation)
 			return entry;
 	return NULL;
 }
 
+/* Keep a bearer in place of those that were obtained with these options or with older ones. */
 static void
-keep(Oid mapping, const char *bearer, double lifetime_s)
+keep(const lpu_options *options, const char *bearer, double lifetime_s)
 {
 	double		margin_s = Min(lifetime_s / 4, MAX_MARGIN_S);
 	kept_bearer *entry;
 
-	forget_bearer(mapping);
+	forget_bearers(options->mapping, options->generation);
 	entry = MemoryContextAlloc(kept_context, offsetof(kept_bearer, bearer) + strlen(bearer) + 1);
-	entry->mapping = mapping;
+	entry->mapping = options->mapping;
+	entry->generation = options->generation;
 	entry->renew_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ((lifetime_s - margin_s) * 1000));
 	memcpy(entry->bearer, bearer, strlen(bearer) + 1);
 	entry->next = kept;
@@ -179,7 +187,7 @@ ask_for_bearer(const lpu_options *options, const bearer_source *source, lpu_prob
 		*problem = lpu_request_failed(source->service, answer);
 		return NULL;
 	}
-	keep(options->mapping, bearer,
+	keep(options, bearer,
 		 lifetime(lpu_json_text(lpu_json_member(json, source->lifetime_member)), source->lifetime_units));
 	return pstrdup(bearer);
 }
@@ -265,7 +273,7 @@ lpu_auth_bearer(const lpu_options *options, lpu_problem **problem)
 	initialise();
 	if (options->token != NULL || options->token_file != NULL)
 		return ready_bearer(options, problem);
-	entry = find_kept(options->mapping);
+	entry = find_kept(options);
 	if (entry != NULL && GetCurrentTimestamp() < entry->renew_at)
 		return pstrdup(entry->bearer);
 	if (options->client_id != NULL)
@@ -294,8 +302,8 @@ lpu_auth_renew(const lpu_options *options, const char *refused_bearer)
 		return again != NULL && strcmp(again, refused_bearer) != 0;
 	}
 	/* somebody may have renewed it already while this request was under way */
-	entry = find_kept(options->mapping);
+	entry = find_kept(options);
 	if (entry != NULL && strcmp(entry->bearer, refused_bearer) == 0)
-		forget_bearer(options->mapping);
+		forget_bearers(options->mapping, options->generation);
 	return true;
 }

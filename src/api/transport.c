@@ -40,7 +40,7 @@ lpu_request_init(lpu_http_request *request, const lpu_options *options, const ch
 lpu_http_pool *
 lpu_request_pool(const lpu_options *options)
 {
-	return lpu_http_pool_for(options->mapping);
+	return lpu_http_pool_for(options->mapping, options->generation);
 }
 
 long

@@ -312,21 +312,32 @@ flush_if_due(modify_state *state, int waiting)
 	return !state->alone || state->writer.done > done;
 }
 
+/*
+ * The options that the statement runs with. Only EXPLAIN without ANALYZE has begun nothing: then those of the server. All
+ * that depends on a size must take it from one reading of the options, since an ALTER SERVER may come at any time.
+ */
+static const lpu_options *
+options_of(const ResultRelInfo *info, const lpu_table *table)
+{
+	const modify_state *state = info->ri_FdwState;
+	lpu_problem *problem = NULL;
+	const lpu_options *options;
+
+	if (state != NULL)
+		return state->writer.options;
+	options = lpu_server_alone(table->server, &problem);
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	return options;
+}
+
 /* The executor says how many rows it hands over at a time. */
 static int
 lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 {
-	lpu_problem *problem = NULL;
-	lpu_table  *table;
-	const lpu_options *options;
-
 	if (goes_alone(info, CMD_INSERT))
 		return 1;
-	table = lpu_table_read(info->ri_RelationDesc);
-	options = lpu_server_alone(table->server, &problem);
-	if (options == NULL)
-		lpu_problem_raise(problem);
-	return options->batch_size;
+	return options_of(info, lpu_table_read(info->ri_RelationDesc))->batch_size;
 }
 
 /* Rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */
@@ -480,13 +491,10 @@ lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fd
 	CmdType		operation = mtstate->operation;
 	lpu_table  *table = lpu_table_read(info->ri_RelationDesc);
 	lpu_api_request request = {.method = methods[operation]};
-	lpu_problem *problem = NULL;
-	const lpu_options *options = lpu_server_alone(table->server, &problem);
+	const lpu_options *options = options_of(info, table);
 	bool		batched = operation == CMD_INSERT ? !goes_alone(info, operation) :
 		is_buffered(info, operation, mtstate);
 
-	if (options == NULL)
-		lpu_problem_raise(problem);
 	ExplainPropertyText("Request", psprintf("%s %s", lpu_api_verb(request.method), lpu_api_path(options, &request)), es);
 	ExplainPropertyInteger("Batch Size", NULL, batched ? options->batch_size : 1, es);
 	if (es->analyze && info->ri_FdwState != NULL)

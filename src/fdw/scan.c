@@ -402,9 +402,10 @@ explain_costs(const scan_state *state, ExplainState *es)
 static void
 lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
 {
+	const scan_state *state = node->fdw_state;
 	lpu_table  *table = lpu_table_read(node->ss.ss_currentRelation);
 	lpu_problem *problem = NULL;
-	const lpu_options *options = lpu_server_alone(table->server, &problem);
+	const lpu_options *options = state ? state->options : lpu_server_alone(table->server, &problem);
 	lpu_fetch_plan plan = {0};
 
 	if (options == NULL)
@@ -413,8 +414,8 @@ lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
 	ExplainPropertyText("Request", psprintf("GET %s", lpu_fetch_path(table, options, &plan)), es);
 	if (plan.by_id)
 		explain_ids(node, table, es);
-	if (es->analyze && node->fdw_state != NULL)
-		explain_costs(node->fdw_state, es);
+	if (es->analyze && state != NULL)
+		explain_costs(state, es);
 }
 
 void

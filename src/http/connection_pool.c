@@ -41,6 +41,7 @@ struct lpu_http_pool
 {
 	dlist_node	node;			/* in pools */
 	Oid			key;
+	uint64		generation;
 	CURLM	   *multi;
 	lpu_trust  *trust;			/* or NULL */
 	bool		dropped;		/* to be destroyed by the next lpu_http_pool_for(), when nothing is in flight */
@@ -119,7 +120,7 @@ destroy_pool(lpu_http_pool *pool)
 }
 
 static lpu_http_pool *
-make_pool(Oid key)
+make_pool(Oid key, uint64 generation)
 {
 	lpu_http_pool *pool;
 	CURLMcode	code = CURLM_OK;
@@ -132,6 +133,7 @@ make_pool(Oid key)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
 	pool->key = key;
+	pool->generation = generation;
 	pool->due = -1;
 	dlist_push_tail(&pools, &pool->node);
 
@@ -151,7 +153,7 @@ make_pool(Oid key)
 }
 
 lpu_http_pool *
-lpu_http_pool_for(Oid key)
+lpu_http_pool_for(Oid key, uint64 generation)
 {
 	dlist_mutable_iter iter;
 	lpu_http_pool *found = NULL;
@@ -160,12 +162,14 @@ lpu_http_pool_for(Oid key)
 	{
 		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
 
+		if (pool->key == key && pool->generation < generation)
+			pool->dropped = true;
 		if (pool->dropped && pool->in_flight == 0)
 			destroy_pool(pool);
-		else if (pool->key == key && !pool->dropped)
+		else if (pool->key == key && pool->generation == generation && !pool->dropped)
 			found = pool;
 	}
-	return found != NULL ? found : make_pool(key);
+	return found != NULL ? found : make_pool(key, generation);
 }
 
 void

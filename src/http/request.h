@@ -63,8 +63,11 @@ typedef struct lpu_http_answer
 	bool		timed_out;
 } lpu_http_answer;
 
-/* The pool of a key, made at first use. The pointer is good until the next lpu_http_pool_for() or while a call runs. */
-extern lpu_http_pool *lpu_http_pool_for(Oid key);
+/*
+ * The pool of a key and a generation, made at first use; those of older generations are dropped. The pointer is good until
+ * the next lpu_http_pool_for() or while a call runs.
+ */
+extern lpu_http_pool *lpu_http_pool_for(Oid key, uint64 generation);
 
 /* No new call uses the connections of this key from now on; they are closed when it is safe. InvalidOid: of all keys. */
 extern void lpu_http_pool_drop(Oid key);

@@ -4,6 +4,11 @@
  * An account is found by looking for the servers of this wrapper whose option "account" equals it. Both the list of
  * servers and the parsed options of a server and a mapping are kept until the catalogs change; then whoever keeps
  * something for that mapping (tokens, connections) is told. All of this needs a transaction.
+ *
+ * Reading the catalogs accepts invalidations, perhaps of what has just been read, when there is no entry yet that they could
+ * remove. So a counter that each invalidation raises is compared after the reading. Its value at the beginning is the
+ * generation of the options: a statement that still runs with older ones does not share bearers and connections with those
+ * that follow it.
  */
 #include "postgres.h"
 
@@ -35,6 +40,12 @@
 /* Whoever keeps something for a mapping: tokens, connections. */
 #define MAX_LISTENERS 4
 
+/*
+ * How often options are read anew because the catalogs change meanwhile. A change takes a command of somebody; where each
+ * access to the catalogs invalidates everything (debug_discard_caches), no number would do.
+ */
+#define MAX_READS 10
+
 /* A server of this wrapper. */
 typedef struct known_server
 {
@@ -56,6 +67,7 @@ static MemoryContext servers_context = NULL;
 static List *servers = NIL;		/* of known_server */
 static bool servers_valid = false;
 static List *known = NIL;		/* of known_options */
+static uint64 changes = 0;		/* invalidations of these catalogs so far */
 static void (*listeners[MAX_LISTENERS]) (Oid mapping);
 static int	nlisteners = 0;
 
@@ -83,6 +95,7 @@ on_catalog_change(Datum arg, int cache, uint32 hash)
 	ListCell   *cell;
 	List	   *gone = NIL;
 
+	changes++;
 	if (cache != USERMAPPINGOID)
 		servers_valid = false;
 	foreach(cell, known)
@@ -137,17 +150,19 @@ server_option(List *options, const char *name)
 static void
 load_servers(void)
 {
-	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, true);
+	ForeignDataWrapper *wrapper;
 	Relation	catalog;
 	SysScanDesc scan;
 	HeapTuple	tuple;
+	uint64		before;
 
 	watch_catalogs();
+	before = changes;
+	wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, true);
 	if (servers_context == NULL)
 		servers_context = AllocSetContextCreate(TopMemoryContext, "lpusers servers", ALLOCSET_SMALL_SIZES);
 	servers = NIL;
 	MemoryContextReset(servers_context);
-	servers_valid = true;		/* a change that arrives from here on makes it false again */
 	if (wrapper == NULL)
 		return;
 
@@ -174,6 +189,8 @@ load_servers(void)
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
+	/* else they are read again at the next call */
+	servers_valid = changes == before;
 }
 
 static Oid
@@ -200,9 +217,11 @@ mapping_options(Oid mapping)
 	return list;
 }
 
-static const lpu_options *
-load_options(Oid server_oid, Oid mapping, lpu_problem **problem)
+/* Read the options once, into a child of the current memory context. Returns NULL and sets *problem if they are invalid. */
+static known_options *
+read_options(Oid server_oid, Oid mapping, lpu_problem **problem)
 {
+	uint64		generation = changes;
 	ForeignServer *server = GetForeignServer(server_oid);
 	List	   *mapping_list = mapping_options(mapping);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers options", ALLOCSET_SMALL_SIZES);
@@ -214,6 +233,7 @@ load_options(Oid server_oid, Oid mapping, lpu_problem **problem)
 	options->server = server_oid;
 	options->mapping = mapping;
 	options->owner = server->owner;
+	options->generation = generation;
 	options->server_name = pstrdup(server->servername);
 	lpu_options_set_defaults(options);
 	trouble = lpu_options_read(options, server->options, ForeignServerRelationId);
@@ -228,12 +248,47 @@ load_options(Oid server_oid, Oid mapping, lpu_problem **problem)
 	entry->context = context;
 	entry->server_hash = GetSysCacheHashValue1(FOREIGNSERVEROID, ObjectIdGetDatum(server_oid));
 	entry->mapping_hash = GetSysCacheHashValue1(USERMAPPINGOID, ObjectIdGetDatum(mapping));
+	return entry;
+}
 
-	caller = MemoryContextSwitchTo(TopMemoryContext);
+/* Keep them until the catalogs change. Nothing here may access the catalogs. */
+static void
+keep_options(known_options *entry)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
 	known = lappend(known, entry);
 	MemoryContextSwitchTo(caller);
-	MemoryContextSetParent(context, TopMemoryContext);
-	return options;
+	MemoryContextSetParent(entry->context, TopMemoryContext);
+}
+
+/*
+ * Read the options, again while the catalogs change meanwhile, and keep them. If that does not end, they serve this
+ * transaction only.
+ */
+static const lpu_options *
+load_options(Oid server, Oid mapping, lpu_problem **problem)
+{
+	int			reads;
+
+	for (reads = 1;; reads++)
+	{
+		uint64		before = changes;
+		known_options *entry = read_options(server, mapping, problem);
+
+		if (changes == before || reads == MAX_READS)
+		{
+			if (entry == NULL)
+				return NULL;
+			if (changes == before)
+				keep_options(entry);
+			else
+				MemoryContextSetParent(entry->context, TopTransactionContext);
+			return &entry->options;
+		}
+		if (entry != NULL)
+			MemoryContextDelete(entry->context);
+	}
 }
 
 static const lpu_options *
@@ -363,10 +418,11 @@ lpu_server_alone(Oid server, lpu_problem **problem)
 const lpu_options *
 lpu_server_for_role(Oid server, Oid role, lpu_problem **problem)
 {
-	Oid			mapping = mapping_of(server, role);
+	Oid			mapping;
 	const lpu_options *alone;
 
 	watch_catalogs();
+	mapping = mapping_of(server, role);
 	if (!OidIsValid(mapping))
 		mapping = mapping_of(server, InvalidOid);
 	if (OidIsValid(mapping))
