@@ -1,10 +1,11 @@
 /*
  * bearer_token.c: the bearer that a request must carry.
  *
- * Three ways, one per user mapping: OAuth 2.0 client credentials, a ready bearer, the Login service. Bearers obtained are
- * kept per backend and mapping, in a memory context of their own, and overwritten when they are dropped: on expiry, after
- * a 401, and when mapping or server change. A statement that began before such a change goes on with the options it has: what
- * it obtains is kept for their generation only. None ever appears in a message.
+ * Three ways, one per user mapping: OAuth 2.0 client credentials, a ready bearer, the Login
+ * service. Bearers obtained are kept per backend and mapping, in a memory context of their own, and
+ * overwritten when they are dropped: on expiry, after a 401, and when mapping or server change. A
+ * statement that began before such a change goes on with the options it has: what it obtains is
+ * kept for their generation only. None ever appears in a message.
  */
 #include "postgres.h"
 

@@ -306,8 +306,9 @@ fetch_row(scan_state *state, TupleTableSlot *slot)
 /*
  * Return true if the next kept row is in kept_slot, false after the last one.
  *
- * A row that is read from the tuplestore's file is palloc'd in the current context, and kept_slot frees it when it gets the
- * next one. The executor calls us in the per-tuple context, which has been reset by then.
+ * A row that is read from the tuplestore's file is palloc'd in the current context, and kept_slot
+ * frees it when it gets the next one. The executor calls us in the per-tuple context, which has
+ * been reset by then.
  */
 static bool
 next_kept_row(scan_state *state)

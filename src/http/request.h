@@ -64,8 +64,8 @@ typedef struct lpu_http_answer
 } lpu_http_answer;
 
 /*
- * The pool of a key and a generation, made at first use; those of older generations are dropped. The pointer is good until
- * the next lpu_http_pool_for() or while a call runs.
+ * The pool of a key and a generation, made at first use; those of older generations are dropped.
+ * The pointer is good until the next lpu_http_pool_for() or while a call runs.
  */
 extern lpu_http_pool *lpu_http_pool_for(Oid key, uint64 generation);
 

@@ -26,7 +26,7 @@ typedef struct lpu_options
 	Oid			server;
 	Oid			mapping;
 	Oid			owner;			/* of the server */
-	uint64		generation;		/* of the catalogs' rows that these were read from: a later reading has a higher one */
+	uint64		generation;		/* of the catalogs' rows; higher in a later reading */
 	char	   *server_name;	/* or that of the foreign table, if it has the options */
 
 	/* server options, see the table in option.c and the README */

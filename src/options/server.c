@@ -5,10 +5,10 @@
  * servers and the parsed options of a server and a mapping are kept until the catalogs change; then whoever keeps
  * something for that mapping (tokens, connections) is told. All of this needs a transaction.
  *
- * Reading the catalogs accepts invalidations, perhaps of what has just been read, when there is no entry yet that they could
- * remove. So a counter that each invalidation raises is compared after the reading. Its value at the beginning is the
- * generation of the options: a statement that still runs with older ones does not share bearers and connections with those
- * that follow it.
+ * Reading the catalogs accepts invalidations, perhaps of what has just been read, when there is no
+ * entry yet that they could remove. So a counter that each invalidation raises is compared after
+ * the reading. Its value at the beginning is the generation of the options: a statement that still
+ * runs with older ones does not share bearers and connections with those that follow it.
  */
 #include "postgres.h"
 
@@ -41,8 +41,9 @@
 #define MAX_LISTENERS 4
 
 /*
- * How often options are read anew because the catalogs change meanwhile. A change takes a command of somebody; where each
- * access to the catalogs invalidates everything (debug_discard_caches), no number would do.
+ * How often options are read anew because the catalogs change meanwhile. A change is a DDL command,
+ * so two readings are enough as a rule. With debug_discard_caches each access to the catalogs
+ * invalidates everything, and no number would be enough.
  */
 #define MAX_READS 10
 
@@ -217,7 +218,10 @@ mapping_options(Oid mapping)
 	return list;
 }
 
-/* Read the options once, into a child of the current memory context. Returns NULL and sets *problem if they are invalid. */
+/*
+ * Read the options once, into a child of the current memory context. Returns NULL and sets *problem
+ * if they are invalid.
+ */
 static known_options *
 read_options(Oid server_oid, Oid mapping, lpu_problem **problem)
 {
@@ -263,8 +267,8 @@ keep_options(known_options *entry)
 }
 
 /*
- * Read the options, again while the catalogs change meanwhile, and keep them. If that does not end, they serve this
- * transaction only.
+ * Read the options, again while the catalogs change meanwhile, and keep them. If that does not end,
+ * they serve this transaction only.
  */
 static const lpu_options *
 load_options(Oid server, Oid mapping, lpu_problem **problem)
