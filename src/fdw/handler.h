@@ -5,6 +5,7 @@
 #define LPU_FDW_HANDLER_H
 
 #include "foreign/fdwapi.h"
+#include "nodes/plannodes.h"
 
 #include "remote/foreign_table.h"
 
@@ -42,6 +43,15 @@ extern char *lpu_fdw_junk_name(const char *what, int column);
 
 /* The number of the column that shows the login, if it is one that goes through the plan; 0. */
 extern int	lpu_fdw_login_junk(const lpu_table *table);
+
+/*
+ * Raise an error if a query refers to a system column of a foreign table, or what a statement
+ * returns of rows routed to it.
+ */
+extern void lpu_fdw_refuse_system_columns(const PlannerInfo *root, Index rti,
+										  const lpu_table *table);
+extern void lpu_fdw_refuse_system_columns_of_routed(const ModifyTable *plan,
+													const lpu_table *table);
 
 /* Each part of the wrapper puts its callbacks into the handler's answer. */
 extern void lpu_fdw_plan(FdwRoutine *routine);

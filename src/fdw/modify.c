@@ -236,6 +236,8 @@ lpuBeginForeignInsert(ModifyTableState *mtstate, ResultRelInfo *info)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("foreign table \"%s\" does not allow inserts", RelationGetRelationName(info->ri_RelationDesc))));
 	begin_insert(mtstate, info, plan != NULL && plan->onConflictAction == ONCONFLICT_NOTHING);
+	if (plan != NULL)
+		lpu_fdw_refuse_system_columns_of_routed(plan, ((modify_state *) info->ri_FdwState)->table);
 }
 
 /* The executor has set up everything by the first row only. */
@@ -313,8 +315,9 @@ flush_if_due(modify_state *state, int waiting)
 }
 
 /*
- * The options that the statement runs with. Only EXPLAIN without ANALYZE has begun nothing: then those of the server. All
- * that depends on a size must take it from one reading of the options, since an ALTER SERVER may come at any time.
+ * The options that the statement runs with. Only EXPLAIN without ANALYZE has begun nothing: then
+ * those of the server. All that depends on a size must take it from one reading of the options,
+ * since an ALTER SERVER may come at any time.
  */
 static const lpu_options *
 options_of(const ResultRelInfo *info, const lpu_table *table)

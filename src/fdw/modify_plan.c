@@ -156,6 +156,9 @@ lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subp
 	List	   *columns = NIL;
 
 	table_close(relation, NoLock);
+	/* the others are scanned, too */
+	if (plan->operation == CMD_INSERT)
+		lpu_fdw_refuse_system_columns(root, index, table);
 	/* of the others the executor says that they cannot be written */
 	if (plan->operation == CMD_UPDATE && table->resource->id == LPU_USERS)
 		columns = updated_columns(root, index, table);

@@ -270,6 +270,7 @@ lpuGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
 	info->root = root;
 	info->table = lpu_table_read(relation);
 	table_close(relation, NoLock);
+	lpu_fdw_refuse_system_columns(root, baserel->relid, info->table);
 	options = lpu_server_alone(info->table->server, &problem);
 	if (options == NULL)
 		lpu_problem_raise(problem);
