@@ -164,10 +164,12 @@ SELECT u #- '{memberOf,assignmentDate}' FROM lp.seen WHERE login ~ '^bob';
 ALTER SERVER acme OPTIONS (ADD batch_size '1000');
 INSERT INTO lp.people SELECT * FROM lp.staff('crowd', 1, 300);
 SELECT lp.sim('log', method => 'DELETE');
+SET lpusers.max_changes = 0;
 UPDATE lp.users SET nickname = 'crowd', full_name = 'x' WHERE login_name ~ '^crowd';
 SELECT lp.requests();
 SELECT count(*) FROM lp.account WHERE u->>'nickname' = 'crowd';
 DELETE FROM lp.users WHERE login_name ~ '^crowd';
+RESET lpusers.max_changes;
 ALTER SERVER acme OPTIONS (DROP batch_size);
 -- gone meanwhile
 SELECT lp.sim('log', method => 'DELETE');

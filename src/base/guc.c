@@ -14,12 +14,16 @@
 #define MAX_KEEP_SECRETS_S (31 * 86400)
 #define MAX_RETENTION_S (3650 * 86400)
 
+/* More users than any account has, and few enough that they can be counted and kept in arrays. */
+#define MOST_MAX_CHANGES 10000000
+
 bool		lpu_log_calls = true;
 bool		lpu_worker_on = true;
 int			lpu_idle_timeout = 3000;
 int			lpu_keep_secrets = 86400;
 int			lpu_retention = 90 * 86400;
 int			lpu_after_promotion = LPU_HOLD;
+int			lpu_max_changes = 100;
 char	   *lpu_databases = "";
 
 static const struct config_enum_entry after_promotion_choices[] = {
@@ -53,6 +57,11 @@ lpu_define_settings(void)
 							 "What happens to requests that were queued before a failover or a restore.",
 							 NULL, &lpu_after_promotion, LPU_HOLD, after_promotion_choices, PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+	DefineCustomIntVariable("lpusers.max_changes",
+							"Number of users that one command may update or delete.",
+							"0: any number.",
+							&lpu_max_changes, 100, 0, MOST_MAX_CHANGES, PGC_USERSET, 0,
+							NULL, NULL, NULL);
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomStringVariable("lpusers.databases",
 								   "Databases whose workers start with the server.",

@@ -6,6 +6,10 @@
  * OPTION. The executor batches INSERT by itself; of UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch goes
  * when it ends the table, which is still inside of the statement, but after its AFTER STATEMENT triggers: if there are
  * any, nothing waits.
+ *
+ * UPDATE and DELETE change at most lpusers.max_changes users. So that a statement which concerns
+ * more has changed none, all its rows are kept until the last one has come, and then sent in
+ * batches. Rows that cannot wait are sent as they come, up to the limit.
  */
 #include "postgres.h"
 
@@ -25,6 +29,7 @@
 #include "base/compat.h"
 #include "base/compat_explain.h"
 #include "base/error.h"
+#include "base/guc.h"
 #include "fdw/handler.h"
 #include "options/server.h"
 #include "remote/delete.h"
@@ -51,6 +56,8 @@ typedef struct modify_state
 	AttrNumber	login;
 	AttrNumber	row;
 	HTAB	   *seen;			/* ids of UPDATE and DELETE: a join may bring a row twice */
+	int			limit;			/* users that UPDATE or DELETE may change; 0: any number */
+	int64		touched;		/* users so far, if there is a limit */
 } modify_state;
 
 /* ------------------------------------------------------------------------------------------------------- who looks on */
@@ -161,6 +168,7 @@ find_junk(modify_state *state)
 		state->login = ExecFindJunkAttributeInTlist(list, lpu_fdw_junk_name(LPU_LOGIN_JUNK, login));
 	state->row = ExecFindJunkAttributeInTlist(list, LPU_ROW_JUNK);
 	state->seen = make_id_set();
+	state->limit = lpu_max_changes;
 }
 
 static void
@@ -305,7 +313,7 @@ flush_if_due(modify_state *state, int waiting)
 	ErrorContextCallback *context = error_context_stack;
 	int64		done = state->writer.done;
 
-	if (!state->alone && waiting < state->writer.options->batch_size)
+	if (!state->alone && (state->limit > 0 || waiting < state->writer.options->batch_size))
 		return true;
 	if (state->mtstate->ps.plan == NULL && context != NULL)
 		error_context_stack = context->previous;
@@ -402,6 +410,50 @@ first_seen(modify_state *state, TupleTableSlot *plan_slot, int64 *id)
 	return !found;
 }
 
+static void
+raise_limit(const modify_state *state, int64 done)
+{
+	const char *operation = state->operation == CMD_UPDATE ? "UPDATE" : "DELETE";
+
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("%s of foreign table \"%s\" would change more users than "
+					"lpusers.max_changes allows", operation, state->table->name),
+			 done == 0 ? errdetail("The limit is %d. Nothing was sent.", state->limit) :
+			 errdetail_plural("The limit is %d. " INT64_FORMAT " user has been changed.",
+							  "The limit is %d. " INT64_FORMAT " users have been changed.",
+							  (unsigned long) done, state->limit, done),
+			 errhint(LPU_MAX_CHANGES_HINT)));
+}
+
+/*
+ * Count a row. Raise an error if the statement concerns more users than it may change, in all its
+ * foreign tables together.
+ */
+static void
+count_user(modify_state *state)
+{
+	int64		touched = 0;
+	int64		done = 0;
+	int			i;
+
+	if (state->limit == 0)
+		return;
+	state->touched++;
+	for (i = 0; i < state->mtstate->mt_nrels; i++)
+	{
+		const ResultRelInfo *info = &state->mtstate->resultRelInfo[i];
+		const modify_state *target = info->ri_FdwState;
+
+		if (target == NULL || info->ri_FdwRoutine->BeginForeignModify != lpuBeginForeignModify)
+			continue;
+		touched += target->touched;
+		done += target->writer.done;
+	}
+	if (touched > state->limit)
+		raise_limit(state, done);
+}
+
 static TupleTableSlot *
 lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
 {
@@ -413,6 +465,7 @@ lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 	begin_rows(state, info);
 	if (!first_seen(state, plan_slot, &id))
 		return NULL;
+	count_user(state);
 	check_options(state, info, slot, estate);
 	before = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
 	if (isnull)
@@ -455,6 +508,7 @@ lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 	begin_rows(state, info);
 	if (!first_seen(state, plan_slot, &id))
 		return NULL;
+	count_user(state);
 	if (AttributeNumberIsValid(state->login))
 		login = ExecGetJunkAttribute(plan_slot, state->login, &isnull);
 	lpu_removal_add(state->removal, id, isnull ? (Datum) 0 : login);
@@ -479,6 +533,7 @@ static void
 explain_costs(modify_state *state, ExplainState *es)
 {
 	flush(state);
+	ExplainPropertyInteger("Users", NULL, state->writer.done, es);
 	ExplainPropertyInteger("Requests", NULL, state->writer.requests, es);
 	ExplainPropertyInteger("Bytes", NULL, state->writer.bytes, es);
 	if (es->timing)

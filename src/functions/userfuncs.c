@@ -23,6 +23,7 @@
 #include "api/users_api.h"
 #include "base/encoding.h"
 #include "base/error.h"
+#include "base/guc.h"
 #include "json/document.h"
 #include "json/to_jsonb.h"
 #include "options/server.h"
@@ -149,6 +150,21 @@ set_users(lpu_call *call, Jsonb *users, lpu_user_use use)
 	call->secrets = lpu_users_secrets(users);
 }
 
+/* Raise an error if the call concerns more users than lpusers.max_changes allows. */
+static void
+check_changes(const lpu_call *call, const char *function)
+{
+	if (lpu_max_changes == 0 || call->nusers <= lpu_max_changes)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("%s would change more users than lpusers.max_changes allows", function),
+			 errdetail("The call has %d users, the limit is %d. Nothing was sent.",
+					   call->nusers, lpu_max_changes),
+			 errhint(LPU_MAX_CHANGES_HINT),
+			 errhidestmt(true)));
+}
+
 static int64
 get_if_match(FunctionCallInfo fcinfo, int arg)
 {
@@ -266,6 +282,7 @@ prepare_update(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
 	call->request.method = LPU_UPDATE_USERS;
 	call->request.if_match = get_if_match(fcinfo, 2);
 	set_users(call, PG_GETARG_JSONB_P(1), LPU_USER_UPDATE);
+	check_changes(call, function);
 }
 
 /*
@@ -311,6 +328,7 @@ prepare_delete(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("no user ids: nothing was sent")));
+	check_changes(call, function);
 	call->users = palloc0(call->nusers * sizeof(lpu_user_identity));
 	initStringInfo(&text);
 	for (i = 0; i < call->nusers; i++)

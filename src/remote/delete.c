@@ -1,8 +1,8 @@
 /*
  * delete.c: rows of a foreign table that are deleted.
  *
- * A batch is one request with a list of ids. A user whom somebody else has deleted meanwhile is no error, as with any
- * table; which of a list that is shows when the list is sent in parts.
+ * A request has a list of ids. A user already deleted by another client is not an error, as with
+ * any table. The API does not say which id of a list is missing, so the list is sent in parts.
  */
 #include "postgres.h"
 
@@ -18,10 +18,12 @@ struct lpu_removal
 	lpu_writer *writer;
 	lpu_fetch_plan plan;
 	lpu_fetch  *fetch;			/* looks whether a user is there */
-	MemoryContext batch;
+	MemoryContext batch;		/* of the rows since the last flush */
+	MemoryContext request;		/* of one request, and of its answer */
 	lpu_user_identity *users;
 	bool	   *refused;		/* was in a request that was refused */
 	int			n;
+	int			capacity;
 };
 
 lpu_removal *
@@ -34,18 +36,27 @@ lpu_removal_new(lpu_writer *writer)
 	r->plan.by_id = true;
 	r->fetch = lpu_fetch_new(writer->table, writer->options, &r->plan);
 	r->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
-	r->users = palloc(writer->options->batch_size * sizeof(lpu_user_identity));
-	r->refused = palloc(writer->options->batch_size * sizeof(bool));
+	r->request = AllocSetContextCreate(CurrentMemoryContext, "lpusers request",
+									   ALLOCSET_DEFAULT_SIZES);
+	r->capacity = writer->options->batch_size;
+	r->users = palloc(r->capacity * sizeof(lpu_user_identity));
+	r->refused = palloc(r->capacity * sizeof(bool));
 	return r;
 }
 
 void
 lpu_removal_add(lpu_removal *r, int64 id, Datum login)
 {
-	lpu_user_identity *user = &r->users[r->n];
+	lpu_user_identity *user;
 	MemoryContext caller = MemoryContextSwitchTo(r->batch);
 
-	Assert(r->n < r->writer->options->batch_size);
+	if (r->n == r->capacity)
+	{
+		r->capacity *= 2;
+		r->users = repalloc_huge(r->users, r->capacity * sizeof(lpu_user_identity));
+		r->refused = repalloc(r->refused, r->capacity * sizeof(bool));
+	}
+	user = &r->users[r->n];
 	user->id = id;
 	user->login_name = login != (Datum) 0 ? TextDatumGetCString(login) : NULL;
 	r->refused[r->n++] = false;
@@ -62,10 +73,12 @@ static lpu_api_answer *
 send_ids(void *batch, const int *users, int n, lpu_write *write)
 {
 	lpu_removal *r = batch;
+	MemoryContext caller = MemoryContextSwitchTo(r->request);
 	lpu_api_answer *answer;
 	StringInfoData text;
 	int			i;
 
+	MemoryContextReset(r->request);
 	initStringInfo(&text);
 	write->users = palloc(n * sizeof(lpu_user_identity));
 	for (i = 0; i < n; i++)
@@ -81,6 +94,7 @@ send_ids(void *batch, const int *users, int n, lpu_write *write)
 	answer = lpu_writer_send(r->writer, write);
 	for (i = 0; i < n && n > 1; i++)
 		r->refused[users[i]] = answer->verdict != LPU_OK;
+	MemoryContextSwitchTo(caller);
 	return answer;
 }
 

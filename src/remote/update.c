@@ -50,6 +50,7 @@ struct lpu_change
 	MemoryContext try;			/* of one try to send some of them, and of its answer */
 	changed_user *users;
 	int			n;
+	int			capacity;
 	lpu_answered *answered;		/* NULL: not needed yet */
 	lpu_api_answer *answer;		/* the last one */
 };
@@ -71,7 +72,8 @@ lpu_change_new(const lpu_update *update)
 	c->plan.by_id = true;
 	c->plan.entity = true;
 	c->fetch = lpu_fetch_new(table, c->writer->options, &c->plan);
-	c->users = palloc(c->writer->options->batch_size * sizeof(changed_user));
+	c->capacity = c->writer->options->batch_size;
+	c->users = palloc(c->capacity * sizeof(changed_user));
 	c->context = CurrentMemoryContext;
 	c->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
 	c->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", ALLOCSET_DEFAULT_SIZES);
@@ -83,7 +85,11 @@ lpu_change_add(lpu_change *c, int64 id, Datum before, TupleTableSlot *after)
 {
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 
-	Assert(c->n < c->writer->options->batch_size);
+	if (c->n == c->capacity)
+	{
+		c->capacity *= 2;
+		c->users = repalloc_huge(c->users, c->capacity * sizeof(changed_user));
+	}
 	lpu_delta_init(&c->users[c->n].delta, c->update, id, before, after);
 	c->n++;
 	MemoryContextSwitchTo(caller);

@@ -494,11 +494,16 @@ carry_out(batch_state *state, const int *users, int n)
 void
 lpu_writer_carry_out(lpu_writer *writer, const lpu_batch *methods_of, void *batch, int n)
 {
-	batch_state state = {writer, methods_of, batch, false};
 	int		   *users = palloc(Max(n, 1) * sizeof(int));
+	int			size = writer->options->batch_size;
 	int			i;
 
 	for (i = 0; i < n; i++)
 		users[i] = i;
-	carry_out(&state, users, n);
+	for (i = 0; i < n; i += size)
+	{
+		batch_state state = {writer, methods_of, batch, false};
+
+		carry_out(&state, users + i, Min(size, n - i));
+	}
 }

@@ -70,8 +70,9 @@ typedef struct lpu_batch
 } lpu_batch;
 
 /*
- * Carry out a batch of n in one request. If the account refuses it because of some users, it is sent in halves: all before
- * the first guilty one are carried out, as by a statement that goes row by row, and the ERROR names that one.
+ * Carry out n users, batch_size of them in a request. If the account refuses one because of some
+ * users, it is sent in halves: all before the first guilty one are carried out, as by a statement
+ * that goes row by row, and the ERROR names that one.
  */
 extern void lpu_writer_carry_out(lpu_writer *writer, const lpu_batch *methods, void *batch, int n);
 

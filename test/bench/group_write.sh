@@ -36,7 +36,7 @@ existing()
 {
 	load_users "$write_users"
 	configure '{"select_all": false}'
-	timed bench_plain "SET lpusers.log_calls = $1; $connected" "$2"
+	timed bench_plain "SET lpusers.log_calls = $1; SET lpusers.max_changes = 0; $connected" "$2"
 }
 
 group_write()

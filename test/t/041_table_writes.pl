@@ -256,6 +256,7 @@ $sim->post('config', { stale_status => 412 });
 # A statement of many rows looks at its own memory on the way: it does not grow, but for the ids and logins that it has to know.
 $session->query(q{
 	SET client_min_messages = warning;
+	SET lpusers.max_changes = 0;
 	ALTER SERVER acme OPTIONS (SET batch_size '100');
 	CREATE TABLE memory (n integer, bytes bigint);
 	CREATE SEQUENCE row_number;

@@ -21,6 +21,7 @@ LpUsers::connect_account($node, $sim, options => "max_connections '3', hold_abov
 $admin->query(q{
 	LOAD 'lpusers';
 	ALTER SYSTEM SET lpusers.worker = off;
+	ALTER SYSTEM SET lpusers.max_changes = 0;
 	SELECT pg_reload_conf();
 	CREATE SCHEMA lp;
 	IMPORT FOREIGN SCHEMA liveperson FROM SERVER acme INTO lp;
