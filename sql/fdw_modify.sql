@@ -310,6 +310,34 @@ SELECT line FROM lp.run_plan($$DELETE FROM lp.users USING (SELECT lp.resize('3')
 SELECT lp.requests();
 ALTER SERVER acme OPTIONS (SET batch_size '10', DROP max_connections);
 
+-- The option updatable, of the server and of the table, which counts more.
+CREATE FOREIGN TABLE lp.firm (id bigint, login_name text, nickname text, full_name text) SERVER acme OPTIONS (resource 'users', updatable 'on');
+CREATE TABLE places (login_name text, site text) PARTITION BY LIST (site);
+CREATE FOREIGN TABLE place_lp PARTITION OF places FOR VALUES IN ('lp') SERVER acme OPTIONS (resource 'users', updatable 'off');
+INSERT INTO places VALUES ('x', 'lp'); -- ERROR
+DROP TABLE places;
+INSERT INTO lp.people SELECT * FROM lp.staff('qi', 1, 2);
+ALTER FOREIGN TABLE lp.users OPTIONS (ADD updatable 'off');
+UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE login_name ~ '^qi'; -- ERROR
+\echo :LAST_ERROR_SQLSTATE
+DELETE FROM lp.users WHERE login_name ~ '^qi'; -- ERROR
+INSERT INTO lp.users (login_name) VALUES ('x'); -- ERROR
+COPY lp.users (login_name) FROM PROGRAM 'echo x'; -- ERROR
+EXPLAIN DELETE FROM lp.users; -- ERROR
+ALTER SERVER acme OPTIONS (ADD updatable 'off');
+INSERT INTO lp.people SELECT * FROM lp.staff('qi', 3, 3); -- ERROR
+UPDATE lp.firm SET nickname = 'firm', full_name = 'x' WHERE login_name ~ '^qi' RETURNING login_name, nickname;
+SELECT relname, pg_relation_is_updatable(oid, false) FROM pg_class WHERE relnamespace = 'lp'::regnamespace AND relkind = 'f' AND relname IN ('users', 'people', 'firm') ORDER BY 1;
+ALTER FOREIGN TABLE lp.users OPTIONS (SET updatable 'on');
+DELETE FROM lp.users WHERE login_name ~ '^qi';
+SELECT count(*) FROM lp.account WHERE login ~ '^qi' AND NOT deleted;
+ALTER FOREIGN TABLE lp.users OPTIONS (SET updatable 'perhaps'); -- ERROR
+ALTER FOREIGN TABLE lp.users OPTIONS (ADD updateable 'off'); -- ERROR
+ALTER FOREIGN TABLE lp.users OPTIONS (DROP updatable);
+ALTER SERVER acme OPTIONS (DROP updatable);
+DROP FOREIGN TABLE lp.firm;
+SELECT lp.requests() \g /dev/null
+
 -- refused by PostgreSQL itself
 TRUNCATE lp.users; -- ERROR
 MERGE INTO lp.users u USING (SELECT 'x' AS login) x ON u.login_name = x.login WHEN MATCHED THEN DELETE; -- ERROR

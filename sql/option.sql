@@ -28,6 +28,7 @@ SELECT name, value, t.* FROM (VALUES
 	('api_version', '4.0'), ('api_version', '6.0'), ('api_version', ''),
 	('connect_timeout', '500ms'), ('connect_timeout', '5s'), ('connect_timeout', '1min'), ('connect_timeout', '250'),
 	('connect_timeout', '0'), ('connect_timeout', '-1s'), ('connect_timeout', '5 weeks'), ('connect_timeout', 'soon'),
+	('timeout', '30'), ('timeout', ' 30 '), ('timeout', '1.5'), ('timeout', '30000'), ('max_response_size', '64'), ('max_response_size', '67108864'),
 	('timeout', '1h'), ('timeout', '2h'), ('timeout', '60s'), ('timeout', '1.5s'), ('timeout', '64MB'),
 	('batch_size', '1'), ('batch_size', '10000'), ('batch_size', '0'), ('batch_size', '10001'), ('batch_size', 'many'),
 	('batch_size', '1.4'), ('batch_size', '5s'), ('batch_size', '99999999999'),
@@ -39,7 +40,8 @@ SELECT name, value, t.* FROM (VALUES
 	('max_response_size', '1B'), ('max_response_size', '60s'),
 	('hold_above', '0'), ('hold_above', '2147483647'), ('hold_above', '-1'),
 	('delivery', 'on'), ('delivery', 'paused'), ('delivery', 'off'), ('delivery', 'PAUSED'),
-	('require_password', 'off'), ('require_password', 'on'), ('require_password', 'no'), ('require_password', 'maybe'))
+	('require_password', 'off'), ('require_password', 'on'), ('require_password', 'no'), ('require_password', 'maybe'),
+	('updatable', 'off'), ('updatable', 'true'), ('updatable', 'never'), ('updateable', 'off'))
 	AS v (name, value), LATERAL try_server(name, value) t;
 
 -- Origins, URLs, files, the proxy.
@@ -67,7 +69,7 @@ SELECT name, value, t.* FROM (VALUES
 CREATE VIEW options AS SELECT * FROM (VALUES
 	('s', 'domain'), ('s', 'base_url'), ('s', 'domain_api_url'), ('s', 'login_url'), ('s', 'token_url'), ('s', 'api_version'),
 	('s', 'connect_timeout'), ('s', 'timeout'), ('s', 'batch_size'), ('s', 'max_connections'), ('s', 'rate_limit'),
-	('s', 'max_retries'), ('s', 'max_response_size'), ('s', 'hold_above'), ('s', 'delivery'), ('s', 'require_password'),
+	('s', 'max_retries'), ('s', 'max_response_size'), ('s', 'hold_above'), ('s', 'delivery'), ('s', 'require_password'), ('s', 'updatable'),
 	('s', 'ca_file'), ('s', 'proxy'), ('s', 'account'), ('m', 'client_id'), ('m', 'client_secret'), ('m', 'client_secret_file'),
 	('m', 'token'), ('m', 'token_file'), ('m', 'username'), ('m', 'password'), ('m', 'password_file'), ('m', 'proxy_user'),
 	('m', 'proxy_password'), ('m', 'proxy_password_file')) AS v (catalog, name);

@@ -21,16 +21,36 @@
 #include "utils/rel.h"
 
 #include "base/compat.h"
+#include "base/error.h"
 #include "fdw/handler.h"
+#include "options/server.h"
 #include "remote/update_row.h"
 
-/* Which of INSERT, UPDATE, DELETE can the table take? */
+/* The option of the table, else that of its server. */
+static bool
+may_be_written(const lpu_table *table)
+{
+	lpu_problem *problem = NULL;
+	const lpu_options *options;
+
+	if (table->updatable >= 0)
+		return table->updatable;
+	options = lpu_server_alone(table->server, &problem);
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	return options->updatable;
+}
+
+/*
+ * Which of INSERT, UPDATE, DELETE can the table take? The executor asks when it starts a statement
+ * that writes the table by name; for COPY and for rows that are routed, BeginForeignInsert() does.
+ */
 static int
 lpuIsForeignRelUpdatable(Relation relation)
 {
 	lpu_table  *table = lpu_table_read(relation);
 
-	if (table->resource->id != LPU_USERS)
+	if (table->resource->id != LPU_USERS || !may_be_written(table))
 		return 0;
 	if (table->id_column == 0 || table->columns[table->id_column - 1].type != INT8OID)
 		return 1 << CMD_INSERT;

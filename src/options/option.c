@@ -46,6 +46,7 @@ typedef enum option_kind
 	KIND_INT,
 	KIND_RATE,					/* double */
 	KIND_BOOL,
+	KIND_BOOL_OR_UNSET,			/* likewise, into an int */
 	KIND_DELIVERY,				/* on | paused, into a bool "paused" */
 	KIND_RESOURCE				/* one of lpu_resource_names, into an int */
 } option_kind;
@@ -85,6 +86,7 @@ static const option_def option_defs[] = {
 	SERVER("hold_above", KIND_INT, hold_above, "1000", 0, INT_MAX, false),
 	SERVER("delivery", KIND_DELIVERY, paused, "on", 0, 0, false),
 	SERVER("require_password", KIND_BOOL, require_password, "on", 0, 0, false),
+	SERVER("updatable", KIND_BOOL, updatable, "on", 0, 0, false),
 	SERVER("ca_file", KIND_FILE, ca_file, NULL, 0, 0, true),
 	SERVER("proxy", KIND_PROXY, proxy, NULL, 0, 0, true),
 	MAPPING("client_id", KIND_TEXT, client_id, false),
@@ -99,6 +101,8 @@ static const option_def option_defs[] = {
 	MAPPING("proxy_password", KIND_SECRET, proxy_password, false),
 	MAPPING("proxy_password_file", KIND_FILE, proxy_password_file, true),
 	{"resource", ForeignTableRelationId, KIND_RESOURCE, offsetof(lpu_options, resource)},
+	{"updatable", ForeignTableRelationId, KIND_BOOL_OR_UNSET,
+	offsetof(lpu_options, table_updatable)},
 	{"attribute", AttributeRelationId, KIND_ATTRIBUTE, offsetof(lpu_options, attribute)},
 };
 
@@ -209,6 +213,7 @@ static const char *
 number_complaint(const option_def *def, const char *value, void *target)
 {
 	double		rate;
+	bool		on;
 
 	switch (def->kind)
 	{
@@ -225,6 +230,11 @@ number_complaint(const option_def *def, const char *value, void *target)
 			return NULL;
 		case KIND_BOOL:
 			return parse_bool(value, (bool *) target) ? NULL : "It must be on or off.";
+		case KIND_BOOL_OR_UNSET:
+			if (!parse_bool(value, &on))
+				return "It must be on or off.";
+			*(int *) target = on;
+			return NULL;
 		case KIND_DELIVERY:
 			*(bool *) target = strcmp(value, "paused") == 0;
 			return *(bool *) target || strcmp(value, "on") == 0 ? NULL : "It must be on or paused.";
@@ -306,7 +316,7 @@ lpu_options_set_defaults(lpu_options *options)
 {
 	int			i;
 
-	options->resource = -1;
+	options->resource = options->table_updatable = -1;
 	for (i = 0; i < lengthof(option_defs); i++)
 		if (option_defs[i].start != NULL)
 			(void) set_option(options, &option_defs[i], option_defs[i].start);
@@ -357,6 +367,25 @@ raise_unknown_option(const char *name, Oid catalog)
 			 nearest.name ? errhint("Perhaps you meant the option \"%s\".", nearest.name) :
 			 names.len > 0 ? errhint("Valid options are: %s.", names.data) :
 			 errhint("There are no valid options here.")));
+}
+
+/*
+ * Raise an error if it is a duration or a size without a unit: 30 would be milliseconds, and its
+ * author may have meant seconds. What an older version let into the catalogs can still be read.
+ */
+static void
+check_unit(const option_def *def, const char *value)
+{
+	if ((def->kind != KIND_DURATION && def->kind != KIND_SIZE) ||
+		*value == '\0' || value[strspn(value, " +-.0123456789")] != '\0')
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			 errmsg("invalid value for option \"%s\"", def->name),
+			 errdetail("A number needs a unit."),
+			 def->kind == KIND_DURATION ?
+			 errhint("Write \"30s\" for 30 seconds, \"500ms\" for half a second.") :
+			 errhint("Write \"64MB\" for 64 megabytes.")));
 }
 
 static void
@@ -456,6 +485,7 @@ lpusers_validator(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("only a superuser may set option \"%s\"", def->name),
 					 errdetail("It decides where credentials are sent, or which file of the server is read.")));
+		check_unit(def, defGetString(element));
 		complaint = set_option(&options, def, defGetString(element));
 		if (complaint != NULL)
 			ereport(ERROR,

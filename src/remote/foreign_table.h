@@ -42,6 +42,7 @@ typedef struct lpu_table
 {
 	const lpu_resource *resource;
 	Oid			server;
+	int			updatable;		/* 0 or 1, -1: as its server */
 	const char *name;
 	const char *qualified_name; /* with its schema, quoted */
 	int			ncolumns;
