@@ -1,5 +1,5 @@
 /*
- * fdw_system.c: system columns of foreign tables are refused.
+ * system_columns.c: system columns of foreign tables are refused.
  *
  * PostgreSQL shows the same ctid, xmin and so on in every row of a foreign table like ours. A
  * statement that identifies rows by them, as "DELETE ... WHERE ctid IN (SELECT ctid ... LIMIT 100)"
@@ -18,7 +18,7 @@
 #include "nodes/pathnodes.h"
 #include "nodes/plannodes.h"
 
-#include "fdw.h"
+#include "fdw/handler.h"
 
 /* Looking for system columns of the range-table entry rti. */
 typedef struct search
