@@ -31,7 +31,7 @@ ISOLATION = queue recheck_rows
 ISOLATION_OPTS = --launcher="$(CURDIR)/test/with_account $(CURDIR)/test/without_worker"
 TAP_TESTS ?= 1
 PROVE_TESTS ?= test/t/*.pl
-EXTRA_CLEAN = test/lpsim test/slowdns.so test/certs test/reader_diff test/bench/limit_reader
+EXTRA_CLEAN = test/lpsim/lpsim test/slowdns.so test/certs test/reader_diff test/bench/limit_reader
 
 ifdef DEVEL
 PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wshadow=local
@@ -58,12 +58,13 @@ endif
 $(CREATE_SCRIPT): $(CREATE_PARTS)
 	cat $^ > $@
 
-installcheck: test/lpsim test/slowdns.so test/certs/ca.pem
+installcheck: test/lpsim/lpsim test/slowdns.so test/certs/ca.pem
 
 # The stand-in account: what the tests and the demonstration talk to.
-test/lpsim: test/lpsim.c
+test/lpsim/lpsim: $(wildcard $(TOP)test/lpsim/*.c) $(wildcard $(TOP)test/lpsim/*.h)
+	@mkdir -p $(@D)
 	$(CC) -std=gnu99 -O2 -g -Wall -Wextra $(if $(DEVEL),-Werror) $(shell pkg-config --cflags json-c libmicrohttpd) \
-		-o $@ $< $(shell pkg-config --libs json-c libmicrohttpd) -lpthread -lm
+		-o $@ $(filter %.c,$^) $(shell pkg-config --libs json-c libmicrohttpd) -lpthread -lm
 
 # The reader of lists, without a server: held against json-c, and measured.
 READER = src/json/array_reader.c src/json/object_scanner.c src/json/lexer.c test/standalone.c

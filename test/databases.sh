@@ -137,9 +137,9 @@ play()
 need_packages
 drop_root "$@"
 private_postgres
-build all test/lpsim
+build all test/lpsim/lpsim
 start_server shared_preload_libraries=lpusers lpusers.databases=postgres
 export work top
 mapfile -t functions < <(declare -F | awk '{ print $3 }')
 export -f "${functions[@]}"
-"$top/test/lpsim" -- bash -euo pipefail -c play databases.sh
+"$top/test/lpsim/lpsim" -- bash -euo pipefail -c play databases.sh

@@ -111,14 +111,14 @@ main()
 	fi
 	drop_root ${arguments[0]+"${arguments[@]}"}
 	private_postgres
-	build all test/lpsim
+	build all test/lpsim/lpsim
 	make_certs "$top/test/certs"
 	start_server
 	echo "$(postgres --version), user $(id -un), in $work"
 
 	export work top report
 	export -f play play_sql faults account heading die
-	"$top/test/lpsim" --tls-port 0 --tls-cert "$top/test/certs/server.pem" --tls-key "$top/test/certs/server.key" \
+	"$top/test/lpsim/lpsim" --tls-port 0 --tls-cert "$top/test/certs/server.pem" --tls-key "$top/test/certs/server.key" \
 		-- bash -euo pipefail -c play demo.sh || die "the demo failed"
 	[ -z "$report" ] || cat "$work/tmp/report.html" >&4
 

@@ -352,7 +352,7 @@ main()
 		if [ "$mode" = tap ]; then tap+=("PROVE_TESTS=$(tap_paths)"); fi
 	fi
 	echo "$(postgres --version), as $(id -un)"
-	step build build all test/lpsim
+	step build build all test/lpsim/lpsim
 	check_tree
 	step server start_server
 

@@ -15,7 +15,7 @@ private_postgres
 
 runtime=$(gcc -print-file-name=libasan.so)
 [ -e "$runtime" ] || die "this compiler has no address sanitizer"
-build all test/lpsim COPT="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1"
+build all test/lpsim/lpsim COPT="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1"
 
 # A library that PostgreSQL needs takes its first memory while it holds a lock that the runtime's start takes, too: then the
 # server would wait for ever. The constructor of a library that goes first takes some before.

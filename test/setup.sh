@@ -7,7 +7,7 @@
 #	need_packages			# install or name what is missing
 #	drop_root "$@"			# work directory; from here on never root
 #	private_postgres		# $work/pg, exports PG_CONFIG and PATH
-#	build all test/lpsim	# make, make install
+#	build all test/lpsim/lpsim	# make, make install
 #	start_server			# exports PGHOST, PGPORT, PGUSER, PGDATABASE
 #
 # Afterwards $top is the copy of the source tree that everything is built in,
@@ -215,7 +215,7 @@ source_files()
 		(cd "$top" && find . \( -path ./.git -o -path ./results -o -path ./tmp_check \
 			-o -path ./log -o -path ./output_iso -o -path ./test/certs \) -prune -o \
 			-type f ! -name '*.o' ! -name '*.so' ! -name '*.bc' ! -path './regression.*' \
-			! -path ./test/lpsim ! -path ./test/reader_diff ! -path ./test/bench/limit_reader -print0)
+			! -path ./test/lpsim/lpsim ! -path ./test/reader_diff ! -path ./test/bench/limit_reader -print0)
 	fi
 }
 

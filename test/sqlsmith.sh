@@ -13,7 +13,7 @@ command -v sqlsmith >/dev/null || need_packages sqlsmith
 [ -n "${LPUSERS_WORK:-}" ] || need_packages
 drop_root "$@"
 private_postgres
-build all test/lpsim
+build all test/lpsim/lpsim
 seconds=${1:-300}
 seed=${LPUSERS_SEED:-$RANDOM}
 start_server log_error_verbosity=verbose "log_min_error_statement=error" lpusers.idle_timeout=1s
@@ -52,7 +52,7 @@ timeout "$2" sqlsmith --target="host=$PGHOST dbname=postgres user=smith" --seed=
 SMITH
 chmod +x "$work/smith"
 status=0
-run_group test/lpsim --users 200 --max-age $((seconds + 300)) -- "$work/smith" "$work" "$seconds" "$seed" || status=$?
+run_group test/lpsim/lpsim --users 200 --max-age $((seconds + 300)) -- "$work/smith" "$work" "$seconds" "$seed" || status=$?
 case $status in
 	0) ;;
 	3) die "the database could not be set up" ;;

@@ -10,7 +10,7 @@ set -euo pipefail
 need_packages valgrind
 drop_root "$@"
 private_postgres
-build all test/lpsim
+build all test/lpsim/lpsim
 
 logs=$work/valgrind
 mkdir "$logs"

@@ -214,7 +214,7 @@ main()
 		return
 	fi
 	private_postgres
-	build all test/lpsim test/slowdns.so
+	build all test/lpsim/lpsim test/slowdns.so
 	build_reader
 	difference 'a user of a list, 4 attributes read' 1000 count_reader
 

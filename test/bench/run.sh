@@ -113,7 +113,7 @@ main()
 	local group
 
 	private_postgres
-	build all test/lpsim test/slowdns.so
+	build all test/lpsim/lpsim test/slowdns.so
 	build_limits
 	make_bundle
 	start_accounts

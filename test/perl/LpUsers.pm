@@ -1,6 +1,6 @@
 # LpUsers.pm: what the TAP tests share: a server with the extension, a stand-in account, and questions to both.
 #
-#	my $sim = LpUsers::account();                       # test/lpsim, plain and TLS; ends with the test
+#	my $sim = LpUsers::account();                       # test/lpsim/lpsim, plain and TLS; ends with the test
 #	my $node = LpUsers::server();                       # PostgreSQL with the extension in database postgres
 #	LpUsers::connect_account($node, $sim);              # server "acme" and a mapping for the superuser
 #	$sim->post('faults', { action => 'silence' });
@@ -30,7 +30,7 @@ our $patience = $PostgreSQL::Test::Utils::timeout_default // 180;
 
 my @children;
 
-# Start test/lpsim with further options; it ends with the test.
+# Start test/lpsim/lpsim with further options; it ends with the test.
 sub account
 {
 	my (@options) = @_;
@@ -42,7 +42,7 @@ sub account
 	{
 		open(STDIN,  '<', '/dev/null');
 		open(STDOUT, '>', '/dev/null');
-		exec("$top/test/lpsim", '--url-file', $url_file, '--tls-port', '0', '--tls-cert', "$top/test/certs/server.pem",
+		exec("$top/test/lpsim/lpsim", '--url-file', $url_file, '--tls-port', '0', '--tls-cert', "$top/test/certs/server.pem",
 			'--tls-key', "$top/test/certs/server.key", @options)
 		  or POSIX::_exit(127);
 	}

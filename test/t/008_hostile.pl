@@ -1,6 +1,6 @@
 # Answers from a service that is broken or hostile: each becomes what is documented, and nothing worse.
 #
-# Part one: what test/lpsim can be told to do. Part two: bytes that no HTTP library would send, from a server of our own.
+# Part one: what test/lpsim/lpsim can be told to do. Part two: bytes that no HTTP library would send, from a server of our own.
 # After each answer the same session creates the next user.
 use strict;
 use warnings;

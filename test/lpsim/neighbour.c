@@ -1,0 +1,147 @@
+/*-------------------------------------------------------------------------
+ *
+ * neighbour.c
+ *	  The neighbours of users: profiles, skills, agent groups, lines of business.
+ *
+ * Copyright (c) 2026, the lpusers authors; PostgreSQL licence
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+#include "neighbour.h"
+#include "users_api.h"
+#include "view.h"
+
+#define D "\"dateUpdated\":\"2026-01-05 09:00:00\""
+#define SKILL(id, name, rest) "{\"id\":" id ",\"name\":\"" name "\",\"description\":\"\"," \
+	"\"maxWaitTime\":120," \
+	"\"skillOrder\":1,\"canTransfer\":true," rest "," D "}"
+#define PROFILE(id, name, role) "{\"id\":" id ",\"name\":\"" name "\"," \
+	"\"description\":\"" name "\"," \
+	"\"roleTypeId\":" role ",\"numOfAssignedUsers\":0," D "}"
+#define GROUP(id, name, parent) "{\"id\":" id ",\"name\":\"" name "\",\"description\":\"\"," \
+	"\"parentGroupId\":" parent ",\"isEnabled\":true,\"deleted\":false," D "}"
+#define LOB(id, name, gone) "{\"id\":" id ",\"name\":\"" name "\",\"description\":\"\"," \
+	"\"deleted\":" gone "," D "}"
+
+/* Read only; each with a revision of its own. */
+static Neighbour neighbours[] = {
+	{"profiles", "id,name", 11, "["
+		PROFILE("1001", "Administrator", "1") "," PROFILE("1002", "Agent", "2") ","
+		PROFILE("1003", "Agent Manager", "3") "," PROFILE("1004", "Campaign Manager", "4") ","
+	PROFILE("1005", "Night Agent", "2") "]", NULL, NULL},
+	{"skills", "id,name,deleted", 12, "["
+		SKILL("3001", "Sales", "\"lobIds\":[4001],\"deleted\":false") ","
+		SKILL("3002", "Support", "\"lobIds\":[4002],\"deleted\":false") ","
+		SKILL("3003", "Billing", "\"lobIds\":[4001,4002],\"deleted\":false") ","
+	SKILL("3004", "Fax", "\"lobIds\":[],\"deleted\":true") "]", NULL, NULL},
+	{"agentGroups", "id,name,deleted", 13, "["
+		GROUP("-1", "Main Group", "null") "," GROUP("2001", "Day", "-1") ","
+		GROUP("2002", "Night", "-1") ","
+	GROUP("2003", "Weekend", "2002") "]", NULL, NULL},
+	{"lobs", "id,name,deleted", 14, "["
+		LOB("4001", "Retail", "false") "," LOB("4002", "Business", "false") ","
+		LOB("4003", "Telex", "true")
+	"]", NULL, NULL},
+};
+
+#undef D
+#undef SKILL
+#undef PROFILE
+#undef GROUP
+#undef LOB
+
+void
+neighbours_build(void)
+{
+	for (size_t i = 0; i < lengthof(neighbours); i++)
+	{
+		Neighbour *nb = &neighbours[i];
+		size_t		n;
+
+		nb->items = json_own(nb->text);
+		n = json_object_array_length(nb->items);
+		nb->entities = need(calloc(n, sizeof(Entity *)));
+		for (size_t j = 0; j < n; j++)
+			nb->entities[j] = entity_build(json_object_array_get_idx(nb->items, j));
+	}
+}
+
+/*
+ * The roles which a user's profiles give, as a set of bits.  Profiles which do not exist give
+ * none.
+ */
+int
+roles_of(json_object *user)
+{
+	json_object *ids = json_member(user, "profileIds");
+	json_object *profiles = neighbours[0].items;
+	int			roles = 0;
+
+	if (!json_object_is_type(ids, json_type_array))
+		return 0;
+	for (size_t i = 0; i < json_object_array_length(ids); i++)
+		for (size_t j = 0; j < json_object_array_length(profiles); j++)
+		{
+			json_object *profile = json_object_array_get_idx(profiles, j);
+
+			if (json_object_get_int64(json_member(profile, "id")) ==
+				json_object_get_int64(json_object_array_get_idx(ids, i)))
+				roles |= 1 << json_object_get_int(json_member(profile, "roleTypeId"));
+		}
+	return roles;
+}
+
+Neighbour *
+neighbour_find(const char *name)
+{
+	for (size_t i = 0; i < lengthof(neighbours); i++)
+		if (strcmp(neighbours[i].name, name) == 0)
+			return &neighbours[i];
+	return NULL;
+}
+
+/* All, or the one whose id stands in the path. */
+void
+neighbours_get(Request *req, Answer *ans)
+{
+	Neighbour *nb = neighbour_find(req->arg[1]);
+	bool		one = req->arg[2][0] != '\0';
+	bool		found = false;
+	View	   *view;
+	Buf			b = {0};
+
+	if (nb == NULL)
+	{
+		answer_error(ans, 404, "no such resource: %s", req->arg[1]);
+		return;
+	}
+	if (not_modified(req, ans, nb->revision))
+		return;
+	view = view_of_request(req, one ? "$all" : nb->otherwise, NULL);
+	buf_puts(&b, one ? "" : "[");
+	for (size_t i = 0; i < json_object_array_length(nb->items); i++)
+	{
+		json_object *item = json_object_array_get_idx(nb->items, i);
+		bool		gone = json_object_get_boolean(json_member(item, "deleted")) &&
+			!wants_deleted(req);
+		const char *id = json_object_get_string(json_member(item, "id"));
+
+		if (gone || (one && strcmp(req->arg[2], id) != 0))
+			continue;
+		buf_puts(&b, found ? "," : "");
+		put_entity(&b, nb->entities[i], view);
+		found = true;
+	}
+	buf_puts(&b, one ? "" : "]");
+	if (one && !found)
+		answer_error(ans, 404, "no %s with id %s", nb->name, req->arg[2]);
+	else
+		answer_json(ans, 200, &b);
+	free(b.data);
+	view_free(view);
+}

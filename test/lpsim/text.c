@@ -1,0 +1,174 @@
+/*-------------------------------------------------------------------------
+ *
+ * text.c
+ *	  Text that grows, text that is shared, and the smallest tools.
+ *
+ * Running out of memory ends the program.
+ *
+ * Copyright (c) 2026, the lpusers authors; PostgreSQL licence
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "text.h"
+
+void *
+need(void *p)
+{
+	if (p == NULL)
+	{
+		fputs("lpsim: out of memory\n", stderr);
+		_exit(1);
+	}
+	return p;
+}
+
+char *
+copy_text(const char *s)
+{
+	return s ? need(strdup(s)) : NULL;
+}
+
+void
+buf_room(Buf *b, size_t more)
+{
+	if (b->len + more + 1 <= b->size)
+		return;
+	b->size = (b->len + more + 1) * 2;
+	b->data = need(realloc(b->data, b->size));
+}
+
+void
+buf_put(Buf *b, const void *data, size_t len)
+{
+	buf_room(b, len);
+	if (len > 0)
+		memcpy(b->data + b->len, data, len);
+	b->len += len;
+	b->data[b->len] = '\0';
+}
+
+void
+buf_puts(Buf *b, const char *s)
+{
+	buf_put(b, s, strlen(s));
+}
+
+void
+buf_printf(Buf *b, const char *fmt,...)
+{
+	va_list		args;
+	int			len;
+
+	/* mostly a number: the first try succeeds */
+	buf_room(b, 64);
+	va_start(args, fmt);
+	len = vsnprintf(b->data + b->len, b->size - b->len, fmt, args);
+	va_end(args);
+	if (len >= (int) (b->size - b->len))
+	{
+		buf_room(b, len);
+		va_start(args, fmt);
+		vsnprintf(b->data + b->len, b->size - b->len, fmt, args);
+		va_end(args);
+	}
+	b->len += len;
+}
+
+/* Takes what the buffer holds and leaves it empty. */
+Body *
+body_from(Buf *b)
+{
+	Body	   *body = need(malloc(sizeof(Body)));
+
+	buf_room(b, 0);
+	b->data[b->len] = '\0';
+	body->refs = 1;
+	body->len = b->len;
+	body->data = b->data;
+	memset(b, 0, sizeof(*b));
+	return body;
+}
+
+Body *
+body_from_text(const char *text)
+{
+	Buf			b = {0};
+
+	buf_puts(&b, text);
+	return body_from(&b);
+}
+
+Body *
+body_share(Body *body)
+{
+	__atomic_add_fetch(&body->refs, 1, __ATOMIC_ACQ_REL);
+	return body;
+}
+
+void
+body_release(void *p)
+{
+	Body	   *body = p;
+
+	if (body == NULL || __atomic_sub_fetch(&body->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	free(body->data);
+	free(body);
+}
+
+/* Is this word one of a list?  Lists are separated by commas, blanks or bars. */
+bool
+list_has(const char *list, const char *word, size_t len)
+{
+	while (list && *list)
+	{
+		size_t		n = strcspn(list, ", |");
+
+		if (n == len && n > 0 && strncmp(list, word, n) == 0)
+			return true;
+		list += n + strspn(list + n, ", |");
+	}
+	return false;
+}
+
+bool
+parse_int64(const char *s, int64_t *n)
+{
+	char	   *end;
+
+	if (s == NULL || *s == '\0' || isspace((unsigned char) *s))
+		return false;
+	errno = 0;
+	*n = strtoll(s, &end, 10);
+	return errno == 0 && *end == '\0';
+}
+
+int
+hex_value(char c)
+{
+	const char *digits = "0123456789abcdef";
+	const char *p = c ? strchr(digits, tolower((unsigned char) c)) : NULL;
+
+	return p ? (int) (p - digits) : -1;
+}
+
+/* Bytes from outside of JSON come as hex digits; what is none ends them. */
+void
+put_hex(Buf *b, const char *hex)
+{
+	for (; hex_value(hex[0]) >= 0 && hex_value(hex[1]) >= 0; hex += 2)
+	{
+		char		c = hex_value(hex[0]) * 16 + hex_value(hex[1]);
+
+		buf_put(b, &c, 1);
+	}
+}
