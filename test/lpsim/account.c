@@ -64,8 +64,6 @@ index_login(User *u)
 {
 	User	  **slot = &hash.by_login[hash_login(u->key) & (hash.buckets - 1)];
 
-	if (u->deleted)
-		return;
 	u->login_next = *slot;
 	*slot = u;
 }
@@ -136,7 +134,7 @@ user_by_key(const char *key, const User *after)
 	User	   *u = after ? after->login_next :
 		hash.buckets ? hash.by_login[hash_login(key) & (hash.buckets - 1)] : NULL;
 
-	while (u && strcmp(u->key, key) != 0)
+	while (u && (u->deleted || strcmp(u->key, key) != 0))
 		u = u->login_next;
 	return u;
 }
@@ -204,17 +202,32 @@ user_swap(User *u, Entity *entity, const char *login, bool deleted)
 	return old;
 }
 
+/* Is this the login of a user who was deleted, and are such logins reserved? */
+static bool
+is_reserved(const char *key, const User *self)
+{
+	User	   *u = hash.buckets ? hash.by_login[hash_login(key) & (hash.buckets - 1)] : NULL;
+
+	if (!config_bool("reserve_deleted"))
+		return false;
+	while (u && (!u->deleted || u == self || strcmp(u->key, key) != 0))
+		u = u->login_next;
+	return u != NULL;
+}
+
 static bool
 check_unique(json_object *user, const User *self, Problem *p)
 {
 	const char *login = json_object_get_string(json_member(user, "loginName"));
 	char	   *key = login_key(login);
 	User	   *other = user_by_key(key, NULL);
+	bool		reserved;
 
 	if (other && other == self)
 		other = user_by_key(key, other);
+	reserved = is_reserved(key, self);
 	free(key);
-	if (other && config_bool("unique"))
+	if ((other || reserved) && config_bool("unique"))
 		return problem(p, config_int("conflict_status"), "loginName", "loginName exists: %s",
 					   login);
 	return true;

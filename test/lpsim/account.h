@@ -23,7 +23,7 @@ typedef struct User
 	size_t		textlen;
 	unsigned	text_view;		/* ... in the view with this number */
 	struct User *id_next;
-	struct User *login_next;	/* only among those not deleted */
+	struct User *login_next;	/* deleted ones, too */
 } User;
 
 typedef struct Account

@@ -14,9 +14,8 @@
 #include <string.h>
 
 #include "answer.h"
-#include "clock.h"
 #include "config.h"
-#include "json.h"
+#include "shape.h"
 
 /* The first problem counts.  Returns false, so that callers can return it. */
 bool
@@ -87,53 +86,15 @@ answer_empty(Answer *ans, unsigned status)
 	ans->body = body_from_text("");
 }
 
-/* The service's internal codes are not published: these are made up. */
-static const struct
-{
-	unsigned	status;
-	int			code;
-	const char *name;
-}			error_names[] = {
-	{400, 23, "BAD_REQUEST"},
-	{401, 16, "UNAUTHORIZED"},
-	{403, 17, "FORBIDDEN"},
-	{404, 30, "NOT_FOUND"},
-	{405, 31, "METHOD_NOT_ALLOWED"},
-	{409, 44, "CONFLICT"},
-	{412, 45, "PRECONDITION_FAILED"},
-	{413, 46, "REQUEST_ENTITY_TOO_LARGE"},
-	{415, 47, "UNSUPPORTED_MEDIA_TYPE"},
-	{429, 50, "TOO_MANY_REQUESTS"},
-	{500, 1, "INTERNAL_SERVER_ERROR"},
-	{503, 2, "SERVICE_UNAVAILABLE"},
-};
-
+/* Answer an error, in the shape which the fault or the configuration asks for. */
 void
 answer_problem(Answer *ans, const Problem *p)
 {
 	Buf			b = {0};
-	char		date[32];
-	bool		nested = config_is("error_shape", "nested");
-	size_t		i = 0;
-	const char *comma = "";
+	const char *type = put_shape(&b, p, ans->shape ? ans->shape : config_text("error_shape"));
 
-	while (i < lengthof(error_names) && error_names[i].status != p->status)
-		i++;
-	buf_puts(&b, nested ? "{\"error\":{\"fields\":[" : "{\"fields\":[");
-	for (const char *f = p->fields; *f; comma = ",")
-	{
-		size_t		n = strcspn(f, ",");
-
-		buf_puts(&b, comma);
-		put_string(&b, f, n);
-		f += n + (f[n] == ',');
-	}
-	buf_printf(&b, "],\"time\":\"%s\",\"message\":", date_text(date));
-	put_text(&b, p->message);
-	buf_printf(&b, ",\"internalCode\":%d,\"responseStatus\":\"%s\"}%s",
-			   i < lengthof(error_names) ? error_names[i].code : 0,
-			   i < lengthof(error_names) ? error_names[i].name : "UNKNOWN", nested ? "}" : "");
 	answer_json(ans, p->status, &b);
+	ans->type = type;
 }
 
 void

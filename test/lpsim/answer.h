@@ -41,6 +41,7 @@ typedef struct Answer
 	const char *type;
 	char	   *header[8][2];
 	int			nheaders;
+	const char *shape;			/* of error bodies; NULL: as configured */
 	Sending		sending;
 	Pace		pace;
 } Answer;

@@ -13,8 +13,10 @@
 #include <string.h>
 
 #include "config.h"
+#include "form.h"
 #include "json.h"
 #include "options.h"
+#include "shape.h"
 
 /*
  * The knobs of /_sim/config.  A value must have the default's type (null: a
@@ -29,14 +31,22 @@ typedef struct Knob
 } Knob;
 
 static const Knob knobs[] = {
-	{"bulk", "\"all_or_nothing\"", "all_or_nothing|partial",
-		"the others when one user of an array is refused"},
+	{"bulk", "\"all_or_nothing\"", "all_or_nothing|partial|partial_ok",
+		"when one user of an array is refused: no other is done, all others are, or they are and "
+		"the answer is a success without it"},
 	{"unique", "true", NULL, "false: a login may exist twice"},
 	{"conflict_status", "409", "409|400", "when a login exists"},
-	{"revision_header", "\"ac-revision\"", "ac-revision|ETag|none",
-		"which header carries the revision"},
+	{"revision_header", "\"ac-revision\"", "ac-revision|ETag|both|opaque|none",
+		"which header carries the revision; opaque: an ETag \"rev-N\""},
 	{"stale_status", "412", "412|409", "when If-Match is not the revision"},
-	{"error_shape", "\"flat\"", "flat|nested", "nested: error bodies stand below \"error\""},
+	{"error_shape", "\"flat\"", SHAPES, "of error bodies"},
+	{"normalise", "\"\"", NULL,
+		"lower,trim,nfc: logins and e-mail addresses are stored so, and are unique so"},
+	{"reserve_deleted", "false", NULL, "true: the login of a deleted user stays taken"},
+	{"list_form", "{}", NULL, "forms of attributes in the list: {\"skillIds\":\"null\"}"},
+	{"single_form", "{}", NULL, "the same in the answers to a GET of one user, POST and PUT"},
+	{"without_v", "\"refuse\"", "refuse|2.0", "a GET without v; other methods are refused"},
+	{"scope", "\"users.read users.write users.external\"", NULL, "of issued tokens"},
 	{"forbid", "false", NULL, "403 on everything below le-users"},
 	{"ignore_select", "false", NULL, "as if no select were given"},
 	{"select_all", "false", NULL, "every attribute, whatever select says"},
@@ -73,6 +83,12 @@ config_text(const char *name)
 	return v ? json_object_get_string(v) : NULL;
 }
 
+json_object *
+config_object(const char *name)
+{
+	return json_member(config, name);
+}
+
 bool
 config_is(const char *name, const char *value)
 {
@@ -103,6 +119,22 @@ config_reset(void)
 	json_object_object_add(config, "token_ttl", json_object_new_int64(opt.token_ttl));
 }
 
+static bool
+check_words(const char *name, const char *list, const char *allowed, Problem *p)
+{
+	while (*list)
+	{
+		size_t		n = strcspn(list, ", |");
+
+		if (!list_has(allowed, list, n))
+			return problem(p, 400, "", "%s must be a list of %s", name, allowed);
+		list += n;
+		list += strspn(list, ", |");
+	}
+	return true;
+}
+
+/* Check a knob and a value for it.  Return false with a problem. */
 bool
 check_knob(const char *name, json_object *v, Problem *p)
 {
@@ -124,6 +156,10 @@ check_knob(const char *name, json_object *v, Problem *p)
 		return problem(p, 400, "", "%s is out of range", name);
 	if (knobs[i].allowed && !list_has(knobs[i].allowed, text, strlen(text)))
 		return problem(p, 400, "", "%s must be one of %s", name, knobs[i].allowed);
+	if (strcmp(name, "list_form") == 0 || strcmp(name, "single_form") == 0)
+		return forms_check(name, v, p);
+	if (strcmp(name, "normalise") == 0)
+		return check_words(name, text, "lower trim nfc", p);
 	return true;
 }
 
@@ -134,4 +170,6 @@ config_help(void)
 	for (size_t i = 0; i < lengthof(knobs); i++)
 		printf("  %-16s %s (default %s%s%s)\n", knobs[i].name, knobs[i].help, knobs[i].initial,
 			   knobs[i].allowed ? ", of " : "", knobs[i].allowed ? knobs[i].allowed : "");
+	puts("Forms of attributes (\"*\": all others):");
+	form_help();
 }

@@ -15,6 +15,7 @@
 extern bool config_bool(const char *name);
 extern int64_t config_int(const char *name);
 extern const char *config_text(const char *name);
+extern json_object *config_object(const char *name);
 extern bool config_is(const char *name, const char *value);
 extern void config_reset(void);
 extern bool check_knob(const char *name, json_object *v, Problem *p);

@@ -119,10 +119,9 @@ control_revision(Request *req, Answer *ans)
 static void
 control_users(Request *req, Answer *ans)
 {
-	View	   *view = view_everything(true);
+	View	   *view = view_everything(req, true);
 	Buf			b = {0};
 
-	(void) req;
 	buf_put(&b, "[", 1);
 	for (size_t i = 0; i < account.nusers; i++)
 	{
@@ -150,7 +149,7 @@ control_user(Request *req, Answer *ans)
 		answer_text(ans, 404, "no user %s\n", login);
 	else
 	{
-		view = view_everything(true);
+		view = view_everything(req, true);
 		put_entity(&b, u->entity, view);
 		answer_json(ans, 200, &b);
 		view_free(view);

@@ -21,6 +21,8 @@
 #include "entity.h"
 #include "json.h"
 #include "neighbour.h"
+#include "normalise.h"
+#include "version.h"
 
 /* What each role's users lose when the role is taken from them. */
 static const struct
@@ -32,10 +34,15 @@ static const struct
 	{3, {"managerOf", NULL}},
 };
 
-/* Unknown attributes pass through: the service's list is not closed. */
+/*
+ * Unknown attributes pass through: the service's list is not closed.  An entity with dateCreated
+ * was read as one of version 5.0 or 6.0: what they have more is not stored.
+ */
 static bool
 copy_attributes(json_object *in, json_object *out, bool create, Problem *p)
 {
+	bool		later = json_member(in, "dateCreated") != NULL;
+
 	json_object_object_foreach(in, name, value)
 	{
 		int			i = attribute_find(name);
@@ -44,7 +51,7 @@ copy_attributes(json_object *in, json_object *out, bool create, Problem *p)
 
 		if (rule && (rule->flags & A_READ) && create)
 			return problem(p, 400, name, "%s is read-only", name);
-		if (rule && (rule->flags & (A_READ | A_FORGET)))
+		if (rule ? (rule->flags & (A_READ | A_FORGET)) != 0 : later && version_own(name))
 			continue;
 		copy = rule && value ? convert(rule->type, value) : json_object_get(value);
 		if (value && copy == NULL)
@@ -158,6 +165,7 @@ user_accept(json_object *in, json_object *old, int64_t id, Problem *p)
 		json_object_put(user);
 		return NULL;
 	}
+	normalise_user(user);
 	fill_in(user, old);
 	lose_roles(user, old);
 	return user;

@@ -32,7 +32,7 @@ static const View *
 listing_view(const Request *req)
 {
 	char	   *text;
-	View	   *view = view_of_request(req, "id,deleted,loginName,pid", &text);
+	View	   *view = view_of_request(req, "id,deleted,loginName,pid", "list_form", &text);
 
 	if (last.view_text && strcmp(text, last.view_text) == 0)
 	{

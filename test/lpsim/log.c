@@ -35,6 +35,8 @@ entry_release(Entry *e)
 	free(e->content_type);
 	free(e->logins.data);
 	free(e->ids.data);
+	free(e->made.data);
+	free(e->changed.data);
 	free(e);
 }
 

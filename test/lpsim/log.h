@@ -31,6 +31,8 @@ typedef struct Entry
 	char	   *content_type;
 	Buf			logins;			/* each followed by a NUL byte */
 	Buf			ids;			/* of int64_t */
+	Buf			made;			/* logins of users it created, each followed by a NUL byte */
+	Buf			changed;		/* ids of users it changed or deleted, of int64_t */
 	size_t		bytes_in;
 	size_t		bytes_out;
 	bool		applied;

@@ -105,6 +105,22 @@ neighbour_find(const char *name)
 	return NULL;
 }
 
+/* Return the name of a neighbour, "?" if there is none with this id. */
+const char *
+neighbour_name(const char *resource, int64_t id)
+{
+	json_object *items = neighbour_find(resource)->items;
+
+	for (size_t i = 0; i < json_object_array_length(items); i++)
+	{
+		json_object *item = json_object_array_get_idx(items, i);
+
+		if (json_object_get_int64(json_member(item, "id")) == id)
+			return json_object_get_string(json_member(item, "name"));
+	}
+	return "?";
+}
+
 /* All, or the one whose id stands in the path. */
 void
 neighbours_get(Request *req, Answer *ans)
@@ -122,7 +138,7 @@ neighbours_get(Request *req, Answer *ans)
 	}
 	if (not_modified(req, ans, nb->revision))
 		return;
-	view = view_of_request(req, one ? "$all" : nb->otherwise, NULL);
+	view = view_of_request(req, one ? "$all" : nb->otherwise, NULL, NULL);
 	buf_puts(&b, one ? "" : "[");
 	for (size_t i = 0; i < json_object_array_length(nb->items); i++)
 	{

@@ -25,6 +25,7 @@ typedef struct Neighbour
 
 extern void neighbours_build(void);
 extern int roles_of(json_object *user);
+extern const char *neighbour_name(const char *resource, int64_t id);
 extern Neighbour *neighbour_find(const char *name);
 extern void neighbours_get(Request *req, Answer *ans);
 

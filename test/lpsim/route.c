@@ -22,6 +22,7 @@
 #include "options.h"
 #include "route.h"
 #include "users_api.h"
+#include "version.h"
 
 static struct
 {
@@ -51,23 +52,36 @@ rate_reset(void)
 	rate.since = 0;
 }
 
-/* What every request to the account configuration must pass. */
+/* Return true if issued tokens have the scope which the request needs. */
+static bool
+scope_suffices(const Request *req)
+{
+	const char *scope = config_text("scope");
+	const char *needed = strcmp(req->method, "GET") == 0 ? "users.read" : "users.write";
+
+	if (strcmp(bearer_of(req), opt.token) == 0)
+		return true;
+	return list_has(scope, needed, strlen(needed)) &&
+		(version_of(req) < 6 || list_has(scope, "users.external", 14));
+}
+
+/* What every request to the account configuration must pass.  Return false with an answer. */
 static bool
 gate(Request *req, Answer *ans)
 {
-	bool		body = strcmp(req->method, "GET") != 0 &&
-		(req->body.len > 0 || strcmp(req->method, "DELETE") != 0);
+	bool		get = strcmp(req->method, "GET") == 0;
+	bool		body = !get && (req->body.len > 0 || strcmp(req->method, "DELETE") != 0);
 
 	if (!bearer_valid(req))
 		answer_error(ans, 401, "the bearer token is missing, unknown or expired");
-	else if (config_bool("forbid"))
+	else if (config_bool("forbid") || !scope_suffices(req))
 		answer_error(ans, 403, "the key lacks the right");
 	else if (rate_exceeded())
 	{
 		answer_error(ans, 429, "too many requests");
 		answer_header(ans, "Retry-After", "1");
 	}
-	else if (request_parameter(req, "v") == NULL)
+	else if (request_parameter(req, "v") == NULL && !(get && config_is("without_v", "2.0")))
 		answer_error(ans, 400,
 					 "the query lacks v: the real service would answer as version 2.0, "
 					 "with another entity");
@@ -156,15 +170,24 @@ route_find(const Route *list, size_t n, Request *req, bool *known)
 static void
 add_revision(Request *req, Answer *ans)
 {
-	Neighbour *nb = neighbour_find(req->arg[1]);
+	Neighbour  *nb = neighbour_find(req->arg[1]);
+	int64_t		revision = nb ? nb->revision : account.revision;
+	bool		opaque = config_is("revision_header", "opaque");
+	bool		both = config_is("revision_header", "both") || version_of(req) >= 5;
 	char		text[32];
-	bool		etag = config_is("revision_header", "ETag");
 
 	if (config_is("revision_header", "none"))
 		return;
-	snprintf(text, sizeof(text), etag ? "\"%" PRId64 "\"" : "%" PRId64,
-			 nb ? nb->revision : account.revision);
-	answer_header(ans, etag ? "ETag" : "ac-revision", text);
+	if (both || config_is("revision_header", "ac-revision"))
+	{
+		snprintf(text, sizeof(text), "%" PRId64, revision);
+		answer_header(ans, "ac-revision", text);
+	}
+	if (both || opaque || config_is("revision_header", "ETag"))
+	{
+		snprintf(text, sizeof(text), "\"%s%" PRId64 "\"", opaque ? "rev-" : "", revision);
+		answer_header(ans, "ETag", text);
+	}
 }
 
 /* Does what the request asks for, as the service does. */

@@ -18,6 +18,7 @@
 #include "config.h"
 #include "json.h"
 #include "listing.h"
+#include "log.h"
 #include "users_api.h"
 #include "view.h"
 
@@ -31,6 +32,7 @@ if_match(const Request *req, int64_t *revision)
 	if (text == NULL || strcmp(text, "*") == 0)
 		return false;
 	text += *text == '"';
+	text += strncmp(text, "rev-", 4) == 0 ? 4 : 0;
 	snprintf(plain, sizeof(plain), "%.*s", (int) strcspn(text, "\""), text);
 	if (!parse_int64(plain, revision))
 		*revision = -2;
@@ -93,7 +95,7 @@ users_get_one(Request *req, Answer *ans)
 
 	if (u == NULL || not_modified(req, ans, account.revision))
 		return;
-	view = view_of_request(req, "$all", NULL);
+	view = view_of_request(req, "$all", "single_form", NULL);
 	put_entity(&b, u->entity, view);
 	answer_json(ans, 200, &b);
 	view_free(view);
@@ -104,7 +106,7 @@ static void
 answer_users(Request *req, Answer *ans, unsigned status, User **users, size_t n)
 {
 	bool		array = json_object_is_type(req->json, json_type_array);
-	View	   *view = view_everything(false);
+	View	   *view = view_everything(req, false);
 	Buf			b = {0};
 
 	buf_puts(&b, array ? "[" : "");
@@ -118,6 +120,33 @@ answer_users(Request *req, Answer *ans, unsigned status, User **users, size_t n)
 	view_free(view);
 }
 
+static bool
+is_array(const Request *req)
+{
+	return json_object_is_type(req->json, json_type_array);
+}
+
+/* Is a success the answer to an array although one of it was refused? */
+static bool
+success_anyway(const Request *req)
+{
+	return is_array(req) && config_is("bulk", "partial_ok");
+}
+
+static void
+note_made(Request *req, json_object *in)
+{
+	const char *login = json_object_get_string(json_member(in, "loginName"));
+
+	buf_put(&req->entry->made, login, strlen(login) + 1);
+}
+
+static void
+note_changed(Request *req, const User *u)
+{
+	buf_put(&req->entry->changed, &u->id, sizeof(u->id));
+}
+
 /*
  * One or many.  They are put in one by one, which also finds duplicates within
  * the array; when one is refused, the others leave again, unless the account
@@ -128,30 +157,36 @@ users_post(Request *req, Answer *ans)
 {
 	size_t		n = body_count(req);
 	size_t		from = account.nusers;
-	bool		partial = config_is("bulk", "partial");
+	bool		partial = !config_is("bulk", "all_or_nothing");
 	Problem		first = {0};
 
 	for (size_t i = 0; i < n && (partial || first.status == 0); i++)
 	{
 		Problem		p = {0};
 
-		if (user_create(body_item(req, i), &p) == NULL && first.status == 0)
+		if (user_create(body_item(req, i), &p) != NULL)
+			note_made(req, body_item(req, i));
+		else if (first.status == 0)
 			first = p;
 	}
-	while (first.status && !partial && account.nusers > from)
-		user_drop_last();
+	if (first.status && !partial)
+	{
+		req->entry->made.len = 0;
+		while (account.nusers > from)
+			user_drop_last();
+	}
 	if (account.nusers > from)
 	{
 		account.created += account.nusers - from;
 		account.revision++;
 	}
-	if (first.status)
+	if (first.status && !success_anyway(req))
 	{
 		answer_problem(ans, &first);
 		return;
 	}
-	answer_users(req, ans, 201, account.users + from, n);
-	if (!json_object_is_type(req->json, json_type_array))
+	answer_users(req, ans, 201, account.users + from, account.nusers - from);
+	if (!is_array(req))
 	{
 		char		where[512];
 
@@ -189,7 +224,7 @@ users_replace(Request *req, Answer *ans)
 	User	  **done = need(calloc(n + 1, sizeof(User *)));
 	Entity	  **former = need(calloc(n + 1, sizeof(Entity *)));
 	size_t		ndone = 0;
-	bool		partial = config_is("bulk", "partial");
+	bool		partial = !config_is("bulk", "all_or_nothing");
 	Problem		first = {0};
 
 	for (size_t i = 0; i < n && (partial || first.status == 0); i++)
@@ -213,7 +248,9 @@ users_replace(Request *req, Answer *ans)
 			json_object_put(old);
 		}
 	account.revision += ndone > 0;
-	if (first.status)
+	for (size_t i = 0; i < ndone; i++)
+		note_changed(req, done[i]);
+	if (first.status && !success_anyway(req))
 		answer_problem(ans, &first);
 	else
 		answer_users(req, ans, 200, done, ndone);
@@ -265,9 +302,12 @@ users_delete(Request *req, Answer *ans)
 	if (!stale(req, ans))
 	{
 		for (size_t i = 0; i < nfound; i++)
+		{
 			user_patch(found[i], "deleted", json_object_new_boolean(true));
+			note_changed(req, found[i]);
+		}
 		account.revision += nfound > 0;
-		if (p.status)
+		if (p.status && !success_anyway(req))
 			answer_problem(ans, &p);
 		else
 			answer_empty(ans, 200);
@@ -283,6 +323,7 @@ users_delete_one(Request *req, Answer *ans)
 	if (u == NULL || stale(req, ans))
 		return;
 	user_patch(u, "deleted", json_object_new_boolean(true));
+	note_changed(req, u);
 	account.revision++;
 	answer_empty(ans, 200);
 }
@@ -306,6 +347,7 @@ users_reset_password(Request *req, Answer *ans)
 		return;
 	}
 	user_patch(u, "passwordSh", json_object_get(password));
+	note_changed(req, u);
 	account.revision++;
 	answer_empty(ans, 200);
 }

@@ -26,11 +26,15 @@ typedef struct View
 	int			n;
 	Select	   *select;
 	int		   *known;			/* place in select + 1, by place in user_attributes */
+	int			version;		/* of the API: 2, 4, 5, 6 */
+	json_object *forms;			/* how values are written, NULL: as usual */
+	int		   *form;			/* the same by place in user_attributes */
 } View;
 
 extern void view_free(View *view);
 extern void put_entity(Buf *b, const Entity *e, const View *view);
-extern View *view_of_request(const Request *req, const char *otherwise, char **text);
-extern View *view_everything(bool hidden);
+extern View *view_of_request(const Request *req, const char *otherwise, const char *forms,
+							 char **text);
+extern View *view_everything(const Request *req, bool hidden);
 
 #endif
