@@ -3,6 +3,8 @@
  * action.c
  *	  What can go wrong with an answer.
  *
+ * The faults themselves are in paces.c, bodies.c, misname.c, leak.c and change.c.
+ *
  * Copyright (c) 2026, the lpusers authors; PostgreSQL licence
  *
  *-------------------------------------------------------------------------
@@ -23,7 +25,7 @@ rule_int(const Request *req, const char *name, int64_t otherwise)
 	return v ? json_object_get_int64(v) : otherwise;
 }
 
-static double
+double
 rule_seconds(const Request *req, double otherwise)
 {
 	json_object *v = json_member(req->rule->spec, "seconds");
@@ -31,7 +33,7 @@ rule_seconds(const Request *req, double otherwise)
 	return v ? json_object_get_double(v) : otherwise;
 }
 
-static const char *
+const char *
 rule_text(const Request *req, const char *name, const char *otherwise)
 {
 	json_object *v = json_member(req->rule->spec, name);
@@ -39,241 +41,99 @@ rule_text(const Request *req, const char *name, const char *otherwise)
 	return v ? json_object_get_string(v) : otherwise;
 }
 
-static bool
+bool
 rule_bool(const Request *req, const char *name)
 {
 	return json_object_get_boolean(json_member(req->rule->spec, name));
 }
 
-static void
-act_fixed(Request *req, Answer *ans, const Action *action)
-{
-	substitute(ans, rule_int(req, "status", action->status), action->type,
-			   body_from_text(action->text));
-}
-
-static void
-act_status(Request *req, Answer *ans, const Action *action)
-{
-	const char *body = rule_text(req, "body", NULL);
-	json_object *headers = json_member(req->rule->spec, "headers");
-
-	(void) action;
-	answer_error(ans, rule_int(req, "status", 500), "as the test asked for");
-	if (body)
-		substitute(ans, 0, "application/json", body_from_text(body));
-	if (headers)
-	{
-		json_object_object_foreach(headers, name, value)
-			answer_header(ans, name, json_object_get_string(value));
-	}
-}
-
-static void
-act_retry_after(Request *req, Answer *ans, const Action *action)
-{
-	(void) action;
-	answer_error(ans, rule_int(req, "status", 429), "as the test asked for");
-	answer_header(ans, "Retry-After", rule_text(req, "value", "1"));
-}
-
-static void
-act_body(Request *req, Answer *ans, const Action *action)
-{
-	(void) action;
-	substitute(ans, rule_int(req, "status", 0), rule_text(req, "content_type", "application/json"),
-			   body_from_text(rule_text(req, "body", "")));
-}
-
-static void
-act_echo(Request *req, Answer *ans, const Action *action)
-{
-	Buf			b = {0};
-
-	buf_put(&b, req->body.data, req->body.len);
-	substitute(ans, action->status, action->type, body_from(&b));
-}
-
-static void
-act_redirect(Request *req, Answer *ans, const Action *action)
-{
-	answer_empty(ans, rule_int(req, "status", action->status));
-	answer_header(ans, "Location", rule_text(req, "location", ""));
-}
-
-static void
-act_deep(Request *req, Answer *ans, const Action *action)
-{
-	int64_t		depth = rule_int(req, "depth", 10000);
-	Buf			b = {0};
-
-	buf_room(&b, depth * 2);
-	memset(b.data, '[', depth);
-	memset(b.data + depth, ']', depth);
-	b.len = depth * 2;
-	substitute(ans, 0, action->type, body_from(&b));
-}
-
-static void
-act_huge(Request *req, Answer *ans, const Action *action)
-{
-	size_t		unit = strlen(action->text);
-
-	substitute(ans, rule_int(req, "status", 0), action->type, body_from_text(""));
-	ans->sending = SEND_PACED;
-	ans->pace.unit = action->text;
-	ans->pace.size = (rule_int(req, "bytes", 1 << 20) + unit - 1) / unit * unit + 1;
-	ans->pace.stop = ans->pace.size;
-}
-
-static void
-act_drip(Request *req, Answer *ans, const Action *action)
-{
-	(void) action;
-	ans->sending = SEND_PACED;
-	ans->pace.size = ans->pace.stop = ans->body->len;
-	ans->pace.piece = rule_int(req, "bytes", 1);
-	ans->pace.ms = rule_int(req, "ms", 100);
-	ans->pace.chunked = rule_bool(req, "chunked");
-}
-
-static void
-act_stall(Request *req, Answer *ans, const Action *action)
-{
-	(void) action;
-	ans->sending = SEND_PACED;
-	ans->pace.size = ans->pace.stop = ans->body->len;
-	ans->pace.stall_at = ans->body->len / 2;
-	ans->pace.stall = rule_seconds(req, 60);
-	ans->pace.chunked = rule_bool(req, "chunked");
-}
-
-static void
-act_impatient(Request *req, Answer *ans, const Action *action)
-{
-	(void) action;
-	ans->sending = SEND_PACED;
-	ans->pace.size = ans->pace.stop = ans->body->len;
-	ans->pace.patience_ms = rule_int(req, "ms", 1000);
-}
-
-/* Between two users in the middle of a list; at the end of what is no list, or has none. */
-static void
-act_spoil(Request *req, Answer *ans, const Action *action)
-{
-	const char *between = strstr(ans->body->data + ans->body->len / 2, "},{");
-	size_t		n = between ? (size_t) (between + 2 - ans->body->data) : ans->body->len;
-	Buf			b = {0};
-
-	buf_put(&b, ans->body->data, n);
-	put_hex(&b, rule_text(req, "hex", ""));
-	buf_put(&b, ans->body->data + n, ans->body->len - n);
-	substitute(ans, 0, action->type, body_from(&b));
-}
-
-/*
- * An empty body has no half: two bytes are announced then, so that the answer is cut all the
- * same.
- */
-static void
-act_half(Request *req, Answer *ans, const Action *action)
-{
-	(void) action;
-	ans->sending = SEND_PACED;
-	ans->pace.size = ans->body->len < 2 ? 2 : ans->body->len;
-	ans->pace.stop = ans->body->len / 2;
-	ans->pace.reset = rule_bool(req, "reset");
-	ans->pace.chunked = rule_bool(req, "chunked");
-}
-
-static void
-act_headers_only(Request *req, Answer *ans, const Action *action)
-{
-	(void) action;
-	ans->sending = SEND_PACED;
-	ans->pace.size = ans->body->len < 2 ? 2 : ans->body->len;
-	ans->pace.seconds = rule_seconds(req, 60);
-}
-
-static void
-act_wrong_length(Request *req, Answer *ans, const Action *action)
-{
-	(void) req;
-	(void) action;
-	ans->sending = SEND_PACED;
-	ans->pace.size = ans->body->len + 1000;
-	ans->pace.stop = ans->body->len;
-}
-
-static void
-act_nothing(Request *req, Answer *ans, const Action *action)
-{
-	ans->sending = SEND_NOTHING;
-	ans->pace.seconds = strcmp(action->name, "silence") == 0 ? rule_seconds(req, 60) : 0;
-	ans->pace.reset = strcmp(action->name, "reset") == 0;
-}
-
-/* The delay itself is over when this is called. */
-void
-act_delay(Request *req, Answer *ans, const Action *action)
-{
-	(void) req;
-	(void) ans;
-	(void) action;
-}
-
 #define JSON "application/json"
 
 static const Action actions[] = {
-	{"status", "this status; the body is an API error unless given", act_status, "status",
-		"headers body", 0, 0, NULL, NULL},
-	{"retry_after", "429 with this Retry-After (default \"1\")", act_retry_after, "",
-		"value status", 0, 0, NULL, NULL},
-	{"reset", "RST, no answer", act_nothing, "", "", 0, 0, NULL, NULL},
-	{"close", "FIN, no answer", act_nothing, "", "", 0, 0, NULL, NULL},
-	{"silence", "no answer, then FIN after 60 seconds", act_nothing, "", "seconds", 0, 0, NULL,
-		NULL},
-	{"delay", "later, then as usual", act_delay, "ms", "", F_USUAL | F_CARRY, 0, NULL, NULL},
-	{"drip", "the usual answer, 1 byte every 100 ms", act_drip, "", "bytes ms chunked",
-		F_USUAL | F_CARRY, 0, NULL, NULL},
-	{"stall", "the usual answer, its second half after 60 seconds", act_stall, "",
-		"seconds chunked", F_USUAL | F_CARRY, 0, NULL, NULL},
-	{"impatient", "the usual answer; RST when the client takes nothing for 1000 ms", act_impatient,
-		"", "ms", F_USUAL, 0, NULL, NULL},
-	{"spoil", "the usual list with these bytes after a user in its middle", act_spoil, "hex", "",
-		F_USUAL, 0, JSON, NULL},
-	{"half", "half of the body, then FIN or RST", act_half, "", "reset chunked", F_USUAL, 0, NULL,
-		NULL},
-	{"headers_only", "the body never comes; FIN after 60 seconds", act_headers_only, "", "seconds",
-		F_USUAL, 0, NULL, NULL},
-	{"wrong_length", "Content-Length is too large by 1000", act_wrong_length, "", "", F_USUAL, 0,
-		NULL, NULL},
-	{"empty", "no body", act_fixed, "", "status", F_USUAL, 0, NULL, ""},
-	{"not_json", "plain text that claims to be JSON", act_fixed, "", "status", 0, 0, JSON,
-		"This is not JSON, whatever the header says."},
-	{"html", "a gateway's 502 page", act_fixed, "", "status", 0, 502, "text/html",
-		"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
-		"<center><h1>502 Bad Gateway</h1></center>\r\n"
-		"<hr><center>gateway</center>\r\n</body>\r\n</html>\r\n"},
-	{"huge", "a long array of users, 1 MB", act_huge, "", "bytes status", 0, 0, JSON,
-		"{\"id\":4999999999,\"loginName\":\"huge\",\"deleted\":false,\"pid\":\"huge\"},"},
-	{"deep", "10000 nested arrays", act_deep, "", "depth", 0, 0, JSON, NULL},
-	{"bad_utf8", "a user with invalid UTF-8", act_fixed, "", "status", 0, 0, JSON,
-		"[{\"id\":4999999999,\"deleted\":false,\"loginName\":\"bad\xff\xc3(\xed\xa0\x80\","
-		"\"pid\":\"\xc0\x80\"}]"},
-	{"nul", "a user with \\u0000", act_fixed, "", "status", 0, 0, JSON,
-		"[{\"id\":4999999999,\"deleted\":false,\"loginName\":\"nul\\u0000byte\","
+	{.name = "status", .help = "this status; the body is an API error unless given",
+		.act = act_status, .needs = "status", .takes = "headers body shape"},
+	{.name = "error", .help = "400 and an API error", .act = act_error,
+		.takes = "status shape message fields", .status = 400, .text = "as the test asked for"},
+	{.name = "shape", .help = "as usual; an error has this shape of body", .act = act_usual,
+		.needs = "shape", .flags = F_USUAL | F_CARRY},
+	{.name = "controls", .help = "400, control and bidirectional characters in the message",
+		.act = act_error, .takes = "status shape", .status = 400,
+		.text = "a\rb\nc\td\x1b[31me\ax\x7f\xc2\x85\u200b\u202e\u2066\u2028\ufeff\u061cz"},
+	{.name = "retry_after", .help = "429 with this Retry-After (default \"1\")",
+		.act = act_retry_after, .takes = "value status shape"},
+	{.name = "reset", .help = "RST, no answer", .act = act_nothing},
+	{.name = "close", .help = "FIN, no answer", .act = act_nothing},
+	{.name = "silence", .help = "no answer, then FIN after 60 seconds", .act = act_nothing,
+		.takes = "seconds"},
+	{.name = "raw", .help = "these bytes, every ms one (0: all), then FIN; plain HTTP only",
+		.act = act_raw, .takes = "text hex ms seconds"},
+	{.name = "in_headers", .help = "the headers break off, FIN after 60 seconds; plain HTTP only",
+		.act = act_raw, .takes = "ms seconds",
+		.text = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Le"},
+	{.name = "delay", .help = "later, then as usual", .act = act_delay, .needs = "ms",
+		.flags = F_USUAL | F_CARRY},
+	{.name = "drip", .help = "the usual answer, 1 byte every 100 ms", .act = act_drip,
+		.takes = "bytes ms chunked", .flags = F_USUAL | F_CARRY},
+	{.name = "stall", .help = "the usual answer, its second half after 60 seconds",
+		.act = act_stall, .takes = "seconds chunked", .flags = F_USUAL | F_CARRY},
+	{.name = "impatient", .help = "the usual answer; RST when the client takes nothing for 1000 ms",
+		.act = act_impatient, .takes = "ms", .flags = F_USUAL},
+	{.name = "spoil", .help = "the usual list with these bytes after a user in its middle",
+		.act = act_spoil, .needs = "hex", .flags = F_USUAL, .type = JSON},
+	{.name = "half", .help = "half of the body, then FIN or RST", .act = act_half,
+		.takes = "reset chunked", .flags = F_USUAL},
+	{.name = "headers_only", .help = "the body never comes; FIN after 60 seconds",
+		.act = act_headers_only, .takes = "seconds", .flags = F_USUAL},
+	{.name = "wrong_length", .help = "Content-Length is too large by 1000",
+		.act = act_wrong_length, .flags = F_USUAL},
+	{.name = "empty", .help = "no body", .act = act_fixed, .takes = "status", .flags = F_USUAL,
+		.text = ""},
+	{.name = "not_json", .help = "plain text that claims to be JSON", .act = act_fixed,
+		.takes = "status", .type = JSON, .text = "This is not JSON, whatever the header says."},
+	{.name = "html", .help = "a gateway's 502 page, or that of another status", .act = act_html,
+		.takes = "status", .status = 502, .type = "text/html"},
+	{.name = "huge", .help = "a long array of users, or of this unit, 1 MB", .act = act_huge,
+		.takes = "bytes status unit", .type = JSON,
+		.text = "{\"id\":4999999999,\"loginName\":\"huge\",\"deleted\":false,\"pid\":\"huge\"},"},
+	{.name = "bomb", .help = "an array of empty objects, 1 MB", .act = act_huge,
+		.takes = "bytes status", .type = JSON, .text = "{},"},
+	{.name = "endless", .help = "an array of users, or of this unit, without end",
+		.act = act_endless, .takes = "status unit", .type = JSON,
+		.text = "{\"id\":4999999999,\"loginName\":\"endless\",\"deleted\":false,\"pid\":\"e\"},"},
+	{.name = "deep", .help = "10000 nested arrays, or of object, both", .act = act_deep,
+		.takes = "depth of", .type = JSON},
+	{.name = "wide", .help = "a user with 100000 attributes", .act = act_wide,
+		.takes = "members status", .type = JSON},
+	{.name = "bad_utf8", .help = "a user with invalid UTF-8", .act = act_fixed, .takes = "status",
+		.type = JSON,
+		.text = "[{\"id\":4999999999,\"deleted\":false,"
+		"\"loginName\":\"bad\xff\xc3(\xed\xa0\x80\",\"pid\":\"\xc0\x80\"}]"},
+	{.name = "nul", .help = "a user with \\u0000", .act = act_fixed, .takes = "status",
+		.type = JSON,
+		.text = "[{\"id\":4999999999,\"deleted\":false,\"loginName\":\"nul\\u0000byte\","
 		"\"pid\":\"\\u0000\"}]"},
-	{"wrong_types", "users with attributes of wrong types", act_fixed, "", "status", 0, 0, JSON,
-		"[{\"id\":{\"a\":1},\"deleted\":\"perhaps\",\"loginName\":[1,2],\"isEnabled\":{},"
+	{.name = "wrong_types", .help = "users with attributes of wrong types", .act = act_fixed,
+		.takes = "status", .type = JSON,
+		.text = "[{\"id\":{\"a\":1},\"deleted\":\"perhaps\",\"loginName\":[1,2],\"isEnabled\":{},"
 		"\"maxChats\":\"many\",\"profileIds\":\"none\",\"memberOf\":[3]},4,null,[]]"},
-	{"redirect", "302 to somewhere", act_redirect, "location", "status", 0, 302, NULL, NULL},
-	{"body", "any answer", act_body, "body", "status content_type", 0, 0, NULL, NULL},
-	{"echo", "400 and the request's own body", act_echo, "", "", 0, 400, JSON, NULL},
+	{.name = "redirect", .help = "302 to somewhere", .act = act_redirect, .needs = "location",
+		.takes = "status", .status = 302},
+	{.name = "body", .help = "any answer", .act = act_body, .needs = "body",
+		.takes = "status content_type"},
+	{.name = "echo", .help = "400 and the request's own body", .act = act_echo, .status = 400,
+		.type = JSON},
+	{.name = "leak", .help = "400; the message repeats bearer token, passwords, client_secret",
+		.act = act_leak, .takes = "status shape encoding", .status = 400},
+	{.name = "misname", .help = "the usual success, whose body names other users or none",
+		.act = act_misname, .needs = "form", .flags = F_USUAL, .type = JSON},
+	{.name = "meddle", .help = "before the request is judged, another client writes; then as usual",
+		.act = act_usual, .prepare = prepare_meddle, .takes = "user set delete",
+		.flags = F_USUAL | F_CARRY},
 };
 
 #undef JSON
 
+/* Return the action of this name, or NULL. */
 const Action *
 action_find(const char *name)
 {
@@ -288,8 +148,13 @@ void
 action_help(void)
 {
 	for (size_t i = 0; i < lengthof(actions); i++)
+	{
+		const char *needs = actions[i].needs ? actions[i].needs : "";
+		const char *takes = actions[i].takes ? actions[i].takes : "";
+		bool		both = *needs && *takes;
+
 		printf("  %-13s %s%s%s%s%s%s\n", actions[i].name, actions[i].help,
-			   *actions[i].needs || *actions[i].takes ? " (" : "", actions[i].needs,
-			   *actions[i].needs && *actions[i].takes ? " " : "", actions[i].takes,
-			   *actions[i].needs || *actions[i].takes ? ")" : "");
+			   *needs || *takes ? " (" : "", needs, both ? " " : "", takes,
+			   *needs || *takes ? ")" : "");
+	}
 }

@@ -15,6 +15,7 @@ typedef enum Sending
 {
 	SEND_PLAIN,					/* as HTTP says */
 	SEND_PACED,					/* by the rules in Pace */
+	SEND_RAW,					/* the body as it is, without HTTP; then sleep and close */
 	SEND_NOTHING,				/* sleep, then close or reset */
 } Sending;
 
@@ -51,7 +52,7 @@ typedef struct Problem
 {
 	unsigned	status;
 	char		fields[256];	/* separated by commas */
-	char		message[512];
+	char		message[2048];
 } Problem;
 
 extern bool problem(Problem *p, unsigned status, const char *fields,

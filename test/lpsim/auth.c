@@ -26,25 +26,30 @@ typedef struct Token
 {
 	char	   *text;
 	double		expires;
+	char		csrf[32];		/* of the Login service */
 } Token;
 
 static Token tokens[MAX_TOKENS];
 static size_t ntokens;			/* issued so far; the place is modulo MAX_TOKENS */
 
+/* Return the issued token of this text which is still valid, or NULL. */
+static Token *
+token_find(const char *text)
+{
+	size_t		n = ntokens < MAX_TOKENS ? ntokens : MAX_TOKENS;
+
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(tokens[i].text, text) == 0 && tokens[i].expires > now_monotonic())
+			return &tokens[i];
+	return NULL;
+}
+
 bool
 bearer_valid(const Request *req)
 {
 	const char *bearer = bearer_of(req);
-	size_t		n = ntokens < MAX_TOKENS ? ntokens : MAX_TOKENS;
 
-	if (bearer == NULL)
-		return false;
-	if (strcmp(bearer, opt.token) == 0)
-		return true;
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(tokens[i].text, bearer) == 0 && tokens[i].expires > now_monotonic())
-			return true;
-	return false;
+	return bearer && (strcmp(bearer, opt.token) == 0 || token_find(bearer));
 }
 
 /* Tokens need only differ: on a loopback interface they need not be hard to guess. */
@@ -61,6 +66,7 @@ token_issue(double ttl)
 	free(t->text);
 	t->text = copy_text(fixed ? fixed : text);
 	t->expires = now_monotonic() + ttl;
+	t->csrf[0] = '\0';
 	return t->text;
 }
 
@@ -107,28 +113,74 @@ token_oauth(Request *req, Answer *ans)
 }
 
 /* The Login service: eight hours, unless another life of tokens was asked for. */
+static int64_t
+login_ttl(void)
+{
+	int64_t		ttl = config_int("token_ttl");
+
+	return ttl == 3600 ? 28800 : ttl;
+}
+
+/* The Login service nests its errors, if no other shape was asked for (an inference). */
+static void
+answer_login_error(Answer *ans, unsigned status, const char *message)
+{
+	if (ans->shape == NULL && config_is("error_shape", "flat"))
+		ans->shape = "nested";
+	answer_error(ans, status, "%s", message);
+}
+
+static void
+put_csrf(Token *t)
+{
+	snprintf(t->csrf, sizeof(t->csrf), "csrf-%06zu", ntokens);
+}
+
 void
 token_login(Request *req, Answer *ans)
 {
-	int64_t		ttl = config_int("token_ttl");
+	int64_t		ttl = login_ttl();
 	Buf			b = {0};
 
-	if (ttl == 3600)
-		ttl = 28800;
 	if (!content_is(req, "application/json"))
-		answer_error(ans, 415, "Content-Type must be application/json");
+		answer_login_error(ans, 415, "Content-Type must be application/json");
 	else if (request_parameter(req, "v") == NULL)
-		answer_error(ans, 400, "the query lacks v=1.3");
+		answer_login_error(ans, 400, "the query lacks v=1.3");
 	else if (!text_is(json_member(req->json, "username"), opt.username) ||
 			 !text_is(json_member(req->json, "password"), opt.password))
-		answer_error(ans, 401, "wrong user name or password");
+		answer_login_error(ans, 401, "wrong user name or password");
 	else
 	{
-		buf_puts(&b, "{\"csrf\":\"\",\"bearer\":");
-		put_text(&b, token_issue(ttl));
+		const char *bearer = token_issue(ttl);
+		Token	   *t = token_find(bearer);
+
+		if (t)
+			put_csrf(t);
+		buf_printf(&b, "{\"csrf\":\"%s\",\"bearer\":", t ? t->csrf : "");
+		put_text(&b, bearer);
 		buf_printf(&b, ",\"sessionTTl\":\"%" PRId64 "\",\"config\":{\"loginName\":", ttl * 1000);
 		put_text(&b, opt.username);
 		buf_puts(&b, "}}");
 		answer_json(ans, 200, &b);
+	}
+}
+
+/* Prolong a session of the Login service: its bearer token, and its csrf in the body. */
+void
+token_refresh(Request *req, Answer *ans)
+{
+	const char *bearer = bearer_of(req);
+	Token	   *t = bearer ? token_find(bearer) : NULL;
+
+	if (!content_is(req, "application/json"))
+		answer_login_error(ans, 415, "Content-Type must be application/json");
+	else if (t == NULL || t->csrf[0] == '\0')
+		answer_login_error(ans, 401, "no session of the Login service has this bearer token");
+	else if (!text_is(json_member(req->json, "csrf"), t->csrf))
+		answer_login_error(ans, 401, "csrf is not that of the session");
+	else
+	{
+		t->expires = now_monotonic() + login_ttl();
+		answer_empty(ans, 204);
 	}
 }

@@ -15,5 +15,6 @@ extern bool bearer_valid(const Request *req);
 extern void tokens_expire(void);
 extern void token_oauth(Request *req, Answer *ans);
 extern void token_login(Request *req, Answer *ans);
+extern void token_refresh(Request *req, Answer *ans);
 
 #endif

@@ -17,6 +17,7 @@
 #include "account.h"
 #include "attribute.h"
 #include "auth.h"
+#include "change.h"
 #include "config.h"
 #include "control.h"
 #include "fault.h"
@@ -24,8 +25,10 @@
 #include "json.h"
 #include "listing.h"
 #include "log.h"
+#include "neighbour.h"
 #include "options.h"
 #include "route.h"
+#include "tally.h"
 #include "view.h"
 
 typedef struct ControlRoute
@@ -223,6 +226,7 @@ void
 sim_reset(void)
 {
 	config_reset();
+	neighbours_reset();
 	users_clear();
 	users_generate(opt.users);
 	log_clear();
@@ -314,6 +318,46 @@ control_faults_clear(Request *req, Answer *ans)
 	answer_text(ans, 200, "ok\n");
 }
 
+static void
+control_change(Request *req, Answer *ans)
+{
+	Problem		p = {0};
+
+	if (!json_object_is_type(req->json, json_type_object))
+		problem(&p, 400, "", "the body must be an object");
+	else
+	{
+		json_object_object_foreach(req->json, name, value)
+			if (value == NULL || !list_has("user set delete", name, strlen(name)))
+				problem(&p, 400, "", "not a key of a change, or null: %s", name);
+	}
+	if (p.status == 0 && change_carry_out(req->json, &p))
+		answer_text(ans, 200, "%" PRId64 "\n", account.revision);
+	else
+		answer_text(ans, 400, "%s\n", p.message);
+}
+
+static void
+control_neighbours(Request *req, Answer *ans)
+{
+	Buf			b = {0};
+
+	(void) req;
+	put_neighbours(&b);
+	answer_json(ans, 200, &b);
+}
+
+static void
+control_neighbours_add(Request *req, Answer *ans)
+{
+	Problem		p = {0};
+
+	if (neighbours_add(req->json, &p))
+		control_neighbours(req, ans);
+	else
+		answer_text(ans, 400, "%s\n", p.message);
+}
+
 static const ControlRoute control_routes[] = {
 	{"GET", "/_sim/log", control_log, "", "every request so far, as a JSON array"},
 	{"DELETE", "/_sim/log", control_log_clear, "", "empty the log"},
@@ -329,6 +373,15 @@ static const ControlRoute control_routes[] = {
 	{"GET", "/_sim/duplicates", control_duplicates, "", "logins which exist more than once"},
 	{"GET", "/_sim/created", control_created, "", "number of users created by POST"},
 	{"GET", "/_sim/revision", control_revision, "", "revision of the users"},
+	{"GET", "/_sim/posts", control_posts, "login not",
+		"how many POSTs created each login, as an object; not=1: only where it is not 1"},
+	{"GET", "/_sim/changes", control_changes, "id",
+		"how many PUTs, DELETEs, resetPasswords changed each id, as an object"},
+	{"POST", "/_sim/change", control_change, "",
+		"write as another client: {\"user\", \"set\", \"delete\"}, or {}; answers the revision"},
+	{"GET", "/_sim/neighbours", control_neighbours, "", "profiles, skills, agentGroups, lobs"},
+	{"POST", "/_sim/neighbours", control_neighbours_add, "",
+		"add to them: {\"skills\": [{\"id\": 3009, \"name\": \"Fax\"}]}; the same id: replace"},
 	{"POST", "/_sim/reset", control_reset, "",
 		"users, revision, log, faults, tokens, configuration as at the start"},
 	{"POST", "/_sim/tokens/expire", control_tokens_expire, "", "issued tokens are valid no longer"},

@@ -17,8 +17,11 @@
 #include "config.h"
 #include "fault.h"
 #include "json.h"
+#include "leak.h"
 #include "log.h"
+#include "misname.h"
 #include "route.h"
+#include "shape.h"
 
 /* Bounds of the answers which are made up, so that a typo does not fill memory. */
 #define MAX_HUGE		(INT64_C(64) * 1024 * 1024 * 1024)
@@ -33,28 +36,41 @@ static const struct
 	json_type	type;
 	int64_t		min;
 	int64_t		max;
+	const char *allowed;
 }			rule_keys[] = {
-	{"method", json_type_string, 0, 0},
-	{"path", json_type_string, 0, 0},
-	{"login", json_type_string, 0, 0},
-	{"skip", json_type_int, 0, INT64_MAX},
-	{"times", json_type_int, 0, INT64_MAX},
-	{"kept_only", json_type_boolean, 0, 0},
-	{"applied", json_type_boolean, 0, 0},
-	{"action", json_type_string, 0, 0},
-	{"status", json_type_int, 200, 599},
-	{"headers", json_type_object, 0, 0},
-	{"body", json_type_string, 0, 0},
-	{"value", json_type_string, 0, 0},
-	{"seconds", json_type_double, 0, INT_MAX / 1000},
-	{"ms", json_type_int, 0, INT_MAX},
-	{"bytes", json_type_int, 1, MAX_HUGE},
-	{"depth", json_type_int, 1, MAX_NESTING},
-	{"location", json_type_string, 0, 0},
-	{"content_type", json_type_string, 0, 0},
-	{"reset", json_type_boolean, 0, 0},
-	{"chunked", json_type_boolean, 0, 0},
-	{"hex", json_type_string, 0, 0},
+	{"method", json_type_string, 0, 0, NULL},
+	{"path", json_type_string, 0, 0, NULL},
+	{"login", json_type_string, 0, 0, NULL},
+	{"skip", json_type_int, 0, INT64_MAX, NULL},
+	{"times", json_type_int, 0, INT64_MAX, NULL},
+	{"kept_only", json_type_boolean, 0, 0, NULL},
+	{"applied", json_type_boolean, 0, 0, NULL},
+	{"action", json_type_string, 0, 0, NULL},
+	{"status", json_type_int, 200, 599, NULL},
+	{"headers", json_type_object, 0, 0, NULL},
+	{"body", json_type_string, 0, 0, NULL},
+	{"value", json_type_string, 0, 0, NULL},
+	{"seconds", json_type_double, 0, INT_MAX / 1000, NULL},
+	{"ms", json_type_int, 0, INT_MAX, NULL},
+	{"bytes", json_type_int, 1, MAX_HUGE, NULL},
+	{"depth", json_type_int, 1, MAX_NESTING, NULL},
+	{"location", json_type_string, 0, 0, NULL},
+	{"content_type", json_type_string, 0, 0, NULL},
+	{"reset", json_type_boolean, 0, 0, NULL},
+	{"chunked", json_type_boolean, 0, 0, NULL},
+	{"hex", json_type_string, 0, 0, NULL},
+	{"text", json_type_string, 0, 0, NULL},
+	{"unit", json_type_string, 0, 0, NULL},
+	{"message", json_type_string, 0, 0, NULL},
+	{"fields", json_type_string, 0, 0, NULL},
+	{"members", json_type_int, 0, MAX_NESTING, NULL},
+	{"of", json_type_string, 0, 0, "array|object|both"},
+	{"shape", json_type_string, 0, 0, SHAPES},
+	{"form", json_type_string, 0, 0, MISNAMES},
+	{"encoding", json_type_string, 0, 0, ENCODINGS},
+	{"user", json_type_string, 0, 0, NULL},
+	{"set", json_type_object, 0, 0, NULL},
+	{"delete", json_type_boolean, 0, 0, NULL},
 };
 
 static Rule *rules;
@@ -75,6 +91,9 @@ check_rule_value(const char *name, json_object *v, Problem *p)
 					   json_type_to_name(rule_keys[i].type));
 	if (rule_keys[i].max && (d < rule_keys[i].min || d > rule_keys[i].max))
 		return problem(p, 400, "", "%s is out of range", name);
+	if (rule_keys[i].allowed &&
+		!list_has(rule_keys[i].allowed, json_object_get_string(v), json_object_get_string_len(v)))
+		return problem(p, 400, "", "%s must be one of %s", name, rule_keys[i].allowed);
 	return true;
 }
 
@@ -116,7 +135,7 @@ check_rule(json_object *spec, Problem *p)
 				problem(p, 400, "", "%s is no parameter of the action %s", key, name);
 		}
 		check_headers(json_member(spec, "headers"), p);
-		if (*action->needs && json_member(spec, action->needs) == NULL)
+		if (action->needs && json_member(spec, action->needs) == NULL)
 			problem(p, 400, "", "the action %s needs %s", name, action->needs);
 		if (p->status == 0)
 			return action;
@@ -239,6 +258,10 @@ answer_account(Request *req, Answer *ans)
 	bool		changes = strcmp(req->method, "GET") != 0 && strstr(req->path, "/le-users/");
 	bool		carry = action == NULL || (action->flags & F_CARRY);
 
+	if (action)
+		ans->shape = rule_text(req, "shape", NULL);
+	if (action && action->prepare)
+		action->prepare(req);
 	if (applied)
 		carry = json_object_get_boolean(applied);
 	if (carry || (!changes && (action->flags & F_USUAL) && !(action->flags & F_CARRY)))

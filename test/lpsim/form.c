@@ -37,6 +37,7 @@ static const struct
 	{"reversed", FORM_REVERSED, "arrays are in the opposite order"},
 	{"wrapped", FORM_WRAPPED, "an object stands in an array"},
 	{"unwrapped", FORM_UNWRAPPED, "the first element of an array stands alone"},
+	{"emptied", FORM_EMPTIED, "as if there were nothing"},
 	{"shown", FORM_SHOWN, "fullName and employeeId are not blank"},
 };
 
@@ -100,14 +101,19 @@ is_nothing(const char *text)
 		strcmp(text, "{}") == 0;
 }
 
-/* Write "nothing".  An absent attribute must not come here. */
+/* Write "nothing", null unless the form is another.  An absent attribute must not come here. */
 void
 put_nothing(Buf *b, int form)
 {
-	buf_puts(b, form & FORM_NULL ? "null" : form & FORM_BLANK ? "\"\"" :
-			 form & FORM_ARRAY ? "[]" : "{}");
+	if (form & FORM_BLANK)
+		buf_puts(b, "\"\"");
+	else if (form & FORM_ARRAY)
+		buf_puts(b, "[]");
+	else
+		buf_puts(b, form & FORM_OBJECT ? "{}" : "null");
 }
 
+/* Write a whole number in these forms, exactly. */
 void
 put_number_form(Buf *b, int64_t n, int form)
 {

@@ -28,6 +28,8 @@
 #define FORM_WRAPPED	0x400
 #define FORM_UNWRAPPED	0x800
 #define FORM_SHOWN		0x1000
+/* as if there were nothing */
+#define FORM_EMPTIED	0x2000
 
 extern bool forms_check(const char *knob, json_object *forms, Problem *p);
 extern int	form_of(json_object *forms, const char *attribute);

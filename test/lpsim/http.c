@@ -65,7 +65,7 @@ serve_account(Request *req, Answer *ans)
 		answer_error(ans, 500, "the log is full: DELETE /_sim/log");
 	else
 		answer_account(req, ans);
-	if (ans->sending != SEND_NOTHING)
+	if (ans->sending == SEND_PLAIN || ans->sending == SEND_PACED)
 		req->entry->status = ans->status;
 	if (ans->sending == SEND_PLAIN)
 		req->entry->bytes_out = ans->body->len;

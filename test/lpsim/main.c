@@ -37,7 +37,6 @@
 #include "clock.h"
 #include "control.h"
 #include "http.h"
-#include "neighbour.h"
 #include "options.h"
 
 /* Tells the command, the file and, without a command, the terminal where the account is. */
@@ -153,7 +152,6 @@ main(int argc, char **argv)
 	pthread_sigmask(SIG_BLOCK, &signals, &before);
 
 	stop_fd = eventfd(0, EFD_CLOEXEC);
-	neighbours_build();
 	sim_reset();
 	door_open(&doors[0], opt.port);
 	doors[1].tls = opt.tls_port >= 0;

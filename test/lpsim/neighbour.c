@@ -55,20 +55,106 @@ static Neighbour neighbours[] = {
 #undef GROUP
 #undef LOB
 
+static void
+entities_free(Neighbour *nb)
+{
+	for (size_t i = 0; nb->items && i < json_object_array_length(nb->items); i++)
+		free(nb->entities[i]);
+	free(nb->entities);
+	nb->entities = NULL;
+}
+
+static void
+entities_build(Neighbour *nb)
+{
+	size_t		n = json_object_array_length(nb->items);
+
+	nb->entities = need(calloc(n + 1, sizeof(Entity *)));
+	for (size_t i = 0; i < n; i++)
+		nb->entities[i] = entity_build(json_object_array_get_idx(nb->items, i));
+}
+
+/* Make the neighbours what they are at the start. */
 void
-neighbours_build(void)
+neighbours_reset(void)
+{
+	static const int first_revision = 11;
+
+	for (size_t i = 0; i < lengthof(neighbours); i++)
+	{
+		Neighbour  *nb = &neighbours[i];
+
+		entities_free(nb);
+		json_object_put(nb->items);
+		nb->items = json_own(nb->text);
+		nb->revision = first_revision + (int) i;
+		entities_build(nb);
+	}
+}
+
+/* Put one in, in the place of that with the same id. */
+static void
+item_put(Neighbour *nb, json_object *item)
+{
+	int64_t		id = json_object_get_int64(json_member(item, "id"));
+	size_t		i = 0;
+
+	while (i < json_object_array_length(nb->items) &&
+		   json_object_get_int64(json_member(json_object_array_get_idx(nb->items, i), "id")) != id)
+		i++;
+	json_object_array_put_idx(nb->items, i, json_object_get(item));
+}
+
+static bool
+check_items(const char *name, json_object *list, Problem *p)
+{
+	if (neighbour_find(name) == NULL)
+		return problem(p, 400, "", "no such resource: %s", name);
+	if (!json_object_is_type(list, json_type_array))
+		return problem(p, 400, "", "%s must be an array", name);
+	for (size_t i = 0; i < json_object_array_length(list); i++)
+	{
+		json_object *id = json_member(json_object_array_get_idx(list, i), "id");
+
+		if (!json_object_is_type(id, json_type_int))
+			return problem(p, 400, "", "%s: each needs an id, a number", name);
+	}
+	return true;
+}
+
+/* Add an object of arrays of neighbours, of which only the ids are checked. */
+bool
+neighbours_add(json_object *all, Problem *p)
+{
+	if (!json_object_is_type(all, json_type_object))
+		return problem(p, 400, "", "the body must be an object");
+	json_object_object_foreach(all, name, list)
+		if (!check_items(name, list, p))
+			return false;
+	{
+		json_object_object_foreach(all, resource, items)
+		{
+			Neighbour  *nb = neighbour_find(resource);
+
+			entities_free(nb);
+			for (size_t i = 0; i < json_object_array_length(items); i++)
+				item_put(nb, json_object_array_get_idx(items, i));
+			entities_build(nb);
+			nb->revision++;
+		}
+	}
+	return true;
+}
+
+void
+put_neighbours(Buf *b)
 {
 	for (size_t i = 0; i < lengthof(neighbours); i++)
 	{
-		Neighbour *nb = &neighbours[i];
-		size_t		n;
-
-		nb->items = json_own(nb->text);
-		n = json_object_array_length(nb->items);
-		nb->entities = need(calloc(n, sizeof(Entity *)));
-		for (size_t j = 0; j < n; j++)
-			nb->entities[j] = entity_build(json_object_array_get_idx(nb->items, j));
+		buf_printf(b, "%s\"%s\":", i == 0 ? "{" : ",\n", neighbours[i].name);
+		put_json(b, neighbours[i].items, false, NULL);
 	}
+	buf_puts(b, "}");
 }
 
 /*

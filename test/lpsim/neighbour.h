@@ -23,7 +23,9 @@ typedef struct Neighbour
 	Entity	  **entities;
 } Neighbour;
 
-extern void neighbours_build(void);
+extern void neighbours_reset(void);
+extern bool neighbours_add(json_object *all, Problem *p);
+extern void put_neighbours(Buf *b);
 extern int roles_of(json_object *user);
 extern const char *neighbour_name(const char *resource, int64_t id);
 extern Neighbour *neighbour_find(const char *name);

@@ -19,6 +19,8 @@
 #include "action.h"
 #include "config.h"
 #include "control.h"
+#include "leak.h"
+#include "misname.h"
 #include "options.h"
 #include "text.h"
 
@@ -129,9 +131,16 @@ static const char help_rules[] =
 "  method, path (a part of it), login (in the body), kept_only (not the first\n"
 "  request of a connection), skip (so many first), times (default 1, 0: always).\n"
 "The first rule which matches strikes.  A struck request is carried out before\n"
-"the fault only with \"applied\": true, but \"delay\", \"drip\" and \"stall\" always,\n"
-"unless \"applied\" is false (then: 503).  Where a fault distorts the usual answer\n"
-"to a change which is not carried out, that answer is a success which is not true.\n"
+"the fault only with \"applied\": true, but \"delay\", \"drip\", \"stall\", \"shape\" and\n"
+"\"meddle\" always, unless \"applied\" is false (then: 503).  Where a fault distorts\n"
+"the usual answer to a change which is not carried out, that answer is a success\n"
+"which is not true.\n"
+"\"shape\" is one of those of error_shape, above; \"encoding\" one of\n"
+"  " ENCODINGS "\n"
+"\"form\" one of\n"
+"  " MISNAMES "\n"
+"\"user\" (a login, an id, or \"*\": those whom the request names), \"set\" (attributes) and\n"
+"\"delete\" say what another client writes; without them it only raises the revision.\n"
 "Actions (and their parameters; numbers below are defaults):\n";
 
 static const char help_example[] =

@@ -62,18 +62,20 @@ bearer_of(const Request *req)
 	return text + 7 + strspn(text + 7, " ");
 }
 
-/* Does the form have this field with this value? */
-bool
-form_is(const Request *req, const char *name, const char *value)
+/* Return the decoded value of a field of the form, the caller's to free, or NULL. */
+char *
+form_get(const Request *req, const char *name)
 {
 	const char *s = req->body.data ? req->body.data : "";
 	size_t		n = strlen(name);
+	Buf			b = {0};
 
 	while (*s && !(strncmp(s, name, n) == 0 && s[n] == '='))
 		s += strcspn(s, "&") + (s[strcspn(s, "&")] == '&');
 	if (*s == '\0')
-		return false;
-	for (s += n + 1; *s && *s != '&'; s++, value++)
+		return NULL;
+	buf_puts(&b, "");
+	for (s += n + 1; *s && *s != '&'; s++)
 	{
 		char		c = *s == '+' ? ' ' : *s;
 
@@ -82,10 +84,20 @@ form_is(const Request *req, const char *name, const char *value)
 			c = hex_value(s[1]) * 16 + hex_value(s[2]);
 			s += 2;
 		}
-		if (c != *value)
-			return false;
+		buf_put(&b, &c, 1);
 	}
-	return *value == '\0';
+	return b.data;
+}
+
+/* Return true if the form has this field with this value. */
+bool
+form_is(const Request *req, const char *name, const char *value)
+{
+	char	   *text = form_get(req, name);
+	bool		same = text && strcmp(text, value) == 0;
+
+	free(text);
+	return same;
 }
 
 bool

@@ -57,6 +57,7 @@ extern size_t body_count(const Request *req);
 extern json_object *body_item(const Request *req, size_t i);
 extern bool content_is(const Request *req, const char *type);
 extern const char *bearer_of(const Request *req);
+extern char *form_get(const Request *req, const char *name);
 extern bool form_is(const Request *req, const char *name, const char *value);
 extern bool wants_deleted(const Request *req);
 

@@ -111,6 +111,7 @@ static const Route routes[] = {
 	{"GET", "/api/account/*/service/*/baseURI.json", domains_get, false},
 	{"POST", "/sentinel/api/v2/account/*/app/token", token_oauth, false},
 	{"POST", "/api/account/*/login", token_login, false},
+	{"POST", "/api/account/*/refresh", token_refresh, false},
 	{"GET", CONFIG "users", users_get_all, true},
 	{"POST", CONFIG "users", users_post, true},
 	{"PUT", CONFIG "users", users_put, true},

@@ -8,8 +8,10 @@
  *-------------------------------------------------------------------------
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <limits.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,6 +168,27 @@ response_plain(Answer *ans)
 																   body_release, body);
 }
 
+/* Writes the body past the library, a byte at a time if it is paced. */
+static void
+send_raw(const Request *req, const Answer *ans)
+{
+	size_t		piece = ans->pace.ms ? 1 : ans->body->len;
+	struct pollfd p = {req->fd, POLLOUT, 0};
+	ssize_t		n;
+
+	for (size_t at = 0; at < ans->body->len; at += n > 0 ? n : 0)
+	{
+		n = send(req->fd, ans->body->data + at, piece < ans->body->len - at ? piece :
+				 ans->body->len - at, MSG_NOSIGNAL);
+		if (n < 0 && errno == EAGAIN)
+			poll(&p, 1, 1000);
+		else if (n < 0)
+			return;
+		if (ans->pace.ms)
+			nap(req->fd, ans->pace.ms / 1e3);
+	}
+}
+
 /* Sends the answer, or does not.  MHD_NO closes the connection. */
 enum MHD_Result
 answer_send(Request *req, Answer *ans)
@@ -173,7 +196,9 @@ answer_send(Request *req, Answer *ans)
 	struct MHD_Response *r;
 	enum MHD_Result result;
 
-	if (ans->sending == SEND_NOTHING)
+	if (ans->sending == SEND_RAW && !req->door->tls)
+		send_raw(req, ans);
+	if (ans->sending == SEND_NOTHING || ans->sending == SEND_RAW)
 	{
 		nap(req->fd, ans->pace.seconds);
 		if (ans->pace.reset)

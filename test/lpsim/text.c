@@ -172,3 +172,31 @@ put_hex(Buf *b, const char *hex)
 		buf_put(b, &c, 1);
 	}
 }
+
+/* Read the character at *s, which is valid UTF-8, and move *s behind it. */
+uint32_t
+utf8_read(const char **s)
+{
+	const unsigned char *p = (const unsigned char *) *s;
+	int			more = p[0] < 0x80 ? 0 : p[0] < 0xE0 ? 1 : p[0] < 0xF0 ? 2 : 3;
+	uint32_t	c = more == 0 ? p[0] : p[0] & (0x3F >> more);
+
+	for (int i = 1; i <= more && (p[i] & 0xC0) == 0x80; i++)
+		c = c << 6 | (p[i] & 0x3F);
+	for (*s += 1; ((unsigned char) **s & 0xC0) == 0x80; *s += 1)
+		continue;
+	return c;
+}
+
+/* Append a character. */
+void
+utf8_put(Buf *b, uint32_t c)
+{
+	char		out[4];
+	size_t		n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+
+	for (size_t i = n - 1; i > 0; i--, c >>= 6)
+		out[i] = 0x80 | (c & 0x3F);
+	out[0] = n == 1 ? c : (0xF00 >> n & 0xFF) | c;
+	buf_put(b, out, n);
+}

@@ -44,5 +44,7 @@ extern bool list_has(const char *list, const char *word, size_t len);
 extern bool parse_int64(const char *s, int64_t *n);
 extern int hex_value(char c);
 extern void put_hex(Buf *b, const char *hex);
+extern uint32_t utf8_read(const char **s);
+extern void utf8_put(Buf *b, uint32_t c);
 
 #endif

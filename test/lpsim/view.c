@@ -106,9 +106,9 @@ put_value(Buf *b, const View *view, const char *text, int form, const char *nest
 {
 	if (view->quoted)
 		form |= FORM_STRING;
-	if ((form & FORM_NOTHING) && is_nothing(text))
+	if (form & FORM_EMPTIED || ((form & FORM_NOTHING) && is_nothing(text)))
 		put_nothing(b, form);
-	else if (nested || (form & ~(FORM_NOTHING | FORM_SHOWN)))
+	else if (nested || (form & ~(FORM_NOTHING | FORM_SHOWN | FORM_EMPTIED)))
 	{
 		json_object *v = json_own(text);
 
@@ -159,6 +159,8 @@ put_entity(Buf *b, const Entity *e, const View *view)
 			(user_attributes[attr->known].flags & A_BLANK);
 		const char *text = blank ? "\"\"" : attr->value;
 
+		if (form & FORM_EMPTIED)
+			text = "null";
 		if (!view_has(view, attr, &nested) || ((form & FORM_ABSENT) && is_nothing(text)))
 			continue;
 		buf_puts(b, comma);
