@@ -49,6 +49,7 @@ hash_login(const char *key)
 	return h;
 }
 
+/* Return the form in which logins are compared (ASCII lower case), the caller's to free. */
 char *
 login_key(const char *login)
 {
@@ -277,6 +278,7 @@ user_patch(User *u, const char *name, json_object *value)
 	json_object_put(user);
 }
 
+/* Remove all users and begin again at the first id and revision. */
 void
 users_clear(void)
 {

@@ -17,6 +17,7 @@
 #include "fault.h"
 #include "json.h"
 
+/* Return a parameter of the request's rule, or "otherwise" if it is not given. */
 int64_t
 rule_int(const Request *req, const char *name, int64_t otherwise)
 {
@@ -25,6 +26,7 @@ rule_int(const Request *req, const char *name, int64_t otherwise)
 	return v ? json_object_get_int64(v) : otherwise;
 }
 
+/* The same for "seconds". */
 double
 rule_seconds(const Request *req, double otherwise)
 {
@@ -33,6 +35,7 @@ rule_seconds(const Request *req, double otherwise)
 	return v ? json_object_get_double(v) : otherwise;
 }
 
+/* The same for a text, which lives as long as the rule. */
 const char *
 rule_text(const Request *req, const char *name, const char *otherwise)
 {
@@ -41,6 +44,7 @@ rule_text(const Request *req, const char *name, const char *otherwise)
 	return v ? json_object_get_string(v) : otherwise;
 }
 
+/* Return true if a parameter is given and true. */
 bool
 rule_bool(const Request *req, const char *name)
 {

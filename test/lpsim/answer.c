@@ -33,6 +33,7 @@ problem(Problem *p, unsigned status, const char *fields, const char *fmt,...)
 	return false;
 }
 
+/* Add a header; those beyond the eighth are dropped. */
 void
 answer_header(Answer *ans, const char *name, const char *value)
 {
@@ -42,6 +43,7 @@ answer_header(Answer *ans, const char *name, const char *value)
 	ans->header[ans->nheaders++][1] = copy_text(value);
 }
 
+/* Remove the headers added so far. */
 void
 answer_drop_headers(Answer *ans)
 {
@@ -62,6 +64,7 @@ answer_json(Answer *ans, unsigned status, Buf *b)
 	ans->body = body_from(b);
 }
 
+/* Answer plain text of up to 1023 bytes. */
 void
 answer_text(Answer *ans, unsigned status, const char *fmt,...)
 {
@@ -77,6 +80,7 @@ answer_text(Answer *ans, unsigned status, const char *fmt,...)
 	ans->body = body_from_text(text);
 }
 
+/* Answer without a body. */
 void
 answer_empty(Answer *ans, unsigned status)
 {
@@ -97,6 +101,7 @@ answer_problem(Answer *ans, const Problem *p)
 	ans->type = type;
 }
 
+/* Answer an error which concerns no field. */
 void
 answer_error(Answer *ans, unsigned status, const char *fmt,...)
 {
@@ -109,6 +114,7 @@ answer_error(Answer *ans, unsigned status, const char *fmt,...)
 	answer_problem(ans, &p);
 }
 
+/* Free what an answer owns. */
 void
 answer_free(Answer *ans)
 {

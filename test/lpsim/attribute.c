@@ -51,6 +51,7 @@ const AttrRule user_attributes[] = {
 
 const int	n_attributes = lengthof(user_attributes);
 
+/* Return the place of an attribute in user_attributes, or -1. */
 int
 attribute_find(const char *name)
 {
@@ -108,6 +109,7 @@ convert_group(json_object *v)
 	return out;
 }
 
+/* Return the value as the type asks for, the caller's to put; NULL: it is of another type. */
 json_object *
 convert(AttrType type, json_object *v)
 {

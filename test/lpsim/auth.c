@@ -44,6 +44,7 @@ token_find(const char *text)
 	return NULL;
 }
 
+/* Return true if the request has a bearer token which is known and has not expired. */
 bool
 bearer_valid(const Request *req)
 {
@@ -70,6 +71,7 @@ token_issue(double ttl)
 	return t->text;
 }
 
+/* Let all issued tokens expire. */
 void
 tokens_expire(void)
 {
@@ -136,6 +138,7 @@ put_csrf(Token *t)
 	snprintf(t->csrf, sizeof(t->csrf), "csrf-%06zu", ntokens);
 }
 
+/* The Login service: a bearer token for a user name and password. */
 void
 token_login(Request *req, Answer *ans)
 {

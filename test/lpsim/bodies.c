@@ -16,6 +16,7 @@
 #include "fault.h"
 #include "json.h"
 
+/* The action's own text. */
 void
 act_fixed(Request *req, Answer *ans, const Action *action)
 {
@@ -23,6 +24,7 @@ act_fixed(Request *req, Answer *ans, const Action *action)
 			   body_from_text(action->text));
 }
 
+/* Any status, with the body and the headers that the rule gives. */
 void
 act_status(Request *req, Answer *ans, const Action *action)
 {
@@ -40,6 +42,7 @@ act_status(Request *req, Answer *ans, const Action *action)
 	}
 }
 
+/* A status that asks to come again later. */
 void
 act_retry_after(Request *req, Answer *ans, const Action *action)
 {
@@ -48,6 +51,7 @@ act_retry_after(Request *req, Answer *ans, const Action *action)
 	answer_header(ans, "Retry-After", rule_text(req, "value", "1"));
 }
 
+/* Any body. */
 void
 act_body(Request *req, Answer *ans, const Action *action)
 {
@@ -56,6 +60,7 @@ act_body(Request *req, Answer *ans, const Action *action)
 			   body_from_text(rule_text(req, "body", "")));
 }
 
+/* The request's own body. */
 void
 act_echo(Request *req, Answer *ans, const Action *action)
 {
@@ -65,6 +70,7 @@ act_echo(Request *req, Answer *ans, const Action *action)
 	substitute(ans, action->status, action->type, body_from(&b));
 }
 
+/* A redirect. */
 void
 act_redirect(Request *req, Answer *ans, const Action *action)
 {
@@ -165,6 +171,7 @@ act_html(Request *req, Answer *ans, const Action *action)
 		answer_header(ans, pages[i].header, pages[i].value);
 }
 
+/* A list of very many units, made while it is sent. */
 void
 act_huge(Request *req, Answer *ans, const Action *action)
 {

@@ -16,6 +16,7 @@
 
 int			stop_fd = -1;
 
+/* Return the seconds since some point in the past. */
 double
 now_monotonic(void)
 {

@@ -62,12 +62,14 @@ static const Knob knobs[] = {
 
 static json_object *config;
 
+/* Return the value of a knob that is a boolean. */
 bool
 config_bool(const char *name)
 {
 	return json_object_get_boolean(json_member(config, name));
 }
 
+/* Return the value of a knob that is a number. */
 int64_t
 config_int(const char *name)
 {
@@ -83,12 +85,14 @@ config_text(const char *name)
 	return v ? json_object_get_string(v) : NULL;
 }
 
+/* Return the value of a knob that is an object; it belongs to the configuration. */
 json_object *
 config_object(const char *name)
 {
 	return json_member(config, name);
 }
 
+/* Return true if a knob that is a text has this value. */
 bool
 config_is(const char *name, const char *value)
 {
@@ -102,12 +106,14 @@ config_set(const char *name, json_object *value)
 	json_object_object_add(config, name, json_object_get(value));
 }
 
+/* Write the whole configuration. */
 void
 put_config(Buf *b)
 {
 	put_json(b, config, false, NULL);
 }
 
+/* Give every knob its initial value. */
 void
 config_reset(void)
 {

@@ -222,6 +222,7 @@ control_users_add(Request *req, Answer *ans)
 		answer_text(ans, 200, "%zu\n", n);
 }
 
+/* Make everything as it was at the start. */
 void
 sim_reset(void)
 {
@@ -410,6 +411,7 @@ check_parameter(void *cls, enum MHD_ValueKind kind, const char *name, const char
 	return MHD_YES;
 }
 
+/* Answer a control request. */
 void
 control(Request *req, Answer *ans)
 {

@@ -37,6 +37,7 @@ put_service(Buf *b, const Request *req, const char *service)
 	buf_put(b, "}", 1);
 }
 
+/* The Domain API: one service, or all. */
 void
 domains_get(Request *req, Answer *ans)
 {

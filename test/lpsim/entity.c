@@ -201,6 +201,7 @@ entity_build(json_object *o)
 	return e;
 }
 
+/* Return the entity as an object, the caller's to put. */
 json_object *
 entity_json(const Entity *e)
 {

@@ -143,6 +143,7 @@ check_rule(json_object *spec, Problem *p)
 	return NULL;
 }
 
+/* Give up one reference to a rule. */
 void
 rule_release(Rule *r)
 {
@@ -152,6 +153,7 @@ rule_release(Rule *r)
 	free(r);
 }
 
+/* Add a rule which check_rule() has accepted, as the last. */
 void
 rule_add(json_object *spec, const Action *action)
 {
@@ -166,6 +168,7 @@ rule_add(json_object *spec, const Action *action)
 	*end = r;
 }
 
+/* Remove all rules; requests in hand keep theirs. */
 void
 rules_clear(void)
 {

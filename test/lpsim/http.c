@@ -262,6 +262,7 @@ file_read(const char *path)
 	return b.data ? b.data : copy_text("");
 }
 
+/* Open a door at this port (0: a free one), or end the program. */
 void
 door_open(Door *door, int port)
 {
@@ -288,6 +289,7 @@ door_open(Door *door, int port)
 	free(tls[1].ptr_value);
 }
 
+/* Write the URL of a door. */
 void
 put_url(Buf *b, const Door *door)
 {

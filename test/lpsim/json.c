@@ -58,6 +58,7 @@ json_own(const char *text)
 	return o;
 }
 
+/* Return a member of an object, NULL if it is null or absent or "o" is no object. */
 json_object *
 json_member(json_object *o, const char *name)
 {
@@ -68,6 +69,7 @@ json_member(json_object *o, const char *name)
 	return value;
 }
 
+/* Write a JSON string. */
 void
 put_string(Buf *b, const char *s, size_t len)
 {
@@ -91,6 +93,7 @@ put_string(Buf *b, const char *s, size_t len)
 	buf_put(b, "\"", 1);
 }
 
+/* Write a JSON string, or null. */
 void
 put_text(Buf *b, const char *s)
 {
@@ -165,12 +168,14 @@ put_json(Buf *b, json_object *v, bool quoted, const char *only)
 	}
 }
 
+/* Set a member to a string. */
 void
 set_text(json_object *o, const char *name, const char *text)
 {
 	json_object_object_add(o, name, json_object_new_string(text));
 }
 
+/* Set a member to a boolean if it is absent or null. */
 void
 set_bool_if_absent(json_object *o, const char *name, bool value)
 {
@@ -178,6 +183,7 @@ set_bool_if_absent(json_object *o, const char *name, bool value)
 		json_object_object_add(o, name, json_object_new_boolean(value));
 }
 
+/* Return true if the value is this string. */
 bool
 text_is(json_object *v, const char *text)
 {

@@ -100,6 +100,7 @@ listing_build(const Request *req, bool deleted)
 	return body_share(last.listing);
 }
 
+/* Drop the list that was kept. */
 void
 listing_forget(void)
 {

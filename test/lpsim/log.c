@@ -24,6 +24,7 @@ RequestLog	request_log;
 static size_t log_room;
 static int64_t log_seq;
 
+/* Give up one reference to an entry. */
 void
 entry_release(Entry *e)
 {
@@ -40,6 +41,7 @@ entry_release(Entry *e)
 	free(e);
 }
 
+/* Remove all entries; requests in hand keep theirs. */
 void
 log_clear(void)
 {
@@ -48,6 +50,7 @@ log_clear(void)
 	request_log.n = 0;
 }
 
+/* Return true if the log holds as much as it may. */
 bool
 log_full(void)
 {
@@ -117,6 +120,7 @@ log_users(Entry *e, const Request *req)
 	json_object_put(id);
 }
 
+/* Return true if the request's body named this login. */
 bool
 entry_has_login(const Entry *e, const char *login)
 {
@@ -128,6 +132,7 @@ entry_has_login(const Entry *e, const char *login)
 	return false;
 }
 
+/* Write an entry as a JSON object. */
 void
 put_entry(Buf *b, const Entry *e)
 {

@@ -146,6 +146,7 @@ neighbours_add(json_object *all, Problem *p)
 	return true;
 }
 
+/* Write all neighbours as an object of arrays. */
 void
 put_neighbours(Buf *b)
 {

@@ -32,6 +32,7 @@ Options		opt = {
 	.username = "lp-user", .password = "lp-user-password", .token_ttl = 3600, .max_age = 3600
 };
 
+/* Say why, and end the program with status 2. */
 void
 die(const char *fmt,...)
 {
@@ -179,6 +180,7 @@ option_set(int code, const char *value)
 		*option_targets[i].number = (int) n;
 }
 
+/* Read the command line; what is wrong with it ends the program. */
 void
 options_read(int argc, char **argv)
 {

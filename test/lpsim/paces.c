@@ -14,6 +14,7 @@
 #include "fault.h"
 #include "json.h"
 
+/* A few bytes at a time. */
 void
 act_drip(Request *req, Answer *ans, const Action *action)
 {
@@ -25,6 +26,7 @@ act_drip(Request *req, Answer *ans, const Action *action)
 	ans->pace.chunked = rule_bool(req, "chunked");
 }
 
+/* Half of the body, and the rest much later. */
 void
 act_stall(Request *req, Answer *ans, const Action *action)
 {
@@ -36,6 +38,7 @@ act_stall(Request *req, Answer *ans, const Action *action)
 	ans->pace.chunked = rule_bool(req, "chunked");
 }
 
+/* Hang up on a client that takes nothing. */
 void
 act_impatient(Request *req, Answer *ans, const Action *action)
 {
@@ -60,6 +63,7 @@ act_half(Request *req, Answer *ans, const Action *action)
 	ans->pace.chunked = rule_bool(req, "chunked");
 }
 
+/* The headers, and no body. */
 void
 act_headers_only(Request *req, Answer *ans, const Action *action)
 {
@@ -69,6 +73,7 @@ act_headers_only(Request *req, Answer *ans, const Action *action)
 	ans->pace.seconds = rule_seconds(req, 60);
 }
 
+/* A body shorter than Content-Length. */
 void
 act_wrong_length(Request *req, Answer *ans, const Action *action)
 {
@@ -79,6 +84,7 @@ act_wrong_length(Request *req, Answer *ans, const Action *action)
 	ans->pace.stop = ans->body->len;
 }
 
+/* No answer: close, reset, or wait and close. */
 void
 act_nothing(Request *req, Answer *ans, const Action *action)
 {

@@ -14,12 +14,14 @@
 
 #include "request.h"
 
+/* Return a header, or NULL. */
 const char *
 request_header(const Request *req, const char *name)
 {
 	return MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, name);
 }
 
+/* Return a parameter of the query, decoded, or NULL. */
 const char *
 request_parameter(const Request *req, const char *name)
 {
@@ -35,6 +37,7 @@ body_count(const Request *req)
 	return array ? json_object_array_length(req->json) : 1;
 }
 
+/* Return an element of a body which is one thing or an array of them; it belongs to the body. */
 json_object *
 body_item(const Request *req, size_t i)
 {
@@ -43,6 +46,7 @@ body_item(const Request *req, size_t i)
 	return array ? json_object_array_get_idx(req->json, i) : req->json;
 }
 
+/* Return true if the body is said to be of this type. */
 bool
 content_is(const Request *req, const char *type)
 {
@@ -52,6 +56,7 @@ content_is(const Request *req, const char *type)
 	return text && strncasecmp(text, type, n) == 0 && strchr("; ", text[n]) != NULL;
 }
 
+/* Return the bearer token of a request, or NULL. */
 const char *
 bearer_of(const Request *req)
 {
@@ -100,6 +105,7 @@ form_is(const Request *req, const char *name, const char *value)
 	return same;
 }
 
+/* Return true if deleted users are asked for, too. */
 bool
 wants_deleted(const Request *req)
 {

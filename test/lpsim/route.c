@@ -46,6 +46,7 @@ rate_exceeded(void)
 	return ++rate.count > limit;
 }
 
+/* Begin to count for "rate_limit" anew. */
 void
 rate_reset(void)
 {

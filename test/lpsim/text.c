@@ -20,6 +20,7 @@
 
 #include "text.h"
 
+/* Return the pointer; if it is NULL, memory is exhausted and the program ends. */
 void *
 need(void *p)
 {
@@ -31,12 +32,14 @@ need(void *p)
 	return p;
 }
 
+/* Return a copy, the caller's to free; NULL of NULL. */
 char *
 copy_text(const char *s)
 {
 	return s ? need(strdup(s)) : NULL;
 }
 
+/* Make room for so many bytes more, and a NUL byte. */
 void
 buf_room(Buf *b, size_t more)
 {
@@ -46,6 +49,7 @@ buf_room(Buf *b, size_t more)
 	b->data = need(realloc(b->data, b->size));
 }
 
+/* Append bytes. */
 void
 buf_put(Buf *b, const void *data, size_t len)
 {
@@ -56,12 +60,14 @@ buf_put(Buf *b, const void *data, size_t len)
 	b->data[b->len] = '\0';
 }
 
+/* Append a text. */
 void
 buf_puts(Buf *b, const char *s)
 {
 	buf_put(b, s, strlen(s));
 }
 
+/* Append a text as printf() makes it. */
 void
 buf_printf(Buf *b, const char *fmt,...)
 {
@@ -114,6 +120,7 @@ body_share(Body *body)
 	return body;
 }
 
+/* Give up one reference to a body (a Body *, or NULL). */
 void
 body_release(void *p)
 {
@@ -140,6 +147,7 @@ list_has(const char *list, const char *word, size_t len)
 	return false;
 }
 
+/* Set *n to the whole number that the text is.  Return false if it is none. */
 bool
 parse_int64(const char *s, int64_t *n)
 {
@@ -152,6 +160,7 @@ parse_int64(const char *s, int64_t *n)
 	return errno == 0 && *end == '\0';
 }
 
+/* Return the value of a hex digit, or -1. */
 int
 hex_value(char c)
 {

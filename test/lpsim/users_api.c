@@ -39,6 +39,7 @@ if_match(const Request *req, int64_t *revision)
 	return *revision != -1;
 }
 
+/* Answer 304 if the request knows this revision.  Return false if it does not. */
 bool
 not_modified(const Request *req, Answer *ans, int64_t revision)
 {
@@ -62,6 +63,7 @@ stale(const Request *req, Answer *ans)
 	return true;
 }
 
+/* GET users. */
 void
 users_get_all(Request *req, Answer *ans)
 {
@@ -86,6 +88,7 @@ user_of_path(Request *req, Answer *ans, bool deleted)
 	return NULL;
 }
 
+/* GET users/ID. */
 void
 users_get_one(Request *req, Answer *ans)
 {
@@ -260,6 +263,7 @@ users_replace(Request *req, Answer *ans)
 	free(done);
 }
 
+/* PUT users. */
 void
 users_put(Request *req, Answer *ans)
 {
@@ -267,6 +271,7 @@ users_put(Request *req, Answer *ans)
 		users_replace(req, ans);
 }
 
+/* PUT users/ID. */
 void
 users_put_one(Request *req, Answer *ans)
 {
@@ -283,6 +288,7 @@ users_put_one(Request *req, Answer *ans)
 	json_object_put(id);
 }
 
+/* DELETE users, a list of ids in the body. */
 void
 users_delete(Request *req, Answer *ans)
 {
@@ -315,6 +321,7 @@ users_delete(Request *req, Answer *ans)
 	free(found);
 }
 
+/* DELETE users/ID. */
 void
 users_delete_one(Request *req, Answer *ans)
 {
@@ -328,6 +335,7 @@ users_delete_one(Request *req, Answer *ans)
 	answer_empty(ans, 200);
 }
 
+/* PUT users/ID/resetPassword. */
 void
 users_reset_password(Request *req, Answer *ans)
 {

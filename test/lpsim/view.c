@@ -19,6 +19,7 @@
 #include "version.h"
 #include "view.h"
 
+/* Free a view (or NULL). */
 void
 view_free(View *view)
 {
