@@ -6,6 +6,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -20,8 +22,8 @@
 #include "user/datum_to_json.h"
 #include "user/serialize.h"
 
-static bool
-is_number_type(Oid type)
+bool
+lpu_type_is_number(Oid type)
 {
 	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID || type == OIDOID ||
 		type == FLOAT4OID || type == FLOAT8OID;
@@ -84,16 +86,20 @@ is_plain_number(const char *text)
 	return strspn(text, "+-0123456789.e") == strlen(text);
 }
 
-/* A value of a type that holds nothing but whole numbers. */
+/* A whole number of a type whose text may write it otherwise. */
 static bool
 is_integer(Oid type, Datum value, int64 *number)
 {
+	float8		real = type == FLOAT4OID ? DatumGetFloat4(value) : type == FLOAT8OID ? DatumGetFloat8(value) : 0;
+
 	if (type == INT4OID)
 		*number = DatumGetInt32(value);
 	else if (type == INT8OID)
 		*number = DatumGetInt64(value);
 	else if (type == INT2OID)
 		*number = DatumGetInt16(value);
+	else if ((type == FLOAT4OID || type == FLOAT8OID) && real == rint(real) && FLOAT8_FITS_IN_INT64(real))
+		*number = (int64) real;
 	else
 		return false;
 	return true;
@@ -105,11 +111,16 @@ write_number(StringInfo out, lpu_value_kind kind, Oid type, Datum value)
 	char		digits[MAXINT8LEN + 1];
 	int64		number = 0;
 	bool		whole = is_integer(type, value, &number);
-	char	   *text = whole ? NULL : output(type, value);
+	char	   *text = NULL;
 
+	/* the scale of a column is not part of the number: 3.0 is 3 */
+	if (type == NUMERICOID)
+		value = DirectFunctionCall1(numeric_trim_scale, value);
+	if (!whole)
+		text = output(type, value);
 	whole = whole || lpu_text_as_int64(text, &number);
 
-	if (!whole && (kind != LPU_NUMBER || !is_number_type(type) || !is_plain_number(text)))
+	if (!whole && (kind != LPU_NUMBER || !lpu_type_is_number(type) || !is_plain_number(text)))
 		return kind == LPU_NUMBER ? "must be a number" : "must be a whole number";
 	if (kind == LPU_ID && (!whole || number <= 0))
 		return "must be a positive whole number";
@@ -138,7 +149,7 @@ write_group(StringInfo out, Oid type, Datum value)
 {
 	const char *problem;
 
-	if (!is_number_type(type))
+	if (!lpu_type_is_number(type))
 		return "must be a group id, or jsonb such as jsonb_build_object('agentGroupId', 1)";
 	appendStringInfoString(out, "{\"agentGroupId\":");
 	problem = write_number(out, LPU_LONG, type, value);
@@ -208,7 +219,7 @@ lpu_datum_write_scalar(StringInfo out, Oid type, Datum value)
 
 	if (type == BOOLOID)
 		appendStringInfoString(out, DatumGetBool(value) ? "true" : "false");
-	else if (is_number_type(type) && is_plain_number(text))
+	else if (lpu_type_is_number(type) && is_plain_number(text))
 		appendStringInfoString(out, text);
 	else
 		escape_json(out, text);
@@ -233,7 +244,7 @@ lpu_datum_scalar(JsonbValue *json, Oid type, Datum value)
 		return;
 	}
 	text = output(type, value);
-	if (is_number_type(type) && is_plain_number(text))
+	if (lpu_type_is_number(type) && is_plain_number(text))
 	{
 		json->type = jbvNumeric;
 		json->val.numeric = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
