@@ -15,7 +15,7 @@ CREATE FUNCTION hr.secret(text) RETURNS text LANGUAGE sql AS $$ SELECT $1 || ' o
 CREATE FUNCTION hr.nick(text) RETURNS text LANGUAGE sql AS $$ SELECT 'nick ' || $1 || ' by ' || current_user || ' under ' || current_setting('search_path') $$;
 SELECT hook('hr.people', 'STATEMENT'); -- ERROR
 RESET ROLE;
-SELECT p, has_function_privilege('regress_hr', p, 'EXECUTE') FROM unnest(ARRAY['lp_create_users_trigger()', 'lp_attach_trigger(regclass,text,jsonb,text,boolean,text)', 'lp_detach_trigger(regclass)']) p;
+SELECT p, has_function_privilege('regress_hr', p, 'EXECUTE') FROM unnest(ARRAY['lp_create_users_trigger()', 'lp_attach_trigger(regclass,text,jsonb,text,boolean,text,text)', 'lp_detach_trigger(regclass,text,text)', 'lp_enqueue_rows(regclass,text,text)']) p;
 GRANT EXECUTE ON FUNCTION lp_create_users_trigger() TO regress_hr;
 SET ROLE regress_hr;
 SELECT hook('hr.people', 'STATEMENT', '{"nickname": "nick(name)"}');
@@ -197,7 +197,7 @@ UPDATE hr.people SET id = id - 9000 WHERE id = 9999;
 SELECT login_name, path, state FROM lp_requests ORDER BY id;
 SELECT * FROM lp_detach_trigger('hr.people');
 SELECT forget();
--- partitioned tables and partitions get triggers by row
+-- partitioned tables and partitions (see trigger_partitions)
 CREATE TABLE hr.parts (id integer, email text, name text, region text, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
 CREATE TABLE hr.parts_eu (name text, region text NOT NULL, gone integer, id integer NOT NULL, email text);
 ALTER TABLE hr.parts_eu DROP COLUMN gone;
@@ -216,6 +216,7 @@ SELECT * FROM hooks;
 SELECT forget();
 SELECT * FROM lp_attach_trigger('hr.parts_us', '12345678', base());
 INSERT INTO hr.parts VALUES (4, 'p4@example.com', 'P', 'us'), (5, 'p5@example.com', 'P', 'eu');
+INSERT INTO hr.parts_us VALUES (6, 'p6@example.com', 'P', 'us');
 SELECT login_name, source_table FROM lp_requests ORDER BY id;
 SELECT * FROM lp_detach_trigger('hr.parts_us');
 SELECT forget();
@@ -229,14 +230,16 @@ SELECT * FROM bodies;
 SELECT * FROM lp_detach_trigger('"Hr ""2"""."My Table"');
 DROP SCHEMA "Hr ""2""" CASCADE;
 SELECT forget();
--- it takes away what it made and what was made by hand, and nothing else
+-- it takes away what it made, not what was made by hand, and nothing else
 SELECT hook('hr.people', 'STATEMENT');
 CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE TRIGGER nothing AFTER INSERT ON hr.people FOR EACH ROW EXECUTE FUNCTION nothing();
 SELECT * FROM lp_attach_trigger('hr.people', '12345678', base());
 SELECT * FROM lp_detach_trigger('hr.people');
-SELECT tgname FROM pg_trigger WHERE tgrelid = 'hr.people'::regclass;
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'hr.people'::regclass ORDER BY 1;
+SELECT * FROM lp_detach_trigger('hr.people');
 DROP FUNCTION nothing() CASCADE;
+DROP TRIGGER hook ON hr.people;
 -- what it refuses
 SELECT lp_attach_trigger('hr.people', '12345678', '{"full_name": "name"}'); -- ERROR
 SELECT lp_attach_trigger('hr.people', '12345678', '{"colour": "name"}'); -- ERROR
@@ -248,7 +251,7 @@ SELECT n, m.state, m.message, m.detail, m.argument FROM (VALUES
 	(1, $$'hr.seen', '12345678', base()$$), (2, $$'hr.kept', '12345678', base()$$), (3, $$'fleeting', '12345678', base()$$),
 	(5, $$NULL, '12345678', base()$$), (6, $$'hr.people', NULL, base()$$), (7, $$'hr.people', '12345678', NULL$$), (8, $$'hr.people', '12345678', base(), NULL, NULL$$),
 	(9, $$'hr.people', '12345678', base(), NULL, false, NULL$$), (10, $$'hr.people', '12345678', '[]'$$), (11, $$'hr.people', '12345678', '"x"'$$), (12, $$'hr.people', '12345678', '{}'$$),
-	(13, $$'hr.people', '12345678', base('{"maxChats": 3}')$$), (14, $$'hr.people', '12345678', base() || '{"maxChats": null}'$$), (15, $$'hr.people', '../x', base()$$), (16, $$'hr.people', 'nobody', base()$$),
+	(13, $$'hr.people', '12345678', base('{"maxChats": [3]}')$$), (14, $$'hr.people', '12345678', base() || '{"maxChats": null}'$$), (15, $$'hr.people', '../x', base()$$), (16, $$'hr.people', 'nobody', base()$$),
 	(17, $$'hr.people', '12345678', base(), NULL, true$$), (18, $$'hr.people', '12345678', base(), NULL, false, 'later'$$), (19, $$'hr.people', '12345678', base(), ''$$),
 	(20, $$'hr.people', '12345678', base(), 'nosuch'$$), (21, $$'hr.people', '12345678', base(), 'name'$$), (22, $$'hr.people', '12345678', base('{"no": "x"}')$$), (23, $$'hr.people', '12345678', base('{"id": "1"}')$$),
 	(24, $$'hr.people', '12345678', base('{"email": null}')$$), (25, $$'hr.people', '12345678', base('{"passwordSh": null, "nickname": null}')$$), (26, $$'hr.people', '12345678', base('{"email": "nosuch"}')$$),
@@ -256,15 +259,30 @@ SELECT n, m.state, m.message, m.detail, m.argument FROM (VALUES
 	(30, $$'hr.people', '12345678', base('{"isEnabled": "1"}')$$), (31, $$'hr.people', '12345678', base('{"profileIds": "1002"}')$$), (32, $$'hr.people', '12345678', base('{"profileIds": "ARRAY[''x'']"}')$$),
 	(33, $$'hr.people', '12345678', base('{"memberOf": "email"}')$$), (34, $$'hr.people', '12345678', base('{"email": "ARRAY[email]"}')$$), (35, $$'hr.people', '12345678', base('{"email": "true"}')$$),
 	(36, $$'hr.people', '12345678', base('{"email": "hired.email"}')$$), (37, $$'hr.people', '12345678', base('{"email": "max(email)"}')$$), (38, $$'hr.people', '12345678', base('{"email": "unnest(ARRAY[email])"}')$$),
-	(39, $$'hr.people', '12345678', base('{"email": "email; DROP TABLE hr.people"}')$$)) v (n, arguments), LATERAL mistake('SELECT lp_attach_trigger(' || arguments || ')') m ORDER BY n;
+	(39, $$'hr.people', '12345678', base('{"email": "email; DROP TABLE hr.people"}')$$),
+	(40, $$'hr.people', '12345678', base(), name => ''$$), (41, $$'hr.people', '12345678', base(), name => repeat('n', 49)$$)) v (n, arguments), LATERAL mistake('SELECT lp_attach_trigger(' || arguments || ')') m ORDER BY n;
 SELECT * FROM hooks;
+-- numbers and booleans of JSON stand for themselves
+SELECT * FROM lp_attach_trigger('hr.people', '12345678', '{"loginName": "email", "email": "email", "fullName": "name", "nickname": "name", "passwordSh": "''Start-1234''", "isEnabled": true, "changePwdNextLogin": false,
+	"maxChats": 3.0, "memberOf": 2001, "profileIds": "ARRAY[1002]"}');
+INSERT INTO hr.people VALUES (300, 'plain@example.com', 'Plain');
+SELECT body FROM bodies WHERE login_name = 'plain@example.com';
+SELECT count(*) FROM lp_detach_trigger('hr.people');
+SELECT forget();
 -- what it accepts: types of columns that are domains, json, numbers as text of the login
 CREATE DOMAIN number AS integer;
 CREATE DOMAIN numbers AS bigint[];
-CREATE TABLE hr.typed (email varchar(100), name name, chats number, profiles numbers, data json, key uuid, enabled boolean NOT NULL DEFAULT true);
+CREATE TABLE hr.typed (email varchar(100), name name, chats number, whole numeric(4,1) DEFAULT 3, real float8 DEFAULT 4e3, ids float4[] DEFAULT '{1002}', profiles numbers, data json, key uuid, enabled boolean NOT NULL DEFAULT true);
 SELECT count(*) FROM lp_attach_trigger('hr.typed', '12345678', base('{"maxChats": "chats", "profileIds": "profiles", "memberOf": "data", "employeeId": "key", "isEnabled": "enabled", "pid": "chats",
 	"description": "data->''about''", "isApiUser": "NULL::boolean", "allowedAppKeys": "name"}'));
-INSERT INTO hr.typed VALUES ('typed@example.com', 'T', 4, '{1002}', '{"agentGroupId": 2001, "about": "x"}', '00000000-0000-0000-0000-000000000001');
+INSERT INTO hr.typed (email, name, chats, profiles, data, key) VALUES ('typed@example.com', 'T', 4, '{1002}', '{"agentGroupId": 2001, "about": "x"}', '00000000-0000-0000-0000-000000000001');
+SELECT * FROM queue;
+SELECT * FROM bodies;
+SELECT forget();
+-- any type of numbers; whole numbers are sent as such
+SELECT count(*) FROM lp_detach_trigger('hr.typed');
+SELECT count(*) FROM lp_attach_trigger('hr.typed', '12345678', base('{"maxChats": "whole", "maxAsyncChats": "real", "profileIds": "ids", "memberOf": "2001::oid", "userTypeId": "2::float4"}'));
+INSERT INTO hr.typed (email, name) VALUES ('number@example.com', 'N');
 SELECT * FROM queue;
 SELECT * FROM bodies;
 SELECT forget();

@@ -157,4 +157,20 @@ lpu_wait_event(uint32 *event, const char *name)
 #define LPU_SERVER_USAGE(server, role) pg_foreign_server_aclcheck((server), (role), ACL_USAGE)
 #endif
 
+/* 16 folded the ownership of objects into one function; it also lets a membership forbid SET ROLE. */
+#if PG_VERSION_NUM >= 160000
+#define LPU_OWNS_TABLE(table, role) object_ownercheck(RelationRelationId, (table), (role))
+#define LPU_MAY_BECOME(member, role) member_can_set_role((member), (role))
+#else
+#define LPU_OWNS_TABLE(table, role) pg_class_ownercheck((table), (role))
+#define LPU_MAY_BECOME(member, role) is_member_of_role((member), (role))
+#endif
+
+/* 18 has generated columns that are computed when they are read; triggers see null in them. */
+#if PG_VERSION_NUM >= 180000
+#define LPU_IS_VIRTUAL(column) ((column)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define LPU_IS_VIRTUAL(column) false
+#endif
+
 #endif

@@ -8,7 +8,7 @@ REVOKE EXECUTE ON FUNCTION
 	lp_own_rows(bigint[], name), lp_retry_rows(bigint[], name), lp_discard_rows(bigint[], name), lp_wake(),
 	lp_housekeep(interval, interval),
 	lp_release(text), lp_adopt(), lp_purge(interval), lp_worker_stop(),
-	lp_enqueue_users(text, jsonb), lp_create_users_trigger()
+	lp_enqueue_users(text, jsonb), lp_enqueue_rows(regclass, text, text), lp_create_users_trigger()
 	FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE lp_deliver(text) FROM PUBLIC;
 

@@ -259,12 +259,19 @@ CREATE FUNCTION lp_create_users_trigger() RETURNS trigger
 COMMENT ON FUNCTION lp_create_users_trigger() IS 'queues (or, mode=sync, creates) a user for each row that a statement inserts or updates';
 
 CREATE FUNCTION lp_attach_trigger(target regclass, account text, attributes jsonb, condition text DEFAULT NULL,
-								  on_update boolean DEFAULT false, mode text DEFAULT 'queue') RETURNS SETOF text
+								  on_update boolean DEFAULT false, mode text DEFAULT 'queue', name text DEFAULT NULL)
+	RETURNS SETOF text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 COST 1000;
-COMMENT ON FUNCTION lp_attach_trigger(regclass, text, jsonb, text, boolean, text)
+COMMENT ON FUNCTION lp_attach_trigger(regclass, text, jsonb, text, boolean, text, text)
 	IS 'checks a mapping against a table and its owner''s rights, and creates the trigger(s); returns what was run';
 
-CREATE FUNCTION lp_detach_trigger(target regclass) RETURNS SETOF text
+CREATE FUNCTION lp_detach_trigger(target regclass, account text DEFAULT NULL, name text DEFAULT NULL) RETURNS SETOF text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 COST 1000;
-COMMENT ON FUNCTION lp_detach_trigger(regclass) IS 'drops the triggers of a table that create users; returns what was run';
+COMMENT ON FUNCTION lp_detach_trigger(regclass, text, text)
+	IS 'drops the trigger(s) that lp_attach_trigger() made for an account or under a name; returns what was run';
+
+CREATE FUNCTION lp_enqueue_rows(target regclass, condition text DEFAULT NULL, name text DEFAULT NULL) RETURNS bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 1000;
+COMMENT ON FUNCTION lp_enqueue_rows(regclass, text, text)
+	IS 'queues rows that a table has already, as its trigger would; returns how many requests were made';
 

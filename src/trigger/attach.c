@@ -2,8 +2,9 @@
  * attach.c: lp_attach_trigger() and lp_detach_trigger(): the trigger without writing it by hand.
  *
  * The mapping is checked against the table and the rights of its owner before anything is created; then the CREATE
- * TRIGGER is written and run with the rights of the caller. On a plain table INSERT gets one trigger per statement, with
- * a transition table; what has no transition table there (partitioned tables, partitions) and UPDATE get one per row.
+ * TRIGGER is written and run with the rights of the caller. INSERT gets a trigger FOR EACH STATEMENT with a transition
+ * table, on a partitioned table, too: it sees the rows of all partitions, and is not fired by an UPDATE that moves rows.
+ * UPDATE gets one FOR EACH ROW, which sees the row before and now.
  */
 #include "postgres.h"
 
@@ -11,28 +12,34 @@
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
 
+#include "base/compat.h"
 #include "base/error.h"
 #include "options/server.h"
+#include "trigger/attached_trigger.h"
 #include "trigger/mapping.h"
+#include "trigger/trigger_privilege.h"
+#include "user/datum_to_json.h"
 #include "user/validate.h"
 
 PG_FUNCTION_INFO_V1(lp_attach_trigger);
 PG_FUNCTION_INFO_V1(lp_detach_trigger);
 
-/* Names of the triggers that are made here. */
-#define INSERT_TRIGGER "lpusers_insert"
-#define UPDATE_TRIGGER "lpusers_update"
+/* Rows that are counted; of more an estimate will do. */
+#define MAX_COUNTED 100000
 
 /* Name of the transition table in them. */
 #define TRANSITION_TABLE "lpusers_new"
@@ -47,6 +54,24 @@ raise_mapping(const char *detail)
 }
 
 /* ---------------------------------------------------------------------------------------------------- arguments */
+
+/* The expression of an attribute: SQL as a string, or a number or boolean that stands for itself. */
+static char *
+expression_of(const char *name, const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvString:
+			return pnstrdup(value->val.string.val, value->val.string.len);
+		case jbvNumeric:
+			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+		case jbvBool:
+			return pstrdup(value->val.boolean ? "true" : "false");
+		default:
+			raise_mapping(psprintf("The expression of \"%s\" must be a string of SQL, a number, true or false.", name));
+			return NULL;		/* keep the compiler quiet */
+	}
+}
 
 /* The trigger's arguments: the account, attribute=expression of each member, when=, mode=. */
 static char **
@@ -69,9 +94,7 @@ build_arguments(FunctionCallInfo fcinfo, int *n)
 		char	   *name = pnstrdup(value.val.string.val, value.val.string.len);
 
 		(void) JsonbIteratorNext(&it, &value, true);
-		if (value.type != jbvString)
-			raise_mapping(psprintf("The expression of \"%s\" must be a string of SQL.", name));
-		args[(*n)++] = psprintf("%s=%.*s", name, value.val.string.len, value.val.string.val);
+		args[(*n)++] = psprintf("%s=%s", name, expression_of(name, &value));
 	}
 	if (!PG_ARGISNULL(3))
 		args[(*n)++] = psprintf("when=%s", text_to_cstring(PG_GETARG_TEXT_PP(3)));
@@ -119,12 +142,6 @@ check_required(const lpu_mapping *mapping, bool require_password)
 }
 
 static bool
-is_number_type(Oid type)
-{
-	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID;
-}
-
-static bool
 is_json_type(Oid type)
 {
 	return type == JSONBOID || type == JSONOID;
@@ -143,15 +160,15 @@ type_complaint(lpu_value_kind kind, Oid type)
 		case LPU_LONG:
 		case LPU_ID:
 		case LPU_NUMBER:
-			return is_number_type(type) || is_json_type(type) ? NULL : "a number";
+			return lpu_type_is_number(type) || is_json_type(type) ? NULL : "a number";
 		case LPU_IDS:
 		case LPU_LONGS:
-			return is_number_type(element) || is_json_type(type) ? NULL : "an array of numbers";
+			return lpu_type_is_number(element) || is_json_type(type) ? NULL : "an array of numbers";
 		case LPU_GROUP:
-			return is_number_type(type) || is_json_type(type) ? NULL :
+			return lpu_type_is_number(type) || is_json_type(type) ? NULL :
 				"a group id, or jsonb such as jsonb_build_object('agentGroupId', 1)";
 		case LPU_GROUPS:
-			return is_number_type(element) || is_json_type(type) ? NULL : "an array of group ids, or jsonb";
+			return lpu_type_is_number(element) || is_json_type(type) ? NULL : "an array of group ids, or jsonb";
 		case LPU_TEXT:
 		case LPU_DATE:
 		case LPU_ANY:
@@ -164,21 +181,20 @@ type_complaint(lpu_value_kind kind, Oid type)
 static void
 check_types(const lpu_mapping *mapping, Relation table)
 {
-	char	   *source = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
-													RelationGetRelationName(table));
-	const char *alias = quote_identifier(RelationGetRelationName(table));
+	lpu_mapping_scope scope = {RelationGetRelationName(table), 0, NULL};
+	char	   *source = psprintf("%s AS new", lpu_mapping_table_name(RelationGetRelid(table)));
 	int			nest = NewGUCNestLevel();
 	CachedPlanSource *planned;
 	SPIPlanPtr	plan;
 	int			i;
 
 	/* what is not found when the trigger fires must not be found now */
-	lpu_mapping_pin_path(table);
-	lpu_mapping_try(mapping, alias, source, 0, NULL, false);
-	plan = SPI_prepare(lpu_mapping_query(mapping, table, alias, source, NULL, 0), 0, NULL);
+	lpu_mapping_pin_path(RelationGetRelid(table));
+	lpu_mapping_try(mapping, source, &scope, 0, false);
+	plan = lpu_mapping_prepare(lpu_mapping_query(mapping, NIL, source, NULL, 0), &scope);
+	/* raises what stands against it */
+	(void) lpu_mapping_source(table, TRANSITION_TABLE, 0);
 	AtEOXact_GUC(true, nest);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare the query of a mapping");
 	planned = linitial(SPI_plan_get_plan_sources(plan));
 	for (i = 0; i < mapping->nattributes; i++)
 	{
@@ -204,31 +220,40 @@ check_table(Relation table)
 				 errmsg("\"%s\" is a temporary table", RelationGetRelationName(table))));
 }
 
-/* Whoever may not create a trigger on the table does not get to lock it either. */
+/* Before the table is locked: a role that may not attach does not wait for it either. */
 static void
 check_right(Oid table)
 {
-	AclResult	result = pg_class_aclcheck(table, GetUserId(), ACL_TRIGGER);
+	if (get_rel_name(table) != NULL && !LPU_OWNS_TABLE(table, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(table));
+}
 
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_TABLE, get_rel_name(table));
+static void
+check_name_is_free(Relation table, const char *name, const char *trigger)
+{
+	if (!OidIsValid(get_trigger_oid(RelationGetRelid(table), trigger, true)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("table \"%s\" already has a trigger for \"%s\"", RelationGetRelationName(table), name),
+			 errdetail("It is called \"%s\".", trigger),
+			 errhint("Drop it with lp_detach_trigger(), or give the new one a name of its own: name => '...'.")));
 }
 
 /* ---------------------------------------------------------------------------------------------------- creating */
 
 static char *
-create_statement(Relation table, const char *name, const char *event, bool by_row, const char *function, char **args,
-				 int nargs)
+create_statement(Relation table, const char *name, bool update, const char *function, char **args, int nargs)
 {
 	StringInfoData sql;
 	int			i;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TRIGGER %s AFTER %s ON %s %sFOR EACH %s EXECUTE FUNCTION %s(", name, event,
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
-												RelationGetRelationName(table)),
-					 by_row ? "" : "REFERENCING NEW TABLE AS " TRANSITION_TABLE " ",
-					 by_row ? "ROW" : "STATEMENT", function);
+	appendStringInfo(&sql, "CREATE TRIGGER %s AFTER %s ON %s %sFOR EACH %s EXECUTE FUNCTION %s(",
+					 quote_identifier(name), update ? "UPDATE" : "INSERT",
+					 lpu_mapping_table_name(RelationGetRelid(table)),
+					 update ? "" : "REFERENCING NEW TABLE AS " TRANSITION_TABLE " ",
+					 update ? "ROW" : "STATEMENT", function);
 	for (i = 0; i < nargs; i++)
 		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(args[i]));
 	appendStringInfoChar(&sql, ')');
@@ -273,26 +298,111 @@ require_arguments(FunctionCallInfo fcinfo)
 					 errmsg("%s must not be null", names[i])));
 }
 
+/* ------------------------------------------------------------------------------------------------- what to know */
+
+/* How many rows are there already, in words; NULL if there are none, or if it cannot be said. */
+static char *
+rows_there(Relation table)
+{
+	Oid			types[1] = {REGCLASSOID};
+	Datum		values[1] = {ObjectIdGetDatum(RelationGetRelid(table))};
+	bool		partitioned = table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	bool		isnull;
+	char	   *sql;
+	int64		n = -1;
+
+	/* what is stored elsewhere, or may not be read, is not counted */
+	if (SPI_execute_with_args("SELECT bool_and(c.relkind OPERATOR(pg_catalog.=) 'r'), sum(greatest(c.reltuples, 0))::bigint"
+							  " FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1 AND c.relkind"
+							  " OPERATOR(pg_catalog.=) 'r' OR c.oid IN (SELECT t.relid FROM"
+							  " pg_catalog.pg_partition_tree($1) t WHERE t.isleaf)", 1, types, values, NULL, true, 1) < 0 ||
+		SPI_processed != 1)
+		elog(ERROR, "could not look for rows of \"%s\"", RelationGetRelationName(table));
+	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	if (isnull)
+		return NULL;
+	if (n <= MAX_COUNTED && DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) &&
+		pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+	{
+		sql = psprintf("SELECT count(*) FROM (SELECT FROM %s%s LIMIT %d) s", partitioned ? "" : "ONLY ",
+					   lpu_mapping_table_name(RelationGetRelid(table)), MAX_COUNTED + 1);
+		if (SPI_execute(sql, true, 1) < 0)
+			elog(ERROR, "could not run \"%s\"", sql);
+		n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		if (n <= MAX_COUNTED)
+			return n > 0 ? psprintf(INT64_FORMAT, n) : NULL;
+		return psprintf("more than %d", MAX_COUNTED);
+	}
+	return n > 0 ? psprintf("about " INT64_FORMAT, n) : NULL;
+}
+
+/* The WARNING and NOTICEs with which lp_attach_trigger() ends. */
+static void
+tell_what_to_know(Relation table, Oid function, bool on_update)
+{
+	const char *name = lpu_mapping_table_name(RelationGetRelid(table));
+	bool		partitioned = table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	char	   *rows = rows_there(table);
+	lpu_outsider outsider;
+
+	if (lpu_outsider_find(RelationGetRelid(table), function, &outsider))
+	{
+		lpu_problem *problem = lpu_outsider_problem(RelationGetRelid(table), &outsider);
+
+		ereport(WARNING,
+				(errcode(problem->sqlstate),
+				 errmsg("users will be held: %s", problem->message),
+				 errdetail("%s", problem->detail),
+				 errhint("%s", problem->hint)));
+	}
+	if (rows != NULL)
+		ereport(NOTICE,
+				(errmsg("rows already in table %s are not queued: %s", name, rows),
+				 errhint("Use lp_enqueue_rows() to queue them.")));
+	if (lpu_mapping_key(table) == NIL)
+		ereport(NOTICE,
+				(errmsg("table %s has no primary key", name),
+				 errdetail("Requests will not say which row they come from.")));
+	if (table->rd_rel->relispartition)
+		ereport(NOTICE,
+				(errmsg("rows that come to partition %s through its parent do not fire this trigger", name),
+				 errhint("Attach a trigger to the partitioned table for them.")));
+	if (partitioned)
+		ereport(NOTICE,
+				(errmsg("rows that are inserted into a partition of %s by its name do not fire this trigger", name),
+				 errhint("Attach a trigger to such a partition, too.")));
+	if (on_update && (partitioned || table->rd_rel->relispartition))
+		ereport(NOTICE,
+				(errmsg("an UPDATE that moves a row to another partition creates no user, whatever the condition"),
+				 errhint("Use lp_enqueue_rows() for such rows.")));
+}
+
 /*
- * lp_attach_trigger(target regclass, account text, attributes jsonb, condition text DEFAULT NULL,
- *					 on_update boolean DEFAULT false, mode text DEFAULT 'queue') RETURNS SETOF text
+ * lp_attach_trigger(target regclass, account text, attributes jsonb, condition text DEFAULT NULL, on_update boolean
+ *					 DEFAULT false, mode text DEFAULT 'queue', name text DEFAULT NULL) RETURNS SETOF text
+ *
+ * Returns the CREATE TRIGGER statements that were run, with the rights of the caller, who must own the table.
  */
 Datum
 lp_attach_trigger(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		on_update;
 	Relation	table;
 	lpu_mapping *mapping;
 	char	  **args;
+	char	   *name;
 	char	   *statements[2] = {NULL, NULL};
 	int			nargs;
 	int			i;
 
 	require_arguments(fcinfo);
+	on_update = PG_GETARG_BOOL(4);
 	args = build_arguments(fcinfo, &nargs);
 	mapping = lpu_mapping_read(nargs, args);
-	if (PG_GETARG_BOOL(4) && mapping->condition == NULL)
+	if (on_update && mapping->condition == NULL)
 		raise_mapping("on_update needs a condition: a user is created when it has become true.");
+	name = PG_ARGISNULL(6) ? mapping->account : text_to_cstring(PG_GETARG_TEXT_PP(6));
 
 	check_right(PG_GETARG_OID(0));
 	table = table_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
@@ -301,53 +411,70 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	SPI_connect();
 	check_types(mapping, table);
-	statements[0] = create_statement(table, INSERT_TRIGGER, "INSERT",
-									 table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE || table->rd_rel->relispartition,
-									 trigger_function(fcinfo), args, nargs);
-	if (PG_GETARG_BOOL(4))
-		statements[1] = create_statement(table, UPDATE_TRIGGER, "UPDATE", true, trigger_function(fcinfo), args, nargs);
-	table_close(table, NoLock);
-	for (i = 0; i < lengthof(statements) && statements[i] != NULL; i++)
+	for (i = 0; i <= on_update; i++)
+	{
+		char	   *trigger = lpu_attached_trigger(name, i == 1);
+
+		check_name_is_free(table, name, trigger);
+		statements[i] = create_statement(table, trigger, i == 1, trigger_function(fcinfo), args, nargs);
+	}
+	for (i = 0; i <= on_update; i++)
 	{
 		run_utility(statements[i]);
 		return_text(result, statements[i]);
 	}
+	tell_what_to_know(table, lpu_attached_function(fcinfo), on_update);
+	table_close(table, NoLock);
 	SPI_finish();
 	return (Datum) 0;
 }
 
+/* ---------------------------------------------------------------------------------------------------- detaching */
+
+/* No trigger of lp_attach_trigger() fits: say what else is there. */
+static void
+tell_of_none(Relation table, Oid function)
+{
+	const char *by_hand = lpu_attached_list(lpu_attached_find(table, function, NULL, NULL, false));
+
+	ereport(NOTICE,
+			(errmsg("table \"%s\" has no such trigger of lp_attach_trigger()", RelationGetRelationName(table)),
+			 *by_hand ? errdetail("It has these triggers with lp_create_users_trigger(): %s.", by_hand) : 0,
+			 *by_hand ? errhint("Use DROP TRIGGER for a trigger that was written by hand.") : 0));
+}
+
 /*
- * lp_detach_trigger(target regclass) RETURNS SETOF text
+ * lp_detach_trigger(target regclass, account text DEFAULT NULL, name text DEFAULT NULL) RETURNS SETOF text
+ *
+ * Returns the DROP TRIGGER statements that were run, with the rights of the caller.
  */
 Datum
 lp_detach_trigger(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Oid			types[2] = {REGCLASSOID, TEXTOID};
-	Datum		values[2];
+	char	   *account = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *name = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	List	   *statements = NIL;
+	List	   *found;
+	Relation	table;
 	ListCell   *cell;
-	uint64		i;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("target must not be null")));
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	table = table_open(PG_GETARG_OID(0), AccessShareLock);
+	found = lpu_attached_find(table, lpu_attached_function(fcinfo), account, name, true);
+	if (found == NIL)
+		tell_of_none(table, lpu_attached_function(fcinfo));
+	lpu_attached_require_one(table, found, "lp_detach_trigger");
+	foreach(cell, found)
+		statements = lappend(statements, psprintf("DROP TRIGGER %s ON %s",
+												  quote_identifier(((lpu_attached *) lfirst(cell))->trigger),
+												  lpu_mapping_table_name(RelationGetRelid(table))));
+	table_close(table, AccessShareLock);
 	SPI_connect();
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = CStringGetTextDatum(psprintf("%s()", trigger_function(fcinfo)));
-	if (SPI_execute_with_args("SELECT pg_catalog.format('DROP TRIGGER %I ON %s', t.tgname,"
-							  " t.tgrelid::pg_catalog.regclass)"
-							  " FROM pg_catalog.pg_trigger t"
-							  " WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal"
-							  " AND t.tgparentid OPERATOR(pg_catalog.=) 0"
-							  " AND t.tgfoid OPERATOR(pg_catalog.=) $2::pg_catalog.regprocedure::pg_catalog.oid"
-							  " ORDER BY 1",
-							  2, types, values, NULL, true, 0) < 0)
-		elog(ERROR, "could not look for triggers");
-	for (i = 0; i < SPI_processed; i++)
-		statements = lappend(statements, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
 	foreach(cell, statements)
 	{
 		run_utility(lfirst(cell));

@@ -2,8 +2,8 @@
  * mapping.c: from rows of a table to users: the arguments of a trigger.
  *
  * A mapping is a list of "attribute=SQL expression over the row". It is read once, and becomes one query over the rows,
- * so that expressions may be anything that PostgreSQL can evaluate. The expressions are the table owner's, who wrote the
- * trigger; they are put into the query as they are.
+ * so that expressions may be anything that PostgreSQL can evaluate: over bare column names, NEW, or the name of the table.
+ * The expressions are those of the table's owner, who wrote the trigger; they are put into the query as they are.
  */
 #include "postgres.h"
 
@@ -12,10 +12,16 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "nodes/bitmapset.h"
+#include "nodes/makefuncs.h"
+#include "nodes/params.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_node.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -23,10 +29,16 @@
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
 
+#include "base/compat.h"
 #include "base/encoding.h"
 #include "options/option.h"
 #include "trigger/mapping.h"
+
+/* The alias of the row in queries. */
+#define ROW_ALIAS "new"
 
 static void
 raise_argument(int n, const char *argument, const char *detail, const char *hint)
@@ -159,10 +171,10 @@ append_expression(StringInfo sql, const char *expression, int marker)
 }
 
 char *
-lpu_mapping_query(const lpu_mapping *mapping, Relation table, const char *alias, const char *source, const char *before,
-				  int marker)
+lpu_mapping_query(const lpu_mapping *mapping, List *key, const char *source, const char *before, int marker)
 {
 	int			condition_marker = marker > 0 ? marker + mapping->nattributes : 0;
+	int			also_marker = marker > 0 ? condition_marker + 1 : 0;
 	StringInfoData sql;
 	ListCell   *cell;
 	int			i;
@@ -174,12 +186,17 @@ lpu_mapping_query(const lpu_mapping *mapping, Relation table, const char *alias,
 		appendStringInfoString(&sql, i > 0 ? ", " : "");
 		append_expression(&sql, mapping->attributes[i].expression, marker > 0 ? marker + i : 0);
 	}
-	foreach(cell, lpu_mapping_key(table))
-		appendStringInfo(&sql, ", %s.%s", alias, quote_identifier(lfirst(cell)));
-	appendStringInfo(&sql, " FROM %s", source);
+	foreach(cell, key)
+		appendStringInfo(&sql, ", new.%s", quote_identifier(lfirst(cell)));
+	appendStringInfo(&sql, " FROM %s WHERE true", source);
+	if (mapping->also != NULL)
+	{
+		appendStringInfoString(&sql, " AND ");
+		append_expression(&sql, mapping->also, also_marker);
+	}
 	if (mapping->condition == NULL)
 		return sql.data;
-	appendStringInfoString(&sql, " WHERE ");
+	appendStringInfoString(&sql, " AND ");
 	append_expression(&sql, mapping->condition, condition_marker);
 	if (before == NULL)
 		return sql.data;
@@ -200,84 +217,232 @@ lpu_mapping_context(void *arg)
 				   mapping->attributes[place->at].expression);
 	else if (place->at == mapping->nattributes && mapping->condition != NULL)
 		errcontext("argument \"when=%s\" of lp_create_users_trigger()", mapping->condition);
+	else if (place->at > mapping->nattributes)
+		errcontext("argument \"condition\" of lp_enqueue_rows()");
+}
+
+/* ------------------------------------------------------------------------------------------- names of the row */
+
+/*
+ * Post-columnref hook: in the query the row has the alias "new"; the name of the table means the same unless the
+ * expression itself has a table of that name in scope.
+ */
+static Node *
+resolve_table_name(ParseState *pstate, ColumnRef *reference, Node *found)
+{
+	const lpu_mapping_scope *scope = pstate->p_ref_hook_state;
+	Node	   *first = linitial(reference->fields);
+	ColumnRef  *renamed;
+
+	if (found != NULL || list_length(reference->fields) > 2 || !IsA(first, String) ||
+		strcmp(strVal(first), scope->table) != 0 || strcmp(scope->table, ROW_ALIAS) == 0)
+		return NULL;
+	renamed = copyObject(reference);
+	linitial(renamed->fields) = makeString(pstrdup(ROW_ALIAS));
+	if (list_length(renamed->fields) == 1)
+		renamed->fields = lappend(renamed->fields, makeNode(A_Star));
+	return transformExpr(pstate, (Node *) renamed, pstate->p_expr_kind);
+}
+
+/* Paramref hook: the parameters of the query, by number. */
+static Node *
+resolve_parameter(ParseState *pstate, ParamRef *reference)
+{
+	const lpu_mapping_scope *scope = pstate->p_ref_hook_state;
+	Param	   *param;
+
+	if (reference->number < 1 || reference->number > scope->nparams)
+		return NULL;
+	param = makeNode(Param);
+	param->paramkind = PARAM_EXTERN;
+	param->paramid = reference->number;
+	param->paramtype = scope->types[reference->number - 1];
+	param->paramtypmod = -1;
+	param->paramcollid = get_typcollation(param->paramtype);
+	param->location = reference->location;
+	return (Node *) param;
+}
+
+static void
+set_up_parser(ParseState *pstate, void *scope)
+{
+	pstate->p_post_columnref_hook = resolve_table_name;
+	pstate->p_paramref_hook = resolve_parameter;
+	pstate->p_ref_hook_state = scope;
+}
+
+SPIPlanPtr
+lpu_mapping_prepare(const char *sql, lpu_mapping_scope *scope)
+{
+	/* a generic plan: with the row's values in it, it would be made anew for each row */
+	SPIPlanPtr	plan = SPI_prepare_params(sql, set_up_parser, scope, CURSOR_OPT_GENERIC_PLAN);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\"", sql);
+	return plan;
 }
 
 /* Constants are computed when a query is planned, rights are checked when it starts; it finds no row. */
 static void
-try_query(const char *sql, int nparams, Oid *types, bool start)
+try_query(const char *sql, lpu_mapping_scope *scope, bool start)
 {
-	SPIPlanPtr	plan = SPI_prepare_cursor(sql, nparams, types, CURSOR_OPT_GENERIC_PLAN);
-	Datum		values[2] = {(Datum) 0, (Datum) 0};
+	SPIPlanPtr	plan = lpu_mapping_prepare(sql, scope);
+	SPIExecuteOptions options = {.read_only = true};
 	CachedPlan *planned;
+	int			i;
 
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\"", sql);
 	planned = SPI_plan_get_cached_plan(plan);
 	if (planned != NULL)
 		ReleaseCachedPlan(planned, NULL);
-	if (start && SPI_execute_plan(plan, values, "nn", true, 0) < 0)
+	options.params = makeParamList(scope->nparams);
+	for (i = 0; i < scope->nparams; i++)
+		options.params->params[i] = (ParamExternData) {.isnull = true, .ptype = scope->types[i]};
+	if (start && SPI_execute_plan_extended(plan, &options) < 0)
 		elog(ERROR, "could not run \"%s\"", sql);
 	SPI_freeplan(plan);
 }
 
 void
-lpu_mapping_try(const lpu_mapping *mapping, const char *alias, const char *source, int nparams, Oid *types, bool start)
+lpu_mapping_try(const lpu_mapping *mapping, const char *source, const lpu_mapping_scope *scope, int nrows, bool start)
 {
+	lpu_mapping_scope visible = {scope->table, nrows, scope->types};
 	lpu_mapping_place place = {mapping, 0};
 	ErrorContextCallback context = {error_context_stack, lpu_mapping_context, &place};
+	const char *conditions[2] = {mapping->condition, mapping->also};
+	int			i;
 
 	error_context_stack = &context;
 	/* no set, which CASE refuses, and no aggregate, which does not go with a row: one user for each row */
 	for (place.at = 0; place.at < mapping->nattributes; place.at++)
-		try_query(psprintf("SELECT CASE WHEN true THEN (%s\n) END, %s FROM %s WHERE false",
-						   mapping->attributes[place.at].expression, alias, source), nparams, types, start);
-	if (mapping->condition != NULL)
-		try_query(psprintf("SELECT CASE WHEN (%s\n) THEN 1 END, %s FROM %s WHERE false", mapping->condition, alias, source),
-				  nparams, types, start);
+		try_query(psprintf("SELECT CASE WHEN true THEN (%s\n) END, new FROM %s WHERE false",
+						   mapping->attributes[place.at].expression, source), &visible, start);
+	for (i = 0; i < lengthof(conditions); i++, place.at++)
+		if (conditions[i] != NULL)
+			try_query(psprintf("SELECT CASE WHEN (%s\n) THEN 1 END, new FROM %s WHERE false", conditions[i], source),
+					  &visible, start);
 	error_context_stack = context.previous;
 }
 
-/* The table on which a trigger was created: partitions have copies of it. */
-static Oid
-table_of_trigger(Oid trigger)
-{
-	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	Oid			table = InvalidOid;
+/* ------------------------------------------------------------------------------------------------- the table */
 
-	while (OidIsValid(trigger))
+Oid
+lpu_mapping_root(Relation table, const Trigger *trigger)
+{
+	Oid			root = RelationGetRelid(table);
+	Oid			oid = trigger->tgoid;
+	Relation	catalog;
+
+	if (!trigger->tgisclone)
+		return root;
+	catalog = table_open(TriggerRelationId, AccessShareLock);
+	while (OidIsValid(oid))
 	{
 		ScanKeyData key;
 		SysScanDesc scan;
 		HeapTuple	tuple;
 
-		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
+		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
 		scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
 		tuple = systable_getnext(scan);
-		trigger = InvalidOid;
+		oid = InvalidOid;
 		if (HeapTupleIsValid(tuple))
 		{
-			table = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
-			trigger = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
+			root = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+			oid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
 		}
 		systable_endscan(scan);
 	}
 	table_close(catalog, AccessShareLock);
-	return table;
+	return root;
 }
 
-const char *
-lpu_mapping_alias(Relation table, Oid trigger)
+/* The expression of a generated column as SQL over the columns' names. */
+static char *
+generated_expression(Relation table, Form_pg_attribute column)
 {
-	char	   *name = table->rd_rel->relispartition ? get_rel_name(table_of_trigger(trigger)) : NULL;
+	TupleConstr *constraints = RelationGetDescr(table)->constr;
+	Bitmapset  *used = NULL;
+	Node	   *expression = NULL;
+	int			i;
 
-	return quote_identifier(name ? name : RelationGetRelationName(table));
+	for (i = 0; i < constraints->num_defval; i++)
+		if (constraints->defval[i].adnum == column->attnum)
+			expression = stringToNode(constraints->defval[i].adbin);
+	pull_varattnos(expression, 1, &used);
+	if (bms_next_member(used, -1) >= 0 && bms_next_member(used, -1) + FirstLowInvalidHeapAttributeNumber < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("virtual generated column \"%s\" of table \"%s\" cannot be computed in a trigger",
+						NameStr(column->attname), RelationGetRelationName(table)),
+				 errdetail("Its expression uses a system column.")));
+	return deparse_expression(expression, deparse_context_for(RelationGetRelationName(table), RelationGetRelid(table)),
+							  false, false);
+}
+
+/* The SELECT list that computes virtual generated columns; NULL if the table has none. */
+static char *
+computed_columns(Relation table)
+{
+	TupleDesc	desc = RelationGetDescr(table);
+	bool		computed = false;
+	StringInfoData list;
+	int			i;
+
+	initStringInfo(&list);
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+		const char *name = quote_identifier(NameStr(column->attname));
+
+		if (column->attisdropped)
+			continue;
+		appendStringInfoString(&list, list.len > 0 ? ", " : "");
+		if (LPU_IS_VIRTUAL(column))
+			appendStringInfo(&list, "CAST((%s) AS %s) AS %s", generated_expression(table, column),
+							 format_type_with_typemod(column->atttypid, column->atttypmod), name);
+		else
+			appendStringInfoString(&list, name);
+		computed |= LPU_IS_VIRTUAL(column);
+	}
+	return computed ? list.data : NULL;
+}
+
+char *
+lpu_mapping_source(Relation table, const char *transition, int parameter)
+{
+	const char *columns = computed_columns(table);
+	const char *rows = transition ? quote_identifier(transition) : psprintf("(SELECT ($%d).*)", parameter);
+
+	if (columns != NULL)
+		return psprintf("(SELECT %s FROM %s AS %s) AS " ROW_ALIAS, columns, rows,
+						quote_identifier(RelationGetRelationName(table)));
+	return psprintf("%s AS " ROW_ALIAS, rows);
+}
+
+char *
+lpu_mapping_table_name(Oid table)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
+}
+
+Oid
+lpu_mapping_owner(Oid table)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", table);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 void
-lpu_mapping_pin_path(Relation table)
+lpu_mapping_pin_path(Oid table)
 {
 	char	   *path = psprintf("pg_catalog, %s, pg_temp",
-								quote_identifier(get_namespace_name(RelationGetNamespace(table))));
+								quote_identifier(get_namespace_name(get_rel_namespace(table))));
 
 	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }

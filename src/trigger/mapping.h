@@ -4,8 +4,10 @@
 #ifndef LPU_TRIGGER_MAPPING_H
 #define LPU_TRIGGER_MAPPING_H
 
+#include "executor/spi.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
+#include "utils/reltrigger.h"
 
 #include "user/attribute.h"
 
@@ -23,9 +25,18 @@ typedef struct lpu_mapping
 	lpu_mapped_attribute *attributes;
 	int			nattributes;
 	char	   *condition;		/* when=, or NULL */
+	char	   *also;			/* condition that lp_enqueue_rows() adds, or NULL */
 	bool		sync;			/* mode=sync */
 	bool		raise;			/* on_error=raise */
 } lpu_mapping;
+
+/* Under which names and with which parameters the expressions of a mapping are read. */
+typedef struct lpu_mapping_scope
+{
+	const char *table;			/* present name of the table that the trigger was created on */
+	int			nparams;
+	Oid		   *types;			/* of the parameters */
+} lpu_mapping_scope;
 
 /*
  * Read the arguments of a trigger: the account, then name=value. Raises an ERROR that names the argument if one cannot be
@@ -33,7 +44,10 @@ typedef struct lpu_mapping
  */
 extern lpu_mapping *lpu_mapping_read(int nargs, char *const *args);
 
-/* Which argument is at work: the number of an attribute, or that of attributes for the condition; -1: none. */
+/*
+ * Which argument is being evaluated: the number of an attribute, or that of attributes for the condition, one more for
+ * that of lp_enqueue_rows(); -1: none.
+ */
 typedef struct lpu_mapping_place
 {
 	const lpu_mapping *mapping;
@@ -43,32 +57,47 @@ typedef struct lpu_mapping_place
 /* Callback for error_context_stack whose argument is a lpu_mapping_place: names the argument at work. */
 extern void lpu_mapping_context(void *place);
 
-/*
- * The name, quoted, under which expressions see the row: that of the table, or, in a partition, of the partitioned table
- * on which the trigger was created.
- */
-extern const char *lpu_mapping_alias(Relation table, Oid trigger);
+/* The table on which a trigger was created: the triggers of partitions can be copies of its trigger. */
+extern Oid	lpu_mapping_root(Relation table, const Trigger *trigger);
 
 /*
- * The query that gives the attributes of users, then the columns of the primary key, for the rows of "source" (SQL that
- * stands after FROM, with the alias). "before": likewise for the old row, or NULL; then the condition must have become
- * true. "marker": number of a boolean parameter, always true, that is read just before the first attribute's expression
- * is evaluated; the next ones are those of the further attributes and of the condition. 0: none.
+ * What stands after FROM: the transition table or, if it is NULL, the row that a parameter holds. Virtual generated
+ * columns are replaced by their expressions. Raises 0A000 if that is not possible.
  */
-extern char *lpu_mapping_query(const lpu_mapping *mapping, Relation table, const char *alias, const char *source,
-							   const char *before, int marker);
+extern char *lpu_mapping_source(Relation table, const char *transition, int parameter);
+
+/*
+ * The query that gives the attributes of users, then the columns of the key, for the rows of "source". "before":
+ * likewise for the old row, or NULL; then the condition must have become true. "marker": number of a boolean parameter,
+ * always true, that is read just before the first attribute's expression is evaluated; the next ones are those of the
+ * further attributes and of the two conditions. 0: none.
+ */
+extern char *lpu_mapping_query(const lpu_mapping *mapping, List *key, const char *source, const char *before, int marker);
+
+/*
+ * Prepare a query over rows, with SPI connected. Expressions may call the row NEW, or by the name of the table. The scope
+ * must live as long as the plan.
+ */
+extern SPIPlanPtr lpu_mapping_prepare(const char *sql, lpu_mapping_scope *scope);
 
 /*
  * Plan each expression by itself, with SPI connected, so that the ERROR of one that does not compile names it. "start":
- * and begin to run it, so that the ERROR of one that the current user may not run does, too. At most two parameters.
+ * and begin to run it, so that the ERROR of one that the current user may not run does, too. Of the parameters they see only
+ * those that are rows.
  */
-extern void lpu_mapping_try(const lpu_mapping *mapping, const char *alias, const char *source, int nparams, Oid *types,
+extern void lpu_mapping_try(const lpu_mapping *mapping, const char *source, const lpu_mapping_scope *scope, int nrows,
 							bool start);
 
 /* Set the search_path for expressions over the table; the caller opened a GUC nest level. */
-extern void lpu_mapping_pin_path(Relation table);
+extern void lpu_mapping_pin_path(Oid table);
 
-/* Names of the columns of the primary key (or the replica identity); NIL if there is none. */
+/* The table's name with its schema, quoted. */
+extern char *lpu_mapping_table_name(Oid table);
+
+/* The table's owner: the role whose credentials send its users. */
+extern Oid	lpu_mapping_owner(Oid table);
+
+/* Names of the columns of the primary key; NIL if there is none. */
 extern List *lpu_mapping_key(Relation table);
 
 #endif

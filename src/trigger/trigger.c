@@ -9,15 +9,13 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
-#include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -30,11 +28,15 @@
 
 #include "base/encoding.h"
 #include "base/error.h"
+#include "base/extension.h"
 #include "options/server.h"
 #include "queue/enqueue.h"
 #include "transaction/logged_request.h"
+#include "trigger/mapped_rows.h"
 #include "trigger/mapping.h"
+#include "trigger/moved_rows.h"
 #include "trigger/row_to_user.h"
+#include "trigger/trigger_privilege.h"
 #include "user/serialize.h"
 
 PG_FUNCTION_INFO_V1(lp_create_users_trigger);
@@ -52,28 +54,20 @@ typedef struct known_trigger
 {
 	trigger_key key;
 	Oid			table;
+	Oid			root;			/* the table that the trigger was created on: of a copy in a partition, not that partition */
 	bool		valid;
-	TimestampTz warned_at;		/* start of the statement that was last warned of the set-up */
+	bool		changed;		/* one of the two tables, while it was being learned */
+	TimestampTz warned_at;		/* start of the statement that was last warned that its users are held */
 	MemoryContext context;
 	lpu_mapping *mapping;
+	lpu_mapping_scope *scope;
 	SPIPlanPtr	plan;
 	int			nrows;			/* parameters that are rows; behind them are the markers */
+	uint64		asked;			/* generation in which "outsider" was looked for; 0: never */
+	bool		has_outsider;
+	lpu_outsider outsider;
+	lpu_moved_seen moved;
 } known_trigger;
-
-/* The users of one firing, as they come from the query. */
-typedef struct user_receiver
-{
-	DestReceiver pub;			/* first */
-	MemoryContext context;		/* of the users */
-	const lpu_mapping *mapping;
-	lpu_mapping_place place;	/* expression at work */
-	int			nrows;			/* parameters that are rows */
-	bool		require_password;
-	lpu_user_writer *writer;
-	lpu_queued_user *users;
-	int			n;
-	int			room;
-} user_receiver;
 
 static HTAB *triggers = NULL;
 
@@ -87,8 +81,12 @@ on_relation_change(Datum arg, Oid relation)
 
 	hash_seq_init(&status, triggers);
 	while ((known = hash_seq_search(&status)) != NULL)
-		if (!OidIsValid(relation) || known->table == relation)
+		if (!OidIsValid(relation) || known->table == relation || known->root == relation)
+		{
 			known->valid = false;
+			known->changed = true;
+			known->asked = 0;
+		}
 }
 
 static known_trigger *
@@ -106,22 +104,15 @@ find_known(const TriggerData *data)
 	}
 	known = hash_search(triggers, &key, HASH_ENTER, &found);
 	if (!found)
+		memset((char *) known + sizeof(trigger_key), 0, sizeof(known_trigger) - sizeof(trigger_key));
+	/* before anything is read from the catalogs: what changes meanwhile is noticed */
+	if (!known->valid)
 	{
-		known->valid = false;
-		known->warned_at = 0;
-		known->context = NULL;
-		known->plan = NULL;
+		known->changed = false;
+		known->table = RelationGetRelid(data->tg_relation);
+		known->root = lpu_mapping_root(data->tg_relation, data->tg_trigger);
 	}
 	return known;
-}
-
-/* What stands after FROM: the transition table, or the row that the parameter holds, under its alias. */
-static char *
-source_of(const char *alias, const char *transition, int parameter)
-{
-	if (transition != NULL)
-		return psprintf("%s AS %s", quote_identifier(transition), alias);
-	return psprintf("(SELECT ($%d).*) AS %s", parameter, alias);
 }
 
 static void
@@ -149,144 +140,77 @@ forget(known_trigger *known)
 	known->context = NULL;
 }
 
+static void
+check_events(const TriggerData *data, const lpu_mapping *mapping)
+{
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && mapping->condition == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trigger \"%s\" for UPDATE needs an argument when=", data->tg_trigger->tgname),
+				 errdetail("A user is created when the condition has become true.")));
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event) && TRIGGER_FIRED_FOR_ROW(data->tg_event) &&
+		data->tg_relation->rd_rel->relispartition)
+		ereport(WARNING,
+				(errmsg("trigger \"%s\" takes rows that an UPDATE moves to partition \"%s\" for new ones",
+						data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
+				 errhint("Use lp_attach_trigger(), or FOR EACH STATEMENT on the partitioned table.")));
+}
+
+/* The columns of the key of the table that the trigger was created on; partitions have them under the same names. */
+static List *
+key_of_root(const known_trigger *known, Relation table)
+{
+	Relation	root;
+	List	   *key;
+
+	if (known->root == known->table)
+		return lpu_mapping_key(table);
+	root = table_open(known->root, AccessShareLock);
+	key = lpu_mapping_key(root);
+	table_close(root, NoLock);
+	return key;
+}
+
 /* Read the arguments and prepare the query, with SPI connected and the trigger's data registered. */
 static void
 learn(known_trigger *known, TriggerData *data)
 {
 	Relation	table = data->tg_relation;
-	const char *alias = lpu_mapping_alias(table, data->tg_trigger->tgoid);
 	bool		by_row = TRIGGER_FIRED_FOR_ROW(data->tg_event);
 	MemoryContext caller;
 	char	   *source;
 	char	   *before;
-	Oid		   *types;
-	int			ntypes;
-	int			i;
 
 	forget(known);
-	known->table = RelationGetRelid(table);
+	known->nrows = !by_row ? 0 : TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? 2 : 1;
 	known->context = AllocSetContextCreate(TopMemoryContext, "lpusers trigger", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(known->context);
 	known->mapping = lpu_mapping_read(data->tg_trigger->tgnargs, data->tg_trigger->tgargs);
+	known->scope = lpu_mapped_scope(known->mapping, table, known->root, known->nrows);
 	MemoryContextSwitchTo(caller);
 
-	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && known->mapping->condition == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("trigger \"%s\" for UPDATE needs an argument when=", data->tg_trigger->tgname),
-				 errdetail("A user is created when the condition has become true.")));
-	known->nrows = !by_row ? 0 : TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? 2 : 1;
-	ntypes = known->nrows + known->mapping->nattributes + 1;
-	types = palloc(ntypes * sizeof(Oid));
-	for (i = 0; i < ntypes; i++)
-		types[i] = i < known->nrows ? table->rd_rel->reltype : BOOLOID;
-	source = source_of(alias, by_row ? NULL : data->tg_trigger->tgnewtable, 1);
-	before = known->nrows == 2 ? source_of(alias, NULL, 2) : NULL;
-	lpu_mapping_try(known->mapping, alias, source, known->nrows, types, true);
-	/* a generic plan: with the row's values in it, it would be made anew for each row */
-	known->plan = SPI_prepare_cursor(lpu_mapping_query(known->mapping, table, alias, source, before, known->nrows + 1),
-									 ntypes, types, CURSOR_OPT_GENERIC_PLAN);
-	if (known->plan == NULL)
-		elog(ERROR, "could not prepare the query of trigger \"%s\"", data->tg_trigger->tgname);
+	check_events(data, known->mapping);
+	source = lpu_mapping_source(table, by_row ? NULL : data->tg_trigger->tgnewtable, 1);
+	before = known->nrows == 2 ? lpu_mapping_source(table, NULL, 2) : NULL;
+	lpu_mapping_try(known->mapping, source, known->scope, known->nrows, true);
+	known->plan = lpu_mapping_prepare(lpu_mapping_query(known->mapping, key_of_root(known, table), source, before,
+														known->nrows + 1), known->scope);
 	SPI_keepplan(known->plan);
-	known->valid = true;
+	known->valid = !known->changed;
 }
 
-/* ------------------------------------------------------------------------------------------------ running the query */
-
-static bool
-receive_slot(TupleTableSlot *slot, DestReceiver *self)
+/* Run the query over the rows of this firing. */
+static lpu_mapped_users *
+run_query(const known_trigger *known, const TriggerData *data, bool require_password)
 {
-	user_receiver *receiver = (user_receiver *) self;
-	MemoryContext caller = MemoryContextSwitchTo(receiver->context);
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	Datum		rows[LPU_MAX_ROWS] = {(Datum) 0, (Datum) 0};
 
-	receiver->place.at = -1;
-	if (receiver->n == receiver->room)
-	{
-		receiver->room = Max(receiver->room * 2, 16);
-		receiver->users = receiver->n > 0 ? repalloc_huge(receiver->users, receiver->room * sizeof(lpu_queued_user)) :
-			palloc(receiver->room * sizeof(lpu_queued_user));
-	}
-	lpu_user_from_slot(receiver->writer, slot, &receiver->users[receiver->n++]);
-	MemoryContextSwitchTo(caller);
-	return true;
-}
-
-static void
-receive_startup(DestReceiver *self, int operation, TupleDesc desc)
-{
-	user_receiver *receiver = (user_receiver *) self;
-	MemoryContext caller = MemoryContextSwitchTo(receiver->context);
-
-	receiver->writer = lpu_user_writer_new(receiver->mapping, receiver->require_password, desc);
-	MemoryContextSwitchTo(caller);
-}
-
-static void
-receive_nothing(DestReceiver *self)
-{
-}
-
-/* The row as a value of the table's row type. */
-static void
-set_row(ParamExternData *param, HeapTuple tuple, Relation table)
-{
-	param->value = heap_copy_tuple_as_datum(tuple, RelationGetDescr(table));
-	param->isnull = false;
-	param->pflags = PARAM_FLAG_CONST;
-	param->ptype = table->rd_rel->reltype;
-}
-
-/* A parameter of the query: a row, or a marker, which tells which expression is evaluated next. */
-static ParamExternData *
-fetch_parameter(ParamListInfo params, int number, bool speculative, ParamExternData *workspace)
-{
-	user_receiver *receiver = params->paramFetchArg;
-
-	if (number <= receiver->nrows)
-		return &params->params[number - 1];
-	if (!speculative)
-		receiver->place.at = number - receiver->nrows - 1;
-	workspace->value = BoolGetDatum(true);
-	workspace->isnull = false;
-	workspace->pflags = 0;
-	workspace->ptype = BOOLOID;
-	return workspace;
-}
-
-static ParamListInfo
-make_parameters(const known_trigger *known, TriggerData *data, user_receiver *receiver)
-{
-	ParamListInfo params = makeParamList(known->nrows + known->mapping->nattributes + 1);
-
-	params->paramFetch = fetch_parameter;
-	params->paramFetchArg = receiver;
-	receiver->nrows = known->nrows;
 	if (known->nrows > 0)
-		set_row(&params->params[0], known->nrows == 2 ? data->tg_newtuple : data->tg_trigtuple, data->tg_relation);
+		rows[0] = heap_copy_tuple_as_datum(known->nrows == 2 ? data->tg_newtuple : data->tg_trigtuple, desc);
 	if (known->nrows == 2)
-		set_row(&params->params[1], data->tg_trigtuple, data->tg_relation);
-	return params;
-}
-
-static void
-run_query(known_trigger *known, TriggerData *data, user_receiver *receiver)
-{
-	ErrorContextCallback context = {error_context_stack, lpu_mapping_context, &receiver->place};
-	SPIExecuteOptions options = {0};
-
-	receiver->pub.receiveSlot = receive_slot;
-	receiver->pub.rStartup = receive_startup;
-	receiver->pub.rShutdown = receiver->pub.rDestroy = receive_nothing;
-	receiver->pub.mydest = DestNone;
-	receiver->place.mapping = known->mapping;
-	receiver->place.at = -1;
-	options.dest = &receiver->pub;
-	options.params = make_parameters(known, data, receiver);
-	error_context_stack = &context;
-	if (SPI_execute_plan_extended(known->plan, &options) < 0)
-		elog(ERROR, "could not run the query of trigger \"%s\"", data->tg_trigger->tgname);
-	error_context_stack = context.previous;
+		rows[1] = heap_copy_tuple_as_datum(data->tg_trigtuple, desc);
+	return lpu_mapped_run(known->mapping, known->scope, known->plan, rows, known->nrows, require_password);
 }
 
 /* ------------------------------------------------------------------------------------------------ the firing */
@@ -316,80 +240,86 @@ check_call(FunctionCallInfo fcinfo)
 				 errdetail("%s", complaint)));
 }
 
-static void
-raise_problems(const user_receiver *receiver)
+/* Another role that could make a trigger like this one, as a problem; NULL if there is none. */
+static const lpu_problem *
+find_outsider(known_trigger *known, Oid function)
 {
-	int			i;
+	uint64		generation = lpu_outsider_generation();
 
-	for (i = 0; i < receiver->n; i++)
-		if (receiver->users[i].problem != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid user \"%s\"", receiver->users[i].login_name ? receiver->users[i].login_name : ""),
-					 errdetail("%s.", receiver->users[i].problem),
-					 errhidestmt(true)));
+	if (known->asked != generation)
+	{
+		known->changed = false;
+		known->has_outsider = lpu_outsider_find(known->root, function, &known->outsider);
+		known->asked = known->changed ? 0 : generation;
+	}
+	return known->has_outsider ? lpu_outsider_problem(known->root, &known->outsider) : NULL;
+}
+
+/* Rows that a MERGE moved are among those of a statement trigger. */
+static lpu_problem *
+find_moved(known_trigger *known, const TriggerData *data)
+{
+	int64		n = TRIGGER_FIRED_FOR_STATEMENT(data->tg_event) ? lpu_moved_count(data->tg_relation, &known->moved) : 0;
+
+	if (n == 0)
+		return NULL;
+	return lpu_problem_hint(lpu_problem_new(ERRCODE_FEATURE_NOT_SUPPORTED,
+											"the statement moved rows to other partitions (" INT64_FORMAT
+											"), which MERGE shows as inserted", n),
+							"Use INSERT and UPDATE instead of MERGE. Discard the requests of rows that were moved.");
+}
+
+/* Why the users of this firing are held, or NULL. */
+static const lpu_problem *
+reason_to_hold(known_trigger *known, FunctionCallInfo fcinfo, const lpu_options *options, const lpu_problem *setup, int n)
+{
+	const lpu_problem *held;
+	const lpu_problem *above;
+
+	if (options == NULL)
+		return setup;
+	above = lpu_mapped_count(options, n);
+	held = find_outsider(known, fcinfo->flinfo->fn_oid);
+	if (held == NULL)
+		held = find_moved(known, (TriggerData *) fcinfo->context);
+	return held ? held : above;
 }
 
 /* One WARNING a statement, also if the trigger fires for each of its rows. */
 static void
-warn_of_setup(known_trigger *known, TriggerData *data, const lpu_problem *problem)
+warn_once(known_trigger *known, const TriggerData *data, const char *account, const lpu_problem *held)
 {
-	const char *account = known->mapping->account;
-
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event) && known->warned_at == GetCurrentStatementStartTimestamp())
 		return;
 	known->warned_at = GetCurrentStatementStartTimestamp();
-	ereport(WARNING,
-			(errcode(problem->sqlstate),
-			 errmsg("users for account \"%s\" are held: %s", account, problem->message),
-			 problem->hint ? errhint("%s Then: SELECT lp_release('%s').", problem->hint, account) : 0,
-			 errhidestmt(true)));
-}
-
-/* Why the users of this firing are held, or NULL. */
-static const char *
-reason_to_hold(const lpu_options *options, const lpu_problem *problem, const char *account, int n)
-{
-	if (options == NULL)
-		return problem->message;
-	if (options->hold_above > 0 && lpu_enqueue_count(account, n) > options->hold_above)
-		return psprintf("more than %d users in one transaction (hold_above); see lp_release()", options->hold_above);
-	return NULL;
+	lpu_mapped_warn(account, held);
 }
 
 static void
-enqueue_users(FunctionCallInfo fcinfo, const user_receiver *receiver, const lpu_options *options,
-			  const lpu_problem *problem)
+enqueue_users(known_trigger *known, FunctionCallInfo fcinfo, const lpu_mapping *mapping, const lpu_mapped_users *mapped,
+			  const lpu_options *options, const lpu_problem *setup)
 {
-	TriggerData *data = (TriggerData *) fcinfo->context;
-	Relation	table = data->tg_relation;
-	lpu_queue_origin origin = {0};
+	const lpu_problem *held = reason_to_hold(known, fcinfo, options, setup, mapped->n);
 
-	origin.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	origin.account = receiver->mapping->account;
-	origin.server = options ? options->server_name : NULL;
-	origin.requested_by = GetOuterUserId();
-	origin.send_as = table->rd_rel->relowner;
-	origin.raise = receiver->mapping->raise;
-	origin.held = reason_to_hold(options, problem, origin.account, receiver->n);
-	origin.source_table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
-													 RelationGetRelationName(table));
-	lpu_enqueue(&origin, receiver->users, receiver->n, NULL);
+	if (held != NULL)
+		warn_once(known, (TriggerData *) fcinfo->context, mapping->account, held);
+	lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid), known->root,
+					   options ? options->server_name : NULL, held);
 }
 
 /* All users as one JSON array in UTF-8. */
 static char *
-array_of_users(const user_receiver *receiver, size_t *length)
+array_of_users(const lpu_mapped_users *mapped, size_t *length)
 {
 	StringInfoData text;
 	char	   *utf8;
 	int			i;
 
 	initStringInfo(&text);
-	for (i = 0; i < receiver->n; i++)
+	for (i = 0; i < mapped->n; i++)
 	{
 		appendStringInfoChar(&text, i > 0 ? ',' : '[');
-		appendStringInfoString(&text, receiver->users[i].body);
+		appendStringInfoString(&text, mapped->users[i].body);
 	}
 	appendStringInfoChar(&text, ']');
 	*length = text.len;
@@ -429,9 +359,8 @@ raise_refusal(const char *account, const lpu_api_answer *answer, const char *err
 
 /* mode=sync: create the users now, in one request; anything but success raises. */
 static void
-create_users(FunctionCallInfo fcinfo, const user_receiver *receiver, const lpu_options *options)
+create_users(FunctionCallInfo fcinfo, Oid root, const lpu_mapped_users *mapped, const lpu_options *options)
 {
-	TriggerData *data = (TriggerData *) fcinfo->context;
 	lpu_call	call = {0};
 	lpu_api_answer *answer;
 	const char *error;
@@ -446,7 +375,7 @@ create_users(FunctionCallInfo fcinfo, const user_receiver *receiver, const lpu_o
 	call.success = "created";
 	call.options = options;
 	call.request.method = LPU_CREATE_USERS;
-	body = array_of_users(receiver, &call.request.body_length);
+	body = array_of_users(mapped, &call.request.body_length);
 	call.request.body = body;
 	users = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(
 											  pg_any_to_server(body, (int) call.request.body_length, PG_UTF8))));
@@ -455,22 +384,24 @@ create_users(FunctionCallInfo fcinfo, const user_receiver *receiver, const lpu_o
 
 	/* sent as the table's owner, and recorded so */
 	GetUserIdAndSecContext(&role, &context);
-	SetUserIdAndSecContext(data->tg_relation->rd_rel->relowner, context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(lpu_mapping_owner(root), context | SECURITY_LOCAL_USERID_CHANGE);
 	answer = lpu_call_send(&call, &error);
 	SetUserIdAndSecContext(role, context);
 	if (answer->verdict != LPU_OK)
-		raise_refusal(options->account, answer, error, receiver->n);
+		raise_refusal(options->account, answer, error, mapped->n);
 }
 
 static void
-check_sync(const lpu_options *options, const lpu_problem *problem)
+check_sync(known_trigger *known, Oid function, const lpu_options *options, const lpu_problem *setup)
 {
+	const lpu_problem *problem = options ? find_outsider(known, function) : setup;
+
 	if (IsLogicalWorker())
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("mode=sync cannot be used in logical replication"),
 				 errhint("Use mode=queue.")));
-	if (options == NULL)
+	if (problem != NULL)
 		lpu_problem_raise(problem);
 }
 
@@ -483,38 +414,39 @@ Datum
 lp_create_users_trigger(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	user_receiver receiver = {{0}};
-	known_trigger *known;
-	const lpu_options *options;
 	lpu_problem *problem = NULL;
+	lpu_mapped_users *mapped;
+	known_trigger *known;
+	const lpu_mapping *mapping;
+	const lpu_options *options;
 	int			nest;
 
 	check_call(fcinfo);
-	receiver.context = CurrentMemoryContext;
+	known = find_known(data);
 	nest = NewGUCNestLevel();
-	lpu_mapping_pin_path(data->tg_relation);
+	lpu_mapping_pin_path(known->root);
 	SPI_connect();
 	SPI_register_trigger_data(data);
-	known = find_known(data);
 	if (!known->valid)
 		learn(known, data);
-	options = lpu_server_for_account(known->mapping->account, data->tg_relation->rd_rel->relowner, &problem);
-	if (known->mapping->sync)
-		check_sync(options, problem);
-	receiver.mapping = known->mapping;
-	receiver.require_password = options && options->require_password;
-	run_query(known, data, &receiver);
+	/* a firing within this one may learn the trigger anew */
+	mapping = known->mapping;
+	options = lpu_server_for_account(mapping->account, lpu_mapping_owner(known->root), &problem);
+	if (mapping->sync)
+		check_sync(known, fcinfo->flinfo->fn_oid, options, problem);
+	mapped = run_query(known, data, options && options->require_password);
 	AtEOXact_GUC(true, nest);
-	if (known->mapping->raise || known->mapping->sync)
-		raise_problems(&receiver);
-	if (receiver.n > 0 && known->mapping->sync)
-		create_users(fcinfo, &receiver, options);
-	else if (receiver.n > 0)
+	if (mapping->raise || mapping->sync)
+		lpu_mapped_raise(mapped);
+	if (mapped->n > 0 && mapping->sync)
 	{
-		if (options == NULL)
-			warn_of_setup(known, data, problem);
-		enqueue_users(fcinfo, &receiver, options, problem);
+		problem = find_moved(known, data);
+		if (problem != NULL)
+			lpu_problem_raise(problem);
+		create_users(fcinfo, known->root, mapped, options);
 	}
+	else if (mapped->n > 0)
+		enqueue_users(known, fcinfo, mapping, mapped, options, problem);
 	SPI_finish();
 	return PointerGetDatum(NULL);
 }

@@ -1,0 +1,125 @@
+/*
+ * enqueue_rows.c: lp_enqueue_rows(): rows that a table has already become users, as its trigger would make them.
+ *
+ * The trigger's own mapping is run over the table instead of the rows of a statement. What then happens to the users is
+ * what happens to those of a load: they are sent as the table's owner, and held for the same reasons.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "options/server.h"
+#include "trigger/attached_trigger.h"
+#include "trigger/mapped_rows.h"
+#include "trigger/trigger_privilege.h"
+
+PG_FUNCTION_INFO_V1(lp_enqueue_rows);
+
+/* The mapping of the table's trigger. */
+static lpu_mapping *
+read_mapping(Relation table, Oid function, const char *name)
+{
+	List	   *found = lpu_attached_find(table, function, NULL, name, false);
+	const char *table_name = RelationGetRelationName(table);
+	lpu_attached *attached;
+
+	if (found == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 name ? errmsg("table \"%s\" has no trigger \"%s\" that creates users", table_name, name) :
+				 errmsg("table \"%s\" has no trigger that creates users", table_name),
+				 table->rd_rel->relispartition ? errhint("The trigger may be one of the partitioned table.") :
+				 errhint("Use lp_attach_trigger() to make one.")));
+	lpu_attached_require_one(table, found, "lp_enqueue_rows");
+	attached = linitial(found);
+	return lpu_mapping_read(attached->nargs, attached->args);
+}
+
+/* The users of all rows that fulfil the conditions. */
+static lpu_mapped_users *
+run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
+{
+	Oid			oid = RelationGetRelid(table);
+	lpu_mapping_scope *scope = lpu_mapped_scope(mapping, table, oid, 0);
+	/* rows of tables that inherit from it do not fire its trigger, those of its partitions do */
+	char	   *source = psprintf("%s%s AS new", table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
+								  lpu_mapping_table_name(oid));
+	int			nest = NewGUCNestLevel();
+	lpu_mapped_users *mapped;
+	SPIPlanPtr	plan;
+
+	lpu_mapping_pin_path(oid);
+	lpu_mapping_try(mapping, source, scope, 0, false);
+	plan = lpu_mapping_prepare(lpu_mapping_query(mapping, lpu_mapping_key(table), source, NULL, 1), scope);
+	mapped = lpu_mapped_run(mapping, scope, plan, NULL, 0, require_password);
+	AtEOXact_GUC(true, nest);
+	if (mapping->raise)
+		lpu_mapped_raise(mapped);
+	return mapped;
+}
+
+static const lpu_problem *
+reason_to_hold(Relation table, Oid function, const lpu_options *options, const lpu_problem *setup, int n)
+{
+	lpu_outsider outsider;
+	lpu_problem *above;
+
+	if (options == NULL)
+		return setup;
+	above = lpu_mapped_count(options, n);
+	if (lpu_outsider_find(RelationGetRelid(table), function, &outsider))
+		return lpu_outsider_problem(RelationGetRelid(table), &outsider);
+	return above;
+}
+
+/*
+ * lp_enqueue_rows(target regclass, condition text DEFAULT NULL, name text DEFAULT NULL) RETURNS bigint
+ *
+ * Returns how many requests were made. The caller must own the table.
+ */
+Datum
+lp_enqueue_rows(PG_FUNCTION_ARGS)
+{
+	Oid			function;
+	Relation	table;
+	lpu_mapping *mapping;
+	lpu_mapped_users *mapped;
+	const lpu_options *options;
+	lpu_problem *setup = NULL;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("target must not be null")));
+	PreventCommandIfReadOnly("lp_enqueue_rows()");
+	if (get_rel_name(PG_GETARG_OID(0)) != NULL && !LPU_OWNS_TABLE(PG_GETARG_OID(0), GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(PG_GETARG_OID(0)));
+	table = table_open(PG_GETARG_OID(0), AccessShareLock);
+	function = lpu_attached_function(fcinfo);
+	mapping = read_mapping(table, function, PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	mapping->also = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	options = lpu_server_for_account(mapping->account, table->rd_rel->relowner, &setup);
+	SPI_connect();
+	mapped = run_mapping(mapping, table, options && options->require_password);
+	if (mapped->n > 0)
+	{
+		const lpu_problem *held = reason_to_hold(table, function, options, setup, mapped->n);
+
+		if (held != NULL)
+			lpu_mapped_warn(mapping->account, held);
+		lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid), RelationGetRelid(table),
+						   options ? options->server_name : NULL, held);
+	}
+	SPI_finish();
+	table_close(table, NoLock);
+	PG_RETURN_INT64(mapped->n);
+}
