@@ -32,7 +32,7 @@ request_shmem(void)
 	lpu_shmem_request();
 }
 
-/* The process that starts the workers; see worker.c. */
+/* The process that starts the workers; see launcher.c. */
 static void
 register_launcher(void)
 {
@@ -56,7 +56,7 @@ _PG_init(void)
 		return;
 	next_shmem_request = shmem_request_hook;
 	shmem_request_hook = request_shmem;
-	/* while pg_upgrade has the server started, nobody but pg_upgrade may work in it */
+	/* while pg_upgrade has the server started, only pg_upgrade may work in it */
 	if (lpu_databases[0] != '\0' && !IsBinaryUpgrade)
 		register_launcher();
 }

@@ -1,67 +1,215 @@
 /*
- * account_lock.c: who delivers.
+ * account_lock.c: the locks of an account.
  *
- * A heavyweight lock of a kind that no SQL function can take, held by the session: it outlives transactions and dies with
- * the process. So whoever gets the lock on an account knows that nobody is sending anything for it.
+ * Heavyweight locks of a kind that no SQL function can take. The deliverer's lock of an account is held by the session: it
+ * outlives transactions and dies with the process. So the process that gets it knows that no other one is sending anything
+ * from the queue of the account. As pg_advisory_unlock_all() and DISCARD ALL release it, the holder has to ask again.
+ *
+ * The revision's lock of an account keeps two conditional writes (read, then PUT or DELETE with the revision) from each
+ * other, and creates, which change the revision, from both. Creates share it: a delivery holds it for its session while
+ * requests are in flight, and lets go when a writer waits. A writer takes it for itself, for one batch, as a lock of its
+ * transaction, so that an error or a rollback to a savepoint releases it.
+ *
+ * A delivery never waits for a lock, because that would stop all accounts of its process. Instead it tries again, and
+ * meanwhile holds the turnstile, a third lock: a writer passes the turnstile before it takes its place in the queue of the
+ * revision's lock. So the next to get that lock is the delivery, and writers and deliveries take turns.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
 
 #include "base/account_lock.h"
+#include "base/compat.h"
 
-/* Distinguishes our locks from others who might use this kind. */
+/* Distinguishes our locks from others of this kind. */
 #define LOCK_MARK 0x4c50
 
-static void
-set_tag(LOCKTAG *tag, uint64 hash)
+/* What is locked. */
+typedef enum lock_kind
 {
-	memset(tag, 0, sizeof(LOCKTAG));
-	tag->locktag_field1 = MyDatabaseId;
-	tag->locktag_field2 = (uint32) (hash >> 32);
-	tag->locktag_field3 = (uint32) hash;
-	tag->locktag_field4 = LOCK_MARK;
-	tag->locktag_type = LOCKTAG_USERLOCK;
-	tag->locktag_lockmethodid = USER_LOCKMETHOD;
+	DELIVERER,
+	REVISION,
+	TURNSTILE
+} lock_kind;
+
+static LOCKTAG
+make_tag(lock_kind kind, uint64 hash)
+{
+	LOCKTAG		tag;
+
+	memset(&tag, 0, sizeof(LOCKTAG));
+	tag.locktag_field1 = MyDatabaseId;
+	tag.locktag_field2 = (uint32) (hash >> 32);
+	tag.locktag_field3 = (uint32) hash;
+	tag.locktag_field4 = LOCK_MARK + kind;
+	tag.locktag_type = LOCKTAG_USERLOCK;
+	tag.locktag_lockmethodid = USER_LOCKMETHOD;
+	return tag;
 }
 
-static void
-account_tag(LOCKTAG *tag, const char *account)
+static LOCKTAG
+account_tag(lock_kind kind, const char *account)
 {
-	set_tag(tag, DatumGetUInt64(hash_any_extended((const unsigned char *) account, (int) strlen(account), 1)));
+	return make_tag(kind, DatumGetUInt64(hash_any_extended((const unsigned char *) account, (int) strlen(account), 1)));
 }
 
 static bool
-acquire(const LOCKTAG *tag)
+try_for_session(const LOCKTAG *tag, LOCKMODE mode)
 {
-	return LockAcquire(tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	return LockAcquire(tag, mode, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/* ---------------------------------------------------------------------------------------------- the deliverer's lock */
+
+/*
+ * Take the deliverer's lock of an account of this database for the session. Return false if another process has it.
+ */
 bool
 lpu_lock_account(const char *account)
 {
-	LOCKTAG		tag;
+	LOCKTAG		tag = account_tag(DELIVERER, account);
 
-	account_tag(&tag, account);
-	return acquire(&tag);
+	return try_for_session(&tag, ExclusiveLock);
 }
 
+/* Return true if this process has the deliverer's lock of the account. */
+bool
+lpu_account_is_locked(const char *account)
+{
+	LOCKTAG		tag = account_tag(DELIVERER, account);
+
+	return LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock);
+}
+
+/* Release the deliverer's lock, if this process still has it. */
 void
 lpu_unlock_account(const char *account)
 {
-	LOCKTAG		tag;
+	LOCKTAG		tag = account_tag(DELIVERER, account);
 
-	account_tag(&tag, account);
-	LockRelease(&tag, ExclusiveLock, true);
+	if (LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock))
+		LockRelease(&tag, ExclusiveLock, true);
 }
 
+/*
+ * Be the only worker of this database, until the process ends. Return false if there is another. A worker calls it again
+ * to be sure: it is taken once only.
+ */
 bool
 lpu_lock_worker(void)
 {
-	LOCKTAG		tag;
+	LOCKTAG		tag = make_tag(DELIVERER, 0);
 
-	set_tag(&tag, 0);
-	return acquire(&tag);
+	return LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock) || try_for_session(&tag, ExclusiveLock);
+}
+
+/* ---------------------------------------------------------------------------------------------- the revision's lock */
+
+/*
+ * Share the revision's lock for the session, without waiting. Return false if a writer has it or waits for it: then call
+ * again after a while, or lpu_unshare_revision() to give up.
+ */
+bool
+lpu_share_revision(const char *account)
+{
+	LOCKTAG		tag = account_tag(REVISION, account);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	bool		shared = LPU_LOCK_HELD_BY_ME(&tag, ShareLock) || try_for_session(&tag, ShareLock);
+	bool		waits = LPU_LOCK_HELD_BY_ME(&turnstile, ExclusiveLock);
+
+	if (shared && waits)
+		LockRelease(&turnstile, ExclusiveLock, true);
+	else if (!shared && !waits)
+		(void) try_for_session(&turnstile, ExclusiveLock);
+	return shared;
+}
+
+/* Return true if a writer waits for the revision's lock that this session shares. */
+bool
+lpu_revision_is_wanted(const char *account)
+{
+	LOCKTAG		tag = account_tag(REVISION, account);
+
+	return LPU_LOCK_HELD_BY_ME(&tag, ShareLock) && LockHasWaiters(&tag, ShareLock, true);
+}
+
+/* Let go of the revision's lock, or stop trying to share it. It is no error if there is nothing to release. */
+void
+lpu_unshare_revision(const char *account)
+{
+	LOCKTAG		tag = account_tag(REVISION, account);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+
+	if (LPU_LOCK_HELD_BY_ME(&tag, ShareLock))
+		LockRelease(&tag, ShareLock, true);
+	if (LPU_LOCK_HELD_BY_ME(&turnstile, ExclusiveLock))
+		LockRelease(&turnstile, ExclusiveLock, true);
+}
+
+/* Pass the turnstile, then wait for the revision's lock, each at most until lock_timeout raises. */
+static void
+wait_for_revision(const LOCKTAG *turnstile, const LOCKTAG *tag)
+{
+	(void) LockAcquire(turnstile, ShareLock, false, false);
+	LockRelease(turnstile, ShareLock, false);
+	(void) LockAcquire(tag, ExclusiveLock, false, false);
+}
+
+/*
+ * Take the revision's lock of an account for a conditional write, until lpu_unlock_revision() or the end of the
+ * (sub)transaction. Waits at most timeout_ms for each of the two locks behind it, or lock_timeout if that is shorter, and
+ * can be cancelled. Raises 55P03 if it is not had by then.
+ */
+void
+lpu_lock_revision(const char *account, int timeout_ms)
+{
+	LOCKTAG		tag = account_tag(REVISION, account);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	MemoryContext caller = CurrentMemoryContext;
+	int			before = LockTimeout;
+
+	LockTimeout = before > 0 ? Min(before, timeout_ms) : timeout_ms;
+	PG_TRY();
+	{
+		wait_for_revision(&turnstile, &tag);
+	}
+	PG_CATCH();
+	{
+		bool		timed_out = geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE;
+
+		LockTimeout = before;
+		if (!timed_out)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not lock the revision of account \"%s\" in time", account),
+				 errdetail("Other writes to the account are under way. Nothing was sent."),
+				 errhint("Retry the statement.")));
+	}
+	PG_END_TRY();
+	LockTimeout = before;
+}
+
+/* Return true if this transaction has taken the revision's lock of the account for itself. */
+bool
+lpu_revision_is_locked(const char *account)
+{
+	LOCKTAG		tag = account_tag(REVISION, account);
+
+	return LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock);
+}
+
+/* Release what lpu_lock_revision() took. It must be called in the same subtransaction, and not after an error. */
+void
+lpu_unlock_revision(const char *account)
+{
+	LOCKTAG		tag = account_tag(REVISION, account);
+
+	LockRelease(&tag, ExclusiveLock, false);
 }

@@ -1,17 +1,25 @@
 /*
- * account_lock.h: who delivers.
+ * account_lock.h: the locks of an account.
  */
 #ifndef LPU_BASE_ACCOUNT_LOCK_H
 #define LPU_BASE_ACCOUNT_LOCK_H
 
-/*
- * Take the lock on an account of this database, which only one process can have; false if another has it. It is kept
- * until it is released or the process ends, however that ends.
- */
+/* The deliverer's lock: held by one process, for its session, from the first claim to the last settlement. */
 extern bool lpu_lock_account(const char *account);
+extern bool lpu_account_is_locked(const char *account);
 extern void lpu_unlock_account(const char *account);
 
 /* Likewise for the one worker of this database; kept until the process ends. */
 extern bool lpu_lock_worker(void);
+
+/* The revision's lock, shared by a delivery for its session while creates are in flight; none of these waits. */
+extern bool lpu_share_revision(const char *account);
+extern bool lpu_revision_is_wanted(const char *account);
+extern void lpu_unshare_revision(const char *account);
+
+/* The revision's lock, taken by a transaction for one conditional write. */
+extern void lpu_lock_revision(const char *account, int timeout_ms);
+extern bool lpu_revision_is_locked(const char *account);
+extern void lpu_unlock_revision(const char *account);
 
 #endif

@@ -45,6 +45,13 @@ lpu_wait_event(uint32 *event, const char *name)
 #define LPU_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(TopMemoryContext, (n))
 #endif
 
+/* 17 asks whether a stronger lock will do as well. */
+#if PG_VERSION_NUM >= 170000
+#define LPU_LOCK_HELD_BY_ME(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define LPU_LOCK_HELD_BY_ME(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
 /* 16 lets summarizing indexes be done alone; we want all. */
 #if PG_VERSION_NUM >= 160000
 #define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate, update) \

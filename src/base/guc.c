@@ -7,6 +7,7 @@
 
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 #include "base/guc.h"
 
@@ -31,6 +32,21 @@ static const struct config_enum_entry after_promotion_choices[] = {
 	{"resume", LPU_RESUME, false},
 	{NULL, 0, false}
 };
+
+/* A list of names, as SplitIdentifierString() reads it: the launcher could only fail again and again. */
+static bool
+check_databases(char **value, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*value);
+	List	   *names;
+	bool		valid = SplitIdentifierString(copy, ',', &names);
+
+	if (!valid)
+		GUC_check_errdetail("List syntax is invalid.");
+	list_free(names);
+	pfree(copy);
+	return valid;
+}
 
 void
 lpu_define_settings(void)
@@ -65,6 +81,7 @@ lpu_define_settings(void)
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomStringVariable("lpusers.databases",
 								   "Databases whose workers start with the server.",
-								   NULL, &lpu_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL, NULL);
+								   "Names are folded to lower case unless they are double-quoted.",
+								   &lpu_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, check_databases, NULL, NULL);
 	MarkGUCPrefixReserved("lpusers");
 }

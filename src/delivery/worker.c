@@ -1,14 +1,16 @@
 /*
  * worker.c: the background worker that delivers the queue of one database.
  *
- * It is started by a transaction that enqueued something (worker_slots.c), or, with the library
- * preloaded, after a restart or a promotion for each database of lpusers.databases. It delivers
- * what is due, account by account, sleeps until the next is due or somebody wakes it, and leaves
- * when nothing has been unfinished for lpusers.idle_timeout, so that the database can be dropped.
- * It connects as the bootstrap superuser; what touches the tables is done as their owner, statement
- * by statement (lpu_run()). It never waits for
- * a network inside of a transaction. An error ends the round, not the worker: it tries again after
- * a while.
+ * It is started by a transaction that enqueued something (worker_slots.c) or by the launcher.  It
+ * delivers what is due, account by account, sleeps until the next is due or a commit wakes it, and
+ * leaves when nothing has been unfinished for lpusers.idle_timeout, so that the database can be
+ * dropped.  It connects as the bootstrap superuser; statements on the tables run as their owner, one
+ * by one (lpu_run()).  It never waits for a network inside of a transaction.  An error ends the
+ * round, not the worker: it tries again after a while.
+ *
+ * Its exit code tells the postmaster whether to start it again: 0 if it has left, if the launcher
+ * does it, or if there is no such database; else 1, which is the code of an error or of
+ * pg_terminate_backend().
  */
 #include "postgres.h"
 
@@ -22,7 +24,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -30,7 +31,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "base/account_lock.h"
 #include "base/compat.h"
@@ -42,7 +42,6 @@
 
 PGDLLEXPORT void lpu_worker_main(Datum arg);
 PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
-PGDLLEXPORT void lpu_launcher_main(Datum arg);
 
 /* After an error: long enough not to fill the log, short enough that nobody has to intervene. */
 #define ERROR_WAIT_MS 5000
@@ -262,7 +261,7 @@ take_turn(void *arg)
 		return;
 	}
 	s->wait_ms = lpu_idle_timeout > 0 ? Min(lpu_idle_timeout, LOOK_AROUND_MS) : LOOK_AROUND_MS / 10;
-	s->over = !prepared && TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) && lpu_worker_leave(false);
+	s->over = !prepared && TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) && lpu_worker_leave();
 }
 
 static void
@@ -272,7 +271,7 @@ serve(void)
 
 	s.context = AllocSetContextCreate(TopMemoryContext, "lpusers worker", ALLOCSET_DEFAULT_SIZES);
 	s.idle_since = GetCurrentTimestamp();
-	/* what was committed after somebody asked it to stop would wake nobody else: then it stays */
+	/* what was committed after it was asked to stop would start no other worker: then it stays */
 	do
 		while (!must_stop())
 		{
@@ -283,7 +282,7 @@ serve(void)
 			if (s.over)
 				return;
 		}
-	while (lpu_worker_on && !lpu_worker_leave(false));
+	while (lpu_worker_on && !lpu_worker_leave());
 }
 
 /* Be the one worker of the database. False if there is one. */
@@ -330,67 +329,97 @@ fix_settings(void)
 		SetConfigOption(fixed[i][0], fixed[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/* ---------------------------------------------------------------------------------------------- start and end */
+
+/* The database of this process, InvalidOid while it is known by name only; and what became of the connection to it. */
+static Oid	database_oid = InvalidOid;
+static bool connected = false;
+static bool terminated = false;
+static bool may_forget = false;
+
+static emit_log_hook_type next_log_hook = NULL;
+
+/*
+ * A database that is gone is no failure: it was dropped with its queue, while this worker was about to start. A name that
+ * was never there is one, and most often a matter of upper case.
+ */
 static void
-work(Oid database)
+watch_connection_error(ErrorData *error)
 {
-	fix_settings();
-	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_SESSION);
-	if (lock_database(database) && lpu_worker_arrive(database))
-		serve();
+	terminated = error->elevel == FATAL && error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN;
+	if (error->sqlerrcode == ERRCODE_UNDEFINED_DATABASE)
+	{
+		if (OidIsValid(database_oid))
+			error->output_to_server = false;
+		else
+			error->hint = pstrdup("Names in lpusers.databases are folded to lower case unless they are double-quoted.");
+	}
+	if (next_log_hook != NULL)
+		next_log_hook(error);
 }
 
+/* While shared memory is still there: leave the slot as those who start workers have to find it. */
 static void
-set_signals(void)
+on_exit_leave(int code, Datum arg)
 {
+	if (!connected && !terminated)
+	{
+		lpu_worker_give_up(database_oid);
+		may_forget = true;
+	}
+	else if (lpu_worker_end())
+		may_forget = true;
+}
+
+/* The postmaster restarts what ends with 1. */
+static void
+on_exit_set_code(int code, Datum arg)
+{
+	if (code == 1 && may_forget)
+		proc_exit(0);
+}
+
+/* To be called before the connection is made, which may fail. */
+static void
+prepare(Oid database)
+{
+	database_oid = database;
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	lpu_shmem_attach();
+	on_proc_exit(on_exit_set_code, (Datum) 0);
+	before_shmem_exit(on_exit_leave, (Datum) 0);
+	next_log_hook = emit_log_hook;
+	emit_log_hook = watch_connection_error;
 	BackgroundWorkerUnblockSignals();
 }
 
-/* Entry point of a worker that a transaction started. */
+static void
+work(void)
+{
+	connected = true;
+	emit_log_hook = next_log_hook;
+	database_oid = MyDatabaseId;
+	fix_settings();
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_SESSION);
+	if (lock_database(database_oid) && lpu_worker_arrive(database_oid))
+		serve();
+}
+
+/* Entry point of a worker by the database's OID. */
 void
 lpu_worker_main(Datum arg)
 {
-	set_signals();
+	prepare(DatumGetObjectId(arg));
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	work(DatumGetObjectId(arg));
+	work();
 }
 
-/* Entry point of a worker that is started with the server, for a database of lpusers.databases. */
+/* Entry point of a worker by the database's name, which is in bgw_extra. */
 void
 lpu_worker_main_by_name(Datum arg)
 {
-	set_signals();
+	prepare(InvalidOid);
 	BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, NULL, 0);
-	work(MyDatabaseId);
-}
-
-/*
- * Entry point of the process that starts a worker for each database of lpusers.databases, and from then on for any database
- * that found no background worker slot free. The postmaster forgets a worker that has left because it was idle; this
- * process is started again after a crash of the server, as after a restart and a promotion, and so are the workers.
- */
-void
-lpu_launcher_main(Datum arg)
-{
-	List	   *names;
-	ListCell   *cell;
-
-	/* the postmaster's word that a worker has ended */
-	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
-	set_signals();
-	if (!SplitIdentifierString(pstrdup(lpu_databases), ',', &names))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid list syntax in parameter \"%s\"", "lpusers.databases")));
-	lpu_launcher_arrive();
-	foreach(cell, names)
-		while (!lpu_start_worker("lpu_worker_main_by_name", InvalidOid, lfirst(cell)))
-		{
-			/* no slot is free */
-			wait_for_work(LOOK_AROUND_MS);
-			(void) lpu_launcher_turn();
-		}
-	for (;;)
-		wait_for_work(lpu_launcher_turn() ? LOOK_AROUND_MS : -1);
+	work();
 }

@@ -89,12 +89,11 @@ deliver_account(const char *schema, const char *account)
 		notice(account, &totals);
 }
 
-/* Unfinished rows wait for nobody in particular: a worker sees to them. Raises nothing. */
+/* The worker delivers what is unfinished. Raises nothing. */
 static void
 wake_worker(void)
 {
-	if (lpu_worker_on)
-		(void) lpu_wake_worker(MyDatabaseId);
+	(void) lpu_wake_worker(MyDatabaseId);
 }
 
 static void

@@ -19,7 +19,6 @@
 #include "utils/timestamp.h"
 
 #include "base/extension.h"
-#include "base/guc.h"
 #include "base/origin.h"
 #include "queue/bulk_insert.h"
 #include "queue/duplicate_logins.h"
@@ -97,8 +96,7 @@ lpu_enqueue_wake(void)
 	int			level = GetCurrentTransactionNestLevel();
 
 	register_callback();
-	/* forbidden: nobody is there, and nobody is to be started */
-	if (lpu_worker_on && (wake_level == 0 || level < wake_level))
+	if (wake_level == 0 || level < wake_level)
 		wake_level = level;
 }
 

@@ -1,11 +1,14 @@
 /*
  * worker_slots.c: which worker serves which database.
  *
- * A small fixed table in shared memory, made on first use, with or without preloading the library. It only serves to
- * wake a worker that is there instead of starting another; that there is only one of a database is ensured by a lock
- * (delivery.c). A slot is "starting" from the moment a worker is registered until it arrives; if it does not arrive, the
- * slot is given up after a while. Where no worker could be registered, the launcher, if there is one, tries again. All
- * functions that are called at the end of a transaction raise nothing.
+ * A small fixed table in shared memory, made on first use, with or without preloading the library. It serves to wake a
+ * worker that is there instead of starting another, and tells the launcher which database has lost its worker; that there
+ * is only one worker of a database is ensured by a lock (account_lock.c). A slot is "starting" from the moment a worker is
+ * registered until it arrives. One that left because it had nothing to do frees its slot. If it ended in another way, if
+ * it was switched off, or if it could not be registered, the slot stays as "waiting" while there is a launcher, which
+ * starts another. Without a launcher the postmaster restarts a worker that ended by an error or a signal, and the rows
+ * of a database that found no slot wait for the next commit. All functions that are called at the end of a transaction
+ * raise nothing.
  */
 #include "postgres.h"
 
@@ -19,13 +22,23 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
+#include "base/guc.h"
 #include "queue/worker_slots.h"
 
 /* Databases with a worker at the same time; max_worker_processes is usually far less. */
 #define MAX_SLOTS 64
 
-/* A worker that has not arrived by then was never started, or died before it could. */
+/*
+ * A worker that has not arrived by then was never started, or died before it could. A worker that keeps ending is not
+ * started more often than that either.
+ */
 #define START_PATIENCE_MS 10000
+
+/* When the launcher tries again after it found no background worker slot free. */
+#define NO_SLOT_MS 10000
+
+/* A worker that ended by an error or a signal is restarted by the postmaster after so many seconds. */
+#define RESTART_S 60
 
 typedef struct worker_slot
 {
@@ -35,12 +48,14 @@ typedef struct worker_slot
 	TimestampTz since;
 	bool		wanted;			/* something is to be done that the current round may not have seen */
 	bool		stop;			/* somebody asked it to leave */
-	bool		waiting;		/* it could not be registered, and the launcher tries again */
+	bool		waiting;		/* the launcher is to start it */
+	TimestampTz launched;		/* when the launcher started one last, 0: never */
 } worker_slot;
 
 typedef struct shared_state
 {
 	slock_t		mutex;
+	bool		no_slot;		/* the last worker that was wanted could not be registered */
 	Latch	   *launcher;		/* NULL: there is none */
 	int			launcher_pid;
 	worker_slot slots[MAX_SLOTS];
@@ -74,17 +89,19 @@ lpu_shmem_attach(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* Was a worker registered for this slot that has not come, and will not? */
+/* Return true if a worker was registered for this slot that has not come, and will not. */
 static bool
-never_arrived(const worker_slot *slot)
+never_arrived(const worker_slot *slot, TimestampTz now)
 {
-	return slot->pid == 0 && !slot->waiting &&
-		GetCurrentTimestamp() > TimestampTzPlusMilliseconds(slot->since, START_PATIENCE_MS);
+	return slot->pid == 0 && !slot->waiting && now > TimestampTzPlusMilliseconds(slot->since, START_PATIENCE_MS);
 }
 
-/* Under the mutex: the slot of a database, or a free one if there is none and "make" is set. */
+/*
+ * Under the mutex: return the slot of a database. If it has none, return NULL, or a free one if "make" is set and there is
+ * one.
+ */
 static worker_slot *
-find_slot(Oid database, bool make)
+find_slot(Oid database, TimestampTz now, bool make)
 {
 	worker_slot *free_slot = NULL;
 	int			i;
@@ -93,17 +110,22 @@ find_slot(Oid database, bool make)
 	{
 		if (state->slots[i].database == database)
 			return &state->slots[i];
-		if (free_slot == NULL && (!OidIsValid(state->slots[i].database) || never_arrived(&state->slots[i])))
+		if (free_slot == NULL && (!OidIsValid(state->slots[i].database) || never_arrived(&state->slots[i], now)))
 			free_slot = &state->slots[i];
 	}
 	return make ? free_slot : NULL;
 }
 
+/*
+ * Register a worker with this entry point, for a database by OID or, in bgw_extra, by name; the name is also shown. Return
+ * false if no background worker slot is free. Raises nothing; needs lpu_shmem_attach().
+ */
 bool
 lpu_start_worker(const char *function, Oid database, const char *name)
 {
 	BackgroundWorker worker = {0};
 	int			launcher;
+	bool		registered;
 
 	SpinLockAcquire(&state->mutex);
 	launcher = state->launcher_pid;
@@ -112,17 +134,22 @@ lpu_start_worker(const char *function, Oid database, const char *name)
 	worker.bgw_notify_pid = launcher;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_restart_time = RESTART_S;
 	strlcpy(worker.bgw_library_name, "lpusers", lengthof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, function, lengthof(worker.bgw_function_name));
 	snprintf(worker.bgw_name, BGW_MAXLEN, "lpusers worker for database %s", name);
 	strlcpy(worker.bgw_type, "lpusers worker", BGW_MAXLEN);
 	strlcpy(worker.bgw_extra, name, BGW_EXTRALEN);
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
+	registered = RegisterDynamicBackgroundWorker(&worker, NULL);
+
+	SpinLockAcquire(&state->mutex);
+	state->no_slot = !registered;
+	SpinLockRelease(&state->mutex);
+	return registered;
 }
 
-/* A worker by the database's OID: its name cannot be looked up at the end of a transaction. */
+/* Start a worker by the database's OID: its name cannot be looked up at the end of a transaction. */
 static bool
 start_worker(Oid database)
 {
@@ -132,27 +159,47 @@ start_worker(Oid database)
 	return lpu_start_worker("lpu_worker_main", database, number);
 }
 
-/* No worker could be registered: it is the launcher's turn, if there is one. */
-static void
-wait_for_slot(Oid database)
+/* Under the mutex: leave the slot, which has no worker, to the launcher and return its latch; NULL if there is none. */
+static Latch *
+leave_to_launcher(worker_slot *slot)
 {
-	Latch	   *launcher;
+	Oid			database = slot->database;
+	TimestampTz launched = slot->launched;
+
+	memset(slot, 0, sizeof(worker_slot));
+	if (state->launcher == NULL)
+		return NULL;
+	slot->database = database;
+	slot->launched = launched;
+	slot->waiting = true;
+	return state->launcher;
+}
+
+/* No worker could be registered: it is for the launcher to try again, if there is one. */
+static void
+wait_for_slot(Oid database, TimestampTz now)
+{
+	Latch	   *launcher = NULL;
 	worker_slot *slot;
 
 	SpinLockAcquire(&state->mutex);
-	launcher = state->launcher;
-	slot = find_slot(database, false);
+	slot = find_slot(database, now, false);
 	if (slot != NULL && slot->pid == 0)
-	{
-		slot->waiting = launcher != NULL;
-		if (!slot->waiting)
-			slot->database = InvalidOid;
-	}
+		launcher = leave_to_launcher(slot);
 	SpinLockRelease(&state->mutex);
 	if (launcher != NULL)
 		SetLatch(launcher);
+	ereport(LOG,
+			(errmsg("no background worker slot is free for lpusers: what was queued in database %u waits", database),
+			 errhint("Increase max_worker_processes, or CALL lp_deliver()."),
+			 errhidestmt(true)));
 }
 
+/*
+ * Something is to be done in a database: wake its worker, or start one; with lpusers.worker off, have the launcher start
+ * it when it is on again. Return false if none could be started, because no slot is free here or among the background
+ * workers: then the rows wait for the launcher, or if there is none for the next wake-up. Raises nothing.
+ */
 bool
 lpu_wake_worker(Oid database)
 {
@@ -164,10 +211,10 @@ lpu_wake_worker(Oid database)
 	if (state == NULL)
 		return false;
 	SpinLockAcquire(&state->mutex);
-	slot = find_slot(database, true);
+	slot = find_slot(database, now, true);
 	if (slot != NULL)
 	{
-		start = slot->database != database || slot->waiting || never_arrived(slot);
+		start = slot->database != database || slot->waiting || never_arrived(slot, now);
 		if (start)
 		{
 			memset(slot, 0, sizeof(worker_slot));
@@ -176,21 +223,23 @@ lpu_wake_worker(Oid database)
 		}
 		slot->wanted = true;
 		latch = slot->latch;
+		if (start && !lpu_worker_on)
+		{
+			latch = leave_to_launcher(slot);
+			start = false;
+		}
 	}
 	SpinLockRelease(&state->mutex);
 
 	if (latch != NULL)
 		SetLatch(latch);
-	if (!start || start_worker(database))
+	if (slot != NULL && (!start || start_worker(database)))
 		return true;
-
-	wait_for_slot(database);
-	ereport(LOG,
-			(errmsg("no background worker slot is free for lpusers: what was queued in database %u waits", database),
-			 errhint("Increase max_worker_processes, or CALL lp_deliver()."),
-			 errhidestmt(true)));
+	wait_for_slot(database, now);
 	return false;
 }
+
+/* ------------------------------------------------------------------------------------------------ the launcher */
 
 static void
 on_exit_forget_launcher(int code, Datum arg)
@@ -201,6 +250,7 @@ on_exit_forget_launcher(int code, Datum arg)
 	SpinLockRelease(&state->mutex);
 }
 
+/* Be the launcher, until the process ends: its latch is set when a database waits for a worker. */
 void
 lpu_launcher_arrive(void)
 {
@@ -212,86 +262,166 @@ lpu_launcher_arrive(void)
 	before_shmem_exit(on_exit_forget_launcher, (Datum) 0);
 }
 
-bool
+/*
+ * Return the database of this slot if a worker is to be started for it now: then the slot is "starting". Else return
+ * InvalidOid, and lower *wait_ms to the time after which to ask again.
+ */
+static Oid
+take_waiting(worker_slot *slot, TimestampTz now, long *wait_ms)
+{
+	Oid			database = InvalidOid;
+	long		ms = -1;
+
+	SpinLockAcquire(&state->mutex);
+	if (OidIsValid(slot->database) && slot->pid == 0)
+	{
+		TimestampTz from = slot->waiting ? slot->launched : slot->since;
+
+		ms = from == 0 ? 0 : TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(from, START_PATIENCE_MS));
+		if (ms == 0)
+		{
+			database = slot->database;
+			slot->waiting = false;
+			slot->since = slot->launched = now;
+		}
+	}
+	SpinLockRelease(&state->mutex);
+	if (ms > 0 && (*wait_ms < 0 || ms < *wait_ms))
+		*wait_ms = ms;
+	return database;
+}
+
+/*
+ * Start a worker for each database that waits for one, or whose worker did not arrive. Return the milliseconds after which
+ * to try again, -1 if there is no need to.
+ */
+long
 lpu_launcher_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	long		wait_ms = -1;
 	int			i;
 
 	for (i = 0; i < MAX_SLOTS; i++)
 	{
 		worker_slot *slot = &state->slots[i];
-		Oid			database = InvalidOid;
+		Oid			database = take_waiting(slot, now, &wait_ms);
 
-		SpinLockAcquire(&state->mutex);
-		if (slot->waiting)
-		{
-			database = slot->database;
-			slot->waiting = false;
-			slot->since = now;
-		}
-		SpinLockRelease(&state->mutex);
-		if (!OidIsValid(database) || start_worker(database))
+		if (!OidIsValid(database))
 			continue;
+		if (start_worker(database))
+		{
+			/* to see whether it arrives */
+			wait_ms = wait_ms < 0 ? START_PATIENCE_MS : Min(wait_ms, START_PATIENCE_MS);
+			continue;
+		}
 		SpinLockAcquire(&state->mutex);
 		if (slot->database == database && slot->pid == 0)
+		{
 			slot->waiting = true;
+			slot->launched = 0;
+		}
 		SpinLockRelease(&state->mutex);
-		return true;			/* nor is there one for the others */
+		return NO_SLOT_MS;		/* nor is there one for the others */
 	}
-	return false;
+	return wait_ms;
 }
 
-static void
-on_exit_leave(int code, Datum arg)
+/* -------------------------------------------------------------------------------------------------- the worker */
+
+/* The worker ends. Unless it has left, the launcher is to start another; return true if there is a launcher. */
+bool
+lpu_worker_end(void)
 {
-	(void) lpu_worker_leave(true);
+	Latch	   *launcher;
+
+	if (mine == NULL)
+		return false;
+	SpinLockAcquire(&state->mutex);
+	launcher = leave_to_launcher(mine);
+	SpinLockRelease(&state->mutex);
+	mine = NULL;
+	if (launcher != NULL)
+		SetLatch(launcher);
+	return launcher != NULL;
 }
 
+/* The worker that was registered for this database cannot serve it: free the slot. */
+void
+lpu_worker_give_up(Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	worker_slot *slot;
+
+	SpinLockAcquire(&state->mutex);
+	slot = find_slot(database, now, false);
+	if (OidIsValid(database) && slot != NULL && slot->pid == 0)
+		memset(slot, 0, sizeof(worker_slot));
+	SpinLockRelease(&state->mutex);
+}
+
+/* Be the worker of the database that others wake. Return false if all slots are taken. */
 bool
 lpu_worker_arrive(Oid database)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	worker_slot *slot;
 
-	lpu_shmem_attach();
 	SpinLockAcquire(&state->mutex);
-	slot = find_slot(database, true);
+	slot = find_slot(database, now, true);
 	if (slot != NULL)
 	{
+		if (slot->database != database)
+			slot->launched = 0;
 		slot->database = database;
 		slot->pid = MyProcPid;
 		slot->latch = MyLatch;
-		slot->since = GetCurrentTimestamp();
+		slot->since = now;
 		slot->stop = false;
 		slot->waiting = false;
 	}
 	SpinLockRelease(&state->mutex);
 	mine = slot;
-	before_shmem_exit(on_exit_leave, (Datum) 0);
 	return slot != NULL;
 }
 
+/* A round begins: it sees what was committed before. */
 void
 lpu_worker_begin_round(void)
 {
 	if (mine == NULL)
 		return;
 	SpinLockAcquire(&state->mutex);
-	/* whoever commits after a stop is not served by this round */
+	/* what is committed after a stop is not served by this round */
 	if (!mine->stop)
 		mine->wanted = false;
 	SpinLockRelease(&state->mutex);
 }
 
+/* Return true if the worker was woken since its round began. */
 bool
-lpu_worker_leave(bool even_if_wanted)
+lpu_worker_is_wanted(void)
+{
+	bool		wanted;
+
+	if (mine == NULL)
+		return false;
+	SpinLockAcquire(&state->mutex);
+	wanted = mine->wanted;
+	SpinLockRelease(&state->mutex);
+	return wanted;
+}
+
+/* Free the slot, unless the worker was woken since its round began. Return true if it may end. */
+bool
+lpu_worker_leave(void)
 {
 	bool		leave;
 
 	if (mine == NULL)
 		return true;
 	SpinLockAcquire(&state->mutex);
-	leave = even_if_wanted || !mine->wanted;
+	leave = !mine->wanted;
 	if (leave)
 		memset(mine, 0, sizeof(worker_slot));
 	else
@@ -302,6 +432,7 @@ lpu_worker_leave(bool even_if_wanted)
 	return leave;
 }
 
+/* Return true if lp_worker_stop() has asked the worker to leave. */
 bool
 lpu_worker_asked_to_stop(void)
 {
@@ -315,15 +446,19 @@ lpu_worker_asked_to_stop(void)
 	return stop;
 }
 
+/* ------------------------------------------------------------------------------------------------------ others */
+
+/* Ask the worker of a database to leave. Return false if there is none. */
 bool
 lpu_stop_worker(Oid database)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	Latch	   *latch = NULL;
 	worker_slot *slot;
 
 	lpu_shmem_attach();
 	SpinLockAcquire(&state->mutex);
-	slot = find_slot(database, false);
+	slot = find_slot(database, now, false);
 	if (slot != NULL && slot->pid != 0)
 	{
 		slot->stop = true;
@@ -336,16 +471,40 @@ lpu_stop_worker(Oid database)
 	return latch != NULL;
 }
 
+/* Return the process id of the worker of a database, 0 if there is none. */
 int
 lpu_worker_pid(Oid database)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	worker_slot *slot;
 	int			pid;
 
 	lpu_shmem_attach();
 	SpinLockAcquire(&state->mutex);
-	slot = find_slot(database, false);
+	slot = find_slot(database, now, false);
 	pid = slot ? slot->pid : 0;
 	SpinLockRelease(&state->mutex);
 	return pid;
+}
+
+/* Return why a database has no worker, in words that are constants; NULL if it has one, or one is about to come. */
+const char *
+lpu_worker_missing(Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	worker_slot *slot;
+	bool		starting;
+	bool		no_slot;
+
+	lpu_shmem_attach();
+	SpinLockAcquire(&state->mutex);
+	slot = find_slot(database, now, false);
+	starting = slot != NULL && !slot->waiting && !never_arrived(slot, now);
+	no_slot = state->no_slot || find_slot(database, now, true) == NULL;
+	SpinLockRelease(&state->mutex);
+	if (starting)
+		return NULL;
+	if (!lpu_worker_on)
+		return "lpusers.worker is off";
+	return no_slot ? "no background worker slot is free" : "no worker runs";
 }

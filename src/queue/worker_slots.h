@@ -10,35 +10,26 @@ extern void lpu_shmem_request(void);
 /* Be ready for lpu_wake_worker(): attach to shared memory. Raises if there is no room. */
 extern void lpu_shmem_attach(void);
 
-/*
- * Register a worker with this entry point, for a database by OID or, in bgw_extra, by name; the name is also shown.
- * Raises nothing; false if no slot is free. Needs lpu_shmem_attach().
- */
+/* Start the worker of a database; at the end of a transaction, too. */
 extern bool lpu_start_worker(const char *function, Oid database, const char *name);
-
-/*
- * Something is to be done in a database: wake its worker, or start one. Raises nothing; false if no worker could be
- * started (no slot free), then the rows wait for the launcher, or where there is none for the next one.
- */
 extern bool lpu_wake_worker(Oid database);
 
-/* What the worker does: it is there; was it wanted since the last time; it leaves, unless it was wanted meanwhile. */
+/* For the worker: it arrives, works in rounds, and leaves, unless it was woken; or it ends in another way. */
 extern bool lpu_worker_arrive(Oid database);
 extern void lpu_worker_begin_round(void);
-extern bool lpu_worker_leave(bool even_if_wanted);
+extern bool lpu_worker_is_wanted(void);
 extern bool lpu_worker_asked_to_stop(void);
+extern bool lpu_worker_leave(void);
+extern bool lpu_worker_end(void);
+extern void lpu_worker_give_up(Oid database);
 
-/*
- * What the launcher does: it is there, and its latch is set when a database waits for a worker; it tries to start one for
- * each that waits. True if some still do.
- */
+/* For the launcher: it arrives, and starts workers for those databases that wait for one. */
 extern void lpu_launcher_arrive(void);
-extern bool lpu_launcher_turn(void);
+extern long lpu_launcher_turn(void);
 
-/* Ask the worker of a database to leave. False if there is none. */
+/* For sessions: ask the worker of a database to leave; its process id; why there is none. */
 extern bool lpu_stop_worker(Oid database);
-
-/* Pid of the worker of a database, 0 if there is none. */
 extern int	lpu_worker_pid(Oid database);
+extern const char *lpu_worker_missing(Oid database);
 
 #endif
