@@ -2,7 +2,7 @@
  * users_api.c: the methods of the users API, one request each.
  *
  * Builds URL and headers, lets bearer_token.c supply the bearer, sends, and says what the answer
- * means. A table has the methods, another turns a status into a verdict. It knows neither entities
+ * means. A table has the methods, another has the statuses. It knows neither entities
  * nor who asked, and raises nothing for what a network or a service can cause.
  */
 #include "postgres.h"
@@ -35,29 +35,72 @@ static const method_def methods[] = {
 	[LPU_LIST_LOBS] = {"GET", "lobs", false},
 };
 
-/* The first row whose range holds the status decides. */
-static const struct
+/* What the body has to look like for a row of the table to apply. */
+typedef enum body_kind
+{
+	BODY_ANY,
+	BODY_NOT_HTML,				/* JSON, plain text or nothing */
+	BODY_JSON
+} body_kind;
+
+typedef struct status_def
 {
 	int			from;
 	int			to;
+	body_kind	body;
 	lpu_verdict verdict;
-}			verdicts[] = {
-	{200, 299, LPU_OK},
-	{401, 401, LPU_UNAUTHORIZED},
-	{429, 429, LPU_LATER},
-	{300, 499, LPU_REJECTED},
-	{100, 999, LPU_UNCERTAIN},
+	int			sqlstate;
+} status_def;
+
+/*
+ * What an answer means.  The first row that has the status and the kind of body decides.  Only REJECTED says something
+ * about the data of the users in the request.  An HTML page is written by a gateway, not by the API, and an empty 404 may
+ * be, too.  A gateway's 413 is REJECTED: its limit is on the size of the body, so fewer users may pass.
+ */
+static const status_def statuses[] = {
+	{200, 299, BODY_NOT_HTML, LPU_OK, 0},
+	{200, 299, BODY_ANY, LPU_UNCERTAIN, ERRCODE_CONNECTION_FAILURE},
+	{400, 400, BODY_NOT_HTML, LPU_REJECTED, ERRCODE_FDW_ERROR},
+	{401, 401, BODY_ANY, LPU_UNAUTHORIZED, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
+	{403, 403, BODY_ANY, LPU_FORBIDDEN, ERRCODE_INSUFFICIENT_PRIVILEGE},
+	{404, 404, BODY_JSON, LPU_REJECTED, ERRCODE_FDW_ERROR},
+	{407, 407, BODY_ANY, LPU_MISDIRECTED, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
+	{408, 408, BODY_ANY, LPU_LATER, ERRCODE_FDW_ERROR},	/* the request did not arrive in time */
+	{409, 409, BODY_NOT_HTML, LPU_REJECTED, ERRCODE_FDW_ERROR},
+	{412, 412, BODY_ANY, LPU_MISDIRECTED, ERRCODE_T_R_SERIALIZATION_FAILURE},	/* another revision */
+	{413, 413, BODY_ANY, LPU_REJECTED, ERRCODE_FDW_ERROR},
+	{422, 422, BODY_NOT_HTML, LPU_REJECTED, ERRCODE_FDW_ERROR},
+	{425, 425, BODY_ANY, LPU_LATER, ERRCODE_FDW_ERROR}, /* too early: not processed */
+	{429, 429, BODY_ANY, LPU_LATER, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
+	{300, 499, BODY_ANY, LPU_MISDIRECTED, ERRCODE_FDW_ERROR},
+	{0, PG_INT32_MAX, BODY_ANY, LPU_UNCERTAIN, ERRCODE_CONNECTION_FAILURE},
 };
 
-static lpu_verdict
-verdict_of(int status)
+static bool
+body_is(const lpu_http_answer *answer, body_kind kind)
 {
-	int			i;
+	char		first = answer->body[strspn(answer->body, " \t\r\n\xef\xbb\xbf")];
 
-	for (i = 0; i < lengthof(verdicts); i++)
-		if (status >= verdicts[i].from && status <= verdicts[i].to)
-			return verdicts[i].verdict;
-	return LPU_UNCERTAIN;
+	switch (kind)
+	{
+		case BODY_ANY:
+			return true;
+		case BODY_NOT_HTML:
+			return first != '<';
+		case BODY_JSON:
+			return first == '{' || first == '[' || first == '"';
+	}
+	return false;
+}
+
+static const status_def *
+find_status(const lpu_http_answer *answer)
+{
+	const status_def *def = statuses;
+
+	while (answer->status < def->from || answer->status > def->to || !body_is(answer, def->body))
+		def++;
+	return def;
 }
 
 /* A revision is a whole number; an ETag may dress it as "42" or W/"42". */
@@ -144,6 +187,7 @@ static lpu_api_answer *
 interpret(const lpu_options *options, const lpu_http_answer *answer, const char *bearer)
 {
 	lpu_api_answer *result = palloc0(sizeof(lpu_api_answer));
+	const status_def *def;
 
 	result->status = answer->status;
 	result->body = answer->body;
@@ -155,13 +199,15 @@ interpret(const lpu_options *options, const lpu_http_answer *answer, const char 
 		explain_silence(result, answer);
 		return result;
 	}
-	result->verdict = verdict_of(answer->status);
+	def = find_status(answer);
+	result->verdict = def->verdict;
+	result->sqlstate = def->sqlstate;
 	if (result->verdict == LPU_LATER)
 		result->retry_after_ms = lpu_request_wait_ms(answer);
 	if (answer->end == LPU_HTTP_TOO_LARGE)
 		result->error = psprintf("the answer is larger than max_response_size (%d bytes) and was dropped",
 								 options->max_response_size);
-	else if (result->verdict != LPU_OK)
+	else if (answer->status < 200 || answer->status > 299)
 		result->error = error_of(answer, bearer);
 	return result;
 }
@@ -281,28 +327,10 @@ lpu_api_resume(lpu_api_call *call)
 
 /* ------------------------------------------------------------------------------------------------------ refusals */
 
-/* The first row whose status, or 0 for any, is the answer's decides. */
-static const struct
+int
+lpu_api_sqlstate(const lpu_api_answer *answer)
 {
-	int			status;
-	int			sqlstate;
-}			refusals[] = {
-	{401, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
-	{403, ERRCODE_INSUFFICIENT_PRIVILEGE},
-	{429, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
-	{0, ERRCODE_FDW_ERROR},
-};
-
-static int
-refusal_sqlstate(const lpu_api_answer *answer)
-{
-	int			i = 0;
-
-	if (answer->verdict == LPU_UNCERTAIN)
-		return ERRCODE_CONNECTION_FAILURE;
-	while (refusals[i].status != 0 && refusals[i].status != answer->status)
-		i++;
-	return refusals[i].sqlstate;
+	return answer->problem ? answer->problem->sqlstate : answer->sqlstate;
 }
 
 lpu_problem *
@@ -317,7 +345,7 @@ lpu_api_refusal(const lpu_options *options, const lpu_api_answer *answer, const 
 		problem->hint = answer->problem->hint;
 		return problem;
 	}
-	problem = lpu_problem_new(refusal_sqlstate(answer), "could not %s of account \"%s\": status %d", what,
+	problem = lpu_problem_new(lpu_api_sqlstate(answer), "could not %s of account \"%s\": status %d", what,
 							  options->account, answer->status);
 	if (answer->error != NULL)
 		lpu_problem_detail(problem, "%s", answer->error);

@@ -20,13 +20,15 @@ typedef enum lpu_method
 	LPU_LIST_LOBS
 } lpu_method;
 
-/* What an answer, or its absence, means for the request. */
+/* What an answer, or its absence, means for the request.  users_api.c has the table of statuses. */
 typedef enum lpu_verdict
 {
 	LPU_OK,						/* 2xx: carried out */
-	LPU_LATER,					/* 429: not carried out, may be sent again after retry_after_ms */
-	LPU_REJECTED,				/* any other answer below 500: not carried out */
+	LPU_LATER,					/* 429 and kin: not carried out, may be sent again after retry_after_ms */
+	LPU_REJECTED,				/* the account judged the data of the users: not carried out, or only in part */
 	LPU_UNAUTHORIZED,			/* 401, also with a fresh bearer: not carried out */
+	LPU_FORBIDDEN,				/* 403: not carried out */
+	LPU_MISDIRECTED,			/* not an answer of the account about users: not carried out */
 	LPU_NOT_SENT,				/* no answer, and certainly not carried out */
 	LPU_UNCERTAIN				/* 5xx, or no whole answer: may have been carried out */
 } lpu_verdict;
@@ -47,6 +49,7 @@ typedef struct lpu_api_answer
 {
 	lpu_verdict verdict;
 	int			status;			/* HTTP status; 0: none came */
+	int			sqlstate;		/* that goes with it, of no success */
 	bool		has_revision;
 	int64		revision;		/* ac-revision */
 	const char *body;			/* as it came: UTF-8 if the service is well-behaved; "" if none */
@@ -86,6 +89,9 @@ extern bool lpu_api_renewed(const lpu_api_call *call);
 
 /* The sink of the request has room again. */
 extern void lpu_api_resume(lpu_api_call *call);
+
+/* SQLSTATE of an answer that is no success, or of its absence. */
+extern int	lpu_api_sqlstate(const lpu_api_answer *answer);
 
 /*
  * What an entry point raises for an answer that is no success, or for none. "what" is what it could not do, such as

@@ -16,21 +16,6 @@
 #include "json/document.h"
 #include "user/identity.h"
 
-/* Statuses that are about the users in the request: without the guilty ones it may succeed. */
-static const int guilty_statuses[] = {400, 409, 413, 422};
-
-static bool
-is_guilty_status(int status)
-{
-	int			i;
-
-	for (i = 0; i < lengthof(guilty_statuses); i++)
-		if (guilty_statuses[i] == status)
-			return true;
-	return false;
-}
-
-
 void
 lpu_batch_set_all(lpu_batch *batch, LpuState state, const char *error, const char *reason, int64 wait_ms)
 {
@@ -153,9 +138,19 @@ set_created(lpu_batch *batch, const lpu_api_answer *answer)
 static void
 set_rejected(lpu_batch *batch, const lpu_api_answer *answer)
 {
-	bool		look_up = batch->n == 1 && batch->rows[0]->sent_before && is_guilty_status(answer->status);
+	bool		look_up = batch->n == 1 && batch->rows[0]->sent_before;
 
 	lpu_batch_set_all(batch, look_up ? LPU_STATE_UNCERTAIN : LPU_STATE_FAILED, answer->error, NULL, 0);
+}
+
+static void
+set_held(lpu_batch *batch, LpuHoldKind hold, const char *why)
+{
+	int			i;
+
+	lpu_batch_set_all(batch, LPU_STATE_HELD, NULL, why, 0);
+	for (i = 0; i < batch->n; i++)
+		batch->rows[i]->hold = hold;
 }
 
 static void
@@ -172,13 +167,19 @@ set_by_verdict(lpu_batch *batch, const lpu_api_answer *answer)
 			lpu_batch_set_later(batch, why, answer->retry_after_ms);
 			break;
 		case LPU_REJECTED:
-		case LPU_UNAUTHORIZED:
 			set_rejected(batch, answer);
+			break;
+		case LPU_UNAUTHORIZED:
+		case LPU_FORBIDDEN:
+			set_held(batch, LPU_HOLD_CREDENTIALS, why);
+			break;
+		case LPU_MISDIRECTED:
+			set_held(batch, LPU_HOLD_SETUP, why);
 			break;
 		case LPU_NOT_SENT:
 			/* wrong credentials are a matter of set-up: somebody has to mend it and release the rows */
 			if (answer->problem->sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)
-				lpu_batch_set_all(batch, LPU_STATE_HELD, NULL, why, 0);
+				set_held(batch, LPU_HOLD_CREDENTIALS, why);
 			else
 				lpu_batch_set_all(batch, LPU_STATE_PENDING, why, NULL, -1);
 			break;
@@ -303,7 +304,7 @@ lpu_batch_finish(lpu_batch *batch)
 		lpu_batch_set_all(batch, LPU_STATE_FAILED, "the user cannot be sent as UTF-8", NULL, 0);
 	else if (answer->verdict == LPU_UNAUTHORIZED && !batch->renewed && lpu_api_renewed(batch->call))
 		more = send_again(batch);
-	else if (answer->verdict == LPU_REJECTED && batch->n > 1 && is_guilty_status(answer->status))
+	else if (answer->verdict == LPU_REJECTED && batch->n > 1)
 		more = split(batch, true);
 	else
 	{

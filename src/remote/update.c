@@ -347,7 +347,7 @@ write_body(lpu_change *c, const int *users, int n, lpu_write *write)
 static bool
 is_stale(lpu_change *c, const lpu_api_answer *answer, const int *users, int n, int64 sent_at)
 {
-	if (answer->verdict != LPU_REJECTED || sent_at < 0)
+	if (sent_at < 0)
 		return false;
 	return answer->status == 412 || (answer->status == 409 && read_and_merge(c, users, n) != sent_at);
 }

@@ -43,9 +43,6 @@ static const struct
 	{LPU_DELETE_USERS, "delete", "done", "have been deleted"},
 };
 
-/* Statuses that are about the users in the request. */
-static const int guilty_statuses[] = {400, 404, 409, TOO_LARGE, 422};
-
 /* A batch while it is carried out. */
 typedef struct batch_state
 {
@@ -213,19 +210,6 @@ lpu_writer_forget(const lpu_write *write, const bool *doubtful)
 {
 	if (write->record != NULL)
 		lpu_record_forget(write->record, doubtful);
-}
-
-bool
-lpu_writer_is_guilty(const lpu_api_answer *answer)
-{
-	int			i;
-
-	if (answer->verdict != LPU_REJECTED)
-		return false;
-	for (i = 0; i < lengthof(guilty_statuses); i++)
-		if (guilty_statuses[i] == answer->status)
-			return true;
-	return false;
 }
 
 void
@@ -480,7 +464,7 @@ carry_out(batch_state *state, const int *users, int n)
 		state->writer->done += n;
 	else if (n == 1 && methods_of->excuse != NULL && methods_of->excuse(state->batch, users[0], answer, &write))
 		return;
-	else if (n == 1 || !lpu_writer_is_guilty(answer))
+	else if (n == 1 || answer->verdict != LPU_REJECTED)
 		raise_refusal(state->writer, answer, &write);
 	else if (answer->status != TOO_LARGE && methods_of->look != NULL && !state->looked)
 		look_and_carry_out(state, users, n, answer, &write);

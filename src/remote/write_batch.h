@@ -47,9 +47,6 @@ extern lpu_api_answer *lpu_writer_send(lpu_writer *writer, lpu_write *write);
 /* It was refused, and its users are sent again: no record of it is wanted, but of those that are doubtful (or NULL). */
 extern void lpu_writer_forget(const lpu_write *write, const bool *doubtful);
 
-/* Was it refused because of some of the users, so that the others may succeed without them? */
-extern bool lpu_writer_is_guilty(const lpu_api_answer *answer);
-
 /*
  * What a batch can do. Its users have numbers from 0; the functions are given some of them, in order.
  */

@@ -336,8 +336,6 @@ array_of_users(const lpu_mapped_users *mapped, size_t *length)
 static void
 raise_refusal(const char *account, const lpu_api_answer *answer, const char *error, int n)
 {
-	int			sqlstate = ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION;
-
 	if (answer->verdict == LPU_UNCERTAIN)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
@@ -346,12 +344,8 @@ raise_refusal(const char *account, const lpu_api_answer *answer, const char *err
 				 errdetail("Outcome unknown. %s", error ? error : ""),
 				 errhint("Look in the account before you repeat it."),
 				 errhidestmt(true)));
-	if (answer->verdict == LPU_LATER)
-		sqlstate = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-	if (answer->verdict == LPU_UNAUTHORIZED)
-		sqlstate = ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
 	ereport(ERROR,
-			(errcode(sqlstate),
+			(errcode(lpu_api_sqlstate(answer)),
 			 errmsg("account \"%s\" did not create the user%s: status %d", account, n == 1 ? "" : "s", answer->status),
 			 error ? errdetail("%s", error) : 0,
 			 errhidestmt(true)));
