@@ -63,6 +63,15 @@ SELECT * FROM lp_validate_users(person('a', '{"isApiUser": false, "passwordSh": 
 -- the same login twice, upper and lower case alike
 SELECT * FROM lp_validate_users(jsonb_build_array(person('ann'), person('bob'), person('Ann', '{"loginName": "ANN@example.com"}'), person('ann'),
 	person('Zoë'), person('zoë'), '{"loginName": "ann@example.com"}'::jsonb));
+-- What a login may hold: at most 254 characters in NFC, no control or format characters, no blanks at the ends.
+SELECT c.name, v.attribute, v.problem FROM (VALUES ('254', repeat('x', 254)), ('255', repeat('x', 255)), ('254 composed', repeat(U&'e\0301', 254)),
+	('255 composed', repeat(U&'\00E9', 255)), ('3205 bytes', repeat('x', 3205)), ('100 kB', repeat(U&'\00E9', 50000)), ('tab', E'a\tb'), ('delete', U&'a\007Fb'),
+	('soft hyphen', U&'a\00ADb'), ('bidi', U&'a\202Eb'), ('byte order mark', U&'\FEFFa'), ('blank within', 'a b'), ('blank before', ' a'), ('blank behind', 'a '),
+	('no-break space', U&'a\00A0'), ('ideographic space', U&'\3000a'), ('line separator', U&'a\2028'), ('umlaut', U&'\00E4@x.de')) c (name, login)
+	LEFT JOIN LATERAL lp_validate_users(person('x', jsonb_build_object('loginName', c.login))) v ON true;
+-- two spellings of one login
+SELECT * FROM lp_validate_users(jsonb_build_array(person('x', U&'{"loginName": "J\00FCrgen@x.de"}'), person('x', U&'{"loginName": "JU\0308RGEN@x.de"}'),
+	person('x', U&'{"loginName": "\03A3\0391\03A3"}'), person('x', U&'{"loginName": "\03C3\03B1\03C2"}')));
 -- all of them, however many
 SELECT count(*), max(ordinal) FROM lp_validate_users((SELECT jsonb_agg('{}'::jsonb) FROM generate_series(1, 1000)));
 
@@ -87,6 +96,10 @@ SELECT state, detail FROM attempt($$SELECT lp_create_users('12345678', person('s
 \! curl -sSfo /dev/null -d '{"path":"/users","action":"status","status":201,"body":"{}"}' $LPSIM_URL/_sim/faults
 SELECT status FROM lp_create_users('12345678', person('sso', '{"passwordSh": null}'));
 \! curl -sSf "$LPSIM_URL/_sim/count?login=sso@example.com"
+-- logins and e-mails are sent in NFC, whatever they came in
+SELECT status FROM lp_create_users('12345678', person('nfc', U&'{"loginName": "Jo\0308rg@x.de", "email": "Jo\0308rg@x.de", "nickname": "Jo\0308rg"}'));
+SELECT login_name = U&'J\00F6rg@x.de' AS composed, state FROM lp_results WHERE login_name ~ 'rg@x.de$';
+\! curl -sSf "$LPSIM_URL/_sim/users" | tr ',' '\n' | grep 'rg' | LC_ALL=C sed 's/\xc3\xb6/<composed>/; s/o\xcc\x88/<decomposed>/'
 DROP FUNCTION verdicts(text);
 DROP VIEW attributes;
 -- what a group assignment holds; numbers in any form; 0 is a permission group

@@ -170,6 +170,8 @@ type_complaint(lpu_value_kind kind, Oid type)
 		case LPU_GROUPS:
 			return lpu_type_is_number(element) || is_json_type(type) ? NULL : "an array of group ids, or jsonb";
 		case LPU_TEXT:
+		case LPU_LOGIN:
+		case LPU_EMAIL:
 		case LPU_DATE:
 		case LPU_ANY:
 			return OidIsValid(element) || type == BOOLOID || type_is_rowtype(type) ? "text" : NULL;

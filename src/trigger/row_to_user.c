@@ -14,6 +14,7 @@
 
 #include "trigger/row_to_user.h"
 #include "user/datum_to_json.h"
+#include "user/login.h"
 #include "user/serialize.h"
 #include "user/validate.h"
 
@@ -165,7 +166,7 @@ write_attribute(StringInfo body, const written_attribute *written, bool api_user
 	if (problem == NULL && required && strcmp(body->data + start, "\"\"") == 0)
 		problem = "is required and must not be empty";
 	if (problem == NULL && written->is_login)
-		user->login_name = lpu_datum_text(type, value);
+		user->login_name = lpu_text_nfc(lpu_datum_text(type, value));
 	return problem;
 }
 

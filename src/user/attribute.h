@@ -10,6 +10,8 @@ typedef enum lpu_value_kind
 {
 	LPU_ANY,				/* not in the table: as it is */
 	LPU_TEXT,
+	LPU_LOGIN,					/* text that names a user: see login.h */
+	LPU_EMAIL,					/* text, sent in NFC and compared like a login */
 	LPU_DATE,					/* YYYY-MM-DD HH:MM:SS, without a time zone */
 	LPU_LONG,					/* whole number within bigint */
 	LPU_ID,					/* likewise, positive */

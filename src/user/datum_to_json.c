@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "catalog/pg_type.h"
+#include "common/string.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -20,6 +21,7 @@
 
 #include "base/encoding.h"
 #include "user/datum_to_json.h"
+#include "user/login.h"
 #include "user/serialize.h"
 
 bool
@@ -212,6 +214,28 @@ write_text(StringInfo out, Oid type, Datum value)
 	return NULL;
 }
 
+/* In NFC. */
+static const char *
+write_normalized(StringInfo out, Oid type, Datum value)
+{
+	int			length = out->len;
+	const char *problem = write_text(out, type, value);
+
+	if (problem != NULL || pg_is_ascii(out->data + length))
+		return problem;
+	out->len = length;
+	escape_json(out, lpu_text_nfc(output(type, value)));
+	return NULL;
+}
+
+static const char *
+write_login(StringInfo out, Oid type, Datum value)
+{
+	const char *problem = write_normalized(out, type, value);
+
+	return problem ? problem : lpu_login_check(output(type, value));
+}
+
 void
 lpu_datum_write_scalar(StringInfo out, Oid type, Datum value)
 {
@@ -290,6 +314,10 @@ lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum 
 			return write_elements(out, LPU_GROUP, type, value, "must be an array of group ids, or jsonb");
 		case LPU_ANY:
 			return write_any(out, type, value);
+		case LPU_LOGIN:
+			return write_login(out, type, value);
+		case LPU_EMAIL:
+			return write_normalized(out, type, value);
 		case LPU_TEXT:
 		case LPU_DATE:
 			break;

@@ -1,23 +1,225 @@
 /*
- * login.c: a set of login names, upper and lower case alike.
+ * login.c: login names: what they may hold, when two are the same, and sets of them.
  *
- * The names of an account of 100,000 users take some 10 MB here.
+ * Accounts store logins in their own form: trimmed, composed, in lower case.  Two logins are the same here if they are the
+ * same after normalization to NFC, without blanks at the ends, and after case folding.  Both follow Unicode and not the
+ * locale of the database, so that the result is the same everywhere and after each upgrade.  The tables are in
+ * login_table.h; normalization is PostgreSQL's own.  The names of an account of 100,000 users take some 10 MB in a set.
  */
 #include "postgres.h"
 
-#include "catalog/pg_collation.h"
 #include "common/hashfn.h"
-#include "utils/formatting.h"
+#include "common/string.h"
+#include "common/unicode_norm.h"
+#include "mb/pg_wchar.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "base/encoding.h"
 #include "user/login.h"
+#include "user/login_table.h"
+
+/*
+ * Longer texts are not normalized: the time for a long run of combining marks grows with its square.  No login of 254
+ * characters is as long: a composed character has at most four parts of four bytes.
+ */
+#define MAX_NORMALIZED_BYTES 8192
 
 struct lpu_logins
 {
 	MemoryContext context;
-	HTAB	   *names;			/* of char *, lower case */
+	HTAB	   *names;			/* of char *, folded */
 };
+
+/* ------------------------------------------------------------------------------------------------------ characters */
+
+static bool
+is_in(const lpu_character_range *ranges, int n, pg_wchar c)
+{
+	int			i;
+
+	for (i = 0; i < n && ranges[i].first <= c; i++)
+		if (c <= ranges[i].last)
+			return true;
+	return false;
+}
+
+static bool
+is_control(pg_wchar c)
+{
+	return is_in(controls, lengthof(controls), c);
+}
+
+static bool
+is_separator(pg_wchar c)
+{
+	return is_in(separators, lengthof(separators), c);
+}
+
+static pg_wchar
+fold(pg_wchar c)
+{
+	int			low = 0;
+	int			high = lengthof(folds) - 1;
+
+	while (low <= high)
+	{
+		int			middle = (low + high) / 2;
+		const lpu_fold_range *range = &folds[middle];
+
+		if (c < range->first)
+			high = middle - 1;
+		else if (c > range->last)
+			low = middle + 1;
+		else
+			return (c - range->first) % range->step == 0 ? c + range->delta : c;
+	}
+	return c;
+}
+
+/*
+ * Return the characters of a text in NFC, terminated by 0, and their number.  NULL if the text is too long, or is not valid
+ * in its encoding.
+ */
+static pg_wchar *
+normalize(const char *text, int *n)
+{
+	size_t		length = strlen(text);
+	char	   *utf8 = length <= MAX_NORMALIZED_BYTES ? lpu_text_to_utf8(text, &length) : NULL;
+	pg_wchar   *characters;
+	const unsigned char *p = (const unsigned char *) utf8;
+	int			i;
+
+	if (utf8 == NULL)
+		return NULL;
+	characters = palloc((length + 1) * sizeof(pg_wchar));
+	for (i = 0; p < (const unsigned char *) utf8 + length; p += pg_utf_mblen(p))
+		characters[i++] = utf8_to_unicode(p);
+	characters[i] = 0;
+	if (unicode_is_normalized_quickcheck(UNICODE_NFC, characters) != UNICODE_NORM_QC_YES)
+		characters = unicode_normalize(UNICODE_NFC, characters);
+	for (*n = 0; characters[*n] != 0;)
+		++*n;
+	return characters;
+}
+
+static char *
+write_characters(const pg_wchar *characters, int n)
+{
+	char	   *utf8 = palloc((size_t) n * 4 + 1);
+	unsigned char *out = (unsigned char *) utf8;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		unicode_to_utf8(characters[i], out);
+		out += pg_utf_mblen(out);
+	}
+	*out = '\0';
+	return lpu_text_from_utf8(utf8);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- logins */
+
+static const char too_long[] = "must have at most 254 characters";
+static const char has_control[] = "must not hold the control or format character U+%04X";
+static const char has_blank[] = "must not begin or end with a blank";
+
+/*
+ * Return a text in Unicode normalization form C, or unchanged if it is longer than 8 kB or is not valid in its encoding.
+ */
+char *
+lpu_text_nfc(const char *text)
+{
+	pg_wchar   *characters;
+	int			n;
+
+	if (pg_is_ascii(text) || (characters = normalize(text, &n)) == NULL)
+		return pstrdup(text);
+	return write_characters(characters, n);
+}
+
+/* ASCII, and what cannot be read as characters. */
+static char *
+fold_bytes(const char *login)
+{
+	size_t		length = strlen(login);
+	char	   *folded;
+	char	   *c;
+
+	while (length > 0 && login[length - 1] == ' ')
+		length--;
+	for (; length > 0 && *login == ' '; length--)
+		login++;
+	folded = pnstrdup(login, length);
+	for (c = folded; *c; c++)
+		*c = pg_ascii_tolower((unsigned char) *c);
+	return folded;
+}
+
+/* Return the form that all spellings of a login share. */
+char *
+lpu_login_fold(const char *login)
+{
+	pg_wchar   *characters;
+	int			n;
+	int			start = 0;
+	int			i;
+
+	if (pg_is_ascii(login) || (characters = normalize(login, &n)) == NULL)
+		return fold_bytes(login);
+	while (n > 0 && is_separator(characters[n - 1]))
+		n--;
+	while (start < n && is_separator(characters[start]))
+		start++;
+	for (i = start; i < n; i++)
+		characters[i] = fold(characters[i]);
+	return write_characters(characters + start, n - start);
+}
+
+/* Of ASCII, as most logins are. */
+static const char *
+check_ascii(const char *login)
+{
+	size_t		length = strlen(login);
+	const char *c;
+
+	if (length > LPU_LOGIN_CHARACTERS)
+		return too_long;
+	for (c = login; *c; c++)
+		if (*c < ' ' || *c == 0x7f)
+			return psprintf(has_control, *c);
+	return length > 0 && (*login == ' ' || login[length - 1] == ' ') ? has_blank : NULL;
+}
+
+/* Return what is wrong with a login, as a predicate to its name; NULL if nothing is. */
+const char *
+lpu_login_check(const char *login)
+{
+	pg_wchar   *characters;
+	int			n;
+	int			i;
+
+	if (pg_is_ascii(login))
+		return check_ascii(login);
+	if (strlen(login) > MAX_NORMALIZED_BYTES)
+		return too_long;
+	if (GetDatabaseEncoding() == PG_SQL_ASCII)
+		return "must be ASCII in a database with encoding SQL_ASCII";
+	characters = normalize(login, &n);
+	if (characters == NULL)
+		return "cannot be converted to UTF-8";
+	if (n > LPU_LOGIN_CHARACTERS)
+		return too_long;
+	for (i = 0; i < n; i++)
+		if (is_control(characters[i]))
+			return psprintf(has_control, characters[i]);
+	if (n > 0 && (is_separator(characters[0]) || is_separator(characters[n - 1])))
+		return has_blank;
+	return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- sets */
 
 static uint32
 hash_name(const void *key, Size size)
@@ -49,7 +251,7 @@ bool
 lpu_logins_add(lpu_logins *logins, const char *login)
 {
 	MemoryContext caller = MemoryContextSwitchTo(logins->context);
-	char	   *name = str_tolower(login, strlen(login), DEFAULT_COLLATION_OID);
+	char	   *name = lpu_login_fold(login);
 	bool		found;
 
 	(void) hash_search(logins->names, &name, HASH_ENTER, &found);
@@ -62,7 +264,7 @@ lpu_logins_add(lpu_logins *logins, const char *login)
 bool
 lpu_logins_has(const lpu_logins *logins, const char *login)
 {
-	char	   *name = str_tolower(login, strlen(login), DEFAULT_COLLATION_OID);
+	char	   *name = lpu_login_fold(login);
 	bool		found;
 
 	(void) hash_search(logins->names, &name, HASH_FIND, &found);

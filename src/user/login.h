@@ -1,15 +1,23 @@
 /*
- * login.h: a set of login names, upper and lower case alike.
+ * login.h: login names: what they may hold, when two are the same, and sets of them.
  */
 #ifndef LPU_USER_LOGIN_H
 #define LPU_USER_LOGIN_H
+
+/* Longest login in characters, counted after normalization. */
+#define LPU_LOGIN_CHARACTERS 254
+
+/* All texts are in the database's encoding; results are in the current memory context. */
+extern char *lpu_text_nfc(const char *text);
+extern char *lpu_login_fold(const char *login);
+extern const char *lpu_login_check(const char *login);
 
 typedef struct lpu_logins lpu_logins;
 
 /* An empty set in the current memory context. */
 extern lpu_logins *lpu_logins_new(void);
 
-/* Add one, in the database's encoding. False: it was there. */
+/* Add one. False: it was there. */
 extern bool lpu_logins_add(lpu_logins *logins, const char *login);
 extern bool lpu_logins_has(const lpu_logins *logins, const char *login);
 

@@ -13,6 +13,7 @@
 #include "utils/numeric.h"
 
 #include "user/attribute.h"
+#include "user/login.h"
 #include "user/serialize.h"
 
 /* -------------------------------------------------------------------------------------------------------- writing */
@@ -121,6 +122,15 @@ write_scalar(StringInfo out, const JsonbValue *value)
 }
 
 static void
+write_normalized(StringInfo out, const JsonbValue *value)
+{
+	char	   *text = lpu_text_nfc(pnstrdup(value->val.string.val, value->val.string.len));
+
+	write_string(out, text, strlen(text));
+	pfree(text);
+}
+
+static void
 write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
 {
 	lpu_value_kind element = lpu_element_kind(kind);
@@ -131,6 +141,8 @@ write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
 		write_object(out, lpu_group_members, lpu_ngroup_members, value->val.binary.data);
 	else if (value->type == jbvBinary)
 		(void) JsonbToCString(out, value->val.binary.data, value->val.binary.len);
+	else if (value->type == jbvString && (kind == LPU_LOGIN || kind == LPU_EMAIL))
+		write_normalized(out, value);
 	else if (!write_plain(out, kind, value))
 		write_scalar(out, value);
 }
@@ -212,7 +224,7 @@ lpu_users_identify(Jsonb *users, int *n)
 		if (!lpu_jsonb_is_object(&user))
 			continue;
 		if (lpu_jsonb_get_member(user.val.binary.data, "loginName", &value) != NULL && value.type == jbvString)
-			identity->login_name = pnstrdup(value.val.string.val, value.val.string.len);
+			identity->login_name = lpu_text_nfc(pnstrdup(value.val.string.val, value.val.string.len));
 		if (lpu_jsonb_get_member(user.val.binary.data, "id", &value) == NULL || !lpu_value_as_int64(&value, &identity->id))
 			identity->id = 0;
 	}

@@ -2,14 +2,15 @@
  * validate.c: what is wrong with users, before they are sent.
  *
  * Only what the API documents is checked: required and read-only attributes, types, nulls in arrays of ids, the same
- * login twice. Policy and lengths are the service's to judge. Problems come back as a list; nothing is raised.
+ * login twice; and what a login may hold, since the queue's indexes keep it. Policy and other lengths are the service's to
+ * judge. Problems come back as a list; nothing is raised.
  */
 #include "postgres.h"
 
-#include "catalog/pg_collation.h"
-#include "utils/formatting.h"
+#include "miscadmin.h"
 
 #include "user/attribute.h"
+#include "user/login.h"
 #include "user/serialize.h"
 #include "user/validate.h"
 
@@ -96,7 +97,11 @@ check_value(check_state *state, lpu_value_kind kind, const JsonbValue *value)
 
 	switch (kind)
 	{
+		case LPU_LOGIN:
+			return value->type != jbvString ? "must be a string" :
+				lpu_login_check(pnstrdup(value->val.string.val, value->val.string.len));
 		case LPU_TEXT:
+		case LPU_EMAIL:
 		case LPU_DATE:
 			return value->type == jbvString ? NULL : "must be a string";
 		case LPU_LONG:
@@ -206,7 +211,7 @@ check_user(check_state *state, const JsonbValue *user)
 
 typedef struct named_user
 {
-	char	   *login;			/* lower case */
+	char	   *login;			/* folded */
 	int			ordinal;
 } named_user;
 
@@ -236,7 +241,7 @@ check_duplicates(check_state *state, Jsonb *users)
 
 		if (login == NULL || *login == '\0')
 			continue;
-		named[nnamed].login = str_tolower(login, strlen(login), DEFAULT_COLLATION_OID);
+		named[nnamed].login = lpu_login_fold(login);
 		named[nnamed++].ordinal = i + 1;
 	}
 	qsort(named, nnamed, sizeof(named_user), compare_logins);
@@ -277,6 +282,7 @@ lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password)
 	else
 		while (lpu_next_user(&it, &users->root, &user))
 		{
+			CHECK_FOR_INTERRUPTS();
 			state.ordinal++;
 			check_user(&state, &user);
 		}
