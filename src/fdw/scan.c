@@ -137,7 +137,7 @@ rescan_params(const ForeignScanState *node)
 
 	foreach(cell, lcons(statement->planTree, list_copy(statement->subplans)))
 	{
-		const Plan *plan = lfirst(cell);
+		Plan	   *plan = lfirst(cell);
 
 		if (plan != NULL && IsA(plan, ModifyTable))
 			params = bms_del_member(params, ((const ModifyTable *) plan)->epqParam);
