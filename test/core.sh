@@ -16,6 +16,8 @@
 set -euo pipefail
 # shellcheck source=test/setup.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+# shellcheck source=test/pg_source.sh
+. "$(dirname "${BASH_SOURCE[0]}")/pg_source.sh"
 
 skipped=77
 connections=20					# at most, as core's own Makefile has it
@@ -31,35 +33,10 @@ skip()
 # The sources
 # ---------------------------------------------------------------------------
 
-# An apt of our own: it knows what this machine's knows, and the sources besides; it leaves that alone.
-own_apt()
-{
-	"$1" -q -o Dir::Etc::SourceList="$work/apt/sources.list" -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$work/apt/lists" \
-		-o Dir::Cache="$work/apt/cache" -o Acquire::Languages=none "${@:2}" </dev/null
-}
-
-# Debian's package of the sources of major version $1, into the directory we are in: the newest that can be had. A mirror
-# may list one that it has not.
-download()
-{
-	local version
-
-	mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
-	# shellcheck disable=SC2016	# apt's variables
-	apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
-		sort -u >"$work/apt/sources.list"
-	[ -s "$work/apt/sources.list" ] || return 1
-	own_apt apt-get update || return 1
-	for version in $(own_apt apt-cache showsrc "postgresql-$1" | sed -n 's/^Version: //p' | sort -ruV); do
-		! own_apt apt-get source --download-only "postgresql-$1=$version" || return 0
-	done
-	return 1
-}
-
 # need_source: $source is a directory with the sources of the server we test with, as good as they can be had.
 need_source()
 {
-	local major
+	local major version
 
 	source=${LPUSERS_PG_SOURCE:-}
 	if [ -n "$source" ]; then
@@ -68,17 +45,11 @@ need_source()
 	fi
 	command -v apt-get >/dev/null || skip "there is no apt-get; name a directory with PostgreSQL's sources in LPUSERS_PG_SOURCE"
 	major=$(pg_version)
-	mkdir "$work/download"
-	cd "$work/download"
-	download "$major" >"$work/log/download.log" 2>&1 || skip "the sources of PostgreSQL $major cannot be downloaded"
-	if command -v dpkg-source >/dev/null; then		# with Debian's patches, some of which are of tests
-		dpkg-source --no-check -x ./*.dsc "$work/postgresql" >"$work/log/unpack.log" 2>&1 || skip "the sources cannot be unpacked"
-	else
-		mkdir "$work/postgresql"
-		tar -C "$work/postgresql" --strip-components=1 -xf ./*.orig.tar.* || skip "the sources cannot be unpacked"
-	fi
-	cd "$top"
 	source=$work/postgresql
+	for version in $(list_sources "$major"); do
+		! get_source "$major" "$version" "$source" || return 0
+	done
+	skip "the sources of PostgreSQL $major cannot be downloaded"
 }
 
 # ---------------------------------------------------------------------------
