@@ -29,8 +29,9 @@ list_sources()
 		sed -n 's/^Version: //p' | sort -ruV
 }
 
-# get_source MAJOR VERSION DIR: download a version that list_sources printed and unpack it as the
-# directory DIR. Return false if that fails: a mirror may list a version that it no longer has.
+# get_source MAJOR VERSION DIR [option of dpkg-source]: download a version that list_sources printed
+# and unpack it as the directory DIR, with Debian's patches unless the option is --skip-patches.
+# Return false if that fails: a mirror may list a version that it no longer has.
 get_source()
 {
 	local download=$work/apt/source
@@ -39,8 +40,8 @@ get_source()
 	mkdir "$download"
 	(cd "$download" && own_apt apt-get source --download-only "postgresql-$1=$2") \
 		>>"$work/log/sources.log" 2>&1 || return 1
-	if command -v dpkg-source >/dev/null; then	# applies Debian's patches, some to tests
-		dpkg-source --no-check -x "$download"/*.dsc "$3" >>"$work/log/sources.log" 2>&1
+	if command -v dpkg-source >/dev/null; then
+		dpkg-source --no-check "${@:4}" -x "$download"/*.dsc "$3" >>"$work/log/sources.log" 2>&1
 	else
 		mkdir "$3" && tar -C "$3" --strip-components=1 -xf "$download"/*.orig.tar.*
 	fi

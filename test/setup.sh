@@ -237,6 +237,12 @@ make_work()
 	fi
 }
 
+# The user as whom root runs the tests.
+unprivileged_user()
+{
+	if id postgres >/dev/null 2>&1; then echo postgres; else echo nobody; fi
+}
+
 # drop_root "$@": make the work directory and go on in it.  A PostgreSQL server
 # never runs as root, so root starts the script once more as another user.
 # Call it before anything else that leaves traces, with the script's arguments.
@@ -259,8 +265,7 @@ drop_root()
 		"$top"/*) self=${self#"$top"/} ;;
 		*) die "$self is not in $top" ;;
 	esac
-	user=postgres
-	id "$user" >/dev/null 2>&1 || user=nobody
+	user=$(unprivileged_user)
 	uid=$(id -u "$user")
 	gid=$(id -g "$user")
 
