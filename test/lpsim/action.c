@@ -94,8 +94,13 @@ static const Action actions[] = {
 		.text = ""},
 	{.name = "not_json", .help = "plain text that claims to be JSON", .act = act_fixed,
 		.takes = "status", .type = JSON, .text = "This is not JSON, whatever the header says."},
-	{.name = "html", .help = "a gateway's 502 page, or that of another status", .act = act_html,
-		.takes = "status", .status = 502, .type = "text/html"},
+	{.name = "html", .help = "a gateway's 502 page, whatever the status", .act = act_fixed,
+		.takes = "status", .status = 502, .type = "text/html",
+		.text = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
+		"<center><h1>502 Bad Gateway</h1></center>\r\n"
+		"<hr><center>gateway</center>\r\n</body>\r\n</html>\r\n"},
+	{.name = "page", .help = "a gateway's page for this status (302, 404, 405, 407, 421 ...)",
+		.act = act_page, .needs = "status", .type = "text/html"},
 	{.name = "huge", .help = "a long array of users, or of this unit, 1 MB", .act = act_huge,
 		.takes = "bytes status unit", .type = JSON,
 		.text = "{\"id\":4999999999,\"loginName\":\"huge\",\"deleted\":false,\"pid\":\"huge\"},"},

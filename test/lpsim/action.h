@@ -64,7 +64,7 @@ extern void act_huge(Request *req, Answer *ans, const Action *action);
 extern void act_spoil(Request *req, Answer *ans, const Action *action);
 extern void act_usual(Request *req, Answer *ans, const Action *action);
 extern void act_error(Request *req, Answer *ans, const Action *action);
-extern void act_html(Request *req, Answer *ans, const Action *action);
+extern void act_page(Request *req, Answer *ans, const Action *action);
 extern void act_leak(Request *req, Answer *ans, const Action *action);
 extern void act_misname(Request *req, Answer *ans, const Action *action);
 extern void prepare_meddle(Request *req);

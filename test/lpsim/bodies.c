@@ -136,7 +136,7 @@ act_error(Request *req, Answer *ans, const Action *action)
 
 /* A gateway's page, with the header that HTTP asks for with this status. */
 void
-act_html(Request *req, Answer *ans, const Action *action)
+act_page(Request *req, Answer *ans, const Action *action)
 {
 	static const struct
 	{
@@ -153,7 +153,7 @@ act_html(Request *req, Answer *ans, const Action *action)
 		{421, "Misdirected Request", NULL, NULL},
 		{503, "Service Unavailable", NULL, NULL},
 	};
-	unsigned	status = rule_int(req, "status", action->status);
+	unsigned	status = rule_int(req, "status", 0);
 	size_t		i = lengthof(pages);
 	Buf			b = {0};
 

@@ -147,7 +147,7 @@ subtest 'pages of gateways' => sub {
 		foreach my $applied (JSON::PP::true, JSON::PP::false)
 		{
 			my $login = 'g' . ++$n . '@x';
-			fault(action => 'html', status => $status, applied => $applied, method => 'POST', path => '/users', times => 2);
+			fault(action => 'page', status => $status, applied => $applied, method => 'POST', path => '/users', times => 2);
 			my $answer = post($login);
 			is("$answer->{status} $answer->{type}", "$status text/html", "$status: the page");
 			like($answer->{head}, qr/^Location:/im, '302: where to') if $status == 302;
