@@ -95,14 +95,14 @@ LOAD 'lpusers';
 -- a number with its unit, the largest that fits
 CREATE FUNCTION pg_temp.amount(n text, unit text) RETURNS text LANGUAGE sql
 	RETURN CASE WHEN n = '0' THEN '0' WHEN unit = 's' AND n::bigint % 86400 = 0 THEN n::bigint / 86400 || 'd'
-				WHEN unit = 'ms' AND n::bigint % 1000 = 0 THEN n::bigint / 1000 || 's' ELSE n || unit END;
+				WHEN unit = 'ms' AND n::bigint % 1000 = 0 THEN n::bigint / 1000 || 's' ELSE n || coalesce(unit, '') END;
 SELECT format('| `%s` | %s | %s | %s | %s | %s |', name, vartype,
 			  CASE WHEN boot_val = '' THEN 'none' WHEN vartype = 'integer' THEN '`' || pg_temp.amount(boot_val, unit) || '`'
 				   ELSE '`' || pg_temp.cell(boot_val) || '`' END,
 			  CASE WHEN enumvals IS NOT NULL THEN array_to_string(enumvals, ', ')
 				   WHEN vartype = 'integer' THEN pg_temp.amount(min_val, unit) || ' to ' || pg_temp.amount(max_val, unit)
 				   WHEN vartype = 'bool' THEN 'on, off' ELSE 'names of databases' END,
-			  CASE context WHEN 'superuser' THEN 'superuser, SET' WHEN 'sighup' THEN 'reload' WHEN 'postmaster' THEN 'restart' ELSE context END,
+			  CASE context WHEN 'user' THEN 'any user, SET' WHEN 'superuser' THEN 'superuser, SET' WHEN 'sighup' THEN 'reload' WHEN 'postmaster' THEN 'restart' ELSE context END,
 			  pg_temp.cell(concat_ws(' ', short_desc, extra_desc)))
 FROM pg_settings
 WHERE name LIKE 'lpusers.%'
