@@ -21,8 +21,9 @@ extern int	lpu_after_promotion;	/* lpu_after_promotion_choice */
 extern int	lpu_max_changes;	/* users a command may update or delete; 0: any number */
 
 /* Of the error that lpu_max_changes is exceeded. */
-#define LPU_MAX_CHANGES_HINT "If that many users are to be changed, set \"lpusers.max_changes\" to " \
-	"a higher value, or to 0 for no limit."
+#define LPU_MAX_CHANGES_HINT \
+	"If that many users are to be changed, set \"lpusers.max_changes\" to a higher value, " \
+	"or to 0 for no limit."
 
 /* Define all of them; called once, when the module is loaded. */
 extern void lpu_define_settings(void);

@@ -53,6 +53,11 @@ extern void lpu_fdw_refuse_system_columns(const PlannerInfo *root, Index rti,
 extern void lpu_fdw_refuse_system_columns_of_routed(const ModifyTable *plan,
 													const lpu_table *table);
 
+/* Must each row be sent alone? Are rows collected by us? */
+extern bool lpu_fdw_goes_alone(const ResultRelInfo *info, CmdType operation);
+extern bool lpu_fdw_is_buffered(const ResultRelInfo *info, CmdType operation,
+								const ModifyTableState *mtstate);
+
 /* Each part of the wrapper puts its callbacks into the handler's answer. */
 extern void lpu_fdw_plan(FdwRoutine *routine);
 extern void lpu_fdw_scan(FdwRoutine *routine);

@@ -14,12 +14,8 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/sysattr.h"
-#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -59,56 +55,6 @@ typedef struct modify_state
 	int			limit;			/* users that UPDATE or DELETE may change; 0: any number */
 	int64		touched;		/* users so far, if there is a limit */
 } modify_state;
-
-/* ------------------------------------------------------------------------------------------------------- who looks on */
-
-/* Row triggers, which see each row before or after it is written. */
-static bool
-has_row_triggers(const ResultRelInfo *info, CmdType operation)
-{
-	const TriggerDesc *triggers = info->ri_TrigDesc;
-
-	if (triggers == NULL)
-		return false;
-	return operation == CMD_INSERT ? triggers->trig_insert_before_row || triggers->trig_insert_after_row :
-		operation == CMD_UPDATE ? triggers->trig_update_before_row || triggers->trig_update_after_row :
-		triggers->trig_delete_before_row || triggers->trig_delete_after_row;
-}
-
-/* AFTER STATEMENT triggers, which fire before the table is ended; they belong to the table that the statement names. */
-static bool
-has_late_triggers(const ResultRelInfo *info, CmdType operation)
-{
-	const TriggerDesc *triggers = info->ri_RootResultRelInfo ? info->ri_RootResultRelInfo->ri_TrigDesc : info->ri_TrigDesc;
-
-	if (triggers == NULL)
-		return false;
-	return operation == CMD_INSERT ? triggers->trig_insert_after_statement :
-		operation == CMD_UPDATE ? triggers->trig_update_after_statement : triggers->trig_delete_after_statement;
-}
-
-/* Does somebody want to see each row as it is written? Known when the executor has set up all of the statement. */
-static bool
-goes_alone(const ResultRelInfo *info, CmdType operation)
-{
-	return info->ri_projectReturning != NULL || info->ri_WithCheckOptions != NIL || has_row_triggers(info, operation);
-}
-
-/* INSERT is put together by the executor, COPY too but for 15; not so rows that an UPDATE moves to another partition. */
-static bool
-is_batched_by_executor(const ModifyTableState *mtstate)
-{
-	/* COPY has no plan */
-	return mtstate->ps.plan == NULL ? LPU_COPY_IS_BATCHED : mtstate->operation == CMD_INSERT;
-}
-
-/* Are rows put together by us? */
-static bool
-is_buffered(const ResultRelInfo *info, CmdType operation, const ModifyTableState *mtstate)
-{
-	return !(operation == CMD_INSERT && is_batched_by_executor(mtstate)) &&
-		!goes_alone(info, operation) && !has_late_triggers(info, mtstate->operation);
-}
 
 /* ------------------------------------------------------------------------------------------------------- beginning */
 
@@ -257,7 +203,7 @@ begin_rows(modify_state *state, ResultRelInfo *info)
 
 	if (!state->begun)
 	{
-		state->alone = !is_buffered(info, state->operation, state->mtstate);
+		state->alone = !lpu_fdw_is_buffered(info, state->operation, state->mtstate);
 		foreach(cell, info->ri_WithCheckOptions)
 			state->checks = lappend(state->checks, ExecInitCheck(castNode(List, lfirst_node(WithCheckOption, cell)->qual),
 																 &state->mtstate->ps));
@@ -346,7 +292,7 @@ options_of(const ResultRelInfo *info, const lpu_table *table)
 static int
 lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 {
-	if (goes_alone(info, CMD_INSERT))
+	if (lpu_fdw_goes_alone(info, CMD_INSERT))
 		return 1;
 	return options_of(info, lpu_table_read(info->ri_RelationDesc))->batch_size;
 }
@@ -389,7 +335,7 @@ lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 		count_left_out(state, 1);
 		return NULL;
 	}
-	if (goes_alone(info, CMD_INSERT))
+	if (lpu_fdw_goes_alone(info, CMD_INSERT))
 		lpu_creation_return(state->creation, slot);
 	return slot;
 }
@@ -413,12 +359,11 @@ first_seen(modify_state *state, TupleTableSlot *plan_slot, int64 *id)
 static void
 raise_limit(const modify_state *state, int64 done)
 {
-	const char *operation = state->operation == CMD_UPDATE ? "UPDATE" : "DELETE";
-
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("%s of foreign table \"%s\" would change more users than "
-					"lpusers.max_changes allows", operation, state->table->name),
+					"lpusers.max_changes allows",
+					state->operation == CMD_UPDATE ? "UPDATE" : "DELETE", state->table->name),
 			 done == 0 ? errdetail("The limit is %d. Nothing was sent.", state->limit) :
 			 errdetail_plural("The limit is %d. " INT64_FORMAT " user has been changed.",
 							  "The limit is %d. " INT64_FORMAT " users have been changed.",
@@ -472,7 +417,7 @@ lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 		elog(ERROR, "the row as it was is missing");
 	lpu_change_add(state->change, id, before, slot);
 	(void) flush_if_due(state, lpu_change_pending(state->change));
-	if (goes_alone(info, CMD_UPDATE))
+	if (lpu_fdw_goes_alone(info, CMD_UPDATE))
 		lpu_change_return(state->change, slot);
 	return slot;
 }
@@ -550,8 +495,8 @@ lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fd
 	lpu_table  *table = lpu_table_read(info->ri_RelationDesc);
 	lpu_api_request request = {.method = methods[operation]};
 	const lpu_options *options = options_of(info, table);
-	bool		batched = operation == CMD_INSERT ? !goes_alone(info, operation) :
-		is_buffered(info, operation, mtstate);
+	bool		batched = operation == CMD_INSERT ? !lpu_fdw_goes_alone(info, operation) :
+		lpu_fdw_is_buffered(info, operation, mtstate);
 
 	ExplainPropertyText("Request", psprintf("%s %s", lpu_api_verb(request.method), lpu_api_path(options, &request)), es);
 	ExplainPropertyInteger("Batch Size", NULL, batched ? options->batch_size : 1, es);

@@ -86,7 +86,7 @@ static const option_def option_defs[] = {
 	SERVER("hold_above", KIND_INT, hold_above, "1000", 0, INT_MAX, false),
 	SERVER("delivery", KIND_DELIVERY, paused, "on", 0, 0, false),
 	SERVER("require_password", KIND_BOOL, require_password, "on", 0, 0, false),
-	SERVER("updatable", KIND_BOOL, updatable, "on", 0, 0, false),
+	SERVER("updatable", KIND_BOOL_OR_UNSET, updatable, "on", 0, 0, false),
 	SERVER("ca_file", KIND_FILE, ca_file, NULL, 0, 0, true),
 	SERVER("proxy", KIND_PROXY, proxy, NULL, 0, 0, true),
 	MAPPING("client_id", KIND_TEXT, client_id, false),
@@ -101,8 +101,7 @@ static const option_def option_defs[] = {
 	MAPPING("proxy_password", KIND_SECRET, proxy_password, false),
 	MAPPING("proxy_password_file", KIND_FILE, proxy_password_file, true),
 	{"resource", ForeignTableRelationId, KIND_RESOURCE, offsetof(lpu_options, resource)},
-	{"updatable", ForeignTableRelationId, KIND_BOOL_OR_UNSET,
-	offsetof(lpu_options, table_updatable)},
+	{"updatable", ForeignTableRelationId, KIND_BOOL_OR_UNSET, offsetof(lpu_options, updatable)},
 	{"attribute", AttributeRelationId, KIND_ATTRIBUTE, offsetof(lpu_options, attribute)},
 };
 
@@ -316,7 +315,7 @@ lpu_options_set_defaults(lpu_options *options)
 {
 	int			i;
 
-	options->resource = options->table_updatable = -1;
+	options->resource = options->updatable = -1;
 	for (i = 0; i < lengthof(option_defs); i++)
 		if (option_defs[i].start != NULL)
 			(void) set_option(options, &option_defs[i], option_defs[i].start);
@@ -369,23 +368,12 @@ raise_unknown_option(const char *name, Oid catalog)
 			 errhint("There are no valid options here.")));
 }
 
-/*
- * Raise an error if it is a duration or a size without a unit: 30 would be milliseconds, and its
- * author may have meant seconds. What an older version let into the catalogs can still be read.
- */
-static void
-check_unit(const option_def *def, const char *value)
+/* Return true for a duration or size without a unit. The reader takes what is in the catalogs. */
+static bool
+lacks_unit(const option_def *def, const char *value)
 {
-	if ((def->kind != KIND_DURATION && def->kind != KIND_SIZE) ||
-		*value == '\0' || value[strspn(value, " +-.0123456789")] != '\0')
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-			 errmsg("invalid value for option \"%s\"", def->name),
-			 errdetail("A number needs a unit."),
-			 def->kind == KIND_DURATION ?
-			 errhint("Write \"30s\" for 30 seconds, \"500ms\" for half a second.") :
-			 errhint("Write \"64MB\" for 64 megabytes.")));
+	return (def->kind == KIND_DURATION || def->kind == KIND_SIZE) && *value != '\0' &&
+		value[strspn(value, " +-.0123456789")] == '\0';
 }
 
 static void
@@ -477,6 +465,7 @@ lpusers_validator(PG_FUNCTION_ARGS)
 		DefElem    *element = lfirst_node(DefElem, cell);
 		const option_def *def = find_option(element->defname, catalog);
 		const char *complaint;
+		bool		bare;
 
 		if (def == NULL)
 			raise_unknown_option(element->defname, catalog);
@@ -485,13 +474,15 @@ lpusers_validator(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("only a superuser may set option \"%s\"", def->name),
 					 errdetail("It decides where credentials are sent, or which file of the server is read.")));
-		check_unit(def, defGetString(element));
-		complaint = set_option(&options, def, defGetString(element));
+		bare = lacks_unit(def, defGetString(element));
+		complaint = bare ? "A number needs a unit." :
+			set_option(&options, def, defGetString(element));
 		if (complaint != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 					 errmsg("invalid value for option \"%s\"", def->name),
-					 errdetail("%s", complaint)));
+					 errdetail("%s", complaint),
+					 bare ? errhint("Units are as in \"30s\", \"500ms\" and \"64MB\".") : 0));
 	}
 	if (catalog == ForeignServerRelationId)
 		check_server(&options);

@@ -47,7 +47,7 @@ typedef struct lpu_options
 	int			hold_above;
 	bool		paused;			/* delivery 'paused' */
 	bool		require_password;
-	bool		updatable;		/* its foreign tables, unless they say otherwise */
+	int			updatable;		/* 0 or 1; of a foreign table -1: as its server */
 	char	   *ca_file;
 	char	   *proxy;
 
@@ -66,7 +66,6 @@ typedef struct lpu_options
 
 	/* options of a foreign table and of one of its columns */
 	int			resource;		/* lpu_resource_id, -1: not set */
-	int			table_updatable;	/* 0 or 1, -1: not set */
 	char	   *attribute;		/* or "*": the whole entity; NULL: after the column's name */
 } lpu_options;
 

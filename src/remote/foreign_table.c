@@ -160,7 +160,7 @@ read_options(lpu_options *options, List *list, Oid catalog, const char *table)
 	lpu_problem *problem;
 
 	memset(options, 0, sizeof(lpu_options));
-	options->resource = options->table_updatable = -1;
+	options->resource = options->updatable = -1;
 	options->server_name = unconstify(char *, table);
 	problem = lpu_options_read(options, list, catalog);
 	if (problem != NULL)
@@ -214,7 +214,7 @@ lpu_table_read(Relation relation)
 				 errhint("ALTER FOREIGN TABLE ... OPTIONS (ADD resource 'users').")));
 	table->resource = lpu_resource_of(options.resource);
 	table->server = foreign->serverid;
-	table->updatable = options.table_updatable;
+	table->updatable = options.updatable;
 	table->name = pstrdup(RelationGetRelationName(relation));
 	table->qualified_name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), table->name);
 	table->ncolumns = desc->natts;
