@@ -5,7 +5,7 @@
  * may do what the role may. Whoever may do everything to the table may do this too. Called with the rights of the
  * table's owner, hence the role as a parameter.
  */
-CREATE FUNCTION lp_own_rows(ids bigint[], caller name) RETURNS SETOF bigint
+CREATE FUNCTION @extschema@.lp_own_rows(ids bigint[], caller name) RETURNS SETOF bigint
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
 		SELECT r.id FROM @extschema@.lp_requests r
@@ -15,25 +15,25 @@ CREATE FUNCTION lp_own_rows(ids bigint[], caller name) RETURNS SETOF bigint
 			   OR r.send_as = ANY (ARRAY(SELECT a.rolname FROM pg_catalog.pg_roles a
 										 WHERE pg_catalog.pg_has_role(caller, a.oid, 'USAGE'))));
 	END;
-COMMENT ON FUNCTION lp_own_rows(bigint[], name) IS 'internal: those of the requests that a role may retry or discard';
+COMMENT ON FUNCTION @extschema@.lp_own_rows(bigint[], name) IS 'internal: those of the requests that a role may retry or discard';
 
-CREATE FUNCTION lp_worker_stop() RETURNS boolean
+CREATE FUNCTION @extschema@.lp_worker_stop() RETURNS boolean
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
+COMMENT ON FUNCTION @extschema@.lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
 
-CREATE FUNCTION lp_worker_pid() RETURNS integer
+CREATE FUNCTION @extschema@.lp_worker_pid() RETURNS integer
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION lp_worker_pid() IS 'process id of this database''s worker, null if there is none';
+COMMENT ON FUNCTION @extschema@.lp_worker_pid() IS 'process id of this database''s worker, null if there is none';
 
-CREATE FUNCTION lp_wake() RETURNS void
+CREATE FUNCTION @extschema@.lp_wake() RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION lp_wake() IS 'internal: has the worker woken when this transaction commits';
+COMMENT ON FUNCTION @extschema@.lp_wake() IS 'internal: has the worker woken when this transaction commits';
 
 /*
  * lp_retry(): failed requests become pending again. Parameters: ids, the role that asks. Raises 42501 for a request that
  * is not its own, 22023 for one that is not failed or whose payload is gone. Writes lp_requests. Returns how many.
  */
-CREATE FUNCTION lp_retry_rows(ids bigint[], caller name) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_retry_rows(ids bigint[], caller name) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -68,10 +68,10 @@ BEGIN
 	RETURN n;
 END;
 $$;
-COMMENT ON FUNCTION lp_retry_rows(bigint[], name) IS 'internal: lp_retry() for a role';
+COMMENT ON FUNCTION @extschema@.lp_retry_rows(bigint[], name) IS 'internal: lp_retry() for a role';
 
 /* lp_discard(): pending, failed and held requests are dropped, with what was to be sent. As lp_retry_rows(). */
-CREATE FUNCTION lp_discard_rows(ids bigint[], caller name) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_discard_rows(ids bigint[], caller name) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -95,22 +95,22 @@ BEGIN
 	RETURN n;
 END;
 $$;
-COMMENT ON FUNCTION lp_discard_rows(bigint[], name) IS 'internal: lp_discard() for a role';
+COMMENT ON FUNCTION @extschema@.lp_discard_rows(bigint[], name) IS 'internal: lp_discard() for a role';
 
-CREATE FUNCTION lp_retry(ids bigint[]) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_retry(ids bigint[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION lp_retry(bigint[]) IS 'has failed requests of one''s own sent again; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_retry(bigint[]) IS 'has failed requests of one''s own sent again; returns how many';
 
-CREATE FUNCTION lp_discard(ids bigint[]) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_discard(ids bigint[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION lp_discard(bigint[]) IS 'drops pending, failed or held requests of one''s own; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_discard(bigint[]) IS 'drops pending, failed or held requests of one''s own; returns how many';
 
 /*
  * What was held by hold_above or for its set-up becomes pending. After a failover (same system and database, another
  * timeline, lpusers.after_promotion = resume) it may have been released before, and the standby not know of it: then it is
  * looked up first. Writes lp_requests. Returns how many.
  */
-CREATE FUNCTION lp_release(account text) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_release(account text) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -135,10 +135,10 @@ BEGIN
 	RETURN n + doubtful;
 END;
 $$;
-COMMENT ON FUNCTION lp_release(text) IS 'lets what was held (by hold_above, or for its set-up) be sent; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_release(text) IS 'lets what was held (by hold_above, or for its set-up) be sent; returns how many';
 
 /* What was written in another database or on another timeline is taken on here: looked up first. Returns how many. */
-CREATE FUNCTION lp_adopt() RETURNS bigint
+CREATE FUNCTION @extschema@.lp_adopt() RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -156,10 +156,10 @@ BEGIN
 	RETURN n;
 END;
 $$;
-COMMENT ON FUNCTION lp_adopt() IS 'takes on requests that were queued elsewhere (failover, restored copy): looked up, then sent if absent; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_adopt() IS 'takes on requests that were queued elsewhere (failover, restored copy): looked up, then sent if absent; returns how many';
 
 /* Drops finished requests. Writes lp_requests, lp_payloads. Returns how many. */
-CREATE FUNCTION lp_purge(older_than interval) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_purge(older_than interval) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -176,13 +176,13 @@ BEGIN
 	RETURN n;
 END;
 $$;
-COMMENT ON FUNCTION lp_purge(interval) IS 'drops requests that were finished longer ago than this; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_purge(interval) IS 'drops requests that were finished longer ago than this; returns how many';
 
 /*
  * What the worker does once an hour, and CALL if no worker may run: payloads with secrets leave failed and held requests
  * after keep_secrets, finished requests leave after retention.
  */
-CREATE FUNCTION lp_housekeep(keep_secrets interval, retention interval) RETURNS void
+CREATE FUNCTION @extschema@.lp_housekeep(keep_secrets interval, retention interval) RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -194,9 +194,9 @@ BEGIN
 	PERFORM @extschema@.lp_purge(retention);
 END;
 $$;
-COMMENT ON FUNCTION lp_housekeep(interval, interval) IS 'internal: removes old secrets and old requests';
+COMMENT ON FUNCTION @extschema@.lp_housekeep(interval, interval) IS 'internal: removes old secrets and old requests';
 
-CREATE FUNCTION lp_account_is_paused(account text) RETURNS boolean
+CREATE FUNCTION @extschema@.lp_account_is_paused(account text) RETURNS boolean
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
 		SELECT EXISTS (SELECT FROM pg_catalog.pg_foreign_server s
@@ -204,9 +204,9 @@ CREATE FUNCTION lp_account_is_paused(account text) RETURNS boolean
 					   WHERE w.fdwname = 'lpusers' AND 'account=' || account = ANY (s.srvoptions)
 						 AND 'delivery=paused' = ANY (s.srvoptions));
 	END;
-COMMENT ON FUNCTION lp_account_is_paused(text) IS 'does a server of this account have the option delivery ''paused''?';
+COMMENT ON FUNCTION @extschema@.lp_account_is_paused(text) IS 'does a server of this account have the option delivery ''paused''?';
 
-CREATE VIEW lp_progress WITH (security_barrier) AS
+CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 	SELECT p.account, p.pending, p.sending, p.uncertain, p.held, p.created, p.failed,
 		   p.users_per_second,
 		   CASE WHEN p.pending + p.sending + p.uncertain > 0 AND p.users_per_second > 0
@@ -232,7 +232,6 @@ CREATE VIEW lp_progress WITH (security_barrier) AS
 		  WHERE r.path = 'queue'
 		  GROUP BY r.account) p
 	ORDER BY p.account;
-COMMENT ON VIEW lp_progress IS 'the queue of each account: how many in each state, how fast, until when, and what is wrong';
-
-GRANT SELECT ON lp_progress TO PUBLIC;
+COMMENT ON VIEW @extschema@.lp_progress IS 'the queue of each account: how many in each state, how fast, until when, and what is wrong';
+GRANT SELECT ON @extschema@.lp_progress TO PUBLIC;
 

@@ -3,21 +3,21 @@
 /*
  * Where a row is written: system identifier/database OID/timeline. Only what was written here is sent from here.
  */
-CREATE FUNCTION lp_origin() RETURNS text
+CREATE FUNCTION @extschema@.lp_origin() RETURNS text
 	AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION lp_origin() IS 'system identifier/database OID/timeline of this database, as in lp_requests.origin';
+COMMENT ON FUNCTION @extschema@.lp_origin() IS 'system identifier/database OID/timeline of this database, as in lp_requests.origin';
 
 /*
  * Time until attempt number n + 1 after a failure of the network or the service: 5, 10, 15 s, then 2, 4, 8 min, give or
  * take a tenth.
  */
-CREATE FUNCTION lp_backoff(attempts integer) RETURNS interval
+CREATE FUNCTION @extschema@.lp_backoff(attempts integer) RETURNS interval
 	LANGUAGE sql VOLATILE PARALLEL SAFE
 	BEGIN ATOMIC
 		SELECT (ARRAY[5, 10, 15, 120, 240, 480])[greatest(1, least(attempts, 6))]
 			   * (0.9 + 0.2 * random()) * interval '1 second';
 	END;
-COMMENT ON FUNCTION lp_backoff(integer) IS 'time to wait after so many attempts that the network or the service failed';
+COMMENT ON FUNCTION @extschema@.lp_backoff(integer) IS 'time to wait after so many attempts that the network or the service failed';
 
 /*
  * Take on rows that were written elsewhere: they are looked up before they are sent. Where they were written they may have
@@ -25,7 +25,7 @@ COMMENT ON FUNCTION lp_backoff(integer) IS 'time to wait after so many attempts 
  * the first retry delay begins now. Of several with one login only one can be in doubt at a time; the others wait for its
  * result. Writes lp_requests. Returns how many.
  */
-CREATE FUNCTION lp_doubt(ids bigint[]) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_doubt(ids bigint[]) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -43,7 +43,7 @@ BEGIN
 	RETURN n;
 END;
 $$;
-COMMENT ON FUNCTION lp_doubt(bigint[]) IS 'internal: has requests of another system or timeline looked up here before they are sent';
+COMMENT ON FUNCTION @extschema@.lp_doubt(bigint[]) IS 'internal: has requests of another system or timeline looked up here before they are sent';
 
 /*
  * First thing under the lock on an account. Whoever was sending is gone, so a row "sending" has an unknown outcome. It may
@@ -51,7 +51,7 @@ COMMENT ON FUNCTION lp_doubt(bigint[]) IS 'internal: has requests of another sys
  * written on another timeline are held or looked up (resume), rows written in another system or database are held.
  * Parameters: account, lpusers.after_promotion = 'resume'. Writes lp_requests. Returns the number of rows changed.
  */
-CREATE FUNCTION lp_take_over(account text, resume boolean) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_take_over(account text, resume boolean) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -89,13 +89,13 @@ BEGIN
 	RETURN changed + n;
 END;
 $$;
-COMMENT ON FUNCTION lp_take_over(text, boolean) IS 'internal: settles what an earlier deliverer, system or timeline left';
+COMMENT ON FUNCTION @extschema@.lp_take_over(text, boolean) IS 'internal: settles what an earlier deliverer, system or timeline left';
 
 /*
  * The rows of an account that are due now, oldest first and at most n; none while a row of the account waits because the
  * service said so (429). A deliverer claims from this list, row by row (claim.c). With the places where they are now.
  */
-CREATE FUNCTION lp_list(account text, n integer, OUT ids bigint[], OUT places tid[])
+CREATE FUNCTION @extschema@.lp_list(account text, n integer, OUT ids bigint[], OUT places tid[])
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 	/* a young queue has no statistics: no plan but that by the index of waiting rows will do */
 	SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
@@ -115,7 +115,7 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION lp_list(text, integer) IS 'internal: rows of the queue that are due';
+COMMENT ON FUNCTION @extschema@.lp_list(text, integer) IS 'internal: rows of the queue that are due';
 
 /*
  * Write down what became of claimed or looked-up rows, element by element of the arrays. A row whose wait is given is
@@ -124,7 +124,7 @@ COMMENT ON FUNCTION lp_list(text, integer) IS 'internal: rows of the queue that 
  * one it had. The payload leaves with success. (What an answer says was created is written down by settle.c, in the same
  * transaction and the same way.)
  */
-CREATE FUNCTION lp_settle(ids bigint[], states text[], statuses integer[], revisions bigint[], user_ids bigint[],
+CREATE FUNCTION @extschema@.lp_settle(ids bigint[], states text[], statuses integer[], revisions bigint[], user_ids bigint[],
 						  errors text[], reasons text[], waits bigint[], batches bigint[], evidence text)
 	RETURNS void
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -178,14 +178,14 @@ BEGIN
 	WHERE p.request_id = u.id AND u.state = 'created';
 END;
 $$;
-COMMENT ON FUNCTION lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint[], text)
+COMMENT ON FUNCTION @extschema@.lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint[], text)
 	IS 'internal: writes down what became of rows of the queue';
 
 /*
  * The rows of an account whose outcome has to be looked up now, with what was sent for them. When one is due, all are
  * taken: one listing of the account answers for all.
  */
-CREATE FUNCTION lp_uncertain(account text, OUT id bigint, OUT send_as text, OUT login_name text, OUT attempts integer,
+CREATE FUNCTION @extschema@.lp_uncertain(account text, OUT id bigint, OUT send_as text, OUT login_name text, OUT attempts integer,
 							 OUT email text, OUT nickname text, OUT trouble text, OUT rejected boolean)
 	RETURNS SETOF record
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
@@ -206,10 +206,10 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION lp_uncertain(text) IS 'internal: rows of the queue whose outcome has to be looked up';
+COMMENT ON FUNCTION @extschema@.lp_uncertain(text) IS 'internal: rows of the queue whose outcome has to be looked up';
 
 /* Hold what is pending for a role whose credentials were refused: the next hundred attempts would lock the key. */
-CREATE FUNCTION lp_hold(account text, send_as text, why text) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_hold(account text, send_as text, why text) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -223,10 +223,10 @@ BEGIN
 	RETURN n;
 END;
 $$;
-COMMENT ON FUNCTION lp_hold(text, text, text) IS 'internal: holds what is pending for a role';
+COMMENT ON FUNCTION @extschema@.lp_hold(text, text, text) IS 'internal: holds what is pending for a role';
 
 /* Accounts with unfinished rows, and when the first of each is due; who has waited longest comes first. */
-CREATE FUNCTION lp_due(OUT account text, OUT wait_ms bigint) RETURNS SETOF record
+CREATE FUNCTION @extschema@.lp_due(OUT account text, OUT wait_ms bigint) RETURNS SETOF record
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
 		SELECT r.account,
@@ -243,35 +243,35 @@ CREATE FUNCTION lp_due(OUT account text, OUT wait_ms bigint) RETURNS SETOF recor
 		GROUP BY r.account
 		ORDER BY min(coalesce(r.next_attempt_at, r.sent_at));
 	END;
-COMMENT ON FUNCTION lp_due() IS 'internal: accounts with rows to deliver, and how long until the first is due';
+COMMENT ON FUNCTION @extschema@.lp_due() IS 'internal: accounts with rows to deliver, and how long until the first is due';
 
-CREATE FUNCTION lp_enqueue_users(account text, users jsonb) RETURNS SETOF bigint
+CREATE FUNCTION @extschema@.lp_enqueue_users(account text, users jsonb) RETURNS SETOF bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 COST 1000;
-COMMENT ON FUNCTION lp_enqueue_users(text, jsonb)
+COMMENT ON FUNCTION @extschema@.lp_enqueue_users(text, jsonb)
 	IS 'queues users to be created after commit with the caller''s credentials; returns the ids of their requests in order';
 
-CREATE PROCEDURE lp_deliver(account text DEFAULT NULL)
+CREATE PROCEDURE @extschema@.lp_deliver(account text DEFAULT NULL)
 	AS 'MODULE_PATHNAME' LANGUAGE C;
-COMMENT ON PROCEDURE lp_deliver(text) IS 'delivers now what is due in the queue, of one account or of all; commits between batches';
+COMMENT ON PROCEDURE @extschema@.lp_deliver(text) IS 'delivers now what is due in the queue, of one account or of all; commits between batches';
 
-CREATE FUNCTION lp_create_users_trigger() RETURNS trigger
+CREATE FUNCTION @extschema@.lp_create_users_trigger() RETURNS trigger
 	AS 'MODULE_PATHNAME' LANGUAGE C;
-COMMENT ON FUNCTION lp_create_users_trigger() IS 'queues (or, mode=sync, creates) a user for each row that a statement inserts or updates';
+COMMENT ON FUNCTION @extschema@.lp_create_users_trigger() IS 'queues (or, mode=sync, creates) a user for each row that a statement inserts or updates';
 
-CREATE FUNCTION lp_attach_trigger(target regclass, account text, attributes jsonb, condition text DEFAULT NULL,
+CREATE FUNCTION @extschema@.lp_attach_trigger(target regclass, account text, attributes jsonb, condition text DEFAULT NULL,
 								  on_update boolean DEFAULT false, mode text DEFAULT 'queue', name text DEFAULT NULL)
 	RETURNS SETOF text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 COST 1000;
-COMMENT ON FUNCTION lp_attach_trigger(regclass, text, jsonb, text, boolean, text, text)
+COMMENT ON FUNCTION @extschema@.lp_attach_trigger(regclass, text, jsonb, text, boolean, text, text)
 	IS 'checks a mapping against a table and its owner''s rights, and creates the trigger(s); returns what was run';
 
-CREATE FUNCTION lp_detach_trigger(target regclass, account text DEFAULT NULL, name text DEFAULT NULL) RETURNS SETOF text
+CREATE FUNCTION @extschema@.lp_detach_trigger(target regclass, account text DEFAULT NULL, name text DEFAULT NULL) RETURNS SETOF text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 2 COST 1000;
-COMMENT ON FUNCTION lp_detach_trigger(regclass, text, text)
+COMMENT ON FUNCTION @extschema@.lp_detach_trigger(regclass, text, text)
 	IS 'drops the trigger(s) that lp_attach_trigger() made for an account or under a name; returns what was run';
 
-CREATE FUNCTION lp_enqueue_rows(target regclass, condition text DEFAULT NULL, name text DEFAULT NULL) RETURNS bigint
+CREATE FUNCTION @extschema@.lp_enqueue_rows(target regclass, condition text DEFAULT NULL, name text DEFAULT NULL) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 1000;
-COMMENT ON FUNCTION lp_enqueue_rows(regclass, text, text)
+COMMENT ON FUNCTION @extschema@.lp_enqueue_rows(regclass, text, text)
 	IS 'queues rows that a table has already, as its trigger would; returns how many requests were made';
 
