@@ -36,7 +36,7 @@ SELECT said(lp_report(since => '60 days'), '<th scope="row">(none[^<]*)<small>([
 UPDATE lp_requests SET state = 'failed', error = 'all' WHERE operation = 'create';
 SELECT said(lp_report(since => '60 days'), '<tr><td>(\d+)</td><th scope="row">(all) <small>[^<]*( and \d+ more)');
 -- the scale of the picture is a round number above the highest bar, and half of it
-SELECT n, said(lp_chart('{2026-11-01}', ARRAY[n], '{0}', '{0}'), 'text-anchor="end">([1-9]\d*)</text>') FROM unnest('{0,1,3,9,11,376,1000,1001}'::bigint[]) n;
+SELECT n, said(_lp_chart('{2026-11-01}', ARRAY[n], '{0}', '{0}'), 'text-anchor="end">([1-9]\d*)</text>') FROM unnest('{0,1,3,9,11,376,1000,1001}'::bigint[]) n;
 -- bad periods
 SELECT lp_report(since => '-1 day'); -- ERROR
 SELECT lp_report(since => '500 days'); -- ERROR
@@ -48,6 +48,6 @@ SELECT said(lp_report(since => '60 days'), '<dt>(created|failed)</dt><dd>([^<]*)
 RESET ROLE;
 DROP ROLE regress_stranger;
 -- durations
-SELECT s, lp_duration(s) FROM unnest('{0,0.2,1,90,119.96,120,7199,7200,172800,1e7,NULL}'::float8[]) s;
+SELECT s, _lp_duration(s) FROM unnest('{0,0.2,1,90,119.96,120,7199,7200,172800,1e7,NULL}'::float8[]) s;
 DROP FUNCTION said;
 \i sql/queue_finish.sql

@@ -1,16 +1,16 @@
 /* report.sql: the report. */
 
 /* Text for HTML, also inside of an attribute's quotes. */
-CREATE FUNCTION lp_html(plain text) RETURNS text
+CREATE FUNCTION @extschema@._lp_html(plain text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
 		SELECT replace(replace(replace(replace(replace(coalesce(plain, ''),
 			'&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
 	END;
-COMMENT ON FUNCTION lp_html(text) IS 'internal: text escaped for HTML';
+COMMENT ON FUNCTION @extschema@._lp_html(text) IS 'internal: text escaped for HTML';
 
 /* So many seconds as a person says it: 340 ms, 12.5 s, 4 min, 3.2 h, 2 d. */
-CREATE FUNCTION lp_duration(seconds double precision) RETURNS text
+CREATE FUNCTION @extschema@._lp_duration(seconds double precision) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
 		SELECT CASE WHEN seconds IS NULL THEN '&#8211;'
@@ -20,13 +20,13 @@ CREATE FUNCTION lp_duration(seconds double precision) RETURNS text
 					WHEN seconds < 172800 THEN round((seconds / 3600)::numeric, 1) || ' h'
 					ELSE round(seconds / 86400) || ' d' END;
 	END;
-COMMENT ON FUNCTION lp_duration(double precision) IS 'internal: seconds as a person says them';
+COMMENT ON FUNCTION @extschema@._lp_duration(double precision) IS 'internal: seconds as a person says them';
 
 /*
  * A bar chart of days as SVG: what was created, what failed, what is open. Three arrays of the same length, oldest first;
  * the days are for the labels.
  */
-CREATE FUNCTION lp_chart(days date[], created bigint[], failed bigint[], open bigint[]) RETURNS text
+CREATE FUNCTION @extschema@._lp_chart(days date[], created bigint[], failed bigint[], open bigint[]) RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -67,13 +67,13 @@ BEGIN
 		|| coalesce(bars, '') || coalesce(labels, '') || '</svg>';
 END;
 $$;
-COMMENT ON FUNCTION lp_chart(date[], bigint[], bigint[], bigint[]) IS 'internal: users per day as a bar chart in SVG';
+COMMENT ON FUNCTION @extschema@._lp_chart(date[], bigint[], bigint[], bigint[]) IS 'internal: users per day as a bar chart in SVG';
 
 /*
  * An HTML table with a caption, from its header cells and rows that are already HTML; a sentence instead if it has no rows.
  * A table that is wider than the screen scrolls by itself, also with the keyboard.
  */
-CREATE FUNCTION lp_html_table(caption text, headers text[], rows text, nothing text) RETURNS text
+CREATE FUNCTION @extschema@._lp_html_table(caption text, headers text[], rows text, nothing text) RETURNS text
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
 		SELECT CASE WHEN rows IS NULL THEN '<p class="none">' || nothing || '</p>'
@@ -81,91 +81,32 @@ CREATE FUNCTION lp_html_table(caption text, headers text[], rows text, nothing t
 				|| (SELECT string_agg('<th scope="col">' || h || '</th>', '' ORDER BY i) FROM unnest(headers) WITH ORDINALITY u(h, i))
 				|| '</tr></thead><tbody>' || rows || '</tbody></table></div>' END;
 	END;
-COMMENT ON FUNCTION lp_html_table(text, text[], text, text) IS 'internal: a table in HTML';
+COMMENT ON FUNCTION @extschema@._lp_html_table(text, text[], text, text) IS 'internal: a table in HTML';
 
-/*
- * One page about the creates that were asked for since a while ago: how many per day, how long it took, what failed and
- * why, what is stuck. Shows what lp_results shows to whoever calls it. Needs nothing from elsewhere: style and pictures
- * are in the page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
- */
-CREATE FUNCTION lp_report(account text DEFAULT NULL, since interval DEFAULT '30 days') RETURNS text
+/* The days of a report that goes back so far. Raises 22023 unless these are 0 to 400: more bars are no picture. */
+CREATE FUNCTION @extschema@._lp_report_days(since interval, OUT start date, OUT stop date)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
-	max_days constant integer := 400;	/* more bars than that are no picture */
-	max_logins constant integer := 20;	/* of one reason */
-	max_rows constant integer := 200;	/* of a table: beyond that, query lp_results */
-	start date := (clock_timestamp() - since)::date;
-	stop date := clock_timestamp()::date;
-	tiles text;
-	chart text;
-	times text;
-	reasons text;
-	stuck text;
-	hours text;
+	max_days constant integer := 400;
 BEGIN
+	start := (clock_timestamp() - since)::date;
+	stop := clock_timestamp()::date;
 	IF since IS NULL OR start > stop OR stop - start > max_days THEN
 		RAISE invalid_parameter_value USING MESSAGE = 'invalid period of a report',
 			DETAIL = format('It must be an interval of 0 to %s days.', max_days);
 	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@._lp_report_days(interval) IS 'internal: first and last day of a report';
 
-	WITH r AS MATERIALIZED (
-		SELECT q.id, coalesce(q.login_name, q.source_table || ' ' || q.source_key::text, '(no login)') AS login,
-			   q.state, q.enqueued_at, q.finished_at,
-			   /* what differs from user to user is no reason of its own */
-			   regexp_replace(replace(coalesce(q.error, q.reason, 'no trouble is on record'), coalesce(q.login_name, ''), '...'),
-							  '\(id \d+\)', '(id ...)') AS kind, q.enqueued_at::date AS day,
-			   extract(epoch FROM q.finished_at - q.enqueued_at)::double precision AS seconds,
-			   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open
-		FROM @extschema@.lp_results q
-		WHERE q.operation = 'create' AND q.enqueued_at >= start::timestamptz
-		  AND (lp_report.account IS NULL OR q.account = lp_report.account)
-	), per_day AS (
-		SELECT d.day::date AS day, count(r.id) FILTER (WHERE r.state = 'created') AS created,
-			   count(r.id) FILTER (WHERE r.state = 'failed') AS failed, count(r.id) FILTER (WHERE r.open) AS open,
-			   percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.state = 'created') AS median,
-			   percentile_cont(0.95) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.state = 'created') AS p95
-		FROM generate_series(start::timestamp, stop::timestamp, interval '1 day') d(day) LEFT JOIN r ON r.day = d.day::date
-		GROUP BY 1
-	), per_reason AS (
-		SELECT r.stuck, r.kind, CASE WHEN r.stuck THEN r.state END AS state, count(*) AS n, max(r.enqueued_at) AS latest, min(r.enqueued_at) AS since,
-			   @extschema@.lp_html(array_to_string((array_agg(r.login ORDER BY r.id DESC))[1:max_logins], ', '))
-			   || CASE WHEN count(*) > max_logins THEN format(' and %s more', count(*) - max_logins) ELSE '' END AS logins
-		FROM (SELECT *, state <> 'failed' AS stuck FROM r
-			  WHERE state IN ('failed', 'held') OR open AND enqueued_at < clock_timestamp() - interval '10 minutes') r
-		GROUP BY 1, 2, 3
-	)
-	SELECT
-		(SELECT string_agg(format('<div class="tile %s"><dt>%s</dt><dd>%s</dd></div>', class, label, value), '' ORDER BY i)
-		 FROM (SELECT count(*) FILTER (WHERE state = 'created') AS created, count(*) FILTER (WHERE state = 'failed') AS failed,
-					  count(*) FILTER (WHERE open AND state <> 'held') AS waiting, count(*) FILTER (WHERE state = 'held') AS held,
-					  percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS median,
-					  percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS p95
-			   FROM r) t,
-			  LATERAL (VALUES (1, 'created', 'created', t.created::text), (2, 'failed', 'failed', t.failed::text),
-					   (3, 'open', 'waiting', t.waiting::text), (4, 'open', 'held', t.held::text),
-					   (5, '', 'half within', @extschema@.lp_duration(t.median)),
-					   (6, '', '95 % within', @extschema@.lp_duration(t.p95))) v(i, class, label, value)),
-		(SELECT @extschema@.lp_chart(array_agg(day ORDER BY day), array_agg(created ORDER BY day), array_agg(failed ORDER BY day),
-									 array_agg(open ORDER BY day)) FROM per_day),
-		(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>',
-								  day, created, failed, open, @extschema@.lp_duration(median), @extschema@.lp_duration(p95)),
-						   '' ORDER BY day DESC) FROM per_day WHERE created + failed + open > 0),
-		(SELECT string_agg(format('<tr><td>%s</td><th scope="row">%s <small>%s</small></th><td>%s</td></tr>', n,
-								  @extschema@.lp_html(kind), logins, to_char(latest, 'YYYY-MM-DD HH24:MI')), '' ORDER BY n DESC, kind)
-		 FROM (SELECT * FROM per_reason WHERE NOT stuck ORDER BY n DESC, kind LIMIT max_rows) f),
-		(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><th scope="row">%s <small>%s</small></th><td>%s</td></tr>', n, state,
-								  @extschema@.lp_html(kind), logins, to_char(since, 'YYYY-MM-DD HH24:MI')), '' ORDER BY n DESC, state, kind)
-		 FROM (SELECT * FROM per_reason WHERE stuck ORDER BY n DESC, state, kind LIMIT max_rows) w),
-		(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td>%s</td><td>%s</td></tr>', to_char(hour, 'YYYY-MM-DD HH24:00'), n,
-								  round(n / 3600.0, 2)), '' ORDER BY n DESC, hour)
-		 FROM (SELECT date_trunc('hour', finished_at) AS hour, count(*) AS n FROM r WHERE state = 'created' AND finished_at IS NOT NULL
-			   GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) h)
-	INTO tiles, chart, times, reasons, stuck, hours;
-
-	RETURN '<!DOCTYPE html>' || E'\n' || '<html lang="en"><head><meta charset="utf-8"/><meta name="viewport" content="width=device-width, initial-scale=1"/>'
-		|| '<title>LivePerson users: report</title><style>' || $css$
+/* The start of the page, with its style. */
+CREATE FUNCTION @extschema@._lp_report_head() RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT '<!DOCTYPE html>' || E'\n' || '<html lang="en"><head><meta charset="utf-8"/>'
+			|| '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+			|| '<title>LivePerson users: report</title><style>' || $css$
 :root { color-scheme: light dark; --text: #1c2733; --soft: #5b6b7b; --ground: #ffffff; --line: #d7dee5; --tile: #f3f6f9;
 	--created: #1f7a4d; --failed: #b3261e; --open: #965800; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9aa8b5; --ground: #12181f; --line: #2c3742; --tile: #1b242d;
@@ -188,26 +129,103 @@ tbody th { font-weight: normal; width: 100%; white-space: normal; overflow-wrap:
 small { display: block; color: var(--soft); }
 @media (max-width: 40rem) { svg text { font-size: 20px; } }
 @media print { body { margin: 0; max-width: none; font-size: 10pt; } dl { grid-template-columns: repeat(6, auto); } .table { overflow: visible; } }
-$css$ || '</style></head><body><main>'
-		|| format('<h1>LivePerson users</h1><p class="about">%s, %s to %s, made %s</p>',
-				  CASE WHEN account IS NULL THEN 'All accounts' ELSE 'Account ' || @extschema@.lp_html(account) END, start, stop,
-				  to_char(clock_timestamp(), 'YYYY-MM-DD HH24:MI TZ'))
-		|| '<dl>' || tiles || '</dl>'
-		|| '<section><h2>Per day</h2>' || chart
-		|| '<p class="legend"><span class="created">created</span><span class="failed">failed</span><span class="open">open</span></p>'
-		|| '</section><section><h2>Not created, and why</h2>'
-		|| @extschema@.lp_html_table('Most frequent first', ARRAY['Users', 'Reason, and logins', 'Latest'], reasons, 'Nothing failed.')
-		|| '</section><section><h2>Stuck</h2>'
-		|| @extschema@.lp_html_table('Held, or waiting for more than ten minutes', ARRAY['Users', 'State', 'Reason, and logins', 'Since'], stuck,
-									 'Nothing is stuck.')
-		|| '</section><section><h2>Throughput</h2>'
-		|| @extschema@.lp_html_table('The busiest hours', ARRAY['Hour', 'Created', 'Per second'], hours, 'Nothing was created.')
-		|| '</section><section><h2>Day by day</h2>'
-		|| @extschema@.lp_html_table('Days on which something was asked for; time from request to user',
-									 ARRAY['Day', 'Created', 'Failed', 'Open', 'Half within', '95 % within'], times, 'Nothing was asked for.')
-		|| '</section></main></body></html>' || E'\n';
-END;
-$$;
-COMMENT ON FUNCTION lp_report(text, interval)
+$css$ || '</style></head>';
+	END;
+COMMENT ON FUNCTION @extschema@._lp_report_head() IS 'internal: head of the page of a report';
+
+/*
+ * The page: creates from a day to a day, of one account, or of all (null). Of one reason it names 20 logins; a table has
+ * 200 rows: beyond that, query lp_results.
+ */
+CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date) RETURNS text
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		WITH r AS MATERIALIZED (
+			SELECT q.id, coalesce(q.login_name, q.source_table || ' ' || q.source_key::text, '(no login)') AS login,
+				   q.state, q.enqueued_at, q.finished_at,
+				   /* what differs from user to user is no reason of its own */
+				   regexp_replace(replace(coalesce(q.error, q.reason, 'no trouble is on record'), coalesce(q.login_name, ''), '...'),
+								  '\(id \d+\)', '(id ...)') AS kind, q.enqueued_at::date AS day,
+				   extract(epoch FROM q.finished_at - q.enqueued_at)::double precision AS seconds,
+				   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open
+			FROM @extschema@.lp_results q
+			WHERE q.operation = 'create' AND q.enqueued_at >= _lp_report_page.start::timestamptz
+			  AND (_lp_report_page.account IS NULL OR q.account = _lp_report_page.account)
+		), per_day AS (
+			SELECT d.day::date AS day, count(r.id) FILTER (WHERE r.state = 'created') AS created,
+				   count(r.id) FILTER (WHERE r.state = 'failed') AS failed, count(r.id) FILTER (WHERE r.open) AS open,
+				   percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.state = 'created') AS median,
+				   percentile_cont(0.95) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.state = 'created') AS p95
+			FROM generate_series(_lp_report_page.start::timestamp, _lp_report_page.stop::timestamp, interval '1 day') d(day) LEFT JOIN r ON r.day = d.day::date
+			GROUP BY 1
+		), per_reason AS (
+			SELECT r.stuck, r.kind, CASE WHEN r.stuck THEN r.state END AS state, count(*) AS n, max(r.enqueued_at) AS latest, min(r.enqueued_at) AS since,
+				   @extschema@._lp_html(array_to_string((array_agg(r.login ORDER BY r.id DESC))[1:20], ', '))
+				   || CASE WHEN count(*) > 20 THEN format(' and %s more', count(*) - 20) ELSE '' END AS logins
+			FROM (SELECT *, state <> 'failed' AS stuck FROM r
+				  WHERE state IN ('failed', 'held') OR open AND enqueued_at < clock_timestamp() - interval '10 minutes') r
+			GROUP BY 1, 2, 3
+		), part AS (
+			SELECT
+			(SELECT string_agg(format('<div class="tile %s"><dt>%s</dt><dd>%s</dd></div>', class, label, value), '' ORDER BY i)
+			 FROM (SELECT count(*) FILTER (WHERE state = 'created') AS created, count(*) FILTER (WHERE state = 'failed') AS failed,
+						  count(*) FILTER (WHERE open AND state <> 'held') AS waiting, count(*) FILTER (WHERE state = 'held') AS held,
+						  percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS median,
+						  percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS p95
+				   FROM r) t,
+				  LATERAL (VALUES (1, 'created', 'created', t.created::text), (2, 'failed', 'failed', t.failed::text),
+						   (3, 'open', 'waiting', t.waiting::text), (4, 'open', 'held', t.held::text),
+						   (5, '', 'half within', @extschema@._lp_duration(t.median)),
+						   (6, '', '95 % within', @extschema@._lp_duration(t.p95))) v(i, class, label, value)) AS tiles,
+			(SELECT @extschema@._lp_chart(array_agg(day ORDER BY day), array_agg(created ORDER BY day), array_agg(failed ORDER BY day),
+										 array_agg(open ORDER BY day)) FROM per_day) AS chart,
+			(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>',
+									  day, created, failed, open, @extschema@._lp_duration(median), @extschema@._lp_duration(p95)),
+							   '' ORDER BY day DESC) FROM per_day WHERE created + failed + open > 0) AS times,
+			(SELECT string_agg(format('<tr><td>%s</td><th scope="row">%s <small>%s</small></th><td>%s</td></tr>', n,
+									  @extschema@._lp_html(kind), logins, to_char(latest, 'YYYY-MM-DD HH24:MI')), '' ORDER BY n DESC, kind)
+			 FROM (SELECT * FROM per_reason WHERE NOT stuck ORDER BY n DESC, kind LIMIT 200) f) AS reasons,
+			(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><th scope="row">%s <small>%s</small></th><td>%s</td></tr>', n, state,
+									  @extschema@._lp_html(kind), logins, to_char(since, 'YYYY-MM-DD HH24:MI')), '' ORDER BY n DESC, state, kind)
+			 FROM (SELECT * FROM per_reason WHERE stuck ORDER BY n DESC, state, kind LIMIT 200) w) AS stuck,
+			(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td>%s</td><td>%s</td></tr>', to_char(hour, 'YYYY-MM-DD HH24:00'), n,
+									  round(n / 3600.0, 2)), '' ORDER BY n DESC, hour)
+			 FROM (SELECT date_trunc('hour', finished_at) AS hour, count(*) AS n FROM r WHERE state = 'created' AND finished_at IS NOT NULL
+				   GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) h) AS hours
+		)
+		SELECT @extschema@._lp_report_head() || '<body><main>'
+			|| format('<h1>LivePerson users</h1><p class="about">%s, %s to %s, made %s</p>',
+					  CASE WHEN _lp_report_page.account IS NULL THEN 'All accounts' ELSE 'Account ' || @extschema@._lp_html(_lp_report_page.account) END,
+					  _lp_report_page.start, _lp_report_page.stop,
+					  to_char(clock_timestamp(), 'YYYY-MM-DD HH24:MI TZ'))
+			|| '<dl>' || tiles || '</dl>'
+			|| '<section><h2>Per day</h2>' || chart
+			|| '<p class="legend"><span class="created">created</span><span class="failed">failed</span><span class="open">open</span></p>'
+			|| '</section><section><h2>Not created, and why</h2>'
+			|| @extschema@._lp_html_table('Most frequent first', ARRAY['Users', 'Reason, and logins', 'Latest'], reasons, 'Nothing failed.')
+			|| '</section><section><h2>Stuck</h2>'
+			|| @extschema@._lp_html_table('Held, or waiting for more than ten minutes', ARRAY['Users', 'State', 'Reason, and logins', 'Since'], stuck,
+										 'Nothing is stuck.')
+			|| '</section><section><h2>Throughput</h2>'
+			|| @extschema@._lp_html_table('The busiest hours', ARRAY['Hour', 'Created', 'Per second'], hours, 'Nothing was created.')
+			|| '</section><section><h2>Day by day</h2>'
+			|| @extschema@._lp_html_table('Days on which something was asked for; time from request to user',
+										 ARRAY['Day', 'Created', 'Failed', 'Open', 'Half within', '95 % within'], times, 'Nothing was asked for.')
+			|| '</section></main></body></html>' || E'\n'
+		FROM part;
+	END;
+COMMENT ON FUNCTION @extschema@._lp_report_page(text, date, date) IS 'internal: the page of a report';
+
+/*
+ * One page about the creates that were asked for since a while ago: how many per day, how long it took, what failed and
+ * why, what is stuck. Shows what lp_results shows to whoever calls it. Needs nothing from elsewhere: style and pictures
+ * are in the page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
+ */
+CREATE FUNCTION @extschema@.lp_report(account text DEFAULT NULL, since interval DEFAULT '30 days') RETURNS text
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT @extschema@._lp_report_page(lp_report.account, d.start, d.stop) FROM @extschema@._lp_report_days(lp_report.since) d;
+	END;
+COMMENT ON FUNCTION @extschema@.lp_report(text, interval)
 	IS 'one HTML page about creates since a while ago: per day, how long, failures by reason, what is stuck, throughput';
 
