@@ -1,16 +1,57 @@
 /* grants.sql: rights and column comments. */
 
-/* Internal functions run with the rights of the tables' owner; the others are granted by whoever wants them used. */
-REVOKE EXECUTE ON FUNCTION
-	lp_backoff(integer), lp_doubt(bigint[]), lp_take_over(text, boolean), lp_list(text, integer),
-		lp_settle(bigint[], text[], integer[], bigint[], bigint[], text[], text[], bigint[], bigint[], text),
-	lp_uncertain(text), lp_hold(text, text, text), lp_due(),
-	lp_own_rows(bigint[], name), lp_retry_rows(bigint[], name), lp_discard_rows(bigint[], name), lp_wake(),
-	lp_housekeep(interval, interval),
-	lp_release(text), lp_adopt(), lp_purge(interval), lp_worker_stop(),
-	lp_enqueue_users(text, jsonb), lp_enqueue_rows(regclass, text, text), lp_create_users_trigger()
-	FROM PUBLIC;
-REVOKE EXECUTE ON PROCEDURE lp_deliver(text) FROM PUBLIC;
+/*
+ * Default privileges of the database do not open what is closed: all rights of all roles but the owner are revoked on
+ * every member of the extension. An update script does the same for the objects that it creates.
+ */
+DO $$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN
+		WITH member AS (
+			SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+			WHERE d.refclassid = 'pg_extension'::regclass AND e.extname = 'lpusers' AND d.deptype = 'e'
+		), object AS (
+			SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name,
+				   c.relowner AS owner, c.relacl AS acl
+			FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+			WHERE c.relkind IN ('r', 'v', 'S')
+			UNION ALL
+			SELECT 'ROUTINE', p.oid::regprocedure::text, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+			FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+			UNION ALL
+			SELECT 'TYPE', t.oid::regtype::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
+			FROM pg_type t JOIN member m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+			WHERE t.typcategory <> 'A'
+		)
+		SELECT DISTINCT o.kind, o.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
+		FROM object o, aclexplode(o.acl) a
+		WHERE a.grantee <> o.owner
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %s CASCADE', r.kind, r.name, r.grantee);
+	END LOOP;
+END;
+$$;
+
+/*
+ * What everybody may use: the views filter themselves, the functions check whose rows or tables they are given, and
+ * lp_check() needs USAGE on the server. Functions that the views and the report call run as whoever reads these. All
+ * other functions are granted by the administrator: writing needs EXECUTE and USAGE on the server.
+ */
+GRANT SELECT ON @extschema@.lp_results, @extschema@.lp_summary, @extschema@.lp_progress TO PUBLIC;
+GRANT USAGE ON TYPE @extschema@.lp_response TO PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.lpusers_handler(), @extschema@.lpusers_validator(text[], oid),
+	@extschema@.lp_validate_users(jsonb), @extschema@.lp_check(text),
+	@extschema@.lp_attach_trigger(regclass, text, jsonb, text, boolean, text, text), @extschema@.lp_detach_trigger(regclass, text, text),
+	@extschema@.lp_retry(bigint[]), @extschema@.lp_discard(bigint[]),
+	@extschema@.lp_origin(), @extschema@.lp_worker_pid(), @extschema@.lp_account_is_paused(text),
+	@extschema@.lp_report(text, interval), @extschema@._lp_report_page(text, date, date),
+	@extschema@._lp_report_days(interval), @extschema@._lp_report_head(),
+	@extschema@._lp_html(text), @extschema@._lp_html_table(text, text[], text, text),
+	@extschema@._lp_duration(double precision), @extschema@._lp_chart(date[], bigint[], bigint[], bigint[])
+	TO PUBLIC;
 
 /* The views show what the table holds: their columns mean the same. */
 DO $$
@@ -25,24 +66,24 @@ BEGIN
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attname = ta.attname
 		WHERE t.oid = '@extschema@.lp_requests'::pg_catalog.regclass AND ta.attnum > 0
 	LOOP
-		EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', c.view, c.attname, c.words);
+		EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', c.view, c.attname, c.words);
 	END LOOP;
 END;
 $$;
 
-COMMENT ON COLUMN lp_summary.day IS 'day of the request, in the session''s time zone';
-COMMENT ON COLUMN lp_summary.requests IS 'how many requests';
-COMMENT ON COLUMN lp_summary.median_seconds IS 'median of the seconds from request to result';
-COMMENT ON COLUMN lp_summary.p95_seconds IS '95th percentile of the seconds from request to result';
-COMMENT ON COLUMN lp_progress.pending IS 'waiting to be sent';
-COMMENT ON COLUMN lp_progress.sending IS 'in a request that is under way';
-COMMENT ON COLUMN lp_progress.uncertain IS 'sent, outcome unknown: to be looked up';
-COMMENT ON COLUMN lp_progress.held IS 'not to be sent until somebody says so: lp_release() or lp_adopt()';
-COMMENT ON COLUMN lp_progress.created IS 'created in the account';
-COMMENT ON COLUMN lp_progress.failed IS 'not created';
-COMMENT ON COLUMN lp_progress.users_per_second IS 'created per second in the last minute';
-COMMENT ON COLUMN lp_progress.estimated_end IS 'when the queue is empty at that speed';
-COMMENT ON COLUMN lp_progress.oldest_pending IS 'since when the oldest user waits';
-COMMENT ON COLUMN lp_progress.paused IS 'has a server of the account the option delivery ''paused''?';
-COMMENT ON COLUMN lp_progress.worker_pid IS 'process id of this database''s worker, null if there is none';
-COMMENT ON COLUMN lp_progress.last_error IS 'the latest error or reason among the requests';
+COMMENT ON COLUMN @extschema@.lp_summary.day IS 'day of the request, in the session''s time zone';
+COMMENT ON COLUMN @extschema@.lp_summary.requests IS 'how many requests';
+COMMENT ON COLUMN @extschema@.lp_summary.median_seconds IS 'median of the seconds from request to result';
+COMMENT ON COLUMN @extschema@.lp_summary.p95_seconds IS '95th percentile of the seconds from request to result';
+COMMENT ON COLUMN @extschema@.lp_progress.pending IS 'waiting to be sent';
+COMMENT ON COLUMN @extschema@.lp_progress.sending IS 'in a request that is under way';
+COMMENT ON COLUMN @extschema@.lp_progress.uncertain IS 'sent, outcome unknown: to be looked up';
+COMMENT ON COLUMN @extschema@.lp_progress.held IS 'not to be sent until somebody says so: lp_release() or lp_adopt()';
+COMMENT ON COLUMN @extschema@.lp_progress.created IS 'created in the account';
+COMMENT ON COLUMN @extschema@.lp_progress.failed IS 'not created';
+COMMENT ON COLUMN @extschema@.lp_progress.users_per_second IS 'created per second in the last minute';
+COMMENT ON COLUMN @extschema@.lp_progress.estimated_end IS 'when the queue is empty at that speed';
+COMMENT ON COLUMN @extschema@.lp_progress.oldest_pending IS 'since when the oldest user waits';
+COMMENT ON COLUMN @extschema@.lp_progress.paused IS 'has a server of the account the option delivery ''paused''?';
+COMMENT ON COLUMN @extschema@.lp_progress.worker_pid IS 'process id of this database''s worker, null if there is none';
+COMMENT ON COLUMN @extschema@.lp_progress.last_error IS 'the latest error or reason among the requests';

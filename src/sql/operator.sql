@@ -233,5 +233,4 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 		  GROUP BY r.account) p
 	ORDER BY p.account;
 COMMENT ON VIEW @extschema@.lp_progress IS 'the queue of each account: how many in each state, how fast, until when, and what is wrong';
-GRANT SELECT ON @extschema@.lp_progress TO PUBLIC;
 

@@ -2,14 +2,21 @@
 
 \echo Use "CREATE EXTENSION lpusers" to load this file. \quit
 
-CREATE FUNCTION lpusers_handler() RETURNS fdw_handler
-	AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
-COMMENT ON FUNCTION lpusers_handler() IS 'handler of the foreign-data wrapper lpusers';
+/*
+ * Until the end of the script every operator, function and type is that of pg_catalog. Where pg_catalog has none for
+ * exactly these types, one in the extension's schema would be preferred, run now and stored for later; and whoever may
+ * create objects there need not be trusted.
+ */
+SET LOCAL search_path = pg_catalog, pg_temp;
 
-CREATE FUNCTION lpusers_validator(options text[], catalog oid) RETURNS void
+CREATE FUNCTION @extschema@.lpusers_handler() RETURNS fdw_handler
 	AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
-COMMENT ON FUNCTION lpusers_validator(text[], oid) IS 'checks the options of servers, user mappings and foreign tables of lpusers';
+COMMENT ON FUNCTION @extschema@.lpusers_handler() IS 'handler of the foreign-data wrapper lpusers';
 
-CREATE FOREIGN DATA WRAPPER lpusers HANDLER lpusers_handler VALIDATOR lpusers_validator;
+CREATE FUNCTION @extschema@.lpusers_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+COMMENT ON FUNCTION @extschema@.lpusers_validator(text[], oid) IS 'checks the options of servers, user mappings and foreign tables of lpusers';
+
+CREATE FOREIGN DATA WRAPPER lpusers HANDLER @extschema@.lpusers_handler VALIDATOR @extschema@.lpusers_validator;
 COMMENT ON FOREIGN DATA WRAPPER lpusers IS 'users of LivePerson accounts: one server is one account';
 

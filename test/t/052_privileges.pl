@@ -140,10 +140,13 @@ my %functions = (
 	lp_origin               => [ $all, $all, 'SELECT lp_origin()' ],
 	lp_account_is_paused    => [ $all, $all, "SELECT lp_account_is_paused('$account')" ],
 	lp_report               => [ $all, $all, 'SELECT length(lp_report())' ],
-	lp_html                 => [ $all, $all, "SELECT lp_html('<')" ],
-	lp_html_table           => [ $all, $all, "SELECT lp_html_table('x', '{x}', 'x', 'x')" ],
-	lp_duration             => [ $all, $all, 'SELECT lp_duration(1)' ],
-	lp_chart                => [ $all, $all, "SELECT lp_chart('{today}', '{1}', '{1}', '{1}')" ],
+	_lp_html                => [ $all, $all, "SELECT _lp_html('<')" ],
+	_lp_html_table          => [ $all, $all, "SELECT _lp_html_table('x', '{x}', 'x', 'x')" ],
+	_lp_duration            => [ $all, $all, 'SELECT _lp_duration(1)' ],
+	_lp_chart               => [ $all, $all, "SELECT _lp_chart('{today}', '{1}', '{1}', '{1}')" ],
+	_lp_report_days         => [ $all, $all, "SELECT * FROM _lp_report_days('1 day')" ],
+	_lp_report_head         => [ $all, $all, 'SELECT _lp_report_head()' ],
+	_lp_report_page         => [ $all, $all, "SELECT _lp_report_page('$account', 'today', 'today')" ],
 	lp_backoff              => [ $none, $all, 'SELECT lp_backoff(1)' ],
 	lp_wake                 => [ $none, $all, 'SELECT lp_wake()' ],
 	# internal: with the rights of the caller, who has none on the tables
@@ -198,7 +201,7 @@ my %statements = (
 	"UPDATE lp_requests SET send_as = 'holder'" => $none, 'TRUNCATE lp_requests' => $none, 'LOCK TABLE lp_payloads' => $none,
 	"INSERT INTO lp_payloads VALUES (1, '{}')" => $none, "SELECT nextval('lp_requests_id_seq')" => $none, "SELECT setval('lp_batch_seq', 1)" => $none,
 	'SELECT * FROM lp_results' => $all, 'SELECT * FROM lp_summary' => $all, 'SELECT * FROM lp_progress' => $all,
-	'DELETE FROM lp_results' => $none, 'UPDATE lp_results SET error = NULL' => $none, 'DELETE FROM lp_progress' => '(55000)' x 8,
+	'DELETE FROM lp_results' => '(55000)' x 8, 'UPDATE lp_results SET error = NULL' => '(55000)' x 8, 'DELETE FROM lp_progress' => '(55000)' x 8,
 	'ALTER TABLE lp_requests DISABLE TRIGGER ALL' => $none, 'DROP TABLE lp_payloads CASCADE' => '-------(2BP01)',
 	'ALTER FUNCTION lp_release(text) RESET search_path' => $none, 'COMMENT ON VIEW lp_results IS NULL' => $none);
 matrix($_, $_, $statements{$_}) foreach sort keys %statements;

@@ -2,20 +2,22 @@
 
 \echo Use "ALTER EXTENSION lpusers UPDATE TO '1.0'" to load this file. \quit
 
-CREATE FUNCTION lp_worker_stop() RETURNS boolean
-	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
-REVOKE EXECUTE ON FUNCTION lp_worker_stop() FROM PUBLIC;
+SET LOCAL search_path = pg_catalog, pg_temp;
 
-DROP INDEX lp_requests_waiting;
-CREATE INDEX lp_requests_waiting ON lp_requests (hashtext(account), hashtext(lower(login_name)))
+CREATE FUNCTION @extschema@.lp_worker_stop() RETURNS boolean
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
+REVOKE EXECUTE ON FUNCTION @extschema@.lp_worker_stop() FROM PUBLIC;
+
+DROP INDEX @extschema@.lp_requests_waiting;
+CREATE INDEX lp_requests_waiting ON @extschema@.lp_requests (hashtext(account), hashtext(lower(login_name)))
 	WHERE state IN ('pending', 'held');
-ALTER TABLE lp_payloads DROP COLUMN checksum;
-ALTER TABLE lp_requests ALTER COLUMN attempts SET DEFAULT 0;
-ALTER SEQUENCE lp_batch_seq INCREMENT BY 1;
-COMMENT ON FUNCTION lp_worker_pid() IS 'process id of this database''s worker, null if there is none';
-COMMENT ON COLUMN lp_requests.id IS 'number of the request';
-ALTER FUNCTION lp_wake() VOLATILE;
-GRANT EXECUTE ON FUNCTION lp_worker_pid() TO PUBLIC;
-REVOKE SELECT ON lp_payloads FROM pg_monitor;
-DROP FUNCTION lp_old();
+ALTER TABLE @extschema@.lp_payloads DROP COLUMN checksum;
+ALTER TABLE @extschema@.lp_requests ALTER COLUMN attempts SET DEFAULT 0;
+ALTER SEQUENCE @extschema@.lp_batch_seq INCREMENT BY 1;
+COMMENT ON FUNCTION @extschema@.lp_worker_pid() IS 'process id of this database''s worker, null if there is none';
+COMMENT ON COLUMN @extschema@.lp_requests.id IS 'number of the request';
+ALTER FUNCTION @extschema@.lp_wake() VOLATILE;
+GRANT EXECUTE ON FUNCTION @extschema@.lp_worker_pid() TO PUBLIC;
+REVOKE SELECT ON @extschema@.lp_payloads FROM pg_monitor;
+DROP FUNCTION @extschema@.lp_old();

@@ -3,15 +3,15 @@
  *
  * Its script is that of 1.0 and then this. It never existed; it is there to prove that updates are tested.
  */
-DROP FUNCTION lp_worker_stop();
-DROP INDEX lp_requests_waiting;
-CREATE INDEX lp_requests_waiting ON lp_requests (next_attempt_at);
-ALTER TABLE lp_payloads ADD COLUMN checksum text;
-ALTER TABLE lp_requests ALTER COLUMN attempts DROP DEFAULT;
-ALTER SEQUENCE lp_batch_seq INCREMENT BY 10;
-COMMENT ON FUNCTION lp_worker_pid() IS 'process id of the worker';
-COMMENT ON COLUMN lp_requests.id IS NULL;
-ALTER FUNCTION lp_wake() STABLE;
-REVOKE EXECUTE ON FUNCTION lp_worker_pid() FROM PUBLIC;
-GRANT SELECT ON lp_payloads TO pg_monitor;
-CREATE FUNCTION lp_old() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+DROP FUNCTION @extschema@.lp_worker_stop();
+DROP INDEX @extschema@.lp_requests_waiting;
+CREATE INDEX lp_requests_waiting ON @extschema@.lp_requests (next_attempt_at);
+ALTER TABLE @extschema@.lp_payloads ADD COLUMN checksum text;
+ALTER TABLE @extschema@.lp_requests ALTER COLUMN attempts DROP DEFAULT;
+ALTER SEQUENCE @extschema@.lp_batch_seq INCREMENT BY 10;
+COMMENT ON FUNCTION @extschema@.lp_worker_pid() IS 'process id of the worker';
+COMMENT ON COLUMN @extschema@.lp_requests.id IS NULL;
+ALTER FUNCTION @extschema@.lp_wake() STABLE;
+REVOKE EXECUTE ON FUNCTION @extschema@.lp_worker_pid() FROM PUBLIC;
+GRANT SELECT ON @extschema@.lp_payloads TO pg_monitor;
+CREATE FUNCTION @extschema@.lp_old() RETURNS integer LANGUAGE sql AS 'SELECT 1';
