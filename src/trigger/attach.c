@@ -302,40 +302,49 @@ require_arguments(FunctionCallInfo fcinfo)
 
 /* ------------------------------------------------------------------------------------------------- what to know */
 
-/* How many rows are there already, in words; NULL if there are none, or if it cannot be said. */
+/* Return how many rows the table has, in words; NULL if none is known of. */
 static char *
 rows_there(Relation table)
 {
 	Oid			types[1] = {REGCLASSOID};
 	Datum		values[1] = {ObjectIdGetDatum(RelationGetRelid(table))};
 	bool		partitioned = table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	int			nest = NewGUCNestLevel();
+	bool		countable;
 	bool		isnull;
-	char	   *sql;
-	int64		n = -1;
+	int64		n;
 
-	/* what is stored elsewhere, or may not be read, is not counted */
-	if (SPI_execute_with_args("SELECT bool_and(c.relkind OPERATOR(pg_catalog.=) 'r'), sum(greatest(c.reltuples, 0))::bigint"
-							  " FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1 AND c.relkind"
-							  " OPERATOR(pg_catalog.=) 'r' OR c.oid IN (SELECT t.relid FROM"
-							  " pg_catalog.pg_partition_tree($1) t WHERE t.isleaf)", 1, types, values, NULL, true, 1) < 0 ||
-		SPI_processed != 1)
+	/* the caller's search_path is no business of these statements */
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_execute_with_args("SELECT bool_and(c.relkind = 'r'), sum(greatest(c.reltuples, 0))::bigint"
+							  " FROM pg_class c WHERE c.oid = $1 AND c.relkind = 'r' OR c.oid IN"
+							  " (SELECT t.relid FROM pg_partition_tree($1) t WHERE t.isleaf)",
+							  1, types, values, NULL, true, 1) < 0 || SPI_processed != 1)
 		elog(ERROR, "could not look for rows of \"%s\"", RelationGetRelationName(table));
 	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	if (isnull)
-		return NULL;
-	if (n <= MAX_COUNTED && DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) &&
-		pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+		n = 0;
+	/* what is stored elsewhere, or may not be read, is not counted */
+	countable = n <= MAX_COUNTED &&
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) &&
+		pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	if (countable)
 	{
-		sql = psprintf("SELECT count(*) FROM (SELECT FROM %s%s LIMIT %d) s", partitioned ? "" : "ONLY ",
-					   lpu_mapping_table_name(RelationGetRelid(table)), MAX_COUNTED + 1);
+		char	   *sql = psprintf("SELECT count(*) FROM (SELECT FROM %s%s LIMIT %d) s",
+								   partitioned ? "" : "ONLY ",
+								   lpu_mapping_table_name(RelationGetRelid(table)), MAX_COUNTED + 1);
+
 		if (SPI_execute(sql, true, 1) < 0)
 			elog(ERROR, "could not run \"%s\"", sql);
 		n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-		if (n <= MAX_COUNTED)
-			return n > 0 ? psprintf(INT64_FORMAT, n) : NULL;
-		return psprintf("more than %d", MAX_COUNTED);
 	}
-	return n > 0 ? psprintf("about " INT64_FORMAT, n) : NULL;
+	AtEOXact_GUC(true, nest);
+	if (n == 0)
+		return NULL;
+	if (countable && n > MAX_COUNTED)
+		return psprintf("more than %d", MAX_COUNTED);
+	return psprintf(countable ? INT64_FORMAT : "about " INT64_FORMAT, n);
 }
 
 /* The WARNING and NOTICEs with which lp_attach_trigger() ends. */

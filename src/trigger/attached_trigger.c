@@ -1,9 +1,10 @@
 /*
  * attached_trigger.c: the triggers of a table that create users.
  *
- * A trigger is one of lp_attach_trigger()'s if it calls our function and is called lpusers_<name>_insert or
- * lpusers_<name>_update, where the name is the account unless another was given. A dump keeps both. All other triggers
- * that call the function were written by hand, one that was renamed too.
+ * A trigger is one of lp_attach_trigger()'s if it calls our function and is called
+ * lpusers_<name>_insert or lpusers_<name>_update, where the name is the account unless another was
+ * given. A dump keeps both. All other triggers that call the function were written by hand, one
+ * that was renamed too.
  */
 #include "postgres.h"
 
@@ -56,15 +57,16 @@ name_in(const char *trigger)
 Oid
 lpu_attached_function(FunctionCallInfo fcinfo)
 {
-	List	   *name = list_make2(makeString(get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid))),
-								  makeString(pstrdup("lp_create_users_trigger")));
+	char	   *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+	char	   *name = pstrdup("lp_create_users_trigger");
 
-	return LookupFuncName(name, 0, NULL, false);
+	return LookupFuncName(list_make2(makeString(schema), makeString(name)), 0, NULL, false);
 }
 
 /* Copied into the current memory context. */
 List *
-lpu_attached_find(Relation table, Oid function, const char *account, const char *name, bool made_here)
+lpu_attached_find(Relation table, Oid function, const char *account, const char *name,
+				  bool made_here)
 {
 	TriggerDesc *triggers = table->trigdesc;
 	List	   *found = NIL;
@@ -77,7 +79,8 @@ lpu_attached_find(Relation table, Oid function, const char *account, const char 
 		lpu_attached *attached = palloc(sizeof(lpu_attached));
 		const char *known_as;
 
-		if (trigger->tgfoid != function || trigger->tgisinternal || trigger->tgisclone || trigger->tgnargs == 0)
+		if (trigger->tgfoid != function || trigger->tgisinternal || trigger->tgisclone ||
+			trigger->tgnargs == 0)
 			continue;
 		attached->trigger = pstrdup(trigger->tgname);
 		attached->name = name_in(trigger->tgname);
@@ -95,7 +98,7 @@ lpu_attached_find(Relation table, Oid function, const char *account, const char 
 	return found;
 }
 
-/* Do two triggers make the same users? The INSERT and the UPDATE trigger of one lp_attach_trigger() do. */
+/* Return true if two triggers make the same users: a pair for INSERT and UPDATE, or equal ones. */
 static bool
 is_same(const lpu_attached *a, const lpu_attached *b)
 {
@@ -126,7 +129,8 @@ lpu_attached_list(const List *found)
 
 		if (last == NULL || !is_same(attached, last))
 			appendStringInfo(&list, "%s\"%s\" (account %s)", list.len > 0 ? ", " : "",
-							 attached->name ? attached->name : attached->trigger, attached->args[0]);
+							 attached->name ? attached->name : attached->trigger,
+							 attached->args[0]);
 		last = attached;
 	}
 	return list.data;
@@ -146,7 +150,8 @@ lpu_attached_require_one(Relation table, const List *found, const char *function
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
-				 errmsg("table \"%s\" has several triggers that create users", RelationGetRelationName(table)),
+				 errmsg("table \"%s\" has several triggers that create users",
+						RelationGetRelationName(table)),
 				 errdetail("They are: %s.", lpu_attached_list(found)),
 				 errhint("Name one: %s(%s, name => %s).", function,
 						 quote_literal_cstr(lpu_mapping_table_name(RelationGetRelid(table))),

@@ -13,7 +13,7 @@
 typedef struct lpu_attached
 {
 	char	   *trigger;		/* its name in pg_trigger */
-	char	   *name;			/* the name that lp_attach_trigger() gave it; NULL: it was written by hand */
+	char	   *name;			/* given by lp_attach_trigger(); NULL: written by hand */
 	int			nargs;
 	char	  **args;
 } lpu_attached;
@@ -25,12 +25,17 @@ extern char *lpu_attached_trigger(const char *name, bool update);
 extern Oid	lpu_attached_function(FunctionCallInfo fcinfo);
 
 /*
- * The triggers on the table itself that call the function, as a list of lpu_attached. "account", "name": only those, unless
- * NULL. "made_here": only those of lp_attach_trigger(); otherwise the name of a trigger that was written by hand is its own.
+ * The triggers on the table itself that call the function, as a list of lpu_attached. "account",
+ * "name": only those, unless NULL. "made_here": only those of lp_attach_trigger(); otherwise the
+ * name of a trigger that was written by hand is its own.
  */
-extern List *lpu_attached_find(Relation table, Oid function, const char *account, const char *name, bool made_here);
+extern List *lpu_attached_find(Relation table, Oid function, const char *account, const char *name,
+							   bool made_here);
 
-/* Raise an ERROR that lists the triggers, unless all belong together: the same arguments, or one name. */
+/*
+ * Raise an ERROR that lists the triggers, unless all belong together: the same arguments, or one
+ * name.
+ */
 extern void lpu_attached_require_one(Relation table, const List *found, const char *function);
 
 /* The triggers in words: names and accounts. */

@@ -1,8 +1,10 @@
 /*
- * enqueue_rows.c: lp_enqueue_rows(): rows that a table has already become users, as its trigger would make them.
+ * enqueue_rows.c: lp_enqueue_rows(): rows that a table has already become users, as its trigger
+ * would make them.
  *
- * The trigger's own mapping is run over the table instead of the rows of a statement. What then happens to the users is
- * what happens to those of a load: they are sent as the table's owner, and held for the same reasons.
+ * The trigger's own mapping is run over the table instead of the rows of a statement. What then
+ * happens to the users is what happens to those of a load: they are sent as the table's owner, and
+ * held for the same reasons.
  */
 #include "postgres.h"
 
@@ -35,9 +37,11 @@ read_mapping(Relation table, Oid function, const char *name)
 	if (found == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 name ? errmsg("table \"%s\" has no trigger \"%s\" that creates users", table_name, name) :
+				 name ?
+				 errmsg("table \"%s\" has no trigger \"%s\" that creates users", table_name, name) :
 				 errmsg("table \"%s\" has no trigger that creates users", table_name),
-				 table->rd_rel->relispartition ? errhint("The trigger may be one of the partitioned table.") :
+				 table->rd_rel->relispartition ?
+				 errhint("The trigger may be one of the partitioned table.") :
 				 errhint("Use lp_attach_trigger() to make one.")));
 	lpu_attached_require_one(table, found, "lp_enqueue_rows");
 	attached = linitial(found);
@@ -51,7 +55,8 @@ run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
 	Oid			oid = RelationGetRelid(table);
 	lpu_mapping_scope *scope = lpu_mapped_scope(mapping, table, oid, 0);
 	/* rows of tables that inherit from it do not fire its trigger, those of its partitions do */
-	char	   *source = psprintf("%s%s AS new", table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
+	bool		partitioned = table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	char	   *source = psprintf("%s%s AS new", partitioned ? "" : "ONLY ",
 								  lpu_mapping_table_name(oid));
 	int			nest = NewGUCNestLevel();
 	lpu_mapped_users *mapped;
@@ -59,7 +64,8 @@ run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
 
 	lpu_mapping_pin_path(oid);
 	lpu_mapping_try(mapping, source, scope, 0, false);
-	plan = lpu_mapping_prepare(lpu_mapping_query(mapping, lpu_mapping_key(table), source, NULL, 1), scope);
+	plan = lpu_mapping_prepare(lpu_mapping_query(mapping, lpu_mapping_key(table), source, NULL, 1),
+							   scope);
 	mapped = lpu_mapped_run(mapping, scope, plan, NULL, 0, require_password);
 	AtEOXact_GUC(true, nest);
 	if (mapping->raise)
@@ -68,7 +74,8 @@ run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
 }
 
 static const lpu_problem *
-reason_to_hold(Relation table, Oid function, const lpu_options *options, const lpu_problem *setup, int n)
+reason_to_hold(Relation table, Oid function, const lpu_options *options,
+			   const lpu_problem *setup, int n)
 {
 	lpu_outsider outsider;
 	lpu_problem *above;
@@ -82,7 +89,8 @@ reason_to_hold(Relation table, Oid function, const lpu_options *options, const l
 }
 
 /*
- * lp_enqueue_rows(target regclass, condition text DEFAULT NULL, name text DEFAULT NULL) RETURNS bigint
+ * lp_enqueue_rows(target regclass, condition text DEFAULT NULL, name text DEFAULT NULL) RETURNS
+ * bigint
  *
  * Returns how many requests were made. The caller must own the table.
  */
@@ -95,6 +103,7 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 	lpu_mapped_users *mapped;
 	const lpu_options *options;
 	lpu_problem *setup = NULL;
+	char	   *name = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -105,7 +114,7 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(PG_GETARG_OID(0)));
 	table = table_open(PG_GETARG_OID(0), AccessShareLock);
 	function = lpu_attached_function(fcinfo);
-	mapping = read_mapping(table, function, PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	mapping = read_mapping(table, function, name);
 	mapping->also = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	options = lpu_server_for_account(mapping->account, table->rd_rel->relowner, &setup);
 	SPI_connect();
@@ -116,8 +125,8 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 
 		if (held != NULL)
 			lpu_mapped_warn(mapping->account, held);
-		lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid), RelationGetRelid(table),
-						   options ? options->server_name : NULL, held);
+		lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid),
+						   RelationGetRelid(table), options ? options->server_name : NULL, held);
 	}
 	SPI_finish();
 	table_close(table, NoLock);

@@ -1,8 +1,8 @@
 /*
  * mapped_rows.c: the users that a mapping makes of rows.
  *
- * The trigger and lp_enqueue_rows() run the same query over different rows and put the result into the queue in the same
- * way. The users of a run are kept in the caller's memory context.
+ * The trigger and lp_enqueue_rows() run the same query over different rows and put the result into
+ * the queue in the same way. The users of a run are kept in the caller's memory context.
  */
 #include "postgres.h"
 
@@ -109,10 +109,13 @@ lpu_mapped_scope(const lpu_mapping *mapping, Relation table, Oid root, int nrows
 	return scope;
 }
 
-/* In the current memory context. Raises what an expression raises, with the argument in the context. */
+/*
+ * In the current memory context. Raises what an expression raises, with the argument in the
+ * context.
+ */
 lpu_mapped_users *
-lpu_mapped_run(const lpu_mapping *mapping, const lpu_mapping_scope *scope, SPIPlanPtr plan, const Datum *rows, int nrows,
-			   bool require_password)
+lpu_mapped_run(const lpu_mapping *mapping, const lpu_mapping_scope *scope, SPIPlanPtr plan,
+			   const Datum *rows, int nrows, bool require_password)
 {
 	user_receiver receiver = {{0}};
 	ErrorContextCallback context = {error_context_stack, lpu_mapping_context, &receiver.place};
@@ -146,7 +149,8 @@ lpu_mapped_raise(const lpu_mapped_users *mapped)
 		if (mapped->users[i].problem != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid user \"%s\"", mapped->users[i].login_name ? mapped->users[i].login_name : ""),
+					 errmsg("invalid user \"%s\"",
+							mapped->users[i].login_name ? mapped->users[i].login_name : ""),
 					 errdetail("%s.", mapped->users[i].problem),
 					 errhidestmt(true)));
 }
@@ -154,12 +158,14 @@ lpu_mapped_raise(const lpu_mapped_users *mapped)
 lpu_problem *
 lpu_mapped_count(const lpu_options *options, int n)
 {
+	lpu_problem *problem;
+
 	if (options->hold_above == 0 || lpu_enqueue_count(options->account, n) <= options->hold_above)
 		return NULL;
-	return lpu_problem_hint(lpu_problem_new(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-											"more than %d users in one transaction (hold_above); see lp_release()",
-											options->hold_above),
-							"Check them in lp_results.");
+	problem = lpu_problem_new(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+							  "more than %d users in one transaction (hold_above);"
+							  " see lp_release()", options->hold_above);
+	return lpu_problem_hint(problem, "Check them in lp_results.");
 }
 
 void
@@ -174,8 +180,8 @@ lpu_mapped_warn(const char *account, const lpu_problem *held)
 }
 
 void
-lpu_mapped_enqueue(const lpu_mapping *mapping, const lpu_mapped_users *mapped, Oid schema, Oid table, const char *server,
-				   const lpu_problem *held)
+lpu_mapped_enqueue(const lpu_mapping *mapping, const lpu_mapped_users *mapped, Oid schema,
+				   Oid table, const char *server, const lpu_problem *held)
 {
 	lpu_queue_origin origin = {0};
 

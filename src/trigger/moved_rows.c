@@ -1,10 +1,11 @@
 /*
  * moved_rows.c: rows that the running statement moved to another partition.
  *
- * In a MERGE with an UPDATE and an INSERT action, PostgreSQL puts a row that the UPDATE moves to another partition into
- * the NEW TABLE of INSERT triggers. Nothing in a trigger's data tells such a row from a new one, but the old version of
- * the row does: its header says that it was moved. The statement's own snapshot still sees it. The partitions are read
- * only if this transaction has deleted rows from them since the last call: PostgreSQL counts that.
+ * In a MERGE with an UPDATE and an INSERT action, PostgreSQL puts a row that the UPDATE moves to
+ * another partition into the NEW TABLE of INSERT triggers. Nothing in a trigger's data tells such a
+ * row from a new one, but the old version of the row does: its header says that it was moved. The
+ * statement's own snapshot still sees it. The partitions are read only if this transaction has
+ * deleted rows from them since the last call: PostgreSQL counts that.
  */
 #include "postgres.h"
 
@@ -49,10 +50,11 @@ leaves_of(Relation table, List *leaves)
 static int64
 deleted_from(Oid leaf)
 {
-	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_deleted, ObjectIdGetDatum(leaf)));
+	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_deleted,
+											 ObjectIdGetDatum(leaf)));
 }
 
-/* Did this transaction move the row version elsewhere? */
+/* Return true if this transaction moved the row version to another partition. */
 static bool
 is_moved(TupleTableSlot *slot)
 {
@@ -103,7 +105,8 @@ lpu_moved_count(Relation table, lpu_moved_seen *seen)
 	foreach(cell, leaves)
 		deleted += deleted_from(lfirst_oid(cell));
 	/* the counters are of this transaction and, for up to a second, of those before */
-	if (pgstat_track_counts && (deleted == 0 || (seen->transaction == transaction && seen->deleted == deleted)))
+	if (pgstat_track_counts &&
+		(deleted == 0 || (seen->transaction == transaction && seen->deleted == deleted)))
 		return 0;
 	foreach(cell, leaves)
 		if (!pgstat_track_counts || deleted_from(lfirst_oid(cell)) > 0)

@@ -6,16 +6,14 @@
 
 #include "utils/relcache.h"
 
-/*
- * How many rows of a partitioned table the statement moved whose AFTER trigger is running. "seen" is what the caller
- * keeps between calls, for this table, zeroed at first.
- */
+/* What lpu_moved_count() keeps of a table between calls; zeroed at first. */
 typedef struct lpu_moved_seen
 {
 	int64		transaction;	/* its start */
 	int64		deleted;		/* rows that it had deleted at the last call */
 } lpu_moved_seen;
 
+/* Count the rows that the statement whose AFTER trigger is running moved between partitions. */
 extern int64 lpu_moved_count(Relation table, lpu_moved_seen *seen);
 
 #endif

@@ -1,9 +1,10 @@
 /*
  * trigger_privilege.c: roles that could make a trigger which acts as the owner of a table.
  *
- * A trigger has no owner: every role with TRIGGER on a table and EXECUTE on the trigger function can make one, and its
- * users are sent with the credentials of the table's owner. So those two rights together must not be in other hands.
- * Both ACLs are read from the syscache. Almost always no other role has TRIGGER, and nothing else is looked at.
+ * A trigger has no owner: every role with TRIGGER on a table and EXECUTE on the trigger function
+ * can make one, and its users are sent with the credentials of the table's owner. So those two
+ * rights together must not be in other hands. Both ACLs are read from the syscache. Almost always
+ * no other role has TRIGGER, and nothing else is looked at.
  */
 #include "postgres.h"
 
@@ -25,14 +26,17 @@
 #include "trigger/mapping.h"
 #include "trigger/trigger_privilege.h"
 
-/* Could the role not act as the owner anyway? */
+/* Return true if the role could not act as the owner anyway. */
 static bool
 is_outsider(Oid role, Oid owner)
 {
 	return !superuser_arg(role) && !has_privs_of_role(role, owner) && !LPU_MAY_BECOME(role, owner);
 }
 
-/* The grantees of a right, as OIDs (InvalidOid: PUBLIC), but for those who can act as the table's owner. */
+/*
+ * The grantees of a right, as OIDs (InvalidOid: PUBLIC), but for those who can act as the table's
+ * owner.
+ */
 static List *
 grantees_of(int cache, Oid object, AttrNumber column, ObjectType type, AclMode right, Oid owner)
 {
@@ -46,7 +50,7 @@ grantees_of(int cache, Oid object, AttrNumber column, ObjectType type, AclMode r
 	if (!HeapTupleIsValid(tuple))
 		return NIL;
 	value = SysCacheGetAttr(cache, tuple, column, &isnull);
-	/* the defaults: of a function, EXECUTE for PUBLIC; the object's owner comes as a grantee, too */
+	/* the default of a function has EXECUTE for PUBLIC */
 	acl = isnull ? acldefault(type, owner) : DatumGetAclP(value);
 	for (i = 0; i < ACL_NUM(acl); i++)
 	{
@@ -102,13 +106,15 @@ bool
 lpu_outsider_find(Oid table, Oid function, lpu_outsider *outsider)
 {
 	Oid			owner = lpu_mapping_owner(table);
-	List	   *creators = grantees_of(RELOID, table, Anum_pg_class_relacl, OBJECT_TABLE, ACL_TRIGGER, owner);
+	List	   *creators = grantees_of(RELOID, table, Anum_pg_class_relacl, OBJECT_TABLE,
+									   ACL_TRIGGER, owner);
 	List	   *executors;
 	ListCell   *cell;
 
 	if (creators == NIL)
 		return false;
-	executors = grantees_of(PROCOID, function, Anum_pg_proc_proacl, OBJECT_FUNCTION, ACL_EXECUTE, owner);
+	executors = grantees_of(PROCOID, function, Anum_pg_proc_proacl, OBJECT_FUNCTION,
+							ACL_EXECUTE, owner);
 	if (executors == NIL)
 		return false;
 	/* PUBLIC, if it has both */
@@ -121,7 +127,8 @@ lpu_outsider_find(Oid table, Oid function, lpu_outsider *outsider)
 		Oid			executor;
 
 		outsider->role = lfirst_oid(cell);
-		if (OidIsValid(outsider->role) && has_rights_of_one(outsider->role, creators, &outsider->grantee) &&
+		if (OidIsValid(outsider->role) &&
+			has_rights_of_one(outsider->role, creators, &outsider->grantee) &&
 			has_rights_of_one(outsider->role, executors, &executor))
 			return true;
 	}
@@ -140,15 +147,19 @@ lpu_problem *
 lpu_outsider_problem(Oid table, const lpu_outsider *outsider)
 {
 	const char *name = lpu_mapping_table_name(table);
+	lpu_problem *problem;
 
-	return lpu_problem_hint(lpu_problem_detail(lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
-															   "%s may create triggers on table %s that act as its owner",
-															   name_of(outsider->role), name),
-											   "It has TRIGGER on the table and EXECUTE on lp_create_users_trigger()."),
-							"REVOKE TRIGGER ON %s FROM %s.", name, name_of(outsider->grantee));
+	problem = lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
+							  "%s may create triggers on table %s that act as its owner",
+							  name_of(outsider->role), name);
+	lpu_problem_detail(problem,
+					   "It has TRIGGER on the table and EXECUTE on lp_create_users_trigger().");
+	return lpu_problem_hint(problem,
+							"REVOKE TRIGGER ON %s FROM %s. Check which triggers the table has.",
+							name, name_of(outsider->grantee));
 }
 
-/* ------------------------------------------------------------------------------------------------ generations */
+/* ---------------------------------------------------------------------------------- generations */
 
 static uint64 generation = 1;
 

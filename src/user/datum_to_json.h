@@ -13,7 +13,7 @@
  */
 extern void lpu_datum_unify_json(Oid *type, Datum *value, bool *isnull);
 
-/* Is it one of the types that hold nothing but numbers? */
+/* Return true for the types that hold nothing but numbers. */
 extern bool lpu_type_is_number(Oid type);
 
 /* The value as text; a JSON string without its quotes. */
