@@ -125,9 +125,10 @@ my %functions = (
 	lp_validate_users       => [ $all, $all, "SELECT * FROM lp_validate_users('$json')" ],
 	lp_check                => [ $writer, $writer, "SELECT * FROM lp_check('$account')" ],
 	lp_enqueue_users        => [ '---++c-+', $writer, "SELECT * FROM lp_enqueue_users('$account', '$json')" ],
+	lp_enqueue_rows         => [ $none, $mine, "SELECT lp_enqueue_rows('hires')" ],
 	lp_deliver              => [ $none, $all, "CALL lp_deliver('no-such-account')" ],
 	lp_create_users_trigger => [ '---(39P01)(39P01)(39P01)(39P01)(39P01)', '(39P01)' x 8, 'SELECT lp_create_users_trigger()' ],
-	# on the table of holder: who may create a trigger on it, and has EXECUTE
+	# on the table of holder: its owner, and members
 	lp_attach_trigger       => [ $mine, $mine, "SELECT * FROM lp_attach_trigger('other_hires', '$account', \$\$$mapping\$\$)" ],
 	lp_detach_trigger       => [ $mine, $mine, "SELECT * FROM lp_detach_trigger('hires')" ],
 	lp_retry                => [ $mine, $mine, "SELECT lp_retry('{$failed}')" ],
