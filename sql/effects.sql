@@ -117,7 +117,7 @@ SELECT sum(status) FROM generate_series(1, 60) n, LATERAL lp_delete_users('12345
 ROLLBACK;
 -- names from outside are one line of the message like any other
 BEGIN;
-SELECT status FROM lp_create_users('12345678', person('x', jsonb_build_object('loginName', '%s "quoted" é')));
+SELECT status FROM lp_create_users('12345678', person('x', jsonb_build_object('loginName', E'100 %s "quoted" é')));
 ROLLBACK;
 -- long ones are cut between characters; all fifty are named, and the others counted
 CREATE FUNCTION long_names() RETURNS jsonb LANGUAGE sql AS $$
@@ -126,6 +126,26 @@ CREATE FUNCTION long_names() RETURNS jsonb LANGUAGE sql AS $$
 \! grep -o '(id [0-9]*)' results/effects.tmp | sort -u | wc -l; grep -o ' and .* more$' results/effects.tmp; iconv -f UTF-8 -t UTF-8 results/effects.tmp >/dev/null && echo valid; rm -f results/effects.tmp
 DROP FUNCTION long_names();
 
+-- refused as a whole, and carried out in part by some accounts: the answer does not tell
+\! curl -sSfo /dev/null -d '{"bulk": "partial"}' $LPSIM_URL/_sim/config
+SELECT status FROM lp_create_users('12345678', person('part0'));
+BEGIN;
+SELECT status, error FROM lp_create_users('12345678', jsonb_build_array(person('part1'), person('part0'), person('part2')));
+SELECT login_name, state, error, reason FROM lp_results WHERE login_name ~ '^part' ORDER BY id;
+ROLLBACK;
+\! for n in 0 1 2; do curl -sSf "$LPSIM_URL/_sim/user?login=part$n@example.com" | grep -o '"loginName":"[^"]*"'; done
+-- one alone was not created
+BEGIN;
+SELECT status FROM lp_create_users('12345678', person('part1'));
+SELECT login_name, state, reason FROM lp_results WHERE login_name ~ '^part1' ORDER BY id;
+ROLLBACK;
+\! curl -sSfo /dev/null -d '{"bulk": "all_or_nothing"}' $LPSIM_URL/_sim/config
+-- a success that does not name the user
+\! curl -sSfo /dev/null -d '{"method":"POST","action":"status","status":201,"body":"[{\"id\": 77, \"loginName\": \"some1@example.com\"}]"}' $LPSIM_URL/_sim/faults
+BEGIN;
+SELECT status, error FROM lp_create_users('12345678', people('some', 3));
+SELECT login_name, state, user_id, error, reason FROM lp_results WHERE login_name ~ '^some' ORDER BY id;
+ROLLBACK;
 -- unknown outcomes
 \! curl -sSfo /dev/null -d '[{"action":"status","status":500},{"action":"close","login":"u2@example.com"},{"action":"retry_after","value":"3600","login":"u3@example.com"}]' $LPSIM_URL/_sim/faults
 BEGIN;

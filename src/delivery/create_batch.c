@@ -112,20 +112,21 @@ lpu_batch_accepted(const lpu_batch *batch)
 static void
 set_created(lpu_batch *batch, const lpu_api_answer *answer)
 {
-	int			nusers;
-	int			next = 0;
-	lpu_user_identity *users = lpu_created_read(answer->body, answer->body_length, batch->n, &nusers);
+	lpu_created *users = palloc0(batch->n * sizeof(lpu_created));
 	int			i;
+
+	for (i = 0; i < batch->n; i++)
+		users[i].login_name = batch->rows[i]->login_name;
+	lpu_created_match(answer->body, answer->body_length, users, batch->n);
 
 	for (i = 0; i < batch->n; i++)
 	{
 		lpu_row    *row = batch->rows[i];
-		const lpu_user_identity *user = lpu_created_find(users, nusers, &next, row->login_name);
 
-		if (user != NULL)
+		if (users[i].named)
 		{
 			row->state = LPU_STATE_CREATED;
-			row->user_id = user->id;
+			row->user_id = users[i].id;
 			continue;
 		}
 		row->state = LPU_STATE_UNCERTAIN;

@@ -194,6 +194,7 @@ lpu_writer_send(lpu_writer *writer, lpu_write *write)
 	call.users = write->users;
 	call.nusers = write->nusers;
 	call.secrets = write->secrets;
+	call.looks = true;
 	call.what = writer->what;
 	call.note = psprintf(" %s.%s", describe_users(write), lpu_writer_progress(writer));
 	call.hint = writer->hint;

@@ -7,7 +7,6 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 
 #include "base/encoding.h"
 #include "base/error.h"
@@ -17,31 +16,43 @@
 #include "transaction/rollback_warning.h"
 #include "user/identity.h"
 
-/* Give the users of a create the ids that the answer has for their logins. */
-static void
+/*
+ * Give the users of a create the ids that the answer has for them.  Return which of them the answer does not name, or NULL
+ * if it names all.
+ */
+static bool *
 match_ids(lpu_call *call, const lpu_api_answer *answer)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers answer", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(scratch);
-	int			n;
-	int			next = 0;
-	lpu_user_identity *created = lpu_created_read(answer->body, answer->body_length, call->nusers, &n);
+	lpu_created *created = palloc0(Max(call->nusers, 1) * sizeof(lpu_created));
+	bool	   *unnamed = palloc0(Max(call->nusers, 1) * sizeof(bool));
+	bool		any = false;
 	int			i;
 
 	for (i = 0; i < call->nusers; i++)
+		created[i].login_name = call->users[i].login_name;
+	lpu_created_match(answer->body, answer->body_length, created, call->nusers);
+	for (i = 0; i < call->nusers; i++)
 	{
-		const char *login = call->users[i].login_name;
-		const lpu_user_identity *user = login ? lpu_created_find(created, n, &next, login) : NULL;
-
-		if (user != NULL)
-			call->users[i].id = user->id;
+		call->users[i].id = created[i].id;
+		unnamed[i] = !created[i].named;
+		any |= unnamed[i];
 	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(scratch);
+	return any ? unnamed : NULL;
+}
+
+/*
+ * Return whether the account may have carried out a request, or a part of it.  Several users may have been refused because
+ * of one of them, and the documentation does not say that it is then all or nothing.
+ */
+static bool
+is_unknown(const lpu_call *call, const lpu_api_answer *answer)
+{
+	return answer->verdict == LPU_UNCERTAIN ||
+		(answer->verdict == LPU_REJECTED && call->nusers > 1 && !call->looks);
 }
 
 static void
-settle_record(const lpu_call *call, const lpu_api_answer *answer, const char *error)
+settle_record(const lpu_call *call, const lpu_api_answer *answer, const char *error, const bool *unnamed)
 {
 	lpu_record_result result = {0};
 
@@ -52,8 +63,34 @@ settle_record(const lpu_call *call, const lpu_api_answer *answer, const char *er
 	result.has_revision = answer->has_revision;
 	result.revision = answer->revision;
 	result.error = answer->verdict == LPU_OK ? NULL : error;
-	result.reason = answer->verdict == LPU_UNCERTAIN ? "outcome unknown" : NULL;
-	lpu_record_settle(call->record, &result, call->users);
+	result.reason = is_unknown(call, answer) ? "outcome unknown" : NULL;
+	lpu_record_settle(call->record, &result, call->users, unnamed);
+}
+
+/* Note what a rollback would not undo; of users that the answer does not name that is not certain. */
+static void
+settle_effect(const lpu_call *call, const lpu_api_answer *answer, lpu_effect *effect, const bool *unnamed)
+{
+	lpu_user_identity *users[2];	/* named, and not */
+	int			n[2] = {0, 0};
+	int			i;
+
+	if (is_unknown(call, answer))
+		return;
+	if (unnamed == NULL)
+	{
+		lpu_effects_settle(effect, answer->verdict == LPU_OK, call->users, call->nusers);
+		return;
+	}
+	users[0] = palloc(call->nusers * sizeof(lpu_user_identity));
+	users[1] = palloc(call->nusers * sizeof(lpu_user_identity));
+	for (i = 0; i < call->nusers; i++)
+		users[unnamed[i]][n[unnamed[i]]++] = call->users[i];
+	if (n[0] == 0)
+		return;
+	lpu_effects_settle(effect, true, users[0], n[0]);
+	effect = lpu_effects_begin(call->options->account, call->operation, users[1], n[1]);
+	*lpu_effect_sent_flag(effect) = true;
 }
 
 /* What the row says in "error": the service's words, unless they repeat a secret of the request. */
@@ -90,7 +127,7 @@ lpu_call_send(lpu_call *call, const char **error)
 {
 	lpu_effect *effect;
 	lpu_api_answer *answer;
-	bool		done;
+	bool	   *unnamed = NULL;
 
 	if (lpu_log_calls)
 		call->record = lpu_record_begin(call->schema, call->options, call->operation, call->path, call->users, call->nusers);
@@ -100,12 +137,10 @@ lpu_call_send(lpu_call *call, const char **error)
 	if (answer->problem != NULL)
 		raise_silence(call, answer);
 
-	done = answer->verdict == LPU_OK;
-	if (done && call->request.method == LPU_CREATE_USERS)
-		match_ids(call, answer);
-	if (answer->verdict != LPU_UNCERTAIN)
-		lpu_effects_settle(effect, done, call->users, call->nusers);
+	if (answer->verdict == LPU_OK && call->request.method == LPU_CREATE_USERS)
+		unnamed = match_ids(call, answer);
+	settle_effect(call, answer, effect, unnamed);
 	*error = error_to_show(call, answer);
-	settle_record(call, answer, *error);
+	settle_record(call, answer, *error, unnamed);
 	return answer;
 }

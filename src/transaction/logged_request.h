@@ -19,6 +19,7 @@ typedef struct lpu_call
 	lpu_api_request request;
 	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
 	int			nusers;
+	bool		looks;			/* the caller finds out what a refused request did */
 	List	   *secrets;		/* C strings that must not appear in an error */
 	const char *what;			/* for the ERROR if no answer comes: "create users", or NULL */
 	const char *note;			/* ... goes behind its DETAIL, or NULL */

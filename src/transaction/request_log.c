@@ -148,18 +148,22 @@ settle_row(lpu_stored *stored, const lpu_record_result *result, int64 user_id, T
 }
 
 void
-lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users)
+lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users,
+				  const bool *doubtful)
 {
+	lpu_record_result unknown = *result;
 	TimestampTz now = GetCurrentTimestamp();
 	lpu_identity before;
 	lpu_stored *stored;
 	int			i;
 
+	unknown.state = "failed";
+	unknown.reason = "outcome unknown";
 	lpu_become_owner(record->schema, &before);
 	stored = lpu_stored_open(record->schema);
 	for (i = 0; i < record->n; i++)
 		if (lpu_stored_find(stored, record->ids[i], NULL))
-			settle_row(stored, result, users[i].id, now);
+			settle_row(stored, doubtful && doubtful[i] ? &unknown : result, users[i].id, now);
 	lpu_stored_close(stored);
 	lpu_become_again(&before);
 }

@@ -28,8 +28,12 @@ typedef struct lpu_record_result
 extern lpu_record *lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, const char *path,
 									const lpu_user_identity *users, int n);
 
-/* Complete the rows; users are those of lpu_record_begin(), now perhaps with ids. */
-extern void lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users);
+/*
+ * Complete the rows; users are those of lpu_record_begin(), now perhaps with ids.  Those of users that are doubtful (or
+ * NULL) keep saying "outcome unknown".
+ */
+extern void lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users,
+							  const bool *doubtful);
 
 /*
  * It was refused, and its users are sent again, each with another record: take the rows back. But not those of users that

@@ -1,22 +1,45 @@
 /*
  * identity.c: the users that the answer to a create names.
  *
- * No tree is built of an answer that is only looked through for logins and ids.
+ * They are matched by login, never by position: by the login as it was sent, then as accounts may store it (login.c).  If
+ * one user that was sent and one user of the answer are left, they are a pair.  No tree is built of an answer of which only
+ * logins and ids are needed.
  */
 #include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
 
 #include "base/encoding.h"
 #include "json/array_reader.h"
 #include "user/identity.h"
+#include "user/login.h"
 
-lpu_user_identity *
-lpu_created_read(const char *body, size_t length, int expected, int *n)
+/* A user of the answer. */
+typedef struct answered_user
+{
+	char	   *login_name;		/* or NULL */
+	int64		id;				/* or 0 */
+	bool		matched;
+} answered_user;
+
+typedef struct answered_entry
+{
+	const char *key;
+	answered_user *user;
+} answered_entry;
+
+/* Read the users of an answer.  What is wrong somewhere is believed nowhere. */
+static answered_user *
+read_answer(const char *body, size_t length, int expected, int *n)
 {
 	static const char *const names[] = {"loginName", "id"};
 	lpu_reader *reader = lpu_reader_new(names, lengthof(names), false);
 	lpu_reader_state state;
-	int			room = Max(expected, 1);
-	lpu_user_identity *users = palloc(room * sizeof(lpu_user_identity));
+	int			capacity = Max(expected, 1);
+	answered_user *users = palloc0(capacity * sizeof(answered_user));
 
 	*n = 0;
 	lpu_reader_feed(reader, body, length);
@@ -27,14 +50,14 @@ lpu_created_read(const char *body, size_t length, int expected, int *n)
 		const char *login = lpu_value_text(&values[0]);
 		const char *id = lpu_value_text(&values[1]);
 
-		if (login == NULL)
-			continue;
-		if (*n == room)
+		CHECK_FOR_INTERRUPTS();
+		if (*n == capacity)
 		{
-			room *= 2;
-			users = repalloc(users, room * sizeof(lpu_user_identity));
+			capacity *= 2;
+			users = repalloc(users, capacity * sizeof(answered_user));
 		}
-		users[*n].login_name = lpu_text_from_utf8(login);
+		users[*n].login_name = login ? lpu_text_from_utf8(login) : NULL;
+		users[*n].matched = false;
 		if (id == NULL || !lpu_text_as_int64(id, &users[*n].id))
 			users[*n].id = 0;
 		++*n;
@@ -44,19 +67,129 @@ lpu_created_read(const char *body, size_t length, int expected, int *n)
 	return users;
 }
 
-const lpu_user_identity *
-lpu_created_find(const lpu_user_identity *users, int n, int *next, const char *login_name)
+static void
+match(lpu_created *sent, answered_user *answered)
 {
+	sent->named = answered->matched = true;
+	sent->id = answered->id;
+}
+
+/* Answers usually come in the order of the request.  Return true if all users were matched. */
+static bool
+match_in_order(lpu_created *users, int n, answered_user *answered, int nanswered)
+{
+	int			next = 0;
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
-		int			at = (*next + i) % n;
-
-		if (pg_strcasecmp(users[at].login_name, login_name) != 0)
-			continue;
-		*next = at + 1;
-		return &users[at];
+		if (next == nanswered || users[i].login_name == NULL || answered[next].login_name == NULL ||
+			strcmp(answered[next].login_name, users[i].login_name) != 0)
+			return false;
+		match(&users[i], &answered[next++]);
 	}
-	return NULL;
+	return true;
+}
+
+static uint32
+hash_key(const void *key, Size size)
+{
+	const char *text = *(char *const *) key;
+
+	return hash_bytes((const unsigned char *) text, (int) strlen(text));
+}
+
+static int
+compare_keys(const void *a, const void *b, Size size)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* Match what is left by a form of the logins. */
+static void
+match_by(char *(*form) (const char *login), lpu_created *users, int n, answered_user *answered, int nanswered)
+{
+	HASHCTL		ctl = {.keysize = sizeof(char *), .entrysize = sizeof(answered_entry), .hash = hash_key,
+	.match = compare_keys, .hcxt = CurrentMemoryContext};
+	HTAB	   *table = hash_create("lpusers answered users", Max(nanswered, 16), &ctl,
+									HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	answered_entry *entry;
+	const char *key;
+	bool		found;
+	int			i;
+
+	for (i = 0; i < nanswered; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (answered[i].matched || answered[i].login_name == NULL)
+			continue;
+		key = form(answered[i].login_name);
+		entry = hash_search(table, &key, HASH_ENTER, &found);
+		if (!found)
+			entry->user = &answered[i];
+	}
+	for (i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (users[i].named || users[i].login_name == NULL)
+			continue;
+		key = form(users[i].login_name);
+		entry = hash_search(table, &key, HASH_FIND, NULL);
+		if (entry != NULL && !entry->user->matched)
+			match(&users[i], entry->user);
+	}
+}
+
+static void
+match_single_pair(lpu_created *users, int n, answered_user *answered, int nanswered)
+{
+	int			user = -1;
+	int			other = -1;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (!users[i].named)
+		{
+			if (user >= 0)
+				return;
+			user = i;
+		}
+	/* one without an id may be an error that came with a status of success */
+	for (i = 0; i < nanswered; i++)
+		if (!answered[i].matched && answered[i].id != 0)
+		{
+			if (other >= 0)
+				return;
+			other = i;
+		}
+	if (user >= 0 && other >= 0)
+		match(&users[user], &answered[other]);
+}
+
+/*
+ * Set named and id of users that were sent from the body of a 2xx answer: an array, or one object.  The time is linear in
+ * the number of users.  Serves interrupts; leaves nothing allocated.
+ */
+void
+lpu_created_match(const char *body, size_t length, lpu_created *users, int n)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers answer", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(scratch);
+	int			nanswered;
+	answered_user *answered = read_answer(body, length, n, &nanswered);
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		users[i].named = false;
+		users[i].id = 0;
+	}
+	if (!match_in_order(users, n, answered, nanswered) && nanswered > 0)
+	{
+		match_by(pstrdup, users, n, answered, nanswered);
+		match_by(lpu_login_fold, users, n, answered, nanswered);
+		match_single_pair(users, n, answered, nanswered);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
 }

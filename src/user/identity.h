@@ -4,18 +4,14 @@
 #ifndef LPU_USER_IDENTITY_H
 #define LPU_USER_IDENTITY_H
 
-#include "user/serialize.h"
+/* What an answer says of one user that was sent. */
+typedef struct lpu_created
+{
+	const char *login_name;		/* that was sent, or NULL; in the database's encoding */
+	bool		named;			/* the answer names the user */
+	int64		id;				/* as it says; 0: it does not */
+} lpu_created;
 
-/*
- * Users with a login in the body of a 2xx answer: an array, or one object; *n is their number, "expected" how many were
- * sent. What is wrong somewhere is believed nowhere. In the current memory context.
- */
-extern lpu_user_identity *lpu_created_read(const char *body, size_t length, int expected, int *n);
-
-/*
- * Of them, the one with this login, or NULL: answers are matched by login, never by position, but they usually come in the
- * order of the request. So the search begins at *next, 0 at first, which then is behind the one that was found.
- */
-extern const lpu_user_identity *lpu_created_find(const lpu_user_identity *users, int n, int *next, const char *login_name);
+extern void lpu_created_match(const char *body, size_t length, lpu_created *users, int n);
 
 #endif
