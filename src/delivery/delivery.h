@@ -14,7 +14,7 @@ typedef struct lpu_totals
 	int64		again;			/* to be sent or looked up later */
 	int64		held;
 	int64		requests;		/* HTTP requests sent */
-	bool		unreachable;	/* nobody answers: what is left was not tried */
+	bool		unreachable;	/* the account does not answer: what is left was not tried */
 } lpu_totals;
 
 /*
@@ -26,16 +26,28 @@ typedef struct lpu_deliverer
 	void		(*begin) (void);
 	void		(*commit) (void);
 	void		(*progress) (const char *account, const lpu_totals *totals);	/* or NULL */
+	void		(*over) (const char *account, const lpu_totals *totals);	/* or NULL; totals NULL: another process delivers */
+	bool		(*guard) (void (*part) (void *arg), void *arg); /* or NULL; runs it, false if it raised */
 	bool		(*stop) (void); /* or NULL; true: claim no more, settle what is under way */
 } lpu_deliverer;
 
-/*
- * Deliver what is due for an account now, under its lock. False if somebody else is delivering it. Called outside of
- * begin and commit; raises what the database raises, and is interruptible: rows that were being sent are looked up by
- * whoever gets the lock next.
- */
-extern bool lpu_queue_deliver(const char *schema, const char *account, const lpu_deliverer *deliverer,
-							  lpu_totals *totals);
+/* A delivery of one account under way. It takes steps that do not wait, so that those of other accounts go on beside it. */
+typedef struct lpu_delivery lpu_delivery;
+
+typedef enum LpuStep
+{
+	LPU_STEP_MOVED,				/* there may be more to do at once */
+	LPU_STEP_WAITS,				/* for the network, or until some time has passed */
+	LPU_STEP_OVER				/* nothing is left that this delivery can do */
+} LpuStep;
+
+extern lpu_delivery *lpu_delivery_open(const char *schema, const char *account, const lpu_deliverer *deliverer,
+									   lpu_totals *totals);
+extern LpuStep lpu_delivery_step(lpu_delivery *d, long *wait_ms);
+extern void lpu_delivery_begin_turn(lpu_delivery *d);
+extern bool lpu_delivery_has_turn(const lpu_delivery *d);
+extern bool lpu_delivery_wants_turn(const lpu_delivery *d);
+extern void lpu_delivery_close(lpu_delivery *d);
 
 /* Milliseconds until the account or another has something due: 0 now, -1 never. Also its name. Needs a transaction. */
 typedef struct lpu_due

@@ -8,13 +8,19 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/spi_plan.h"
 #include "delivery/delivery_state.h"
 #include "queue/claim.h"
+
+/* So many logins are named in the log. */
+#define MAX_NAMES 50
 
 void
 lpu_delivery_count(lpu_delivery *d, const lpu_row *row)
@@ -72,11 +78,69 @@ write_settled(lpu_delivery *d)
 	d->settled = NIL;
 }
 
+/* Append the logins of these batches, so many as are named at most, and return how many users they have. */
+static int
+list_logins(StringInfo logins, List *batches, int before)
+{
+	ListCell   *cell;
+	int			n = before;
+	int			i;
+
+	foreach(cell, batches)
+	{
+		const lpu_batch *batch = lfirst(cell);
+
+		for (i = 0; i < batch->n; i++, n++)
+			if (n < MAX_NAMES)
+				appendStringInfo(logins, "%s%s", n > 0 ? ", " : "", batch->rows[i]->login_name);
+	}
+	return n;
+}
+
+/*
+ * The extension was dropped, and its tables with it, while requests were under way. The server log is the only place left
+ * to say so.
+ */
+static void
+report_dropped(lpu_delivery *d)
+{
+	StringInfoData logins;
+	int			n;
+
+	initStringInfo(&logins);
+	n = list_logins(&logins, d->done, 0);
+	n = list_logins(&logins, d->flying, n);
+	if (n > MAX_NAMES)
+		appendStringInfo(&logins, " and %d more", n - MAX_NAMES);
+	if (n > 0)
+		ereport(LOG,
+				(errmsg_plural("extension \"lpusers\" was dropped while %d user of account \"%s\" was being created",
+							   "extension \"lpusers\" was dropped while %d users of account \"%s\" were being created",
+							   n, n, d->account),
+				 errdetail("The outcome is unknown: %s.", logins.data),
+				 errhint("Check the account before these users are created again."),
+				 errhidestmt(true)));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("the queue of account \"%s\" was dropped during delivery", d->account)));
+}
+
+/*
+ * Begin a step: a transaction. Return the caller's memory context; that of the delivery is the current one. Raises if the
+ * extension has been dropped since the last step.
+ */
 MemoryContext
 lpu_delivery_begin(lpu_delivery *d)
 {
+	MemoryContext caller = CurrentMemoryContext;
+
 	d->deliverer->begin();
-	return MemoryContextSwitchTo(d->context);
+	if (!OidIsValid(d->table))
+		d->table = get_relname_relid("lp_requests", d->schema_oid);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(d->table)))
+		report_dropped(d);
+	MemoryContextSwitchTo(d->context);
+	return caller;
 }
 
 void

@@ -9,14 +9,19 @@
 #include "queue/claim.h"
 #include "queue/settle.h"
 
-typedef struct lpu_delivery
+struct lpu_delivery
 {
 	Oid			schema_oid;
+	Oid			table;			/* lp_requests, since the first step */
 	const char *schema;			/* quoted */
 	const char *account;
 	const lpu_deliverer *deliverer;
 	lpu_totals *totals;
-	MemoryContext context;
+	MemoryContext context;		/* the delivery itself, and what lives as long */
+	struct lookup *lookup;		/* under way, or NULL */
+	bool		looked;			/* since the last claim */
+	bool		shares;			/* the revision's lock, since: */
+	TimestampTz shared_since;
 	List	   *ready;			/* batches to be sent */
 	List	   *flying;			/* batches under way */
 	List	   *done;			/* batches to be settled */
@@ -33,7 +38,15 @@ typedef struct lpu_delivery
 	bool		asked_to_wait;	/* for so long that what is ready goes back into the queue */
 	bool		empty;			/* the last claim found nothing */
 	TimestampTz slice_end;		/* no claims after this */
-} lpu_delivery;
+};
+
+/* How far a look-up has come. */
+typedef enum LpuLookup
+{
+	LPU_LOOKUP_WAITS,			/* for the network */
+	LPU_LOOKUP_NOTHING,			/* no rows were due for it, or it failed */
+	LPU_LOOKUP_KNOWN			/* some rows were settled by it */
+} LpuLookup;
 
 /*
  * delivery_state.c: begin a step of the delivery, a transaction, and end it. What is allocated in
@@ -60,7 +73,7 @@ extern void lpu_delivery_limit_retries(const lpu_options *options, lpu_row *row,
 /* delivery.c: the options for a role; NULL and *why if it cannot send. They live as long as the memory context. */
 extern const lpu_options *lpu_delivery_options(lpu_delivery *d, const char *name, MemoryContext context, const char **why);
 
-/* reconcile.c: look up the rows whose outcome is unknown, if due. True if there were some, and the result is known. */
-extern bool lpu_delivery_look_up(lpu_delivery *d);
+/* reconcile.c: look up the rows whose outcome is unknown, if due, without waiting. To be called until it has an end. */
+extern LpuLookup lpu_delivery_look_up(lpu_delivery *d);
 
 #endif

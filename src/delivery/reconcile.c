@@ -2,7 +2,8 @@
  * reconcile.c: the part of a delivery that looks up what became of rows in doubt.
  *
  * One listing answers for all rows of the account that are due for it. Any role that may read sees the whole account, so
- * the credentials of one role after the other are tried. While the listing is under way there is no transaction.
+ * the credentials of one role after the other are tried. While the listing is under way there is no transaction, and other
+ * accounts go on: the look-up is advanced by the steps of its delivery and never waits itself.
  */
 #include "postgres.h"
 
@@ -10,10 +11,22 @@
 
 #include "delivery/delivery_state.h"
 #include "delivery/lookup.h"
-#include "http/request.h"
 #include "options/server.h"
 #include "queue/claim.h"
 #include "queue/settle.h"
+
+/* A look-up under way. */
+typedef struct lookup
+{
+	MemoryContext context;		/* the look-up itself, its rows and its calls */
+	lpu_doubt  *doubts;
+	int			n;
+	int			next;			/* the row whose role is tried next */
+	const lpu_options *options;
+	lpu_api_call *call;			/* or NULL */
+	bool		renewed;		/* the listing was asked for again after a 401 */
+	const char *why;			/* what was wrong with the last answer, or NULL */
+} lookup;
 
 static void
 settle_doubts(lpu_delivery *d, lpu_doubt *doubts, int n, const lpu_options *options)
@@ -32,7 +45,7 @@ settle_doubts(lpu_delivery *d, lpu_doubt *doubts, int n, const lpu_options *opti
 	lpu_settlement_write(s, d->schema_oid);
 }
 
-/* Nobody can look: all stay uncertain. */
+/* No role can look: all stay uncertain. */
 static void
 settle_unseen(lpu_delivery *d, lpu_doubt *doubts, int n, const char *why)
 {
@@ -48,36 +61,7 @@ settle_unseen(lpu_delivery *d, lpu_doubt *doubts, int n, const char *why)
 	settle_doubts(d, doubts, n, NULL);
 }
 
-/*
- * List the account with these credentials, once more if the bearer had to be renewed. The answer is read, and *why says
- * what was wrong with it, or is NULL. Returns inside of a transaction.
- */
-static lpu_verdict
-list_account(lpu_delivery *d, const lpu_options *options, lpu_doubt *doubts, int n, MemoryContext context, const char **why)
-{
-	bool		renewed = false;
-
-	for (;;)
-	{
-		lpu_api_call *call;
-		lpu_verdict verdict;
-
-		MemoryContextSwitchTo(context);
-		call = lpu_lookup_start(options);
-		d->totals->requests++;
-		while (!lpu_api_done(call))
-			lpu_http_turn(-1);
-		d->deliverer->begin();
-		MemoryContextSwitchTo(context);
-		verdict = lpu_lookup_finish(call, doubts, n, why);
-		if (verdict != LPU_UNAUTHORIZED || renewed || !lpu_api_renewed(call))
-			return verdict;
-		d->deliverer->commit();
-		renewed = true;
-	}
-}
-
-/* Has an earlier row of these the same role? Then that was tried already. */
+/* Return true if an earlier row has the same role, which was tried already. */
 static bool
 role_was_tried(const lpu_doubt *doubts, int i)
 {
@@ -89,58 +73,119 @@ role_was_tried(const lpu_doubt *doubts, int i)
 	return false;
 }
 
-/* Any role that may read sees the whole account: ask with the credentials of each until one answer can be used. */
-static bool
-list_as_anybody(lpu_delivery *d, lpu_doubt *doubts, int n, MemoryContext context)
+/* Find the rows that are due. NULL if there are none. */
+static lookup *
+begin_lookup(lpu_delivery *d)
 {
-	const char *why = NULL;
-	int			i;
+	MemoryContext context = AllocSetContextCreate(d->context, "lpusers look-up", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = CurrentMemoryContext;
+	lookup	   *l = MemoryContextAllocZero(context, sizeof(lookup));
 
-	for (i = 0; i < n; i++)
-	{
-		const lpu_options *options;
-		lpu_verdict verdict;
-
-		if (role_was_tried(doubts, i))
-			continue;
-		d->deliverer->begin();
-		MemoryContextSwitchTo(context);
-		options = lpu_delivery_options(d, doubts[i].row.send_as, context, &why);
-		d->deliverer->commit();
-		if (options == NULL)
-			continue;
-		verdict = list_account(d, options, doubts, n, context, &why);
-		if (verdict == LPU_OK || verdict == LPU_LATER || verdict == LPU_UNCERTAIN)
-		{
-			settle_doubts(d, doubts, n, options);
-			d->deliverer->commit();
-			return why == NULL;
-		}
-		d->deliverer->commit();
-	}
+	l->context = context;
 	d->deliverer->begin();
 	MemoryContextSwitchTo(context);
-	settle_unseen(d, doubts, n, why);
+	if (!lpu_server_is_paused(d->account))
+		l->doubts = lpu_claim_doubts(d->schema, d->account, &l->n);
 	d->deliverer->commit();
-	return false;
+	MemoryContextSwitchTo(caller);
+	if (l->n > 0)
+		return l;
+	MemoryContextDelete(context);
+	return NULL;
 }
 
-/* Look up the rows whose outcome is unknown, if that is due. True if there were some, and the result is known. */
-bool
+static void
+start_listing(lpu_delivery *d, lookup *l)
+{
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+
+	l->call = lpu_lookup_start(l->options);
+	d->totals->requests++;
+	MemoryContextSwitchTo(caller);
+}
+
+/* Any role that may read sees the whole account: ask as the next of them. False if all were asked. */
+static bool
+ask_next_role(lpu_delivery *d, lookup *l)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	for (l->options = NULL; l->next < l->n && l->options == NULL; l->next++)
+	{
+		if (role_was_tried(l->doubts, l->next))
+			continue;
+		d->deliverer->begin();
+		MemoryContextSwitchTo(l->context);
+		l->options = lpu_delivery_options(d, l->doubts[l->next].row.send_as, l->context, &l->why);
+		d->deliverer->commit();
+		MemoryContextSwitchTo(caller);
+	}
+	if (l->options == NULL)
+		return false;
+	l->renewed = false;
+	start_listing(d, l);
+	return true;
+}
+
+/*
+ * Read the listing that has come. If it was refused to this role, ask again with a new bearer, or leave it to the next role;
+ * else all rows are settled. Return true if they are.
+ */
+static bool
+read_listing(lpu_delivery *d, lookup *l)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	lpu_api_call *call = l->call;
+	lpu_verdict verdict;
+	bool		settled;
+
+	l->call = NULL;
+	d->deliverer->begin();
+	MemoryContextSwitchTo(l->context);
+	verdict = lpu_lookup_finish(call, l->doubts, l->n, &l->why);
+	settled = verdict == LPU_OK || verdict == LPU_LATER || verdict == LPU_UNCERTAIN;
+	if (settled)
+		settle_doubts(d, l->doubts, l->n, l->options);
+	d->deliverer->commit();
+	MemoryContextSwitchTo(caller);
+	if (verdict == LPU_UNAUTHORIZED && !l->renewed && lpu_api_renewed(call))
+	{
+		l->renewed = true;
+		start_listing(d, l);
+	}
+	return settled;
+}
+
+static LpuLookup
+end_lookup(lpu_delivery *d, LpuLookup result)
+{
+	MemoryContextDelete(d->lookup->context);
+	d->lookup = NULL;
+	return result;
+}
+
+/* Look up the rows whose outcome is unknown, if that is due. Advances as far as it can without waiting. */
+LpuLookup
 lpu_delivery_look_up(lpu_delivery *d)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext context = AllocSetContextCreate(d->context, "lpusers look-up", ALLOCSET_DEFAULT_SIZES);
-	lpu_doubt  *doubts;
-	int			n = 0;
-	bool		found;
+	lookup	   *l = d->lookup;
 
+	if (l == NULL)
+		l = d->lookup = begin_lookup(d);
+	if (l == NULL)
+		return LPU_LOOKUP_NOTHING;
+	while (l->call != NULL || ask_next_role(d, l))
+	{
+		if (!lpu_api_done(l->call))
+			return LPU_LOOKUP_WAITS;
+		if (read_listing(d, l))
+			return end_lookup(d, l->why == NULL ? LPU_LOOKUP_KNOWN : LPU_LOOKUP_NOTHING);
+	}
 	d->deliverer->begin();
-	MemoryContextSwitchTo(context);
-	doubts = lpu_server_is_paused(d->account) ? NULL : lpu_claim_doubts(d->schema, d->account, &n);
+	MemoryContextSwitchTo(l->context);
+	settle_unseen(d, l->doubts, l->n, l->why);
 	d->deliverer->commit();
-	found = n > 0 && list_as_anybody(d, doubts, n, context);
 	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
-	return found;
+	return end_lookup(d, LPU_LOOKUP_NOTHING);
 }

@@ -37,29 +37,40 @@
 #include "base/extension.h"
 #include "base/guc.h"
 #include "delivery/delivery.h"
+#include "delivery/turns.h"
+#include "http/request.h"
 #include "http/socket_wait.h"
 #include "queue/worker_slots.h"
 
 PGDLLEXPORT void lpu_worker_main(Datum arg);
 PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
 
-/* After an error: long enough not to fill the log, short enough that nobody has to intervene. */
+/* After an error: long enough not to fill the log, short enough that it mends itself. */
 #define ERROR_WAIT_MS 5000
 
 /* How often the worker looks whether a prepared transaction of its database is gone, and for housekeeping. */
 #define LOOK_AROUND_MS 10000
 #define HOUSEKEEPING_MS (3600 * 1000)
 
+/*
+ * While accounts are being delivered, they are listed again no sooner than after so many times the time that listing them
+ * takes: it reads all that is unfinished.
+ */
+#define LISTING_SHARE 10
+
 /* A predecessor that is leaving is gone soon; how long, and in which steps, to wait for that. */
 #define PREDECESSOR_MS 10000
 #define PREDECESSOR_STEP_MS 10
 
-/* The worker between its rounds. */
+/* The worker between its rounds: a round begins when it lists the accounts that have something to deliver. */
 typedef struct service
 {
-	MemoryContext context;		/* reset after each round */
+	MemoryContext context;		/* reset after each listing */
+	lpu_turns  *turns;
+	TimestampTz next_listing;	/* unless there is a reason to do it sooner: */
+	TimestampTz earliest_listing;
 	TimestampTz idle_since;
-	int64		wait_ms;		/* before the next round */
+	long		wait_ms;		/* before the next step */
 	bool		over;			/* there is nothing more to do here */
 } service;
 
@@ -96,7 +107,7 @@ must_stop(void)
 	return !lpu_worker_on || lpu_worker_asked_to_stop();
 }
 
-/* Is the extension here? Also finds its schema. */
+/* The schema of the extension, NULL if it is not installed. */
 static char *
 find_schema(MemoryContext context)
 {
@@ -150,60 +161,7 @@ housekeep(void *schema)
 	commit_step();
 }
 
-/* One account's turn. */
-typedef struct account_turn
-{
-	const char *schema;
-	lpu_due    *due;
-} account_turn;
-
-static void
-deliver_account(void *arg)
-{
-	static const lpu_deliverer deliverer = {begin_step, commit_step, NULL, must_stop};
-	account_turn *turn = arg;
-	lpu_totals	totals = {0};
-
-	if (!lpu_queue_deliver(turn->schema, turn->due->account, &deliverer, &totals))
-		turn->due->wait_ms = LOOK_AROUND_MS;	/* somebody else does it */
-	else if (totals.unreachable)
-		turn->due->wait_ms = ERROR_WAIT_MS;
-	else if (totals.requests == 0 && totals.held == 0 && totals.failed == 0)
-		turn->due->wait_ms = LOOK_AROUND_MS;	/* paused */
-}
-
-/*
- * Deliver everything that is due. Returns the milliseconds until the next is due: 0 for at once, -1 if nothing is
- * unfinished.
- */
-static int64
-deliver_round(const char *schema, MemoryContext context)
-{
-	lpu_due    *due;
-	int			n;
-	int			i;
-	int64		wait_ms = -1;
-
-	MemoryContextSwitchTo(context);
-	begin_step();
-	MemoryContextSwitchTo(context);
-	due = lpu_queue_due(schema, &n);
-	commit_step();
-	MemoryContextSwitchTo(context);
-	for (i = 0; i < n && !must_stop(); i++)
-	{
-		account_turn turn = {schema, &due[i]};
-
-		if (due[i].wait_ms == 0 && !run_safely(deliver_account, &turn))
-			due[i].wait_ms = ERROR_WAIT_MS;
-		if (wait_ms < 0 || due[i].wait_ms < wait_ms)
-			wait_ms = due[i].wait_ms;
-	}
-	(void) run_safely(housekeep, unconstify(char *, schema));
-	return wait_ms;
-}
-
-/* A transaction that was prepared here may still enqueue something when it is committed, and would wake nobody. */
+/* A transaction that was prepared here may have enqueued something, and its commit will not wake the worker. */
 static bool
 prepared_transactions_here(void)
 {
@@ -230,62 +188,117 @@ wait_for_work(int64 ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Wait, then deliver. */
+/* Begin a round: find out what is to be delivered, and when. */
 static void
-take_turn(void *arg)
+list_accounts(void *arg)
 {
 	service    *s = arg;
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz now;
 	char	   *schema;
 	bool		prepared;
-	int64		wait_ms;
-	TimestampTz now;
+	bool		woken = lpu_worker_is_wanted();
+	bool		unfinished;
+	long		wait_ms = LOOK_AROUND_MS;
 
-	if (s->wait_ms > 0)
-		wait_for_work(s->wait_ms);
-	if (must_stop())
-		return;
-	s->wait_ms = ERROR_WAIT_MS;
+	s->next_listing = s->earliest_listing = TimestampTzPlusMilliseconds(start, ERROR_WAIT_MS);
 	schema = find_schema(s->context);
-	s->over = schema == NULL;
-	if (s->over)
+	/* without it, what is in flight has an end first */
+	s->over = schema == NULL && !lpu_turns_busy(s->turns);
+	if (schema == NULL)
 		return;
 	lpu_worker_begin_round();
 	/* in this order: what is committed between the two is found by the second */
 	prepared = prepared_transactions_here();
-	wait_ms = deliver_round(schema, s->context);
+	unfinished = lpu_turns_list(s->turns, schema, NULL, woken) > 0 || lpu_turns_busy(s->turns);
+	(void) run_safely(housekeep, schema);
+
 	now = GetCurrentTimestamp();
-	if (wait_ms >= 0)
-	{
+	if (unfinished)
 		s->idle_since = now;
-		s->wait_ms = Min(wait_ms, LOOK_AROUND_MS);
-		return;
+	else
+		wait_ms = lpu_idle_timeout > 0 ? Min(lpu_idle_timeout, LOOK_AROUND_MS) : LOOK_AROUND_MS / 10;
+	s->next_listing = TimestampTzPlusMilliseconds(now, wait_ms);
+	s->earliest_listing = now + (now - start) * LISTING_SHARE;
+	s->over = !unfinished && !prepared && TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) &&
+		lpu_worker_leave();
+}
+
+/* Return true if the accounts are to be listed now. */
+static bool
+listing_is_due(const service *s)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now >= s->next_listing)
+		return true;
+	if (!lpu_worker_is_wanted() && !lpu_turns_changed(s->turns))
+		return false;
+	return now >= s->earliest_listing || !lpu_turns_busy(s->turns);
+}
+
+/* Wait for the network, or for what else there is to do. */
+static void
+wait_for_next(void *arg)
+{
+	service    *s = arg;
+	TimestampTz now = GetCurrentTimestamp();
+	long		wait_ms = TimestampDifferenceMilliseconds(now, s->next_listing);
+
+	if (lpu_worker_is_wanted() || lpu_turns_changed(s->turns))
+		wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, s->earliest_listing));
+	if (s->wait_ms >= 0)
+		wait_ms = Min(wait_ms, s->wait_ms);
+	if (lpu_turns_busy(s->turns))
+		lpu_http_turn(wait_ms);
+	else
+		wait_for_work(wait_ms);
+}
+
+/* List, deliver and wait, once each. */
+static void
+take_step(service *s, bool stop)
+{
+	if (!stop && listing_is_due(s))
+	{
+		(void) run_safely(list_accounts, s);
+		MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContextReset(s->context);
 	}
-	s->wait_ms = lpu_idle_timeout > 0 ? Min(lpu_idle_timeout, LOOK_AROUND_MS) : LOOK_AROUND_MS / 10;
-	s->over = !prepared && TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) && lpu_worker_leave();
+	if (s->over)
+		return;
+	s->wait_ms = lpu_turns_step(s->turns, stop);
+	/* a cancel, too, ends only what is under way */
+	if (s->wait_ms != 0 && !run_safely(wait_for_next, s))
+		lpu_turns_close(s->turns);
 }
 
 static void
 serve(void)
 {
+	static const lpu_deliverer deliverer = {begin_step, commit_step, NULL, NULL, run_safely, must_stop};
 	service		s = {0};
+	bool		stop;
 
+	MemoryContextSwitchTo(TopMemoryContext);
 	s.context = AllocSetContextCreate(TopMemoryContext, "lpusers worker", ALLOCSET_DEFAULT_SIZES);
+	s.turns = lpu_turns_new(&deliverer, false);
 	s.idle_since = GetCurrentTimestamp();
 	/* what was committed after it was asked to stop would start no other worker: then it stays */
 	do
-		while (!must_stop())
+		while (!(stop = must_stop()) || lpu_turns_busy(s.turns))
 		{
-			/* a cancel, too, ends only what is under way */
-			(void) run_safely(take_turn, &s);
-			MemoryContextSwitchTo(TopMemoryContext);
-			MemoryContextReset(s.context);
+			take_step(&s, stop);
 			if (s.over)
+				return;
+			/* after pg_advisory_unlock_all() another worker may be there */
+			if (!lpu_lock_worker())
 				return;
 		}
 	while (lpu_worker_on && !lpu_worker_leave());
 }
 
-/* Be the one worker of the database. False if there is one. */
+/* Be the one worker of the database. Return false if there is another. */
 static bool
 lock_database(Oid database)
 {

@@ -25,6 +25,8 @@
 #include "base/guc.h"
 #include "base/spi_plan.h"
 #include "delivery/delivery.h"
+#include "delivery/turns.h"
+#include "http/request.h"
 #include "options/server.h"
 #include "queue/enqueue.h"
 #include "queue/worker_slots.h"
@@ -38,6 +40,7 @@ PG_FUNCTION_INFO_V1(lp_discard);
 PG_FUNCTION_INFO_V1(lp_wake);
 PG_FUNCTION_INFO_V1(lp_worker_stop);
 PG_FUNCTION_INFO_V1(lp_worker_pid);
+PG_FUNCTION_INFO_V1(_lp_worker_missing);
 
 /* A NOTICE at most so often. */
 #define PROGRESS_MS 1000
@@ -77,16 +80,13 @@ progress(const char *account, const lpu_totals *totals)
 }
 
 static void
-deliver_account(const char *schema, const char *account)
+over(const char *account, const lpu_totals *totals)
 {
-	static const lpu_deliverer deliverer = {begin_step, commit_step, progress, NULL};
-	lpu_totals	totals = {0};
-
-	if (!lpu_queue_deliver(schema, account, &deliverer, &totals))
+	if (totals != NULL)
+		notice(account, totals);
+	else
 		ereport(NOTICE,
 				(errmsg("account \"%s\" is being delivered by somebody else", account)));
-	else
-		notice(account, &totals);
 }
 
 /* The worker delivers what is unfinished. Raises nothing. */
@@ -96,27 +96,34 @@ wake_worker(void)
 	(void) lpu_wake_worker(MyDatabaseId);
 }
 
+/* Deliver all that is due for the account, or for all of them side by side. */
 static void
-deliver_accounts(const char *schema, const char *account, MemoryContext context)
+deliver_accounts(const char *schema, const char *account, lpu_turns *turns)
 {
-	lpu_due    *due;
-	int			n;
-	int			i;
+	long		wait_ms;
 
-	MemoryContextSwitchTo(context);
-	begin_step();
-	MemoryContextSwitchTo(context);
-	due = lpu_queue_due(schema, &n);
-	commit_step();
-	MemoryContextSwitchTo(context);
-	for (i = 0; i < n; i++)
-		if (account == NULL || strcmp(account, due[i].account) == 0)
-			deliver_account(schema, due[i].account);
+	(void) lpu_turns_list(turns, schema, account, true);
+	for (;;)
+	{
+		wait_ms = lpu_turns_step(turns, false);
+		if (wait_ms < 0 && !lpu_turns_busy(turns))
+			return;
+		if (wait_ms != 0)
+			lpu_http_turn(wait_ms);
+	}
+}
+
+/* What is left is the worker's; where none may run, what it does besides is done here. */
+static void
+leave_rest(const char *schema, MemoryContext context)
+{
+	int			n;
+
 	begin_step();
 	MemoryContextSwitchTo(context);
 	(void) lpu_queue_due(schema, &n);
 	if (!lpu_worker_on)
-		lpu_queue_housekeep(schema);	/* nobody else will */
+		lpu_queue_housekeep(schema);
 	commit_step();
 	if (n > 0)
 		wake_worker();
@@ -130,7 +137,9 @@ lp_deliver(PG_FUNCTION_ARGS)
 {
 	CallContext *call = fcinfo->context && IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
 	char	   *account = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	static const lpu_deliverer deliverer = {begin_step, commit_step, progress, over, NULL, NULL};
 	MemoryContext context;
+	lpu_turns  *turns;
 	char	   *schema;
 
 	/* in a block with an exception handler, older releases do not say "atomic" */
@@ -151,15 +160,19 @@ lp_deliver(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(context);
 	schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
 	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
+	turns = lpu_turns_new(&deliverer, true);
 	lpu_shmem_attach();
 	SPI_commit();
 	PG_TRY();
 	{
-		deliver_accounts(schema, account, context);
+		MemoryContextSwitchTo(context);
+		deliver_accounts(schema, account, turns);
+		leave_rest(schema, context);
 	}
 	PG_CATCH();
 	{
-		/* what was under way must not wait for the next COMMIT of somebody */
+		lpu_turns_close(turns);
+		/* what was under way must not wait for the next commit */
 		wake_worker();
 		PG_RE_THROW();
 	}
@@ -340,4 +353,17 @@ lp_worker_pid(PG_FUNCTION_ARGS)
 	if (pid == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT32(pid);
+}
+
+/*
+ * _lp_worker_missing() RETURNS text
+ */
+Datum
+_lp_worker_missing(PG_FUNCTION_ARGS)
+{
+	const char *why = lpu_worker_missing(MyDatabaseId);
+
+	if (why == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(why));
 }

@@ -46,7 +46,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.lp_validate_users(jsonb), @extschema@.lp_check(text),
 	@extschema@.lp_attach_trigger(regclass, text, jsonb, text, boolean, text, text), @extschema@.lp_detach_trigger(regclass, text, text),
 	@extschema@.lp_retry(bigint[]), @extschema@.lp_discard(bigint[]),
-	@extschema@.lp_origin(), @extschema@.lp_worker_pid(), @extschema@.lp_account_is_paused(text),
+	@extschema@.lp_origin(), @extschema@.lp_worker_pid(), @extschema@._lp_worker_missing(), @extschema@.lp_account_is_paused(text),
 	@extschema@.lp_report(text, interval), @extschema@._lp_report_page(text, date, date),
 	@extschema@._lp_report_days(interval), @extschema@._lp_report_head(),
 	@extschema@._lp_html(text), @extschema@._lp_html_table(text, text[], text, text),

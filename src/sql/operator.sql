@@ -25,6 +25,10 @@ CREATE FUNCTION @extschema@.lp_worker_pid() RETURNS integer
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.lp_worker_pid() IS 'process id of this database''s worker, null if there is none';
 
+CREATE FUNCTION @extschema@._lp_worker_missing() RETURNS text
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@._lp_worker_missing() IS 'internal: why this database has no worker, null if it has one';
+
 CREATE FUNCTION @extschema@.lp_wake() RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.lp_wake() IS 'internal: has the worker woken when this transaction commits';
@@ -213,7 +217,12 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 				THEN date_trunc('second', clock_timestamp() + (p.pending + p.sending + p.uncertain) / p.users_per_second
 													  * interval '1 second') END AS estimated_end,
 		   p.oldest_pending, @extschema@.lp_account_is_paused(p.account) AS paused,
-		   @extschema@.lp_worker_pid() AS worker_pid, p.last_error
+		   @extschema@.lp_worker_pid() AS worker_pid,
+		   CASE WHEN p.waits_since < clock_timestamp() - interval '10 seconds'
+					 AND NOT @extschema@.lp_account_is_paused(p.account)
+				THEN coalesce('not delivered since ' || date_trunc('second', p.waits_since) || ': '
+							  || @extschema@._lp_worker_missing(), p.last_error)
+				ELSE p.last_error END AS last_error
 	FROM (SELECT r.account,
 				 count(*) FILTER (WHERE r.state = 'pending') AS pending,
 				 count(*) FILTER (WHERE r.state = 'sending') AS sending,
@@ -226,6 +235,9 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 										   - greatest(min(r.enqueued_at), clock_timestamp() - interval '1 minute')), 1))::numeric, 1)
 					 AS users_per_second,
 				 date_trunc('second', min(r.enqueued_at) FILTER (WHERE r.state = 'pending')) AS oldest_pending,
+				 greatest(min(coalesce(r.next_attempt_at, r.sent_at))
+						  FILTER (WHERE r.state IN ('pending', 'sending', 'uncertain')), max(r.sent_at))
+					 AS waits_since,
 				 (array_agg(coalesce(r.error, r.reason) ORDER BY coalesce(r.finished_at, r.sent_at, r.enqueued_at) DESC)
 				  FILTER (WHERE r.error IS NOT NULL OR r.reason IS NOT NULL))[1] AS last_error
 		  FROM @extschema@.lp_results r

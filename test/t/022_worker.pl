@@ -213,7 +213,7 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 	is(q1("SELECT backend_type, application_name, state, query, wait_event_type, wait_event IS NOT NULL, usename FROM pg_stat_activity WHERE pid = $pid"),
 		'lpusers worker|lpusers worker|idle|delivering|Extension|t|' . q1("SELECT rolname FROM pg_roles WHERE oid = 10"), 'pg_stat_activity');
 	is(q1("SELECT backend_xid, backend_xmin, xact_start FROM pg_stat_activity WHERE pid = $pid"), '||', 'no transaction and no snapshot while it waits for the network');
-	is(q1("SELECT string_agg(DISTINCT locktype || ' ' || mode, ', ') FROM pg_locks WHERE pid = $pid"), 'userlock ExclusiveLock', '... only its own locks');
+	is(q1("SELECT string_agg(DISTINCT locktype || ' ' || mode, ', ') FROM pg_locks WHERE pid = $pid"), 'userlock ExclusiveLock, userlock ShareLock', '... only its own locks');
 	is(state_of($name), 'sending', 'the row is being sent');
 	is(q1("SELECT sending, worker_pid FROM lp_progress"), "1|$pid", 'lp_progress while it is being sent');
 	like((LpUsers::try_sql($node, 'CALL lp_deliver()'))[2], qr/NOTICE: .*is being delivered by somebody else/, 'CALL meanwhile: somebody else delivers');

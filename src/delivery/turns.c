@@ -1,0 +1,388 @@
+/*
+ * turns.c: deliveries of several accounts side by side.
+ *
+ * Accounts take turns, and no account keeps another from its turn. A few have their turn at a time, those that waited the
+ * longest for one first. When a turn is over (delivery.c says when) what the account has in flight goes on beside the turns
+ * of others, and does not count. An account whose service does not answer is not tried again for a while, which grows.
+ * Nothing here waits: the caller waits for the network when no delivery can go on.
+ */
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "delivery/turns.h"
+
+/* So many accounts have their turn at a time: with the default of 4 connections each some 30 requests are in flight. */
+#define MAX_TURNS 8
+
+/* After an error: long enough not to fill the log, short enough that it mends itself. */
+#define ERROR_WAIT_MS 5000
+
+/* An account that could do nothing (paused, or delivered by another process) is tried again by then. */
+#define IDLE_WAIT_MS 10000
+
+/* One whose service does not answer: 5, 10, 20, 40 s, then every minute. What was tried has its own back-off. */
+#define UNREACHABLE_WAIT_MS 5000
+#define MAX_UNREACHABLE_WAIT_MS 60000
+
+/* An account with unfinished rows. */
+typedef struct turn
+{
+	char	   *account;
+	TimestampTz due;			/* of its first row, as listed; DT_NOEND: not known since its last delivery */
+	TimestampTz not_before;		/* whatever is due */
+	TimestampTz began;			/* its last turn, 0: never */
+	int			unreachable;	/* times in a row */
+	bool		listed;
+	bool		opened;			/* at least once */
+	lpu_delivery *delivery;		/* or NULL */
+	lpu_totals	totals;
+} turn;
+
+struct lpu_turns
+{
+	MemoryContext context;
+	const lpu_deliverer *deliverer;
+	bool		once;			/* each account that is listed, due or not, has one delivery */
+	bool		changed;		/* a delivery has ended since the last listing */
+	char	   *schema;
+	List	   *accounts;		/* turn */
+};
+
+/* What a guarded part works on. */
+typedef struct part
+{
+	lpu_turns  *turns;
+	turn	   *turn;
+	LpuStep		result;
+	long		wait_ms;
+} part;
+
+/*
+ * Make an empty set of turns in the current memory context. "once": each account that is listed is delivered until nothing
+ * of it is due, and then not again.
+ */
+lpu_turns *
+lpu_turns_new(const lpu_deliverer *deliverer, bool once)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers turns", ALLOCSET_DEFAULT_SIZES);
+	lpu_turns  *turns = MemoryContextAllocZero(context, sizeof(lpu_turns));
+
+	turns->context = context;
+	turns->deliverer = deliverer;
+	turns->once = once;
+	return turns;
+}
+
+static turn *
+find_turn(lpu_turns *turns, const char *account)
+{
+	ListCell   *cell;
+	turn	   *t;
+
+	foreach(cell, turns->accounts)
+	{
+		t = lfirst(cell);
+		if (strcmp(t->account, account) == 0)
+			return t;
+	}
+	t = palloc0(sizeof(turn));
+	t->account = pstrdup(account);
+	turns->accounts = lappend(turns->accounts, t);
+	return t;
+}
+
+/* Forget the accounts that have nothing unfinished, unless what is known of their service still counts. */
+static void
+forget_finished(lpu_turns *turns, TimestampTz now)
+{
+	ListCell   *cell;
+
+	foreach(cell, turns->accounts)
+	{
+		turn	   *t = lfirst(cell);
+
+		if (t->listed || t->delivery != NULL || t->not_before > now)
+			continue;
+		turns->accounts = foreach_delete_current(turns->accounts, cell);
+		pfree(t->account);
+		pfree(t);
+	}
+}
+
+/*
+ * Read which accounts, or whether this one, have unfinished rows, and when the first is due. Return how many. Called outside
+ * of a step. "retry": an account that waits because of an error, or because it was paused, is tried again at once.
+ */
+int
+lpu_turns_list(lpu_turns *turns, const char *schema, const char *account, bool retry)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell   *cell;
+	lpu_due    *due;
+	int			n;
+	int			i;
+	int			listed = 0;
+
+	turns->deliverer->begin();
+	MemoryContextSwitchTo(caller);
+	due = lpu_queue_due(schema, &n);
+	turns->deliverer->commit();
+
+	MemoryContextSwitchTo(turns->context);
+	if (turns->schema != NULL)
+		pfree(turns->schema);
+	turns->schema = pstrdup(schema);
+	foreach(cell, turns->accounts)
+		((turn *) lfirst(cell))->listed = false;
+	for (i = 0; i < n; i++)
+	{
+		turn	   *t;
+
+		if (account != NULL && strcmp(account, due[i].account) != 0)
+			continue;
+		t = find_turn(turns, due[i].account);
+		t->listed = true;
+		t->due = TimestampTzPlusMilliseconds(now, due[i].wait_ms);
+		if (retry && t->unreachable == 0)
+			t->not_before = now;
+		listed++;
+	}
+	forget_finished(turns, now);
+	turns->changed = false;
+	MemoryContextSwitchTo(caller);
+	return listed;
+}
+
+/* ------------------------------------------------------------------------------------------------ one account */
+
+/* Run a part; an error of it is not the others', if the deliverer can go on after one. */
+static bool
+run_part(lpu_turns *turns, void (*function) (void *arg), part *p)
+{
+	if (turns->deliverer->guard != NULL)
+		return turns->deliverer->guard(function, p);
+	function(p);
+	return true;
+}
+
+/* The delivery is over, or could not be opened: for so long nothing is tried. */
+static void
+end_turn(lpu_turns *turns, turn *t, int64 wait_ms)
+{
+	if (t->delivery != NULL)
+		lpu_delivery_close(t->delivery);
+	t->delivery = NULL;
+	t->due = DT_NOEND;
+	t->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	turns->changed = true;
+}
+
+/* How long to leave the account alone after a delivery that did this. */
+static int64
+wait_after(turn *t)
+{
+	const lpu_totals *totals = &t->totals;
+
+	if (totals->unreachable)
+	{
+		int64		wait_ms = (int64) UNREACHABLE_WAIT_MS << Min(t->unreachable, 10);
+
+		t->unreachable++;
+		return Min(wait_ms, MAX_UNREACHABLE_WAIT_MS);
+	}
+	t->unreachable = 0;
+	if (totals->requests == 0 && totals->held == 0 && totals->failed == 0)
+		return IDLE_WAIT_MS;	/* paused */
+	return 0;
+}
+
+static void
+open_part(void *arg)
+{
+	part	   *p = arg;
+	turn	   *t = p->turn;
+	MemoryContext caller = MemoryContextSwitchTo(p->turns->context);
+
+	memset(&t->totals, 0, sizeof(lpu_totals));
+	t->delivery = lpu_delivery_open(p->turns->schema, t->account, p->turns->deliverer, &t->totals);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+step_part(void *arg)
+{
+	part	   *p = arg;
+
+	p->result = lpu_delivery_step(p->turn->delivery, &p->wait_ms);
+}
+
+/* Give the account its turn. */
+static void
+begin_turn(lpu_turns *turns, turn *t)
+{
+	part		p = {turns, t};
+
+	t->began = GetCurrentTimestamp();
+	t->due = DT_NOEND;
+	t->opened = true;
+	if (t->delivery != NULL)
+		lpu_delivery_begin_turn(t->delivery);
+	else if (!run_part(turns, open_part, &p))
+		end_turn(turns, t, ERROR_WAIT_MS);
+	else if (t->delivery == NULL)
+	{
+		end_turn(turns, t, IDLE_WAIT_MS);
+		if (turns->deliverer->over != NULL)
+			turns->deliverer->over(t->account, NULL);
+	}
+}
+
+/* Let the delivery of the account go on. Return what lpu_delivery_step() does. */
+static LpuStep
+step_turn(lpu_turns *turns, turn *t, long *wait_ms)
+{
+	part		p = {turns, t};
+
+	if (!run_part(turns, step_part, &p))
+	{
+		end_turn(turns, t, ERROR_WAIT_MS);
+		return LPU_STEP_OVER;
+	}
+	if (p.result == LPU_STEP_OVER)
+	{
+		end_turn(turns, t, wait_after(t));
+		if (turns->deliverer->over != NULL)
+			turns->deliverer->over(t->account, &t->totals);
+	}
+	*wait_ms = p.wait_ms;
+	return p.result;
+}
+
+/* ------------------------------------------------------------------------------------------------ all accounts */
+
+/* When the account may have its next turn; DT_NOEND while there is no reason to. */
+static TimestampTz
+next_turn(const lpu_turns *turns, const turn *t)
+{
+	if (t->delivery != NULL && lpu_delivery_has_turn(t->delivery))
+		return DT_NOEND;
+	if (!turns->once)
+		return Max(t->due, t->not_before);
+	if (t->delivery != NULL)
+		return lpu_delivery_wants_turn(t->delivery) ? t->began : DT_NOEND;
+	return t->opened ? DT_NOEND : t->began;
+}
+
+/* Of the accounts that may have their turn now, that which has waited the longest for one; NULL if there is none. */
+static turn *
+choose_turn(const lpu_turns *turns, TimestampTz now)
+{
+	turn	   *chosen = NULL;
+	ListCell   *cell;
+
+	foreach(cell, turns->accounts)
+	{
+		turn	   *t = lfirst(cell);
+
+		if (next_turn(turns, t) <= now && (chosen == NULL || t->began < chosen->began))
+			chosen = t;
+	}
+	return chosen;
+}
+
+static int
+count_turns(const lpu_turns *turns)
+{
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, turns->accounts)
+	{
+		turn	   *t = lfirst(cell);
+
+		n += t->delivery != NULL && lpu_delivery_has_turn(t->delivery);
+	}
+	return n;
+}
+
+static void
+lower(long *wait_ms, long ms)
+{
+	if (ms >= 0 && (*wait_ms < 0 || ms < *wait_ms))
+		*wait_ms = ms;
+}
+
+/*
+ * Let all deliveries go on as far as they can without waiting; "stop": begin no turn. Return 0 if there may be more to do at
+ * once, else how long to wait for the network, -1 for as long as it takes.
+ */
+long
+lpu_turns_step(lpu_turns *turns, bool stop)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		wait_ms = -1;
+	ListCell   *cell;
+	turn	   *t;
+
+	while (!stop && count_turns(turns) < MAX_TURNS && (t = choose_turn(turns, now)) != NULL)
+		begin_turn(turns, t);
+	foreach(cell, turns->accounts)
+	{
+		long		ms = -1;
+
+		t = lfirst(cell);
+		if (t->delivery == NULL)
+			continue;
+		if (step_turn(turns, t, &ms) == LPU_STEP_WAITS)
+			lower(&wait_ms, ms);
+		else
+			wait_ms = 0;
+	}
+	if (stop || wait_ms == 0)
+		return wait_ms;
+	foreach(cell, turns->accounts)
+	{
+		TimestampTz next = next_turn(turns, lfirst(cell));
+
+		if (next != DT_NOEND)
+			lower(&wait_ms, TimestampDifferenceMilliseconds(now, next));
+	}
+	/* a turn that ends makes room for another */
+	if (wait_ms == 0 && count_turns(turns) >= MAX_TURNS)
+		wait_ms = 100;
+	return wait_ms;
+}
+
+/* Return true if a delivery is under way. */
+bool
+lpu_turns_busy(const lpu_turns *turns)
+{
+	ListCell   *cell;
+
+	foreach(cell, turns->accounts)
+		if (((turn *) lfirst(cell))->delivery != NULL)
+			return true;
+	return false;
+}
+
+/* Return true if the accounts should be listed again: a delivery has ended since. */
+bool
+lpu_turns_changed(lpu_turns *turns)
+{
+	return turns->changed;
+}
+
+/* End all deliveries, with what they have in flight. To be called after an error as well. */
+void
+lpu_turns_close(lpu_turns *turns)
+{
+	ListCell   *cell;
+
+	foreach(cell, turns->accounts)
+		if (((turn *) lfirst(cell))->delivery != NULL)
+			end_turn(turns, lfirst(cell), ERROR_WAIT_MS);
+}
