@@ -70,6 +70,20 @@ SELECT login_name, state, reason FROM lp_results ORDER BY id OFFSET 2;
 RESET ROLE;
 SELECT forget();
 SET ROLE regress_hr;
+-- what a trigger within an INSERT moves does not count
+CREATE FUNCTION hr.promote() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE hr.staff SET status = 'left' WHERE id = NEW.id - 1 AND status = 'active';
+	RETURN NULL;
+END $$;
+CREATE TRIGGER a AFTER INSERT ON hr.staff FOR EACH ROW EXECUTE FUNCTION hr.promote();
+INSERT INTO hr.staff VALUES (11, 'ins11', 'active'), (12, 'ins12', 'active');
+SELECT id, status FROM hr.staff WHERE id IN (10, 11, 12) ORDER BY id;
+SELECT login_name, state, reason FROM lp_results ORDER BY id;
+DROP TRIGGER a ON hr.staff;
+RESET ROLE;
+SELECT forget();
+SET ROLE regress_hr;
 SELECT count(*) FROM lp_detach_trigger('hr.staff');
 
 -- With a condition and on_update: who was active before the move is not new after it.

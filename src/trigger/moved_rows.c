@@ -54,9 +54,12 @@ deleted_from(Oid leaf)
 											 ObjectIdGetDatum(leaf)));
 }
 
-/* Return true if this transaction moved the row version to another partition. */
+/*
+ * Return true if the statement moved the row version to another partition. What a statement within
+ * it moves, of a trigger for example, has a later command id.
+ */
 static bool
-is_moved(TupleTableSlot *slot)
+is_moved(TupleTableSlot *slot, CommandId command)
 {
 	HeapTupleHeader header;
 
@@ -64,7 +67,8 @@ is_moved(TupleTableSlot *slot)
 		return false;
 	header = ((BufferHeapTupleTableSlot *) slot)->base.tuple->t_data;
 	return HeapTupleHeaderIndicatesMovedPartitions(header) &&
-		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header));
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header)) &&
+		HeapTupleHeaderGetCmax(header) == command;
 }
 
 static int64
@@ -81,7 +85,7 @@ count_in_leaf(Oid leaf)
 		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		{
 			CHECK_FOR_INTERRUPTS();
-			n += is_moved(slot);
+			n += is_moved(slot, GetActiveSnapshot()->curcid);
 		}
 		table_endscan(scan);
 		ExecDropSingleTupleTableSlot(slot);
