@@ -77,23 +77,15 @@ fold(pg_wchar c)
 	return c;
 }
 
-/*
- * Return the characters of a text in NFC, terminated by 0, and their number.  NULL if the text is too long, or is not valid
- * in its encoding.
- */
+/* Return the characters of a valid UTF-8 text in NFC, terminated by 0, and their number. */
 static pg_wchar *
-normalize(const char *text, int *n)
+normalize_utf8(const char *utf8, int *n)
 {
-	size_t		length = strlen(text);
-	char	   *utf8 = length <= MAX_NORMALIZED_BYTES ? lpu_text_to_utf8(text, &length) : NULL;
-	pg_wchar   *characters;
-	const unsigned char *p = (const unsigned char *) utf8;
-	int			i;
+	pg_wchar   *characters = palloc((strlen(utf8) + 1) * sizeof(pg_wchar));
+	const unsigned char *p;
+	int			i = 0;
 
-	if (utf8 == NULL)
-		return NULL;
-	characters = palloc((length + 1) * sizeof(pg_wchar));
-	for (i = 0; p < (const unsigned char *) utf8 + length; p += pg_utf_mblen(p))
+	for (p = (const unsigned char *) utf8; *p; p += pg_utf_mblen(p))
 		characters[i++] = utf8_to_unicode(p);
 	characters[i] = 0;
 	if (unicode_is_normalized_quickcheck(UNICODE_NFC, characters) != UNICODE_NORM_QC_YES)
@@ -103,6 +95,17 @@ normalize(const char *text, int *n)
 	return characters;
 }
 
+/* Likewise of a text in the database's encoding.  NULL if it is too long, or not valid in its encoding. */
+static pg_wchar *
+normalize(const char *text, int *n)
+{
+	size_t		length = strlen(text);
+	char	   *utf8 = length <= MAX_NORMALIZED_BYTES ? lpu_text_to_utf8(text, &length) : NULL;
+
+	return utf8 ? normalize_utf8(utf8, n) : NULL;
+}
+
+/* In UTF-8. */
 static char *
 write_characters(const pg_wchar *characters, int n)
 {
@@ -116,7 +119,7 @@ write_characters(const pg_wchar *characters, int n)
 		out += pg_utf_mblen(out);
 	}
 	*out = '\0';
-	return lpu_text_from_utf8(utf8);
+	return utf8;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- logins */
@@ -136,7 +139,7 @@ lpu_text_nfc(const char *text)
 
 	if (pg_is_ascii(text) || (characters = normalize(text, &n)) == NULL)
 		return pstrdup(text);
-	return write_characters(characters, n);
+	return lpu_text_from_utf8(write_characters(characters, n));
 }
 
 /* ASCII, and what cannot be read as characters. */
@@ -157,17 +160,13 @@ fold_bytes(const char *login)
 	return folded;
 }
 
-/* Return the form that all spellings of a login share. */
-char *
-lpu_login_fold(const char *login)
+/* In UTF-8. */
+static char *
+fold_characters(pg_wchar *characters, int n)
 {
-	pg_wchar   *characters;
-	int			n;
 	int			start = 0;
 	int			i;
 
-	if (pg_is_ascii(login) || (characters = normalize(login, &n)) == NULL)
-		return fold_bytes(login);
 	while (n > 0 && is_separator(characters[n - 1]))
 		n--;
 	while (start < n && is_separator(characters[start]))
@@ -175,6 +174,31 @@ lpu_login_fold(const char *login)
 	for (i = start; i < n; i++)
 		characters[i] = fold(characters[i]);
 	return write_characters(characters + start, n - start);
+}
+
+/* Return the form that all spellings of a login share. */
+char *
+lpu_login_fold(const char *login)
+{
+	pg_wchar   *characters;
+	int			n;
+
+	if (pg_is_ascii(login) || (characters = normalize(login, &n)) == NULL)
+		return fold_bytes(login);
+	return lpu_text_from_utf8(fold_characters(characters, n));
+}
+
+/* The same for a login in valid UTF-8.  Needs no transaction. */
+char *
+lpu_login_fold_utf8(const char *login)
+{
+	pg_wchar   *characters;
+	int			n;
+
+	if (pg_is_ascii(login) || strlen(login) > MAX_NORMALIZED_BYTES)
+		return fold_bytes(login);
+	characters = normalize_utf8(login, &n);
+	return fold_characters(characters, n);
 }
 
 /* Of ASCII, as most logins are. */
