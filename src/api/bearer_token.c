@@ -166,6 +166,7 @@ ask_for_bearer(const lpu_options *options, const bearer_source *source, lpu_prob
 
 	if (!lpu_request_init(&request, options, "POST", source->url, problem))
 		return NULL;
+	request.timeout_ms = Min(request.timeout_ms, LPU_MAX_ASIDE_MS);
 	request.content_type = source->content_type;
 	request.body = source->body;
 	request.body_length = strlen(source->body);

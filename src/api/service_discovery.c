@@ -134,6 +134,7 @@ look_up(const lpu_options *options, const char *service, const char *url, lpu_pr
 
 	if (!lpu_request_init(&request, options, "GET", url, problem))
 		return NULL;
+	request.timeout_ms = Min(request.timeout_ms, LPU_MAX_ASIDE_MS);
 	answer = lpu_request_send(options, &request);
 	if (answer->end == LPU_HTTP_ANSWERED && answer->status / 100 == 2)
 		base_uri = find_base_uri(lpu_json_parse(answer->body, answer->body_length), service);

@@ -14,6 +14,12 @@
 extern bool lpu_request_init(lpu_http_request *request, const lpu_options *options, const char *method, const char *url,
 							 lpu_problem **problem);
 
+/*
+ * The longest that a service on the way (token, domain, login) may take. A delivery waits for
+ * it, and with it the other accounts of the worker.
+ */
+#define LPU_MAX_ASIDE_MS 10000
+
 /* The connections for these options. */
 extern lpu_http_pool *lpu_request_pool(const lpu_options *options);
 

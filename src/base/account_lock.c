@@ -1,18 +1,21 @@
 /*
  * account_lock.c: the locks of an account.
  *
- * Heavyweight locks of a kind that no SQL function can take. The deliverer's lock of an account is held by the session: it
- * outlives transactions and dies with the process. So the process that gets it knows that no other one is sending anything
- * from the queue of the account. As pg_advisory_unlock_all() and DISCARD ALL release it, the holder has to ask again.
+ * Heavyweight locks of a kind that no SQL function can take. The deliverer's lock of an account
+ * is held by the session: it outlives transactions and dies with the process. So the process
+ * that gets it knows that no other one is sending anything from the queue of the account. As
+ * pg_advisory_unlock_all() and DISCARD ALL release it, the holder has to ask again.
  *
- * The revision's lock of an account keeps two conditional writes (read, then PUT or DELETE with the revision) from each
- * other, and creates, which change the revision, from both. Creates share it: a delivery holds it for its session while
- * requests are in flight, and lets go when a writer waits. A writer takes it for itself, for one batch, as a lock of its
- * transaction, so that an error or a rollback to a savepoint releases it.
+ * The revision's lock of an account keeps two conditional writes (read, then PUT or DELETE with
+ * the revision) from each other, and creates, which change the revision, from both. Creates
+ * share it: a delivery holds it for its session while requests are in flight, and lets go when
+ * a writer waits. A writer takes it for itself, for one batch, as a lock of its transaction, so
+ * that an error or a rollback to a savepoint releases it.
  *
- * A delivery never waits for a lock, because that would stop all accounts of its process. Instead it tries again, and
- * meanwhile holds the turnstile, a third lock: a writer passes the turnstile before it takes its place in the queue of the
- * revision's lock. So the next to get that lock is the delivery, and writers and deliveries take turns.
+ * A delivery never waits for a lock, because that would stop all accounts of its process.
+ * Instead it tries again, and meanwhile holds the turnstile, a third lock: a writer passes the
+ * turnstile before it takes its place in the queue of the revision's lock. So the next to get
+ * that lock is the delivery, and writers and deliveries take turns.
  */
 #include "postgres.h"
 
@@ -54,7 +57,9 @@ make_tag(lock_kind kind, uint64 hash)
 static LOCKTAG
 account_tag(lock_kind kind, const char *account)
 {
-	return make_tag(kind, DatumGetUInt64(hash_any_extended((const unsigned char *) account, (int) strlen(account), 1)));
+	const unsigned char *name = (const unsigned char *) account;
+
+	return make_tag(kind, DatumGetUInt64(hash_any_extended(name, (int) strlen(account), 1)));
 }
 
 static bool
@@ -63,10 +68,11 @@ try_for_session(const LOCKTAG *tag, LOCKMODE mode)
 	return LockAcquire(tag, mode, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* ---------------------------------------------------------------------------------------------- the deliverer's lock */
+/* ------------------------------------------------------------------------ the deliverer's lock */
 
 /*
- * Take the deliverer's lock of an account of this database for the session. Return false if another process has it.
+ * Take the deliverer's lock of an account of this database for the session. Return false if
+ * another process has it.
  */
 bool
 lpu_lock_account(const char *account)
@@ -96,8 +102,8 @@ lpu_unlock_account(const char *account)
 }
 
 /*
- * Be the only worker of this database, until the process ends. Return false if there is another. A worker calls it again
- * to be sure: it is taken once only.
+ * Be the only worker of this database, until the process ends. Return false if there is
+ * another. A worker calls it again to be sure: it is taken once only.
  */
 bool
 lpu_lock_worker(void)
@@ -107,11 +113,11 @@ lpu_lock_worker(void)
 	return LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock) || try_for_session(&tag, ExclusiveLock);
 }
 
-/* ---------------------------------------------------------------------------------------------- the revision's lock */
+/* ------------------------------------------------------------------------- the revision's lock */
 
 /*
- * Share the revision's lock for the session, without waiting. Return false if a writer has it or waits for it: then call
- * again after a while, or lpu_unshare_revision() to give up.
+ * Share the revision's lock for the session, without waiting. Return false if a writer has it
+ * or waits for it: then call again after a while, or lpu_unshare_revision() to give up.
  */
 bool
 lpu_share_revision(const char *account)
@@ -137,7 +143,10 @@ lpu_revision_is_wanted(const char *account)
 	return LPU_LOCK_HELD_BY_ME(&tag, ShareLock) && LockHasWaiters(&tag, ShareLock, true);
 }
 
-/* Let go of the revision's lock, or stop trying to share it. It is no error if there is nothing to release. */
+/*
+ * Let go of the revision's lock, or stop trying to share it. It is no error if there is nothing
+ * to release.
+ */
 void
 lpu_unshare_revision(const char *account)
 {
@@ -160,9 +169,10 @@ wait_for_revision(const LOCKTAG *turnstile, const LOCKTAG *tag)
 }
 
 /*
- * Take the revision's lock of an account for a conditional write, until lpu_unlock_revision() or the end of the
- * (sub)transaction. Waits at most timeout_ms for each of the two locks behind it, or lock_timeout if that is shorter, and
- * can be cancelled. Raises 55P03 if it is not had by then.
+ * Take the revision's lock of an account for a conditional write, until lpu_unlock_revision()
+ * or the end of the (sub)transaction. Waits at most timeout_ms for each of the two locks behind
+ * it, or lock_timeout if that is shorter, and can be cancelled. Raises 55P03 if it is not had
+ * by then.
  */
 void
 lpu_lock_revision(const char *account, int timeout_ms)
@@ -205,7 +215,10 @@ lpu_revision_is_locked(const char *account)
 	return LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock);
 }
 
-/* Release what lpu_lock_revision() took. It must be called in the same subtransaction, and not after an error. */
+/*
+ * Release what lpu_lock_revision() took. It must be called in the same subtransaction, and not
+ * after an error.
+ */
 void
 lpu_unlock_revision(const char *account)
 {

@@ -4,7 +4,10 @@
 #ifndef LPU_BASE_ACCOUNT_LOCK_H
 #define LPU_BASE_ACCOUNT_LOCK_H
 
-/* The deliverer's lock: held by one process, for its session, from the first claim to the last settlement. */
+/*
+ * The deliverer's lock: held by one process, for its session, from the first claim to the last
+ * settlement.
+ */
 extern bool lpu_lock_account(const char *account);
 extern bool lpu_account_is_locked(const char *account);
 extern void lpu_unlock_account(const char *account);
@@ -12,7 +15,10 @@ extern void lpu_unlock_account(const char *account);
 /* Likewise for the one worker of this database; kept until the process ends. */
 extern bool lpu_lock_worker(void);
 
-/* The revision's lock, shared by a delivery for its session while creates are in flight; none of these waits. */
+/*
+ * The revision's lock, shared by a delivery for its session while creates are in flight; none
+ * of these waits.
+ */
 extern bool lpu_share_revision(const char *account);
 extern bool lpu_revision_is_wanted(const char *account);
 extern void lpu_unshare_revision(const char *account);

@@ -33,7 +33,10 @@ static const struct config_enum_entry after_promotion_choices[] = {
 	{NULL, 0, false}
 };
 
-/* A list of names, as SplitIdentifierString() reads it: the launcher could only fail again and again. */
+/*
+ * A list of names, as SplitIdentifierString() reads it: the launcher could only fail again and
+ * again.
+ */
 static bool
 check_databases(char **value, void **extra, GucSource source)
 {

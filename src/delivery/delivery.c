@@ -1,15 +1,12 @@
 /*
- * delivery.c: delivering the queue: claim, send, settle.
+ * delivery.c: delivering the queue: what is due, and claiming it.
  *
- * One deliverer per account and database, under a session-level lock that no SQL function can take and that dies with
- * its process. Rows are claimed and committed before they are sent, so that a crash leaves them "sending": the process
- * that gets the lock next knows that no other is sending them, and looks them up before they are sent again. While requests
- * are under way there is no transaction; several batches fly at once. No connection idles while SQL runs: the next
- * batches are claimed before they are needed, and take the place of those that are done before these are settled. Claim
- * and settle are SQL functions of the install script; this file moves rows between them and the batches.
- *
- * A delivery never waits: it takes steps (turns.c), so that no account keeps others waiting. When its turn is over it claims
- * and starts nothing more, but what is in flight is settled as it comes, beside the turns of other accounts.
+ * One deliverer per account and database, under a session-level lock that no SQL function can
+ * take and that dies with its process. Rows are claimed and committed before they are sent, so
+ * that a crash leaves them "sending": the process that gets the lock next knows that no other
+ * is sending them, and looks them up before they are sent again. While requests are under way
+ * there is no transaction; several batches fly at once. Claim and settle are SQL functions of the
+ * install script; this file moves rows between them and the batches, and delivery_step.c sends.
  */
 #include "postgres.h"
 
@@ -23,13 +20,11 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/account_lock.h"
 #include "base/extension.h"
 #include "base/guc.h"
 #include "base/spi_plan.h"
 #include "delivery/delivery.h"
 #include "delivery/delivery_state.h"
-#include "http/request.h"
 #include "options/server.h"
 #include "queue/claim.h"
 #include "queue/settle.h"
@@ -39,23 +34,15 @@
  * way still are. Small batches are claimed as many at a time as may fly.
  */
 #define CLAIM_ROWS 100
-#define CLAIM_BATCHES 2
 
 /* Due rows kept in memory (16 bytes each); what is behind them is listed when they are through. */
 #define LIST_ROWS 100000
 
-/* A turn: so long rows are claimed and sent while new ones keep coming. What is in flight then may take longer. */
-#define SLICE_MS 10000
-
-/* A request of the queue may not take longer than this, whatever the server's option says: it keeps the account's lock. */
+/*
+ * A request of the queue may not take longer than this, whatever the server's option says: it
+ * keeps the account's lock.
+ */
 #define MAX_TIMEOUT_MS (5 * 60 * 1000)
-
-/* So long the revision's lock is kept although a writer waits for it, and so often it is asked for while one has it. */
-#define SHARE_MS 2000
-#define REVISION_POLL_MS 50
-
-/* A worker does not wait longer than this with claimed rows in hand and nothing under way. */
-#define IDLE_HAND_MS 2000
 
 /* ---------------------------------------------------------------------------------------------------- SQL */
 
@@ -86,8 +73,9 @@ lpu_queue_housekeep(const char *schema)
 	lpu_run("SELECT @extschema@.lp_housekeep(make_interval(secs => $1), make_interval(secs => $2))", 2, types, values);
 }
 
-static void
-take_over(lpu_delivery *d, const char *schema)
+/* Rows that an earlier delivery was sending become uncertain. */
+void
+lpu_delivery_take_over(lpu_delivery *d, const char *schema)
 {
 	Oid			types[2] = {TEXTOID, BOOLOID};
 	Datum		values[2] = {CStringGetTextDatum(d->account), BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
@@ -145,7 +133,7 @@ lpu_delivery_options(lpu_delivery *d, const char *name, MemoryContext context, c
 	MemoryContextSwitchTo(caller);
 	d->max_connections = options->max_connections;
 	d->rate_limit = options->rate_limit;
-	d->claim_size = Max(options->batch_size * Min(CLAIM_BATCHES, options->max_connections),
+	d->claim_size = Max(options->batch_size * Min(LPU_CLAIM_BATCHES, options->max_connections),
 						Min(options->batch_size * options->max_connections, CLAIM_ROWS));
 	return copy;
 }
@@ -228,20 +216,9 @@ claim_rows(lpu_delivery *d, int *n)
 	}
 }
 
-/* Raise if the deliverer's lock was released behind our back: another process may deliver this account now. */
-static void
-check_lock(const lpu_delivery *d)
-{
-	if (!lpu_account_is_locked(d->account))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("lock on the queue of account \"%s\" was released during delivery", d->account),
-				 errdetail("The outcome of requests in flight will be looked up."),
-				 errhint("Triggers on the extension's tables must not call pg_advisory_unlock_all() or DISCARD ALL.")));
-}
-
-static void
-claim_batches(lpu_delivery *d)
+/* Claim what is due, for a few batches, and make these of it. Raises what the database raises. */
+void
+lpu_delivery_claim(lpu_delivery *d)
 {
 	MemoryContext caller;
 	lpu_row   **rows;
@@ -249,7 +226,6 @@ claim_batches(lpu_delivery *d)
 	int			from;
 	int			i;
 
-	check_lock(d);
 	caller = lpu_delivery_begin(d);
 	/* with synchronous_commit = off a crash would take the claim back after the request was sent */
 	ForceSyncCommit();
@@ -268,340 +244,4 @@ claim_batches(lpu_delivery *d)
 			}
 	}
 	lpu_delivery_commit(d, caller);
-}
-
-/* ---------------------------------------------------------------------------------------------------- sending */
-
-static bool
-must_stop(lpu_delivery *d)
-{
-	return d->deliverer->stop != NULL && d->deliverer->stop();
-}
-
-static void
-unshare_revision(lpu_delivery *d)
-{
-	lpu_unshare_revision(d->account);
-	d->shares = false;
-}
-
-/*
- * Share the revision's lock, which is needed to send. Return false if a conditional write has it, or has waited for long
- * enough: then nothing is sent until the requests in flight are done and it has had its turn.
- */
-static bool
-share_revision(lpu_delivery *d)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (d->shares && now > TimestampTzPlusMilliseconds(d->shared_since, SHARE_MS))
-	{
-		if (!lpu_revision_is_wanted(d->account))
-			d->shared_since = now;
-		else if (d->flying != NIL)
-			return false;
-		else
-			unshare_revision(d);
-	}
-	if (!d->shares)
-	{
-		d->shares = lpu_share_revision(d->account);
-		d->shared_since = now;
-	}
-	return d->shares;
-}
-
-/* Return true if time, connections and turn allow to start the next batch, if there is one. */
-static bool
-may_start(lpu_delivery *d)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	return d->ready != NIL && list_length(d->flying) < d->max_connections && now >= d->next_start &&
-		(now < d->slice_end || d->deliverer->stop == NULL);
-}
-
-/* Start what may be started now. Return true if something was. */
-static bool
-start_batches(lpu_delivery *d)
-{
-	MemoryContext caller = MemoryContextSwitchTo(d->context);
-	bool		any = false;
-
-	while (may_start(d) && share_revision(d))
-	{
-		lpu_batch  *batch = linitial(d->ready);
-
-		check_lock(d);
-		d->ready = list_delete_first(d->ready);
-		d->flying = lappend(d->flying, batch);
-		lpu_batch_start(batch);
-		any = true;
-		d->totals->requests++;
-		if (d->rate_limit > 0)
-			d->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) (1000 / d->rate_limit));
-	}
-	MemoryContextSwitchTo(caller);
-	return any;
-}
-
-/* Move the batches that are done from those under way to those to be settled. */
-static void
-collect_done(lpu_delivery *d)
-{
-	MemoryContext caller = MemoryContextSwitchTo(d->context);
-	List	   *flying = NIL;
-	ListCell   *cell;
-
-	foreach(cell, d->flying)
-	{
-		lpu_batch  *batch = lfirst(cell);
-
-		if (!lpu_batch_done(batch))
-		{
-			flying = lappend(flying, batch);
-			continue;
-		}
-		d->done = lappend(d->done, batch);
-		d->refused |= !lpu_batch_accepted(batch);
-	}
-	list_free(d->flying);
-	d->flying = flying;
-	MemoryContextSwitchTo(caller);
-}
-
-/*
- * Let the network go on without waiting, and start what may be started: before and after SQL has its turn. A refusal may
- * mean that nothing else must be started: it is read first.
- */
-static void
-keep_flying(lpu_delivery *d)
-{
-	do
-	{
-		if (d->flying != NIL)
-			lpu_http_turn(0);
-		collect_done(d);
-	}
-	while (!must_stop(d) && !d->refused && start_batches(d));
-}
-
-/* Settle all batches that are done. True if there was one. */
-static bool
-settle_done(lpu_delivery *d)
-{
-	MemoryContext caller;
-	ListCell   *cell;
-
-	if (d->done == NIL)
-		return false;
-	caller = lpu_delivery_begin(d);
-	foreach(cell, d->done)
-		lpu_delivery_settle_batch(d, lfirst(cell));
-	if (d->asked_to_wait)
-		lpu_delivery_give_back(d);
-	list_free(d->done);
-	d->done = NIL;
-	lpu_delivery_commit(d, caller);
-	d->refused = false;
-	/* a login that was in flight may have kept another row of it from being claimed */
-	d->empty = false;
-	if (d->deliverer->progress != NULL)
-		d->deliverer->progress(d->account, d->totals);
-	return true;
-}
-
-/* How long to wait for the network: until something may be started or has to be given back, else as long as it takes. */
-static long
-time_to_wait(lpu_delivery *d)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	long		wait_ms = -1;
-
-	if (d->ready == NIL || must_stop(d))
-		return -1;
-	if (d->deliverer->stop != NULL)
-		wait_ms = TimestampDifferenceMilliseconds(now, d->slice_end);
-	if (list_length(d->flying) < d->max_connections)
-	{
-		long		start_ms = now < d->next_start ? TimestampDifferenceMilliseconds(now, d->next_start) :
-			REVISION_POLL_MS;
-
-		wait_ms = wait_ms < 0 ? start_ms : Min(wait_ms, start_ms);
-	}
-	return wait_ms;
-}
-
-static bool
-may_claim(lpu_delivery *d)
-{
-	return !d->empty && !d->totals->unreachable && !must_stop(d) && lpu_delivery_has_turn(d);
-}
-
-/*
- * Return true if it is time for the next claim. One is kept ahead while nothing slows the delivery down: then rows had
- * better wait in the queue than in hand.
- */
-static bool
-wants_claim(lpu_delivery *d)
-{
-	bool		slow = d->rate_limit > 0 || GetCurrentTimestamp() < d->next_start;
-
-	if (list_length(d->ready) >= (slow ? 1 : CLAIM_BATCHES))
-		return false;
-	return may_claim(d);
-}
-
-/*
- * Return true if what is in hand has to go back into the queue: the turn is over, the worker is asked to stop, or nothing is
- * under way and nothing may be sent for a while. CALL waits, it was told to deliver this.
- */
-static bool
-better_given_back(lpu_delivery *d)
-{
-	if (d->ready == NIL || d->deliverer->stop == NULL)
-		return false;
-	if (must_stop(d) || !lpu_delivery_has_turn(d))
-		return true;
-	return d->flying == NIL && TimestampDifferenceMilliseconds(GetCurrentTimestamp(), d->next_start) > IDLE_HAND_MS;
-}
-
-static void
-give_back(lpu_delivery *d)
-{
-	MemoryContext caller = lpu_delivery_begin(d);
-
-	lpu_delivery_give_back(d);
-	lpu_delivery_commit(d, caller);
-	/* what is given back because the turn is over is due as before */
-	d->empty |= lpu_delivery_has_turn(d);
-}
-
-/* Nothing is in hand or under way. */
-static LpuStep
-step_at_rest(lpu_delivery *d, long *wait_ms)
-{
-	if (!d->looked && !must_stop(d))
-	{
-		LpuLookup	result = lpu_delivery_look_up(d);
-
-		*wait_ms = -1;
-		if (result == LPU_LOOKUP_WAITS)
-			return LPU_STEP_WAITS;
-		d->looked = true;
-		/* rows that it made pending are due */
-		if (result == LPU_LOOKUP_KNOWN)
-			d->empty = d->looked = false;
-		return LPU_STEP_MOVED;
-	}
-	/* the worker comes back to what is left after other accounts */
-	if (d->empty || d->totals->unreachable || d->deliverer->stop != NULL)
-		return LPU_STEP_OVER;
-	*wait_ms = -1;
-	return LPU_STEP_WAITS;		/* for its next turn */
-}
-
-/*
- * Go on with the delivery, without waiting. Return whether there may be more to do at once, after the network has moved or
- * *wait_ms have passed (-1: no limit), or never. Called outside of begin and commit. Raises what the database raises, and is
- * interruptible; after an error the delivery can only be closed.
- */
-LpuStep
-lpu_delivery_step(lpu_delivery *d, long *wait_ms)
-{
-	bool		claimed;
-
-	if (d->lookup != NULL)
-		return step_at_rest(d, wait_ms);
-	keep_flying(d);
-	claimed = wants_claim(d);
-	if (claimed)
-	{
-		claim_batches(d);
-		keep_flying(d);
-	}
-	if (settle_done(d) || claimed)
-		return LPU_STEP_MOVED;
-	if (better_given_back(d))
-	{
-		give_back(d);
-		return LPU_STEP_MOVED;
-	}
-	if (d->flying == NIL && d->ready == NIL)
-	{
-		unshare_revision(d);
-		return may_claim(d) ? LPU_STEP_MOVED : step_at_rest(d, wait_ms);
-	}
-	*wait_ms = time_to_wait(d);
-	return LPU_STEP_WAITS;
-}
-
-/* Let the delivery claim, for the time of a turn from now on. */
-void
-lpu_delivery_begin_turn(lpu_delivery *d)
-{
-	d->empty = false;
-	d->slice_end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
-}
-
-/* Return true while the turn lasts and there may be something to claim or to send. */
-bool
-lpu_delivery_has_turn(const lpu_delivery *d)
-{
-	return GetCurrentTimestamp() < d->slice_end && (!d->empty || d->ready != NIL);
-}
-
-/* Return true if the turn is over and was too short for all that is due. */
-bool
-lpu_delivery_wants_turn(const lpu_delivery *d)
-{
-	return GetCurrentTimestamp() >= d->slice_end && !d->empty && !d->totals->unreachable;
-}
-
-/*
- * Begin to deliver what is due for an account now, under its lock. NULL if another process is delivering it. The delivery
- * lives in a child of the current memory context; rows of an earlier one that were being sent become uncertain. Called
- * outside of begin and commit; "account" and "totals" must stay valid.
- */
-lpu_delivery *
-lpu_delivery_open(const char *schema, const char *account, const lpu_deliverer *deliverer, lpu_totals *totals)
-{
-	MemoryContext context;
-	lpu_delivery *d;
-
-	if (!lpu_lock_account(account))
-		return NULL;
-	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers delivery", ALLOCSET_DEFAULT_SIZES);
-	d = MemoryContextAllocZero(context, sizeof(lpu_delivery));
-	d->context = context;
-	d->schema = MemoryContextStrdup(context, quote_identifier(schema));
-	d->account = account;
-	d->deliverer = deliverer;
-	d->totals = totals;
-	d->claim_size = CLAIM_ROWS;
-	d->max_connections = 1;
-	PG_TRY();
-	{
-		take_over(d, schema);
-	}
-	PG_CATCH();
-	{
-		lpu_delivery_close(d);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	lpu_delivery_begin_turn(d);
-	return d;
-}
-
-/* End the delivery, requests under way too, and release its locks. To be called after an error as well; raises nothing. */
-void
-lpu_delivery_close(lpu_delivery *d)
-{
-	const char *account = d->account;
-
-	/* requests end with the context */
-	MemoryContextDelete(d->context);
-	lpu_unshare_revision(account);
-	lpu_unlock_account(account);
 }

@@ -26,12 +26,17 @@ typedef struct lpu_deliverer
 	void		(*begin) (void);
 	void		(*commit) (void);
 	void		(*progress) (const char *account, const lpu_totals *totals);	/* or NULL */
-	void		(*over) (const char *account, const lpu_totals *totals);	/* or NULL; totals NULL: another process delivers */
-	bool		(*guard) (void (*part) (void *arg), void *arg); /* or NULL; runs it, false if it raised */
+	/* or NULL; totals are NULL if another process delivers the account */
+	void		(*over) (const char *account, const lpu_totals *totals);
+	/* or NULL; runs a part and returns false if it raised */
+	bool		(*guard) (void (*part) (void *arg), void *arg);
 	bool		(*stop) (void); /* or NULL; true: claim no more, settle what is under way */
 } lpu_deliverer;
 
-/* A delivery of one account under way. It takes steps that do not wait, so that those of other accounts go on beside it. */
+/*
+ * A delivery of one account under way. It takes steps that do not wait, so that those of other
+ * accounts go on beside it.
+ */
 typedef struct lpu_delivery lpu_delivery;
 
 typedef enum LpuStep
@@ -41,8 +46,8 @@ typedef enum LpuStep
 	LPU_STEP_OVER				/* nothing is left that this delivery can do */
 } LpuStep;
 
-extern lpu_delivery *lpu_delivery_open(const char *schema, const char *account, const lpu_deliverer *deliverer,
-									   lpu_totals *totals);
+extern lpu_delivery *lpu_delivery_open(const char *schema, const char *account,
+									   const lpu_deliverer *deliverer, lpu_totals *totals);
 extern LpuStep lpu_delivery_step(lpu_delivery *d, long *wait_ms);
 extern void lpu_delivery_begin_turn(lpu_delivery *d);
 extern bool lpu_delivery_has_turn(const lpu_delivery *d);

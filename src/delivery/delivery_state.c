@@ -78,7 +78,10 @@ write_settled(lpu_delivery *d)
 	d->settled = NIL;
 }
 
-/* Append the logins of these batches, so many as are named at most, and return how many users they have. */
+/*
+ * Append the logins of these batches, so many as are named at most, and return how many users
+ * they have.
+ */
 static int
 list_logins(StringInfo logins, List *batches, int before)
 {
@@ -98,8 +101,8 @@ list_logins(StringInfo logins, List *batches, int before)
 }
 
 /*
- * The extension was dropped, and its tables with it, while requests were under way. The server log is the only place left
- * to say so.
+ * The extension was dropped, and its tables with it, while requests were under way. The server
+ * log is the only place left to say so.
  */
 static void
 report_dropped(lpu_delivery *d)
@@ -126,8 +129,8 @@ report_dropped(lpu_delivery *d)
 }
 
 /*
- * Begin a step: a transaction. Return the caller's memory context; that of the delivery is the current one. Raises if the
- * extension has been dropped since the last step.
+ * Begin a step: a transaction. Return the caller's memory context; that of the delivery is the
+ * current one. Raises if the extension has been dropped since the last step.
  */
 MemoryContext
 lpu_delivery_begin(lpu_delivery *d)

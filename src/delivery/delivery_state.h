@@ -70,10 +70,20 @@ extern void lpu_delivery_count(lpu_delivery *d, const lpu_row *row);
 /* The network or the service failed once more for this row: a pending one past max_retries has failed. */
 extern void lpu_delivery_limit_retries(const lpu_options *options, lpu_row *row, const char *trouble);
 
+/* So many batches are claimed at a time, or kept ahead. */
+#define LPU_CLAIM_BATCHES 2
+
+/* delivery.c: what an earlier delivery was sending is in doubt; claim a few batches. */
+extern void lpu_delivery_take_over(lpu_delivery *d, const char *schema);
+extern void lpu_delivery_claim(lpu_delivery *d);
+
 /* delivery.c: the options for a role; NULL and *why if it cannot send. They live as long as the memory context. */
 extern const lpu_options *lpu_delivery_options(lpu_delivery *d, const char *name, MemoryContext context, const char **why);
 
-/* reconcile.c: look up the rows whose outcome is unknown, if due, without waiting. To be called until it has an end. */
+/*
+ * reconcile.c: look up the rows whose outcome is unknown, if due, without waiting. To be called
+ * until it has an end.
+ */
 extern LpuLookup lpu_delivery_look_up(lpu_delivery *d);
 
 #endif

@@ -1,10 +1,11 @@
 /*
  * launcher.c: the process that starts workers where the library is preloaded.
  *
- * It starts with the server, after recovery or a promotion, and is started again after a crash. It registers a worker for
- * each database of lpusers.databases, then one for each database whose worker has ended without having left, or for which
- * no background worker slot was free, or for which a commit came while lpusers.worker was off. It knows of these from the
- * table of worker_slots.c and connects to no database.
+ * It starts with the server, after recovery or a promotion, and is started again after a crash.
+ * It registers a worker for each database of lpusers.databases, then one for each database
+ * whose worker has ended without having left, or for which no background worker slot was free,
+ * or for which a commit came while lpusers.worker was off. It knows of these from the table of
+ * worker_slots.c and connects to no database.
  */
 #include "postgres.h"
 
@@ -25,7 +26,10 @@
 
 PGDLLEXPORT void lpu_launcher_main(Datum arg);
 
-/* When it tries again to start the workers of lpusers.databases after it found no background worker slot free. */
+/*
+ * When it tries again to start the workers of lpusers.databases after it found no background
+ * worker slot free.
+ */
 #define NO_SLOT_MS 10000
 
 /* Register workers for the databases of the list; return those for which there was no slot. */

@@ -1,9 +1,10 @@
 /*
  * reconcile.c: the part of a delivery that looks up what became of rows in doubt.
  *
- * One listing answers for all rows of the account that are due for it. Any role that may read sees the whole account, so
- * the credentials of one role after the other are tried. While the listing is under way there is no transaction, and other
- * accounts go on: the look-up is advanced by the steps of its delivery and never waits itself.
+ * One listing answers for all rows of the account that are due for it. Any role that may read
+ * sees the whole account, so the credentials of one role after the other are tried. While the
+ * listing is under way there is no transaction, and other accounts go on: the look-up is
+ * advanced by the steps of its delivery and never waits itself.
  */
 #include "postgres.h"
 
@@ -77,7 +78,8 @@ role_was_tried(const lpu_doubt *doubts, int i)
 static lookup *
 begin_lookup(lpu_delivery *d)
 {
-	MemoryContext context = AllocSetContextCreate(d->context, "lpusers look-up", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(d->context, "lpusers look-up",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = CurrentMemoryContext;
 	lookup	   *l = MemoryContextAllocZero(context, sizeof(lookup));
 
@@ -104,7 +106,10 @@ start_listing(lpu_delivery *d, lookup *l)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Any role that may read sees the whole account: ask as the next of them. False if all were asked. */
+/*
+ * Any role that may read sees the whole account: ask as the next of them. False if all were
+ * asked.
+ */
 static bool
 ask_next_role(lpu_delivery *d, lookup *l)
 {
@@ -128,8 +133,8 @@ ask_next_role(lpu_delivery *d, lookup *l)
 }
 
 /*
- * Read the listing that has come. If it was refused to this role, ask again with a new bearer, or leave it to the next role;
- * else all rows are settled. Return true if they are.
+ * Read the listing that has come. If it was refused to this role, ask again with a new bearer,
+ * or leave it to the next role; else all rows are settled. Return true if they are.
  */
 static bool
 read_listing(lpu_delivery *d, lookup *l)
@@ -164,7 +169,10 @@ end_lookup(lpu_delivery *d, LpuLookup result)
 	return result;
 }
 
-/* Look up the rows whose outcome is unknown, if that is due. Advances as far as it can without waiting. */
+/*
+ * Look up the rows whose outcome is unknown, if that is due. Advances as far as it can without
+ * waiting.
+ */
 LpuLookup
 lpu_delivery_look_up(lpu_delivery *d)
 {

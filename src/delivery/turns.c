@@ -1,10 +1,11 @@
 /*
  * turns.c: deliveries of several accounts side by side.
  *
- * Accounts take turns, and no account keeps another from its turn. A few have their turn at a time, those that waited the
- * longest for one first. When a turn is over (delivery.c says when) what the account has in flight goes on beside the turns
- * of others, and does not count. An account whose service does not answer is not tried again for a while, which grows.
- * Nothing here waits: the caller waits for the network when no delivery can go on.
+ * Accounts take turns, and no account keeps another from its turn. A few have their turn at a
+ * time, those that waited the longest for one first. When a turn is over (delivery.c says when)
+ * what the account has in flight goes on beside the turns of others, and does not count. An
+ * account whose service does not answer is not tried again for a while, which grows. Nothing
+ * here waits: the caller waits for the network when no delivery can go on.
  */
 #include "postgres.h"
 
@@ -14,16 +15,25 @@
 
 #include "delivery/turns.h"
 
-/* So many accounts have their turn at a time: with the default of 4 connections each some 30 requests are in flight. */
+/*
+ * So many accounts have their turn at a time: with the default of 4 connections each some 30
+ * requests are in flight.
+ */
 #define MAX_TURNS 8
 
 /* After an error: long enough not to fill the log, short enough that it mends itself. */
 #define ERROR_WAIT_MS 5000
 
-/* An account that could do nothing (paused, or delivered by another process) is tried again by then. */
+/*
+ * An account that could do nothing (paused, or delivered by another process) is tried again by
+ * then.
+ */
 #define IDLE_WAIT_MS 10000
 
-/* One whose service does not answer: 5, 10, 20, 40 s, then every minute. What was tried has its own back-off. */
+/*
+ * One whose service does not answer: 5, 10, 20, 40 s, then every minute. What was tried has its
+ * own back-off.
+ */
 #define UNREACHABLE_WAIT_MS 5000
 #define MAX_UNREACHABLE_WAIT_MS 60000
 
@@ -31,7 +41,7 @@
 typedef struct turn
 {
 	char	   *account;
-	TimestampTz due;			/* of its first row, as listed; DT_NOEND: not known since its last delivery */
+	TimestampTz due;			/* of its first row, as listed; DT_NOEND: not known */
 	TimestampTz not_before;		/* whatever is due */
 	TimestampTz began;			/* its last turn, 0: never */
 	int			unreachable;	/* times in a row */
@@ -61,13 +71,14 @@ typedef struct part
 } part;
 
 /*
- * Make an empty set of turns in the current memory context. "once": each account that is listed is delivered until nothing
- * of it is due, and then not again.
+ * Make an empty set of turns in the current memory context. "once": each account that is listed
+ * is delivered until nothing of it is due, and then not again.
  */
 lpu_turns *
 lpu_turns_new(const lpu_deliverer *deliverer, bool once)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers turns", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers turns",
+												  ALLOCSET_DEFAULT_SIZES);
 	lpu_turns  *turns = MemoryContextAllocZero(context, sizeof(lpu_turns));
 
 	turns->context = context;
@@ -94,7 +105,10 @@ find_turn(lpu_turns *turns, const char *account)
 	return t;
 }
 
-/* Forget the accounts that have nothing unfinished, unless what is known of their service still counts. */
+/*
+ * Forget the accounts that have nothing unfinished, unless what is known of their service still
+ * counts.
+ */
 static void
 forget_finished(lpu_turns *turns, TimestampTz now)
 {
@@ -113,8 +127,9 @@ forget_finished(lpu_turns *turns, TimestampTz now)
 }
 
 /*
- * Read which accounts, or whether this one, have unfinished rows, and when the first is due. Return how many. Called outside
- * of a step. "retry": an account that waits because of an error, or because it was paused, is tried again at once.
+ * Read which accounts, or whether this one, have unfinished rows, and when the first is due.
+ * Return how many. Called outside of a step. "retry": an account that waits because of an
+ * error, or because it was paused, is tried again at once.
  */
 int
 lpu_turns_list(lpu_turns *turns, const char *schema, const char *account, bool retry)
@@ -157,7 +172,7 @@ lpu_turns_list(lpu_turns *turns, const char *schema, const char *account, bool r
 	return listed;
 }
 
-/* ------------------------------------------------------------------------------------------------ one account */
+/* --------------------------------------------------------------------------------- one account */
 
 /* Run a part; an error of it is not the others', if the deliverer can go on after one. */
 static bool
@@ -262,7 +277,7 @@ step_turn(lpu_turns *turns, turn *t, long *wait_ms)
 	return p.result;
 }
 
-/* ------------------------------------------------------------------------------------------------ all accounts */
+/* -------------------------------------------------------------------------------- all accounts */
 
 /* When the account may have its next turn; DT_NOEND while there is no reason to. */
 static TimestampTz
@@ -277,7 +292,10 @@ next_turn(const lpu_turns *turns, const turn *t)
 	return t->opened ? DT_NOEND : t->began;
 }
 
-/* Of the accounts that may have their turn now, that which has waited the longest for one; NULL if there is none. */
+/*
+ * Of the accounts that may have their turn now, that which has waited the longest for one; NULL
+ * if there is none.
+ */
 static turn *
 choose_turn(const lpu_turns *turns, TimestampTz now)
 {
@@ -317,8 +335,9 @@ lower(long *wait_ms, long ms)
 }
 
 /*
- * Let all deliveries go on as far as they can without waiting; "stop": begin no turn. Return 0 if there may be more to do at
- * once, else how long to wait for the network, -1 for as long as it takes.
+ * Let all deliveries go on as far as they can without waiting; "stop": begin no turn. Return 0
+ * if there may be more to do at once, else how long to wait for the network, -1 for as long as
+ * it takes.
  */
 long
 lpu_turns_step(lpu_turns *turns, bool stop)

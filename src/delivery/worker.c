@@ -53,8 +53,8 @@ PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
 #define HOUSEKEEPING_MS (3600 * 1000)
 
 /*
- * While accounts are being delivered, they are listed again no sooner than after so many times the time that listing them
- * takes: it reads all that is unfinished.
+ * While accounts are being delivered, they are listed again no sooner than after so many times
+ * the time that listing them takes: it reads all that is unfinished.
  */
 #define LISTING_SHARE 10
 
@@ -62,7 +62,10 @@ PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
 #define PREDECESSOR_MS 10000
 #define PREDECESSOR_STEP_MS 10
 
-/* The worker between its rounds: a round begins when it lists the accounts that have something to deliver. */
+/*
+ * The worker between its rounds: a round begins when it lists the accounts that have something
+ * to deliver.
+ */
 typedef struct service
 {
 	MemoryContext context;		/* reset after each listing */
@@ -161,7 +164,10 @@ housekeep(void *schema)
 	commit_step();
 }
 
-/* A transaction that was prepared here may have enqueued something, and its commit will not wake the worker. */
+/*
+ * A transaction that was prepared here may have enqueued something, and its commit will not
+ * wake the worker.
+ */
 static bool
 prepared_transactions_here(void)
 {
@@ -216,12 +222,14 @@ list_accounts(void *arg)
 	now = GetCurrentTimestamp();
 	if (unfinished)
 		s->idle_since = now;
+	else if (lpu_idle_timeout > 0)
+		wait_ms = Min(lpu_idle_timeout, LOOK_AROUND_MS);
 	else
-		wait_ms = lpu_idle_timeout > 0 ? Min(lpu_idle_timeout, LOOK_AROUND_MS) : LOOK_AROUND_MS / 10;
+		wait_ms = LOOK_AROUND_MS / 10;
 	s->next_listing = TimestampTzPlusMilliseconds(now, wait_ms);
 	s->earliest_listing = now + (now - start) * LISTING_SHARE;
-	s->over = !unfinished && !prepared && TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) &&
-		lpu_worker_leave();
+	s->over = !unfinished && !prepared &&
+		TimestampDifferenceExceeds(s->idle_since, now, lpu_idle_timeout) && lpu_worker_leave();
 }
 
 /* Return true if the accounts are to be listed now. */
@@ -276,7 +284,8 @@ take_step(service *s, bool stop)
 static void
 serve(void)
 {
-	static const lpu_deliverer deliverer = {begin_step, commit_step, NULL, NULL, run_safely, must_stop};
+	static const lpu_deliverer deliverer = {begin_step, commit_step, NULL, NULL, run_safely,
+	must_stop};
 	service		s = {0};
 	bool		stop;
 
@@ -342,9 +351,12 @@ fix_settings(void)
 		SetConfigOption(fixed[i][0], fixed[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* ---------------------------------------------------------------------------------------------- start and end */
+/* ------------------------------------------------------------------------------- start and end */
 
-/* The database of this process, InvalidOid while it is known by name only; and what became of the connection to it. */
+/*
+ * The database of this process, InvalidOid while it is known by name only; and what became of
+ * the connection to it.
+ */
 static Oid	database_oid = InvalidOid;
 static bool connected = false;
 static bool terminated = false;
@@ -353,8 +365,8 @@ static bool may_forget = false;
 static emit_log_hook_type next_log_hook = NULL;
 
 /*
- * A database that is gone is no failure: it was dropped with its queue, while this worker was about to start. A name that
- * was never there is one, and most often a matter of upper case.
+ * A database that is gone is no failure: it was dropped with its queue, while this worker was
+ * about to start. A name that was never there is one, and most often a matter of upper case.
  */
 static void
 watch_connection_error(ErrorData *error)

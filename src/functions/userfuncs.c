@@ -21,6 +21,7 @@
 #include "utils/typcache.h"
 
 #include "api/users_api.h"
+#include "base/account_lock.h"
 #include "base/encoding.h"
 #include "base/error.h"
 #include "base/guc.h"
@@ -198,6 +199,26 @@ form_row(TupleDesc desc, const lpu_api_answer *answer, Jsonb *body, const char *
 	return heap_form_tuple(desc, values, nulls);
 }
 
+/*
+ * Send the call. One that names a revision takes the lock of the account's revision for itself,
+ * so that our own creates do not change the revision meanwhile; raises 55P03, and nothing is
+ * sent, if it is not had within the timeout.
+ */
+static lpu_api_answer *
+send_call(lpu_call *call, const char **error)
+{
+	bool		conditional = call->request.if_match != -1 &&
+		(call->request.method == LPU_UPDATE_USERS || call->request.method == LPU_DELETE_USERS);
+	lpu_api_answer *answer;
+
+	if (conditional)
+		lpu_lock_revision(call->options->account, call->options->timeout);
+	answer = lpu_call_send(call, error);
+	if (conditional)
+		lpu_unlock_revision(call->options->account);
+	return answer;
+}
+
 /* -------------------------------------------------------------------------------------------------- SQL functions */
 
 typedef void (*prepare_call) (FunctionCallInfo fcinfo, const char *function, lpu_call *call);
@@ -235,7 +256,7 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	call.path = "direct";
 	prepare(fcinfo, function, &call);
-	answer = lpu_call_send(&call, &error);
+	answer = send_call(&call, &error);
 	body = lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
 	if (error == NULL && answer->verdict == LPU_OK)
 		error = complaint;

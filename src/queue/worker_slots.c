@@ -1,14 +1,12 @@
 /*
  * worker_slots.c: which worker serves which database.
  *
- * A small fixed table in shared memory, made on first use, with or without preloading the library. It serves to wake a
- * worker that is there instead of starting another, and tells the launcher which database has lost its worker; that there
- * is only one worker of a database is ensured by a lock (account_lock.c). A slot is "starting" from the moment a worker is
- * registered until it arrives. One that left because it had nothing to do frees its slot. If it ended in another way, if
- * it was switched off, or if it could not be registered, the slot stays as "waiting" while there is a launcher, which
- * starts another. Without a launcher the postmaster restarts a worker that ended by an error or a signal, and the rows
- * of a database that found no slot wait for the next commit. All functions that are called at the end of a transaction
- * raise nothing.
+ * A small fixed table in shared memory, made on first use. It serves to wake a worker that is there
+ * instead of starting another; that a database has one only is ensured by a lock (account_lock.c).
+ * A slot is "starting" from the registration of a worker until it arrives. One that left frees it.
+ * If it ended in another way, was switched off, or found no background worker slot, its own stays
+ * as "waiting" for the launcher. Where there is none, the postmaster restarts a worker that ended by
+ * an error or a signal. What is called at the end of a transaction raises nothing.
  */
 #include "postgres.h"
 
@@ -29,15 +27,15 @@
 #define MAX_SLOTS 64
 
 /*
- * A worker that has not arrived by then was never started, or died before it could. A worker that keeps ending is not
- * started more often than that either.
+ * A worker that has not arrived by then was never started, or died before it could. A worker
+ * that keeps ending is not started more often than that either.
  */
 #define START_PATIENCE_MS 10000
 
 /* When the launcher tries again after it found no background worker slot free. */
 #define NO_SLOT_MS 10000
 
-/* A worker that ended by an error or a signal is restarted by the postmaster after so many seconds. */
+/* The postmaster restarts a worker that ended by an error or a signal after so many seconds. */
 #define RESTART_S 60
 
 typedef struct worker_slot
@@ -93,12 +91,13 @@ lpu_shmem_attach(void)
 static bool
 never_arrived(const worker_slot *slot, TimestampTz now)
 {
-	return slot->pid == 0 && !slot->waiting && now > TimestampTzPlusMilliseconds(slot->since, START_PATIENCE_MS);
+	return slot->pid == 0 && !slot->waiting &&
+		now > TimestampTzPlusMilliseconds(slot->since, START_PATIENCE_MS);
 }
 
 /*
- * Under the mutex: return the slot of a database. If it has none, return NULL, or a free one if "make" is set and there is
- * one.
+ * Under the mutex: return the slot of a database. If it has none, return NULL, or a free one if
+ * "make" is set and there is one.
  */
 static worker_slot *
 find_slot(Oid database, TimestampTz now, bool make)
@@ -110,15 +109,17 @@ find_slot(Oid database, TimestampTz now, bool make)
 	{
 		if (state->slots[i].database == database)
 			return &state->slots[i];
-		if (free_slot == NULL && (!OidIsValid(state->slots[i].database) || never_arrived(&state->slots[i], now)))
+		if (free_slot == NULL &&
+			(!OidIsValid(state->slots[i].database) || never_arrived(&state->slots[i], now)))
 			free_slot = &state->slots[i];
 	}
 	return make ? free_slot : NULL;
 }
 
 /*
- * Register a worker with this entry point, for a database by OID or, in bgw_extra, by name; the name is also shown. Return
- * false if no background worker slot is free. Raises nothing; needs lpu_shmem_attach().
+ * Register a worker with this entry point, for a database by OID or, in bgw_extra, by name; the
+ * name is also shown. Return false if no background worker slot is free. Raises nothing; needs
+ * lpu_shmem_attach().
  */
 bool
 lpu_start_worker(const char *function, Oid database, const char *name)
@@ -149,7 +150,10 @@ lpu_start_worker(const char *function, Oid database, const char *name)
 	return registered;
 }
 
-/* Start a worker by the database's OID: its name cannot be looked up at the end of a transaction. */
+/*
+ * Start a worker by the database's OID: its name cannot be looked up at the end of a
+ * transaction.
+ */
 static bool
 start_worker(Oid database)
 {
@@ -159,7 +163,10 @@ start_worker(Oid database)
 	return lpu_start_worker("lpu_worker_main", database, number);
 }
 
-/* Under the mutex: leave the slot, which has no worker, to the launcher and return its latch; NULL if there is none. */
+/*
+ * Under the mutex: leave the slot, which has no worker, to the launcher and return its latch;
+ * NULL if there is none.
+ */
 static Latch *
 leave_to_launcher(worker_slot *slot)
 {
@@ -196,9 +203,10 @@ wait_for_slot(Oid database, TimestampTz now)
 }
 
 /*
- * Something is to be done in a database: wake its worker, or start one; with lpusers.worker off, have the launcher start
- * it when it is on again. Return false if none could be started, because no slot is free here or among the background
- * workers: then the rows wait for the launcher, or if there is none for the next wake-up. Raises nothing.
+ * Something is to be done in a database: wake its worker, or start one; with lpusers.worker
+ * off, have the launcher start it when it is on again. Return false if none could be started,
+ * because no slot is free here or among the background workers: then the rows wait for the
+ * launcher, or if there is none for the next wake-up. Raises nothing.
  */
 bool
 lpu_wake_worker(Oid database)
@@ -230,7 +238,6 @@ lpu_wake_worker(Oid database)
 		}
 	}
 	SpinLockRelease(&state->mutex);
-
 	if (latch != NULL)
 		SetLatch(latch);
 	if (slot != NULL && (!start || start_worker(database)))
@@ -239,7 +246,7 @@ lpu_wake_worker(Oid database)
 	return false;
 }
 
-/* ------------------------------------------------------------------------------------------------ the launcher */
+/* -------------------------------------------------------------------------------- the launcher */
 
 static void
 on_exit_forget_launcher(int code, Datum arg)
@@ -263,8 +270,8 @@ lpu_launcher_arrive(void)
 }
 
 /*
- * Return the database of this slot if a worker is to be started for it now: then the slot is "starting". Else return
- * InvalidOid, and lower *wait_ms to the time after which to ask again.
+ * Return the database of this slot if a worker is to be started for it now: then it is "starting".
+ * Else return InvalidOid, and lower *wait_ms to the time after which to ask again.
  */
 static Oid
 take_waiting(worker_slot *slot, TimestampTz now, long *wait_ms)
@@ -277,7 +284,10 @@ take_waiting(worker_slot *slot, TimestampTz now, long *wait_ms)
 	{
 		TimestampTz from = slot->waiting ? slot->launched : slot->since;
 
-		ms = from == 0 ? 0 : TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(from, START_PATIENCE_MS));
+		ms = 0;
+		if (from != 0)
+			ms = TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(from,
+																				  START_PATIENCE_MS));
 		if (ms == 0)
 		{
 			database = slot->database;
@@ -292,8 +302,8 @@ take_waiting(worker_slot *slot, TimestampTz now, long *wait_ms)
 }
 
 /*
- * Start a worker for each database that waits for one, or whose worker did not arrive. Return the milliseconds after which
- * to try again, -1 if there is no need to.
+ * Start a worker for each database that waits for one, or whose worker did not arrive. Return
+ * the milliseconds after which to try again, -1 if there is no need to.
  */
 long
 lpu_launcher_turn(void)
@@ -309,12 +319,10 @@ lpu_launcher_turn(void)
 
 		if (!OidIsValid(database))
 			continue;
+		/* time to see whether it arrives */
+		wait_ms = wait_ms < 0 ? START_PATIENCE_MS : Min(wait_ms, START_PATIENCE_MS);
 		if (start_worker(database))
-		{
-			/* to see whether it arrives */
-			wait_ms = wait_ms < 0 ? START_PATIENCE_MS : Min(wait_ms, START_PATIENCE_MS);
 			continue;
-		}
 		SpinLockAcquire(&state->mutex);
 		if (slot->database == database && slot->pid == 0)
 		{
@@ -327,9 +335,12 @@ lpu_launcher_turn(void)
 	return wait_ms;
 }
 
-/* -------------------------------------------------------------------------------------------------- the worker */
+/* ---------------------------------------------------------------------------------- the worker */
 
-/* The worker ends. Unless it has left, the launcher is to start another; return true if there is a launcher. */
+/*
+ * The worker ends. Unless it has left, the launcher is to start another; return true if there
+ * is a launcher.
+ */
 bool
 lpu_worker_end(void)
 {
@@ -398,55 +409,51 @@ lpu_worker_begin_round(void)
 	SpinLockRelease(&state->mutex);
 }
 
+static bool
+read_flag(const bool *flag)
+{
+	bool		set;
+
+	SpinLockAcquire(&state->mutex);
+	set = *flag;
+	SpinLockRelease(&state->mutex);
+	return set;
+}
+
 /* Return true if the worker was woken since its round began. */
 bool
 lpu_worker_is_wanted(void)
 {
-	bool		wanted;
-
-	if (mine == NULL)
-		return false;
-	SpinLockAcquire(&state->mutex);
-	wanted = mine->wanted;
-	SpinLockRelease(&state->mutex);
-	return wanted;
-}
-
-/* Free the slot, unless the worker was woken since its round began. Return true if it may end. */
-bool
-lpu_worker_leave(void)
-{
-	bool		leave;
-
-	if (mine == NULL)
-		return true;
-	SpinLockAcquire(&state->mutex);
-	leave = !mine->wanted;
-	if (leave)
-		memset(mine, 0, sizeof(worker_slot));
-	else
-		mine->stop = false;
-	SpinLockRelease(&state->mutex);
-	if (leave)
-		mine = NULL;
-	return leave;
+	return mine != NULL && read_flag(&mine->wanted);
 }
 
 /* Return true if lp_worker_stop() has asked the worker to leave. */
 bool
 lpu_worker_asked_to_stop(void)
 {
-	bool		stop;
-
-	if (mine == NULL)
-		return false;
-	SpinLockAcquire(&state->mutex);
-	stop = mine->stop;
-	SpinLockRelease(&state->mutex);
-	return stop;
+	return mine != NULL && read_flag(&mine->stop);
 }
 
-/* ------------------------------------------------------------------------------------------------------ others */
+/* Free the slot, unless the worker was woken since its round began. Return true if it may end. */
+bool
+lpu_worker_leave(void)
+{
+	worker_slot *slot = mine;
+
+	if (slot == NULL)
+		return true;
+	SpinLockAcquire(&state->mutex);
+	slot->stop = false;
+	if (!slot->wanted)
+	{
+		memset(slot, 0, sizeof(worker_slot));
+		mine = NULL;
+	}
+	SpinLockRelease(&state->mutex);
+	return mine == NULL;
+}
+
+/* -------------------------------------------------------------------------------------- others */
 
 /* Ask the worker of a database to leave. Return false if there is none. */
 bool
@@ -487,7 +494,10 @@ lpu_worker_pid(Oid database)
 	return pid;
 }
 
-/* Return why a database has no worker, in words that are constants; NULL if it has one, or one is about to come. */
+/*
+ * Return why a database has no worker, in words that are constants; NULL if it has one, or one
+ * is about to come.
+ */
 const char *
 lpu_worker_missing(Oid database)
 {

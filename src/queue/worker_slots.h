@@ -14,7 +14,10 @@ extern void lpu_shmem_attach(void);
 extern bool lpu_start_worker(const char *function, Oid database, const char *name);
 extern bool lpu_wake_worker(Oid database);
 
-/* For the worker: it arrives, works in rounds, and leaves, unless it was woken; or it ends in another way. */
+/*
+ * For the worker: it arrives, works in rounds, and leaves, unless it was woken; or it ends in
+ * another way.
+ */
 extern bool lpu_worker_arrive(Oid database);
 extern void lpu_worker_begin_round(void);
 extern bool lpu_worker_is_wanted(void);

@@ -215,7 +215,7 @@ is_empty(lpu_value_kind kind, const JsonbValue *value)
 		return true;
 	if (value->type == jbvString)
 		return value->val.string.len == 0;
-	if (kind == LPU_IDS || kind == LPU_GROUP || kind == LPU_GROUPS)
+	if (kind == LPU_IDS || kind == LPU_LONGS || kind == LPU_GROUP || kind == LPU_GROUPS)
 		return read_ids(value, &set) && set.n == 0;
 	return value->type == jbvBinary && JsonContainerSize(value->val.binary.data) == 0;
 }
@@ -239,6 +239,7 @@ lpu_value_means_same(lpu_value_kind kind, const JsonbValue *a, const JsonbValue 
 		case LPU_BOOLEAN:
 			return same_boolean(a, b);
 		case LPU_IDS:
+		case LPU_LONGS:
 		case LPU_GROUP:
 		case LPU_GROUPS:
 			return same_ids(a, b);

@@ -973,7 +973,7 @@ foreach my $applied (0, 1)
 	fault(action => 'silence', times => 2, applied => $applied ? JSON::PP::true : JSON::PP::false);
 	deliver_beside(2);
 	my $pid = beside_pid();
-	is(userlocks(), 1, "$what: the account is locked meanwhile");
+	is(userlocks(), 2, "$what: the account and its revision are locked meanwhile");
 	my $start = time();
 	$admin->query("SELECT pg_cancel_backend($pid)");
 	my (undef, $err) = $other->take;

@@ -62,8 +62,9 @@ sub recover
 
 	if ($kind eq 'worker')
 	{
-		is($admin->query('SELECT lp_worker_pid()'), '', "$what: nobody is there by itself");
-		is($admin->query("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'lpusers worker'"), 0, "$what: no worker runs");
+		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') ne '' }, "$what: the worker to come back by itself");
+		LpUsers::wait_for(sub { states() !~ /sending|pending/ }, "$what: the worker to take over");
+		pass("$what: the worker comes back by itself and takes over what was under way");
 		enqueue('next');
 		LpUsers::wait_for(sub { states() !~ /sending|pending/ }, 'the worker to see to it');
 	}
@@ -90,7 +91,8 @@ sub recover
 	{
 		deliver();
 	}
-	is(gets() - $gets, 1, "$what: one listing");
+	# a worker that comes back may have looked up at once what was to be looked up before the crash
+	like(gets() - $gets, $kind eq 'worker' && $what =~ /look/ ? qr/^[01]$/ : qr/^1$/, "$what: one listing");
 	return;
 }
 
@@ -104,7 +106,7 @@ sub dies
 	crash($kind, reach($kind, $moment, $what, @names));
 	my $settled = $m->{settled} // 0;
 	# a result may be taken back by the crash: then the row is again "sending", and looked up
-	like(states(), $m->{lookup} ? qr/^(sending\d ?)?(uncertain\d)?$/ : $settled ? qr/^(created2 )?sending[46]$/ : qr/^sending6$/,
+	like(states(), $m->{lookup} || $kind eq 'worker' ? qr/^(created\d ?)?(sending\d ?)?(uncertain\d)?$/ : $settled ? qr/^(created2 )?sending[46]$/ : qr/^sending6$/,
 		"$what: claimed is claimed");
 	recover($what, $kind);
 	is(posts(), $m->{posts} + ($kind eq 'worker' ? 1 : 0), "$what: POSTs");

@@ -147,6 +147,76 @@ subtest 'CALL delivers accounts side by side' => sub {
 	LpUsers::wait_for(sub { q1('SHOW lpusers.worker') eq 'on' }, 'the setting');
 };
 
+subtest 'the lock of the deliverer is released behind its back' => sub {
+	my @names  = map { fresh('unlock') } 1 .. 8;
+	my $offset = -s $node->logfile;
+
+	option(1003, "ADD batch_size '1', ADD max_connections '1'");
+	q1(q{CREATE FUNCTION unlock() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF NEW.state = 'created' THEN PERFORM pg_catalog.pg_advisory_unlock_all(); END IF; RETURN NULL; END $$;
+		CREATE TRIGGER unlock AFTER UPDATE ON lp_requests FOR EACH ROW EXECUTE FUNCTION unlock()});
+	enqueue(1003, @names);
+	LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /ERROR:  lock on the queue of account "1003" was released during delivery/ },
+		'the deliverer to notice');
+	q1('DROP TRIGGER unlock ON lp_requests');
+	LpUsers::wait_for(sub { due_now(); q1("SELECT count(*) FROM lp_requests WHERE login_name ~ '^unlock' AND state = 'created'") == @names }, 'all to be created');
+	is(scalar(grep { $sim{1003}->users_with("$_\@example.com") != 1 } @names), 0, 'each exists once');
+	option(1003, 'DROP batch_size, DROP max_connections');
+	no_worker();
+};
+
+subtest 'a conditional write and a delivery take turns' => sub {
+	my @names  = map { fresh('both') } 1 .. 60;
+	my $writer = LpUsers::session($node);
+	q1("SELECT lp_create_users('1002', '" . LpUsers::user('changed') . "')");
+	my ($id) = map { $_->{id} } grep { $_->{loginName} eq 'changed@example.com' } @{ $sim{1002}->get('users') };
+	my $user   = LpUsers::user('changed', id => $id + 0);
+	my $write  = "SELECT status FROM lp_update_users('1002', '[$user]', 999999)";
+	my $done   = "SELECT count(*) FROM lp_requests WHERE login_name ~ '^both' AND state = 'created'";
+	my $left;
+
+	# the delivery takes some 6 s; it lets go after 2
+	option(1002, "ADD batch_size '1', ADD max_connections '1'");
+	$sim{1002}->post('config', { delay_ms => 100 });
+	enqueue(1002, @names);
+	LpUsers::wait_for(sub { q1($done) > 2 }, 'the delivery to begin');
+	is($writer->query($write), 412, 'the write is sent in the middle of a delivery');
+	$left = @names - q1($done);
+	cmp_ok($left, '>', 0, "... of which $left users are not created");
+	LpUsers::wait_for(sub { q1($done) == @names }, 'the delivery to go on');
+	$sim{1002}->post('config', { delay_ms => 0 });
+	no_worker();
+
+	# a request of the queue that hangs
+	my $hangs = fresh('lock');
+	option(1002, "SET max_connections '4', SET timeout '1s'");
+	fault(1002, action => 'delay', ms => 3000);
+	option(1002, "SET timeout '20s'");
+	enqueue(1002, $hangs);
+	arrived(1002);
+	option(1002, "SET timeout '1s'");
+	my (undef, $err) = $writer->run($write);
+	like($err, qr/ERROR:  55P03: could not lock the revision of account "1002" in time.*Nothing was sent/s, 'not within timeout: nothing is sent');
+	is($writer->query("SELECT count(*) FROM pg_locks WHERE locktype = 'userlock' AND pid = pg_backend_pid()"), 0, '... and no lock is left');
+	option(1002, "SET timeout '60s'");
+	my $pid = $writer->query('SELECT pg_backend_pid()');
+	my $start = time();
+	fault(1002, action => 'silence');
+	enqueue(1002, fresh('lock'));
+	LpUsers::wait_for(sub { q1("SELECT count(*) FROM pg_locks WHERE locktype = 'userlock' AND mode = 'ShareLock'") > 0 && state_of("lock$serial") eq 'sending' }, 'a request under way');
+	$writer->send($write);
+	LpUsers::wait_for(sub { q1("SELECT count(*) FROM pg_locks WHERE pid = $pid AND NOT granted") > 0 }, 'the write to wait');
+	q1("SELECT pg_cancel_backend($pid)");
+	like(($writer->take)[1], qr/57014/, 'the wait is cancelled');
+	is($writer->query("SELECT count(*) FROM pg_locks WHERE locktype = 'userlock' AND pid = pg_backend_pid()"), 0, '... and no lock is left');
+	$sim{1002}->remove('faults');
+	q1('SELECT pg_cancel_backend(lp_worker_pid())');
+	LpUsers::wait_for(sub { due_now(); state_of("lock$serial") eq 'created' }, 'the other to be looked up and sent');
+	created($hangs);
+	no_worker();
+	$writer->quit;
+};
+
 is($sim{$_}->text('duplicates') =~ s/\s//gr, '[]', "account $_: no login exists twice") foreach @accounts;
 unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
 done_testing();

@@ -1,0 +1,402 @@
+/*
+ * delivery_step.c: the steps of a delivery: start batches, let them fly, settle them.
+ *
+ * A delivery never waits: it takes steps (turns.c calls for them), so that no account keeps others
+ * waiting. No connection idles while SQL runs: the next batches are claimed before they are needed,
+ * and take the place of those that are done before these are settled. When its turn is over the
+ * delivery claims and starts nothing more, but what is in flight is settled as it comes, beside the
+ * turns of other accounts.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/account_lock.h"
+#include "delivery/delivery.h"
+#include "delivery/delivery_state.h"
+#include "http/request.h"
+
+/* The first claim, before the options are known. */
+#define FIRST_CLAIM 100
+
+/*
+ * A turn: so long rows are claimed and sent while new ones keep coming. What is in flight then
+ * may take longer.
+ */
+#define SLICE_MS 10000
+
+/*
+ * So long the revision's lock is kept although a writer waits for it, and so often it is asked
+ * for while one has it.
+ */
+#define SHARE_MS 2000
+#define REVISION_POLL_MS 50
+
+/* A worker does not wait longer than this with claimed rows in hand and nothing under way. */
+#define IDLE_HAND_MS 2000
+
+/*
+ * Raise if the deliverer's lock was released behind our back: another process may deliver this
+ * account now.
+ */
+static void
+check_lock(const lpu_delivery *d)
+{
+	if (!lpu_account_is_locked(d->account))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("lock on the queue of account \"%s\" was released during delivery", d->account),
+				 errdetail("The outcome of requests in flight will be looked up."),
+				 errhint("Triggers on the extension's tables must not call pg_advisory_unlock_all() or DISCARD ALL.")));
+}
+
+static bool
+must_stop(lpu_delivery *d)
+{
+	return d->deliverer->stop != NULL && d->deliverer->stop();
+}
+
+static void
+unshare_revision(lpu_delivery *d)
+{
+	lpu_unshare_revision(d->account);
+	d->shares = false;
+}
+
+/*
+ * Share the revision's lock, which is needed to send. Return false if a conditional write has
+ * it, or has waited for long enough: then nothing is sent until the requests in flight are done
+ * and it has had its turn.
+ */
+static bool
+share_revision(lpu_delivery *d)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (d->shares && now > TimestampTzPlusMilliseconds(d->shared_since, SHARE_MS))
+	{
+		if (!lpu_revision_is_wanted(d->account))
+			d->shared_since = now;
+		else if (d->flying != NIL)
+			return false;
+		else
+			unshare_revision(d);
+	}
+	if (!d->shares)
+	{
+		d->shares = lpu_share_revision(d->account);
+		d->shared_since = now;
+	}
+	return d->shares;
+}
+
+/* Return true if time, connections and turn allow to start the next batch, if there is one. */
+static bool
+may_start(lpu_delivery *d)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return d->ready != NIL && list_length(d->flying) < d->max_connections && now >= d->next_start &&
+		(now < d->slice_end || d->deliverer->stop == NULL);
+}
+
+/* Start what may be started now. Return true if something was. */
+static bool
+start_batches(lpu_delivery *d)
+{
+	MemoryContext caller = MemoryContextSwitchTo(d->context);
+	bool		any = false;
+
+	while (may_start(d) && share_revision(d))
+	{
+		lpu_batch  *batch = linitial(d->ready);
+
+		check_lock(d);
+		d->ready = list_delete_first(d->ready);
+		d->flying = lappend(d->flying, batch);
+		lpu_batch_start(batch);
+		any = true;
+		d->totals->requests++;
+		if (d->rate_limit > 0)
+			d->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) (1000 / d->rate_limit));
+	}
+	MemoryContextSwitchTo(caller);
+	return any;
+}
+
+/* Move the batches that are done from those under way to those to be settled. */
+static void
+collect_done(lpu_delivery *d)
+{
+	MemoryContext caller = MemoryContextSwitchTo(d->context);
+	List	   *flying = NIL;
+	ListCell   *cell;
+
+	foreach(cell, d->flying)
+	{
+		lpu_batch  *batch = lfirst(cell);
+
+		if (!lpu_batch_done(batch))
+		{
+			flying = lappend(flying, batch);
+			continue;
+		}
+		d->done = lappend(d->done, batch);
+		d->refused |= !lpu_batch_accepted(batch);
+	}
+	list_free(d->flying);
+	d->flying = flying;
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Let the network go on without waiting, and start what may be started: before and after SQL has its turn. A refusal may
+ * mean that nothing else must be started: it is read first.
+ */
+static void
+keep_flying(lpu_delivery *d)
+{
+	do
+	{
+		if (d->flying != NIL)
+			lpu_http_turn(0);
+		collect_done(d);
+	}
+	while (!must_stop(d) && !d->refused && start_batches(d));
+}
+
+/* Settle all batches that are done. True if there was one. */
+static bool
+settle_done(lpu_delivery *d)
+{
+	MemoryContext caller;
+	ListCell   *cell;
+
+	if (d->done == NIL)
+		return false;
+	caller = lpu_delivery_begin(d);
+	foreach(cell, d->done)
+		lpu_delivery_settle_batch(d, lfirst(cell));
+	if (d->asked_to_wait)
+		lpu_delivery_give_back(d);
+	list_free(d->done);
+	d->done = NIL;
+	lpu_delivery_commit(d, caller);
+	d->refused = false;
+	/* a login that was in flight may have kept another row of it from being claimed */
+	d->empty = false;
+	if (d->deliverer->progress != NULL)
+		d->deliverer->progress(d->account, d->totals);
+	return true;
+}
+
+/*
+ * How long to wait for the network: until something may be started or has to be given back,
+ * else as long as it takes.
+ */
+static long
+time_to_wait(lpu_delivery *d)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		wait_ms = -1;
+
+	if (d->ready == NIL || must_stop(d))
+		return -1;
+	if (d->deliverer->stop != NULL)
+		wait_ms = TimestampDifferenceMilliseconds(now, d->slice_end);
+	if (list_length(d->flying) < d->max_connections)
+	{
+		long		start_ms = REVISION_POLL_MS;
+
+		if (now < d->next_start)
+			start_ms = TimestampDifferenceMilliseconds(now, d->next_start);
+		wait_ms = wait_ms < 0 ? start_ms : Min(wait_ms, start_ms);
+	}
+	return wait_ms;
+}
+
+static bool
+may_claim(lpu_delivery *d)
+{
+	return !d->empty && !d->totals->unreachable && !must_stop(d) && lpu_delivery_has_turn(d);
+}
+
+/*
+ * Return true if it is time for the next claim. One is kept ahead while nothing slows the
+ * delivery down: then rows had better wait in the queue than in hand.
+ */
+static bool
+wants_claim(lpu_delivery *d)
+{
+	bool		slow = d->rate_limit > 0 || GetCurrentTimestamp() < d->next_start;
+
+	if (list_length(d->ready) >= (slow ? 1 : LPU_CLAIM_BATCHES))
+		return false;
+	return may_claim(d);
+}
+
+/*
+ * Return true if what is in hand has to go back into the queue: the turn is over, the worker is
+ * asked to stop, or nothing is under way and nothing may be sent for a while. CALL waits, it
+ * was told to deliver this.
+ */
+static bool
+better_given_back(lpu_delivery *d)
+{
+	if (d->ready == NIL || d->deliverer->stop == NULL)
+		return false;
+	if (must_stop(d) || !lpu_delivery_has_turn(d))
+		return true;
+	return d->flying == NIL &&
+		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), d->next_start) > IDLE_HAND_MS;
+}
+
+static void
+give_back(lpu_delivery *d)
+{
+	MemoryContext caller = lpu_delivery_begin(d);
+
+	lpu_delivery_give_back(d);
+	lpu_delivery_commit(d, caller);
+	/* what is given back because the turn is over is due as before */
+	d->empty |= lpu_delivery_has_turn(d);
+}
+
+/* Nothing is in hand or under way. */
+static LpuStep
+step_at_rest(lpu_delivery *d, long *wait_ms)
+{
+	if (!d->looked && !must_stop(d))
+	{
+		LpuLookup	result = lpu_delivery_look_up(d);
+
+		*wait_ms = -1;
+		if (result == LPU_LOOKUP_WAITS)
+			return LPU_STEP_WAITS;
+		d->looked = true;
+		/* rows that it made pending are due */
+		if (result == LPU_LOOKUP_KNOWN)
+			d->empty = d->looked = false;
+		return LPU_STEP_MOVED;
+	}
+	/* the worker comes back to what is left after other accounts */
+	if (d->empty || d->totals->unreachable || d->deliverer->stop != NULL)
+		return LPU_STEP_OVER;
+	*wait_ms = -1;
+	return LPU_STEP_WAITS;		/* for its next turn */
+}
+
+/*
+ * Go on with the delivery, without waiting. Return whether there may be more to do at once,
+ * after the network has moved or *wait_ms have passed (-1: no limit), or never. Called outside
+ * of begin and commit. Raises what the database raises, and is interruptible; after an error
+ * the delivery can only be closed.
+ */
+LpuStep
+lpu_delivery_step(lpu_delivery *d, long *wait_ms)
+{
+	bool		claimed;
+
+	if (d->lookup != NULL)
+		return step_at_rest(d, wait_ms);
+	keep_flying(d);
+	claimed = wants_claim(d);
+	if (claimed)
+	{
+		check_lock(d);
+		lpu_delivery_claim(d);
+		keep_flying(d);
+	}
+	if (settle_done(d) || claimed)
+		return LPU_STEP_MOVED;
+	if (better_given_back(d))
+	{
+		give_back(d);
+		return LPU_STEP_MOVED;
+	}
+	if (d->flying == NIL && d->ready == NIL)
+	{
+		unshare_revision(d);
+		return may_claim(d) ? LPU_STEP_MOVED : step_at_rest(d, wait_ms);
+	}
+	*wait_ms = time_to_wait(d);
+	return LPU_STEP_WAITS;
+}
+
+/* Let the delivery claim, for the time of a turn from now on. */
+void
+lpu_delivery_begin_turn(lpu_delivery *d)
+{
+	d->empty = false;
+	d->slice_end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
+}
+
+/* Return true while the turn lasts and there may be something to claim or to send. */
+bool
+lpu_delivery_has_turn(const lpu_delivery *d)
+{
+	return GetCurrentTimestamp() < d->slice_end && (!d->empty || d->ready != NIL);
+}
+
+/* Return true if the turn is over and was too short for all that is due. */
+bool
+lpu_delivery_wants_turn(const lpu_delivery *d)
+{
+	return GetCurrentTimestamp() >= d->slice_end && !d->empty && !d->totals->unreachable;
+}
+
+/*
+ * Begin to deliver what is due for an account now, under its lock. NULL if another process is
+ * delivering it. The delivery lives in a child of the current memory context; rows of an
+ * earlier one that were being sent become uncertain. Called outside of begin and commit;
+ * "account" and "totals" must stay valid.
+ */
+lpu_delivery *
+lpu_delivery_open(const char *schema, const char *account, const lpu_deliverer *deliverer,
+				  lpu_totals *totals)
+{
+	MemoryContext context;
+	lpu_delivery *d;
+
+	if (!lpu_lock_account(account))
+		return NULL;
+	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers delivery",
+									ALLOCSET_DEFAULT_SIZES);
+	d = MemoryContextAllocZero(context, sizeof(lpu_delivery));
+	d->context = context;
+	d->schema = MemoryContextStrdup(context, quote_identifier(schema));
+	d->account = account;
+	d->deliverer = deliverer;
+	d->totals = totals;
+	d->claim_size = FIRST_CLAIM;
+	d->max_connections = 1;
+	PG_TRY();
+	{
+		lpu_delivery_take_over(d, schema);
+	}
+	PG_CATCH();
+	{
+		lpu_delivery_close(d);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	lpu_delivery_begin_turn(d);
+	return d;
+}
+
+/*
+ * End the delivery, requests under way too, and release its locks. To be called after an error
+ * as well; raises nothing.
+ */
+void
+lpu_delivery_close(lpu_delivery *d)
+{
+	const char *account = d->account;
+
+	/* requests end with the context */
+	MemoryContextDelete(d->context);
+	lpu_unshare_revision(account);
+	lpu_unlock_account(account);
+}
