@@ -87,7 +87,7 @@ SELECT pg_temp.section('{r}');
 \qecho
 \qecho '## Settings'
 \qecho
-\qecho '`lpusers.databases` exists only when the library is in `shared_preload_libraries`. Its names are folded to lower case unless they are double-quoted: `lpusers.databases = ''hr, "HR2"''`.'
+\qecho '`lpusers.databases` exists only when the library is in `shared_preload_libraries`. Example: `lpusers.databases = ''hr, "HR2"''`.'
 \qecho
 \qecho '| setting | type | default | values | changed by | meaning |'
 \qecho '|---|---|---|---|---|---|'

@@ -50,6 +50,7 @@ extern lpu_delivery *lpu_delivery_open(const char *schema, const char *account,
 									   const lpu_deliverer *deliverer, lpu_totals *totals);
 extern LpuStep lpu_delivery_step(lpu_delivery *d, long *wait_ms);
 extern void lpu_delivery_begin_turn(lpu_delivery *d);
+extern TimestampTz lpu_delivery_next_turn(const lpu_delivery *d);
 extern bool lpu_delivery_has_turn(const lpu_delivery *d);
 extern bool lpu_delivery_wants_turn(const lpu_delivery *d);
 extern void lpu_delivery_close(lpu_delivery *d);

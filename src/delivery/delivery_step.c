@@ -329,8 +329,24 @@ lpu_delivery_step(lpu_delivery *d, long *wait_ms)
 void
 lpu_delivery_begin_turn(lpu_delivery *d)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	d->empty = false;
-	d->slice_end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
+	/* what comes during a turn does not make it longer: then look-ups would never have theirs */
+	if (now >= d->slice_end)
+		d->slice_end = TimestampTzPlusMilliseconds(now, SLICE_MS);
+}
+
+/*
+ * Return from when on an open delivery may have another turn. After one it comes to rest first, for
+ * its look-ups, unless requests in flight take as long as a turn.
+ */
+TimestampTz
+lpu_delivery_next_turn(const lpu_delivery *d)
+{
+	if (GetCurrentTimestamp() < d->slice_end)
+		return 0;
+	return TimestampTzPlusMilliseconds(d->slice_end, SLICE_MS);
 }
 
 /* Return true while the turn lasts and there may be something to claim or to send. */

@@ -285,6 +285,8 @@ next_turn(const lpu_turns *turns, const turn *t)
 {
 	if (t->delivery != NULL && lpu_delivery_has_turn(t->delivery))
 		return DT_NOEND;
+	if (!turns->once && t->delivery != NULL)
+		return Max(t->due, lpu_delivery_next_turn(t->delivery));
 	if (!turns->once)
 		return Max(t->due, t->not_before);
 	if (t->delivery != NULL)

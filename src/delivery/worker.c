@@ -51,6 +51,8 @@ PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
 /* How often the worker looks whether a prepared transaction of its database is gone, and for housekeeping. */
 #define LOOK_AROUND_MS 10000
 #define HOUSEKEEPING_MS (3600 * 1000)
+#define HOUSEKEEPING_RETRY_MS (60 * 1000)
+#define HOUSEKEEPING_LOCK_TIMEOUT "500ms"
 
 /*
  * While accounts are being delivered, they are listed again no sooner than after so many times
@@ -73,7 +75,8 @@ typedef struct service
 	TimestampTz next_listing;	/* unless there is a reason to do it sooner: */
 	TimestampTz earliest_listing;
 	TimestampTz idle_since;
-	long		wait_ms;		/* before the next step */
+	long		wait_ms;		/* before the next step, -1: no limit */
+	bool		stop;			/* only what is in flight has its end */
 	bool		over;			/* there is nothing more to do here */
 } service;
 
@@ -151,6 +154,10 @@ run_safely(void (*part) (void *arg), void *arg)
 	return ok;
 }
 
+/*
+ * Once an hour, or a minute after it failed. All accounts wait for it, so that it does not wait
+ * for a row that a session has locked.
+ */
 static void
 housekeep(void *schema)
 {
@@ -158,10 +165,13 @@ housekeep(void *schema)
 
 	if (GetCurrentTimestamp() < next)
 		return;
-	next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
+	next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_RETRY_MS);
 	begin_step();
+	(void) set_config_option("lock_timeout", HOUSEKEEPING_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	lpu_queue_housekeep(schema);
 	commit_step();
+	next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
 }
 
 /*
@@ -255,7 +265,10 @@ wait_for_next(void *arg)
 
 	if (lpu_worker_is_wanted() || lpu_turns_changed(s->turns))
 		wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, s->earliest_listing));
-	if (s->wait_ms >= 0)
+	/* nothing is listed any more after a stop */
+	if (s->stop)
+		wait_ms = s->wait_ms;
+	else if (s->wait_ms >= 0)
 		wait_ms = Min(wait_ms, s->wait_ms);
 	if (lpu_turns_busy(s->turns))
 		lpu_http_turn(wait_ms);
@@ -265,9 +278,9 @@ wait_for_next(void *arg)
 
 /* List, deliver and wait, once each. */
 static void
-take_step(service *s, bool stop)
+take_step(service *s)
 {
-	if (!stop && listing_is_due(s))
+	if (!s->stop && listing_is_due(s))
 	{
 		(void) run_safely(list_accounts, s);
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -275,7 +288,7 @@ take_step(service *s, bool stop)
 	}
 	if (s->over)
 		return;
-	s->wait_ms = lpu_turns_step(s->turns, stop);
+	s->wait_ms = lpu_turns_step(s->turns, s->stop);
 	/* a cancel, too, ends only what is under way */
 	if (s->wait_ms != 0 && !run_safely(wait_for_next, s))
 		lpu_turns_close(s->turns);
@@ -287,7 +300,6 @@ serve(void)
 	static const lpu_deliverer deliverer = {begin_step, commit_step, NULL, NULL, run_safely,
 	must_stop};
 	service		s = {0};
-	bool		stop;
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	s.context = AllocSetContextCreate(TopMemoryContext, "lpusers worker", ALLOCSET_DEFAULT_SIZES);
@@ -295,9 +307,9 @@ serve(void)
 	s.idle_since = GetCurrentTimestamp();
 	/* what was committed after it was asked to stop would start no other worker: then it stays */
 	do
-		while (!(stop = must_stop()) || lpu_turns_busy(s.turns))
+		while (!(s.stop = must_stop()) || lpu_turns_busy(s.turns))
 		{
-			take_step(&s, stop);
+			take_step(&s);
 			if (s.over)
 				return;
 			/* after pg_advisory_unlock_all() another worker may be there */

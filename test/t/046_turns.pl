@@ -147,6 +147,29 @@ subtest 'CALL delivers accounts side by side' => sub {
 	LpUsers::wait_for(sub { q1('SHOW lpusers.worker') eq 'on' }, 'the setting');
 };
 
+subtest 'housekeeping waits for no session' => sub {
+	my ($refused, $next) = map { fresh('house') } 1, 2;
+	my $locker = LpUsers::session($node);
+	my $start;
+
+	fault(1003, action => 'status', status => 400);
+	enqueue(1003, $refused);
+	LpUsers::wait_for(sub { state_of($refused) eq 'failed' }, 'a failed request, whose payload is kept');
+	$sim{1003}->remove('faults');
+	no_worker();
+	$node->append_conf('postgresql.conf', "lpusers.keep_secrets = 0\n");
+	$node->reload;
+	LpUsers::wait_for(sub { q1('SHOW lpusers.keep_secrets') eq '0' }, 'the setting');
+	$locker->query('BEGIN; SELECT count(*) FROM (SELECT FROM lp_payloads FOR UPDATE) x');
+	$start = time();
+	enqueue(1003, $next);
+	created($next);
+	cmp_ok(time() - $start, '<', 8, 'a payload that a session has locked keeps no delivery waiting');
+	$locker->query('COMMIT');
+	$locker->quit;
+	no_worker();
+};
+
 subtest 'the lock of the deliverer is released behind its back' => sub {
 	my @names  = map { fresh('unlock') } 1 .. 8;
 	my $offset = -s $node->logfile;

@@ -138,6 +138,7 @@ my %functions = (
 	lp_purge                => [ $none, $all, "SELECT lp_purge('1 day')" ],
 	lp_worker_stop          => [ $none, $all, 'SELECT lp_worker_stop()' ],
 	lp_worker_pid           => [ $all, $all, 'SELECT lp_worker_pid()' ],
+	_lp_worker_missing      => [ $all, $all, 'SELECT _lp_worker_missing()' ],
 	lp_origin               => [ $all, $all, 'SELECT lp_origin()' ],
 	lp_account_is_paused    => [ $all, $all, "SELECT lp_account_is_paused('$account')" ],
 	lp_report               => [ $all, $all, 'SELECT length(lp_report())' ],
