@@ -39,13 +39,6 @@ endif
 PG_CPPFLAGS += -I$(TOP)src -DLPU_VERSION='"$(EXTVERSION)"' $(shell curl-config --cflags) $(shell pkg-config --cflags json-c)
 SHLIB_LINK += $(shell curl-config --libs) $(shell pkg-config --libs json-c)
 
-# From 8.17 on libcurl needs help to read authorities only once (trust.c), with the OpenSSL that it uses itself.
-ifneq ($(and $(shell pkg-config --atleast-version=8.17 libcurl && pkg-config --exists 'openssl >= 3' && echo yes), \
-	$(filter OpenSSL,$(shell curl-config --ssl-backends))),)
-PG_CPPFLAGS += -DLPU_OPENSSL $(shell pkg-config --cflags openssl)
-SHLIB_LINK += $(shell pkg-config --libs openssl)
-endif
-
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

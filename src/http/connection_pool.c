@@ -17,9 +17,9 @@
 
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "storage/fd.h"
 #include "storage/latch.h"
 
-#include "http/ca_bundle.h"
 #include "http/connection_pool.h"
 #include "http/request.h"
 #include "http/socket_wait.h"
@@ -30,6 +30,12 @@
 
 /* Handles kept for the next request of a pool; more than max_connections requests are never in flight. */
 #define MAX_IDLE_HANDLES 64
+
+/*
+ * Pools kept open.  Each holds two descriptors of its multi handle and its idle connections, and a
+ * worker serves all accounts of a database.
+ */
+#define MAX_POOLS 32
 
 /*
  * So often in a row libcurl is called at once when it wants to. A request needs a few of these; one that pauses with bytes
@@ -43,7 +49,6 @@ struct lpu_http_pool
 	Oid			key;
 	uint64		generation;
 	CURLM	   *multi;
-	lpu_trust  *trust;			/* or NULL */
 	bool		dropped;		/* to be destroyed by the next lpu_http_pool_for(), when nothing is in flight */
 	int			in_flight;
 	int64		due;			/* when libcurl wants to be called, in ms of now_ms(); -1: never */
@@ -51,7 +56,9 @@ struct lpu_http_pool
 	CURL	   *idle[MAX_IDLE_HANDLES];
 };
 
+/* All pools, the one used last at the end. */
 static dlist_head pools = DLIST_STATIC_INIT(pools);
+static int	npools = 0;
 
 static int64
 now_ms(void)
@@ -112,11 +119,51 @@ static void
 destroy_pool(lpu_http_pool *pool)
 {
 	dlist_delete(&pool->node);
+	npools--;
 	while (pool->nidle > 0)
 		curl_easy_cleanup(pool->idle[--pool->nidle]);
 	curl_multi_cleanup(pool->multi);
-	lpu_trust_free(pool->trust);
+	ReleaseExternalFD();
+	ReleaseExternalFD();
 	free(pool);
+}
+
+/* Close idle pools, those used longest ago first, until fewer than "keep" are open. */
+static void
+close_idle_pools(int keep)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &pools)
+	{
+		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+
+		if (npools < keep)
+			break;
+		if (pool->in_flight == 0)
+			destroy_pool(pool);
+	}
+}
+
+/* Reserve the two descriptors that a multi handle uses by itself.  Raises if none are left. */
+static void
+acquire_descriptors(void)
+{
+	if (!AcquireExternalFD())
+	{
+		close_idle_pools(0);
+		if (!AcquireExternalFD())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("out of file descriptors for a connection")));
+	}
+	if (!AcquireExternalFD())
+	{
+		ReleaseExternalFD();
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("out of file descriptors for a connection")));
+	}
 }
 
 static lpu_http_pool *
@@ -126,12 +173,17 @@ make_pool(Oid key, uint64 generation)
 	CURLMcode	code = CURLM_OK;
 
 	initialise_curl();
+	close_idle_pools(MAX_POOLS);
+	acquire_descriptors();
 	pool = calloc(1, sizeof(lpu_http_pool));
 	if (pool == NULL || (pool->multi = curl_multi_init()) == NULL)
 	{
 		free(pool);
+		ReleaseExternalFD();
+		ReleaseExternalFD();
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
+	npools++;
 	pool->key = key;
 	pool->generation = generation;
 	pool->due = -1;
@@ -169,7 +221,11 @@ lpu_http_pool_for(Oid key, uint64 generation)
 		else if (pool->key == key && pool->generation == generation && !pool->dropped)
 			found = pool;
 	}
-	return found != NULL ? found : make_pool(key, generation);
+	if (found == NULL)
+		return make_pool(key, generation);
+	dlist_delete(&found->node);
+	dlist_push_tail(&pools, &found->node);
+	return found;
 }
 
 void
@@ -211,13 +267,6 @@ lpu_pool_take(lpu_http_pool *pool)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	pool->in_flight++;
 	return easy;
-}
-
-void
-lpu_pool_trust(lpu_http_pool *pool, CURL *easy, const char *file)
-{
-	/* the handle itself is in flight */
-	lpu_trust_use(&pool->trust, easy, file, pool->in_flight <= 1);
 }
 
 /*

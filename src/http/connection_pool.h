@@ -20,9 +20,6 @@ extern void lpu_pool_end(lpu_http_pool *pool, CURL *easy);
 /* Let a paused transfer go on; what libcurl holds of it is written at once. */
 extern void lpu_pool_resume(lpu_http_pool *pool, CURL *easy);
 
-/* The handle is set up for the authorities of this file: let it have them from memory, if libcurl would not. */
-extern void lpu_pool_trust(lpu_http_pool *pool, CURL *easy, const char *file);
-
 /* Provided by request.c: the handle's request is over, and is no longer in the pool. Must not raise. */
 extern void lpu_http_finished(void *call, CURLcode code);
 

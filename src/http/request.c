@@ -44,6 +44,7 @@ struct lpu_http_call
 	CURLcode	code;
 	struct curl_slist *headers;
 	bool		writing;		/* it has a body, and must not be sent twice */
+	bool		may_repeat;		/* a GET that was sent once */
 	bool		sent;			/* it began to go out */
 	bool		repeated;		/* libcurl wanted to send it again, and was kept from it */
 	bool	   *sent_flag;		/* the caller's, or NULL */
@@ -174,19 +175,17 @@ add_header(lpu_http_call *call, const char *name, const char *prefix, const char
 }
 
 /*
- * A bundle alone: with a directory besides, its authorities would be trusted, too, and libcurl would not cache the bundle.
- * From 8.17 on NULL stands for the directory that libcurl was built with, if any, and so does not keep it away: then one
- * without certificates is named, and the bundle cached by ourselves; not with a proxy, which may have a certificate of its
- * own, and libcurl would ask for that, too.
+ * Trust the bundle only.  Setting CAPATH as well would add the CAs of that directory, and would
+ * disable libcurl's cache of the parsed bundle.  From 8.17 on NULL stands for the directory that
+ * libcurl was built with, if any: then one without certificates is named, and the bundle is read
+ * for each new connection.
  */
 static CURLcode
-configure_tls(lpu_http_call *call, const lpu_http_request *request)
+configure_tls(CURL *easy, const lpu_http_request *request)
 {
-	CURL	   *easy = call->easy;
-	/* it stays the same, and to ask for it takes as long as to set all options */
+	/* asking for it takes as long as setting all options */
 	static const curl_version_info_data *libcurl = NULL;
 	CURLcode	code = CURLE_OK;
-	const char *no_directory;
 	const char *bundle;
 
 #define SET(option, value) \
@@ -195,15 +194,12 @@ configure_tls(lpu_http_call *call, const lpu_http_request *request)
 		return CURLE_OK;
 	if (libcurl == NULL)
 		libcurl = curl_version_info(CURLVERSION_NOW);
-	no_directory = libcurl->version_num < LIBCURL_8_17 || libcurl->capath == NULL ? NULL : "/dev/null";
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	bundle = request->ca_file != NULL ? request->ca_file : libcurl->cainfo;
 	if (bundle == NULL)
 		return code;
 	SET(CURLOPT_CAINFO, bundle);
-	SET(CURLOPT_CAPATH, no_directory);
-	if (code == CURLE_OK && no_directory != NULL && request->proxy == NULL)
-		lpu_pool_trust(call->pool, easy, bundle);
+	SET(CURLOPT_CAPATH, libcurl->version_num < LIBCURL_8_17 || libcurl->capath == NULL ? NULL : "/dev/null");
 	return code;
 }
 
@@ -241,6 +237,11 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	SET(CURLOPT_PREREQFUNCTION, before_sending);
 	SET(CURLOPT_PREREQDATA, call);
+	/*
+	 * Over HTTP/2 libcurl cannot tell a stream that a GOAWAY has certainly refused from one whose
+	 * outcome is unknown.
+	 */
+	SET(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
 	SET(CURLOPT_PROTOCOLS_STR, request->plain_http ? "http,https" : "https");
 	SET(CURLOPT_URL, request->url);
 	SET(CURLOPT_PROXY, request->proxy ? request->proxy : "");
@@ -253,12 +254,7 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 	if (request->sink == NULL)
 		SET(CURLOPT_TIMEOUT_MS, (long) request->timeout_ms);
 	else
-	{
-		/* a list has a connection of its own: over HTTP/2 one that pauses would be in the way of others */
-		SET(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-		/* only faster: a handle that was used over HTTP/2 may refuse it */
-		(void) curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, STREAM_BUFFER);
-	}
+		SET(CURLOPT_BUFFERSIZE, STREAM_BUFFER);
 	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
 	SET(CURLOPT_WRITEFUNCTION, write_body);
 	SET(CURLOPT_WRITEDATA, call);
@@ -266,7 +262,7 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 	if (code == CURLE_OK)
 		code = configure_body(easy, request);
 	if (code == CURLE_OK)
-		code = configure_tls(call, request);
+		code = configure_tls(easy, request);
 	return code;
 }
 #undef SET
@@ -306,6 +302,7 @@ lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
 
 	call->pool = pool;
 	call->writing = request->body != NULL;
+	call->may_repeat = request->body == NULL && request->sink == NULL && strcmp(request->method, "GET") == 0;
 	call->sent_flag = request->sent;
 	call->sink = request->sink;
 	call->limit = request->max_answer;
@@ -337,11 +334,31 @@ lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
 	return call;
 }
 
+/* Return true if a connection has broken off. */
+static bool
+is_broken(CURLcode code)
+{
+	return code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR ||
+		code == CURLE_PARTIAL_FILE;
+}
+
+/*
+ * libcurl has finished a call.  A GET whose connection broke off is sent once more, which is always
+ * safe (RFC 9110, section 9.2.2).  Must not raise.
+ */
 void
 lpu_http_finished(void *arg, CURLcode code)
 {
 	lpu_http_call *call = arg;
 
+	if (call->may_repeat && is_broken(code))
+	{
+		call->may_repeat = false;
+		call->used = 0;
+		call->trouble[0] = '\0';
+		if (lpu_pool_begin(call->pool, call->easy))
+			return;
+	}
 	call->done = true;
 	call->code = code;
 }

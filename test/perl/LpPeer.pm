@@ -11,7 +11,6 @@
 #	http(END)		answers 201 to everything, but ends the first connection as END says during its second request:
 #					fin, rst, cut (TLS: no close_notify), headers_fin, headers_rst (after the headers), half_status,
 #					idle (after its first answer, when the test says $peer->hang_up); says "begun", "complete" and "closed"
-#	h2(END)			likewise over HTTP/2: fin, rst, cut, headers_rst, goaway, refused, idle, or '': serves well
 #	script(SUB)		for each request SUB->(connection, its head, number of the connection, number of the request on it) answers
 #					as it likes; when it returns false, the connection is over. Requests have no body
 #	proxy()			takes CONNECT, says all that it sees of it, and passes bytes on; user and password as arguments
@@ -310,117 +309,6 @@ sub script
 			(my $head, $buffer) = split(/\r\n\r\n/, $buffer, 2);
 			$say->("request $n $head");
 			$answer->($connection, $head, $n, $k) or return;
-		}
-	};
-}
-
-# ---------------------------------------------------------------------------------------------- HTTP/2 (RFC 9113)
-
-my %h2_type  = (DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4, PING => 6, GOAWAY => 7, WINDOW_UPDATE => 8);
-my $h2_ack   = 0x1;
-my $h2_ended = 0x1;
-my $h2_headers_ended = 0x4;
-my $h2_padded = 0x8;
-my $h2_refused = 7;
-
-sub h2_frame
-{
-	my ($type, $flags, $stream, $payload) = @_;
-
-	return substr(pack('N', length($payload)), 1) . pack('CCN', $h2_type{$type}, $flags, $stream) . $payload;
-}
-
-# Exactly so many bytes; dies when there are no more.
-sub h2_take
-{
-	my ($connection, $buffer, $length) = @_;
-
-	while (length($$buffer) < $length)
-	{
-		read_more($connection, $buffer) or die "closed\n";
-	}
-	return substr($$buffer, 0, $length, '');
-}
-
-# 201 or 200 with a body: :status and content-type with indexed names, ac-revision with a new one, all as literals without
-# indexing (RFC 7541, 6.2.2).
-sub h2_answer
-{
-	my ($stream, $status, $body) = @_;
-	my $headers = "\x08\x03$status" . "\x0f\x10\x10application/json" . "\x00\x0bac-revision\x017";
-
-	return h2_frame('HEADERS', $h2_headers_ended, $stream, $headers) . h2_frame('DATA', $h2_ended, $stream, $body);
-}
-
-# React to a complete request, or to its headers. True if the connection is over.
-sub h2_strike
-{
-	my ($connection, $end, $stream, $before) = @_;
-
-	if ($end eq 'refused')
-	{
-		syswrite($connection, h2_frame('RST_STREAM', 0, $stream, pack('N', $h2_refused)));
-		return 0;
-	}
-	syswrite($connection, h2_frame('GOAWAY', 0, 0, pack('NN', $before, 0))) if $end eq 'goaway';
-	end_connection($connection, $end eq 'goaway' ? 'fin' : $end);
-	return 1;
-}
-
-sub h2
-{
-	my ($end) = @_;
-
-	return sub {
-		my ($connection, $n, $say, $signal) = @_;
-		my ($buffer, $body, $last, $k) = ('', '', 0, 0);
-
-		h2_take($connection, \$buffer, 24) eq "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" or die 'not HTTP/2';
-		$say->("h2 $n");
-		syswrite($connection, h2_frame('SETTINGS', 0, 0, ''));
-		for (;;)
-		{
-			my ($high, $low, $type, $flags, $stream) = unpack('CnCCN', h2_take($connection, \$buffer, 9));
-			my $payload = h2_take($connection, \$buffer, $high * 65536 + $low);
-			my $ended   = $flags & $h2_ended;
-
-			if ($type == $h2_type{SETTINGS} && !($flags & $h2_ack))
-			{
-				syswrite($connection, h2_frame('SETTINGS', $h2_ack, 0, ''));
-			}
-			if ($type == $h2_type{PING} && !($flags & $h2_ack))
-			{
-				syswrite($connection, h2_frame('PING', $h2_ack, 0, $payload));
-			}
-			next unless $type == $h2_type{HEADERS} || $type == $h2_type{DATA};
-			if ($type == $h2_type{HEADERS})
-			{
-				$k++;
-				$body = '';
-				$say->("begun $n " . ($ended ? 'GET' : 'POST'));
-				if ($n == 1 && $k == 2 && $end =~ /^headers_(.*)/) { return end_connection($connection, $1); }
-			}
-			else
-			{
-				my $padding = $flags & $h2_padded ? ord($payload) + 1 : 0;
-				$body .= $padding ? substr($payload, 1, length($payload) - $padding) : $payload;
-				syswrite($connection, h2_frame('WINDOW_UPDATE', 0, 0, pack('N', length($payload)))) if length($payload);
-			}
-			next unless $ended;
-			$say->("complete $n " . ($type == $h2_type{HEADERS} ? 'GET' : 'POST') . ' ' . login_of($body));
-			if ($n == 1 && $k == 2 && $end ne 'idle' && $end ne '')
-			{
-				return if h2_strike($connection, $end, $stream, $last);
-				next;
-			}
-			syswrite($connection, h2_answer($stream, $type == $h2_type{HEADERS} ? (200, $listed) : (201, $created)));
-			$last = $stream;
-			if ($n == 1 && $end eq 'idle')
-			{
-				usleep(10_000) until -e $signal;
-				h2_strike($connection, 'goaway', $stream, $stream);
-				return $say->("closed $n");
-			}
 		}
 	};
 }

@@ -33,11 +33,9 @@ LpUsers::connect_account($node, $sim, tls => 1);
 # ---------------------------------------------------------------------------------------------- read once
 
 # The file is gone when the connection is made anew. A new session proves that it is not taken from elsewhere. From 8.17 on
-# libcurl reads it each time if it was built with a directory of certificates, and the extension keeps it, if it was built
-# with the OpenSSL that this takes.
+# libcurl reads it each time if it was built with a directory of certificates.
 my ($libcurl) = qx(curl --version) =~ m{libcurl/(\d+\.\d+)};
-chomp(my $libdir = qx(pg_config --pkglibdir));
-my $caches = version->parse("v$libcurl") < v8.17 || qx(nm -D $libdir/lpusers.so) =~ /SSL_CTX_set1_cert_store/;
+my $caches = version->parse("v$libcurl") < v8.17;
 copy("$certs/ca.pem", "$files/ca.pem") or die "copy: $!";
 ca_file("$files/ca.pem");
 my $connections = $sim->text('connections');

@@ -128,27 +128,6 @@ foreach my $title (sort keys %answers)
 	$_->stop foreach $peer, $other;
 }
 
-# Where calls go over HTTP/2, a list has a connection of its own: it never is in the way of calls, nor they in its.
-SKIP:
-{
-	skip(LpPeer::tls_trouble(), 1) if LpPeer::tls_trouble();
-	my $calls = LpPeer::h2('');
-	my $lists = LpPeer::script(sub { my ($connection) = @_; print {$connection} head($length) . $list; return 1; });
-	my $peer = LpPeer::start(sub { return $_[0]->alpn_selected eq 'h2' ? $calls->(@_) : $lists->(@_); }, tls => 1, certs => $certs, alpn => [ 'h2', 'http/1.1' ]);
-	my $call = LpUsers::create_sql('somebody');
-
-	$session->query("ALTER SERVER acme OPTIONS (SET base_url '" . $peer->url . "')");
-	is($session->query($call), '201|', 'a call over HTTP/2');
-	is($session->query('SELECT count(*) FROM lp.users'), 20000, 'a list');
-	$call =~ s/'(\{.*\})'/'$1'::jsonb || jsonb_build_object('description', id::text)/;
-	is($session->query("SELECT count(*), count(CASE WHEN id IN (1, 10000, 20000) THEN (SELECT status FROM ($call) c) END) FROM lp.users"), '20000|3',
-		'calls for some of its rows');
-	is(join(' ', sort map { /^(h2|request) (\d+)/ ? "$1 $2" : () } $peer->lines(qr/^(?:h2|request)/)), 'h2 1 request 2 request 2',
-		'... on the two connections');
-	is(scalar(() = $peer->lines(qr/^complete 1 POST/)), 4, '... each call once');
-	$peer->stop;
-}
-
 my $log = slurp_file($node->logfile);
 unlike($log, qr/temporary file leak|resource was not closed|leaked/, 'the log knows of no leak');
 unlike($log, qr/PANIC|TRAP|terminated by signal/, 'nor of a crash');
