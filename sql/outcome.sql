@@ -2,15 +2,24 @@
 \i sql/queue_start.sql
 CREATE VIEW requests AS SELECT login_name, state, attempts, status, next_attempt_at > clock_timestamp() AS later, sent_at IS NOT NULL AS sent,
 	regexp_replace(error, '(the account): .*', '\1: ...') AS error FROM lp_requests ORDER BY id;
--- nobody answers: one batch tries, the others in hand wait as long, and what is in the queue is not claimed
+-- Nobody answers: one request tries, what is in hand waits as long, and what is in the queue is not claimed. Nothing was sent: no attempt counts.
 ALTER SERVER acme OPTIONS (SET base_url 'http://127.0.0.1:1', ADD batch_size '2', ADD max_connections '1');
-SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 6));
+SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 4));
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+SELECT * FROM requests;
+-- many: the listing that comes before them tries
 SELECT count(*) FROM lp_enqueue_users('12345678', people('b', 200));
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
-SELECT * FROM requests LIMIT 6;
+SELECT state, attempts, later, sent, error, count(*) FROM requests GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5;
+-- however often: none is given up
+ALTER SERVER acme OPTIONS (ADD max_retries '0');
+UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE login_name ~ '^a';
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE login_name ~ '^a';
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
 SELECT state, attempts, later, sent, count(*) FROM requests GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4;
--- each of them is tried again
-SELECT count(*) FROM requests WHERE later;
+SELECT bool_and(next_attempt_at < clock_timestamp() + '6 s') AS soon FROM lp_requests;
+ALTER SERVER acme OPTIONS (DROP max_retries);
 ALTER SERVER acme OPTIONS (SET base_url :'url', SET batch_size '100');
 UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state = 'pending';
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1

@@ -238,7 +238,7 @@ prepare(const lpu_options *options, const lpu_api_request *request, lpu_http_req
 	http->body_length = request->body_length;
 	http->sent = request->sent;
 	http->sink = request->sink;
-	if (method->if_match)
+	if (method->if_match || request->if_match > 0)
 		http->if_match = psprintf(INT64_FORMAT, request->if_match);
 	return true;
 }

@@ -40,7 +40,7 @@ typedef struct lpu_api_request
 	const char *query;			/* more query parameters, "&name=value", or "" */
 	const char *body;			/* JSON in UTF-8, or NULL */
 	size_t		body_length;
-	int64		if_match;		/* of UPDATE and DELETE; -1: whatever the revision */
+	int64		if_match;		/* of UPDATE and DELETE: -1: whatever the revision; of a list: above 0: 304 if unchanged */
 	bool	   *sent;			/* or NULL; set when the account may have got the request, cleared when it refused it */
 	struct lpu_http_sink *sink; /* or NULL; what takes the body of a 2xx answer while it arrives, see request.h */
 } lpu_api_request;

@@ -1,10 +1,9 @@
 /*
  * create_batch.c: users of the queue that go in one request.
  *
- * Builds the body from the rows' payloads, and reads from the answer what became of each row. A batch that was rejected
- * is split until the guilty users stand alone. Whether the service creates all or nothing, or some of a rejected batch,
- * is not known: a user who is rejected alone after an earlier attempt becomes "uncertain" and is looked up. Rows are
- * matched with answers by login, never by position. It knows nothing of the database.
+ * Builds the body from the rows' payloads, and reads from the answer what became of each row.  A refusal of several users
+ * does not say which of them is meant, nor whether the others were created: that is looked up by the caller.  A refusal of
+ * one user created nobody, unless that user was sent before.  It knows nothing of the database.
  */
 #include "postgres.h"
 
@@ -16,31 +15,57 @@
 #include "json/document.h"
 #include "user/identity.h"
 
+/* -------------------------------------------------------------------------------------------------- results of rows */
+
 void
-lpu_batch_set_all(lpu_batch *batch, LpuState state, const char *error, const char *reason, int64 wait_ms)
+lpu_rows_set(lpu_row **rows, int n, LpuState state, const char *error, const char *reason, int64 wait_ms)
 {
 	int			i;
 
-	for (i = 0; i < batch->n; i++)
+	for (i = 0; i < n; i++)
 	{
-		batch->rows[i]->state = state;
-		batch->rows[i]->error = error;
-		batch->rows[i]->reason = reason;
-		batch->rows[i]->wait_ms = wait_ms;
+		rows[i]->state = state;
+		rows[i]->hold = LPU_HOLD_NONE;
+		rows[i]->cause = LPU_CAUSE_NONE;
+		rows[i]->error = error;
+		rows[i]->reason = reason;
+		rows[i]->wait_ms = wait_ms;
 	}
 }
 
+/* The rows wait until a person has mended what is wrong. */
 void
-lpu_batch_set_later(lpu_batch *batch, const char *error, int64 wait_ms)
+lpu_rows_set_held(lpu_row **rows, int n, LpuHoldKind hold, const char *why)
 {
 	int			i;
 
-	lpu_batch_set_all(batch, LPU_STATE_UNSENT, error, NULL, wait_ms);
-	for (i = 0; i < batch->n; i++)
-		if (batch->rows[i]->split)
-			batch->rows[i]->state = LPU_STATE_PENDING;
+	lpu_rows_set(rows, n, LPU_STATE_HELD, NULL, why, 0);
+	for (i = 0; i < n; i++)
+		rows[i]->hold = hold;
 }
 
+/* Nothing was sent: the rows wait so long and are then as they were before, unless they had been in a refused batch. */
+void
+lpu_rows_set_later(lpu_row **rows, int n, const char *error, int64 wait_ms)
+{
+	int			i;
+
+	lpu_rows_set(rows, n, LPU_STATE_UNSENT, error, NULL, wait_ms);
+	for (i = 0; i < n; i++)
+		if (rows[i]->split)
+			rows[i]->state = LPU_STATE_PENDING;
+}
+
+void
+lpu_row_set_failed(lpu_row *row, LpuCause cause, const char *error)
+{
+	lpu_rows_set(&row, 1, LPU_STATE_FAILED, error, NULL, 0);
+	row->cause = cause;
+}
+
+/* --------------------------------------------------------------------------------------------------------- requests */
+
+/* Free a batch, but not its rows. */
 void
 lpu_batch_free(lpu_batch *batch)
 {
@@ -66,6 +91,7 @@ build_body(lpu_batch *batch)
 	batch->request.body_length = length;
 }
 
+/* Return a batch of n rows, in the current memory context.  Needs a transaction. */
 lpu_batch *
 lpu_batch_new(const lpu_options *options, lpu_row **rows, int n)
 {
@@ -83,6 +109,7 @@ lpu_batch_new(const lpu_options *options, lpu_row **rows, int n)
 	return batch;
 }
 
+/* Start its request. */
 void
 lpu_batch_start(lpu_batch *batch)
 {
@@ -93,12 +120,14 @@ lpu_batch_start(lpu_batch *batch)
 	MemoryContextSwitchTo(caller);
 }
 
+/* Return true if the answer has come, or none will. */
 bool
 lpu_batch_done(const lpu_batch *batch)
 {
 	return batch->call == NULL || lpu_api_done(batch->call);
 }
 
+/* Return true if the service answered a batch that is done with success. */
 bool
 lpu_batch_accepted(const lpu_batch *batch)
 {
@@ -107,7 +136,7 @@ lpu_batch_accepted(const lpu_batch *batch)
 	return status >= 200 && status < 300;
 }
 
-/* ------------------------------------------------------------------------------------------------------- answers */
+/* ---------------------------------------------------------------------------------------------------------- answers */
 
 static void
 set_created(lpu_batch *batch, const lpu_api_answer *answer)
@@ -118,40 +147,27 @@ set_created(lpu_batch *batch, const lpu_api_answer *answer)
 	for (i = 0; i < batch->n; i++)
 		users[i].login_name = batch->rows[i]->login_name;
 	lpu_created_match(answer->body, answer->body_length, users, batch->n);
-
 	for (i = 0; i < batch->n; i++)
 	{
 		lpu_row    *row = batch->rows[i];
 
-		if (users[i].named)
-		{
-			row->state = LPU_STATE_CREATED;
-			row->user_id = users[i].id;
-			continue;
-		}
-		row->state = LPU_STATE_UNCERTAIN;
-		row->reason = psprintf("status %d, but the answer does not name the user", answer->status);
-		row->wait_ms = -1;
+		lpu_rows_set(&row, 1, LPU_STATE_CREATED, NULL, NULL, 0);
+		row->user_id = users[i].id;
+		/* never sent again: the status says so to the lookup */
+		if (!users[i].named)
+			lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL,
+						 psprintf("status %d, but the answer does not name the user", answer->status), -1);
 	}
 }
 
-/* Rejected alone: for good, unless an earlier attempt may have created it. */
+/* A user who was sent before may have been created by then, and be refused for that. */
 static void
-set_rejected(lpu_batch *batch, const lpu_api_answer *answer)
+set_rejected(lpu_row *row, const lpu_api_answer *answer)
 {
-	bool		look_up = batch->n == 1 && batch->rows[0]->sent_before;
-
-	lpu_batch_set_all(batch, look_up ? LPU_STATE_UNCERTAIN : LPU_STATE_FAILED, answer->error, NULL, 0);
-}
-
-static void
-set_held(lpu_batch *batch, LpuHoldKind hold, const char *why)
-{
-	int			i;
-
-	lpu_batch_set_all(batch, LPU_STATE_HELD, NULL, why, 0);
-	for (i = 0; i < batch->n; i++)
-		batch->rows[i]->hold = hold;
+	if (row->sent_before)
+		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, answer->error, NULL, 0);
+	else
+		lpu_row_set_failed(row, LPU_CAUSE_REFUSED, answer->error);
 }
 
 static void
@@ -165,73 +181,49 @@ set_by_verdict(lpu_batch *batch, const lpu_api_answer *answer)
 			set_created(batch, answer);
 			break;
 		case LPU_LATER:
-			lpu_batch_set_later(batch, why, answer->retry_after_ms);
+			lpu_rows_set_later(batch->rows, batch->n, why, answer->retry_after_ms);
 			break;
 		case LPU_REJECTED:
-			set_rejected(batch, answer);
+			set_rejected(batch->rows[0], answer);
 			break;
 		case LPU_UNAUTHORIZED:
 		case LPU_FORBIDDEN:
-			set_held(batch, LPU_HOLD_CREDENTIALS, why);
+			lpu_rows_set_held(batch->rows, batch->n, LPU_HOLD_CREDENTIALS, why);
 			break;
 		case LPU_MISDIRECTED:
-			set_held(batch, LPU_HOLD_SETUP, why);
+			lpu_rows_set_held(batch->rows, batch->n, LPU_HOLD_SETUP, why);
 			break;
 		case LPU_NOT_SENT:
-			/* wrong credentials are a matter of set-up: somebody has to mend it and release the rows */
 			if (answer->problem->sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)
-				set_held(batch, LPU_HOLD_CREDENTIALS, why);
+				lpu_rows_set_held(batch->rows, batch->n, LPU_HOLD_CREDENTIALS, why);
 			else
-				lpu_batch_set_all(batch, LPU_STATE_PENDING, why, NULL, -1);
+				lpu_rows_set_later(batch->rows, batch->n, why, -1);
 			break;
 		case LPU_UNCERTAIN:
-			lpu_batch_set_all(batch, LPU_STATE_UNCERTAIN, why, NULL, -1);
+			lpu_rows_set(batch->rows, batch->n, LPU_STATE_UNCERTAIN, why ? why :
+						 psprintf("status %d, but the answer is not the account's", answer->status), NULL, -1);
 			break;
 	}
 }
 
-/* Texts of the results must outlive the answer. */
+/* Complete the rows' results, whose texts must outlive the answer. */
 static void
-copy_texts(lpu_batch *batch)
+complete_rows(lpu_batch *batch, const lpu_api_answer *answer)
 {
+	/* the status of an answer that broke off could be taken for a refusal; a success must be remembered */
+	int			status = answer->problem != NULL && answer->status / 100 != 2 ? 0 : answer->status;
 	int			i;
 
 	for (i = 0; i < batch->n; i++)
 	{
 		lpu_row    *row = batch->rows[i];
 
-		row->error = row->error ? pstrdup(row->error) : NULL;
-		row->reason = row->reason ? pstrdup(row->reason) : NULL;
+		row->error = row->error ? MemoryContextStrdup(lpu_claim_context(row), row->error) : NULL;
+		row->reason = row->reason ? MemoryContextStrdup(lpu_claim_context(row), row->reason) : NULL;
+		row->status = status;
+		row->has_revision = answer->has_revision;
+		row->revision = answer->revision;
 	}
-}
-
-/*
- * Some of a batch that was rejected may have been created all the same. What is then refused in another way, or cannot be
- * sent, is looked up before it is called failed or held.
- */
-static void
-doubt_split_rows(lpu_batch *batch)
-{
-	int			i;
-
-	for (i = 0; i < batch->n; i++)
-	{
-		lpu_row    *row = batch->rows[i];
-
-		if (!row->split || (row->state != LPU_STATE_FAILED && row->state != LPU_STATE_HELD))
-			continue;
-		row->error = row->error ? row->error : row->reason;
-		row->reason = NULL;
-		row->state = LPU_STATE_UNCERTAIN;
-		row->wait_ms = 0;
-	}
-}
-
-void
-lpu_batch_set_held(lpu_batch *batch, const char *why)
-{
-	lpu_batch_set_all(batch, LPU_STATE_HELD, NULL, why, 0);
-	doubt_split_rows(batch);
 }
 
 /* In the answer as it came, or in what was read from it, where escapes of JSON are gone. */
@@ -265,17 +257,22 @@ repeats_secret(lpu_batch *batch, const lpu_api_answer *answer)
 	return false;
 }
 
-/* In two halves; "sent": it was, and rejected. */
-static List *
-split(lpu_batch *batch, bool sent)
+/*
+ * Return batches of the two halves of rows; one batch of a single row.  looked: they were refused in a larger batch, and the
+ * account does not have them.  In the current memory context.  Needs a transaction.
+ */
+List *
+lpu_batch_halves(const lpu_options *options, lpu_row **rows, int n, bool looked)
 {
-	int			half = batch->n / 2;
-	int			i;
+	int			half = (n + 1) / 2;
+	lpu_batch  *first = lpu_batch_new(options, rows, half);
+	lpu_batch  *second = n > half ? lpu_batch_new(options, rows + half, n - half) : NULL;
 
-	for (i = 0; sent && i < batch->n; i++)
-		batch->rows[i]->sent_before = batch->rows[i]->split = true;
-	return list_make2(lpu_batch_new(batch->options, batch->rows, half),
-					  lpu_batch_new(batch->options, batch->rows + half, batch->n - half));
+	first->looked = looked;
+	if (second == NULL)
+		return list_make1(first);
+	second->looked = looked;
+	return list_make2(first, second);
 }
 
 static List *
@@ -284,46 +281,72 @@ send_again(lpu_batch *batch)
 	lpu_batch  *again = lpu_batch_new(batch->options, batch->rows, batch->n);
 
 	again->renewed = true;
+	again->looked = batch->looked;
 	return list_make1(again);
 }
 
-List *
-lpu_batch_finish(lpu_batch *batch)
+/* Users of several were refused. */
+static void
+refuse(lpu_batch *batch, const lpu_api_answer *answer, lpu_batch_result *result)
 {
-	MemoryContext caller = MemoryContextSwitchTo(batch->context);
-	lpu_api_answer *answer = NULL;
-	List	   *more = NIL;
 	int			i;
 
-	if (batch->call != NULL)
-		answer = lpu_api_finish(batch->call);
-	MemoryContextSwitchTo(caller);
+	lpu_rows_set(batch->rows, batch->n, LPU_STATE_UNCERTAIN, answer->error, NULL, 0);
+	complete_rows(batch, answer);
+	for (i = 0; i < batch->n; i++)
+		batch->rows[i]->sent_before = batch->rows[i]->split = true;
+	result->end = LPU_BATCH_REFUSED;
+	if (!batch->looked)
+		return;
+	result->end = LPU_BATCH_AGAIN;
+	result->again = lpu_batch_halves(batch->options, batch->rows, batch->n, true);
+}
 
-	if (answer == NULL && batch->n > 1)
-		more = split(batch, false);
-	else if (answer == NULL)
-		lpu_batch_set_all(batch, LPU_STATE_FAILED, "the user cannot be sent as UTF-8", NULL, 0);
+/* It has a character that UTF-8 lacks, or bytes that are none. */
+static void
+set_unsendable(lpu_batch *batch, lpu_batch_result *result)
+{
+	result->end = batch->n > 1 ? LPU_BATCH_AGAIN : LPU_BATCH_SETTLED;
+	result->verdict = LPU_REJECTED;
+	if (batch->n > 1)
+		result->again = lpu_batch_halves(batch->options, batch->rows, batch->n, batch->looked);
+	else
+		lpu_row_set_failed(batch->rows[0], LPU_CAUSE_REFUSED, "the user cannot be sent as UTF-8");
+}
+
+/*
+ * Read the answer of a batch that is done, and free the batch.  New batches are in the current memory context, texts of
+ * results live with the rows.  Needs a transaction.
+ */
+void
+lpu_batch_finish(lpu_batch *batch, lpu_batch_result *result)
+{
+	MemoryContext caller = MemoryContextSwitchTo(batch->context);
+	lpu_api_answer *answer = batch->call ? lpu_api_finish(batch->call) : NULL;
+
+	MemoryContextSwitchTo(caller);
+	memset(result, 0, sizeof(lpu_batch_result));
+	if (answer == NULL)
+		set_unsendable(batch, result);
 	else if (answer->verdict == LPU_UNAUTHORIZED && !batch->renewed && lpu_api_renewed(batch->call))
-		more = send_again(batch);
-	else if (answer->verdict == LPU_REJECTED && batch->n > 1)
-		more = split(batch, true);
+	{
+		result->end = LPU_BATCH_AGAIN;
+		result->again = send_again(batch);
+	}
 	else
 	{
+		result->verdict = answer->verdict;
 		MemoryContextSwitchTo(batch->context);
 		if (answer->error != NULL && repeats_secret(batch, answer))
 			answer->error = psprintf("status %d; the answer repeats a secret and is not shown", answer->status);
-		set_by_verdict(batch, answer);
-		doubt_split_rows(batch);
-		MemoryContextSwitchTo(caller);
-		copy_texts(batch);
-		for (i = 0; i < batch->n; i++)
+		if (answer->verdict != LPU_REJECTED || batch->n == 1)
 		{
-			/* that of an answer which broke off could be taken for a refusal */
-			batch->rows[i]->status = answer->problem ? 0 : answer->status;
-			batch->rows[i]->has_revision = answer->has_revision;
-			batch->rows[i]->revision = answer->revision;
+			set_by_verdict(batch, answer);
+			complete_rows(batch, answer);
 		}
+		MemoryContextSwitchTo(caller);
+		if (answer->verdict == LPU_REJECTED && batch->n > 1)
+			refuse(batch, answer, result);
 	}
 	lpu_batch_free(batch);
-	return more;
 }

@@ -4,6 +4,8 @@
 #ifndef LPU_DELIVERY_CREATE_BATCH_H
 #define LPU_DELIVERY_CREATE_BATCH_H
 
+#include "nodes/pg_list.h"
+
 #include "api/users_api.h"
 #include "queue/claim.h"
 
@@ -14,38 +16,38 @@ typedef struct lpu_batch
 	lpu_row   **rows;
 	int			n;
 	bool		renewed;		/* it was sent again after a 401 */
+	bool		looked;			/* its users were refused in a larger batch, and are not in the account */
 	MemoryContext context;		/* of the batch, its request and its answer */
 	lpu_api_request request;
 	lpu_api_call *call;			/* while it is under way */
 } lpu_batch;
 
-/* A batch of n rows, in the current memory context. Needs a transaction, as lpu_batch_finish() does. */
-extern lpu_batch *lpu_batch_new(const lpu_options *options, lpu_row **rows, int n);
+/* What comes of a batch that is done. */
+typedef enum LpuBatchEnd
+{
+	LPU_BATCH_SETTLED,			/* the state of every row is set */
+	LPU_BATCH_AGAIN,			/* other batches are to be sent instead */
+	LPU_BATCH_REFUSED			/* some user was, and what became of the others is to be looked up */
+} LpuBatchEnd;
 
-/* Start its request. */
+typedef struct lpu_batch_result
+{
+	LpuBatchEnd end;
+	lpu_verdict verdict;		/* of the answer; not of AGAIN */
+	List	   *again;			/* batches */
+} lpu_batch_result;
+
+extern lpu_batch *lpu_batch_new(const lpu_options *options, lpu_row **rows, int n);
 extern void lpu_batch_start(lpu_batch *batch);
 extern bool lpu_batch_done(const lpu_batch *batch);
-
-/* Of one that is done: did the service answer with success? */
 extern bool lpu_batch_accepted(const lpu_batch *batch);
-
-/*
- * Read the answer of a batch that is done. Either every row's result is set, or the batch has to go out again: as it is
- * after a 401, or in two halves because somebody in it was rejected. Then the batches to send are returned. The batch
- * is freed.
- */
-extern List *lpu_batch_finish(lpu_batch *batch);
-
-/* It is not to be sent after all: free it, but not its rows. */
+extern void lpu_batch_finish(lpu_batch *batch, lpu_batch_result *result);
 extern void lpu_batch_free(lpu_batch *batch);
+extern List *lpu_batch_halves(const lpu_options *options, lpu_row **rows, int n, bool looked);
 
-/* Its rows wait so long and are then sent as if nothing had been, unless they had been in a batch that was split. */
-extern void lpu_batch_set_later(lpu_batch *batch, const char *error, int64 wait_ms);
-
-/* Its rows are held, or, if they had been in a batch that was split, looked up. */
-extern void lpu_batch_set_held(lpu_batch *batch, const char *why);
-
-/* The outcome of all rows alike. */
-extern void lpu_batch_set_all(lpu_batch *batch, LpuState state, const char *error, const char *reason, int64 wait_ms);
+extern void lpu_rows_set(lpu_row **rows, int n, LpuState state, const char *error, const char *reason, int64 wait_ms);
+extern void lpu_rows_set_held(lpu_row **rows, int n, LpuHoldKind hold, const char *why);
+extern void lpu_rows_set_later(lpu_row **rows, int n, const char *error, int64 wait_ms);
+extern void lpu_row_set_failed(lpu_row *row, LpuCause cause, const char *error);
 
 #endif

@@ -96,13 +96,10 @@ refuse_rows(lpu_delivery *d, lpu_row **rows, int n, LpuState state, const char *
 	int			i;
 
 	for (i = 0; i < n; i++)
-	{
-		rows[i]->state = state;
 		if (state == LPU_STATE_HELD)
-			rows[i]->reason = text;
+			lpu_rows_set_held(&rows[i], 1, LPU_HOLD_SETUP, text);
 		else
-			rows[i]->error = text;
-	}
+			lpu_row_set_failed(rows[i], LPU_CAUSE_REFUSED, text);
 	lpu_delivery_settle(d, rows, n);
 }
 
@@ -154,15 +151,13 @@ make_batches(lpu_delivery *d, lpu_row **rows, int n)
 {
 	const char *why = NULL;
 	const lpu_options *options = lpu_delivery_options(d, rows[0]->send_as, lpu_claim_context(rows[0]), &why);
-	int			i;
 
 	if (options == NULL)
 	{
 		refuse_rows(d, rows, n, LPU_STATE_HELD, why);
 		return;
 	}
-	for (i = 0; i < n; i += options->batch_size)
-		d->ready = lappend(d->ready, lpu_batch_new(options, rows + i, Min(options->batch_size, n - i)));
+	lpu_delivery_make_batches(d, options, rows, n);
 }
 
 /* Rows whose payload is gone cannot be sent. They are moved to the end and refused; returns how many are left. */
@@ -185,7 +180,10 @@ drop_without_payload(lpu_delivery *d, lpu_row **rows, int n)
 	return kept;
 }
 
-/* The next rows of the list, which is made anew when it is through; NULL if nothing is due that can be claimed. */
+/*
+ * The next rows of the list, which is made anew when it is through; NULL if nothing is due that can be claimed, or the
+ * account must be listed first.
+ */
 static lpu_row **
 claim_rows(lpu_delivery *d, int *n)
 {
@@ -205,6 +203,9 @@ claim_rows(lpu_delivery *d, int *n)
 			d->list = lpu_claim_list(d->schema, d->account, LIST_ROWS, &d->nlisted);
 			d->next_listed = 0;
 			listed = true;
+			lpu_delivery_note_list(d);
+			if (d->must_look)
+				return NULL;
 		}
 		chunk = Min(d->claim_size, d->nlisted - d->next_listed);
 		if (chunk == 0)
@@ -230,7 +231,7 @@ lpu_delivery_claim(lpu_delivery *d)
 	/* with synchronous_commit = off a crash would take the claim back after the request was sent */
 	ForceSyncCommit();
 	rows = lpu_server_is_paused(d->account) ? NULL : claim_rows(d, &n);
-	d->empty = rows == NULL;
+	d->empty = rows == NULL && !d->must_look;
 	d->looked = false;
 	if (rows != NULL)
 	{

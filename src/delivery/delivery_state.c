@@ -8,8 +8,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -22,44 +24,168 @@
 /* So many logins are named in the log. */
 #define MAX_NAMES 50
 
+/* A row that was counted and may be counted again. */
+typedef struct unfinished_row
+{
+	int64		id;
+	int64	   *counter;		/* where it counts */
+} unfinished_row;
+
+/* An account that cannot be reached, by the mapping that it is asked with. */
+typedef struct silence
+{
+	Oid			mapping;
+	TimestampTz since;
+} silence;
+
+/* Of this process; entries are few. */
+static HTAB *silences = NULL;
+
+/* After a failure the account is asked again after half of the time since the first one, within these limits. */
+#define MIN_BACKOFF_MS 5000
+#define MAX_BACKOFF_MS 480000
+
+static HTAB *
+unfinished_rows(lpu_delivery *d)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(unfinished_row), .hcxt = d->context};
+
+	if (d->unfinished == NULL)
+		d->unfinished = hash_create("lpusers unfinished rows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return d->unfinished;
+}
+
+/* Count the state of a row among the totals; only the last state of a row counts. */
 void
 lpu_delivery_count(lpu_delivery *d, const lpu_row *row)
 {
-	if (row->state == LPU_STATE_CREATED)
-		d->totals->created++;
-	else if (row->state == LPU_STATE_FAILED)
-		d->totals->failed++;
-	else if (row->state == LPU_STATE_HELD)
-		d->totals->held++;
-	else
-		d->totals->again++;
+	bool		finished = row->state == LPU_STATE_CREATED || row->state == LPU_STATE_FAILED;
+	int64	   *counter = row->state == LPU_STATE_CREATED ? &d->totals->created :
+		row->state == LPU_STATE_FAILED ? &d->totals->failed :
+		row->state == LPU_STATE_HELD ? &d->totals->held : &d->totals->again;
+	bool		found;
+	unfinished_row *before = hash_search(unfinished_rows(d), &row->id, finished ? HASH_REMOVE : HASH_ENTER, &found);
+
+	if (found)
+		--*before->counter;
+	++*counter;
+	if (!finished)
+		before->counter = counter;
+}
+
+int64
+lpu_delivery_backoff(const lpu_options *options)
+{
+	HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(silence)};
+	TimestampTz now = GetCurrentTimestamp();
+	silence    *entry;
+	bool		found;
+	int64		wait_ms;
+
+	if (silences == NULL)
+		silences = hash_create("lpusers silences", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	entry = hash_search(silences, &options->mapping, HASH_ENTER, &found);
+	if (!found)
+		entry->since = now;
+	wait_ms = TimestampDifferenceMilliseconds(entry->since, now) / 2;
+	wait_ms = Min(Max(wait_ms, MIN_BACKOFF_MS), MAX_BACKOFF_MS);
+	return (int64) (wait_ms * (0.9 + 0.2 * pg_prng_double(&pg_global_prng_state)));
 }
 
 void
-lpu_delivery_limit_retries(const lpu_options *options, lpu_row *row, const char *trouble)
+lpu_delivery_note_reached(lpu_delivery *d, const lpu_options *options)
 {
-	if (row->state != LPU_STATE_PENDING || row->attempts <= options->max_retries)
-		return;
-	row->state = LPU_STATE_FAILED;
-	row->error = psprintf("given up after %d attempts: %s", row->attempts, trouble ? trouble : "no answer");
+	MemoryContext caller = MemoryContextSwitchTo(d->context);
+
+	d->proved = list_append_unique_oid(d->proved, options->mapping);
+	MemoryContextSwitchTo(caller);
+	if (silences != NULL)
+		(void) hash_search(silences, &options->mapping, HASH_REMOVE, NULL);
+}
+
+/* ------------------------------------------------------------------------------------------------- what may be sent */
+
+/*
+ * Return true if a batch may be started.  Until the account has accepted a mapping only one request goes out with it: if the
+ * credentials are refused, that is enough.
+ */
+static bool
+may_start(const lpu_delivery *d, const lpu_batch *batch)
+{
+	ListCell   *cell;
+
+	if (list_member_oid(d->proved, batch->options->mapping))
+		return true;
+	foreach(cell, d->flying)
+		if (((const lpu_batch *) lfirst(cell))->options->mapping == batch->options->mapping)
+			return false;
+	foreach(cell, d->done)
+		if (((const lpu_batch *) lfirst(cell))->options->mapping == batch->options->mapping)
+			return false;
+	return true;
+}
+
+bool
+lpu_delivery_has_next_batch(const lpu_delivery *d)
+{
+	ListCell   *cell;
+
+	foreach(cell, d->ready)
+		if (may_start(d, lfirst(cell)))
+			return true;
+	return false;
+}
+
+lpu_batch *
+lpu_delivery_next_batch(lpu_delivery *d)
+{
+	ListCell   *cell;
+
+	foreach(cell, d->ready)
+	{
+		lpu_batch  *batch = lfirst(cell);
+
+		if (!may_start(d, batch))
+			continue;
+		d->ready = foreach_delete_current(d->ready, cell);
+		return batch;
+	}
+	return NULL;
+}
+
+/* --------------------------------------------------------------------------------------------------------- settling */
+
+/* Rows of a request have a batch number; what is known from a lookup keeps the one it has. */
+static void
+settle_rows(lpu_delivery *d, lpu_row **rows, int n, bool looked)
+{
+	MemoryContext caller = MemoryContextSwitchTo(d->context);
+	lpu_settlement **settlement = &d->settlements[looked];
+	int			i;
+
+	if (*settlement == NULL)
+		*settlement = lpu_settlement_new(!looked);
+	if (!looked)
+		lpu_settlement_next_batch(*settlement, d->schema_oid);
+	for (i = 0; i < n; i++)
+	{
+		lpu_settlement_add(*settlement, rows[i]);
+		lpu_delivery_count(d, rows[i]);
+		d->settled = lappend(d->settled, rows[i]);
+	}
+	MemoryContextSwitchTo(caller);
 }
 
 void
 lpu_delivery_settle(lpu_delivery *d, lpu_row **rows, int n)
 {
-	MemoryContext caller = MemoryContextSwitchTo(d->context);
-	int			i;
+	settle_rows(d, rows, n, false);
+}
 
-	if (d->settlement == NULL)
-		d->settlement = lpu_settlement_new(true);
-	lpu_settlement_next_batch(d->settlement, d->schema_oid);
-	for (i = 0; i < n; i++)
-	{
-		lpu_settlement_add(d->settlement, rows[i]);
-		lpu_delivery_count(d, rows[i]);
-		d->settled = lappend(d->settled, rows[i]);
-	}
-	MemoryContextSwitchTo(caller);
+void
+lpu_delivery_settle_looked(lpu_delivery *d, lpu_row *row)
+{
+	settle_rows(d, &row, 1, true);
 }
 
 /* In a transaction: write down what became of the rows that are settled, with one statement for all. */
@@ -67,37 +193,30 @@ static void
 write_settled(lpu_delivery *d)
 {
 	ListCell   *cell;
+	int			i;
 
-	if (d->settlement == NULL)
-		return;
-	lpu_settlement_write(d->settlement, d->schema_oid);
-	d->settlement = NULL;
+	for (i = 0; i < lengthof(d->settlements); i++)
+	{
+		if (d->settlements[i] != NULL)
+			lpu_settlement_write(d->settlements[i], d->schema_oid);
+		d->settlements[i] = NULL;
+	}
 	foreach(cell, d->settled)
 		lpu_claim_release(lfirst(cell));
 	list_free(d->settled);
 	d->settled = NIL;
 }
 
-/*
- * Append the logins of these batches, so many as are named at most, and return how many users
- * they have.
- */
+/* Append logins, so many as are named at most, and return how many users were given so far. */
 static int
-list_logins(StringInfo logins, List *batches, int before)
+list_logins(StringInfo logins, lpu_row **rows, int n, int before)
 {
-	ListCell   *cell;
-	int			n = before;
 	int			i;
 
-	foreach(cell, batches)
-	{
-		const lpu_batch *batch = lfirst(cell);
-
-		for (i = 0; i < batch->n; i++, n++)
-			if (n < MAX_NAMES)
-				appendStringInfo(logins, "%s%s", n > 0 ? ", " : "", batch->rows[i]->login_name);
-	}
-	return n;
+	for (i = 0; i < n; i++)
+		if (before + i < MAX_NAMES)
+			appendStringInfo(logins, "%s%s", before + i > 0 ? ", " : "", rows[i]->login_name);
+	return before + n;
 }
 
 /*
@@ -108,11 +227,22 @@ static void
 report_dropped(lpu_delivery *d)
 {
 	StringInfoData logins;
-	int			n;
+	ListCell   *cell;
+	int			n = 0;
 
 	initStringInfo(&logins);
-	n = list_logins(&logins, d->done, 0);
-	n = list_logins(&logins, d->flying, n);
+	foreach(cell, d->refused_batches)
+	{
+		const lpu_refused_batch *batch = lfirst(cell);
+
+		n = list_logins(&logins, batch->rows, batch->n, n);
+	}
+	foreach(cell, list_concat_copy(d->done, d->flying))
+	{
+		const lpu_batch *batch = lfirst(cell);
+
+		n = list_logins(&logins, batch->rows, batch->n, n);
+	}
 	if (n > MAX_NAMES)
 		appendStringInfo(&logins, " and %d more", n - MAX_NAMES);
 	if (n > 0)
@@ -154,9 +284,9 @@ lpu_delivery_commit(lpu_delivery *d, MemoryContext caller)
 	d->deliverer->commit();
 }
 
-/* The service asks the whole account to wait. What was claimed waits here for no longer than a request may take. */
-static void
-wait_as_asked(lpu_delivery *d, int64 wait_ms, int64 patience_ms)
+/* What was claimed waits here for no longer than a request may take. */
+void
+lpu_delivery_wait_as_asked(lpu_delivery *d, int64 wait_ms, int64 patience_ms)
 {
 	d->next_start = Max(d->next_start, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms));
 	d->asked_to_wait |= wait_ms > patience_ms;
@@ -176,7 +306,7 @@ lpu_delivery_give_back(lpu_delivery *d)
 		lpu_row   **rows = batch->rows;
 		int			n = batch->n;
 
-		lpu_batch_set_later(batch, NULL, wait_ms);
+		lpu_rows_set_later(rows, n, NULL, wait_ms);
 		lpu_batch_free(batch);
 		lpu_delivery_settle(d, rows, n);
 	}
@@ -186,11 +316,11 @@ lpu_delivery_give_back(lpu_delivery *d)
 }
 
 /*
- * In a transaction: what is in hand and would go the same way as a batch that could not be sent is not tried. It is held
- * (the credentials were refused), or waits as long as that batch (nobody answers).
+ * In a transaction: rows in hand that would go the same way as a request that could not be sent are not tried.  They are
+ * held (the credentials were refused), or wait as long as that request (the account cannot be reached).
  */
 static void
-spare_ready(lpu_delivery *d, const lpu_options *options, bool held, const char *why)
+spare_ready(lpu_delivery *d, const lpu_options *options, LpuHoldKind hold, const char *why, int64 wait_ms)
 {
 	List	   *others = NIL;
 	ListCell   *cell;
@@ -206,10 +336,10 @@ spare_ready(lpu_delivery *d, const lpu_options *options, bool held, const char *
 			others = lappend(others, batch);
 			continue;
 		}
-		if (held)
-			lpu_batch_set_held(batch, why);
+		if (hold != LPU_HOLD_NONE)
+			lpu_rows_set_held(rows, n, hold, why);
 		else
-			lpu_batch_set_later(batch, why, -1);
+			lpu_rows_set_later(rows, n, why, wait_ms);
 		lpu_batch_free(batch);
 		lpu_delivery_settle(d, rows, n);
 	}
@@ -217,27 +347,30 @@ spare_ready(lpu_delivery *d, const lpu_options *options, bool held, const char *
 	d->ready = others;
 }
 
-/*
- * The credentials of a role were refused: hold whatever else would be sent with them, in hand and in the queue, instead of
- * asking again for each batch.
- */
-static void
-hold_role(lpu_delivery *d, const lpu_options *options, const char *send_as, const char *why)
+/* What is in hand and in the queue is held, instead of asking again for each batch. */
+void
+lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const char *send_as, LpuHoldKind hold, const char *why)
 {
 	Oid			types[3] = {TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[3] = {CStringGetTextDatum(d->account), CStringGetTextDatum(send_as), CStringGetTextDatum(why)};
 
-	spare_ready(d, options, true, why);
+	spare_ready(d, options, hold, why, 0);
 	/* what became pending just now is held, too */
 	write_settled(d);
 	lpu_run("SELECT @extschema@.lp_hold($1, $2, $3)", 3, types, values);
+	d->totals->held += lpu_int64_column(0, 1);
 }
 
-/* Nobody answers. What else is due waits in the queue until the caller comes back, instead of trying batch by batch. */
+/* The account was not reached.  What else is due waits in the queue until the caller comes back. */
 static void
-note_unreachable(lpu_delivery *d, const lpu_options *options, const char *why)
+note_unreachable(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n)
 {
-	spare_ready(d, options, false, why);
+	int64		wait_ms = lpu_delivery_backoff(options);
+	int			i;
+
+	for (i = 0; i < n; i++)
+		rows[i]->wait_ms = wait_ms;
+	spare_ready(d, options, LPU_HOLD_NONE, rows[0]->error, wait_ms);
 	d->totals->unreachable = true;
 }
 
@@ -247,24 +380,28 @@ lpu_delivery_settle_batch(lpu_delivery *d, lpu_batch *batch)
 	const lpu_options *options = batch->options;
 	lpu_row   **rows = batch->rows;
 	int			n = batch->n;
-	List	   *more;
-	int			i;
+	lpu_batch_result result;
 
-	more = lpu_batch_finish(batch);
-	if (more != NIL)
+	lpu_batch_finish(batch, &result);
+	if (result.end == LPU_BATCH_AGAIN)
 	{
-		d->ready = list_concat(more, d->ready);
+		d->ready = list_concat(result.again, d->ready);
 		return;
 	}
-	/* only a request that was never sent leaves its rows pending without a status */
-	if (rows[0]->state == LPU_STATE_PENDING && rows[0]->status == 0)
-		note_unreachable(d, options, rows[0]->error);
-	for (i = 0; i < n; i++)
-		if (rows[i]->wait_ms < 0)
-			lpu_delivery_limit_retries(options, rows[i], rows[i]->error);
-	if (rows[0]->status == 429)
-		wait_as_asked(d, rows[0]->wait_ms, options->timeout);
+	if (result.verdict == LPU_OK || result.verdict == LPU_REJECTED || result.verdict == LPU_LATER)
+		lpu_delivery_note_reached(d, options);
+	if (result.verdict == LPU_OK)
+		d->revision = -1;
+	if (result.end == LPU_BATCH_REFUSED)
+	{
+		lpu_delivery_put_refused(d, options, rows, n);
+		return;
+	}
 	if (rows[0]->state == LPU_STATE_HELD)
-		hold_role(d, options, rows[0]->send_as, rows[0]->reason);
+		lpu_delivery_hold_role(d, options, rows[0]->send_as, rows[0]->hold, rows[0]->reason);
+	if (result.verdict == LPU_NOT_SENT)
+		note_unreachable(d, options, rows, n);
+	if (rows[0]->status == 429)
+		lpu_delivery_wait_as_asked(d, rows[0]->wait_ms, options->timeout);
 	lpu_delivery_settle(d, rows, n);
 }

@@ -1,13 +1,24 @@
 /*
- * delivery_state.h: a delivery under way, for delivery.c, delivery_state.c and reconcile.c.
+ * delivery_state.h: a delivery under way, for the files of this folder.
  */
 #ifndef LPU_DELIVERY_DELIVERY_STATE_H
 #define LPU_DELIVERY_DELIVERY_STATE_H
 
+#include "utils/hsearch.h"
+
 #include "delivery/create_batch.h"
 #include "delivery/delivery.h"
+#include "delivery/lookup.h"
 #include "queue/claim.h"
 #include "queue/settle.h"
+
+/* Rows of a batch of which some users were refused. */
+typedef struct lpu_refused_batch
+{
+	const lpu_options *options;
+	lpu_row   **rows;
+	int			n;
+} lpu_refused_batch;
 
 struct lpu_delivery
 {
@@ -18,19 +29,35 @@ struct lpu_delivery
 	const lpu_deliverer *deliverer;
 	lpu_totals *totals;
 	MemoryContext context;		/* the delivery itself, and what lives as long */
-	struct lookup *lookup;		/* under way, or NULL */
-	bool		looked;			/* since the last claim */
+	bool		looked;			/* for rows in doubt, since the last claim */
 	bool		shares;			/* the revision's lock, since: */
 	TimestampTz shared_since;
 	List	   *ready;			/* batches to be sent */
 	List	   *flying;			/* batches under way */
 	List	   *done;			/* batches to be settled */
 	bool		refused;		/* ... not all of which were accepted */
+
+	/* listings of the account under way, or NULL: of these files */
+	struct presence *presence;
+	struct refusal *refusal;
+	struct reconciliation *reconciliation;
+
 	lpu_listed *list;			/* rows that are due, in the order to claim them */
 	int			nlisted;
 	int			next_listed;	/* the first that was not claimed */
-	lpu_settlement *settlement; /* of the transaction at work, or NULL */
-	List	   *settled;		/* the rows in it */
+	bool		must_look;		/* ... the account is to be listed before any is claimed */
+	bool		few;			/* ... each goes in a request of its own */
+	lpu_lookup *present;		/* who of them was there before anything was sent; NULL: not known */
+	MemoryContext present_context;
+	int64		revision;		/* of the account then, if nothing was created since; else -1 */
+	const char *postponed;		/* why nothing can be sent now, or NULL */
+	int64		postponed_ms;
+	int			postponed_status;
+	List	   *refused_batches;	/* lpu_refused_batch */
+	List	   *proved;			/* mappings (OID) that the account has accepted */
+	lpu_settlement *settlements[2]; /* of the transaction at work, or NULL; by answer and by lookup */
+	List	   *settled;		/* the rows in them */
+	HTAB	   *unfinished;		/* rows that were counted and are not finished */
 	int			claim_size;
 	int			max_connections;
 	double		rate_limit;
@@ -38,15 +65,8 @@ struct lpu_delivery
 	bool		asked_to_wait;	/* for so long that what is ready goes back into the queue */
 	bool		empty;			/* the last claim found nothing */
 	TimestampTz slice_end;		/* no claims after this */
+	TimestampTz send_end;		/* a worker starts no batch after this; not before slice_end */
 };
-
-/* How far a look-up has come. */
-typedef enum LpuLookup
-{
-	LPU_LOOKUP_WAITS,			/* for the network */
-	LPU_LOOKUP_NOTHING,			/* no rows were due for it, or it failed */
-	LPU_LOOKUP_KNOWN			/* some rows were settled by it */
-} LpuLookup;
 
 /*
  * delivery_state.c: begin a step of the delivery, a transaction, and end it. What is allocated in
@@ -55,8 +75,11 @@ typedef enum LpuLookup
 extern MemoryContext lpu_delivery_begin(lpu_delivery *d);
 extern void lpu_delivery_commit(lpu_delivery *d, MemoryContext caller);
 
-/* In a step: settle rows at its end, which are then not needed any more. They went together. */
+/* In a step: settle rows at its end, which are then not needed any more.  They went together. */
 extern void lpu_delivery_settle(lpu_delivery *d, lpu_row **rows, int n);
+
+/* The same for one row whose result is known from a lookup. */
+extern void lpu_delivery_settle_looked(lpu_delivery *d, lpu_row *row);
 
 /* In a step: settle one batch that is done. */
 extern void lpu_delivery_settle_batch(lpu_delivery *d, lpu_batch *batch);
@@ -67,8 +90,20 @@ extern void lpu_delivery_give_back(lpu_delivery *d);
 /* Count a row's result among the totals. */
 extern void lpu_delivery_count(lpu_delivery *d, const lpu_row *row);
 
-/* The network or the service failed once more for this row: a pending one past max_retries has failed. */
-extern void lpu_delivery_limit_retries(const lpu_options *options, lpu_row *row, const char *trouble);
+/* In a step: a listing or a request of these options was refused.  Hold what else would be sent with them. */
+extern void lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const char *send_as, LpuHoldKind hold,
+								   const char *why);
+
+/* Milliseconds until the account may be asked again, after a failure to reach it; or it was reached. */
+extern int64 lpu_delivery_backoff(const lpu_options *options);
+extern void lpu_delivery_note_reached(lpu_delivery *d, const lpu_options *options);
+
+/* In a step: the account asks to wait, and nothing of it is sent until then. */
+extern void lpu_delivery_wait_as_asked(lpu_delivery *d, int64 wait_ms, int64 patience_ms);
+
+/* Take the next batch that may be started off those that are ready; NULL if there is none. */
+extern lpu_batch *lpu_delivery_next_batch(lpu_delivery *d);
+extern bool lpu_delivery_has_next_batch(const lpu_delivery *d);
 
 /* So many batches are claimed at a time, or kept ahead. */
 #define LPU_CLAIM_BATCHES 2
@@ -80,10 +115,29 @@ extern void lpu_delivery_claim(lpu_delivery *d);
 /* delivery.c: the options for a role; NULL and *why if it cannot send. They live as long as the memory context. */
 extern const lpu_options *lpu_delivery_options(lpu_delivery *d, const char *name, MemoryContext context, const char **why);
 
+/* delivery_step.c: return true if claims are over because the process is asked to stop. */
+extern bool lpu_delivery_must_stop(const lpu_delivery *d);
+
+/* delivery_step.c: claims may go on for so much longer; what is ready may be sent for the time of a turn. */
+extern void lpu_delivery_extend_turn(lpu_delivery *d, int64 ms);
+extern void lpu_delivery_extend_sending(lpu_delivery *d);
+
+/* presence.c: who is in the account before anything is sent. */
+extern void lpu_delivery_note_list(lpu_delivery *d);
+extern LpuStep lpu_delivery_look_ahead(lpu_delivery *d, long *wait_ms);
+extern void lpu_delivery_make_batches(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n);
+
+/* refusal.c: what became of batches that were refused. */
+extern void lpu_delivery_put_refused(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n);
+extern LpuStep lpu_delivery_judge_refused(lpu_delivery *d, long *wait_ms);
+
 /*
- * reconcile.c: look up the rows whose outcome is unknown, if due, without waiting. To be called
- * until it has an end.
+ * reconcile.c: what a user in the account has otherwise than what was sent, as the text of an error; NULL if it is the same.
+ * Needs a transaction.
  */
-extern LpuLookup lpu_delivery_look_up(lpu_delivery *d);
+extern char *lpu_delivery_differences(const char *body, const lpu_listed_user *user);
+
+/* reconcile.c: look up the rows whose outcome is unknown. */
+extern LpuStep lpu_delivery_look_up(lpu_delivery *d, long *wait_ms);
 
 #endif

@@ -52,8 +52,9 @@ check_lock(const lpu_delivery *d)
 				 errhint("Triggers on the extension's tables must not call pg_advisory_unlock_all() or DISCARD ALL.")));
 }
 
-static bool
-must_stop(lpu_delivery *d)
+/* Return true if nothing more is to be claimed or sent because the process was asked to stop. */
+bool
+lpu_delivery_must_stop(const lpu_delivery *d)
 {
 	return d->deliverer->stop != NULL && d->deliverer->stop();
 }
@@ -98,8 +99,8 @@ may_start(lpu_delivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	return d->ready != NIL && list_length(d->flying) < d->max_connections && now >= d->next_start &&
-		(now < d->slice_end || d->deliverer->stop == NULL);
+	return list_length(d->flying) < d->max_connections && now >= d->next_start &&
+		(now < d->send_end || d->deliverer->stop == NULL) && lpu_delivery_has_next_batch(d);
 }
 
 /* Start what may be started now. Return true if something was. */
@@ -111,10 +112,10 @@ start_batches(lpu_delivery *d)
 
 	while (may_start(d) && share_revision(d))
 	{
-		lpu_batch  *batch = linitial(d->ready);
+		lpu_batch  *batch;
 
 		check_lock(d);
-		d->ready = list_delete_first(d->ready);
+		batch = lpu_delivery_next_batch(d);
 		d->flying = lappend(d->flying, batch);
 		lpu_batch_start(batch);
 		any = true;
@@ -164,7 +165,7 @@ keep_flying(lpu_delivery *d)
 			lpu_http_turn(0);
 		collect_done(d);
 	}
-	while (!must_stop(d) && !d->refused && start_batches(d));
+	while (!lpu_delivery_must_stop(d) && !d->refused && start_batches(d));
 }
 
 /* Settle all batches that are done. True if there was one. */
@@ -202,11 +203,11 @@ time_to_wait(lpu_delivery *d)
 	TimestampTz now = GetCurrentTimestamp();
 	long		wait_ms = -1;
 
-	if (d->ready == NIL || must_stop(d))
+	if (d->ready == NIL || lpu_delivery_must_stop(d))
 		return -1;
 	if (d->deliverer->stop != NULL)
-		wait_ms = TimestampDifferenceMilliseconds(now, d->slice_end);
-	if (list_length(d->flying) < d->max_connections)
+		wait_ms = TimestampDifferenceMilliseconds(now, d->send_end);
+	if (list_length(d->flying) < d->max_connections && lpu_delivery_has_next_batch(d))
 	{
 		long		start_ms = REVISION_POLL_MS;
 
@@ -220,7 +221,8 @@ time_to_wait(lpu_delivery *d)
 static bool
 may_claim(lpu_delivery *d)
 {
-	return !d->empty && !d->totals->unreachable && !must_stop(d) && lpu_delivery_has_turn(d);
+	return !d->empty && !d->must_look && d->refusal == NULL && !d->totals->unreachable &&
+		GetCurrentTimestamp() < d->slice_end && !lpu_delivery_must_stop(d);
 }
 
 /*
@@ -247,7 +249,7 @@ better_given_back(lpu_delivery *d)
 {
 	if (d->ready == NIL || d->deliverer->stop == NULL)
 		return false;
-	if (must_stop(d) || !lpu_delivery_has_turn(d))
+	if (lpu_delivery_must_stop(d) || !lpu_delivery_has_turn(d))
 		return true;
 	return d->flying == NIL &&
 		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), d->next_start) > IDLE_HAND_MS;
@@ -268,24 +270,30 @@ give_back(lpu_delivery *d)
 static LpuStep
 step_at_rest(lpu_delivery *d, long *wait_ms)
 {
-	if (!d->looked && !must_stop(d))
+	if (!d->looked && !lpu_delivery_must_stop(d))
 	{
-		LpuLookup	result = lpu_delivery_look_up(d);
+		LpuStep		result = lpu_delivery_look_up(d, wait_ms);
 
-		*wait_ms = -1;
-		if (result == LPU_LOOKUP_WAITS)
-			return LPU_STEP_WAITS;
-		d->looked = true;
-		/* rows that it made pending are due */
-		if (result == LPU_LOOKUP_KNOWN)
-			d->empty = d->looked = false;
-		return LPU_STEP_MOVED;
+		if (result != LPU_STEP_OVER)
+			return result;
 	}
 	/* the worker comes back to what is left after other accounts */
 	if (d->empty || d->totals->unreachable || d->deliverer->stop != NULL)
 		return LPU_STEP_OVER;
 	*wait_ms = -1;
 	return LPU_STEP_WAITS;		/* for its next turn */
+}
+
+/*
+ * List the account if it is to be listed, because rows are to be claimed or were refused.  Return LPU_STEP_OVER if it is
+ * not.
+ */
+static LpuStep
+step_listing(lpu_delivery *d, long *wait_ms)
+{
+	LpuStep		result = lpu_delivery_look_ahead(d, wait_ms);
+
+	return result == LPU_STEP_OVER ? lpu_delivery_judge_refused(d, wait_ms) : result;
 }
 
 /*
@@ -298,8 +306,10 @@ LpuStep
 lpu_delivery_step(lpu_delivery *d, long *wait_ms)
 {
 	bool		claimed;
+	LpuStep		listing;
+	long		listing_ms = -1;
 
-	if (d->lookup != NULL)
+	if (d->reconciliation != NULL)
 		return step_at_rest(d, wait_ms);
 	keep_flying(d);
 	claimed = wants_claim(d);
@@ -311,6 +321,9 @@ lpu_delivery_step(lpu_delivery *d, long *wait_ms)
 	}
 	if (settle_done(d) || claimed)
 		return LPU_STEP_MOVED;
+	listing = step_listing(d, &listing_ms);
+	if (listing == LPU_STEP_MOVED)
+		return LPU_STEP_MOVED;
 	if (better_given_back(d))
 	{
 		give_back(d);
@@ -319,9 +332,14 @@ lpu_delivery_step(lpu_delivery *d, long *wait_ms)
 	if (d->flying == NIL && d->ready == NIL)
 	{
 		unshare_revision(d);
-		return may_claim(d) ? LPU_STEP_MOVED : step_at_rest(d, wait_ms);
+		*wait_ms = listing_ms;
+		if (listing == LPU_STEP_OVER)
+			return may_claim(d) ? LPU_STEP_MOVED : step_at_rest(d, wait_ms);
+		return LPU_STEP_WAITS;
 	}
 	*wait_ms = time_to_wait(d);
+	if (listing == LPU_STEP_WAITS)
+		*wait_ms = *wait_ms < 0 ? listing_ms : Min(*wait_ms, listing_ms);
 	return LPU_STEP_WAITS;
 }
 
@@ -332,14 +350,15 @@ lpu_delivery_begin_turn(lpu_delivery *d)
 	TimestampTz now = GetCurrentTimestamp();
 
 	d->empty = false;
-	/* what comes during a turn does not make it longer: then look-ups would never have theirs */
+	/* what comes during a turn does not make it longer: then lookups would never have theirs */
 	if (now >= d->slice_end)
 		d->slice_end = TimestampTzPlusMilliseconds(now, SLICE_MS);
+	d->send_end = d->slice_end;
 }
 
 /*
- * Return from when on an open delivery may have another turn. After one it comes to rest first, for
- * its look-ups, unless requests in flight take as long as a turn.
+ * Return from when on an open delivery may have another turn.  After one it comes to rest first, for
+ * its lookups, unless requests in flight take as long as a turn.
  */
 TimestampTz
 lpu_delivery_next_turn(const lpu_delivery *d)
@@ -349,11 +368,30 @@ lpu_delivery_next_turn(const lpu_delivery *d)
 	return TimestampTzPlusMilliseconds(d->slice_end, SLICE_MS);
 }
 
+/* Let the delivery claim for so much longer, but no longer than the time of a turn. */
+void
+lpu_delivery_extend_turn(lpu_delivery *d, int64 ms)
+{
+	TimestampTz limit = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
+
+	d->slice_end = Min(TimestampTzPlusMilliseconds(d->slice_end, ms), limit);
+	d->send_end = Max(d->send_end, d->slice_end);
+}
+
+/* Let the delivery send what it has in hand, for the time of a turn from now on. */
+void
+lpu_delivery_extend_sending(lpu_delivery *d)
+{
+	d->send_end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
+}
+
 /* Return true while the turn lasts and there may be something to claim or to send. */
 bool
 lpu_delivery_has_turn(const lpu_delivery *d)
 {
-	return GetCurrentTimestamp() < d->slice_end && (!d->empty || d->ready != NIL);
+	TimestampTz now = GetCurrentTimestamp();
+
+	return (now < d->slice_end && !d->empty) || (now < d->send_end && d->ready != NIL);
 }
 
 /* Return true if the turn is over and was too short for all that is due. */

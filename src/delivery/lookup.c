@@ -1,200 +1,403 @@
 /*
- * lookup.c: what became of users whose outcome is unknown.
+ * lookup.c: a listing of the account, of which the users are kept that were asked for.
  *
- * One listing of the account, deleted users too, answers for all of them. A user who is there, not deleted, with the
- * email and nickname that were sent, was created by us: there is no other sign. With other data somebody else has the
- * login. One who is absent, or only there as deleted, was not created and may be sent again, unless the service had
- * rejected it.
+ * The API has no search by login, so the whole account is listed.  The answer is read while it arrives, and only users with
+ * a login that was added before are kept: memory grows with the queue, not with the account.  The deliveries of other
+ * accounts go on meanwhile: what has come is read whenever lpu_lookup_done() asks, which does not wait.  No transaction is
+ * needed then, so keys are UTF-8, which needs no conversion.  It knows nothing of requests and what they mean.
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "base/encoding.h"
 #include "delivery/lookup.h"
+#include "http/request.h"
 #include "json/array_reader.h"
+#include "user/attribute.h"
+#include "user/login.h"
 
-/* Of longer logins only the beginning is compared: email and nickname have to agree as well. */
-#define KEY_LENGTH 256
+/* What libcurl may bring before the reader has its turn: several of the pieces in which a list comes. */
+#define SINK_BYTES (512 * 1024)
 
-/* What the listing says of a login in doubt. */
-typedef struct listed_user
+/* A login that was added, and what the listing says of it. */
+typedef struct sought
 {
-	char		key[KEY_LENGTH];	/* login in lower case (ASCII) */
-	bool		found;			/* and not deleted */
-	int64		id;
-	char	   *email;			/* in the database's encoding, or NULL */
-	char	   *nickname;
-} listed_user;
+	const char *key;			/* folded, UTF-8 */
+	bool		found;
+	lpu_listed_user user;
+} sought;
+
+typedef struct lookup_sink
+{
+	lpu_http_sink sink;			/* first: a sink is also a lookup_sink */
+	size_t		used;
+	char		data[SINK_BYTES];
+} lookup_sink;
+
+/* A listing under way. */
+struct listing
+{
+	lookup_sink sink;			/* first */
+	MemoryContext context;		/* its own, and of what it needs */
+	MemoryContext scratch;
+	const lpu_options *options;
+	lpu_api_request request;
+	int64		revision;		/* the request's If-Match */
+	lpu_api_call *call;
+	bool		renewed;		/* it was sent again after a 401 */
+	int			requests;
+	lpu_reader *reader;
+	lpu_reader_state state;
+	char		first;			/* character of the answer that is no blank; 0: not seen */
+	TimestampTz last;			/* when something came */
+	bool		silent;			/* nothing came for too long */
+};
+
+struct lpu_lookup
+{
+	MemoryContext context;
+	HTAB	   *users;			/* of sought */
+	bool		entities;
+	struct listing *listing;	/* or NULL */
+};
 
 /* What is read of each user. */
-static const char *const attributes[] = {"loginName", "id", "email", "nickname", "deleted"};
+static const char *const attributes[] = {"loginName", "id", "deleted", "isEnabled"};
 
 enum
 {
 	LOGIN_NAME,
 	ID,
-	EMAIL,
-	NICKNAME,
-	DELETED
+	DELETED,
+	IS_ENABLED
 };
 
-lpu_api_call *
-lpu_lookup_start(const lpu_options *options)
+static uint32
+hash_key(const void *key, Size size)
 {
-	lpu_api_request request = {.method = LPU_LIST_USERS,
-		.query = "&select=id,loginName,email,nickname,deleted&include_deleted=true"};
+	const char *text = *(char *const *) key;
 
-	return lpu_api_start(options, &request);
+	return hash_bytes((const unsigned char *) text, (int) strlen(text));
 }
 
-static void
-make_key(char *key, const char *login)
+static int
+compare_keys(const void *a, const void *b, Size size)
 {
-	int			i;
-
-	memset(key, 0, KEY_LENGTH);
-	for (i = 0; login[i] != '\0' && i < KEY_LENGTH - 1; i++)
-		key[i] = pg_ascii_tolower((unsigned char) login[i]);
+	return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-static HTAB *
-index_doubts(const lpu_doubt *doubts, int n)
+/*
+ * Return a lookup without logins, which lives in the current memory context.  entities: keep the attributes of the users
+ * that are found, to compare them.
+ */
+lpu_lookup *
+lpu_lookup_new(bool entities)
 {
-	HASHCTL		ctl = {.keysize = KEY_LENGTH, .entrysize = sizeof(listed_user), .hcxt = CurrentMemoryContext};
-	HTAB	   *users = hash_create("lpusers doubts", Max(n, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	int			i;
+	HASHCTL		ctl = {.keysize = sizeof(char *), .entrysize = sizeof(sought), .hash = hash_key, .match = compare_keys,
+	.hcxt = CurrentMemoryContext};
+	lpu_lookup *lookup = palloc0(sizeof(lpu_lookup));
 
-	for (i = 0; i < n; i++)
+	lookup->context = CurrentMemoryContext;
+	lookup->entities = entities;
+	lookup->users = hash_create("lpusers lookup", 256, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	return lookup;
+}
+
+/* The key of a login in the database's encoding.  Needs a transaction. */
+static char *
+key_of(const char *login)
+{
+	char	   *folded = lpu_login_fold(login);
+	size_t		length = strlen(folded);
+	char	   *utf8 = lpu_text_to_utf8(folded, &length);
+
+	return utf8 ? utf8 : folded;
+}
+
+static sought *
+find_key(const lpu_lookup *lookup, const char *key)
+{
+	return hash_search(lookup->users, &key, HASH_FIND, NULL);
+}
+
+/* Ask for a login, in the database's encoding.  Needs a transaction. */
+void
+lpu_lookup_add(lpu_lookup *lookup, const char *login)
+{
+	MemoryContext caller = MemoryContextSwitchTo(lookup->context);
+	char	   *key = key_of(login);
+	bool		found;
+	sought	   *entry = hash_search(lookup->users, &key, HASH_ENTER, &found);
+
+	if (!found)
 	{
-		char		key[KEY_LENGTH];
-
-		make_key(key, doubts[i].row.login_name);
-		((listed_user *) hash_search(users, key, HASH_ENTER, NULL))->found = false;
+		entry->found = false;
+		memset(&entry->user, 0, sizeof(lpu_listed_user));
 	}
-	return users;
+	MemoryContextSwitchTo(caller);
+}
+
+/* Return true if the login was added.  Needs a transaction. */
+bool
+lpu_lookup_has(const lpu_lookup *lookup, const char *login)
+{
+	return find_key(lookup, key_of(login)) != NULL;
+}
+
+/* Return the user with this login; NULL if the account does not have it, or has deleted it.  Needs a transaction. */
+const lpu_listed_user *
+lpu_lookup_find(const lpu_lookup *lookup, const char *login)
+{
+	sought	   *entry = find_key(lookup, key_of(login));
+
+	return entry != NULL && entry->found ? &entry->user : NULL;
+}
+
+/* ----------------------------------------------------------------------------------------------------- the listing */
+
+/* Called by libcurl: nothing here may raise. */
+static bool
+sink_write(lpu_http_sink *arg, const char *data, size_t length)
+{
+	lookup_sink *sink = (lookup_sink *) arg;
+
+	if (length > SINK_BYTES - sink->used)
+		return false;
+	memcpy(sink->data + sink->used, data, length);
+	sink->used += length;
+	return true;
 }
 
 static bool
 is_true(const lpu_value *value)
 {
-	return value->type == LPU_VALUE_TRUE || (value->type == LPU_VALUE_STRING && strcmp(value->text, "true") == 0);
+	return value->type == LPU_VALUE_TRUE ||
+		(value->type == LPU_VALUE_STRING && pg_strcasecmp(value->text, "true") == 0);
 }
 
-/* The entry of a user of the listing; NULL if nobody asks for it. */
-static listed_user *
-find_doubt(HTAB *users, const lpu_value *values)
+/* Keep a user of the listing if its login was asked for.  The current memory context is scratch. */
+static void
+take_user(lpu_lookup *lookup, lpu_reader *reader)
 {
+	const lpu_value *values = lpu_reader_values(reader);
 	const char *login = lpu_value_text(&values[LOGIN_NAME]);
-	char		key[KEY_LENGTH];
+	const char *id = lpu_value_text(&values[ID]);
+	sought	   *entry;
 
 	if (login == NULL || is_true(&values[DELETED]))
-		return NULL;
-	make_key(key, lpu_text_from_utf8(login));
-	return hash_search(users, key, HASH_FIND, NULL);
+		return;
+	entry = find_key(lookup, lpu_login_fold_utf8(login));
+	if (entry == NULL || entry->found)
+		return;
+	entry->found = true;
+	entry->user.enabled = is_true(&values[IS_ENABLED]);
+	if (id == NULL || !lpu_text_as_int64(id, &entry->user.id))
+		entry->user.id = 0;
+	if (lookup->entities)
+		entry->user.entity = MemoryContextStrdup(lookup->context, lpu_reader_whole(reader)->text);
 }
 
-static char *
-copy_text(const lpu_value *value)
+/* Read what has come.  Return the state of the reader. */
+static lpu_reader_state
+read_piece(lpu_lookup *lookup, lpu_reader *reader, lookup_sink *sink, MemoryContext scratch)
 {
-	const char *text = lpu_value_text(value);
-
-	return text ? lpu_text_from_utf8(text) : NULL;
-}
-
-/*
- * Look for the users in doubt. False if the answer is not a list: one object may be an error with a status of success.
- * What is wrong somewhere is believed nowhere.
- */
-static bool
-read_listing(const lpu_api_answer *answer, HTAB *users)
-{
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext scratch = AllocSetContextCreate(context, "lpusers listed user", ALLOCSET_SMALL_SIZES);
-	lpu_reader *reader = lpu_reader_new(attributes, lengthof(attributes), false);
+	MemoryContext caller = CurrentMemoryContext;
 	lpu_reader_state state;
 
-	if (answer->body[strspn(answer->body, " \t\r\n")] != '[')
-		return false;
-	lpu_reader_feed(reader, answer->body, answer->body_length);
-	lpu_reader_end(reader);
+	lpu_reader_feed(reader, sink->data, sink->used);
 	while ((state = lpu_reader_next(reader)) == LPU_READER_ELEMENT)
 	{
-		const lpu_value *values = lpu_reader_values(reader);
-		const char *id = lpu_value_text(&values[ID]);
-		listed_user *user;
-
 		MemoryContextSwitchTo(scratch);
-		user = find_doubt(users, values);
-		MemoryContextSwitchTo(context);
+		take_user(lookup, reader);
+		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
-		if (user == NULL)
-			continue;
-		user->found = true;
-		if (id == NULL || !lpu_text_as_int64(id, &user->id))
-			user->id = 0;
-		user->email = copy_text(&values[EMAIL]);
-		user->nickname = copy_text(&values[NICKNAME]);
 	}
-	return state == LPU_READER_END;
+	return state;
 }
 
-static bool
-same_text(const char *listed, const char *sent)
+/* The attributes that an account shows as they were sent. */
+static char *
+entity_query(void)
 {
-	return listed != NULL && sent != NULL && strcmp(listed, sent) == 0;
+	StringInfoData query;
+	int			i;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "&select=id,deleted");
+	for (i = 0; i < lpu_nattributes; i++)
+	{
+		const lpu_attribute *def = &lpu_attributes[i];
+
+		if ((def->rules & (LPU_SECRET | LPU_HIDDEN | LPU_READ_ONLY)) == 0)
+			appendStringInfo(&query, ",%s%s", def->name,
+							 def->kind == LPU_GROUP || def->kind == LPU_GROUPS ? "(agentGroupId)" : "");
+	}
+	return query.data;
 }
 
 static void
-judge(lpu_doubt *doubt, HTAB *users)
+note_first(struct listing *l)
 {
-	char		key[KEY_LENGTH];
-	listed_user *listed;
+	size_t		i;
 
-	make_key(key, doubt->row.login_name);
-	listed = hash_search(users, key, HASH_FIND, NULL);
-	if (!listed->found)
+	for (i = 0; l->first == '\0' && i < l->sink.used; i++)
+		if (strchr(" \t\r\n", l->sink.data[i]) == NULL)
+			l->first = l->sink.data[i];
+}
+
+/* Send the request, for the first time or once more with a new bearer. */
+static void
+send_request(lpu_lookup *lookup)
+{
+	struct listing *l = lookup->listing;
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+
+	l->sink.used = 0;
+	l->first = '\0';
+	l->reader = lpu_reader_new(attributes, lengthof(attributes), lookup->entities);
+	l->state = LPU_READER_MORE;
+	l->call = lpu_api_start(l->options, &l->request);
+	l->last = GetCurrentTimestamp();
+	l->requests++;
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Start to list the account, to keep the users that were added.  revision: ask only if something changed since, if it is
+ * above 0.  The options must stay valid until the listing has ended.  It ends with the lookup's memory context, too.
+ */
+void
+lpu_lookup_start(lpu_lookup *lookup, const lpu_options *options, int64 revision)
+{
+	MemoryContext context = AllocSetContextCreate(lookup->context, "lpusers listing", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	struct listing *l = palloc0(sizeof(struct listing));
+
+	l->context = context;
+	l->scratch = AllocSetContextCreate(context, "lpusers listed user", ALLOCSET_SMALL_SIZES);
+	l->options = options;
+	l->revision = revision;
+	l->sink.sink.write = sink_write;
+	l->request.method = LPU_LIST_USERS;
+	l->request.if_match = revision;
+	l->request.query = lookup->entities ? entity_query() : "&select=id,loginName,deleted,isEnabled";
+	l->request.sink = &l->sink.sink;
+	lookup->listing = l;
+	send_request(lookup);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Read what has come. */
+static void
+take_piece(lpu_lookup *lookup)
+{
+	struct listing *l = lookup->listing;
+
+	l->last = GetCurrentTimestamp();
+	note_first(l);
+	if (l->state != LPU_READER_WRONG)
+		l->state = read_piece(lookup, l->reader, &l->sink, l->scratch);
+	l->sink.used = 0;
+	lpu_api_resume(l->call);
+}
+
+/* Read what has come.  Return true if the listing has ended. */
+static bool
+advance(lpu_lookup *lookup, long *wait_ms)
+{
+	struct listing *l = lookup->listing;
+	bool		done;
+
+	*wait_ms = 0;
+	/* what came while this process was busy is no silence */
+	lpu_http_turn(0);
+	done = lpu_api_done(l->call);
+	if (l->sink.used > 0)
 	{
-		doubt->row.state = doubt->rejected ? LPU_STATE_FAILED : LPU_STATE_PENDING;
-		doubt->row.wait_ms = 0;
-		doubt->row.error = doubt->rejected ? doubt->trouble : NULL;
-		return;
+		take_piece(lookup);
+		return false;
 	}
-	doubt->row.user_id = listed->id;
-	if (same_text(listed->email, doubt->email) && same_text(listed->nickname, doubt->nickname))
-		doubt->row.state = LPU_STATE_CREATED;
+	if (!done)
+	{
+		*wait_ms = l->options->timeout - TimestampDifferenceMilliseconds(l->last, GetCurrentTimestamp());
+		l->silent = *wait_ms <= 0;
+		return l->silent;
+	}
+	if (lpu_api_status(l->call) == 401 && !l->renewed && lpu_api_renewed(l->call))
+	{
+		l->renewed = true;
+		send_request(lookup);
+		return false;
+	}
+	lpu_reader_end(l->reader);
+	l->state = lpu_reader_next(l->reader);
+	return true;
+}
+
+/*
+ * Read what has come of the listing, without waiting.  Return true if it has ended, also because nothing came for
+ * "timeout".  Else *wait_ms says how long to wait for the network; 0: there may be more at once.  A 401 is answered with a
+ * new bearer once.  Serves interrupts.
+ */
+bool
+lpu_lookup_done(lpu_lookup *lookup, long *wait_ms)
+{
+	MemoryContext caller = MemoryContextSwitchTo(lookup->listing->context);
+	bool		done = advance(lookup, wait_ms);
+
+	MemoryContextSwitchTo(caller);
+	return done;
+}
+
+/* Say how a listing ended of which the answer is here. */
+static void
+conclude(const struct listing *l, const lpu_api_answer *answer, lpu_listing_result *result)
+{
+	result->verdict = lpu_api_sqlstate(answer) == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ? LPU_UNAUTHORIZED :
+		answer->verdict;
+	result->wait_ms = answer->retry_after_ms;
+	result->revision = answer->has_revision ? answer->revision : -1;
+	result->unchanged = l->revision > 0 && answer->status == 304;
+	result->known = result->unchanged ||
+		(answer->verdict == LPU_OK && l->first != '{' && (l->state == LPU_READER_END || answer->status == 204));
+	if (result->known)
+		return;
+	if (answer->verdict != LPU_OK)
+		result->why = answer->problem ? answer->problem->message : answer->error;
 	else
 	{
-		doubt->row.state = LPU_STATE_FAILED;
-		doubt->row.error = "login exists with other data";
+		/* a page is a gateway's; anything else may be one user that cannot be read */
+		result->verdict = l->first == '<' ? LPU_MISDIRECTED : LPU_UNCERTAIN;
+		result->why = l->first != '[' ? "the answer is not a list of users" : lpu_reader_complaint(l->reader);
 	}
 }
 
-lpu_verdict
-lpu_lookup_finish(lpu_api_call *call, lpu_doubt *doubts, int n, const char **problem)
+/*
+ * Say how a listing ended, and free it.  Texts of the result live with the lookup.  Another listing may be started
+ * then, of which more users are kept.  Needs a transaction.
+ */
+void
+lpu_lookup_finish(lpu_lookup *lookup, lpu_listing_result *result)
 {
-	lpu_api_answer *answer = lpu_api_finish(call);
-	HTAB	   *users = index_doubts(doubts, n);
-	bool		known = answer->verdict == LPU_OK && answer->error == NULL && read_listing(answer, users);
-	int			i;
+	struct listing *l = lookup->listing;
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
 
-	*problem = NULL;
-	if (!known)
-		*problem = answer->problem ? answer->problem->message : answer->error ? answer->error :
-			"the answer is not a list of users";
-	for (i = 0; i < n; i++)
+	memset(result, 0, sizeof(lpu_listing_result));
+	result->requests = l->requests;
+	if (l->silent)
 	{
-		doubts[i].row.error = doubts[i].row.reason = NULL;
-		if (known)
-		{
-			judge(&doubts[i], users);
-			continue;
-		}
-		doubts[i].row.state = LPU_STATE_UNCERTAIN;
-		doubts[i].row.error = doubts[i].trouble;
-		doubts[i].row.reason = psprintf("look-up failed: %s", *problem);
-		doubts[i].row.wait_ms = -1;
+		result->verdict = LPU_UNCERTAIN;
+		result->why = "nothing came for too long";
 	}
-	return answer->verdict;
+	else
+		conclude(l, lpu_api_finish(l->call), result);
+	if (result->why != NULL)
+		result->why = MemoryContextStrdup(lookup->context, result->why);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(l->context);
+	lookup->listing = NULL;
 }

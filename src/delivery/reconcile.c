@@ -1,68 +1,128 @@
 /*
  * reconcile.c: the part of a delivery that looks up what became of rows in doubt.
  *
- * One listing answers for all rows of the account that are due for it. Any role that may read
- * sees the whole account, so the credentials of one role after the other are tried. While the
- * listing is under way there is no transaction, and other accounts go on: the look-up is
- * advanced by the steps of its delivery and never waits itself.
+ * One listing answers for all rows of the account that are due for it.  Any role that may read sees the whole account, so
+ * the credentials of one role after the other are tried.  While the listing is under way there is no transaction, and other
+ * accounts go on: the lookup is advanced by the steps of its delivery and never waits itself.  A user who is there with
+ * the data that were sent was created by us: there is no other sign.
  */
 #include "postgres.h"
 
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 
+#include "base/encoding.h"
 #include "delivery/delivery_state.h"
 #include "delivery/lookup.h"
+#include "json/to_jsonb.h"
 #include "options/server.h"
 #include "queue/claim.h"
 #include "queue/settle.h"
+#include "user/compare.h"
 
-/* A look-up under way. */
-typedef struct lookup
+/* A lookup under way. */
+struct reconciliation
 {
-	MemoryContext context;		/* the look-up itself, its rows and its calls */
+	MemoryContext context;		/* the lookup itself, its rows and its listings */
+	lpu_lookup *lookup;
 	lpu_doubt  *doubts;
 	int			n;
 	int			next;			/* the row whose role is tried next */
-	const lpu_options *options;
-	lpu_api_call *call;			/* or NULL */
-	bool		renewed;		/* the listing was asked for again after a 401 */
-	const char *why;			/* what was wrong with the last answer, or NULL */
-} lookup;
+	const lpu_options *options; /* of the role as which the account is being listed, or NULL */
+	const char *why;			/* no listing can be used so far */
+};
+
+/*
+ * Return what a user in the account has otherwise than what was sent, as the text of an error in the current memory context;
+ * NULL if it is the same.  Needs a transaction.
+ */
+char *
+lpu_delivery_differences(const char *body, const lpu_listed_user *user)
+{
+	const char *complaint = NULL;
+	size_t		length = body ? strlen(body) : 0;
+	char	   *utf8 = body ? lpu_text_to_utf8(body, &length) : NULL;
+	Jsonb	   *sent = utf8 ? lpu_body_as_jsonb(utf8, length, &complaint) : NULL;
+	Jsonb	   *listed = lpu_body_as_jsonb(user->entity, strlen(user->entity), &complaint);
+	const char *names;
+
+	if (sent == NULL || listed == NULL)
+		return psprintf("login exists: user " INT64_FORMAT ", which cannot be compared with what was sent", user->id);
+	names = lpu_user_differences(sent, listed);
+	if (names == NULL)
+		return NULL;
+	return psprintf("login exists: user " INT64_FORMAT " (%s) with other data: %s", user->id,
+					user->enabled ? "enabled" : "disabled", names);
+}
+
+/* ------------------------------------------------------------------------------------------------------- outcomes */
+
+/* The account does not have the user. */
+static void
+judge_absent(lpu_doubt *doubt, int max_retries)
+{
+	lpu_row    *row = &doubt->row;
+
+	if (doubt->accepted)
+		lpu_row_set_failed(row, LPU_CAUSE_GAVE_UP,
+						   psprintf("status %d, but the account does not have the user", doubt->status));
+	else if (doubt->rejected)
+		lpu_row_set_failed(row, LPU_CAUSE_REFUSED, doubt->trouble);
+	else if (row->attempts > max_retries)
+		lpu_row_set_failed(row, LPU_CAUSE_GAVE_UP,
+						   psprintf("given up after %d attempts: %s", row->attempts,
+									doubt->trouble ? doubt->trouble : "no answer"));
+	else
+		/* the lookup waited for the first retry delay */
+		lpu_rows_set(&row, 1, LPU_STATE_PENDING, NULL, NULL, 0);
+}
 
 static void
-settle_doubts(lpu_delivery *d, lpu_doubt *doubts, int n, const lpu_options *options)
+judge(lpu_doubt *doubt, const lpu_lookup *lookup, int max_retries)
+{
+	lpu_row    *row = &doubt->row;
+	const lpu_listed_user *user = lpu_lookup_find(lookup, row->login_name);
+	char	   *differences;
+
+	if (user == NULL)
+	{
+		judge_absent(doubt, max_retries);
+		return;
+	}
+	row->user_id = user->id;
+	differences = doubt->accepted ? NULL : lpu_delivery_differences(doubt->body, user);
+	if (differences == NULL)
+		lpu_rows_set(&row, 1, LPU_STATE_CREATED, NULL, NULL, 0);
+	else
+		lpu_row_set_failed(row, LPU_CAUSE_REFUSED, differences);
+}
+
+/* The listing failed: the row stays as it is. */
+static void
+set_unseen(lpu_doubt *doubt, const char *why)
+{
+	lpu_row    *row = &doubt->row;
+
+	lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, doubt->trouble, psprintf("look-up failed: %s", why), -1);
+}
+
+static void
+settle_doubts(lpu_delivery *d, lpu_doubt *doubts, int n)
 {
 	lpu_settlement *s = lpu_settlement_new(false);
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
-		/* absent: to be sent again, after the time that its attempts ask for; the look-up waited for the first */
-		if (options != NULL)
-			lpu_delivery_limit_retries(options, &doubts[i].row, doubts[i].trouble);
 		lpu_settlement_add(s, &doubts[i].row);
 		lpu_delivery_count(d, &doubts[i].row);
 	}
 	lpu_settlement_write(s, d->schema_oid);
 }
 
-/* No role can look: all stay uncertain. */
-static void
-settle_unseen(lpu_delivery *d, lpu_doubt *doubts, int n, const char *why)
-{
-	int			i;
+/* --------------------------------------------------------------------------------------------------------- lookups */
 
-	for (i = 0; i < n; i++)
-	{
-		doubts[i].row.state = LPU_STATE_UNCERTAIN;
-		doubts[i].row.error = doubts[i].trouble;
-		doubts[i].row.reason = psprintf("look-up failed: %s", why ? why : "no role can send");
-		doubts[i].row.wait_ms = -1;
-	}
-	settle_doubts(d, doubts, n, NULL);
-}
-
-/* Return true if an earlier row has the same role, which was tried already. */
+/* Return true if an earlier row has the same role: then that was tried already. */
 static bool
 role_was_tried(const lpu_doubt *doubts, int i)
 {
@@ -74,126 +134,112 @@ role_was_tried(const lpu_doubt *doubts, int i)
 	return false;
 }
 
-/* Find the rows that are due. NULL if there are none. */
-static lookup *
-begin_lookup(lpu_delivery *d)
+/* Find the rows that are due.  Return NULL if there are none. */
+static struct reconciliation *
+begin_reconciliation(lpu_delivery *d)
 {
-	MemoryContext context = AllocSetContextCreate(d->context, "lpusers look-up",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = CurrentMemoryContext;
-	lookup	   *l = MemoryContextAllocZero(context, sizeof(lookup));
+	MemoryContext context = AllocSetContextCreate(d->context, "lpusers reconciliation", ALLOCSET_DEFAULT_SIZES);
+	struct reconciliation *r = MemoryContextAllocZero(context, sizeof(struct reconciliation));
+	MemoryContext caller = lpu_delivery_begin(d);
+	int			i;
 
-	l->context = context;
-	d->deliverer->begin();
 	MemoryContextSwitchTo(context);
+	r->context = context;
+	r->why = "no role can send";
+	r->lookup = lpu_lookup_new(true);
 	if (!lpu_server_is_paused(d->account))
-		l->doubts = lpu_claim_doubts(d->schema, d->account, &l->n);
-	d->deliverer->commit();
-	MemoryContextSwitchTo(caller);
-	if (l->n > 0)
-		return l;
+		r->doubts = lpu_claim_doubts(d->schema, d->account, &r->n);
+	for (i = 0; i < r->n; i++)
+		lpu_lookup_add(r->lookup, r->doubts[i].row.login_name);
+	lpu_delivery_commit(d, caller);
+	if (r->n > 0)
+		return r;
 	MemoryContextDelete(context);
 	return NULL;
 }
 
-static void
-start_listing(lpu_delivery *d, lookup *l)
-{
-	MemoryContext caller = MemoryContextSwitchTo(l->context);
-
-	l->call = lpu_lookup_start(l->options);
-	d->totals->requests++;
-	MemoryContextSwitchTo(caller);
-}
-
-/*
- * Any role that may read sees the whole account: ask as the next of them. False if all were
- * asked.
- */
+/* List the account as the next role.  Return false if all were tried. */
 static bool
-ask_next_role(lpu_delivery *d, lookup *l)
+list_as_next_role(lpu_delivery *d, struct reconciliation *r)
 {
-	MemoryContext caller = CurrentMemoryContext;
-
-	for (l->options = NULL; l->next < l->n && l->options == NULL; l->next++)
+	for (; r->options == NULL && r->next < r->n; r->next++)
 	{
-		if (role_was_tried(l->doubts, l->next))
+		MemoryContext caller;
+
+		if (role_was_tried(r->doubts, r->next))
 			continue;
-		d->deliverer->begin();
-		MemoryContextSwitchTo(l->context);
-		l->options = lpu_delivery_options(d, l->doubts[l->next].row.send_as, l->context, &l->why);
-		d->deliverer->commit();
-		MemoryContextSwitchTo(caller);
+		caller = lpu_delivery_begin(d);
+		MemoryContextSwitchTo(r->context);
+		r->options = lpu_delivery_options(d, r->doubts[r->next].row.send_as, r->context, &r->why);
+		lpu_delivery_commit(d, caller);
 	}
-	if (l->options == NULL)
+	if (r->options == NULL)
 		return false;
-	l->renewed = false;
-	start_listing(d, l);
+	lpu_lookup_start(r->lookup, r->options, 0);
 	return true;
 }
 
-/*
- * Read the listing that has come. If it was refused to this role, ask again with a new bearer,
- * or leave it to the next role; else all rows are settled. Return true if they are.
- */
+/* A listing has ended.  Return true if no other role is to be tried; r->options are NULL if nothing is known then. */
 static bool
-read_listing(lpu_delivery *d, lookup *l)
+finish_listing(lpu_delivery *d, struct reconciliation *r)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	lpu_api_call *call = l->call;
-	lpu_verdict verdict;
-	bool		settled;
+	lpu_listing_result result;
+	MemoryContext caller = lpu_delivery_begin(d);
 
-	l->call = NULL;
-	d->deliverer->begin();
-	MemoryContextSwitchTo(l->context);
-	verdict = lpu_lookup_finish(call, l->doubts, l->n, &l->why);
-	settled = verdict == LPU_OK || verdict == LPU_LATER || verdict == LPU_UNCERTAIN;
-	if (settled)
-		settle_doubts(d, l->doubts, l->n, l->options);
-	d->deliverer->commit();
-	MemoryContextSwitchTo(caller);
-	if (verdict == LPU_UNAUTHORIZED && !l->renewed && lpu_api_renewed(call))
-	{
-		l->renewed = true;
-		start_listing(d, l);
-	}
-	return settled;
+	lpu_lookup_finish(r->lookup, &result);
+	d->totals->requests += result.requests;
+	lpu_delivery_commit(d, caller);
+	if (result.known)
+		return true;
+	r->why = result.why;
+	r->options = NULL;
+	return result.verdict == LPU_LATER || result.verdict == LPU_NOT_SENT || result.verdict == LPU_UNCERTAIN;
 }
 
-static LpuLookup
-end_lookup(lpu_delivery *d, LpuLookup result)
+/* Settle the rows.  Those that are to be sent again are due now. */
+static LpuStep
+end_reconciliation(lpu_delivery *d, struct reconciliation *r)
 {
-	MemoryContextDelete(d->lookup->context);
-	d->lookup = NULL;
-	return result;
+	MemoryContext caller = lpu_delivery_begin(d);
+	int			i;
+
+	MemoryContextSwitchTo(r->context);
+	for (i = 0; i < r->n; i++)
+		if (r->options != NULL)
+			judge(&r->doubts[i], r->lookup, r->options->max_retries);
+		else
+			set_unseen(&r->doubts[i], r->why);
+	settle_doubts(d, r->doubts, r->n);
+	lpu_delivery_commit(d, caller);
+	d->reconciliation = NULL;
+	d->looked = r->options == NULL;
+	d->empty &= d->looked;
+	MemoryContextDelete(r->context);
+	return LPU_STEP_MOVED;
 }
 
 /*
- * Look up the rows whose outcome is unknown, if that is due. Advances as far as it can without
- * waiting.
+ * Look up the rows whose outcome is unknown, if that is due: then return whether that waits, or has ended; else
+ * LPU_STEP_OVER.  Called outside of a transaction.
  */
-LpuLookup
-lpu_delivery_look_up(lpu_delivery *d)
+LpuStep
+lpu_delivery_look_up(lpu_delivery *d, long *wait_ms)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	lookup	   *l = d->lookup;
+	struct reconciliation *r = d->reconciliation;
 
-	if (l == NULL)
-		l = d->lookup = begin_lookup(d);
-	if (l == NULL)
-		return LPU_LOOKUP_NOTHING;
-	while (l->call != NULL || ask_next_role(d, l))
+	if (r == NULL)
+		r = d->reconciliation = begin_reconciliation(d);
+	if (r == NULL)
 	{
-		if (!lpu_api_done(l->call))
-			return LPU_LOOKUP_WAITS;
-		if (read_listing(d, l))
-			return end_lookup(d, l->why == NULL ? LPU_LOOKUP_KNOWN : LPU_LOOKUP_NOTHING);
+		d->looked = true;
+		return LPU_STEP_OVER;
 	}
-	d->deliverer->begin();
-	MemoryContextSwitchTo(l->context);
-	settle_unseen(d, l->doubts, l->n, l->why);
-	d->deliverer->commit();
-	MemoryContextSwitchTo(caller);
-	return end_lookup(d, LPU_LOOKUP_NOTHING);
+	while (r->options != NULL || list_as_next_role(d, r))
+	{
+		if (!lpu_lookup_done(r->lookup, wait_ms))
+			return LPU_STEP_WAITS;
+		if (finish_listing(d, r))
+			break;
+	}
+	return end_reconciliation(d, r);
 }

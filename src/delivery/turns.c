@@ -210,8 +210,8 @@ wait_after(turn *t)
 		return Min(wait_ms, MAX_UNREACHABLE_WAIT_MS);
 	}
 	t->unreachable = 0;
-	if (totals->requests == 0 && totals->held == 0 && totals->failed == 0)
-		return IDLE_WAIT_MS;	/* paused */
+	if (totals->created == 0 && totals->failed == 0 && totals->held == 0 && totals->again == 0)
+		return IDLE_WAIT_MS;	/* paused, or what is due is locked by others */
 	return 0;
 }
 

@@ -189,7 +189,7 @@ lpu_claim_doubts(const char *schema, const char *account, int *n)
 	lpu_doubt  *doubts;
 	int			i;
 
-	lpu_run("SELECT id, send_as, login_name, attempts, email, nickname, trouble, rejected"
+	lpu_run("SELECT id, send_as, login_name, attempts, body, status, trouble, rejected"
 			" FROM @extschema@.lp_uncertain($1)", 1, types, values);
 	*n = (int) SPI_processed;
 	doubts = palloc0(Max(*n, 1) * sizeof(lpu_doubt));
@@ -199,8 +199,9 @@ lpu_claim_doubts(const char *schema, const char *account, int *n)
 		doubts[i].row.send_as = keep(lpu_text_column(i, 2));
 		doubts[i].row.login_name = keep(lpu_text_column(i, 3));
 		doubts[i].row.attempts = lpu_int_column(i, 4);
-		doubts[i].email = keep(lpu_text_column(i, 5));
-		doubts[i].nickname = keep(lpu_text_column(i, 6));
+		doubts[i].body = keep(lpu_text_column(i, 5));
+		doubts[i].status = lpu_int_column(i, 6);
+		doubts[i].accepted = doubts[i].status / 100 == 2;
 		doubts[i].trouble = keep(lpu_text_column(i, 7));
 		doubts[i].rejected = lpu_bool_column(i, 8);
 	}

@@ -18,6 +18,7 @@ typedef struct lpu_row
 	char	   *body;			/* JSON in the database's encoding, or NULL if the payload is gone */
 	bool		sent_before;	/* in an earlier attempt, or in a batch that was split */
 	bool		split;			/* ... the latter */
+	bool		unsent;			/* it has a result, but nothing was sent: the attempt of this claim does not count */
 	ItemPointerData place;		/* where its row and its payload were last seen */
 	ItemPointerData payload_place;
 
@@ -37,10 +38,11 @@ typedef struct lpu_row
 typedef struct lpu_doubt
 {
 	lpu_row		row;
-	char	   *email;			/* in the database's encoding, or NULL */
-	char	   *nickname;
+	char	   *body;			/* JSON in the database's encoding, or NULL */
+	int			status;			/* of the last answer, or 0 */
 	char	   *trouble;		/* what was wrong with the answer, or NULL */
 	bool		rejected;		/* it was rejected when it was sent alone */
+	bool		accepted;		/* the last answer was a success that does not name it */
 } lpu_doubt;
 
 /* A row that is due, and where it was when it was listed. */

@@ -186,7 +186,7 @@ COMMENT ON FUNCTION @extschema@.lp_settle(bigint[], text[], integer[], bigint[],
  * taken: one listing of the account answers for all.
  */
 CREATE FUNCTION @extschema@.lp_uncertain(account text, OUT id bigint, OUT send_as text, OUT login_name text, OUT attempts integer,
-							 OUT email text, OUT nickname text, OUT trouble text, OUT rejected boolean)
+							 OUT body json, OUT status integer, OUT trouble text, OUT rejected boolean)
 	RETURNS SETOF record
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 AS $$
@@ -196,7 +196,7 @@ BEGIN
 			   WHERE r.account = lp_uncertain.account AND r.state = 'uncertain'
 				 AND r.next_attempt_at <= clock_timestamp()) THEN
 		RETURN QUERY
-		SELECT r.id, r.send_as, r.login_name, r.attempts, b.body ->> 'email', b.body ->> 'nickname',
+		SELECT r.id, r.send_as, r.login_name, r.attempts, b.body, r.status,
 			   coalesce(r.error, CASE WHEN r.reason NOT LIKE 'look-up failed: %' THEN r.reason END),
 			   r.error IS NOT NULL AND r.status BETWEEN 300 AND 499 AND r.status NOT IN (401, 429)
 		FROM @extschema@.lp_requests r LEFT JOIN @extschema@.lp_payloads b ON b.request_id = r.id

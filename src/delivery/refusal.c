@@ -1,0 +1,234 @@
+/*
+ * refusal.c: the part of a delivery that finds out what became of batches that were refused.
+ *
+ * The API does not say whether a batch is all or nothing.  After a refusal one listing tells which of its users exist; as
+ * they did not before (presence.c), they were created by it.  The others are sent again in halves, until the users that are
+ * to blame stand alone.  Several refused batches share one listing.  While it is under way batches in hand are sent, and
+ * nothing is claimed; what is refused meanwhile waits for the next listing.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "delivery/delivery_state.h"
+
+/* So many batches at most wait for a listing: their rows are in memory. */
+#define MAX_REFUSED 8
+
+/* A listing for refused batches. */
+struct refusal
+{
+	MemoryContext context;		/* of the listing, and its own */
+	lpu_lookup *lookup;
+	int			n;				/* so many refused batches it is for, the first of all */
+	int			next;			/* of these, the one whose mapping is tried next */
+	bool		listing;		/* under way */
+	int64		revision;		/* of the account before they were sent; -1: not known */
+	lpu_listing_result result;
+};
+
+/* In a step: put the rows of a refused batch aside. */
+void
+lpu_delivery_put_refused(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n)
+{
+	MemoryContext caller = MemoryContextSwitchTo(d->context);
+	lpu_refused_batch *batch = palloc(sizeof(lpu_refused_batch));
+
+	batch->options = options;
+	batch->rows = rows;
+	batch->n = n;
+	d->refused_batches = lappend(d->refused_batches, batch);
+	MemoryContextSwitchTo(caller);
+}
+
+static bool
+mapping_was_tried(const lpu_delivery *d, int at)
+{
+	const lpu_refused_batch *batch = list_nth(d->refused_batches, at);
+	int			i;
+
+	for (i = 0; i < at; i++)
+		if (((lpu_refused_batch *) list_nth(d->refused_batches, i))->options->mapping == batch->options->mapping)
+			return true;
+	return false;
+}
+
+/* Begin to find out what became of the batches that were refused so far. */
+static struct refusal *
+begin_refusal(lpu_delivery *d)
+{
+	MemoryContext context = AllocSetContextCreate(d->context, "lpusers refused users", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = lpu_delivery_begin(d);
+	struct refusal *r = MemoryContextAllocZero(context, sizeof(struct refusal));
+	ListCell   *cell;
+	int			i;
+
+	r->context = context;
+	r->n = list_length(d->refused_batches);
+	r->revision = d->revision;
+	r->result.verdict = LPU_UNCERTAIN;
+	MemoryContextSwitchTo(context);
+	r->lookup = lpu_lookup_new(true);
+	foreach(cell, d->refused_batches)
+	{
+		const lpu_refused_batch *batch = lfirst(cell);
+
+		for (i = 0; i < batch->n; i++)
+			lpu_lookup_add(r->lookup, batch->rows[i]->login_name);
+	}
+	lpu_delivery_commit(d, caller);
+	return r;
+}
+
+/*
+ * Any role that may read sees the whole account: list it with the credentials of the next.  Return false if all were
+ * tried.
+ */
+static bool
+list_with_next_mapping(lpu_delivery *d, struct refusal *r)
+{
+	while (r->next < r->n && mapping_was_tried(d, r->next))
+		r->next++;
+	if (r->next == r->n)
+		return false;
+	lpu_lookup_start(r->lookup, ((lpu_refused_batch *) list_nth(d->refused_batches, r->next++))->options, r->revision);
+	r->listing = true;
+	return true;
+}
+
+/* A listing has ended.  Return true if no other mapping is to be tried. */
+static bool
+finish_listing(lpu_delivery *d, struct refusal *r)
+{
+	MemoryContext caller = lpu_delivery_begin(d);
+
+	lpu_lookup_finish(r->lookup, &r->result);
+	r->listing = false;
+	d->totals->requests += r->result.requests;
+	lpu_delivery_commit(d, caller);
+	return r->result.known || r->result.verdict == LPU_LATER || r->result.verdict == LPU_NOT_SENT ||
+		r->result.verdict == LPU_UNCERTAIN;
+}
+
+/* A user of a refused batch exists. */
+static void
+settle_found(lpu_delivery *d, lpu_row *row, const lpu_listed_user *user)
+{
+	char	   *differences = lpu_delivery_differences(row->body, user);
+
+	row->user_id = user->id;
+	if (differences != NULL)
+		lpu_row_set_failed(row, LPU_CAUSE_REFUSED, MemoryContextStrdup(lpu_claim_context(row), differences));
+	else
+		lpu_rows_set(&row, 1, LPU_STATE_CREATED, NULL, NULL, 0);
+	lpu_delivery_settle_looked(d, row);
+}
+
+static void
+judge(lpu_delivery *d, const lpu_refused_batch *batch, const lpu_lookup *lookup)
+{
+	int			absent = 0;
+	int			i;
+
+	for (i = 0; i < batch->n; i++)
+	{
+		const lpu_listed_user *user = lpu_lookup_find(lookup, batch->rows[i]->login_name);
+
+		if (user != NULL)
+			settle_found(d, batch->rows[i], user);
+		else
+			batch->rows[absent++] = batch->rows[i];
+	}
+	if (absent > 0)
+		d->ready = list_concat(lpu_batch_halves(batch->options, batch->rows, absent, true), d->ready);
+}
+
+/* What became of a refused batch cannot be known now. */
+static void
+settle_unknown(lpu_delivery *d, const lpu_refused_batch *batch, const lpu_listing_result *result)
+{
+	const char *refusal = batch->rows[0]->error;
+	const char *why = result->why ? result->why : "the delivery was asked to stop";
+	MemoryContext context = lpu_claim_context(batch->rows[0]);
+	char	   *text = psprintf("a batch was refused (%s), and the lookup failed: %s", refusal, why);
+	int			i;
+
+	text = MemoryContextStrdup(context, text);
+	switch (result->verdict)
+	{
+		case LPU_UNAUTHORIZED:
+		case LPU_FORBIDDEN:
+		case LPU_REJECTED:
+		case LPU_MISDIRECTED:
+			/* then the refusal was not about these users either */
+			lpu_rows_set_held(batch->rows, batch->n, LPU_HOLD_SETUP, text);
+			lpu_delivery_hold_role(d, batch->options, batch->rows[0]->send_as, LPU_HOLD_SETUP, text);
+			break;
+		default:
+			lpu_rows_set(batch->rows, batch->n, LPU_STATE_UNCERTAIN, NULL, text, -1);
+			/* the status is not a refusal of one user */
+			for (i = 0; i < batch->n; i++)
+				batch->rows[i]->status = 0;
+			break;
+	}
+	lpu_delivery_settle(d, batch->rows, batch->n);
+}
+
+/* The batches are settled, or sent again in halves, for which there is time also if the turn is over. */
+static LpuStep
+end_refusal(lpu_delivery *d, struct refusal *r)
+{
+	MemoryContext caller = lpu_delivery_begin(d);
+	int			i;
+
+	for (i = 0; i < r->n; i++)
+	{
+		lpu_refused_batch *batch = list_nth(d->refused_batches, i);
+
+		if (r->result.known)
+			judge(d, batch, r->lookup);
+		else
+			settle_unknown(d, batch, &r->result);
+	}
+	for (i = 0; i < r->n; i++)
+		pfree(list_nth(d->refused_batches, i));
+	d->refused_batches = list_delete_first_n(d->refused_batches, r->n);
+	lpu_delivery_commit(d, caller);
+	d->refusal = NULL;
+	MemoryContextDelete(r->context);
+	lpu_delivery_extend_sending(d);
+	return LPU_STEP_MOVED;
+}
+
+/*
+ * Find out what became of the batches that were refused, if there are many or nothing else is to be done: then return
+ * whether that waits, or has ended; else LPU_STEP_OVER.  Called outside of a transaction.
+ */
+LpuStep
+lpu_delivery_judge_refused(lpu_delivery *d, long *wait_ms)
+{
+	struct refusal *r = d->refusal;
+
+	if (r == NULL)
+	{
+		if (d->refused_batches == NIL ||
+			(list_length(d->refused_batches) < MAX_REFUSED && (d->ready != NIL || d->flying != NIL || d->done != NIL)))
+			return LPU_STEP_OVER;
+		r = d->refusal = begin_refusal(d);
+	}
+	for (;;)
+	{
+		if (lpu_delivery_must_stop(d))
+		{
+			r->result = (lpu_listing_result) {.verdict = LPU_UNCERTAIN};
+			break;
+		}
+		if (!r->listing && !list_with_next_mapping(d, r))
+			break;
+		if (!lpu_lookup_done(r->lookup, wait_ms))
+			return LPU_STEP_WAITS;
+		if (finish_listing(d, r))
+			break;
+	}
+	return end_refusal(d, r);
+}
