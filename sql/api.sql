@@ -71,7 +71,10 @@ CREATE FUNCTION bodies(OUT n integer, OUT body text) RETURNS SETOF record LANGUA
 		'null', '{"message":7}', '{"message":{"a":1}}', '{"message":""}', '{"passwordSh":"Start-1234"}', '{"message":"a\nb\tc\u0007d"}',
 		'{"message":"Zo\u00eb \ud83d\ude00"}', '{"message":"a\u0000b"}', 'plain text', E' \n ', '<b>html</b>', '{"message":"cut', '{"message":"m"} x',
 		jsonb_build_object('message', repeat('m', 2000))::text, repeat('t', 2000),
-		jsonb_build_object('message', 'm', 'fields', (SELECT jsonb_agg('f' || i) FROM generate_series(1, 30) i))::text]) b $$;
+		jsonb_build_object('message', 'm', 'fields', (SELECT jsonb_agg('f' || i) FROM generate_series(1, 30) i))::text,
+		'{"message":["a","b"]}', '{"errors":[{"message":"a","internalCode":7},{"message":"b"}]}', '{"errors":{"loginName":"x"}}', '{"message":"m","fields":{"email":"bad","loginName":"taken"}}',
+		'{"fields":[{"field":"email","reason":"bad"}],"message":"m"}', '[{"message":"password too short","internalCode":44},{"message":"b"}]', '["a",["b",{"error":{"message":"c"}}]]',
+		'{"title":"Bad","detail":"of the user","status":400}', '{"error":{"error":{"errors":["deep"]}}}', '{"code":7,"reason":"r"}', '{"a":"nothing known"}', 'true']) b $$;
 \t on
 SELECT jsonb_agg(jsonb_build_object('action', 'body', 'status', 400, 'body', body) ORDER BY n) FROM bodies() \g results/api.tmp
 \t off
@@ -80,6 +83,14 @@ SELECT n, left(body, 60) AS body, length(error), left(error, 150) AS error, posi
 FROM bodies(), LATERAL create_one('e' || n) ORDER BY n;
 \! curl -sSfo /dev/null -d '[{"action":"echo"},{"action":"body","status":400,"body":"the password Start-1234 is too old","content_type":"text/plain"},{"action":"body","status":400,"body":"{\"message\":\"bad password: Start-1234\"}"},{"action":"body","status":400,"body":"Authorization: Bearer lp-token","content_type":"text/plain"}]' $LPSIM_URL/_sim/faults
 SELECT n, r.status, r.error FROM generate_series(1, 4) n, LATERAL create_one('x' || n) r;
+-- secrets however they are written, of the request and the bearer, in error and in body; codes stay; what is short is no secret
+ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET token 'lp/token+with=signs');
+CREATE FUNCTION secretive(password text) RETURNS TABLE (status integer, body jsonb, error text) LANGUAGE sql AS $$
+	SELECT status, body, error FROM lp_create_users('12345678', person('s', jsonb_build_object('passwordSh', password))) $$;
+\! curl -sSfo /dev/null -d '[{"action":"body","status":400,"body":"{\"message\":\"bad lp\\/token+with=signs\",\"internalCode\":44,\"fields\":[\"passwordSh\"]}"},{"action":"body","status":400,"body":"token=lp%2Ftoken%2bwith%3Dsigns"},{"action":"body","status":400,"body":"{\"message\":\"P\\u0061ss-w\\u00f6rd\"}"},{"action":"body","status":400,"body":"password=Pass-w%C3%B6rd&x"},{"action":"body","status":400,"body":"{\"fields\":[\"Pass-w\u00f6rd\"],\"internalCode\":3}"},{"action":"body","status":400,"body":"{\"message\":\"1234567 is short\"}"},{"action":"body","status":201,"body":"[{\"id\":9,\"loginName\":\"s@example.com\",\"headers\":\"Bearer lp\\/token+with=signs\"}]"}]' $LPSIM_URL/_sim/faults
+SELECT n, r.* FROM unnest('{Pass-wörd,Pass-wörd,Pass-wörd,Pass-wörd,Pass-wörd,1234567,Pass-wörd}'::text[]) WITH ORDINALITY u (password, n), LATERAL secretive(password) r;
+DROP FUNCTION secretive(text);
+ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET token 'lp-token');
 \! curl -sSfo /dev/null -d '{"action":"body","status":400,"body":"{\"message\":\"bad: New\\\"Secret\\\\1\"}"}' $LPSIM_URL/_sim/faults
 SELECT status, error FROM lp_reset_password('12345678', 1, E'New"Secret\\1');
 DROP FUNCTION bodies();

@@ -25,6 +25,14 @@ UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state = 'pendin
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
 SELECT state, attempts, count(*) FROM requests GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT forget();
+-- a date is measured by the clock that wrote it, here an hour ahead
+\! curl -sSfo /dev/null -d "{\"method\":\"POST\",\"action\":\"status\",\"status\":429,\"headers\":{\"Date\":\"$(date -u -d '+1 hour' '+%a, %d %b %Y %T GMT')\",\"Retry-After\":\"$(date -u -d '+1 hour 30 seconds' '+%a, %d %b %Y %T GMT')\"}}" $LPSIM_URL/_sim/faults
+ALTER SERVER acme OPTIONS (ADD timeout '5s');
+SELECT count(*) FROM lp_enqueue_users('12345678', people('r', 1));
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+SELECT status, next_attempt_at - clock_timestamp() BETWEEN '20 s' AND '31 s' AS in_half_a_minute FROM lp_requests;
+ALTER SERVER acme OPTIONS (DROP timeout);
+SELECT forget();
 -- those of another role, whose account it is, too, are sent: its token service answers
 CREATE ROLE regress_two;
 GRANT USAGE ON FOREIGN SERVER acme TO regress_two;

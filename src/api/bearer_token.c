@@ -15,6 +15,7 @@
 #include "api/bearer_token.h"
 #include "api/service_discovery.h"
 #include "api/transport.h"
+#include "base/encoding.h"
 #include "http/url.h"
 #include "json/document.h"
 #include "options/secret.h"
@@ -129,13 +130,14 @@ lifetime(const char *text, double units)
 }
 
 static lpu_problem *
-refused(const char *service, const lpu_http_answer *answer)
+refused(const char *service, const lpu_http_answer *answer, const char *secret)
 {
 	char	   *text = NULL;
 	lpu_problem *problem;
 
-	/* only JSON is quoted: its known members never repeat what was sent */
-	if (lpu_json_parse(answer->body, answer->body_length) != NULL)
+	/* only JSON is quoted, and only if it does not repeat the secret that was sent */
+	if (lpu_json_parse(answer->body, answer->body_length) != NULL &&
+		!lpu_text_shows(answer->body, answer->body_length, list_make1(unconstify(char *, secret))))
 		text = lpu_json_error_text(answer->body, answer->body_length);
 	problem = lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
 							  "the %s refused the credentials of the user mapping", service);
@@ -151,6 +153,7 @@ typedef struct bearer_source
 	char	   *url;
 	const char *content_type;
 	char	   *body;
+	const char *secret;			/* in the body */
 	const char *bearer_member;
 	const char *lifetime_member;
 	double		lifetime_units; /* a second */
@@ -174,7 +177,7 @@ ask_for_bearer(const lpu_options *options, const bearer_source *source, lpu_prob
 	explicit_bzero(source->body, strlen(source->body));
 	if (answer->end == LPU_HTTP_ANSWERED && answer->status / 100 == 4 && answer->status != 429)
 	{
-		*problem = refused(source->service, answer);
+		*problem = refused(source->service, answer, source->secret);
 		return NULL;
 	}
 	if (answer->end != LPU_HTTP_ANSWERED || answer->status / 100 != 2)
@@ -198,7 +201,7 @@ ask_for_bearer(const lpu_options *options, const bearer_source *source, lpu_prob
 static char *
 bearer_from_token_service(const lpu_options *options, lpu_problem **problem)
 {
-	bearer_source source = {"token service", NULL, "application/x-www-form-urlencoded", NULL,
+	bearer_source source = {"token service", NULL, "application/x-www-form-urlencoded", NULL, NULL,
 	"access_token", "expires_in", 1};
 	char	   *secret = lpu_secret_read("client_secret", options->client_secret, options->client_secret_file, problem);
 	char	   *origin;
@@ -213,6 +216,7 @@ bearer_from_token_service(const lpu_options *options, lpu_problem **problem)
 			return NULL;
 		source.url = psprintf("%s/sentinel/api/v2/account/%s/app/token", origin, options->account);
 	}
+	source.secret = secret;
 	source.body = psprintf("grant_type=client_credentials&client_id=%s&client_secret=%s",
 						   lpu_url_escape(options->client_id), lpu_url_escape(secret));
 	return ask_for_bearer(options, &source, problem);
@@ -222,7 +226,7 @@ bearer_from_token_service(const lpu_options *options, lpu_problem **problem)
 static char *
 bearer_from_login(const lpu_options *options, lpu_problem **problem)
 {
-	bearer_source source = {"Login service", NULL, "application/json", NULL, "bearer", "sessionTTl", 1000};
+	bearer_source source = {"Login service", NULL, "application/json", NULL, NULL, "bearer", "sessionTTl", 1000};
 	char	   *password = lpu_secret_read("password", options->password, options->password_file, problem);
 	const char *members[4];
 	char	   *origin;
@@ -237,6 +241,7 @@ bearer_from_login(const lpu_options *options, lpu_problem **problem)
 	members[1] = options->username;
 	members[2] = "password";
 	members[3] = password;
+	source.secret = password;
 	source.body = lpu_json_build_object(members, 2);
 	return ask_for_bearer(options, &source, problem);
 }

@@ -46,7 +46,7 @@ lpu_request_pool(const lpu_options *options)
 long
 lpu_request_wait_ms(const lpu_http_answer *answer)
 {
-	return Max(lpu_retry_after_ms(answer->retry_after), MIN_WAIT_MS);
+	return Max(lpu_retry_after_ms(answer->retry_after, answer->date), MIN_WAIT_MS);
 }
 
 const lpu_http_answer *

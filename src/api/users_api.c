@@ -15,6 +15,9 @@
 #include "http/url.h"
 #include "json/document.h"
 
+/* Of a longer error body no more is read, and no more is searched for secrets. */
+#define MAX_ERROR_BYTES (1024 * 1024)
+
 typedef struct method_def
 {
 	const char *verb;
@@ -171,16 +174,26 @@ explain_silence(lpu_api_answer *result, const lpu_http_answer *answer)
 	lpu_problem_hint(result->problem, "Look in the account before you send it again.");
 }
 
-/* What the service says of its refusal, unless it repeats the bearer. */
-static char *
-error_of(const lpu_http_answer *answer, const char *bearer)
+/*
+ * Replace the error of an answer that shows one of these secrets (C strings in UTF-8); its codes stay.  A body that shows
+ * one is marked as not to be shown.
+ */
+void
+lpu_api_hide(lpu_api_answer *answer, List *secrets)
 {
-	char	   *text;
+	size_t		length = Min(answer->body_length, MAX_ERROR_BYTES);
+	char	   *codes;
 
-	if (lpu_text_contains(answer->body, answer->body_length, bearer))
-		return psprintf("status %d; the answer repeats the request and is not shown", answer->status);
-	text = lpu_json_error_text(answer->body, answer->body_length);
-	return text ? text : psprintf("status %d without a message", answer->status);
+	if (answer->hidden || !lpu_text_shows(answer->body, answer->error ? length : answer->body_length, secrets))
+		return;
+	answer->hidden = true;
+	if (answer->error == NULL)
+		return;
+	codes = lpu_json_error_codes(answer->body, length);
+	if (codes != NULL && lpu_text_shows(codes, strlen(codes), secrets))
+		codes = NULL;
+	answer->error = psprintf("status %d; the answer repeats a secret and is not shown%s%s", answer->status,
+							 codes ? " " : "", codes ? codes : "");
 }
 
 static lpu_api_answer *
@@ -208,7 +221,12 @@ interpret(const lpu_options *options, const lpu_http_answer *answer, const char 
 		result->error = psprintf("the answer is larger than max_response_size (%d bytes) and was dropped",
 								 options->max_response_size);
 	else if (answer->status < 200 || answer->status > 299)
-		result->error = error_of(answer, bearer);
+	{
+		result->error = lpu_json_error_text(answer->body, Min(answer->body_length, MAX_ERROR_BYTES));
+		if (result->error == NULL)
+			result->error = psprintf("status %d without a message", answer->status);
+	}
+	lpu_api_hide(result, list_make1(unconstify(char *, bearer)));
 	return result;
 }
 

@@ -4,6 +4,8 @@
 #ifndef LPU_API_USERS_API_H
 #define LPU_API_USERS_API_H
 
+#include "nodes/pg_list.h"
+
 #include "options/option.h"
 
 typedef enum lpu_method
@@ -55,6 +57,7 @@ typedef struct lpu_api_answer
 	const char *body;			/* as it came: UTF-8 if the service is well-behaved; "" if none */
 	size_t		body_length;
 	char	   *error;			/* on any answer but 2xx, or if the body had to be dropped: what the service said */
+	bool		hidden;			/* it repeats a secret: body is not to be shown, error is without it */
 	long		retry_after_ms;	/* of LATER */
 	lpu_problem *problem;		/* of NOT_SENT, and of UNCERTAIN without a whole answer: what an entry point raises */
 } lpu_api_answer;
@@ -89,6 +92,9 @@ extern bool lpu_api_renewed(const lpu_api_call *call);
 
 /* The sink of the request has room again. */
 extern void lpu_api_resume(lpu_api_call *call);
+
+/* Keep secrets (C strings in UTF-8) of the request out of what is shown of an answer. */
+extern void lpu_api_hide(lpu_api_answer *answer, List *secrets);
 
 /* SQLSTATE of an answer that is no success, or of its absence. */
 extern int	lpu_api_sqlstate(const lpu_api_answer *answer);

@@ -6,14 +6,16 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "common/string.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 
@@ -22,6 +24,12 @@
 /* Longer numbers are no bigint, however they are written; a larger exponent neither. */
 #define MAX_NUMBER_LENGTH 64
 #define MAX_EXPONENT_DIGITS 2
+
+/* Shorter secrets would be found everywhere. */
+#define MIN_SECRET 8
+
+/* An error is a few kB; more is not searched for secrets in disguise. */
+#define MAX_DECODED (1024 * 1024)
 
 char *
 lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
@@ -133,19 +141,131 @@ lpu_text_to_utf8(const char *text, size_t *length)
 	return utf8;
 }
 
-bool
-lpu_text_contains(const char *text, size_t length, const char *secret)
+/* The value of hexadecimal digits; -1 if they are none. */
+static int
+hex_value(const char *digits, int n)
 {
-	StringInfoData quoted;
+	int			value = 0;
+	int			i;
 
-	/* so short a one would be found everywhere, and is no secret */
-	if (strlen(secret) < 4)
+	for (i = 0; i < n; i++)
+	{
+		char		c = pg_ascii_tolower((unsigned char) digits[i]);
+
+		if (!isxdigit((unsigned char) c))
+			return -1;
+		value = value * 16 + (c <= '9' ? c - '0' : c - 'a' + 10);
+	}
+	return value;
+}
+
+/* Append the character that an escape of JSON stands for, and return the length of the escape; 0 if it is none. */
+static int
+append_escaped(StringInfo out, const char *p, size_t left)
+{
+	static const char letters[] = "\"\\/bfnrt";
+	static const char meanings[] = "\"\\/\b\f\n\r\t";
+	const char *letter = left > 1 && p[1] != '\0' ? strchr(letters, p[1]) : NULL;
+	unsigned char utf8[MAX_MULTIBYTE_CHAR_LEN];
+	int			length = 6;
+	int			code;
+	int			low;
+
+	if (letter != NULL)
+	{
+		appendStringInfoChar(out, meanings[letter - letters]);
+		return 2;
+	}
+	if (left < 6 || p[1] != 'u' || (code = hex_value(p + 2, 4)) <= 0)
+		return 0;
+	if (is_utf16_surrogate_first(code) && left >= 12 && p[6] == '\\' && p[7] == 'u' &&
+		(low = hex_value(p + 8, 4)) > 0 && is_utf16_surrogate_second(low))
+	{
+		code = surrogate_pair_to_codepoint(code, low);
+		length = 12;
+	}
+	unicode_to_utf8(code, utf8);
+	appendBinaryStringInfo(out, (char *) utf8, pg_utf_mblen(utf8));
+	return length;
+}
+
+/* The text without the escapes of JSON, or of URLs and forms. */
+static StringInfoData
+decode(const char *text, size_t length, bool json)
+{
+	StringInfoData out;
+	size_t		i = 0;
+
+	initStringInfo(&out);
+	while (i < length)
+	{
+		int			taken = 0;
+		int			value;
+
+		if (json && text[i] == '\\')
+			taken = append_escaped(&out, text + i, length - i);
+		else if (!json && text[i] == '%' && length - i > 2 && (value = hex_value(text + i + 1, 2)) >= 0)
+		{
+			appendStringInfoChar(&out, (char) value);
+			taken = 3;
+		}
+		if (taken == 0)
+		{
+			appendStringInfoChar(&out, !json && text[i] == '+' ? ' ' : text[i]);
+			taken = 1;
+		}
+		i += taken;
+	}
+	return out;
+}
+
+static bool
+holds_any(const char *text, size_t length, const List *secrets)
+{
+	const ListCell *cell;
+
+	foreach(cell, secrets)
+	{
+		const char *secret = lfirst(cell);
+
+		CHECK_FOR_INTERRUPTS();
+		if (strlen(secret) >= MIN_SECRET && memmem(text, length, secret, strlen(secret)) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Return true if a text shows one of these secrets (C strings): as it is, or with the escapes of JSON, URLs or forms.  Text
+ * and secrets are UTF-8.  Secrets of less than eight characters are not looked for.  Of a text of more than 1 MB escapes are
+ * not decoded.
+ */
+bool
+lpu_text_shows(const char *text, size_t length, const List *secrets)
+{
+	StringInfoData json;
+	StringInfoData url;
+	bool		shown;
+
+	if (secrets == NIL || length == 0)
 		return false;
-	if (memmem(text, length, secret, strlen(secret)) != NULL)
+	if (holds_any(text, length, secrets))
 		return true;
-	initStringInfo(&quoted);
-	escape_json(&quoted, secret);
-	return memmem(text, length, quoted.data + 1, quoted.len - 2) != NULL;
+	if (length > MAX_DECODED)
+		return false;
+	json = decode(text, length, true);
+	url = decode(text, length, false);
+	shown = holds_any(json.data, json.len, secrets) || holds_any(url.data, url.len, secrets);
+	if (!shown)
+	{
+		StringInfoData both = decode(url.data, url.len, true);
+
+		shown = holds_any(both.data, both.len, secrets);
+		pfree(both.data);
+	}
+	pfree(json.data);
+	pfree(url.data);
+	return shown;
 }
 
 /* Return true if the text is a number as JSON writes it, short enough that numeric_in() raises nothing. */

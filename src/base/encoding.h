@@ -4,6 +4,8 @@
 #ifndef LPU_BASE_ENCODING_H
 #define LPU_BASE_ENCODING_H
 
+#include "nodes/pg_list.h"
+
 /* An excerpt for a message: one line, at most max_chars characters, control characters and bad bytes made harmless. */
 extern char *lpu_text_excerpt(const char *utf8, size_t length, int max_chars);
 
@@ -13,8 +15,8 @@ extern char *lpu_text_from_utf8(const char *utf8);
 /* From the database's encoding to UTF-8; NULL if the bytes are not valid in it (SQL_ASCII). *length is in and out. */
 extern char *lpu_text_to_utf8(const char *text, size_t *length);
 
-/* Does a text hold this secret, as it is or as in JSON? Secrets of less than four characters are not looked for. */
-extern bool lpu_text_contains(const char *text, size_t length, const char *secret);
+/* Return true if a text shows one of these secrets.  All are UTF-8. */
+extern bool lpu_text_shows(const char *text, size_t length, const List *secrets);
 
 /* Read a whole number within bigint, such as an id, in any form of JSON: 4, 4.0, 4e0.  False if the text is none. */
 extern bool lpu_text_as_int64(const char *text, int64 *result);

@@ -13,6 +13,7 @@
 #include "base/encoding.h"
 #include "delivery/create_batch.h"
 #include "json/document.h"
+#include "user/attribute.h"
 #include "user/identity.h"
 
 /* -------------------------------------------------------------------------------------------------- results of rows */
@@ -226,35 +227,26 @@ complete_rows(lpu_batch *batch, const lpu_api_answer *answer)
 	}
 }
 
-/* In the answer as it came, or in what was read from it, where escapes of JSON are gone. */
-static bool
-shows(const lpu_api_answer *answer, const char *secret)
+/* The secrets of the users that were sent, in UTF-8. */
+static List *
+secrets_of(lpu_batch *batch)
 {
-	size_t		length = strlen(answer->error);
-
-	return lpu_text_contains(answer->body, answer->body_length, secret) ||
-		lpu_text_contains(answer->error, length, secret) ||
-		lpu_text_contains(answer->error, length, lpu_text_from_utf8(secret));
-}
-
-/* Does the answer, which has an error, repeat a secret of the users that were sent? */
-static bool
-repeats_secret(lpu_batch *batch, const lpu_api_answer *answer)
-{
-	static const char *const names[] = {"passwordSh", "oldPassword", "confirmPassword"};
 	lpu_json   *users = lpu_json_parse(batch->request.body, batch->request.body_length);
+	List	   *secrets = NIL;
 	int			i;
 	int			j;
 
 	for (i = 0; i < lpu_json_length(users); i++)
-		for (j = 0; j < lengthof(names); j++)
+		for (j = 0; j < lpu_nattributes; j++)
 		{
-			const char *secret = lpu_json_text(lpu_json_member(lpu_json_element(users, i), names[j]));
+			const char *secret = NULL;
 
-			if (secret != NULL && shows(answer, secret))
-				return true;
+			if (lpu_attributes[j].rules & LPU_SECRET)
+				secret = lpu_json_text(lpu_json_member(lpu_json_element(users, i), lpu_attributes[j].name));
+			if (secret != NULL)
+				secrets = lappend(secrets, unconstify(char *, secret));
 		}
-	return false;
+	return secrets;
 }
 
 /*
@@ -337,8 +329,8 @@ lpu_batch_finish(lpu_batch *batch, lpu_batch_result *result)
 	{
 		result->verdict = answer->verdict;
 		MemoryContextSwitchTo(batch->context);
-		if (answer->error != NULL && repeats_secret(batch, answer))
-			answer->error = psprintf("status %d; the answer repeats a secret and is not shown", answer->status);
+		if (answer->error != NULL)
+			lpu_api_hide(answer, secrets_of(batch));
 		if (answer->verdict != LPU_REJECTED || batch->n == 1)
 		{
 			set_by_verdict(batch, answer);

@@ -257,7 +257,7 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 	call.path = "direct";
 	prepare(fcinfo, function, &call);
 	answer = send_call(&call, &error);
-	body = lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
+	body = answer->hidden ? NULL : lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
 	if (error == NULL && answer->verdict == LPU_OK)
 		error = complaint;
 	row = form_row(desc, answer, body, error);

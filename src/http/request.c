@@ -415,6 +415,7 @@ lpu_http_result(lpu_http_call *call)
 	answer->revision = header(call, "ac-revision");
 	answer->etag = header(call, "ETag");
 	answer->retry_after = header(call, "Retry-After");
+	answer->date = header(call, "Date");
 	answer->timed_out = call->code == CURLE_OPERATION_TIMEDOUT;
 	if (call->repeated)
 		answer->problem = "the connection was closed before an answer came";

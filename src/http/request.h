@@ -59,6 +59,7 @@ typedef struct lpu_http_answer
 	const char *revision;		/* header ac-revision, or NULL */
 	const char *etag;			/* header ETag, or NULL */
 	const char *retry_after;	/* header Retry-After, or NULL */
+	const char *date;			/* header Date, or NULL */
 	const char *problem;		/* not ANSWERED: what went wrong, in libcurl's words; never a secret */
 	bool		timed_out;
 } lpu_http_answer;

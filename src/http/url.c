@@ -65,11 +65,12 @@ lpu_url_escape(const char *text)
 }
 
 long
-lpu_retry_after_ms(const char *value)
+lpu_retry_after_ms(const char *value, const char *date_header)
 {
 	char	   *end;
 	long		seconds;
 	time_t		date;
+	time_t		now;
 
 	if (value == NULL)
 		return -1;
@@ -79,5 +80,9 @@ lpu_retry_after_ms(const char *value)
 	date = curl_getdate(value, NULL);
 	if (date == (time_t) -1)
 		return -1;
-	return Min(Max((long) (date - time(NULL)), 0), MAX_RETRY_AFTER_S) * 1000;
+	/* by the clock that wrote it */
+	now = date_header ? curl_getdate(date_header, NULL) : (time_t) -1;
+	if (now == (time_t) -1)
+		now = time(NULL);
+	return Min(Max((long) (date - now), 0), MAX_RETRY_AFTER_S) * 1000;
 }

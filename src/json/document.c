@@ -25,8 +25,12 @@
 /* A message of the API is a sentence or two; the limit is for one that is not. */
 #define MESSAGE_CHARS 500
 
-/* Names of wrong fields listed in an error. */
+/* Names of wrong fields, and messages, listed in an error. */
 #define MAX_FIELDS 20
+#define MAX_MESSAGES 5
+
+/* Errors within errors. */
+#define MAX_ERROR_DEPTH 4
 
 static struct json_object *
 unwrap(lpu_json *json)
@@ -193,6 +197,8 @@ lpu_json_build_object(const char *const *names_and_values, int npairs)
 	return copy;
 }
 
+/* ----------------------------------------------------------------------------------------------------- what errors say */
+
 static void
 append_text(StringInfo out, const char *prefix, const char *text)
 {
@@ -200,51 +206,122 @@ append_text(StringInfo out, const char *prefix, const char *text)
 		appendStringInfo(out, "%s%s", prefix, lpu_text_excerpt(text, strlen(text), MESSAGE_CHARS));
 }
 
-/* "message (internal code 44; fields: loginName)", of what is there. */
-static char *
-describe_error(lpu_json *error)
+/* Append the messages of an error in any shape: a text, an object with a message or with errors, or several of them. */
+static void
+append_messages(StringInfo out, lpu_json *error, int depth)
 {
-	static const char *const message_names[] = {"message", "error_description", "errorMessage", "error"};
-	StringInfoData out;
-	lpu_json   *fields = lpu_json_member(error, "fields");
-	const char *code = lpu_json_text(lpu_json_member(error, "internalCode"));
-	bool		open = false;
+	static const char *const names[] = {"message", "error_description", "errorMessage", "error", "errors", "messages",
+	"detail", "title", "description", "reason"};
+	int			before = out->len;
 	int			i;
 
-	initStringInfo(&out);
-	for (i = 0; i < lengthof(message_names) && out.len == 0; i++)
-		append_text(&out, "", lpu_json_text(lpu_json_member(error, message_names[i])));
-	if (code != NULL)
-	{
-		append_text(&out, out.len > 0 ? " (internal code " : "(internal code ", code);
-		open = true;
-	}
-	for (i = 0; i < Min(lpu_json_length(fields), MAX_FIELDS); i++)
-	{
-		const char *field = lpu_json_text(lpu_json_element(fields, i));
-
-		append_text(&out, i > 0 ? ", " : open ? "; fields: " : out.len > 0 ? " (fields: " : "(fields: ",
-					field ? field : "?");
-		open = true;
-	}
-	if (open)
-		appendStringInfoChar(&out, ')');
-	return out.len > 0 ? out.data : NULL;
+	if (depth == MAX_ERROR_DEPTH)
+		return;
+	if (lpu_json_length(error) >= 0)
+		for (i = 0; i < Min(lpu_json_length(error), MAX_MESSAGES); i++)
+			append_messages(out, lpu_json_element(error, i), depth + 1);
+	else if (lpu_json_text(error) != NULL)
+		append_text(out, before > 0 ? "; " : "", lpu_json_text(error));
+	else
+		for (i = 0; i < lengthof(names) && out->len == before; i++)
+			append_messages(out, lpu_json_member(error, names[i]), depth + 1);
 }
 
+/* Return the first member of this name in an error, or in an error that it holds. */
+static lpu_json *
+find_member(lpu_json *error, const char *name, int depth)
+{
+	static const char *const inner[] = {"error", "errors"};
+	lpu_json   *found = lpu_json_member(error, name);
+	int			i;
+
+	if (found != NULL || depth == MAX_ERROR_DEPTH)
+		return found;
+	for (i = 0; i < Min(lpu_json_length(error), MAX_MESSAGES) && found == NULL; i++)
+		found = find_member(lpu_json_element(error, i), name, depth + 1);
+	for (i = 0; i < lengthof(inner) && found == NULL; i++)
+	{
+		lpu_json   *nested = lpu_json_member(error, inner[i]);
+
+		found = nested ? find_member(nested, name, depth + 1) : NULL;
+	}
+	return found;
+}
+
+/* Append the names of an array of names or objects, or of the members of an object. */
+static void
+append_fields(StringInfo out, lpu_json *fields)
+{
+	int			n = 0;
+	int			i;
+
+	if (json_object_is_type(unwrap(fields), json_type_object))
+	{
+		json_object_object_foreach(unwrap(fields), name, value)
+		{
+			(void) value;
+			if (n < MAX_FIELDS)
+				append_text(out, n++ > 0 ? ", " : "", name);
+		}
+		return;
+	}
+	append_text(out, "", lpu_json_text(fields));
+	for (i = 0; i < Min(lpu_json_length(fields), MAX_FIELDS); i++)
+	{
+		lpu_json   *field = lpu_json_element(fields, i);
+		const char *name = lpu_json_text(field) ? lpu_json_text(field) : lpu_json_text(lpu_json_member(field, "field"));
+
+		append_text(out, n++ > 0 ? ", " : "", name ? name : "?");
+	}
+}
+
+/* "(internal code 44; fields: loginName)", or NULL. */
+static char *
+describe_codes(lpu_json *error)
+{
+	const char *code = lpu_json_text(find_member(error, "internalCode", 0));
+	StringInfoData fields;
+
+	initStringInfo(&fields);
+	append_fields(&fields, find_member(error, "fields", 0));
+	if (code != NULL && fields.len > 0)
+		return psprintf("(internal code %s; fields: %s)", lpu_text_excerpt(code, strlen(code), MESSAGE_CHARS), fields.data);
+	if (code != NULL)
+		return psprintf("(internal code %s)", lpu_text_excerpt(code, strlen(code), MESSAGE_CHARS));
+	return fields.len > 0 ? psprintf("(fields: %s)", fields.data) : NULL;
+}
+
+/*
+ * Return the codes of an error body, "(internal code 44; fields: loginName)", in the database's encoding; NULL if it has
+ * none.
+ */
+char *
+lpu_json_error_codes(const char *body, size_t length)
+{
+	char	   *codes = describe_codes(lpu_json_parse(body, length));
+
+	return codes ? lpu_text_from_utf8(codes) : NULL;
+}
+
+/*
+ * Return what an error body says, in the database's encoding: messages with internal code and fields, or an excerpt of a
+ * body that has none; NULL if it is empty.  It may show a secret that the body shows: see lpu_text_shows().
+ */
 char *
 lpu_json_error_text(const char *body, size_t length)
 {
 	lpu_json   *json = lpu_json_parse(body, length);
-	lpu_json   *nested = lpu_json_member(json, "error");
-	const char *text = NULL;
+	char	   *codes = describe_codes(json);
+	StringInfoData text;
 
-	if (nested != NULL && lpu_json_text(nested) == NULL)
-		text = describe_error(nested);
-	if (text == NULL)
-		text = describe_error(json);
-	/* JSON of another kind is not quoted: it might be an echo of the request, passwords and all */
-	if (text == NULL)
-		text = json != NULL ? "the answer has no message" : lpu_text_excerpt(body, length, EXCERPT_CHARS);
-	return *text ? lpu_text_from_utf8(text) : NULL;
+	initStringInfo(&text);
+	append_messages(&text, json, 0);
+	if (codes != NULL)
+		appendStringInfo(&text, "%s%s", text.len > 0 ? " " : "", codes);
+	/* an echo of the request has passwords, and those of a few characters are not looked for */
+	if (text.len == 0 && json != NULL && memmem(body, length, "assword", 7) != NULL)
+		appendStringInfoString(&text, "the answer has no message");
+	if (text.len == 0)
+		appendStringInfoString(&text, lpu_text_excerpt(body, length, EXCERPT_CHARS));
+	return text.len > 0 ? lpu_text_from_utf8(text.data) : NULL;
 }

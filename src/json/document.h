@@ -32,10 +32,8 @@ extern char *lpu_json_write(lpu_json *json);
 /* An object of strings as JSON text, from names and values in turn. Allocated in the current memory context. */
 extern char *lpu_json_build_object(const char *const *names_and_values, int npairs);
 
-/*
- * What an error body says, in the database's encoding: the API's message with internal code and fields, or an excerpt
- * of what is not JSON; NULL if the body is empty. Of a JSON document only members of an allow-list are quoted.
- */
+/* What an error body says, and its codes alone.  In the database's encoding; NULL if there is nothing. */
 extern char *lpu_json_error_text(const char *body, size_t length);
+extern char *lpu_json_error_codes(const char *body, size_t length);
 
 #endif

@@ -93,20 +93,22 @@ settle_effect(const lpu_call *call, const lpu_api_answer *answer, lpu_effect *ef
 	*lpu_effect_sent_flag(effect) = true;
 }
 
-/* What the row says in "error": the service's words, unless they repeat a secret of the request. */
-static const char *
-error_to_show(const lpu_call *call, const lpu_api_answer *answer)
+/* The secrets in UTF-8.  Those that have no UTF-8 were not sent. */
+static List *
+secrets_as_sent(const lpu_call *call)
 {
+	List	   *secrets = NIL;
 	ListCell   *cell;
 
-	if (answer->error == NULL)
-		return NULL;
 	foreach(cell, call->secrets)
-		/* in "error" escapes of JSON are gone */
-		if (lpu_text_contains(answer->body, answer->body_length, lfirst(cell)) ||
-			lpu_text_contains(answer->error, strlen(answer->error), lfirst(cell)))
-			return psprintf("status %d; the answer repeats a secret and is not shown", answer->status);
-	return answer->error;
+	{
+		size_t		length = strlen(lfirst(cell));
+		char	   *utf8 = lpu_text_to_utf8(lfirst(cell), &length);
+
+		if (utf8 != NULL)
+			secrets = lappend(secrets, utf8);
+	}
+	return secrets;
 }
 
 /* No answer came. */
@@ -140,7 +142,8 @@ lpu_call_send(lpu_call *call, const char **error)
 	if (answer->verdict == LPU_OK && call->request.method == LPU_CREATE_USERS)
 		unnamed = match_ids(call, answer);
 	settle_effect(call, answer, effect, unnamed);
-	*error = error_to_show(call, answer);
+	lpu_api_hide(answer, secrets_as_sent(call));
+	*error = answer->error;
 	settle_record(call, answer, *error, unnamed);
 	return answer;
 }
