@@ -264,6 +264,7 @@ SELECT hook('t', 'STATEMENT', '{"on_error": "raise"}');
 INSERT INTO t (id, email, name) VALUES (201, 'ann@example.com', 'Ann');
 SELECT * FROM mistake($$INSERT INTO t (id, email, name) VALUES (202, 'bob@example.com', 'Bob'), (203, 'cid@example.com', NULL)$$);
 SELECT * FROM mistake($$INSERT INTO t (id, email, name) VALUES (202, NULL, 'Bob')$$);
+SELECT * FROM mistake(format($$INSERT INTO t (id, email, name) VALUES (202, %L, 'Bob')$$, repeat('x', 255)));
 SELECT * FROM mistake($$INSERT INTO t (id, email, name) VALUES (202, 'bob@example.com', 'Bob'), (203, 'Bob@example.com', 'Bob')$$);
 SELECT * FROM mistake($$INSERT INTO t (id, email, name) VALUES (202, 'Ann@example.com', 'Ann')$$);
 SELECT * FROM queue;
@@ -305,7 +306,7 @@ DROP TRIGGER hook ON t;
 SELECT hook('t', 'STATEMENT', '{"mode": "sync"}');
 \! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/log
 INSERT INTO t (id, email, name) SELECT 303 + i, 'bulk' || i || '@example.com', 'B' FROM generate_series(1, 3) i;
-INSERT INTO t (id, email, name) VALUES (307, 'bulk4@example.com', 'B'), (308, 'bulk3@example.com', 'B'); -- ERROR
+SELECT * FROM mistake($$INSERT INTO t (id, email, name) VALUES (307, 'bulk4@example.com', 'B'), (308, 'bulk3@example.com', 'B')$$);
 INSERT INTO t (id, email, name) SELECT 1, 'none', 'x' WHERE false;
 SELECT id FROM t WHERE id > 303 ORDER BY id;
 SELECT login_name, path, state FROM lp_requests WHERE login_name ~ 'bulk' ORDER BY id;

@@ -55,7 +55,7 @@ COMMENT ON COLUMN @extschema@.lp_requests.ac_revision IS 'header ac-revision of 
 COMMENT ON COLUMN @extschema@.lp_requests.user_id IS 'LivePerson user id, when known';
 COMMENT ON COLUMN @extschema@.lp_requests.error IS 'why it failed: what the API said, or attribute and problem';
 COMMENT ON COLUMN @extschema@.lp_requests.evidence IS 'how the result is known: from the answer, or from a look-up';
-COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, or "outcome unknown" after an answer 5xx to a direct call';
+COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, or "outcome unknown" of a direct call that may have been carried out';
 COMMENT ON COLUMN @extschema@.lp_requests.origin IS 'system identifier/database OID/timeline where the row was last written';
 COMMENT ON COLUMN @extschema@.lp_requests.source_table IS 'table whose trigger asked for it';
 COMMENT ON COLUMN @extschema@.lp_requests.source_key IS 'primary key of the row in that table';
