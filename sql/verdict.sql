@@ -4,7 +4,7 @@
 CREATE FUNCTION pages() RETURNS TABLE (status int, kind text, body text) LANGUAGE sql AS $$
 	SELECT s, k.* FROM unnest(ARRAY[200, 302, 304, 400, 401, 402, 403, 404, 405, 407, 408, 409, 410, 412, 413, 415, 421, 422, 425, 426, 429, 431, 451, 500, 501, 503, 511]) s,
 		(VALUES ('json', '{"message": "the API", "internalCode": 23}'), ('html', '<html>a gateway</html>'), ('none', '')) k (kind, body)
-	WHERE kind <> 'none' OR s IN (200, 400, 404, 413, 503) $$;
+	WHERE kind = 'json' OR s IN (200, 400, 404, 413, 503) OR kind = 'html' AND s IN (302, 409, 422) $$;
 CREATE TABLE verdicts (status int, kind text, state text, attempts int, error text, reason text, posts int, sqlstate text, message text);
 -- Each is the answer to the first of two users in the queue, and to a trigger in mode=sync.
 CREATE TABLE hires (email text PRIMARY KEY, name text, job text);

@@ -57,7 +57,8 @@ sub enqueue
 
 sub fault { my ($method, %fault) = @_; $sim->post('faults', { method => $method, path => '/le-users/users', %fault }); return; }
 sub posts { return $sim->count(method => 'POST', path => '/le-users/users'); }
-sub gets  { return $sim->count(method => 'GET', path => '/le-users/users'); }
+# Lookups; the listing before many users are sent asks for fewer attributes.
+sub gets  { return scalar(grep { $_->{method} eq 'GET' && $_->{query} =~ /nickname/ } @{ $sim->get('log') }); }
 
 sub due_now { $admin->due_now; return; }
 sub states { return $admin->query("SELECT coalesce(string_agg(state || n, ' ' ORDER BY state), '') FROM (SELECT state, count(*) AS n FROM lp_requests WHERE account = '$account' GROUP BY 1) x"); }
@@ -181,14 +182,14 @@ sub hold_requests
 }
 
 # before: faults, and what else is to be prepared; reached: wait for it; posts: how many there will have been in the end if
-# the delivery breaks off there, of six users by twos: what was not carried out is sent again.
+# the delivery breaks off there, of six users by twos: what was not carried out is sent again, up to five each alone.
 our %moments = (
 	'claiming' => { posts => 3, before => \&hold_requests, reached => \&waits_for_lock },
 	'not applied' => { posts => 5, before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::false) },
 		reached => sub { unanswered(2, 'POST') } },
-	'applied later' => { posts => 3, before => sub { fault('POST', action => 'delay', ms => 1500, times => 2) },
+	'applied later' => { posts => 4, before => sub { fault('POST', action => 'delay', ms => 1500, times => 2) },
 		reached => sub { unanswered(2, 'POST') } },
-	'applied' => { posts => 3, before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
+	'applied' => { posts => 4, before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
 		reached => sub { unanswered(2, 'POST') } },
 	'answered' => { posts => 3, before => \&hold_payloads, reached => \&waits_for_lock },
 	'one settled' => { posts => 3, settled => 2, before => sub { fault('POST', action => 'delay', ms => 1, login => 'n1@example.com');
@@ -280,6 +281,8 @@ sub random_faults
 		my $applied = one_of(JSON::PP::true, JSON::PP::false);
 		my %fault = %{ one_of({ action => 'silence' }, { action => 'reset' }, { action => 'close' }, { action => 'status', status => 503 },
 				{ action => 'half' }, { action => 'not_json' }) };
+		# who answered with success has the user
+		$applied = JSON::PP::true if $fault{action} =~ /half|not_json/;
 		push @faults, { method => one_of('POST', 'POST', 'POST', 'GET'), path => '/le-users/users', %fault, applied => $applied };
 		push @faults, { method => 'POST', path => '/le-users/users', action => 'delay', ms => int(rand(300)) };
 	}

@@ -178,7 +178,7 @@ $admin = LpUsers::session($node);
 	crash('postmaster', $admin->query('SELECT lp_worker_pid()'));
 	LpUsers::wait_for(sub { states() eq 'created2' }, 'the worker to be done');
 	pass('preloaded: after the end of the postmaster it is finished without anybody');
-	is(posts() . ' ' . gets(), '1 1', 'preloaded: one POST, one listing');
+	is(posts() . ' ' . gets(), '2 1', 'preloaded: one POST a user, one listing');
 	each_once('preloaded worker', @names);
 }
 {
