@@ -52,6 +52,11 @@ SELECT n, state, message, detail FROM generate_series(1, 17) n, LATERAL attempt(
 \! curl -sSf "$LPSIM_URL/_sim/count?path=/app/token"; curl -sSf "$LPSIM_URL/_sim/count?path=/users"; curl -sSf "$LPSIM_URL/_sim/faults" | grep -c '"struck":1'
 ALTER SERVER acme OPTIONS (DROP timeout);
 
+-- what it says is shown, unless it quotes the secret, in whatever spelling
+\! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/faults; curl -sSfo /dev/null -d '[{"path":"/app/token","action":"body","status":400,"body":"{\"error\":\"client lp-client is blocked\"}"},{"path":"/app/token","action":"body","status":400,"body":"{\"message\":\"client secret lp-client-secret is expired\"}"},{"path":"/app/token","action":"body","status":400,"body":"{\"message\":\"client_secret=lp%2Dclient%2Dsecret\"}"}]' $LPSIM_URL/_sim/faults
+SELECT n, state, message, detail FROM generate_series(1, 3) n, LATERAL attempt('SELECT create_one(''ned'' || ' || n || ')');
+\! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/log
+
 -- token_url is asked instead of the Domain API, if it is set
 \set token_url :tls_url '/sentinel/api/v2/account/12345678/app/token'
 ALTER SERVER acme OPTIONS (ADD base_url :'url', ADD token_url :'token_url', SET domain_api_url 'https://127.0.0.1:1');

@@ -29,6 +29,7 @@ CALL lp_deliver(); -- ERROR
 RESET ROLE;
 SELECT * FROM requests;
 \! curl -sSf "$LPSIM_URL/_sim/count"
+ALTER SERVER acme OPTIONS (ADD max_connections '1');
 -- a few: each goes alone. Of what it says only the last line: how many come on the way depends on the time that it takes.
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
 SELECT * FROM requests;
@@ -37,6 +38,7 @@ SELECT bool_and(enqueued_at <= sent_at AND sent_at <= finished_at) AS times, boo
 -- again: there is nothing left
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
 \! curl -sSf "$LPSIM_URL/_sim/log" | grep -oE '"method":"[A-Z]*"|"logins":\[[^]]*\]'
+ALTER SERVER acme OPTIONS (DROP max_connections);
 SELECT forget();
 -- from PL/pgSQL that may commit, and by whoever was granted it; it acts as the owner of the tables, with the sender's credentials
 GRANT EXECUTE ON PROCEDURE lp_deliver(text) TO regress_clerk;

@@ -176,7 +176,7 @@ foreach my $round (1 .. $rounds)
 	caught_up();
 	$sim->post('faults', \@faults);
 	start_delivery($kind);
-	LpUsers::wait_for(sub { posts() > 0 }, 'the first POST');
+	LpUsers::wait_for(sub { $sim->count(path => '/le-users/users') > 0 }, 'the first request');
 	usleep($before * 1000);
 	cut_off() if one_of(0, 1);
 	usleep($after * 1000);

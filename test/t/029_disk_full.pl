@@ -247,7 +247,7 @@ foreach my $round (1 .. $rounds)
 	enqueue(@many);
 	$sim->post('faults', \@faults);
 	start_delivery($kind);
-	LpUsers::wait_for(sub { posts() > 0 }, 'the first POST');
+	LpUsers::wait_for(sub { $sim->count(path => '/le-users/users') > 0 }, 'the first request');
 	usleep($before * 1000);
 	if ($disk eq 'tables')
 	{
