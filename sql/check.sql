@@ -17,7 +17,7 @@ SELECT * FROM steps();
 \! curl -sSfo /dev/null -d '{"forbid":true}' $LPSIM_URL/_sim/config
 SELECT * FROM steps();
 \! curl -sSfo /dev/null -d '{"forbid":false}' $LPSIM_URL/_sim/config
-\! curl -sSfo /dev/null -d '[{"action":"status","status":500},{"action":"html"},{"action":"not_json"},{"action":"empty"},{"action":"body","body":"{}"},{"action":"half"},{"action":"redirect","location":"https://127.0.0.1:1/"}]' $LPSIM_URL/_sim/faults
+\! curl -sSfo /dev/null -d '[{"action":"status","status":500},{"action":"html"},{"action":"not_json"},{"action":"empty"},{"action":"body","body":"{}"},{"action":"half","times":2},{"action":"redirect","location":"https://127.0.0.1:1/"}]' $LPSIM_URL/_sim/faults
 SELECT n, s.* FROM generate_series(1, 7) n, LATERAL steps(n) s WHERE s.step = 'read';
 -- no revision in the answer
 \! curl -sSfo /dev/null -d '{"revision_header":"none"}' $LPSIM_URL/_sim/config

@@ -1,7 +1,7 @@
 -- known: who is in the account before something is sent, and what a refused or unanswered request has done
 \i sql/queue_start.sql
 CREATE VIEW requests AS SELECT login_name, state, attempts, status, evidence, regexp_replace(error, '\d{10}', 'N') AS error, reason, user_id IS NOT NULL AS id
-	FROM lp_requests ORDER BY id;
+	FROM lp_requests ORDER BY lp_requests.id;
 CREATE FUNCTION hurry() RETURNS bigint LANGUAGE sql AS $$
 	WITH due AS (UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain') RETURNING 1) SELECT count(*) FROM due $$;
 \! curl -sSfo /dev/null -d '[{"loginName":"old@example.com","fullName":"Full old","nickname":"old","email":"old@example.com","isEnabled":false,"maxChats":0,"profileIds":[1001]}]' $LPSIM_URL/_sim/users
