@@ -89,7 +89,7 @@ my @mischief = (
 	sub { return { method => 'GET', action => 'retry_after', value => '1' } },
 	sub { return { method => 'GET', action => 'status', status => 403 } },
 	sub { return { method => 'POST', action => 'empty', status => 201, applied => $true } },
-	sub { return { method => 'POST', action => 'not_json', status => 201, applied => rand() < 0.5 ? $true : $false } },
+	sub { return { method => 'POST', action => 'not_json', status => 201, applied => $true } },
 	sub { return { method => 'POST', action => 'bad_utf8', status => 201, applied => $true } });
 
 # The account's mood for the next moment.
