@@ -90,8 +90,28 @@ CREATE SERVER nobody FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', b
 CREATE USER MAPPING FOR CURRENT_USER SERVER nobody OPTIONS (token 'lp-token');
 CREATE FOREIGN TABLE unreachable (id bigint) SERVER nobody OPTIONS (resource 'users');
 SELECT outcome('SELECT * FROM unreachable'), outcome('SELECT * FROM unreachable WHERE id = 1');
+-- A 404 by id means that there is no such user only where the account has answered: another account is no empty table.
+CREATE SERVER wrong FOREIGN DATA WRAPPER lpusers OPTIONS (account '99999999', base_url :'url');
+CREATE USER MAPPING FOR CURRENT_USER SERVER wrong OPTIONS (token 'lp-token');
+CREATE FOREIGN TABLE wrong (id bigint, nickname text) SERVER wrong OPTIONS (resource 'users');
+SELECT lp.sim('log', method => 'DELETE');
+SELECT command, attempt(command) FROM (VALUES ('SELECT id FROM wrong WHERE id = 4000000001'), ('SELECT id FROM wrong WHERE id = ANY (''{1,2,3}'')'),
+	('UPDATE wrong SET nickname = ''x'' WHERE id = 4000000001'), ('DELETE FROM wrong WHERE id = 4000000001')) v (command);
+-- the account is asked once, for as long as the options are the same
+ALTER SERVER wrong OPTIONS (SET account '12345678');
+SELECT lp.sim('log', method => 'DELETE');
+SELECT id FROM wrong WHERE id = 1;
+SELECT id FROM wrong WHERE id = ANY ('{1,2,3}');
+SELECT lp.asked();
+ALTER SERVER wrong OPTIONS (SET account '99999999');
+SELECT attempt('SELECT id FROM wrong WHERE id = 4000000001');
+-- a gateway's page is never an answer about a user, nor is 204; as a list 204 is an empty one
+CALL lp.fault('[{"method": "GET", "action": "empty", "status": 204, "times": 2}]');
+SELECT count(*) FROM lp.users;
+SELECT outcome('SELECT id FROM lp.users WHERE id = 4000000001');
 \set VERBOSITY terse
 DROP SERVER nobody CASCADE;
+DROP SERVER wrong CASCADE;
 \set VERBOSITY default
 
 -- Rows that came before the error do not make it a success.

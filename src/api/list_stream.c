@@ -6,10 +6,15 @@
  * list that breaks off is a failure, however many entities it gave; so is one object where a list is due, for that is how
  * errors look. A 401 is answered with a new bearer once, a 429 by waiting, as for any call; both come before the first
  * entity. It knows nothing of tables.
+ *
+ * A 404 to a GET by id is written by the account if there is no such user, but also if there is no
+ * such account, and by a gateway on a wrong path. So it counts as an answer about the user only
+ * where the account has listed something for the same options before; else users are listed first.
  */
 #include "postgres.h"
 
 #include "portability/instr_time.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "api/list_stream.h"
@@ -24,6 +29,18 @@
  * slow network. Nothing is lost by it where the whole list is wanted: meanwhile the network goes on.
  */
 #define DRAIN_GAP_MS 250
+
+/* What a listing asks for that only has to show that the account is there. */
+#define PROBE_QUERY "&select=id"
+
+/* A mapping by which the account has answered, in this session. */
+typedef struct answered_mapping
+{
+	Oid			mapping;		/* key */
+	uint64		generation;		/* of the options that it answered to */
+} answered_mapping;
+
+static HTAB *answered = NULL;
 
 struct lpu_listing
 {
@@ -50,6 +67,35 @@ struct lpu_listing
 	double		network_ms;		/* spent waiting and receiving */
 	lpu_problem *problem;
 };
+
+/* ------------------------------------------------------------------ mappings that were answered */
+
+static void
+remember_answered(const lpu_options *options)
+{
+	answered_mapping *entry;
+
+	if (answered == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(answered_mapping)};
+
+		answered = hash_create("lpusers answered mappings", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	entry = hash_search(answered, &options->mapping, HASH_ENTER, NULL);
+	entry->generation = options->generation;
+}
+
+/* Return true if the account has answered a GET with these options. */
+static bool
+has_answered(const lpu_options *options)
+{
+	answered_mapping *entry = answered == NULL ? NULL :
+		hash_search(answered, &options->mapping, HASH_FIND, NULL);
+
+	return entry != NULL && entry->generation == options->generation;
+}
+
+/* --------------------------------------------------------------------------------- the listing */
 
 /* (Re)send the request. Nothing of an earlier answer has been read: it was no success. */
 static void
@@ -237,6 +283,9 @@ feed(lpu_listing *l)
 		}
 		if (l->answer != NULL)
 		{
+			/* no content: an empty list, but no user */
+			if (l->answer->status == 204 && l->request.method != LPU_GET_USER)
+				lpu_reader_feed(l->reader, "[]", 2);
 			lpu_reader_end(l->reader);
 			l->fed_all = true;
 			return true;
@@ -246,17 +295,45 @@ feed(lpu_listing *l)
 	}
 }
 
-/* A page is a gateway's, which knows nothing of what is there. */
+/*
+ * Return true if the account lists users, else set problem. The listing ends with its first entity:
+ * it is not paid for in full.
+ */
 static bool
-is_absent(const lpu_api_answer *answer)
+account_is_there(lpu_listing *l)
 {
-	return answer != NULL && (answer->status == 404 || answer->status == 410) &&
-		answer->body[strspn(answer->body, " \t\r\n")] != '<';
+	static const char *const names[] = {"id"};
+	lpu_api_request request = {.method = LPU_LIST_USERS, .query = PROBE_QUERY};
+	lpu_listing *probe = lpu_listing_open(l->options, &request, "list users", names, 1, false);
+	bool		there = lpu_listing_next(probe) != LPU_LISTING_FAILED;
+
+	l->requests += probe->requests;
+	l->network_ms += probe->network_ms;
+	if (there)
+		lpu_listing_close(probe);
+	else
+		l->problem = probe->problem;
+	return there;
+}
+
+/*
+ * Return true if the answer says that what was asked for by its id is not there. A page is a
+ * gateway's, which knows nothing of what is there. May set problem.
+ */
+static bool
+is_absent(lpu_listing *l)
+{
+	const lpu_api_answer *answer = l->answer;
+
+	return l->request.method == LPU_GET_USER && answer != NULL &&
+		(answer->status == 404 || answer->status == 410) &&
+		answer->body[strspn(answer->body, " \t\r\n")] != '<' &&
+		(has_answered(l->options) || account_is_there(l));
 }
 
 /* The reader has what it needs for now, or wants more. */
 static lpu_listing_state
-advance(lpu_listing *l)
+read_on(lpu_listing *l)
 {
 	for (;;)
 	{
@@ -275,8 +352,18 @@ advance(lpu_listing *l)
 				break;
 		}
 		if (!feed(l))
-			return is_absent(l->answer) ? LPU_LISTING_ABSENT : LPU_LISTING_FAILED;
+			return is_absent(l) ? LPU_LISTING_ABSENT : LPU_LISTING_FAILED;
 	}
+}
+
+static lpu_listing_state
+advance(lpu_listing *l)
+{
+	lpu_listing_state state = read_on(l);
+
+	if ((state == LPU_LISTING_ELEMENT || state == LPU_LISTING_END) && !has_answered(l->options))
+		remember_answered(l->options);
+	return state;
 }
 
 /*
