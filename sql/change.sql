@@ -155,6 +155,15 @@ SELECT lp.sim('log', method => 'DELETE');
 UPDATE lp.users SET nickname = 'x', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';
 SELECT e->>'if_match' FROM jsonb_array_elements(lp.sim('log')::jsonb) e WHERE e->>'method' = 'PUT';
 CALL lp.config('{"revision_header": "ac-revision"}');
+-- what is compared is meaning: the list has spelled differently what a GET by id shows now
+SELECT lp.poke('bob@example.com', '{"skillIds": [3001, 3002]}');
+CREATE FUNCTION lp.spelled(who text, more jsonb) RETURNS text LANGUAGE sql AS $$
+	SELECT lp.sim('faults', method => 'DELETE');
+	SELECT 'x'::text FROM (SELECT lp.sim('faults', jsonb_build_object('method', 'GET', 'path', '/users/', 'action', 'body', 'times', 0,
+		'body', ((lp.sim('user?login=' || who)::jsonb - '{passwordSh,allowedAppKeys}'::text[]) || more)::text)::text)) f $$;
+SELECT more, attempt(format($$UPDATE lp.users SET nickname = lp.spelled(login_name, %L), full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$, more))
+	FROM unnest('{"{\"skillIds\": [3002, 3001]}","{\"description\": \"\"}","{\"description\": \"new\"}","{\"managerOf\": null}","{\"fullName\": \"shown\"}","{\"maxChats\": \"3\"}","{\"lobIds\": []}"}'::jsonb[]) more;
+SELECT lp.sim('faults', method => 'DELETE');
 -- quoted numbers and booleans are no change
 CALL lp.config('{"quoted": true}');
 UPDATE lp.users SET nickname = 'quoted', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';

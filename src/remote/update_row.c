@@ -16,6 +16,7 @@
 #include "utils/lsyscache.h"
 
 #include "remote/update_row.h"
+#include "user/compare.h"
 #include "user/datum_to_json.h"
 
 static bool
@@ -49,16 +50,58 @@ lpu_delta_tells_change(const lpu_column *column)
 
 /* ------------------------------------------------------------------------------------------------------- the row */
 
-/* Has the row another value than this one? */
+/* The value of a column as jsonb, as its type suggests; NULL for null. */
+static JsonbValue *
+as_json(const lpu_column *column, Datum value, bool isnull)
+{
+	lpu_attribute any = {column->attribute, strlen(column->attribute), LPU_ANY, 0};
+	Oid			type = getBaseType(column->type);
+	JsonbValue *json = palloc(sizeof(JsonbValue));
+	StringInfoData text;
+	Jsonb	   *jsonb;
+
+	lpu_datum_unify_json(&type, &value, &isnull);
+	if (isnull)
+		return NULL;
+	initStringInfo(&text);
+	if (type != JSONBOID && lpu_datum_write(&text, &any, type, value, LPU_USER_UPDATE) != NULL)
+		elog(ERROR, "a value of column \"%s\" has no text", column->name);
+	jsonb = type == JSONBOID ? DatumGetJsonbP(value) :
+		DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text.data)));
+	if (!JsonbExtractScalar(&jsonb->root, json))
+	{
+		json->type = jbvBinary;
+		json->val.binary.data = &jsonb->root;
+		json->val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+	}
+	return json;
+}
+
+/* Return true if a value is written as that of the row. */
 static bool
-differs(const lpu_delta *d, HeapTuple row, int i, Datum value, bool isnull)
+is_same(const lpu_delta *d, HeapTuple row, int i, Datum value, bool isnull)
 {
 	Form_pg_attribute attribute = TupleDescAttr(d->update->desc, i);
 	bool		was_null;
 	Datum		was = heap_getattr(row, i + 1, d->update->desc, &was_null);
 
-	return isnull != was_null ||
-		(!isnull && !datum_image_eq(was, value, attribute->attbyval, attribute->attlen));
+	return isnull == was_null &&
+		(isnull || datum_image_eq(was, value, attribute->attbyval, attribute->attlen));
+}
+
+/* Return true if the row has a value with another meaning than this one. */
+static bool
+differs(const lpu_delta *d, HeapTuple row, int i, Datum value, bool isnull)
+{
+	const lpu_column *column = &d->update->writer->table->columns[i];
+	bool		was_null;
+	Datum		was;
+
+	if (is_same(d, row, i, value, isnull))
+		return false;
+	was = heap_getattr(row, i + 1, d->update->desc, &was_null);
+	return !lpu_value_means_same(column->kind, as_json(column, was, was_null),
+								 as_json(column, value, isnull));
 }
 
 /* Which columns are set? A trigger may have set any. */
@@ -72,7 +115,7 @@ set_columns(const lpu_delta *d, TupleTableSlot *after)
 	slot_getallattrs(after);
 	for (i = 0; d->update->by_trigger && i < table->ncolumns; i++)
 		if (table->columns[i].name != NULL && !bms_is_member(i, columns) &&
-			differs(d, d->before, i, after->tts_values[i], after->tts_isnull[i]))
+			!is_same(d, d->before, i, after->tts_values[i], after->tts_isnull[i]))
 		{
 			lpu_delta_check_column(table, &table->columns[i]);
 			columns = bms_add_member(columns, i);
@@ -174,7 +217,8 @@ lpu_delta_conflict(const lpu_delta *d, const Datum *values, const bool *nulls)
 	{
 		const lpu_column *column = &table->columns[i];
 
-		if (!lpu_delta_tells_change(column) || !differs(d, d->before, i, values[i], nulls[i]))
+		if (!lpu_delta_tells_change(column) || has_rule(column, LPU_HIDDEN) ||
+			!differs(d, d->before, i, values[i], nulls[i]))
 			continue;
 		/* the date of a password, say, may be our own doing */
 		if (!d->refused || !has_rule(column, LPU_READ_ONLY))
