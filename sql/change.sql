@@ -138,9 +138,12 @@ DELETE FROM lp_requests;
 UPDATE lp.users SET nickname = 'x', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';
 SELECT lp.requests();
 SELECT operation, login_name, state, status FROM lp_requests;
-CALL lp.fault('[{"method":"PUT","action":"status","status":412,"times":5}]');
+ALTER SERVER acme OPTIONS (ADD timeout '300ms');
+CALL lp.fault('[{"method":"PUT","action":"status","status":412,"times":0}]');
 SELECT * FROM attempt($$UPDATE lp.users SET nickname = 'x', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$);
-SELECT lp.requests();
+ALTER SERVER acme OPTIONS (DROP timeout);
+SELECT lp.sim('faults', method => 'DELETE');
+SELECT count(*) FILTER (WHERE requests ~ '^PUT.*412') > 1 AS tried_again FROM lp.requests() requests;
 SELECT * FROM attempt($$UPDATE lp.users SET login_name = 'ann@example.com', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$);
 SELECT lp.requests();
 -- If-Match is the revision of the reading, from whichever header; without one it is not checked
@@ -169,7 +172,7 @@ CALL lp.config('{"quoted": true}');
 UPDATE lp.users SET nickname = 'quoted', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';
 CALL lp.config('{"quoted": false}');
 SELECT u #- '{memberOf,assignmentDate}' FROM lp.seen WHERE login ~ '^bob';
--- more than 200 of a batch are read by one listing
+-- more than 24 of a batch are read by one listing
 ALTER SERVER acme OPTIONS (ADD batch_size '1000');
 INSERT INTO lp.people SELECT * FROM lp.staff('crowd', 1, 300);
 SELECT lp.sim('log', method => 'DELETE');

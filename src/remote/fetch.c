@@ -258,7 +258,7 @@ lpu_fetch_ids(lpu_fetch *f, const int64 *ids, int n)
 	for (i = 0; i < n; i++)
 		if (sorted[i] > 0 && (f->nids == 0 || sorted[i] != sorted[f->nids - 1]))
 			sorted[f->nids++] = sorted[i];
-	if (f->nids > LPU_MAX_GETS)
+	if (f->nids > (f->plan->max_gets > 0 ? f->plan->max_gets : LPU_MAX_GETS))
 	{
 		pfree(sorted);
 		lpu_fetch_list(f);

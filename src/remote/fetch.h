@@ -24,6 +24,7 @@ typedef struct lpu_fetch_plan
 	bool		by_id;			/* one GET for each id, not a list */
 	bool		include_deleted;
 	bool		entity;			/* lpu_fetch_entity() is wanted: every attribute is asked for */
+	int			max_gets;		/* of by_id: more ids are read by a listing; 0: LPU_MAX_GETS */
 } lpu_fetch_plan;
 
 /* What it cost. */

@@ -2,31 +2,22 @@
  * update.c: users of a foreign table that are updated: read, merged, put back.
  *
  * An update of the API replaces the whole user, so each is read again, the changed attributes are laid over it, and the
- * whole is put back on condition (If-Match) that the account has not changed meanwhile. Its revision is one number for all
- * users: when somebody else's change got in between, the users are read once more, and unless one of these was changed the
- * update is tried again. What counts as changed is what the statement has seen: the columns of the table as it read them.
+ * whole is put back on condition that the account has not changed meanwhile; conditional.c repeats that if need be. What
+ * counts as changed is what the statement has seen: the columns of the table as it read them.
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 
 #include "base/error.h"
-#include "http/socket_wait.h"
-#include "remote/fetch.h"
+#include "remote/conditional.h"
 #include "remote/returning.h"
 #include "remote/update.h"
 #include "user/serialize.h"
 #include "user/validate.h"
-
-/* How often a batch is tried while others keep changing the account. */
-#define MAX_TRIES 5
-
-/* Between two tries, on average: others are not to meet us again. */
-#define PAUSE_MS 50
 
 /* One user. */
 typedef struct changed_user
@@ -42,9 +33,7 @@ struct lpu_change
 	const lpu_update *update;
 	lpu_writer *writer;
 	const lpu_table *table;
-	lpu_fetch_plan plan;
-	lpu_fetch  *fetch;
-	lpu_fetch_cost cost;		/* of the fetch, as far as the writer knows */
+	lpu_reread *reread;
 	MemoryContext context;		/* of the statement */
 	MemoryContext batch;		/* of the rows since the last flush */
 	MemoryContext try;			/* of one try to send some of them, and of its answer */
@@ -59,19 +48,11 @@ lpu_change *
 lpu_change_new(const lpu_update *update)
 {
 	lpu_change *c = palloc0(sizeof(lpu_change));
-	const lpu_table *table = update->writer->table;
-	int			i;
 
 	c->update = update;
 	c->writer = update->writer;
-	c->table = table;
-	for (i = 0; i < table->ncolumns; i++)
-		if (lpu_delta_tells_change(&table->columns[i]))
-			c->plan.columns = bms_add_member(c->plan.columns, i);
-	c->plan.columns = bms_add_member(c->plan.columns, table->id_column - 1);
-	c->plan.by_id = true;
-	c->plan.entity = true;
-	c->fetch = lpu_fetch_new(table, c->writer->options, &c->plan);
+	c->table = update->writer->table;
+	c->reread = lpu_reread_new(update, true);
 	c->capacity = c->writer->options->batch_size;
 	c->users = palloc(c->capacity * sizeof(changed_user));
 	c->context = CurrentMemoryContext;
@@ -104,34 +85,10 @@ lpu_change_pending(const lpu_change *c)
 /* ------------------------------------------------------------------------------------------------------- conflicts */
 
 static void
-raise_conflict(const lpu_change *c, const lpu_delta *delta, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not update user %s of account \"%s\": it was changed meanwhile", lpu_delta_name(delta),
-					c->writer->options->account),
-			 errdetail_internal("%s%s", detail, lpu_writer_progress(c->writer)),
-			 errhint("Repeat the statement."),
-			 errhidestmt(true), errhidecontext(true)));
-}
-
-static void
-raise_unrest(const lpu_change *c)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not update users of account \"%s\": others keep changing it", c->writer->options->account),
-			 errdetail_internal("Its revision had moved on at each of %d tries.%s", MAX_TRIES,
-								lpu_writer_progress(c->writer)),
-			 errhint("Repeat the statement when the account is at rest."),
-			 errhidestmt(true), errhidecontext(true)));
-}
-
-static void
 raise_absent(const lpu_change *c, const lpu_delta *delta)
 {
 	if (!lpu_delta_was_deleted(delta))
-		raise_conflict(c, delta, "It was deleted.");
+		lpu_conditional_conflict(delta, "It was deleted.");
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot update user %s: it is deleted", lpu_delta_name(delta)),
@@ -159,104 +116,45 @@ check_hidden(const lpu_change *c, const lpu_delta *delta, Jsonb *entity)
 
 /* ------------------------------------------------------------------------------------------------------- reading */
 
-static int
-compare_users(const void *a, const void *b)
-{
-	int64		left = (*(changed_user *const *) a)->delta.id;
-	int64		right = (*(changed_user *const *) b)->delta.id;
-
-	return left < right ? -1 : left > right;
-}
-
-/* Some of the users, by their ids: a listing of many has to find its way. */
-static changed_user **
-sort_users(lpu_change *c, const int *users, int n)
-{
-	changed_user **sorted = palloc(n * sizeof(changed_user *));
-	int			i;
-
-	for (i = 0; i < n; i++)
-		sorted[i] = &c->users[users[i]];
-	qsort(sorted, n, sizeof(changed_user *), compare_users);
-	return sorted;
-}
-
-static changed_user *
-find_user(changed_user **sorted, int n, int64 id)
-{
-	changed_user wanted = {.delta.id = id};
-	changed_user *key = &wanted;
-	changed_user **found = bsearch(&key, sorted, n, sizeof(changed_user *), compare_users);
-
-	return found ? *found : NULL;
-}
-
-static void
-add_costs(lpu_change *c)
-{
-	lpu_fetch_cost now = lpu_fetch_costs(c->fetch);
-
-	c->writer->requests += now.requests - c->cost.requests;
-	c->writer->bytes += now.bytes - c->cost.bytes;
-	c->writer->ms += now.ms - c->cost.ms;
-	c->cost = now;
-}
-
-/* What to do with a user that was read again. */
-typedef void (*with_user) (lpu_change *c, changed_user *user, const Datum *values, const bool *nulls);
-
-/* Read some users again. Returns the revision at which they were read, -1 if it is not known. */
+/* Read some users again. Return the revision at which they were read, -1 if it is not known. */
 static int64
-read_again(lpu_change *c, const int *users, int n, with_user act)
+read_again(lpu_change *c, const int *users, int n, lpu_with_user with_user)
 {
-	changed_user **sorted = sort_users(c, users, n);
 	int64	   *ids = palloc(n * sizeof(int64));
-	Datum	   *values = palloc(c->table->ncolumns * sizeof(Datum));
-	bool	   *nulls = palloc(c->table->ncolumns * sizeof(bool));
-	int			id = c->table->id_column - 1;
-	int64		revision;
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
-		ids[i] = sorted[i]->delta.id;
-		sorted[i]->found = sorted[i]->there = false;
+		ids[i] = c->users[users[i]].delta.id;
+		c->users[users[i]].found = c->users[users[i]].there = false;
 	}
-	lpu_fetch_ids(c->fetch, ids, n);
-	while (lpu_fetch_next(c->fetch, values, nulls))
-	{
-		changed_user *user = nulls[id] ? NULL : find_user(sorted, n, DatumGetInt64(values[id]));
-
-		if (user == NULL)
-			continue;
-		user->found = true;
-		act(c, user, values, nulls);
-	}
-	revision = lpu_fetch_revision(c->fetch);
-	lpu_fetch_stop(c->fetch);
-	add_costs(c);
-	return revision;
+	return lpu_reread_users(c->reread, ids, users, n, with_user, c);
 }
 
+/* What is kept of a user is the merged entity, for the try. */
 static void
-merge(lpu_change *c, changed_user *user, const Datum *values, const bool *nulls)
+merge(void *batch, int number, const Datum *values, const bool *nulls)
 {
+	lpu_change *c = batch;
+	changed_user *user = &c->users[number];
 	const char *changed = lpu_delta_conflict(&user->delta, values, nulls);
 	size_t		length;
-	const char *utf8 = lpu_fetch_entity(c->fetch, &length);
+	const char *utf8 = lpu_reread_entity(c->reread, &length);
 	char	   *text = pg_any_to_server(utf8, (int) length, PG_UTF8);
 	Jsonb	   *entity;
 
 	if (changed != NULL)
-		raise_conflict(c, &user->delta, psprintf("Attribute \"%s\" is not what the statement has read.", changed));
+		lpu_conditional_conflict(&user->delta, psprintf("Attribute \"%s\" is not what the statement has read.", changed));
 	entity = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 	check_hidden(c, &user->delta, entity);
-	user->merged = lpu_delta_merge(&user->delta, entity);
+	user->found = true;
+	user->merged = MemoryContextStrdup(c->try, lpu_delta_merge(&user->delta, entity));
 }
 
 static int64
-read_and_merge(lpu_change *c, const int *users, int n)
+read_and_merge(void *batch, const int *users, int n)
 {
+	lpu_change *c = batch;
 	int64		revision = read_again(c, users, n, merge);
 	int			i;
 
@@ -267,8 +165,11 @@ read_and_merge(lpu_change *c, const int *users, int n)
 }
 
 static void
-compare(lpu_change *c, changed_user *user, const Datum *values, const bool *nulls)
+compare(void *batch, int number, const Datum *values, const bool *nulls)
 {
+	lpu_change *c = batch;
+	changed_user *user = &c->users[number];
+
 	user->there = lpu_delta_is_there(&user->delta, values, nulls);
 }
 
@@ -313,8 +214,9 @@ check_entities(const lpu_change *c, const int *users, Jsonb *entities)
 
 /* The merged users as one array. */
 static void
-write_body(lpu_change *c, const int *users, int n, lpu_write *write)
+write_body(void *batch, const int *users, int n, lpu_write *write)
 {
+	lpu_change *c = batch;
 	StringInfoData text;
 	Jsonb	   *entities;
 	int			i;
@@ -343,39 +245,16 @@ write_body(lpu_change *c, const int *users, int n, lpu_write *write)
 	write->body = lpu_writer_utf8(text.data, &write->body_length);
 }
 
-/* Was it refused because the account is at another revision? 409 can also mean something about a user. */
-static bool
-is_stale(lpu_change *c, const lpu_api_answer *answer, const int *users, int n, int64 sent_at)
-{
-	if (sent_at < 0)
-		return false;
-	return answer->status == 412 || (answer->status == 409 && read_and_merge(c, users, n) != sent_at);
-}
-
 static lpu_api_answer *
 send_users(void *batch, const int *users, int n, lpu_write *write)
 {
+	static const lpu_conditional methods = {.read = read_and_merge, .write = write_body};
 	lpu_change *c = batch;
-	MemoryContext caller = MemoryContextSwitchTo(c->try);
-	int			tries;
 	int			i;
 
-	for (tries = 1;; tries++)
-	{
-		MemoryContextReset(c->try);
-		write->if_match = read_and_merge(c, users, n);
-		write_body(c, users, n, write);
-		c->answer = lpu_writer_send(c->writer, write);
-		if (!is_stale(c, c->answer, users, n, write->if_match))
-			break;
-		lpu_writer_forget(write, NULL);
-		if (tries == MAX_TRIES)
-			raise_unrest(c);
-		lpu_pause((long) (2 * PAUSE_MS * pg_prng_double(&pg_global_prng_state)) + 1);
-	}
+	c->answer = lpu_conditional_send(c->writer, &methods, c, users, n, write, c->try);
 	for (i = 0; i < n; i++)
 		c->users[users[i]].delta.refused = c->answer->verdict != LPU_OK;
-	MemoryContextSwitchTo(caller);
 	return c->answer;
 }
 

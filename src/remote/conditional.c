@@ -1,0 +1,292 @@
+/*
+ * conditional.c: users that are read again, and written if the account is still at that revision.
+ *
+ * The revision of an account is one number for all its users, so a change of any user by another
+ * client makes a write stale (If-Match). Then the users are read once more, and unless one of these
+ * was changed the write is tried again, with growing pauses, until the option "timeout" has passed.
+ * Writers of this database do not meet in that way: each reads and writes under the revision's lock
+ * of the account, which is released for a pause, and after the batch.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/account_lock.h"
+#include "base/error.h"
+#include "http/socket_wait.h"
+#include "remote/conditional.h"
+
+/* The first pause on average, about the time of a few requests; each is twice the one before. */
+#define FIRST_PAUSE_MS 50
+
+/* Longer pauses would leave an account unused that has come to rest. */
+#define MAX_PAUSE_MS 2000
+
+/*
+ * More users than this are read by one listing: other clients have less time to change the account
+ * than while the users are read one by one.
+ */
+#define MAX_REREADS 24
+
+struct lpu_reread
+{
+	lpu_writer *writer;
+	lpu_fetch_plan plan;
+	lpu_fetch  *fetch;
+	lpu_fetch_cost cost;		/* of the fetch, as far as the writer knows */
+	MemoryContext row;			/* of one row that is read */
+};
+
+/* One user that is read again. */
+typedef struct wanted_user
+{
+	int64		id;
+	int			user;
+} wanted_user;
+
+/* ------------------------------------------------------------------------------------- reading */
+
+/*
+ * Prepare to read users of the statement again: the columns that tell whether they were changed, and
+ * with "entity" all attributes. In the current memory context; the argument must live as long.
+ */
+lpu_reread *
+lpu_reread_new(const lpu_update *update, bool entity)
+{
+	lpu_reread *r = palloc0(sizeof(lpu_reread));
+	const lpu_table *table = update->writer->table;
+	int			i;
+
+	r->writer = update->writer;
+	for (i = 0; i < table->ncolumns; i++)
+		if (lpu_delta_tells_change(&table->columns[i]))
+			r->plan.columns = bms_add_member(r->plan.columns, i);
+	r->plan.columns = bms_add_member(r->plan.columns, table->id_column - 1);
+	r->plan.by_id = true;
+	r->plan.entity = entity;
+	r->plan.max_gets = MAX_REREADS;
+	r->fetch = lpu_fetch_new(table, r->writer->options, &r->plan);
+	r->row = AllocSetContextCreate(CurrentMemoryContext, "lpusers row", ALLOCSET_DEFAULT_SIZES);
+	return r;
+}
+
+static int
+compare_wanted(const void *a, const void *b)
+{
+	int64		left = ((const wanted_user *) a)->id;
+	int64		right = ((const wanted_user *) b)->id;
+
+	return left < right ? -1 : left > right;
+}
+
+/* Users sorted by their ids: most of a listing are not among them. */
+static wanted_user *
+sort_wanted(const int64 *ids, const int *users, int n)
+{
+	wanted_user *wanted = palloc(n * sizeof(wanted_user));
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		wanted[i].id = ids[i];
+		wanted[i].user = users[i];
+	}
+	qsort(wanted, n, sizeof(wanted_user), compare_wanted);
+	return wanted;
+}
+
+static void
+add_costs(lpu_reread *r)
+{
+	lpu_fetch_cost now = lpu_fetch_costs(r->fetch);
+
+	r->writer->requests += now.requests - r->cost.requests;
+	r->writer->bytes += now.bytes - r->cost.bytes;
+	r->writer->ms += now.ms - r->cost.ms;
+	r->cost = now;
+}
+
+/*
+ * Read n users again, with these ids and numbers, and call with_user for each that is there. Return
+ * the revision at which they were read, -1 if it is not known. Of the account no more than one row
+ * is in memory. Raises for whatever goes wrong.
+ */
+int64
+lpu_reread_users(lpu_reread *r, const int64 *ids, const int *users, int n, lpu_with_user with_user, void *batch)
+{
+	const lpu_table *table = r->writer->table;
+	wanted_user *wanted = sort_wanted(ids, users, n);
+	Datum	   *values = palloc(table->ncolumns * sizeof(Datum));
+	bool	   *nulls = palloc(table->ncolumns * sizeof(bool));
+	int			id = table->id_column - 1;
+	MemoryContext caller;
+	int64		revision;
+
+	lpu_fetch_ids(r->fetch, ids, n);
+	caller = MemoryContextSwitchTo(r->row);
+	while (lpu_fetch_next(r->fetch, values, nulls))
+	{
+		wanted_user key = {.id = nulls[id] ? 0 : DatumGetInt64(values[id])};
+		wanted_user *found = bsearch(&key, wanted, n, sizeof(wanted_user), compare_wanted);
+
+		if (found != NULL)
+			with_user(batch, found->user, values, nulls);
+		MemoryContextReset(r->row);
+	}
+	MemoryContextSwitchTo(caller);
+	revision = lpu_fetch_revision(r->fetch);
+	lpu_fetch_stop(r->fetch);
+	add_costs(r);
+	return revision;
+}
+
+/* Return the entity of the user that is being handed over, in UTF-8; until the next one. */
+const char *
+lpu_reread_entity(const lpu_reread *r, size_t *length)
+{
+	return lpu_fetch_entity(r->fetch, length);
+}
+
+/* -------------------------------------------------------------------------------------- errors */
+
+static const char *
+verb_of(const lpu_writer *writer)
+{
+	return writer->method == LPU_DELETE_USERS ? "delete" : "update";
+}
+
+/*
+ * Raise 40001 for a user who was changed since the statement read it.
+ */
+void
+lpu_conditional_conflict(const lpu_delta *delta, const char *detail)
+{
+	const lpu_writer *writer = delta->update->writer;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not %s user %s of account \"%s\": it was changed meanwhile", verb_of(writer),
+					lpu_delta_name(delta), writer->options->account),
+			 errdetail_internal("%s%s", detail, lpu_writer_progress(writer)),
+			 errhint("Repeat the statement."),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+static void
+raise_unrest(const lpu_writer *writer)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not %s users of account \"%s\" due to concurrent changes", verb_of(writer),
+					writer->options->account),
+			 errdetail_internal("Other clients have kept changing the account for %d ms.%s",
+								writer->options->timeout, lpu_writer_progress(writer)),
+			 errhint("Retry the statement."),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+/* The error of the lock does not know what the statement has done before. */
+static void
+lock_context(void *arg)
+{
+	const lpu_writer *writer = arg;
+
+	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE && writer->done > 0)
+		errdetail_internal("Other writes to the account are under way. Nothing more was sent.%s",
+						   lpu_writer_progress(writer));
+}
+
+/* ------------------------------------------------------------------------------------- sending */
+
+static void
+lock_revision(lpu_writer *writer, int timeout_ms)
+{
+	ErrorContextCallback context = {error_context_stack, lock_context, writer};
+
+	error_context_stack = &context;
+	lpu_lock_revision(writer->options->account, timeout_ms);
+	error_context_stack = context.previous;
+}
+
+/*
+ * Return true if the request was refused because the account is at another revision. 409 can also
+ * mean something about a user.
+ */
+static bool
+is_stale(const lpu_conditional *methods, void *batch, const int *users, int n, const lpu_write *write,
+		 const lpu_api_answer *answer)
+{
+	if (write->if_match < 0)
+		return false;
+	return answer->status == 412 ||
+		(answer->status == 409 && methods->read(batch, users, n) != write->if_match);
+}
+
+static lpu_api_answer *
+nothing_to_send(void)
+{
+	lpu_api_answer *answer = palloc0(sizeof(lpu_api_answer));
+
+	answer->verdict = LPU_OK;
+	answer->body = "";
+	return answer;
+}
+
+/* Read and write under the lock. Return NULL if the account had changed in between. */
+static lpu_api_answer *
+try_once(lpu_writer *writer, const lpu_conditional *methods, void *batch, const int *users, int n,
+		 lpu_write *write)
+{
+	lpu_api_answer *answer;
+
+	write->if_match = methods->read(batch, users, n);
+	methods->write(batch, users, n, write);
+	if (write->nusers == 0)
+		return nothing_to_send();
+	answer = lpu_writer_send(writer, write);
+	if (!is_stale(methods, batch, users, n, write, answer))
+		return answer;
+	lpu_writer_forget(write, NULL);
+	return NULL;
+}
+
+/*
+ * Send a conditional write of n users, again as long as only other users of the account change. The
+ * context "try" is reset before each try; the answer and what belongs to *write are in it. Raises
+ * 40001 if one of these users was changed or the account did not come to rest within the option
+ * "timeout", 55P03 if the lock was not had by then, and what the methods raise. Can be cancelled.
+ */
+lpu_api_answer *
+lpu_conditional_send(lpu_writer *writer, const lpu_conditional *methods, void *batch, const int *users, int n,
+					 lpu_write *write, MemoryContext try)
+{
+	const lpu_options *options = writer->options;
+	MemoryContext caller = MemoryContextSwitchTo(try);
+	double		pause = FIRST_PAUSE_MS;
+	TimestampTz start;
+	lpu_api_answer *answer;
+
+	lock_revision(writer, options->timeout);
+	start = GetCurrentTimestamp();
+	for (;;)
+	{
+		long		wait = (long) (pause * (0.5 + pg_prng_double(&pg_global_prng_state))) + 1;
+		long		passed;
+
+		MemoryContextReset(try);
+		answer = try_once(writer, methods, batch, users, n, write);
+		lpu_unlock_revision(options->account);
+		if (answer != NULL)
+			break;
+		passed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
+		if (passed + wait >= options->timeout)
+			raise_unrest(writer);
+		lpu_pause(wait);
+		pause = Min(pause * 2, MAX_PAUSE_MS);
+		lock_revision(writer, (int) (options->timeout - passed - wait));
+	}
+	MemoryContextSwitchTo(caller);
+	return answer;
+}

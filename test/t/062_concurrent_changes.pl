@@ -1,0 +1,95 @@
+# UPDATE of foreign tables while other sessions, and the queue, write users of the same account.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use LpUsers;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $sim  = LpUsers::account();
+my $node = LpUsers::server(conf => "lpusers.worker = off\nlpusers.max_changes = 0\n");
+LpUsers::connect_account($node, $sim, options => "timeout '20s', batch_size '20'");
+$node->safe_psql('postgres', q{
+	CREATE SCHEMA lp;
+	IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER acme INTO lp;
+	CREATE FUNCTION person(name text) RETURNS jsonb LANGUAGE sql AS $$
+		SELECT jsonb_build_object('loginName', name || '@example.com', 'fullName', 'Full', 'nickname', name, 'email', name || '@example.com',
+			'passwordSh', 'Start-1234', 'isEnabled', true, 'maxChats', 3, 'profileIds', ARRAY[1001], 'memberOf', '{"agentGroupId": 2001}'::jsonb) $$;});
+my $session = LpUsers::session($node);
+my $other   = LpUsers::session($node);
+my $set     = q{nickname = 'changed', full_name = 'x', employee_id = 'x'};
+
+$session->query("SELECT status FROM lp_create_users('12345678', (SELECT jsonb_agg(person('u' || i)) FROM generate_series(1, 120) i))");
+
+# Requests that the account has refused because of the revision.
+sub stale { return scalar(grep { $_->{status} == 412 } @{ $sim->get('log') }); }
+
+# Users with a value of an attribute.
+sub having { my ($session, $what) = @_; return $session->query("SELECT count(*) FROM lp.users WHERE $what"); }
+
+# ------------------------------------------------------------------------------------------- two sessions at once
+
+$sim->post('config', { delay_ms => 30 });
+$sim->remove('log');
+$session->send("UPDATE lp.users SET $set WHERE id % 2 = 0");
+$other->send("UPDATE lp.users SET $set WHERE id % 2 = 1");
+foreach my $s ($session, $other)
+{
+	my (undef, $err) = $s->take;
+	is($err, '', 'UPDATE of other users at the same time');
+}
+is(having($session, q{nickname = 'changed'}), 120, 'all are changed');
+is(stale(), 0, 'they have waited for each other');
+
+# ------------------------------------------------------------------------------------------- beside a delivery
+
+$session->query("SELECT count(*) FROM lp_enqueue_users('12345678', (SELECT jsonb_agg(person('q' || i)) FROM generate_series(1, 400) i))");
+$other->send("CALL lp_deliver('12345678')");
+LpUsers::wait_for(sub { $session->query("SELECT count(*) FROM lp_requests WHERE state = 'created' AND path = 'queue'") > 0 }, 'the first results');
+foreach my $i (1 .. 2)
+{
+	my (undef, $err) = $session->run("UPDATE lp.users SET nickname = 'd$i', full_name = 'x', employee_id = 'x' WHERE id <= 4000000030");
+
+	is($err, '', 'UPDATE beside a delivery');
+	is(having($session, "nickname = 'd$i'"), 30, 'all are changed');
+}
+my (undef, $err) = $other->take;
+unlike($err, qr/ERROR|WARNING/, 'the delivery ends well');
+is($session->query("SELECT count(*) FROM lp_requests WHERE state = 'created' AND path = 'queue'"), 400, 'all are created');
+is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
+
+# ------------------------------------------------------------------------------------------- another client, again and again
+
+{
+	my $writer = LpUsers::session($node);
+
+	# a call without if_match takes no lock, as any other client of the account
+	$writer->send(q{DO $$ BEGIN FOR i IN 1 .. 40 LOOP
+		PERFORM lp_update_users('12345678', person('u120') || '{"id": 4000000120, "nickname": "other"}'); PERFORM pg_sleep(0.02); END LOOP; END $$});
+	(undef, $err) = $session->run("UPDATE lp.users SET nickname = 'beside', full_name = 'x', employee_id = 'x' WHERE id <= 4000000060");
+	is($err, '', 'UPDATE while another client changes other users');
+	is(having($session, q{nickname = 'beside'}), 60, 'all are changed');
+	(undef, $err) = $writer->take;
+	is($err, '', 'the other client');
+}
+
+# ------------------------------------------------------------------------------------------- the lock is not had in time
+
+LpUsers::connect_account($node, $sim, server => 'hasty', options => "timeout '300ms', batch_size '20'");
+$node->safe_psql('postgres', q{CREATE SCHEMA hasty; IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER hasty INTO hasty});
+$sim->post('config', { delay_ms => 0 });
+$sim->post('faults', { method => 'PUT', action => 'silence', seconds => 100 });
+$session->send("UPDATE lp.users SET $set WHERE id <= 4000000003");
+LpUsers::wait_for(sub { $sim->get('faults')->[0]{struck} }, 'the fault');
+$sim->remove('log');
+(undef, $err) = $other->run("UPDATE hasty.users SET $set WHERE id = 4000000100");
+like($err, qr/ERROR:  55P03: could not lock the revision of account "12345678" in time.*Nothing was sent/s, 'no lock: 55P03');
+is($sim->count(method => 'PUT') + $sim->count(method => 'DELETE'), 0, 'nothing was sent');
+$other->query('SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE \'UPDATE lp.users%\' AND state = \'active\'');
+(undef, $err) = $session->take;
+like($err, qr/57014/, 'cancelled');
+$sim->remove('faults');
+(undef, $err) = $other->run("UPDATE hasty.users SET $set WHERE id = 4000000100");
+is($err, '', 'the lock went with the statement');
+done_testing();
