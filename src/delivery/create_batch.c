@@ -9,6 +9,7 @@
 
 #include "lib/stringinfo.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "base/encoding.h"
 #include "delivery/create_batch.h"
@@ -118,6 +119,7 @@ lpu_batch_start(lpu_batch *batch)
 
 	if (batch->request.body != NULL)
 		batch->call = lpu_api_start(batch->options, &batch->request);
+	batch->started = GetCurrentTimestamp();
 	MemoryContextSwitchTo(caller);
 }
 

@@ -4,6 +4,7 @@
 #ifndef LPU_DELIVERY_CREATE_BATCH_H
 #define LPU_DELIVERY_CREATE_BATCH_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 #include "api/users_api.h"
@@ -20,6 +21,7 @@ typedef struct lpu_batch
 	MemoryContext context;		/* of the batch, its request and its answer */
 	lpu_api_request request;
 	lpu_api_call *call;			/* while it is under way */
+	TimestampTz started;
 } lpu_batch;
 
 /* What comes of a batch that is done. */

@@ -45,6 +45,9 @@ static HTAB *silences = NULL;
 #define MIN_BACKOFF_MS 5000
 #define MAX_BACKOFF_MS 480000
 
+/* Credentials that are refused are refused within this time. */
+#define REFUSAL_MS 2000
+
 static HTAB *
 unfinished_rows(lpu_delivery *d)
 {
@@ -107,17 +110,19 @@ lpu_delivery_note_reached(lpu_delivery *d, const lpu_options *options)
 
 /*
  * Return true if a batch may be started.  Until the account has accepted a mapping only one request goes out with it: if the
- * credentials are refused, that is enough.
+ * credentials are refused, that is enough.  A refusal comes soon: one request that hangs does not keep the others back.
  */
 static bool
 may_start(const lpu_delivery *d, const lpu_batch *batch)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *cell;
 
 	if (list_member_oid(d->proved, batch->options->mapping))
 		return true;
 	foreach(cell, d->flying)
-		if (((const lpu_batch *) lfirst(cell))->options->mapping == batch->options->mapping)
+		if (((const lpu_batch *) lfirst(cell))->options->mapping == batch->options->mapping &&
+			now < TimestampTzPlusMilliseconds(((const lpu_batch *) lfirst(cell))->started, REFUSAL_MS))
 			return false;
 	foreach(cell, d->done)
 		if (((const lpu_batch *) lfirst(cell))->options->mapping == batch->options->mapping)

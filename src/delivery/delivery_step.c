@@ -207,7 +207,7 @@ time_to_wait(lpu_delivery *d)
 		return -1;
 	if (d->deliverer->stop != NULL)
 		wait_ms = TimestampDifferenceMilliseconds(now, d->send_end);
-	if (list_length(d->flying) < d->max_connections && lpu_delivery_has_next_batch(d))
+	if (list_length(d->flying) < d->max_connections)
 	{
 		long		start_ms = REVISION_POLL_MS;
 
