@@ -111,7 +111,8 @@ sub dies
 	like(states(), $m->{lookup} || $kind eq 'worker' ? qr/^(created\d ?)?(pending2 ?)?(sending\d ?)?(uncertain\d)?$/ :
 		$settled ? qr/^(created2 )?(pending2 )?sending[246]$/ : qr/^(pending2 sending4|sending6)$/, "$what: claimed is claimed");
 	recover($what, $kind, $pending);
-	is(posts(), $m->{posts} + ($kind eq 'worker' ? 1 : 0), "$what: POSTs") unless $pending;
+	# a worker that comes back sends what was pending at once, one by one
+	cmp_ok(posts() - $m->{posts}, $kind eq 'worker' ? '<=' : '==', $kind eq 'worker' ? 2 : 0, "$what: POSTs") unless $pending;
 	each_once($what, @names, $kind eq 'worker' ? 'next' : ());
 	return;
 }
