@@ -139,8 +139,8 @@ DROP USER MAPPING FOR CURRENT_USER SERVER acme;
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
 CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token 'lp-token');
 SELECT count(*) FROM lp_enqueue_users('12345678', people('k', 2));
-UPDATE lp_requests SET send_as = 'regress_gone' WHERE login_name ~ 'k1';
-UPDATE lp_requests SET send_as = 'regress_clerk' WHERE login_name ~ 'k2';
+UPDATE lp_requests SET send_as = 'regress_gone', send_as_oid = 1 WHERE login_name ~ 'k1';
+UPDATE lp_requests SET send_as = 'regress_clerk', send_as_oid = 'regress_clerk'::regrole WHERE login_name ~ 'k2';
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
 SELECT login_name, state, status, error, reason, payload FROM requests;
 SELECT forget();

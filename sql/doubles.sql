@@ -10,7 +10,7 @@ SELECT count(*) FROM lp_enqueue_users('12345678', people('c', 300) || jsonb_buil
 SELECT * FROM wrong();
 -- many pages, few logins, and many
 SELECT count(*) FROM lp_enqueue_users('12345678', people('d', 1000));
-SELECT pg_relation_size('lp_requests_waiting') > 4 * 8192 AS pages;
+SELECT pg_relation_size('lp_requests_logins') > 4 * 8192 AS pages;
 DELETE FROM lp_requests WHERE state = 'failed';
 SELECT count(*) FROM lp_enqueue_users('12345678', people('d', 3));
 SELECT count(*) FROM lp_enqueue_users('12345678', people('C', 300) || people('e', 300));
@@ -27,7 +27,8 @@ SELECT * FROM wrong();
 SELECT forget();
 -- in any state that is unfinished
 SELECT count(*) FROM lp_enqueue_users('12345678', people('g', 4));
-UPDATE lp_requests SET state = (ARRAY['pending', 'sending', 'uncertain', 'held'])[substring(login_name FROM '\d')::integer];
+UPDATE lp_requests SET state = s, hold = CASE WHEN s = 'held' THEN 'threshold' END
+	FROM (SELECT id AS i, (ARRAY['pending', 'sending', 'uncertain', 'held'])[substring(login_name FROM '\d')::integer] AS s FROM lp_requests) x WHERE id = i;
 SELECT count(*) FROM lp_enqueue_users('12345678', people('G', 4));
 SELECT login_name, error FROM wrong();
 DELETE FROM lp_requests WHERE state = 'failed';

@@ -56,8 +56,8 @@ CREATE ROLE regress_deputy IN ROLE regress_hr;
 CREATE ROLE regress_clerk;
 CREATE ROLE regress_heir NOINHERIT IN ROLE regress_hr;
 SELECT f, has_function_privilege('regress_clerk', f, 'EXECUTE') FROM unnest(ARRAY['lp_enqueue_users(text,jsonb)', 'lp_deliver(text)', 'lp_retry(bigint[])', 'lp_discard(bigint[])', 'lp_release(text)', 'lp_adopt()',
-	'lp_purge(interval)', 'lp_worker_stop()', 'lp_worker_pid()', 'lp_housekeep(interval,interval)', 'lp_own_rows(bigint[],name)', 'lp_retry_rows(bigint[],name)', 'lp_discard_rows(bigint[],name)', 'lp_wake()',
-	'lp_list(text,integer)', 'lp_take_over(text,boolean)', 'lp_uncertain(text)', 'lp_due()', 'lp_backoff(integer)']) f;
+	'lp_purge(interval)', 'lp_worker_stop()', 'lp_worker_pid()', 'lp_release(bigint[])', 'lp_wake()',
+	'_lp_backoff(integer)', '_lp_role_here(text,text,oid,text)']) f;
 SET ROLE regress_hr;
 SELECT lp_enqueue_users('12345678', person('e')); -- ERROR
 RESET ROLE;
@@ -87,7 +87,7 @@ SET ROLE regress_heir;
 SELECT login_name, requested_by, send_as FROM lp_results ORDER BY id;
 -- no trace of a request that is another's
 RESET ROLE;
-UPDATE lp_requests SET state = 'failed', error = 'test', finished_at = now(), attempts = 3, status = 400, next_attempt_at = NULL;
+UPDATE lp_requests SET state = 'failed', cause = 'refused', error = 'test', finished_at = now(), attempts = 3, status = 400, next_attempt_at = NULL;
 SET ROLE regress_clerk;
 SELECT n, m.state, regexp_replace(m.message, '\d+', 'N') AS message FROM (VALUES (1, format('lp_retry(ARRAY[%s])', :e3)), (2, format('lp_discard(ARRAY[%s])', :e3)), (3, format('lp_retry(ARRAY[%s, %s])', :e2, :e3)),
 	(4, 'lp_retry(ARRAY[-1])'), (5, 'lp_discard(ARRAY[-1])'), (6, format('lp_discard(ARRAY[%s, NULL, %s])', :e2, :e3))) v (n, call), LATERAL mistake('SELECT ' || call) m ORDER BY n;
@@ -115,7 +115,7 @@ SELECT lp_discard(NULL); -- ERROR
 
 -- In which states: failed may be tried again, pending, failed and held may be dropped.
 SELECT array_agg(id) AS ids FROM lp_enqueue_users('12345678', people('f', 7)) id \gset
-UPDATE lp_requests r SET state = v.state, next_attempt_at = CASE WHEN v.state IN ('pending', 'uncertain') THEN now() END, finished_at = CASE WHEN v.state IN ('created', 'done', 'failed') THEN now() END
+UPDATE lp_requests r SET state = v.state, hold = CASE WHEN v.state = 'held' THEN 'setup' END, cause = CASE WHEN v.state = 'failed' THEN 'refused' END, next_attempt_at = CASE WHEN v.state IN ('pending', 'uncertain') THEN now() END, finished_at = CASE WHEN v.state IN ('created', 'done', 'failed') THEN now() END
 	FROM unnest(:'ids'::bigint[], '{pending,sending,uncertain,held,created,done,failed}'::text[]) v (id, state) WHERE r.id = v.id;
 SELECT r.state, t.state AS retry, regexp_replace(t.message, '\d+', 'N') AS message FROM lp_requests r, LATERAL mistake(format('SELECT lp_retry(ARRAY[%s]); SELECT 1 / 0', r.id)) t ORDER BY r.id;
 SELECT r.state, t.state AS discard, regexp_replace(t.message, '\d+', 'N') AS message FROM lp_requests r, LATERAL mistake(format('SELECT lp_discard(ARRAY[%s]); SELECT 1 / 0', r.id)) t ORDER BY r.id;
@@ -134,7 +134,7 @@ SELECT lp_discard(array_agg(id)) FROM lp_requests WHERE state = 'failed' AND pat
 SELECT forget();
 -- what is tried again stands in line like any other, and goes out
 SELECT lp_enqueue_users('12345678', person('h')) AS h \gset
-UPDATE lp_requests SET state = 'failed', error = 'test', finished_at = now();
+UPDATE lp_requests SET state = 'failed', cause = 'refused', error = 'test', finished_at = now();
 SELECT lp_retry(ARRAY[:h]);
 SELECT * FROM requests;
 SET client_min_messages = warning;
@@ -147,9 +147,9 @@ SELECT forget();
 
 -- lp_release: what was held for any reason here, of one account; not what comes from elsewhere, which lp_adopt takes on.
 SELECT array_agg(id) AS ids FROM lp_enqueue_users('12345678', people('i', 4)) id \gset
-UPDATE lp_requests SET state = 'held', reason = 'test', next_attempt_at = NULL;
-UPDATE lp_requests SET origin = '1/2/3', reason = 'written elsewhere (test)' WHERE login_name ~ 'i3';
-UPDATE lp_requests SET origin = '1/2/3', state = 'pending', reason = NULL, next_attempt_at = enqueued_at WHERE login_name ~ 'i4';
+UPDATE lp_requests SET state = 'held', hold = 'threshold', reason = 'test', next_attempt_at = NULL;
+UPDATE lp_requests SET origin = '1/2/3', hold = 'elsewhere', reason = 'written elsewhere (test)' WHERE login_name ~ 'i3';
+UPDATE lp_requests SET origin = '1/2/3', state = 'pending', hold = NULL, reason = NULL, next_attempt_at = enqueued_at WHERE login_name ~ 'i4';
 UPDATE lp_requests SET account = 'other' WHERE login_name ~ 'i2';
 SET ROLE regress_hr;
 SELECT lp_release('12345678'); -- ERROR
@@ -160,8 +160,9 @@ GRANT EXECUTE ON FUNCTION lp_release(text), lp_adopt(), lp_purge(interval) TO re
 SET ROLE regress_hr;
 SELECT lp_release('12345678');
 SELECT lp_release('12345678');
-SELECT lp_release(NULL);
+SELECT lp_release(NULL::text); -- ERROR
 RESET ROLE;
+SELECT lp_release(NULL::bigint[]); -- ERROR
 SELECT login_name, account, state, reason, origin = lp_origin() AS here, next_attempt_at <= clock_timestamp() AS due FROM lp_requests ORDER BY id;
 -- it is looked up first, after a while, for the account may still be at it: i3 is there with these data, i4 is not
 SET client_min_messages = error;
@@ -173,7 +174,7 @@ SELECT lp_adopt();
 SELECT lp_adopt();
 RESET ROLE;
 SELECT login_name, account, state, reason, origin = lp_origin() AS here, next_attempt_at <= clock_timestamp() AS due FROM lp_requests ORDER BY id;
-UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain';
+UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'pending';
 SET client_min_messages = warning;
 CALL lp_deliver('12345678');
 RESET client_min_messages;
@@ -183,26 +184,31 @@ SELECT forget();
 
 -- lp_purge: finished requests older than so much, with what is left of them
 SELECT array_agg(id) AS ids FROM lp_enqueue_users('12345678', people('j', 7)) id \gset
-UPDATE lp_requests r SET state = v.state, finished_at = CASE WHEN v.state IN ('created', 'done', 'failed') THEN now() - interval '10 days' END, enqueued_at = now() - interval '20 days'
+UPDATE lp_requests r SET state = v.state, hold = CASE WHEN v.state = 'held' THEN 'setup' END, cause = CASE WHEN v.state = 'failed' THEN 'refused' END, finished_at = CASE WHEN v.state IN ('created', 'done', 'failed') THEN now() - interval '10 days' END, enqueued_at = now() - interval '20 days'
 	FROM unnest(:'ids'::bigint[], '{pending,sending,uncertain,held,created,done,failed}'::text[]) v (id, state) WHERE r.id = v.id;
 SET ROLE regress_hr;
 SELECT lp_purge('11 days');
 SELECT lp_purge('9 days');
 SELECT lp_purge('0');
-SELECT lp_purge(NULL);
+SELECT lp_purge(NULL); -- ERROR
+SELECT lp_purge('-1 day'); -- ERROR
 RESET ROLE;
 SELECT state, payload FROM requests;
 SELECT count(*) FROM lp_payloads;
 SELECT forget();
--- lp_housekeep: secrets leave failed and held requests, and old requests leave
+-- housekeeping, here by CALL since no worker runs: secrets leave failed requests after a day and held ones after a month, and old requests leave
 SELECT array_agg(id) AS ids FROM lp_enqueue_users('12345678', people('k', 6) || jsonb_build_array(person('k7', '{"passwordSh": null, "isApiUser": true, "allowedAppKeys": "k"}'), person('k8', '{"oldPassword": "x"}'))) id \gset
-UPDATE lp_requests r SET state = v.state, finished_at = CASE WHEN v.state IN ('created', 'failed') THEN now() - v.age END, enqueued_at = now() - v.age FROM unnest(:'ids'::bigint[],
-	'{pending,sending,held,failed,failed,created,failed,held}'::text[], '{2 days,2 days,2 days,2 days,1 hour,100 days,2 days,2 days}'::interval[]) v (id, state, age) WHERE r.id = v.id;
-SELECT lp_housekeep('1 day', '90 days');
+UPDATE lp_requests r SET state = v.state, hold = CASE WHEN v.state = 'held' THEN 'setup' END, cause = CASE WHEN v.state = 'failed' THEN 'refused' END, finished_at = CASE WHEN v.state IN ('created', 'failed') THEN now() - v.age END, enqueued_at = now() - v.age FROM unnest(:'ids'::bigint[],
+	'{pending,sending,held,failed,failed,created,failed,held}'::text[], '{2 days,2 days,31 days,2 days,1 hour,100 days,2 days,2 days}'::interval[]) v (id, state, age) WHERE r.id = v.id;
+ALTER SERVER acme OPTIONS (ADD delivery 'paused');
+SET client_min_messages = warning;
+CALL lp_deliver();
+RESET client_min_messages;
+ALTER SERVER acme OPTIONS (DROP delivery);
 SELECT login_name, state, payload FROM requests;
 -- a held one without its payload says so when it is released
 SELECT lp_release('12345678');
-UPDATE lp_requests SET state = 'held', held_at = now() WHERE state = 'sending';
+UPDATE lp_requests SET state = 'held', hold = 'setup', held_at = now() WHERE state = 'uncertain';
 SET client_min_messages = warning;
 CALL lp_deliver();
 RESET client_min_messages;
@@ -213,7 +219,7 @@ SELECT forget();
 \! curl -sSfo /dev/null -X POST $LPSIM_URL/_sim/reset
 SELECT * FROM lp_progress;
 SELECT array_agg(id) AS ids FROM lp_enqueue_users('12345678', people('l', 12)) id \gset
-UPDATE lp_requests r SET state = v.state, enqueued_at = now() - interval '30 s' + n * interval '1 s', finished_at = CASE WHEN v.state IN ('created', 'failed') THEN now() - interval '30 s' + 2 * n * interval '1 s' END,
+UPDATE lp_requests r SET state = v.state, hold = CASE WHEN v.state = 'held' THEN 'setup' END, cause = CASE WHEN v.state = 'failed' THEN 'refused' END, enqueued_at = now() - interval '30 s' + n * interval '1 s', finished_at = CASE WHEN v.state IN ('created', 'failed') THEN now() - interval '30 s' + 2 * n * interval '1 s' END,
 		status = v.status, evidence = CASE WHEN v.state = 'created' THEN 'answer' END, error = CASE WHEN v.state = 'failed' THEN 'no ' || n END, reason = CASE WHEN v.state = 'held' THEN 'set-up' END
 	FROM unnest(:'ids'::bigint[], '{pending,pending,pending,sending,uncertain,held,created,created,created,created,failed,failed}'::text[], '{NULL,NULL,429,NULL,503,NULL,201,201,201,200,400,409}'::integer[])
 		WITH ORDINALITY v (id, state, status, n) WHERE r.id = v.id;

@@ -7,9 +7,9 @@ CREATE FUNCTION said(page text, pattern text) RETURNS SETOF text LANGUAGE sql AS
 SELECT said(lp_report(), '<p class="none">([^<]*)');
 SELECT said(lp_report(), '<dt>([^<]*)</dt><dd>([^<]*)');
 -- what the page says is what lp_results says
-INSERT INTO lp_requests (account, operation, path, server, requested_by, send_as, login_name, state, attempts, error, reason, enqueued_at, finished_at)
+INSERT INTO lp_requests (account, operation, path, server, requested_by, send_as, login_name, state, hold, cause, next_attempt_at, attempts, error, reason, enqueued_at, finished_at)
 SELECT CASE WHEN i > 30 THEN '87654321' ELSE '12345678' END, 'create', 'queue', 'acme', CURRENT_USER, CURRENT_USER, 'user' || i || '@example.com',
-	CASE WHEN i % 10 = 0 THEN 'failed' WHEN i = 33 THEN 'held' WHEN i = 35 THEN 'pending' ELSE 'created' END, 1,
+	CASE WHEN i % 10 = 0 THEN 'failed' WHEN i = 33 THEN 'held' WHEN i = 35 THEN 'pending' ELSE 'created' END, CASE WHEN i = 33 THEN 'threshold' END, CASE WHEN i % 10 = 0 THEN 'refused' END, CASE WHEN i = 35 THEN now() END, 1,
 	CASE WHEN i % 20 = 0 THEN 'loginName exists' WHEN i % 10 = 0 THEN '<script>alert("x")</script> & ''more''' END,
 	CASE WHEN i = 33 THEN 'wait' END, now() - i * interval '1 day', CASE WHEN i NOT IN (33, 35) THEN now() - i * interval '1 day' + i * interval '1 second' END
 FROM generate_series(0, 40) i;
@@ -33,7 +33,7 @@ SELECT said(lp_report(since => '60 days'), '<th scope="row">(loginName[^<]*)<sma
 UPDATE lp_requests SET login_name = NULL, source_table = CASE WHEN login_name ~ '20' THEN 'hr.people' END,
 	source_key = CASE WHEN login_name ~ '20' THEN '{"id": 7}'::jsonb END, error = 'none' WHERE login_name ~ 'user(20|40)@';
 SELECT said(lp_report(since => '60 days'), '<th scope="row">(none[^<]*)<small>([^<]*)');
-UPDATE lp_requests SET state = 'failed', error = 'all' WHERE operation = 'create';
+UPDATE lp_requests SET state = 'failed', hold = NULL, cause = 'refused', error = 'all' WHERE operation = 'create';
 SELECT said(lp_report(since => '60 days'), '<tr><td>(\d+)</td><th scope="row">(all) <small>[^<]*( and \d+ more)');
 -- the scale of the picture is a round number above the highest bar, and half of it
 SELECT n, said(_lp_chart('{2026-11-01}', ARRAY[n], '{0}', '{0}'), 'text-anchor="end">([1-9]\d*)</text>') FROM unnest('{0,1,3,9,11,376,1000,1001}'::bigint[]) n;

@@ -1,4 +1,4 @@
--- stored: rows that are claimed and settled without SQL behave as if it were SQL
+-- stored: triggers and columns of an administrator see claim and settlement as any UPDATE
 \i sql/queue_start.sql
 SET client_min_messages = warning;
 CREATE TABLE seen (n serial, what text);
@@ -47,6 +47,7 @@ BEGIN
 	END IF;
 	IF NEW.login_name ~ 'c3' THEN
 		NEW.state := 'held';
+		NEW.hold := 'setup';
 	END IF;
 	RETURN NEW;
 END $$;

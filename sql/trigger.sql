@@ -221,7 +221,7 @@ SELECT login_name, state, error FROM lp_requests ORDER BY id;
 -- what is finished does not stand in the way; what is held, sending or uncertain does
 SELECT forget();
 INSERT INTO t (email, name) SELECT s || '@example.com', s FROM unnest('{failed,created,held,sending,uncertain}'::text[]) s;
-UPDATE lp_requests SET state = split_part(login_name, '@', 1);
+UPDATE lp_requests SET state = split_part(login_name, '@', 1), hold = CASE WHEN login_name ~ '^held' THEN 'threshold' END, cause = CASE WHEN login_name ~ '^failed' THEN 'refused' END;
 INSERT INTO t (email, name) SELECT s || '@example.com', s FROM unnest('{failed,created,held,sending,uncertain}'::text[]) s;
 SELECT login_name, state, error FROM lp_requests ORDER BY id OFFSET 5;
 SELECT forget();

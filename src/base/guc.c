@@ -22,6 +22,7 @@ bool		lpu_log_calls = true;
 bool		lpu_worker_on = true;
 int			lpu_idle_timeout = 3000;
 int			lpu_keep_secrets = 86400;
+int			lpu_keep_held_secrets = 30 * 86400;
 int			lpu_retention = 90 * 86400;
 int			lpu_after_promotion = LPU_HOLD;
 int			lpu_max_changes = 100;
@@ -65,8 +66,12 @@ lpu_define_settings(void)
 							"Time after which a worker with nothing to do leaves.",
 							NULL, &lpu_idle_timeout, 3000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("lpusers.keep_secrets",
-							"Time that secrets of failed and held requests are kept, for lp_retry().",
+							"Time that secrets of failed requests are kept, for lp_retry().",
 							NULL, &lpu_keep_secrets, 86400, 0, MAX_KEEP_SECRETS_S, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lpusers.keep_held_secrets",
+							"Time that secrets of held requests are kept, for lp_release() and lp_adopt().",
+							NULL, &lpu_keep_held_secrets, 30 * 86400, 0, MAX_RETENTION_S, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lpusers.retention",
 							"Time that finished requests are kept.",

@@ -14,7 +14,8 @@ typedef enum lpu_after_promotion_choice
 extern bool lpu_log_calls;		/* are direct calls and writes to foreign tables recorded in lp_requests? */
 extern bool lpu_worker_on;		/* may a worker deliver? */
 extern int	lpu_idle_timeout;	/* ms after which a worker with nothing to do leaves */
-extern int	lpu_keep_secrets;	/* s that secrets of failed and held rows are kept */
+extern int	lpu_keep_secrets;	/* s that secrets of failed rows are kept */
+extern int	lpu_keep_held_secrets;	/* ... of held rows */
 extern int	lpu_retention;		/* s that finished rows are kept */
 extern char *lpu_databases;		/* databases whose workers start with the server, a list; "" unless preloaded */
 extern int	lpu_after_promotion;	/* lpu_after_promotion_choice */

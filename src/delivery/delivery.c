@@ -5,38 +5,31 @@
  * take and that dies with its process. Rows are claimed and committed before they are sent, so
  * that a crash leaves them "sending": the process that gets the lock next knows that no other
  * is sending them, and looks them up before they are sent again. While requests are under way
- * there is no transaction; several batches fly at once. Claim and settle are SQL functions of the
- * install script; this file moves rows between them and the batches, and delivery_step.c sends.
+ * there is no transaction; several batches fly at once. Claim and settle are statements of
+ * src/queue/; this file moves rows between them and the batches, and delivery_step.c sends.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/extension.h"
 #include "base/guc.h"
-#include "base/spi_plan.h"
 #include "delivery/delivery.h"
 #include "delivery/delivery_state.h"
 #include "options/server.h"
 #include "queue/claim.h"
+#include "queue/operate.h"
 #include "queue/settle.h"
+#include "queue/take_over.h"
 
 /*
  * Rows of one claim: enough that the statement's own cost does not count, so few that it is over while the requests under
  * way still are. Small batches are claimed as many at a time as may fly.
  */
 #define CLAIM_ROWS 100
-
-/* Due rows kept in memory (16 bytes each); what is behind them is listed when they are through. */
-#define LIST_ROWS 100000
 
 /*
  * A request of the queue may not take longer than this, whatever the server's option says: it
@@ -46,44 +39,29 @@
 
 /* ---------------------------------------------------------------------------------------------------- SQL */
 
+/* Return the accounts with unfinished rows, in the current memory context. */
 lpu_due *
-lpu_queue_due(const char *schema, int *n)
+lpu_queue_due(int *n)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	lpu_due    *due;
-	int			i;
-
-	lpu_run("SELECT account, wait_ms FROM @extschema@.lp_due()", 0, NULL, NULL);
-	*n = (int) SPI_processed;
-	due = MemoryContextAlloc(caller, Max(*n, 1) * sizeof(lpu_due));
-	for (i = 0; i < *n; i++)
-	{
-		due[i].account = MemoryContextStrdup(caller, lpu_text_column(i, 1));
-		due[i].wait_ms = lpu_int64_column(i, 2);
-	}
-	return due;
+	return lpu_due_accounts(n);
 }
 
 void
-lpu_queue_housekeep(const char *schema)
+lpu_queue_housekeep(void)
 {
-	Oid			types[2] = {FLOAT8OID, FLOAT8OID};
-	Datum		values[2] = {Float8GetDatum(lpu_keep_secrets), Float8GetDatum(lpu_retention)};
-
-	lpu_run("SELECT @extschema@.lp_housekeep(make_interval(secs => $1), make_interval(secs => $2))", 2, types, values);
+	lpu_housekeep();
 }
 
 /* Rows that an earlier delivery was sending become uncertain. */
 void
-lpu_delivery_take_over(lpu_delivery *d, const char *schema)
+lpu_delivery_take_over(lpu_delivery *d)
 {
-	Oid			types[2] = {TEXTOID, BOOLOID};
-	Datum		values[2] = {CStringGetTextDatum(d->account), BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
-
 	d->deliverer->begin();
 	d->schema_oid = lpu_extension_schema();
 	ForceSyncCommit();
-	lpu_run("SELECT @extschema@.lp_take_over($1, $2)", 2, types, values);
+	lpu_take_over(d->account, lpu_after_promotion == LPU_RESUME);
+	MemoryContextSwitchTo(d->context);
+	d->claimer = lpu_claimer_new(d->account);
 	d->deliverer->commit();
 }
 
@@ -103,22 +81,15 @@ refuse_rows(lpu_delivery *d, lpu_row **rows, int n, LpuState state, const char *
 	lpu_delivery_settle(d, rows, n);
 }
 
-/* The options for a role; NULL and *why if it cannot send. They live as long as the memory context. */
+/* The options for a row; NULL and *why if its role cannot send. They live as long as the memory context. */
 const lpu_options *
-lpu_delivery_options(lpu_delivery *d, const char *name, MemoryContext context, const char **why)
+lpu_delivery_options(lpu_delivery *d, const lpu_row *row, MemoryContext context, const char **why)
 {
-	Oid			role = get_role_oid(name, true);
-	const lpu_options *options;
+	lpu_problem *problem = NULL;
+	const lpu_options *options = lpu_server_for_request(row->server, d->account, row->role, row->send_as, &problem);
 	lpu_options *copy;
 	MemoryContext caller;
-	lpu_problem *problem = NULL;
 
-	if (!OidIsValid(role))
-	{
-		*why = psprintf("role \"%s\" does not exist", name);
-		return NULL;
-	}
-	options = lpu_server_for_account(d->account, role, &problem);
 	if (options == NULL)
 	{
 		*why = problem->message;
@@ -140,9 +111,10 @@ compare_roles(const void *a, const void *b)
 {
 	const lpu_row *left = *(lpu_row *const *) a;
 	const lpu_row *right = *(lpu_row *const *) b;
-	int			order = strcmp(left->send_as, right->send_as);
 
-	return order != 0 ? order : left->id < right->id ? -1 : 1;
+	if (left->role != right->role)
+		return left->role < right->role ? -1 : 1;
+	return left->id < right->id ? -1 : 1;
 }
 
 /* Batches for rows of one role. */
@@ -150,7 +122,7 @@ static void
 make_batches(lpu_delivery *d, lpu_row **rows, int n)
 {
 	const char *why = NULL;
-	const lpu_options *options = lpu_delivery_options(d, rows[0]->send_as, lpu_claim_context(rows[0]), &why);
+	const lpu_options *options = lpu_delivery_options(d, rows[0], lpu_claim_context(rows[0]), &why);
 
 	if (options == NULL)
 	{
@@ -176,44 +148,36 @@ drop_without_payload(lpu_delivery *d, lpu_row **rows, int n)
 			rows[kept++] = row;
 		}
 	if (kept < n)
-		refuse_rows(d, rows + kept, n - kept, LPU_STATE_FAILED, "what was to be sent is gone");
+		refuse_rows(d, rows + kept, n - kept, LPU_STATE_HELD, "what was to be sent is gone");
 	return kept;
 }
 
 /*
- * The next rows of the list, which is made anew when it is through; NULL if nothing is due that can be claimed, or the
- * account must be listed first.
+ * Claim rows of the round, which are those that were due when it began; NULL if nothing is due that can be claimed, or the
+ * account is to be listed first.
  */
 static lpu_row **
 claim_rows(lpu_delivery *d, int *n)
 {
-	bool		listed = false;
+	bool		begun = false;
 
 	for (;;)
 	{
 		lpu_row   **rows;
-		int			chunk;
 
-		if (d->next_listed == d->nlisted)
+		if (!d->in_round)
 		{
-			if (listed)
+			if (begun)
 				return NULL;
-			if (d->list != NULL)
-				pfree(d->list);
-			d->list = lpu_claim_list(d->schema, d->account, LIST_ROWS, &d->nlisted);
-			d->next_listed = 0;
-			listed = true;
-			lpu_delivery_note_list(d);
+			lpu_delivery_begin_round(d);
+			begun = true;
 			if (d->must_look)
 				return NULL;
 		}
-		chunk = Min(d->claim_size, d->nlisted - d->next_listed);
-		if (chunk == 0)
-			return NULL;
-		rows = lpu_claim_rows(d->schema_oid, d->account, d->list + d->next_listed, chunk, n);
-		d->next_listed += chunk;
+		rows = lpu_claim_rows(d->claimer, d->claim_size, n);
 		if (rows != NULL)
 			return rows;
+		d->in_round = false;
 	}
 }
 
@@ -230,7 +194,8 @@ lpu_delivery_claim(lpu_delivery *d)
 	caller = lpu_delivery_begin(d);
 	/* with synchronous_commit = off a crash would take the claim back after the request was sent */
 	ForceSyncCommit();
-	rows = lpu_server_is_paused(d->account) ? NULL : claim_rows(d, &n);
+	(void) lpu_take_over_look_first(d->account);
+	rows = claim_rows(d, &n);
 	d->empty = rows == NULL && !d->must_look;
 	d->looked = false;
 	if (rows != NULL)
@@ -238,7 +203,7 @@ lpu_delivery_claim(lpu_delivery *d)
 		n = drop_without_payload(d, rows, n);
 		qsort(rows, n, sizeof(lpu_row *), compare_roles);
 		for (from = 0, i = 1; i <= n; i++)
-			if (i == n || strcmp(rows[i]->send_as, rows[from]->send_as) != 0)
+			if (i == n || rows[i]->role != rows[from]->role)
 			{
 				make_batches(d, rows + from, i - from);
 				from = i;

@@ -4,7 +4,7 @@
 #ifndef LPU_DELIVERY_DELIVERY_H
 #define LPU_DELIVERY_DELIVERY_H
 
-#include "datatype/timestamp.h"
+#include "queue/take_over.h"
 
 /* What a delivery has done so far. */
 typedef struct lpu_totals
@@ -46,8 +46,8 @@ typedef enum LpuStep
 	LPU_STEP_OVER				/* nothing is left that this delivery can do */
 } LpuStep;
 
-extern lpu_delivery *lpu_delivery_open(const char *schema, const char *account,
-									   const lpu_deliverer *deliverer, lpu_totals *totals);
+extern lpu_delivery *lpu_delivery_open(const char *account, const lpu_deliverer *deliverer,
+									   lpu_totals *totals);
 extern LpuStep lpu_delivery_step(lpu_delivery *d, long *wait_ms);
 extern void lpu_delivery_begin_turn(lpu_delivery *d);
 extern TimestampTz lpu_delivery_next_turn(const lpu_delivery *d);
@@ -55,20 +55,15 @@ extern bool lpu_delivery_has_turn(const lpu_delivery *d);
 extern bool lpu_delivery_wants_turn(const lpu_delivery *d);
 extern void lpu_delivery_close(lpu_delivery *d);
 
-/* Milliseconds until the account or another has something due: 0 now, -1 never. Also its name. Needs a transaction. */
-typedef struct lpu_due
-{
-	char	   *account;
-	int64		wait_ms;
-} lpu_due;
+typedef lpu_due_account lpu_due;
 
 /* Accounts with unfinished rows, in the current memory context. Needs a transaction with SPI connected. */
-extern lpu_due *lpu_queue_due(const char *schema, int *n);
+extern lpu_due *lpu_queue_due(int *n);
 
 /*
- * Drop secrets of failed and held requests after lpusers.keep_secrets, and finished requests after lpusers.retention. It
- * reads both tables: not for every round. Needs a transaction with SPI connected.
+ * Drop secrets of failed requests after lpusers.keep_secrets and of held ones after lpusers.keep_held_secrets, and finished
+ * requests after lpusers.retention. It reads both tables: not for every round. Needs a transaction with SPI connected.
  */
-extern void lpu_queue_housekeep(const char *schema);
+extern void lpu_queue_housekeep(void);
 
 #endif

@@ -7,19 +7,17 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
-#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "base/spi_plan.h"
 #include "delivery/delivery_state.h"
 #include "queue/claim.h"
+#include "queue/pending.h"
 
 /* So many logins are named in the log. */
 #define MAX_NAMES 50
@@ -203,7 +201,7 @@ write_settled(lpu_delivery *d)
 	for (i = 0; i < lengthof(d->settlements); i++)
 	{
 		if (d->settlements[i] != NULL)
-			lpu_settlement_write(d->settlements[i], d->schema_oid);
+			lpu_settlement_write(d->settlements[i]);
 		d->settlements[i] = NULL;
 	}
 	foreach(cell, d->settled)
@@ -295,8 +293,8 @@ lpu_delivery_wait_as_asked(lpu_delivery *d, int64 wait_ms, int64 patience_ms)
 {
 	d->next_start = Max(d->next_start, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms));
 	d->asked_to_wait |= wait_ms > patience_ms;
-	/* nothing of the account is listed until then */
-	d->next_listed = d->nlisted;
+	/* nothing of the server is listed until then */
+	lpu_delivery_end_round(d);
 }
 
 void
@@ -354,16 +352,12 @@ spare_ready(lpu_delivery *d, const lpu_options *options, LpuHoldKind hold, const
 
 /* What is in hand and in the queue is held, instead of asking again for each batch. */
 void
-lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const char *send_as, LpuHoldKind hold, const char *why)
+lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const lpu_row *row, LpuHoldKind hold, const char *why)
 {
-	Oid			types[3] = {TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[3] = {CStringGetTextDatum(d->account), CStringGetTextDatum(send_as), CStringGetTextDatum(why)};
-
 	spare_ready(d, options, hold, why, 0);
 	/* what became pending just now is held, too */
 	write_settled(d);
-	lpu_run("SELECT @extschema@.lp_hold($1, $2, $3)", 3, types, values);
-	d->totals->held += lpu_int64_column(0, 1);
+	d->totals->held += lpu_pending_hold(d->account, row->server, row->role, hold, why);
 }
 
 /* The account was not reached.  What else is due waits in the queue until the caller comes back. */
@@ -403,7 +397,7 @@ lpu_delivery_settle_batch(lpu_delivery *d, lpu_batch *batch)
 		return;
 	}
 	if (rows[0]->state == LPU_STATE_HELD)
-		lpu_delivery_hold_role(d, options, rows[0]->send_as, rows[0]->hold, rows[0]->reason);
+		lpu_delivery_hold_role(d, options, rows[0], rows[0]->hold, rows[0]->reason);
 	if (result.verdict == LPU_NOT_SENT)
 		note_unreachable(d, options, rows, n);
 	if (rows[0]->status == 429)

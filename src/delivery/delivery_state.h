@@ -12,6 +12,21 @@
 #include "queue/claim.h"
 #include "queue/settle.h"
 
+/*
+ * Who is in the account before anything is sent, as a server shows it.  Servers with the same account id belong to different
+ * roles, which do not trust each other: what one shows is believed for its own rows only.
+ */
+typedef struct lpu_presence
+{
+	Oid			server;
+	int			ndue;			/* rows of the round */
+	bool		few;			/* they go in a request of their own each */
+	lpu_lookup *users;			/* NULL: few */
+	const char *postponed;		/* why nothing can be sent now, or NULL */
+	int64		postponed_ms;
+	int			postponed_status;
+} lpu_presence;
+
 /* Rows of a batch of which some users were refused. */
 typedef struct lpu_refused_batch
 {
@@ -24,7 +39,6 @@ struct lpu_delivery
 {
 	Oid			schema_oid;
 	Oid			table;			/* lp_requests, since the first step */
-	const char *schema;			/* quoted */
 	const char *account;
 	const lpu_deliverer *deliverer;
 	lpu_totals *totals;
@@ -38,21 +52,18 @@ struct lpu_delivery
 	bool		refused;		/* ... not all of which were accepted */
 
 	/* listings of the account under way, or NULL: of these files */
-	struct presence *presence;
+	struct look_ahead *look_ahead;
 	struct refusal *refusal;
 	struct reconciliation *reconciliation;
 
-	lpu_listed *list;			/* rows that are due, in the order to claim them */
-	int			nlisted;
-	int			next_listed;	/* the first that was not claimed */
+	lpu_claimer *claimer;
+	bool		in_round;		/* rows are claimed that were due when it began */
 	bool		must_look;		/* ... the account is to be listed before any is claimed */
-	bool		few;			/* ... each goes in a request of its own */
-	lpu_lookup *present;		/* who of them was there before anything was sent; NULL: not known */
+	lpu_row    *due;			/* ... rows that were due then: role, server and login */
+	int			ndue;
+	List	   *presences;		/* ... lpu_presence */
 	MemoryContext present_context;
 	int64		revision;		/* of the account then, if nothing was created since; else -1 */
-	const char *postponed;		/* why nothing can be sent now, or NULL */
-	int64		postponed_ms;
-	int			postponed_status;
 	List	   *refused_batches;	/* lpu_refused_batch */
 	List	   *proved;			/* mappings (OID) that the account has accepted */
 	lpu_settlement *settlements[2]; /* of the transaction at work, or NULL; by answer and by lookup */
@@ -91,7 +102,7 @@ extern void lpu_delivery_give_back(lpu_delivery *d);
 extern void lpu_delivery_count(lpu_delivery *d, const lpu_row *row);
 
 /* In a step: a listing or a request of these options was refused.  Hold what else would be sent with them. */
-extern void lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const char *send_as, LpuHoldKind hold,
+extern void lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const lpu_row *row, LpuHoldKind hold,
 								   const char *why);
 
 /* Milliseconds until the account may be asked again, after a failure to reach it; or it was reached. */
@@ -109,11 +120,12 @@ extern bool lpu_delivery_has_next_batch(const lpu_delivery *d);
 #define LPU_CLAIM_BATCHES 2
 
 /* delivery.c: what an earlier delivery was sending is in doubt; claim a few batches. */
-extern void lpu_delivery_take_over(lpu_delivery *d, const char *schema);
+extern void lpu_delivery_take_over(lpu_delivery *d);
 extern void lpu_delivery_claim(lpu_delivery *d);
 
-/* delivery.c: the options for a role; NULL and *why if it cannot send. They live as long as the memory context. */
-extern const lpu_options *lpu_delivery_options(lpu_delivery *d, const char *name, MemoryContext context, const char **why);
+/* delivery.c: the options for a row; NULL and *why if its role cannot send. They live as long as the memory context. */
+extern const lpu_options *lpu_delivery_options(lpu_delivery *d, const lpu_row *row, MemoryContext context,
+											   const char **why);
 
 /* delivery_step.c: return true if claims are over because the process is asked to stop. */
 extern bool lpu_delivery_must_stop(const lpu_delivery *d);
@@ -123,7 +135,8 @@ extern void lpu_delivery_extend_turn(lpu_delivery *d, int64 ms);
 extern void lpu_delivery_extend_sending(lpu_delivery *d);
 
 /* presence.c: who is in the account before anything is sent. */
-extern void lpu_delivery_note_list(lpu_delivery *d);
+extern void lpu_delivery_begin_round(lpu_delivery *d);
+extern void lpu_delivery_end_round(lpu_delivery *d);
 extern LpuStep lpu_delivery_look_ahead(lpu_delivery *d, long *wait_ms);
 extern void lpu_delivery_make_batches(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n);
 

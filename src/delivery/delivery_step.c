@@ -9,7 +9,6 @@
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -408,8 +407,7 @@ lpu_delivery_wants_turn(const lpu_delivery *d)
  * "account" and "totals" must stay valid.
  */
 lpu_delivery *
-lpu_delivery_open(const char *schema, const char *account, const lpu_deliverer *deliverer,
-				  lpu_totals *totals)
+lpu_delivery_open(const char *account, const lpu_deliverer *deliverer, lpu_totals *totals)
 {
 	MemoryContext context;
 	lpu_delivery *d;
@@ -420,7 +418,6 @@ lpu_delivery_open(const char *schema, const char *account, const lpu_deliverer *
 									ALLOCSET_DEFAULT_SIZES);
 	d = MemoryContextAllocZero(context, sizeof(lpu_delivery));
 	d->context = context;
-	d->schema = MemoryContextStrdup(context, quote_identifier(schema));
 	d->account = account;
 	d->deliverer = deliverer;
 	d->totals = totals;
@@ -428,7 +425,7 @@ lpu_delivery_open(const char *schema, const char *account, const lpu_deliverer *
 	d->max_connections = 1;
 	PG_TRY();
 	{
-		lpu_delivery_take_over(d, schema);
+		lpu_delivery_take_over(d);
 	}
 	PG_CATCH();
 	{

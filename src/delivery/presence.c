@@ -9,210 +9,285 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/spi_plan.h"
 #include "delivery/delivery_state.h"
+
+/* So many roles are tried to list the account. */
+#define MAX_TRIED 100
 
 /* So many due rows go one by one. */
 #define FEW_ROWS 5
 
+/* Due rows whose logins are kept in memory; what is behind them is for the next round. */
+#define LIST_ROWS 100000
+
 /* The listing before rows are claimed, in the context of the users that it finds. */
-struct presence
+struct look_ahead
 {
-	List	   *roles;			/* that send the rows that are due */
-	int			next;			/* the role that is tried next */
-	const char *role;
-	const lpu_options *options; /* of the role as which the account is being listed, or NULL */
+	ListCell   *cell;			/* the server whose account is listed, among d->presences */
+	int			next;			/* the due row whose role is tried next */
+	Oid		   *tried;			/* roles that were tried for the server */
+	int			ntried;
+	const lpu_row *row;			/* a row of the role as which the account is being listed */
+	const lpu_options *options; /* ... its options, or NULL */
 	bool		alone;			/* nothing was in hand or under way when it began */
 	TimestampTz since;
 };
 
-/* In a transaction: a new list of due rows was made. */
-void
-lpu_delivery_note_list(lpu_delivery *d)
+static lpu_presence *
+find_presence(const lpu_delivery *d, Oid server)
 {
+	ListCell   *cell;
+
+	foreach(cell, d->presences)
+		if (((lpu_presence *) lfirst(cell))->server == server)
+			return lfirst(cell);
+	return NULL;
+}
+
+/* Count the due rows of each server. */
+static void
+count_due(lpu_delivery *d)
+{
+	int			i;
+
+	d->presences = NIL;
+	for (i = 0; i < d->ndue; i++)
+	{
+		lpu_presence *presence = find_presence(d, d->due[i].server);
+
+		if (presence == NULL)
+		{
+			presence = palloc0(sizeof(lpu_presence));
+			presence->server = d->due[i].server;
+			d->presences = lappend(d->presences, presence);
+		}
+		presence->ndue++;
+	}
+}
+
+/* Look for the users of the rows of a server, if there are many. */
+static void
+prepare_presence(lpu_delivery *d, lpu_presence *presence)
+{
+	int			i;
+
+	presence->few = presence->ndue <= FEW_ROWS;
+	if (presence->few)
+		return;
+	d->must_look = true;
+	presence->users = lpu_lookup_new(false);
+	for (i = 0; i < d->ndue; i++)
+		if (d->due[i].server == presence->server && d->due[i].login_name != NULL)
+			lpu_lookup_add(presence->users, d->due[i].login_name);
+}
+
+/* In a transaction: begin to claim the rows that are due now. */
+void
+lpu_delivery_begin_round(lpu_delivery *d)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ListCell   *cell;
+
 	if (d->present_context != NULL)
 		MemoryContextDelete(d->present_context);
-	d->present_context = NULL;
-	d->present = NULL;
-	d->revision = -1;
-	d->postponed = NULL;
-	d->few = d->nlisted <= FEW_ROWS;
-	d->must_look = !d->few;
-}
-
-/* In a transaction: collect the logins of the listed rows.  Return the roles that send them. */
-static List *
-collect_logins(lpu_delivery *d)
-{
-	Oid			types[1] = {INT8ARRAYOID};
-	Datum		values[1];
-	Datum	   *ids = palloc(d->nlisted * sizeof(Datum));
-	List	   *roles = NIL;
-	uint64		i;
-
-	for (i = 0; i < d->nlisted; i++)
-		ids[i] = Int64GetDatum(d->list[i].id);
-	values[0] = PointerGetDatum(construct_array(ids, d->nlisted, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	lpu_run("SELECT login_name, send_as FROM @extschema@.lp_requests WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
-			" AND login_name IS NOT NULL", 1, types, values);
-	for (i = 0; i < SPI_processed; i++)
-	{
-		char	   *role = lpu_text_column(i, 2);
-		bool		known = false;
-		char	   *login = lpu_text_column(i, 1);
-		ListCell   *cell;
-
-		lpu_lookup_add(d->present, login);
-		pfree(login);
-		foreach(cell, roles)
-			known |= strcmp(lfirst(cell), role) == 0;
-		if (!known)
-			roles = lappend(roles, MemoryContextStrdup(d->present_context, role));
-	}
-	return roles;
-}
-
-/* Begin to find out who of the listed rows is there. */
-static struct presence *
-begin_look_ahead(lpu_delivery *d)
-{
-	MemoryContext caller = lpu_delivery_begin(d);
-	struct presence *p;
-
 	d->present_context = AllocSetContextCreate(d->context, "lpusers present users", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(d->present_context);
-	p = palloc0(sizeof(struct presence));
-	p->alone = d->ready == NIL && d->flying == NIL && d->done == NIL && d->refused_batches == NIL;
-	p->since = GetCurrentTimestamp();
-	d->present = lpu_lookup_new(false);
-	p->roles = collect_logins(d);
-	lpu_delivery_commit(d, caller);
-	return p;
+	lpu_claimer_restart(d->claimer);
+	lpu_claimer_set_until(d->claimer, GetCurrentTimestamp());
+	d->due = lpu_claim_list(d->claimer, LIST_ROWS, &d->ndue);
+	d->revision = -1;
+	d->in_round = true;
+	d->must_look = false;
+	count_due(d);
+	foreach(cell, d->presences)
+		prepare_presence(d, lfirst(cell));
+	MemoryContextSwitchTo(caller);
+}
+
+/* No more rows are claimed of those that were due when the round began. */
+void
+lpu_delivery_end_round(lpu_delivery *d)
+{
+	lpu_claimer_restart(d->claimer);
+	d->in_round = false;
+}
+
+/* ----- the listing ----- */
+
+/* Go on to the next server whose account is to be listed.  Return it, or NULL if there is none. */
+static lpu_presence *
+next_presence(lpu_delivery *d, struct look_ahead *l)
+{
+	for (l->cell = l->cell == NULL ? list_head(d->presences) : lnext(d->presences, l->cell); l->cell != NULL;
+		 l->cell = lnext(d->presences, l->cell))
+	{
+		lpu_presence *presence = lfirst(l->cell);
+
+		if (presence->few)
+			continue;
+		presence->few = true;	/* unless a listing succeeds */
+		l->next = l->ntried = 0;
+		l->options = NULL;
+		return presence;
+	}
+	return NULL;
+}
+
+/* Begin to find out which users of the round are there. */
+static struct look_ahead *
+begin_look_ahead(lpu_delivery *d)
+{
+	struct look_ahead *l = MemoryContextAllocZero(d->present_context, sizeof(struct look_ahead));
+
+	l->alone = list_length(d->presences) == 1 && d->ready == NIL && d->flying == NIL && d->done == NIL &&
+		d->refused_batches == NIL;
+	l->since = GetCurrentTimestamp();
+	l->tried = MemoryContextAlloc(d->present_context, MAX_TRIED * sizeof(Oid));
+	(void) next_presence(d, l);
+	return l;
+}
+
+static bool
+role_was_tried(const struct look_ahead *l, Oid role)
+{
+	int			i;
+
+	for (i = 0; i < l->ntried; i++)
+		if (l->tried[i] == role)
+			return true;
+	return false;
 }
 
 /*
- * Any role that may read sees the whole account: list it as the next of them.  Return false if there is none.  The rows of
- * a role that cannot be used are held when they are claimed.
+ * Any role that may read sees the whole account: list it as the next of those that send rows of the server.  Return false if
+ * there is none.  The rows of a role that cannot be used are held when they are claimed.
  */
 static bool
-list_as_next_role(lpu_delivery *d, struct presence *p)
+list_as_next_role(lpu_delivery *d, struct look_ahead *l, lpu_presence *presence)
 {
-	while (p->options == NULL && p->next < list_length(p->roles))
+	for (; l->next < d->ndue && l->ntried < MAX_TRIED && l->options == NULL; l->next++)
 	{
-		MemoryContext caller = lpu_delivery_begin(d);
+		MemoryContext caller;
 		const char *why;
 
-		p->role = list_nth(p->roles, p->next++);
-		p->options = lpu_delivery_options(d, p->role, d->present_context, &why);
+		l->row = &d->due[l->next];
+		if (l->row->server != presence->server || role_was_tried(l, l->row->role))
+			continue;
+		l->tried[l->ntried++] = l->row->role;
+		caller = lpu_delivery_begin(d);
+		l->options = lpu_delivery_options(d, l->row, d->present_context, &why);
 		lpu_delivery_commit(d, caller);
 	}
-	if (p->options == NULL)
+	if (l->options == NULL)
 		return false;
-	lpu_lookup_start(d->present, p->options, 0);
+	lpu_lookup_start(presence->users, l->options, 0);
 	return true;
 }
 
 /* Nothing can be sent now: the rows that are claimed next are given back. */
 static void
-postpone(lpu_delivery *d, const lpu_options *options, const lpu_listing_result *result, const char *why)
+postpone(lpu_delivery *d, lpu_presence *presence, const lpu_options *options, const lpu_listing_result *result,
+		 const char *why)
 {
-	d->postponed = MemoryContextStrdup(d->present_context, why);
-	d->postponed_status = 0;
+	presence->postponed = MemoryContextStrdup(d->present_context, why);
+	presence->postponed_status = 0;
 	if (result->verdict != LPU_LATER)
 	{
-		d->postponed_ms = lpu_delivery_backoff(options);
+		presence->postponed_ms = lpu_delivery_backoff(options);
 		return;
 	}
-	d->postponed_status = 429;
-	d->postponed_ms = result->wait_ms;
+	presence->postponed_status = 429;
+	presence->postponed_ms = result->wait_ms;
 	d->next_start = Max(d->next_start, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), result->wait_ms));
 }
 
 /* In a step: draw the conclusions from a listing that has ended.  Return true if no other role is to be tried. */
 static bool
-use_listing(lpu_delivery *d, struct presence *p, const lpu_listing_result *result)
+use_listing(lpu_delivery *d, const struct look_ahead *l, lpu_presence *presence, const lpu_listing_result *result)
 {
 	const char *why = psprintf("could not list users: %s", result->why ? result->why : "");
 
 	if (result->known)
 	{
-		d->few = false;
+		presence->few = false;
 		/* what is under way will change it */
-		if (p->alone)
+		if (l->alone)
 			d->revision = result->revision;
-		lpu_delivery_note_reached(d, p->options);
+		lpu_delivery_note_reached(d, l->options);
 		return true;
 	}
 	switch (result->verdict)
 	{
 		case LPU_UNAUTHORIZED:
 		case LPU_FORBIDDEN:
-			lpu_delivery_hold_role(d, p->options, p->role, LPU_HOLD_CREDENTIALS, why);
+			lpu_delivery_hold_role(d, l->options, l->row, LPU_HOLD_CREDENTIALS, why);
 			return false;
 		case LPU_REJECTED:
 		case LPU_MISDIRECTED:
-			lpu_delivery_hold_role(d, p->options, p->role, LPU_HOLD_SETUP, why);
+			lpu_delivery_hold_role(d, l->options, l->row, LPU_HOLD_SETUP, why);
 			return false;
 		default:
-			postpone(d, p->options, result, why);
+			postpone(d, presence, l->options, result, why);
 			return true;
 	}
 }
 
 /* Rows may be claimed now.  The time of the listing is not that of the turn. */
 static LpuStep
-end_look_ahead(lpu_delivery *d, const struct presence *p)
+end_look_ahead(lpu_delivery *d, const struct look_ahead *l)
 {
-	TimestampTz now = GetCurrentTimestamp();
-
-	lpu_delivery_extend_turn(d, TimestampDifferenceMilliseconds(p->since, now));
+	lpu_delivery_extend_turn(d, TimestampDifferenceMilliseconds(l->since, GetCurrentTimestamp()));
+	/* asked to stop: what the other servers have was not seen */
+	if (l->cell != NULL)
+		lpu_delivery_end_round(d);
 	d->must_look = false;
-	d->presence = NULL;
+	d->look_ahead = NULL;
 	return LPU_STEP_MOVED;
 }
 
 /*
- * List the account before the rows of a new list are claimed, if it is to be listed: then return whether that waits, or has
- * ended; else LPU_STEP_OVER.  The credentials of one role after the other are tried.  Called outside of a transaction.
+ * List the account before the rows of a round are claimed, if it is to be listed: then return whether that waits, or has
+ * ended; else LPU_STEP_OVER.  Called outside of a transaction.
  */
 LpuStep
 lpu_delivery_look_ahead(lpu_delivery *d, long *wait_ms)
 {
-	struct presence *p = d->presence;
+	struct look_ahead *l = d->look_ahead;
 
 	if (!d->must_look)
 		return LPU_STEP_OVER;
-	if (p == NULL)
+	if (l == NULL)
+		l = d->look_ahead = begin_look_ahead(d);
+	while (l->cell != NULL && !lpu_delivery_must_stop(d))
 	{
-		d->few = true;			/* unless a listing succeeds */
-		p = d->presence = begin_look_ahead(d);
-	}
-	while (!lpu_delivery_must_stop(d) && (p->options != NULL || list_as_next_role(d, p)))
-	{
+		lpu_presence *presence = lfirst(l->cell);
 		lpu_listing_result result;
 		MemoryContext caller;
 		bool		enough;
 
-		if (!lpu_lookup_done(d->present, wait_ms))
+		if (l->options == NULL && !list_as_next_role(d, l, presence))
+		{
+			(void) next_presence(d, l);
+			continue;
+		}
+		if (!lpu_lookup_done(presence->users, wait_ms))
 			return LPU_STEP_WAITS;
 		caller = lpu_delivery_begin(d);
-		lpu_lookup_finish(d->present, &result);
+		lpu_lookup_finish(presence->users, &result);
 		d->totals->requests += result.requests;
-		enough = use_listing(d, p, &result);
+		enough = use_listing(d, l, presence, &result);
 		lpu_delivery_commit(d, caller);
+		l->options = NULL;
 		if (enough)
-			break;
-		p->options = NULL;
+			(void) next_presence(d, l);
 	}
-	return end_look_ahead(d, p);
+	return end_look_ahead(d, l);
 }
+
+/* ----- what is claimed ----- */
 
 /*
  * The account has a user with the row's login.  A row that was sent before may have created it: that is looked up.
@@ -235,34 +310,47 @@ settle_present(lpu_delivery *d, lpu_row *row, const lpu_listed_user *user)
 	lpu_delivery_settle_looked(d, row);
 }
 
-/* In a step, of rows of one role that are claimed: batches of those that the account does not have. */
+/* The row is behind those whose logins were looked for: it is for the next round. */
+static void
+postpone_unlisted(lpu_delivery *d, lpu_row *row)
+{
+	lpu_rows_set_later(&row, 1, NULL, 0);
+	lpu_delivery_settle(d, &row, 1);
+	lpu_delivery_end_round(d);
+}
+
+/* In a step, of rows of one role and server that are claimed: batches of those that the account does not have. */
 void
 lpu_delivery_make_batches(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n)
 {
+	const lpu_presence *presence = find_presence(d, rows[0]->server);
+	bool		few = presence == NULL || presence->few;
 	int			absent = 0;
 	int			size;
 	int			i;
 
-	if (d->postponed != NULL)
+	if (presence != NULL && presence->postponed != NULL)
 	{
-		lpu_rows_set_later(rows, n, d->postponed, d->postponed_ms);
+		lpu_rows_set_later(rows, n, presence->postponed, presence->postponed_ms);
 		for (i = 0; i < n; i++)
-			rows[i]->status = d->postponed_status;
+			rows[i]->status = presence->postponed_status;
 		lpu_delivery_settle(d, rows, n);
-		d->next_listed = d->nlisted;
-		d->totals->unreachable |= d->postponed_status != 429;
+		lpu_delivery_end_round(d);
+		d->totals->unreachable |= presence->postponed_status != 429;
 		return;
 	}
 	for (i = 0; i < n; i++)
 	{
-		const lpu_listed_user *user = d->present ? lpu_lookup_find(d->present, rows[i]->login_name) : NULL;
+		const lpu_listed_user *user = few ? NULL : lpu_lookup_find(presence->users, rows[i]->login_name);
 
 		if (user != NULL)
 			settle_present(d, rows[i], user);
+		else if (!few && !lpu_lookup_has(presence->users, rows[i]->login_name))
+			postpone_unlisted(d, rows[i]);
 		else
 			rows[absent++] = rows[i];
 	}
-	size = d->few ? 1 : options->batch_size;
+	size = few ? 1 : options->batch_size;
 	for (i = 0; i < absent; i += size)
 		d->ready = lappend(d->ready, lpu_batch_new(options, rows + i, Min(size, absent - i)));
 }

@@ -1,7 +1,7 @@
 /*
  * reconcile.c: the part of a delivery that looks up what became of rows in doubt.
  *
- * One listing answers for all rows of the account that are due for it.  Any role that may read sees the whole account, so
+ * One listing answers for all rows of a server that are due for it.  Any role that may read sees the whole account, so
  * the credentials of one role after the other are tried.  While the listing is under way there is no transaction, and other
  * accounts go on: the lookup is advanced by the steps of its delivery and never waits itself.  A user who is there with
  * the data that were sent was created by us: there is no other sign.
@@ -15,7 +15,6 @@
 #include "delivery/delivery_state.h"
 #include "delivery/lookup.h"
 #include "json/to_jsonb.h"
-#include "options/server.h"
 #include "queue/claim.h"
 #include "queue/settle.h"
 #include "user/compare.h"
@@ -27,6 +26,8 @@ struct reconciliation
 	lpu_lookup *lookup;
 	lpu_doubt  *doubts;
 	int			n;
+	List	   *servers;		/* of these rows, not looked up yet; the first is at work */
+	bool		known;			/* ... what one of them has was found out */
 	int			next;			/* the row whose role is tried next */
 	const lpu_options *options; /* of the role as which the account is being listed, or NULL */
 	const char *why;			/* no listing can be used so far */
@@ -90,7 +91,7 @@ judge(lpu_doubt *doubt, const lpu_lookup *lookup, int max_retries)
 		return;
 	}
 	row->user_id = user->id;
-	differences = doubt->accepted ? NULL : lpu_delivery_differences(doubt->body, user);
+	differences = doubt->accepted ? NULL : lpu_delivery_differences(row->body, user);
 	if (differences == NULL)
 		lpu_rows_set(&row, 1, LPU_STATE_CREATED, NULL, NULL, 0);
 	else
@@ -107,31 +108,50 @@ set_unseen(lpu_doubt *doubt, const char *why)
 }
 
 static void
-settle_doubts(lpu_delivery *d, lpu_doubt *doubts, int n)
+settle_doubts(lpu_delivery *d, const lpu_doubt *doubts, int n, Oid server)
 {
 	lpu_settlement *s = lpu_settlement_new(false);
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
+		if (doubts[i].row.server != server)
+			continue;
 		lpu_settlement_add(s, &doubts[i].row);
 		lpu_delivery_count(d, &doubts[i].row);
 	}
-	lpu_settlement_write(s, d->schema_oid);
+	lpu_settlement_write(s);
 }
 
 /* --------------------------------------------------------------------------------------------------------- lookups */
 
-/* Return true if an earlier row has the same role: then that was tried already. */
+/* Return true if an earlier row has the same role and server: then that was tried already. */
 static bool
 role_was_tried(const lpu_doubt *doubts, int i)
 {
 	int			j;
 
 	for (j = 0; j < i; j++)
-		if (strcmp(doubts[j].row.send_as, doubts[i].row.send_as) == 0)
+		if (doubts[j].row.role == doubts[i].row.role && doubts[j].row.server == doubts[i].row.server)
 			return true;
 	return false;
+}
+
+/* In a step: begin with the next server.  What another server of the account shows is not believed for its rows. */
+static void
+begin_server(struct reconciliation *r)
+{
+	MemoryContext caller = MemoryContextSwitchTo(r->context);
+	int			i;
+
+	r->lookup = lpu_lookup_new(true);
+	r->next = 0;
+	r->options = NULL;
+	r->why = "no role can send";
+	for (i = 0; i < r->n; i++)
+		if (r->doubts[i].row.server == linitial_oid(r->servers))
+			lpu_lookup_add(r->lookup, r->doubts[i].row.login_name);
+	MemoryContextSwitchTo(caller);
 }
 
 /* Find the rows that are due.  Return NULL if there are none. */
@@ -145,12 +165,11 @@ begin_reconciliation(lpu_delivery *d)
 
 	MemoryContextSwitchTo(context);
 	r->context = context;
-	r->why = "no role can send";
-	r->lookup = lpu_lookup_new(true);
-	if (!lpu_server_is_paused(d->account))
-		r->doubts = lpu_claim_doubts(d->schema, d->account, &r->n);
+	r->doubts = lpu_claim_doubts(d->account, &r->n);
 	for (i = 0; i < r->n; i++)
-		lpu_lookup_add(r->lookup, r->doubts[i].row.login_name);
+		r->servers = list_append_unique_oid(r->servers, r->doubts[i].row.server);
+	if (r->n > 0)
+		begin_server(r);
 	lpu_delivery_commit(d, caller);
 	if (r->n > 0)
 		return r;
@@ -158,19 +177,20 @@ begin_reconciliation(lpu_delivery *d)
 	return NULL;
 }
 
-/* List the account as the next role.  Return false if all were tried. */
+/* List the account as the next role of the server.  Return false if all were tried. */
 static bool
 list_as_next_role(lpu_delivery *d, struct reconciliation *r)
 {
 	for (; r->options == NULL && r->next < r->n; r->next++)
 	{
+		const lpu_row *row = &r->doubts[r->next].row;
 		MemoryContext caller;
 
-		if (role_was_tried(r->doubts, r->next))
+		if (row->server != linitial_oid(r->servers) || role_was_tried(r->doubts, r->next))
 			continue;
 		caller = lpu_delivery_begin(d);
 		MemoryContextSwitchTo(r->context);
-		r->options = lpu_delivery_options(d, r->doubts[r->next].row.send_as, r->context, &r->why);
+		r->options = lpu_delivery_options(d, row, r->context, &r->why);
 		lpu_delivery_commit(d, caller);
 	}
 	if (r->options == NULL)
@@ -196,23 +216,37 @@ finish_listing(lpu_delivery *d, struct reconciliation *r)
 	return result.verdict == LPU_LATER || result.verdict == LPU_NOT_SENT || result.verdict == LPU_UNCERTAIN;
 }
 
-/* Settle the rows.  Those that are to be sent again are due now. */
-static LpuStep
-end_reconciliation(lpu_delivery *d, struct reconciliation *r)
+/* Settle the rows of the server, and begin with the next one.  Return false if there is none. */
+static bool
+end_server(lpu_delivery *d, struct reconciliation *r)
 {
 	MemoryContext caller = lpu_delivery_begin(d);
+	Oid			server = linitial_oid(r->servers);
 	int			i;
 
 	MemoryContextSwitchTo(r->context);
 	for (i = 0; i < r->n; i++)
-		if (r->options != NULL)
+		if (r->doubts[i].row.server != server)
+			continue;
+		else if (r->options != NULL)
 			judge(&r->doubts[i], r->lookup, r->options->max_retries);
 		else
 			set_unseen(&r->doubts[i], r->why);
-	settle_doubts(d, r->doubts, r->n);
+	settle_doubts(d, r->doubts, r->n, server);
+	r->known |= r->options != NULL;
+	r->servers = list_delete_first(r->servers);
+	if (r->servers != NIL)
+		begin_server(r);
 	lpu_delivery_commit(d, caller);
+	return r->servers != NIL;
+}
+
+/* Rows that are to be sent again are due now. */
+static LpuStep
+end_reconciliation(lpu_delivery *d, struct reconciliation *r)
+{
 	d->reconciliation = NULL;
-	d->looked = r->options == NULL;
+	d->looked = !r->known;
 	d->empty &= d->looked;
 	MemoryContextDelete(r->context);
 	return LPU_STEP_MOVED;
@@ -234,12 +268,14 @@ lpu_delivery_look_up(lpu_delivery *d, long *wait_ms)
 		d->looked = true;
 		return LPU_STEP_OVER;
 	}
-	while (r->options != NULL || list_as_next_role(d, r))
-	{
-		if (!lpu_lookup_done(r->lookup, wait_ms))
-			return LPU_STEP_WAITS;
-		if (finish_listing(d, r))
-			break;
-	}
+	do
+		while (r->options != NULL || list_as_next_role(d, r))
+		{
+			if (!lpu_lookup_done(r->lookup, wait_ms))
+				return LPU_STEP_WAITS;
+			if (finish_listing(d, r))
+				break;
+		}
+	while (end_server(d, r));
 	return end_reconciliation(d, r);
 }

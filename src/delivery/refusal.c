@@ -20,7 +20,7 @@ struct refusal
 {
 	MemoryContext context;		/* of the listing, and its own */
 	lpu_lookup *lookup;
-	int			n;				/* so many refused batches it is for, the first of all */
+	List	   *batches;		/* lpu_refused_batch, of one server */
 	int			next;			/* of these, the one whose mapping is tried next */
 	bool		listing;		/* under way */
 	int64		revision;		/* of the account before they were sent; -1: not known */
@@ -42,15 +42,31 @@ lpu_delivery_put_refused(lpu_delivery *d, const lpu_options *options, lpu_row **
 }
 
 static bool
-mapping_was_tried(const lpu_delivery *d, int at)
+mapping_was_tried(const List *batches, int at)
 {
-	const lpu_refused_batch *batch = list_nth(d->refused_batches, at);
+	const lpu_refused_batch *batch = list_nth(batches, at);
 	int			i;
 
 	for (i = 0; i < at; i++)
-		if (((lpu_refused_batch *) list_nth(d->refused_batches, i))->options->mapping == batch->options->mapping)
+		if (((lpu_refused_batch *) list_nth(batches, i))->options->mapping == batch->options->mapping)
 			return true;
 	return false;
+}
+
+/*
+ * The batches of the server that was refused first.  What another server of the account shows is not believed for them.
+ */
+static List *
+batches_of_server(const lpu_delivery *d)
+{
+	Oid			server = ((lpu_refused_batch *) linitial(d->refused_batches))->rows[0]->server;
+	List	   *batches = NIL;
+	ListCell   *cell;
+
+	foreach(cell, d->refused_batches)
+		if (((lpu_refused_batch *) lfirst(cell))->rows[0]->server == server)
+			batches = lappend(batches, lfirst(cell));
+	return batches;
 }
 
 /* Begin to find out what became of the batches that were refused so far. */
@@ -64,12 +80,12 @@ begin_refusal(lpu_delivery *d)
 	int			i;
 
 	r->context = context;
-	r->n = list_length(d->refused_batches);
 	r->revision = d->revision;
 	r->result.verdict = LPU_UNCERTAIN;
 	MemoryContextSwitchTo(context);
+	r->batches = batches_of_server(d);
 	r->lookup = lpu_lookup_new(true);
-	foreach(cell, d->refused_batches)
+	foreach(cell, r->batches)
 	{
 		const lpu_refused_batch *batch = lfirst(cell);
 
@@ -87,11 +103,11 @@ begin_refusal(lpu_delivery *d)
 static bool
 list_with_next_mapping(lpu_delivery *d, struct refusal *r)
 {
-	while (r->next < r->n && mapping_was_tried(d, r->next))
+	while (r->next < list_length(r->batches) && mapping_was_tried(r->batches, r->next))
 		r->next++;
-	if (r->next == r->n)
+	if (r->next == list_length(r->batches))
 		return false;
-	lpu_lookup_start(r->lookup, ((lpu_refused_batch *) list_nth(d->refused_batches, r->next++))->options, r->revision);
+	lpu_lookup_start(r->lookup, ((lpu_refused_batch *) list_nth(r->batches, r->next++))->options, r->revision);
 	r->listing = true;
 	return true;
 }
@@ -162,7 +178,7 @@ settle_unknown(lpu_delivery *d, const lpu_refused_batch *batch, const lpu_listin
 		case LPU_MISDIRECTED:
 			/* then the refusal was not about these users either */
 			lpu_rows_set_held(batch->rows, batch->n, LPU_HOLD_SETUP, text);
-			lpu_delivery_hold_role(d, batch->options, batch->rows[0]->send_as, LPU_HOLD_SETUP, text);
+			lpu_delivery_hold_role(d, batch->options, batch->rows[0], LPU_HOLD_SETUP, text);
 			break;
 		default:
 			lpu_rows_set(batch->rows, batch->n, LPU_STATE_UNCERTAIN, NULL, text, -1);
@@ -179,20 +195,19 @@ static LpuStep
 end_refusal(lpu_delivery *d, struct refusal *r)
 {
 	MemoryContext caller = lpu_delivery_begin(d);
-	int			i;
+	ListCell   *cell;
 
-	for (i = 0; i < r->n; i++)
+	foreach(cell, r->batches)
 	{
-		lpu_refused_batch *batch = list_nth(d->refused_batches, i);
+		lpu_refused_batch *batch = lfirst(cell);
 
 		if (r->result.known)
 			judge(d, batch, r->lookup);
 		else
 			settle_unknown(d, batch, &r->result);
+		d->refused_batches = list_delete_ptr(d->refused_batches, batch);
+		pfree(batch);
 	}
-	for (i = 0; i < r->n; i++)
-		pfree(list_nth(d->refused_batches, i));
-	d->refused_batches = list_delete_first_n(d->refused_batches, r->n);
 	lpu_delivery_commit(d, caller);
 	d->refusal = NULL;
 	MemoryContextDelete(r->context);

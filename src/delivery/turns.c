@@ -57,7 +57,6 @@ struct lpu_turns
 	const lpu_deliverer *deliverer;
 	bool		once;			/* each account that is listed, due or not, has one delivery */
 	bool		changed;		/* a delivery has ended since the last listing */
-	char	   *schema;
 	List	   *accounts;		/* turn */
 };
 
@@ -132,7 +131,7 @@ forget_finished(lpu_turns *turns, TimestampTz now)
  * error, or because it was paused, is tried again at once.
  */
 int
-lpu_turns_list(lpu_turns *turns, const char *schema, const char *account, bool retry)
+lpu_turns_list(lpu_turns *turns, const char *account, bool retry)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	TimestampTz now = GetCurrentTimestamp();
@@ -144,13 +143,10 @@ lpu_turns_list(lpu_turns *turns, const char *schema, const char *account, bool r
 
 	turns->deliverer->begin();
 	MemoryContextSwitchTo(caller);
-	due = lpu_queue_due(schema, &n);
+	due = lpu_queue_due(&n);
 	turns->deliverer->commit();
 
 	MemoryContextSwitchTo(turns->context);
-	if (turns->schema != NULL)
-		pfree(turns->schema);
-	turns->schema = pstrdup(schema);
 	foreach(cell, turns->accounts)
 		((turn *) lfirst(cell))->listed = false;
 	for (i = 0; i < n; i++)
@@ -223,7 +219,7 @@ open_part(void *arg)
 	MemoryContext caller = MemoryContextSwitchTo(p->turns->context);
 
 	memset(&t->totals, 0, sizeof(lpu_totals));
-	t->delivery = lpu_delivery_open(p->turns->schema, t->account, p->turns->deliverer, &t->totals);
+	t->delivery = lpu_delivery_open(t->account, p->turns->deliverer, &t->totals);
 	MemoryContextSwitchTo(caller);
 }
 

@@ -52,7 +52,6 @@ PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
 #define LOOK_AROUND_MS 10000
 #define HOUSEKEEPING_MS (3600 * 1000)
 #define HOUSEKEEPING_RETRY_MS (60 * 1000)
-#define HOUSEKEEPING_LOCK_TIMEOUT "500ms"
 
 /*
  * While accounts are being delivered, they are listed again no sooner than after so many times
@@ -113,19 +112,16 @@ must_stop(void)
 	return !lpu_worker_on || lpu_worker_asked_to_stop();
 }
 
-/* The schema of the extension, NULL if it is not installed. */
-static char *
-find_schema(MemoryContext context)
+/* Return true if the extension is installed. */
+static bool
+is_installed(void)
 {
-	char	   *schema = NULL;
-	Oid			oid;
+	bool		installed;
 
 	StartTransactionCommand();
-	oid = lpu_extension_schema();
-	if (OidIsValid(oid))
-		schema = MemoryContextStrdup(context, get_namespace_name(oid));
+	installed = OidIsValid(lpu_extension_schema());
 	CommitTransactionCommand();
-	return schema;
+	return installed;
 }
 
 /* Run a part of a round; an error of it is logged, and the others go on. False after an error. */
@@ -155,11 +151,11 @@ run_safely(void (*part) (void *arg), void *arg)
 }
 
 /*
- * Once an hour, or a minute after it failed. All accounts wait for it, so that it does not wait
- * for a row that a session has locked.
+ * Once an hour, or a minute after it failed.  All accounts wait for it, so its statements pass over
+ * rows that a session has locked.
  */
 static void
-housekeep(void *schema)
+housekeep(void *arg)
 {
 	static TimestampTz next = 0;
 
@@ -167,9 +163,7 @@ housekeep(void *schema)
 		return;
 	next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_RETRY_MS);
 	begin_step();
-	(void) set_config_option("lock_timeout", HOUSEKEEPING_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-	lpu_queue_housekeep(schema);
+	lpu_queue_housekeep();
 	commit_step();
 	next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
 }
@@ -211,23 +205,23 @@ list_accounts(void *arg)
 	service    *s = arg;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz now;
-	char	   *schema;
+	bool		installed;
 	bool		prepared;
 	bool		woken = lpu_worker_is_wanted();
 	bool		unfinished;
 	long		wait_ms = LOOK_AROUND_MS;
 
 	s->next_listing = s->earliest_listing = TimestampTzPlusMilliseconds(start, ERROR_WAIT_MS);
-	schema = find_schema(s->context);
+	installed = is_installed();
 	/* without it, what is in flight has an end first */
-	s->over = schema == NULL && !lpu_turns_busy(s->turns);
-	if (schema == NULL)
+	s->over = !installed && !lpu_turns_busy(s->turns);
+	if (!installed)
 		return;
 	lpu_worker_begin_round();
 	/* in this order: what is committed between the two is found by the second */
 	prepared = prepared_transactions_here();
-	unfinished = lpu_turns_list(s->turns, schema, NULL, woken) > 0 || lpu_turns_busy(s->turns);
-	(void) run_safely(housekeep, schema);
+	unfinished = lpu_turns_list(s->turns, NULL, woken) > 0 || lpu_turns_busy(s->turns);
+	(void) run_safely(housekeep, NULL);
 
 	now = GetCurrentTimestamp();
 	if (unfinished)

@@ -7,7 +7,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -23,12 +22,12 @@
 #include "base/error.h"
 #include "base/extension.h"
 #include "base/guc.h"
-#include "base/spi_plan.h"
 #include "delivery/delivery.h"
 #include "delivery/turns.h"
 #include "http/request.h"
 #include "options/server.h"
 #include "queue/enqueue.h"
+#include "queue/operate.h"
 #include "queue/worker_slots.h"
 #include "user/serialize.h"
 #include "user/validate.h"
@@ -37,6 +36,10 @@ PG_FUNCTION_INFO_V1(lp_deliver);
 PG_FUNCTION_INFO_V1(lp_enqueue_users);
 PG_FUNCTION_INFO_V1(lp_retry);
 PG_FUNCTION_INFO_V1(lp_discard);
+PG_FUNCTION_INFO_V1(lp_release);
+PG_FUNCTION_INFO_V1(lp_release_ids);
+PG_FUNCTION_INFO_V1(lp_adopt);
+PG_FUNCTION_INFO_V1(lp_purge);
 PG_FUNCTION_INFO_V1(lp_wake);
 PG_FUNCTION_INFO_V1(lp_worker_stop);
 PG_FUNCTION_INFO_V1(lp_worker_pid);
@@ -98,11 +101,11 @@ wake_worker(void)
 
 /* Deliver all that is due for the account, or for all of them side by side. */
 static void
-deliver_accounts(const char *schema, const char *account, lpu_turns *turns)
+deliver_accounts(const char *account, lpu_turns *turns)
 {
 	long		wait_ms;
 
-	(void) lpu_turns_list(turns, schema, account, true);
+	(void) lpu_turns_list(turns, account, true);
 	for (;;)
 	{
 		wait_ms = lpu_turns_step(turns, false);
@@ -115,15 +118,15 @@ deliver_accounts(const char *schema, const char *account, lpu_turns *turns)
 
 /* What is left is the worker's; where none may run, what it does besides is done here. */
 static void
-leave_rest(const char *schema, MemoryContext context)
+leave_rest(MemoryContext context)
 {
 	int			n;
 
 	begin_step();
 	MemoryContextSwitchTo(context);
-	(void) lpu_queue_due(schema, &n);
+	(void) lpu_queue_due(&n);
 	if (!lpu_worker_on)
-		lpu_queue_housekeep(schema);
+		lpu_queue_housekeep();
 	commit_step();
 	if (n > 0)
 		wake_worker();
@@ -140,7 +143,6 @@ lp_deliver(PG_FUNCTION_ARGS)
 	static const lpu_deliverer deliverer = {begin_step, commit_step, progress, over, NULL, NULL};
 	MemoryContext context;
 	lpu_turns  *turns;
-	char	   *schema;
 
 	/* in a block with an exception handler, older releases do not say "atomic" */
 	if (call == NULL || call->atomic || IsSubTransaction())
@@ -158,7 +160,6 @@ lp_deliver(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers deliver", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
-	schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
 	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
 	turns = lpu_turns_new(&deliverer, true);
 	lpu_shmem_attach();
@@ -166,8 +167,8 @@ lp_deliver(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(context);
-		deliver_accounts(schema, account, turns);
-		leave_rest(schema, context);
+		deliver_accounts(account, turns);
+		leave_rest(context);
 	}
 	PG_CATCH();
 	{
@@ -263,6 +264,7 @@ lp_enqueue_users(PG_FUNCTION_ARGS)
 	origin.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	origin.account = options->account;
 	origin.server = options->server_name;
+	origin.server_oid = options->server;
 	origin.requested_by = GetOuterUserId();
 	origin.send_as = GetUserId();
 	lpu_enqueue(&origin, users, n, ids);
@@ -280,25 +282,21 @@ lp_enqueue_users(PG_FUNCTION_ARGS)
 
 /* ------------------------------------------------------------------------------------------- what people do with rows */
 
-/* Have the function of the install script do it that checks whose rows they are. */
-static Datum
-change_rows(FunctionCallInfo fcinfo, const char *name, const char *function)
+/* The checks that all have in common.  SPI is connected then. */
+static void
+begin_change(FunctionCallInfo fcinfo, const char *name, const char *argument)
 {
-	Oid			types[2] = {INT8ARRAYOID, NAMEOID};
-	Datum		values[2];
-	bool		isnull;
-	int64		n;
-
-	if (PG_ARGISNULL(0))
+	if (PG_NARGS() > 0 && PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("ids must not be null")));
+				 errmsg("%s must not be null", argument)));
 	PreventCommandIfReadOnly(name);
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = lpu_name_datum(GetUserNameFromId(GetUserId(), false));
 	SPI_connect();
-	lpu_run(psprintf("SELECT @extschema@.%s($1, $2)", function), 2, types, values);
-	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+static Datum
+end_change(int64 n)
+{
 	SPI_finish();
 	PG_RETURN_INT64(n);
 }
@@ -309,7 +307,8 @@ change_rows(FunctionCallInfo fcinfo, const char *name, const char *function)
 Datum
 lp_retry(PG_FUNCTION_ARGS)
 {
-	return change_rows(fcinfo, "lp_retry()", "lp_retry_rows");
+	begin_change(fcinfo, "lp_retry()", "ids");
+	return end_change(lpu_retry(PG_GETARG_DATUM(0), GetUserId()));
 }
 
 /*
@@ -318,7 +317,48 @@ lp_retry(PG_FUNCTION_ARGS)
 Datum
 lp_discard(PG_FUNCTION_ARGS)
 {
-	return change_rows(fcinfo, "lp_discard()", "lp_discard_rows");
+	begin_change(fcinfo, "lp_discard()", "ids");
+	return end_change(lpu_discard(PG_GETARG_DATUM(0), GetUserId()));
+}
+
+/*
+ * lp_release(account text) RETURNS bigint
+ */
+Datum
+lp_release(PG_FUNCTION_ARGS)
+{
+	begin_change(fcinfo, "lp_release()", "account");
+	return end_change(lpu_release_account(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+}
+
+/*
+ * lp_release(ids bigint[]) RETURNS bigint
+ */
+Datum
+lp_release_ids(PG_FUNCTION_ARGS)
+{
+	begin_change(fcinfo, "lp_release()", "ids");
+	return end_change(lpu_release_ids(PG_GETARG_DATUM(0)));
+}
+
+/*
+ * lp_adopt() RETURNS bigint
+ */
+Datum
+lp_adopt(PG_FUNCTION_ARGS)
+{
+	begin_change(fcinfo, "lp_adopt()", "");
+	return end_change(lpu_adopt());
+}
+
+/*
+ * lp_purge(older_than interval) RETURNS bigint
+ */
+Datum
+lp_purge(PG_FUNCTION_ARGS)
+{
+	begin_change(fcinfo, "lp_purge()", "older_than");
+	return end_change(lpu_purge(PG_GETARG_INTERVAL_P(0)));
 }
 
 /* ------------------------------------------------------------------------------------------------------- worker */

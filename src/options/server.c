@@ -18,11 +18,13 @@
 #include "access/table.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_type.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -437,19 +439,85 @@ lpu_server_for_role(Oid server, Oid role, lpu_problem **problem)
 	return NULL;
 }
 
-bool
-lpu_server_is_paused(const char *account)
+/* Return what is known of a server, or NULL if it is none of this wrapper's. */
+static known_server *
+find_server(Oid server)
 {
 	ListCell   *cell;
 
 	if (!servers_valid)
 		load_servers();
 	foreach(cell, servers)
+		if (((known_server *) lfirst(cell))->server == server)
+			return lfirst(cell);
+	return NULL;
+}
+
+/* Return true if the server exists and is one of this account. */
+bool
+lpu_server_serves(Oid server, const char *account)
+{
+	known_server *found = find_server(server);
+
+	return found != NULL && strcmp(found->account, account) == 0;
+}
+
+/* Return true if the server has the option delivery 'paused'. */
+bool
+lpu_server_is_paused(Oid server)
+{
+	known_server *found = find_server(server);
+
+	return found != NULL && found->paused;
+}
+
+/* Return the OIDs of the servers that have the option delivery 'paused', an oid[] in the current memory context. */
+Datum
+lpu_server_paused_array(void)
+{
+	Datum	   *oids;
+	int			n = 0;
+	ListCell   *cell;
+
+	if (!servers_valid)
+		load_servers();
+	oids = palloc((list_length(servers) + 1) * sizeof(Datum));
+	foreach(cell, servers)
 	{
 		known_server *server = lfirst(cell);
 
-		if (server->paused && strcmp(server->account, account) == 0)
-			return true;
+		if (server->paused)
+			oids[n++] = ObjectIdGetDatum(server->server);
 	}
-	return false;
+	return PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/*
+ * Return the options for a request of the queue: those of its server, or of the one server that the role has for the
+ * account if the request has none.  The role needs USAGE and a mapping.  NULL and *problem if it cannot send; the name of
+ * the role is for that message.
+ */
+const lpu_options *
+lpu_server_for_request(Oid server, const char *account, Oid role, const char *name, lpu_problem **problem)
+{
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+	{
+		*problem = lpu_problem_new(ERRCODE_UNDEFINED_OBJECT, "role \"%s\" does not exist", name);
+		return NULL;
+	}
+	if (!OidIsValid(server))
+		return lpu_server_for_account(account, role, problem);
+	if (!lpu_server_serves(server, account))
+	{
+		*problem = lpu_problem_new(ERRCODE_UNDEFINED_OBJECT, "server of account \"%s\" does not exist", account);
+		return NULL;
+	}
+	if (LPU_SERVER_USAGE(server, role) != ACLCHECK_OK)
+	{
+		candidates	found = {.servers = 1};
+
+		*problem = explain_search(&found, account, role);
+		return NULL;
+	}
+	return lpu_server_for_role(server, role, problem);
 }

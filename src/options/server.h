@@ -18,8 +18,14 @@ extern const lpu_options *lpu_server_for_role(Oid server, Oid role, lpu_problem 
 /* The options of a server without anybody's credentials. */
 extern const lpu_options *lpu_server_alone(Oid server, lpu_problem **problem);
 
-/* Has any server of the account the option delivery 'paused'? */
-extern bool lpu_server_is_paused(const char *account);
+/* For a request of the queue that belongs to a server (InvalidOid: the one for the account), and is sent as a role. */
+extern const lpu_options *lpu_server_for_request(Oid server, const char *account, Oid role, const char *name,
+												 lpu_problem **problem);
+
+/* True if the server exists and is one of the account; if it has the option delivery 'paused'; an oid[] of those. */
+extern bool lpu_server_serves(Oid server, const char *account);
+extern bool lpu_server_is_paused(Oid server);
+extern Datum lpu_server_paused_array(void);
 
 /* Have a function called with a mapping's OID whenever what was known of the mapping or its server may have changed. */
 extern void lpu_server_on_change(void (*forget) (Oid mapping));

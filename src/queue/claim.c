@@ -1,10 +1,15 @@
 /*
  * claim.c: rows of the queue in memory: the claimed ones, and those in doubt.
  *
- * lp_list() of the install script says what is due, and rows are claimed from that list: a row that is still due, none of
- * whose login is in flight, and that nobody else is changing. The rows of one claim go out in several batches that are
- * settled in any order: they are freed together, after the last. lp_uncertain() chooses those that are looked up, all
- * together.
+ * One statement claims due rows of a server in the order of their time and id.  It passes over
+ * logins and users of which a row is in flight, and over rows that another transaction has locked.
+ * A claimer remembers where the last claim ended, so that a claim does not step over the dead index
+ * entries of the ones before it; at the end it begins again at the front, where rows may have been
+ * passed over.
+ *
+ * The rows of one claim go out in several batches that are settled in any order: they are freed
+ * together, after the last. Everything here needs a transaction with SPI connected, under the lock
+ * on the account.
  */
 #include "postgres.h"
 
@@ -16,13 +21,102 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/extension.h"
 #include "base/origin.h"
 #include "base/spi_plan.h"
+#include "options/server.h"
 #include "queue/claim.h"
-#include "queue/duplicate_logins.h"
-#include "queue/row_update.h"
-#include "queue/settle.h"
+#include "queue/pending.h"
+#include "queue/statement.h"
+
+/*
+ * Due rows of a server, locked.  $1 account, $2 server, $3 and $4 time and id after which to begin,
+ * $5 origin, $6 ids to pass over, $7 how many, $8 now.  Reads lp_requests.  What is in flight is
+ * asked by subqueries and not by joins, so that the login is a condition of the index scan whatever
+ * the planner knows of the table.
+ */
+#define DUE_SQL \
+"WITH due AS MATERIALIZED (" \
+"  SELECT r.id, r.next_attempt_at, r.sent_at, r.user_id, lower(r.login_name COLLATE \"C\") AS" \
+"    login" \
+"  FROM @extschema@.lp_requests r" \
+"  WHERE r.account = $1 AND r.server_oid = $2 AND r.state = 'pending' AND NOT r.look_first" \
+"    AND r.next_attempt_at <= $8 AND (r.next_attempt_at, r.id) > ($3, $4)" \
+"    AND r.origin = $5 AND r.id <> ALL ($6)" \
+"    AND (SELECT f.id FROM @extschema@.lp_requests f" \
+"      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE" \
+"        \"C\")" \
+"        AND f.server_oid = $2 AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL" \
+"    AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
+"      WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = $2" \
+"        AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL)" \
+"  ORDER BY r.next_attempt_at, r.id" \
+"  LIMIT $7" \
+"  FOR UPDATE OF r SKIP LOCKED" \
+")"
+
+/*
+ * Rows that may be claimed.  $1 account, $2 servers, $3 origin, $4 until when they are due, $5 how many.  Reads
+ * lp_requests.
+ */
+static const char list_sql[] =
+"SELECT r.id, r.login_name, r.send_as_oid, r.send_as, r.server_oid FROM @extschema@.lp_requests r "
+"WHERE r.account = $1 AND r.server_oid = ANY ($2) AND r.state = 'pending' AND NOT r.look_first"
+"  AND r.next_attempt_at <= $4 AND r.origin = $3 "
+"ORDER BY r.next_attempt_at, r.id LIMIT $5";
+
+/* The first of them, without claiming it. */
+static const char peek_sql[] = DUE_SQL " SELECT d.id, d.next_attempt_at FROM due d";
+
+/*
+ * Claim them: of several with one login or user only the first.  Parameters as above.  Returns what
+ * was claimed, in order, and in the end the last row that was due, marked as not claimed.  Writes
+ * lp_requests, reads lp_payloads.
+ */
+static const char claim_sql[] =
+DUE_SQL ", chosen AS ("
+"  SELECT d.id, d.sent_at, d.login, d.user_id, d.next_attempt_at,"
+"    row_number() OVER (PARTITION BY d.login ORDER BY d.next_attempt_at, d.id) AS of_login,"
+"    row_number() OVER (PARTITION BY d.user_id ORDER BY d.next_attempt_at, d.id) AS of_user"
+"  FROM due d"
+"), claimed AS ("
+"  UPDATE @extschema@.lp_requests r"
+"  SET state = 'sending', attempts = r.attempts + 1, sent_at = clock_timestamp(), next_attempt_at"
+"    = NULL,"
+"    status = NULL, error = NULL, reason = NULL"
+"  FROM chosen c"
+"  WHERE r.id = c.id AND (c.login IS NULL OR c.of_login = 1) AND (c.user_id IS NULL OR c.of_user"
+"    = 1)"
+"  RETURNING r.id, c.next_attempt_at, r.state, r.login_name, r.send_as, r.send_as_oid,"
+"    r.attempts, c.sent_at"
+"), rows AS ("
+"  SELECT c.id, c.next_attempt_at, true AS claimed, c.login_name, c.send_as, c.send_as_oid,"
+"    c.attempts, c.sent_at,"
+"    (SELECT p.body::text FROM @extschema@.lp_payloads p WHERE p.request_id = c.id) AS body"
+"  FROM claimed c WHERE c.state = 'sending'"
+"  UNION ALL"
+"  (SELECT d.id, d.next_attempt_at, false, NULL, NULL, 0, 0, NULL, NULL"
+"   FROM due d ORDER BY d.next_attempt_at DESC, d.id DESC LIMIT 1)"
+")"
+"SELECT w.* FROM rows w ORDER BY w.next_attempt_at, w.id, w.claimed DESC";
+
+/*
+ * The rows of an account whose outcome has to be looked up now, with what was sent for them.  When
+ * one is due, all are taken: one listing of the account answers for all.  $1 account, $2 OIDs of
+ * servers that are paused.  Reads lp_requests and lp_payloads.
+ */
+static const char doubts_sql[] =
+"SELECT r.id, r.send_as, r.send_as_oid, r.server_oid, r.login_name, r.attempts, r.sent_at,"
+"  b.body::text, r.status, r.error,"
+"  r.error IS NOT NULL AND r.status BETWEEN 300 AND 499 AND r.status NOT IN (401, 429), r.reason "
+"FROM @extschema@.lp_requests r"
+"  LEFT JOIN LATERAL (SELECT p.body FROM @extschema@.lp_payloads p WHERE p.request_id = r.id LIMIT 1) b"
+"    ON true "
+"WHERE r.account = $1 AND r.state = 'uncertain' AND r.server_oid <> ALL ($2)"
+"  AND r.next_attempt_at <= clock_timestamp() + interval '1 second'"
+"  AND EXISTS (SELECT FROM @extschema@.lp_requests d"
+"    WHERE d.account = $1 AND d.state = 'uncertain' AND d.server_oid <> ALL ($2)"
+"      AND d.next_attempt_at <= clock_timestamp()) "
+"ORDER BY r.id";
 
 /* The rows of one claim, freed when the last of them is settled. */
 typedef struct claim
@@ -37,6 +131,25 @@ typedef struct claimed_row
 	claim	   *claim;
 } claimed_row;
 
+/* How far the rows of a server have been claimed. */
+typedef struct server_cursor
+{
+	Oid			server;
+	TimestampTz at;				/* of the last row */
+	int64		id;
+	bool		ended;
+} server_cursor;
+
+struct lpu_claimer
+{
+	const char *account;
+	MemoryContext context;		/* of the cursors */
+	server_cursor *servers;
+	int			nservers;
+	int			next;			/* the server whose turn it is */
+	TimestampTz until;			/* rows that are due later are not claimed */
+};
+
 /* A text of SPI's in the current memory context, or NULL. */
 static char *
 keep(const char *text)
@@ -44,176 +157,330 @@ keep(const char *text)
 	return text ? pstrdup(text) : NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------- what is due */
-
-lpu_listed *
-lpu_claim_list(const char *schema, const char *account, int room, int *n)
+static TimestampTz
+timestamp_column(int row, int column)
 {
-	Oid			types[2] = {TEXTOID, INT4OID};
-	Datum		values[2] = {CStringGetTextDatum(account), Int32GetDatum(room)};
-	lpu_listed *listed;
-	Datum		arrays[2];
 	bool		isnull;
-	Datum	   *ids;
-	Datum	   *places;
-	int			nplaces;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(value);
+}
+
+static Oid
+oid_column(int row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
+}
+
+/* ----- servers ----- */
+
+/* Return a claimer that has not begun, in the current memory context. */
+lpu_claimer *
+lpu_claimer_new(const char *account)
+{
+	lpu_claimer *c = palloc0(sizeof(lpu_claimer));
+
+	c->account = account;
+	c->context = CurrentMemoryContext;
+	c->until = GetCurrentTimestamp();
+	return c;
+}
+
+void
+lpu_claimer_set_until(lpu_claimer *c, TimestampTz until)
+{
+	c->until = until;
+}
+
+/* The next claim begins at the front. */
+void
+lpu_claimer_restart(lpu_claimer *c)
+{
+	c->nservers = 0;
+}
+
+/* List the servers that have pending rows and may be sent to: all begin at the front. */
+static void
+list_servers(lpu_claimer *c)
+{
+	Oid		   *servers = lpu_pending_servers(c->account, &c->nservers);
 	int			i;
 
-	*n = 0;
-	lpu_run("SELECT ids, places FROM @extschema@.lp_list($1, $2)", 2, types, values);
-	for (i = 0; i < 2; i++)
+	if (c->servers != NULL)
+		pfree(c->servers);
+	c->servers = MemoryContextAllocZero(c->context, Max(c->nservers, 1) * sizeof(server_cursor));
+	for (i = 0; i < c->nservers; i++)
 	{
-		arrays[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
-		if (isnull)
-			return NULL;
+		c->servers[i].server = servers[i];
+		c->servers[i].at = DT_NOBEGIN;
 	}
-	deconstruct_array(DatumGetArrayTypeP(arrays[0]), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, NULL,
-					  n);
-	deconstruct_array(DatumGetArrayTypeP(arrays[1]), TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT, &places, NULL,
-					  &nplaces);
-	listed = palloc_extended(Max(*n, 1) * sizeof(lpu_listed), MCXT_ALLOC_HUGE);
-	for (i = 0; i < *n; i++)
+	pfree(servers);
+}
+
+/* Return the server whose turn it is, or NULL if all are at their end. */
+static server_cursor *
+next_server(lpu_claimer *c)
+{
+	int			i;
+
+	for (i = 0; i < c->nservers; i++)
 	{
-		listed[i].id = DatumGetInt64(ids[i]);
-		listed[i].place = *(ItemPointer) DatumGetPointer(places[i]);
+		server_cursor *cursor = &c->servers[c->next++ % c->nservers];
+
+		if (!cursor->ended)
+			return cursor;
 	}
-	pfree(ids);
-	pfree(places);
-	return listed;
+	return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------- claiming */
+/* ----- claiming ----- */
 
-/* Is the row at work still due, and may it be sent? */
-static bool
-is_due(lpu_stored *stored, const char *account, TimestampTz now)
+/* One claim at work. */
+typedef struct claiming
 {
-	bool		isnull;
-	TimestampTz at = DatumGetTimestampTz(lpu_stored_value(stored, LPU_COL_NEXT_ATTEMPT_AT, &isnull));
-	char	   *login;
+	lpu_claimer *claimer;
+	server_cursor *cursor;
+	const char *sql;
+	int			max;
+	claim	   *from;
+	lpu_row   **rows;
+	int			n;
+} claiming;
 
-	if (isnull || at > now || strcmp(lpu_stored_text(stored, LPU_COL_STATE), "pending") != 0 ||
-		strcmp(lpu_stored_text(stored, LPU_COL_ACCOUNT), account) != 0)
-		return false;
-	login = lpu_stored_text(stored, LPU_COL_LOGIN_NAME);
-	return login == NULL || !lpu_stored_is_in_flight(stored, account, lpu_login_lower(login));
-}
-
-/* Make the row at work "sending". False if somebody else is changing it: then it is for another claim. */
-static bool
-mark_sending(lpu_stored *stored, const char *origin, TimestampTz now)
+static void
+run_due(claiming *w)
 {
-	bool		isnull;
-	int			attempts = DatumGetInt32(lpu_stored_value(stored, LPU_COL_ATTEMPTS, &isnull));
+	Oid			types[8] = {TEXTOID, OIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8ARRAYOID, INT4OID, TIMESTAMPTZOID};
+	Datum		values[8] = {CStringGetTextDatum(w->claimer->account), ObjectIdGetDatum(w->cursor->server),
+		TimestampTzGetDatum(w->cursor->at), Int64GetDatum(w->cursor->id), CStringGetTextDatum(lpu_origin_text()),
+	lpu_queue_passed_over(), Int32GetDatum(w->max), TimestampTzGetDatum(w->claimer->until)};
 
-	lpu_stored_set_text(stored, LPU_COL_STATE, "sending");
-	lpu_stored_set(stored, LPU_COL_ATTEMPTS, Int32GetDatum(attempts + 1));
-	lpu_stored_set(stored, LPU_COL_SENT_AT, TimestampTzGetDatum(now));
-	lpu_stored_set_text(stored, LPU_COL_ORIGIN, origin);
-	lpu_stored_set_null(stored, LPU_COL_NEXT_ATTEMPT_AT);
-	lpu_stored_set_null(stored, LPU_COL_STATUS);
-	lpu_stored_set_null(stored, LPU_COL_ERROR);
-	lpu_stored_set_null(stored, LPU_COL_REASON);
-	return lpu_stored_update(stored, false) == LPU_STORED_WRITTEN;
+	lpu_queue_run(w->sql, 8, types, values);
 }
 
-/* The row at work with what is to be sent, in the current memory context. */
+/* Row i of the result, in the current memory context. */
 static lpu_row *
-read_claimed(lpu_stored *stored, claim *from)
+read_claimed(claiming *w, int i)
 {
 	claimed_row *claimed = palloc0(sizeof(claimed_row));
 	lpu_row    *row = &claimed->row;
-	bool		isnull;
+	char	   *role;
 
-	claimed->claim = from;
-	from->open++;
-	row->id = DatumGetInt64(lpu_stored_value(stored, LPU_COL_ID, &isnull));
-	row->send_as = lpu_stored_text(stored, LPU_COL_SEND_AS);
-	row->login_name = lpu_stored_text(stored, LPU_COL_LOGIN_NAME);
-	row->attempts = DatumGetInt32(lpu_stored_value(stored, LPU_COL_ATTEMPTS, &isnull));
+	claimed->claim = w->from;
+	w->from->open++;
+	row->id = lpu_int64_column(i, 1);
+	row->login_name = keep(lpu_text_column(i, 4));
+	row->role = oid_column(i, 6);
+	/*
+	 * a role that was renamed has another name in the row; one that is gone keeps the name that is
+	 * there
+	 */
+	role = GetUserNameFromId(row->role, true);
+	row->send_as = role ? role : keep(lpu_text_column(i, 5));
+	row->server = w->cursor->server;
+	row->attempts = lpu_int_column(i, 7);
 	row->sent_before = row->attempts > 1;
-	row->place = lpu_stored_place(stored);
+	row->last_sent_at = timestamp_column(i, 8);
 	/* nothing can be sent without a login to match the answer by */
-	row->body = row->login_name ? lpu_stored_payload(stored, row->id, &row->payload_place) : NULL;
+	row->body = row->login_name ? keep(lpu_text_column(i, 9)) : NULL;
 	return row;
 }
 
-lpu_row **
-lpu_claim_rows(Oid schema, const char *account, const lpu_listed *listed, int nlisted, int *n)
+/* Claim at most w->max rows after the cursor, and move it. */
+static void
+claim_after(void *arg)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers claiming", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	lpu_row   **rows = palloc(nlisted * sizeof(lpu_row *));
-	claim	   *from = palloc0(sizeof(claim));
-	lpu_identity before;
-	lpu_stored *stored;
-	char	   *origin = lpu_origin_text();
-	TimestampTz now = GetCurrentTimestamp();
+	claiming   *w = arg;
+	MemoryContext caller = CurrentMemoryContext;
+	SPITupleTable *table;
+	int			found;
 	int			i;
 
-	from->context = context;
-	*n = 0;
-	lpu_become_owner(schema, &before);
-	stored = lpu_stored_open(schema);
-	for (i = 0; i < nlisted; i++)
-	{
-		bool		claimed;
-
-		MemoryContextSwitchTo(scratch);
-		claimed = lpu_stored_find(stored, listed[i].id, &listed[i].place) && is_due(stored, account, now) &&
-			mark_sending(stored, origin, now);
-		MemoryContextSwitchTo(context);
-		if (claimed)
-			rows[(*n)++] = read_claimed(stored, from);
-		MemoryContextReset(scratch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	lpu_stored_close(stored);
-	lpu_become_again(&before);
+	w->sql = claim_sql;
+	run_due(w);
+	table = SPI_tuptable;
+	found = (int) SPI_processed;
+	MemoryContextSwitchTo(w->from->context);
+	for (i = 0; i < found; i++)
+		if (lpu_bool_column(i, 3))
+			w->rows[w->n++] = read_claimed(w, i);
 	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(scratch);
-	if (*n > 0)
-		return rows;
+	if (found > 0)
+	{
+		w->cursor->at = timestamp_column(found - 1, 2);
+		w->cursor->id = lpu_int64_column(found - 1, 1);
+	}
+	w->cursor->ended = found == 0;
+	SPI_freetuptable(table);
+}
+
+/*
+ * The claim of several rows raised: claim them one by one, and hold those with which it raises
+ * again.
+ */
+static void
+claim_each(claiming *w)
+{
+	int			left = w->max;
+
+	w->max = 1;
+	for (w->cursor->ended = false; left > 0 && !w->cursor->ended; left--)
+	{
+		TimestampTz at;
+		int64		id;
+		char	   *message;
+
+		CHECK_FOR_INTERRUPTS();
+		w->sql = peek_sql;
+		run_due(w);
+		w->cursor->ended = SPI_processed == 0;
+		if (w->cursor->ended)
+			return;
+		id = lpu_int64_column(0, 1);
+		at = timestamp_column(0, 2);
+		SPI_freetuptable(SPI_tuptable);
+		message = lpu_queue_try(claim_after, w);
+		w->cursor->at = at;
+		w->cursor->id = id;
+		if (message == NULL)
+			continue;
+		lpu_pending_hold_rows(&id, 1, LPU_HOLD_SETUP,
+							  psprintf("the row cannot be claimed: %s", message));
+	}
+}
+
+/*
+ * Claim at most so many rows of one server, and return them in order; they have a memory context of
+ * their own, below the current one.  Returns NULL if nothing is due that can be claimed.
+ */
+lpu_row **
+lpu_claim_rows(lpu_claimer *c, int max, int *n)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim", ALLOCSET_DEFAULT_SIZES);
+	claiming	w = {.claimer = c};
+	bool		listed = false;
+
+	w.from = MemoryContextAllocZero(context, sizeof(claim));
+	w.from->context = context;
+	w.rows = MemoryContextAlloc(context, max * sizeof(lpu_row *));
+	for (;;)
+	{
+		w.cursor = next_server(c);
+		w.max = max;
+		w.n = 0;
+		if (w.cursor == NULL && listed)
+			break;
+		if (w.cursor == NULL)
+		{
+			list_servers(c);
+			listed = true;
+			continue;
+		}
+		if (lpu_queue_try(claim_after, &w) != NULL)
+		{
+			w.n = 0;
+			w.from->open = 0;
+			claim_each(&w);
+		}
+		*n = w.n;
+		if (w.n > 0)
+			return w.rows;
+	}
+	*n = 0;
 	MemoryContextDelete(context);
 	return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------- in doubt */
+/* ----- what is due ----- */
 
-lpu_doubt *
-lpu_claim_doubts(const char *schema, const char *account, int *n)
+/* Return the rows that may be claimed. */
+lpu_row *
+lpu_claim_list(lpu_claimer *c, int max, int *n)
 {
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(account)};
+	Oid			types[5] = {TEXTOID, OIDARRAYOID, TEXTOID, TIMESTAMPTZOID, INT4OID};
+	int			nservers;
+	Oid		   *servers = lpu_pending_servers(c->account, &nservers);
+	Datum	   *oids = palloc(Max(nservers, 1) * sizeof(Datum));
+	Datum		values[5];
+	lpu_row    *rows;
+	int			i;
+
+	for (i = 0; i < nservers; i++)
+		oids[i] = ObjectIdGetDatum(servers[i]);
+	values[0] = CStringGetTextDatum(c->account);
+	values[1] = PointerGetDatum(construct_array(oids, nservers, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	values[2] = CStringGetTextDatum(lpu_origin_text());
+	values[3] = TimestampTzGetDatum(c->until);
+	values[4] = Int32GetDatum(max);
+	lpu_queue_run(list_sql, 5, types, values);
+	*n = (int) SPI_processed;
+	rows = palloc_extended(Max(*n, 1) * sizeof(lpu_row), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (i = 0; i < *n; i++)
+	{
+		char	   *role;
+
+		rows[i].id = lpu_int64_column(i, 1);
+		rows[i].login_name = keep(lpu_text_column(i, 2));
+		rows[i].role = oid_column(i, 3);
+		role = GetUserNameFromId(rows[i].role, true);
+		rows[i].send_as = role ? role : keep(lpu_text_column(i, 4));
+		rows[i].server = oid_column(i, 5);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return rows;
+}
+
+/* ----- in doubt ----- */
+
+/* Return the rows to be looked up now; *n is 0 if none is due. */
+lpu_doubt *
+lpu_claim_doubts(const char *account, int *n)
+{
+	Oid			types[2] = {TEXTOID, OIDARRAYOID};
+	Datum		values[2] = {CStringGetTextDatum(account), lpu_server_paused_array()};
 	lpu_doubt  *doubts;
 	int			i;
 
-	lpu_run("SELECT id, send_as, login_name, attempts, body, status, trouble, rejected"
-			" FROM @extschema@.lp_uncertain($1)", 1, types, values);
+	lpu_queue_run(doubts_sql, 2, types, values);
 	*n = (int) SPI_processed;
-	doubts = palloc0(Max(*n, 1) * sizeof(lpu_doubt));
+	doubts = palloc_extended(Max(*n, 1) * sizeof(lpu_doubt), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (i = 0; i < *n; i++)
 	{
-		doubts[i].row.id = lpu_int64_column(i, 1);
-		doubts[i].row.send_as = keep(lpu_text_column(i, 2));
-		doubts[i].row.login_name = keep(lpu_text_column(i, 3));
-		doubts[i].row.attempts = lpu_int_column(i, 4);
-		doubts[i].body = keep(lpu_text_column(i, 5));
-		doubts[i].status = lpu_int_column(i, 6);
+		lpu_row    *row = &doubts[i].row;
+		char	   *role;
+
+		row->id = lpu_int64_column(i, 1);
+		row->role = oid_column(i, 3);
+		role = GetUserNameFromId(row->role, true);
+		row->send_as = role ? role : keep(lpu_text_column(i, 2));
+		row->server = oid_column(i, 4);
+		row->login_name = keep(lpu_text_column(i, 5));
+		row->attempts = lpu_int_column(i, 6);
+		row->last_sent_at = timestamp_column(i, 7);
+		row->body = keep(lpu_text_column(i, 8));
+		doubts[i].status = lpu_int_column(i, 9);
 		doubts[i].accepted = doubts[i].status / 100 == 2;
-		doubts[i].trouble = keep(lpu_text_column(i, 7));
-		doubts[i].rejected = lpu_bool_column(i, 8);
+		doubts[i].trouble = keep(lpu_text_column(i, 10));
+		doubts[i].rejected = lpu_bool_column(i, 11);
+		/* an error is what the answer said, a reason may come from a look-up that failed */
+		if (doubts[i].trouble == NULL)
+			doubts[i].trouble = keep(lpu_text_column(i, 12));
 	}
+	SPI_freetuptable(SPI_tuptable);
 	return doubts;
 }
 
+/* Return the memory context of a claimed row's claim. */
 MemoryContext
 lpu_claim_context(const lpu_row *row)
 {
 	return ((const claimed_row *) row)->claim->context;
 }
 
+/* Give up a claimed row. */
 void
 lpu_claim_release(lpu_row *row)
 {

@@ -4,7 +4,7 @@
 #ifndef LPU_QUEUE_CLAIM_H
 #define LPU_QUEUE_CLAIM_H
 
-#include "storage/itemptr.h"
+#include "datatype/timestamp.h"
 
 #include "queue/request_state.h"
 
@@ -13,60 +13,64 @@ typedef struct lpu_row
 {
 	int64		id;
 	char	   *login_name;
-	char	   *send_as;
+	char	   *send_as;		/* name as it is now */
+	Oid			role;			/* that of send_as */
+	Oid			server;
 	int			attempts;
+	TimestampTz last_sent_at;	/* before this claim; 0: never */
 	char	   *body;			/* JSON in the database's encoding, or NULL if the payload is gone */
 	bool		sent_before;	/* in an earlier attempt, or in a batch that was split */
 	bool		split;			/* ... the latter */
 	bool		unsent;			/* it has a result, but nothing was sent: the attempt of this claim does not count */
-	ItemPointerData place;		/* where its row and its payload were last seen */
-	ItemPointerData payload_place;
 
 	LpuState	state;			/* what to write down; NONE while it is not known */
-	LpuHoldKind hold;			/* of a row that is to be held */
-	LpuCause	cause;			/* of a row that has failed */
+	LpuHoldKind hold;			/* of a row that is to be held; NONE: setup */
+	LpuCause	cause;			/* of a row that has failed; NONE: refused */
 	int			status;			/* HTTP status, or 0 */
 	bool		has_revision;
 	int64		revision;
 	int64		user_id;		/* or 0 */
 	const char *error;			/* or NULL */
 	const char *reason;			/* or NULL */
-	int64		wait_ms;		/* of pending and uncertain; -1: lp_backoff() */
+	int64		wait_ms;		/* of pending and uncertain; -1: by the number of attempts */
 } lpu_row;
 
 /* A row whose outcome is unknown, and what was sent for it. */
 typedef struct lpu_doubt
 {
-	lpu_row		row;
-	char	   *body;			/* JSON in the database's encoding, or NULL */
+	lpu_row		row;			/* row.body: what was sent, or NULL */
 	int			status;			/* of the last answer, or 0 */
 	char	   *trouble;		/* what was wrong with the answer, or NULL */
 	bool		rejected;		/* it was rejected when it was sent alone */
 	bool		accepted;		/* the last answer was a success that does not name it */
 } lpu_doubt;
 
-/* A row that is due, and where it was when it was listed. */
-typedef struct lpu_listed
-{
-	int64		id;
-	ItemPointerData place;
-} lpu_listed;
+/* The due rows of an account, server by server, each from the front to the end. */
+typedef struct lpu_claimer lpu_claimer;
 
-/* At most so many rows of an account that are due, in the order to claim them. The schema is quoted. */
-extern lpu_listed *lpu_claim_list(const char *schema, const char *account, int room, int *n);
+/* In the current memory context; the account must stay where it is. */
+extern lpu_claimer *lpu_claimer_new(const char *account);
+
+/* Claim at most so many due rows of one server; NULL if there are none. */
+extern lpu_row **lpu_claim_rows(lpu_claimer *claimer, int max, int *n);
+
+/* Begin again at the front. */
+extern void lpu_claimer_restart(lpu_claimer *claimer);
+
+/* Claim only rows that were due at this time. */
+extern void lpu_claimer_set_until(lpu_claimer *claimer, TimestampTz until);
 
 /*
- * Claim those of the rows that are still due, in order; NULL if there are none. Both need a transaction with SPI
- * connected and a snapshot, as the owner of the tables. The rows have a memory context of their own, below the current one.
+ * The rows that a claimer may claim, at most so many: id, login_name, role and server of each.  In the current memory
+ * context.
  */
-extern lpu_row **lpu_claim_rows(Oid schema, const char *account, const lpu_listed *listed, int nlisted,
-								int *n);
+extern lpu_row *lpu_claim_list(lpu_claimer *claimer, int max, int *n);
 
 /* Where what lives as long as the rows of this one's claim may be allocated. */
 extern MemoryContext lpu_claim_context(const lpu_row *row);
 
 /* The rows of an account that are to be looked up now, in the current memory context. */
-extern lpu_doubt *lpu_claim_doubts(const char *schema, const char *account, int *n);
+extern lpu_doubt *lpu_claim_doubts(const char *account, int *n);
 
 /* The row is settled and not needed any more; the last one of a claim frees them all. */
 extern void lpu_claim_release(lpu_row *row);

@@ -1,32 +1,44 @@
 /*
  * enqueue.c: putting users into the queue.
  *
- * The queue is two ordinary tables: what is enqueued is part of the caller's transaction and leaves with a rollback, also
- * to a savepoint. The rows are written with the rights of the tables' owner, many at a time. A login that is there twice,
- * or already waiting in the queue, becomes a failed row. When the transaction has committed, the worker of the
- * database is woken; that cannot fail, at worst the rows wait.
+ * The queue is two ordinary tables: what is enqueued is part of the caller's transaction and leaves
+ * with a rollback, also to a savepoint. The rows are written by INSERTs of many, as the tables'
+ * owner: columns, defaults, triggers and indexes that an administrator added work as on any table.
+ * A login that is there twice, or unfinished in the queue of the same server, becomes a failed row.
+ * When the transaction has committed, the worker of the database is woken; that cannot fail, at
+ * worst the rows wait.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/sequence.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "base/extension.h"
+#include "base/guc.h"
 #include "base/origin.h"
-#include "queue/bulk_insert.h"
-#include "queue/duplicate_logins.h"
+#include "base/spi_plan.h"
+#include "queue/columns.h"
 #include "queue/enqueue.h"
+#include "queue/statement.h"
 #include "queue/worker_slots.h"
 
 /* A user is a few kB; batches of larger ones could pass what memory and the service can hold. */
 #define MAX_BODY (1024 * 1024)
+
+/* A longer login never reaches an index. */
+#define MAX_LOGIN 254
+
+/* Users of one INSERT: enough that the statement's own cost does not count, in little memory. */
+#define CHUNK_USERS 2000
+#define CHUNK_BYTES (4 * 1024 * 1024)
 
 /* How many users triggers have enqueued in this transaction for an account. */
 typedef struct account_count
@@ -38,10 +50,13 @@ typedef struct account_count
 
 static account_count *counts = NULL;
 
-/* The outermost transaction level at which something was enqueued that has not been rolled back; 0: none. */
+/*
+ * The outermost transaction level at which something was enqueued that has not been rolled back; 0:
+ * none.
+ */
 static int	wake_level = 0;
 
-/* ------------------------------------------------------------------------------------------- end of the transaction */
+/* ----- end of the transaction ----- */
 
 static void
 at_transaction_end(XactEvent event, void *arg)
@@ -96,7 +111,8 @@ lpu_enqueue_wake(void)
 	int			level = GetCurrentTransactionNestLevel();
 
 	register_callback();
-	if (wake_level == 0 || level < wake_level)
+	/* forbidden: nobody is there, and nobody is to be started */
+	if (lpu_worker_on && (wake_level == 0 || level < wake_level))
 		wake_level = level;
 }
 
@@ -117,166 +133,204 @@ lpu_enqueue_count(const char *account, int n)
 	return n;
 }
 
-/* ---------------------------------------------------------------------------------------------------- writing */
+/* ----- writing ----- */
 
-/* What is wrong with a user, data and queue taken together; NULL: nothing. */
-static const char *
-problem_of(const lpu_queue_origin *origin, const lpu_queued_user *user, lpu_login *login)
-{
-	const char *problem = user->problem;
-
-	/* whoever wrote the user should have said so: nothing without a login and a body may be claimed */
-	if (problem == NULL && (login == NULL || user->body == NULL))
-		problem = "\"loginName\" is required";
-	if (problem == NULL && strlen(user->body) > MAX_BODY)
-		problem = "the user is larger than 1 MB";
-
-	if (problem == NULL && login != NULL && login->queued)
-		problem = "\"loginName\" is already in the queue";
-	if (problem == NULL && login != NULL && login->seen)
-		problem = "\"loginName\" is there twice in this statement";
-	if (problem == NULL && login != NULL)
-		login->seen = true;
-	if (problem != NULL && origin->raise)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid user \"%s\"", user->login_name ? user->login_name : ""),
-				 errdetail("%s.", problem),
-				 errhidestmt(true)));
-	return problem;
-}
-
-static const char *const request_columns[] = {"id", "account", "operation", "path", "server", "requested_by", "send_as",
-	"login_name", "state", "attempts", "next_attempt_at", "error", "reason", "origin", "source_table", "source_key",
-	"enqueued_at", "finished_at", NULL};
-static const char *const payload_columns[] = {"request_id", "body", NULL};
-
-/* Nothing that is enqueued is in flight. */
-static const char *const request_indexes[] = {"lp_requests_waiting", "lp_requests_in_flight", NULL};
-static const char *const payload_indexes[] = {NULL};
-
-/* Columns of a request, in the order of request_columns. */
+/* The columns that differ from user to user, in the order of enqueue_sql's parameters. */
 enum
 {
-	ID, ACCOUNT, OPERATION, PATH, SERVER, REQUESTED_BY, SEND_AS, LOGIN_NAME, STATE, ATTEMPTS, NEXT_ATTEMPT_AT, ERROR_TEXT,
-	REASON, ORIGIN, SOURCE_TABLE, SOURCE_KEY, ENQUEUED_AT, FINISHED_AT, NCOLUMNS
+	ID, LOGIN_NAME, PROBLEM, SOURCE_KEY, BODY, NCOLUMNS
 };
 
-static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
+static const Oid types[NCOLUMNS] = {
+	[ID] = INT8OID,
+	[LOGIN_NAME] = TEXTOID,
+	[PROBLEM] = TEXTOID,
+	[SOURCE_KEY] = JSONBOID,
+	[BODY] = TEXTOID,
+};
+
+#define ENQUEUE_ARGS 17
+
+/*
+ * Append users: one element of each array $1 to $4 (ids, logins, problems, keys).  $5 account, $6
+ * and $7 name and OID of the server, $8 and $9, $10 and $11 those of the roles that ask and send,
+ * $12 kind of hold and $13 why, or empty, $14 and $15 source table, $16 origin, $17 the first id of
+ * this statement.  A login is taken if an unfinished row of the server has it, unless that is held
+ * for its set-up, or a row of this statement.  Returns the first user that is wrong.  Writes
+ * lp_requests.
+ */
+static const char enqueue_sql[] =
+"WITH given AS MATERIALIZED ("
+"  SELECT u.*, lower(u.login_name COLLATE \"C\") AS folded"
+"  FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])"
+"    AS u (id, login_name, problem, source_key)"
+"), judged AS MATERIALIZED ("
+"  SELECT g.id, g.login_name, g.source_key,"
+"    CASE WHEN g.problem IS NOT NULL THEN g.problem"
+"      WHEN waiting.id < $17 OR flying.id IS NOT NULL THEN '\"loginName\" is already in the queue'"
+"      WHEN waiting.id IS NOT NULL"
+"        OR row_number() OVER (PARTITION BY g.problem IS NULL, g.folded ORDER BY g.id) > 1"
+"      THEN '\"loginName\" is there twice in this statement' END AS problem"
+"  FROM given g"
+"  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
+"    WHERE g.problem IS NULL AND r.account = $5 AND lower(r.login_name COLLATE \"C\") = g.folded"
+"      AND r.login_name IS NOT NULL AND r.state IN ('pending', 'held')"
+"      AND (r.id >= $17 OR r.server_oid = $7 AND r.hold IS DISTINCT FROM 'setup')"
+"    LIMIT 1) waiting ON true"
+"  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
+"    WHERE g.problem IS NULL AND r.account = $5 AND lower(r.login_name COLLATE \"C\") = g.folded"
+"      AND r.server_oid = $7 AND r.state IN ('sending', 'uncertain')"
+"    LIMIT 1) flying ON true"
+"), made AS ("
+"  INSERT INTO @extschema@.lp_requests (id, account, operation, path, server, server_oid, requested_by,"
+"    requested_by_oid, send_as,"
+"    send_as_oid, login_name, state, hold, cause, next_attempt_at, error, reason, origin,"
+"      source_table, source_table_oid,"
+"    source_key, finished_at, held_at)"
+"  OVERRIDING SYSTEM VALUE"
+"  SELECT j.id, $5, 'create', 'queue', nullif($6, ''), $7, $8, $9, $10, $11, j.login_name,"
+"    CASE WHEN j.problem IS NOT NULL THEN 'failed' WHEN $12 <> '' THEN 'held' ELSE 'pending' END,"
+"    CASE WHEN j.problem IS NULL THEN nullif($12, '') END, CASE WHEN j.problem IS NOT NULL THEN"
+"      'refused' END,"
+"    CASE WHEN j.problem IS NULL AND $12 = '' THEN clock.now END, j.problem,"
+"    CASE WHEN j.problem IS NULL THEN nullif($13, '') END, $16, nullif($14, ''), $15, j.source_key,"
+"    CASE WHEN j.problem IS NOT NULL THEN clock.now END,"
+"    CASE WHEN j.problem IS NULL AND $12 <> '' THEN clock.now END"
+"  FROM judged j, (SELECT clock_timestamp() AS now) clock"
+"  ORDER BY j.id"
+"  RETURNING id, login_name, error"
+")"
+"SELECT m.login_name, m.error FROM made m WHERE m.error IS NOT NULL ORDER BY m.id LIMIT 1";
+
+/*
+ * What is to be sent: $1 ids, $2 bodies, of rows that a trigger has let be written. Writes
+ * lp_payloads.
+ */
+static const char payload_sql[] =
+"INSERT INTO @extschema@.lp_payloads (request_id, body) "
+"SELECT u.id, u.body::json FROM unnest($1::bigint[], $2::text[]) AS u (id, body) "
+"WHERE u.body IS NOT NULL AND (SELECT r.id FROM @extschema@.lp_requests r WHERE r.id = u.id) IS NOT NULL "
+"ORDER BY u.id";
+
+/* What is wrong with a user by itself; NULL: nothing. */
+static const char *
+problem_of(const lpu_queued_user *user)
 {
-	nulls[column] = text == NULL;
-	values[column] = text ? CStringGetTextDatum(text) : (Datum) 0;
+	if (user->problem != NULL)
+		return user->problem;
+	/* the caller should have said so: nothing without a login and a body may be claimed */
+	if (user->login_name == NULL || user->body == NULL)
+		return "\"loginName\" is required";
+	if (pg_mbstrlen(user->login_name) > MAX_LOGIN)
+		return "\"loginName\" is longer than 254 characters";
+	if (strlen(user->body) > MAX_BODY)
+		return "the user is larger than 1 MB";
+	return NULL;
 }
 
+/* Write the users of one INSERT. */
 static void
-set_timestamp(Datum *values, bool *nulls, int column, TimestampTz at, bool isnull)
+write_chunk(const lpu_queue_origin *origin, const lpu_columns *users, int64 first)
 {
-	nulls[column] = isnull;
-	values[column] = TimestampTzGetDatum(at);
-}
-
-/* What all rows have in common. */
-static void
-set_common(Datum *values, bool *nulls, const lpu_queue_origin *origin)
-{
-	memset(nulls, false, NCOLUMNS * sizeof(bool));
-	set_text(values, nulls, ACCOUNT, origin->account);
-	set_text(values, nulls, OPERATION, "create");
-	set_text(values, nulls, PATH, "queue");
-	set_text(values, nulls, SERVER, origin->server);
-	set_text(values, nulls, REQUESTED_BY, GetUserNameFromId(origin->requested_by, false));
-	set_text(values, nulls, SEND_AS, GetUserNameFromId(origin->send_as, false));
-	values[ATTEMPTS] = Int32GetDatum(0);
-	set_text(values, nulls, ORIGIN, lpu_origin_text());
-	set_text(values, nulls, SOURCE_TABLE, origin->source_table);
-	set_timestamp(values, nulls, ENQUEUED_AT, GetCurrentTimestamp(), false);
-}
-
-/* What differs from user to user. */
-static void
-set_user(Datum *values, bool *nulls, const lpu_queue_origin *origin, const lpu_queued_user *user, const char *problem)
-{
-	bool		pending = problem == NULL && origin->held == NULL;
-
-	set_text(values, nulls, LOGIN_NAME, user->login_name);
-	set_text(values, nulls, STATE, problem ? "failed" : pending ? "pending" : "held");
-	set_timestamp(values, nulls, NEXT_ATTEMPT_AT, DatumGetTimestampTz(values[ENQUEUED_AT]), !pending);
-	set_text(values, nulls, ERROR_TEXT, problem);
-	set_text(values, nulls, REASON, problem ? NULL : origin->held);
-	nulls[SOURCE_KEY] = user->key == NULL;
-	values[SOURCE_KEY] = JsonbPGetDatum(user->key);
-	set_timestamp(values, nulls, FINISHED_AT, DatumGetTimestampTz(values[ENQUEUED_AT]), problem == NULL);
-}
-
-/* The entries of a row in the indexes of request_indexes. */
-static void
-set_keys(lpu_entry *keys, const lpu_queue_origin *origin, const lpu_login *login, const char *problem)
-{
-	lpu_entry  *waiting = &keys[0];
-
-	memset(keys, 0, 2 * sizeof(lpu_entry));
-	waiting->in = problem == NULL;
-	waiting->values[0] = UInt32GetDatum(lpu_text_hash(origin->account));
-	waiting->values[1] = UInt32GetDatum(login ? login->hash : 0);
-}
-
-static void
-write_users(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, const lpu_doubles *logins, int64 *ids)
-{
-	lpu_bulk   *requests = lpu_bulk_begin(origin->schema, "lp_requests", request_columns, request_indexes);
-	lpu_bulk   *payloads = lpu_bulk_begin(origin->schema, "lp_payloads", payload_columns, payload_indexes);
-	Oid			sequence = get_relname_relid("lp_requests_id_seq", origin->schema);
-	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers row", ALLOCSET_SMALL_SIZES);
-	Datum		values[NCOLUMNS];
-	bool		nulls[NCOLUMNS];
+	LpuHoldKind hold = origin->held != NULL ? origin->hold : LPU_HOLD_NONE;
+	Oid			all_types[ENQUEUE_ARGS] = {0, 0, 0, 0, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID,
+	TEXTOID, TEXTOID, OIDOID, TEXTOID, INT8OID};
+	Datum		values[ENQUEUE_ARGS];
+	Oid			payload_types[2] = {INT8ARRAYOID, TEXTARRAYOID};
+	Datum		payloads[2];
 	int			i;
 
-	set_common(values, nulls, origin);
-	for (i = 0; i < n; i++)
+	for (i = 0; i < BODY; i++)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(row_context);
-		lpu_login  *login = lpu_doubles_of(logins, i);
-		const char *problem = problem_of(origin, &users[i], login);
-		int64		id = nextval_internal(sequence, false);
-		Datum		payload[2] = {Int64GetDatum(id), (Datum) 0};
-		bool		no_nulls[2] = {false, false};
-		lpu_entry	keys[2];
-
-		values[ID] = Int64GetDatum(id);
-		set_user(values, nulls, origin, &users[i], problem);
-		set_keys(keys, origin, login, problem);
-		payload[1] = users[i].body ? CStringGetTextDatum(users[i].body) : (Datum) 0;
-		MemoryContextSwitchTo(caller);
-		/* without the payload, a user too large cannot be sent by lp_retry() after all */
-		if (lpu_bulk_add(requests, values, nulls, keys) && users[i].body != NULL && strlen(users[i].body) <= MAX_BODY)
-			(void) lpu_bulk_add(payloads, payload, no_nulls, NULL);
-		if (ids != NULL)
-			ids[i] = id;
-		MemoryContextReset(row_context);
+		all_types[i] = lpu_columns_type(users, i);
+		values[i] = lpu_columns_array(users, i);
 	}
-	lpu_bulk_end(payloads);
-	lpu_bulk_end(requests);
-	MemoryContextDelete(row_context);
+	values[4] = CStringGetTextDatum(origin->account);
+	values[5] = CStringGetTextDatum(origin->server ? origin->server : "");
+	values[6] = ObjectIdGetDatum(origin->server_oid);
+	values[7] = CStringGetTextDatum(GetUserNameFromId(origin->requested_by, false));
+	values[8] = ObjectIdGetDatum(origin->requested_by);
+	values[9] = CStringGetTextDatum(GetUserNameFromId(origin->send_as, false));
+	values[10] = ObjectIdGetDatum(origin->send_as);
+	values[11] = CStringGetTextDatum(hold != LPU_HOLD_NONE ? lpu_hold_kind_name(hold) : "");
+	values[12] = CStringGetTextDatum(origin->held ? origin->held : "");
+	values[13] = CStringGetTextDatum(origin->source_table ? origin->source_table : "");
+	values[14] = ObjectIdGetDatum(origin->source_table_oid);
+	values[15] = CStringGetTextDatum(lpu_origin_text());
+	values[16] = Int64GetDatum(first);
+	lpu_queue_run(enqueue_sql, ENQUEUE_ARGS, all_types, values);
+	if (SPI_processed > 0 && origin->raise)
+	{
+		char	   *login = lpu_text_column(0, 1);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid user \"%s\"", login ? login : ""),
+				 errdetail("%s.", lpu_text_column(0, 2)),
+				 errhidestmt(true)));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	payloads[0] = values[ID];
+	payloads[1] = lpu_columns_array(users, BODY);
+	lpu_queue_run(payload_sql, 2, payload_types, payloads);
 }
 
+/* Add a user to those of the next INSERT.  Returns the bytes that it takes. */
+static Size
+add_user(lpu_columns *users, const lpu_queued_user *user, int64 id)
+{
+	Size		length = user->body ? strlen(user->body) : 0;
+
+	lpu_columns_next(users);
+	lpu_columns_set(users, ID, Int64GetDatum(id));
+	lpu_columns_set_text(users, LOGIN_NAME, user->login_name);
+	lpu_columns_set_text(users, PROBLEM, problem_of(user));
+	if (user->key != NULL)
+		lpu_columns_set(users, SOURCE_KEY, JsonbPGetDatum(user->key));
+	/* without the payload, a user too large cannot be sent by lp_retry() after all */
+	if (length <= MAX_BODY)
+		lpu_columns_set_text(users, BODY, user->body);
+	return length;
+}
+
+/*
+ * Append n users.  Raises what the INSERTs raise, and for a user that is wrong if origin->raise.
+ * Memory is bounded by that of some thousand users.
+ */
 void
 lpu_enqueue(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, int64 *ids)
 {
-	const char **names;
-	lpu_identity before;
-	lpu_doubles *logins;
-	int			i;
+	Oid			sequence = get_relname_relid("lp_requests_id_seq", origin->schema);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers enqueue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	int64		first = 0;
+	int			i = 0;
 
-	if (n == 0)
-		return;
-	names = palloc_extended(n * sizeof(char *), MCXT_ALLOC_HUGE);
-	for (i = 0; i < n; i++)
-		names[i] = users[i].login_name;
-	logins = lpu_doubles_collect(names, n);
-	lpu_doubles_mark_queued(logins, origin->schema, origin->account);
-	lpu_become_owner(origin->schema, &before);
-	write_users(origin, users, n, logins, ids);
-	lpu_become_again(&before);
-	lpu_enqueue_wake();
+	SPI_connect();
+	while (i < n)
+	{
+		lpu_columns *chunk;
+		Size		bytes = 0;
+		int			end = i + Min(CHUNK_USERS, n - i);
+
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		chunk = lpu_columns_new(types, NCOLUMNS);
+		for (; i < end && bytes < CHUNK_BYTES; i++)
+		{
+			int64		id = nextval_internal(sequence, false);
+
+			first = first != 0 ? first : id;
+			bytes += add_user(chunk, &users[i], id);
+			if (ids != NULL)
+				ids[i] = id;
+		}
+		write_chunk(origin, chunk, first);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	if (n > 0)
+		lpu_enqueue_wake();
 }

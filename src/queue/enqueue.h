@@ -6,6 +6,8 @@
 
 #include "utils/jsonb.h"
 
+#include "queue/request_state.h"
+
 /* One user for the queue. All texts in the database's encoding. */
 typedef struct lpu_queued_user
 {
@@ -21,23 +23,29 @@ typedef struct lpu_queue_origin
 	Oid			schema;			/* of the extension */
 	const char *account;
 	const char *server;			/* name, or NULL if there is none */
+	Oid			server_oid;		/* its OID, or InvalidOid */
 	Oid			requested_by;
 	Oid			send_as;
 	const char *held;			/* why they are held, or NULL */
+	LpuHoldKind hold;			/* in which way, if they are */
 	bool		raise;			/* a login that is there twice is an ERROR, not a failed row */
 	const char *source_table;	/* or NULL */
+	Oid			source_table_oid;	/* or InvalidOid */
 } lpu_queue_origin;
 
 /*
- * Append users to the queue, as part of the current transaction and with the rights of the tables' owner; delivery begins
- * after COMMIT. *ids gets their request ids, in order, unless it is NULL.
+ * Append users to the queue, as part of the current transaction and with the rights of the tables'
+ * owner; delivery begins after COMMIT. *ids gets their request ids, in order, unless it is NULL.
  */
 extern void lpu_enqueue(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, int64 *ids);
 
 /* When this transaction commits, wake the worker of this database. */
 extern void lpu_enqueue_wake(void);
 
-/* Users that triggers enqueued for an account in this transaction so far, with these n. For hold_above. */
+/*
+ * Users that triggers enqueued for an account in this transaction so far, with these n. For
+ * hold_above.
+ */
 extern int64 lpu_enqueue_count(const char *account, int n);
 
 #endif

@@ -1,231 +1,453 @@
 /*
  * settle.c: writing down what became of rows of the queue.
  *
- * The many that the service says it has created are written down one by one, without a plan (row_update.c). What became of
- * all others is a matter of rules: it is collected column by column, as the arrays that lp_settle() takes, and one
- * statement settles it.
+ * Results are collected column by column, and one statement writes all of them.  It never waits: a
+ * row that another transaction has locked is kept here and tried again with the next settlement of
+ * this process.  A kept result names the attempt it belongs to, so that it cannot be taken for that
+ * of a later one.  If the process ends before, the row stays "sending", and the next deliverer
+ * looks it up.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/extension.h"
 #include "base/spi_plan.h"
-#include "queue/row_update.h"
+#include "queue/columns.h"
 #include "queue/settle.h"
+#include "queue/statement.h"
 
-/* The columns of lp_settle()'s arrays. */
-#define NCOLUMNS 9
+/*
+ * Results that are kept for locked rows; beyond that the rows are looked up by the next deliverer.
+ */
+#define MAX_KEPT 10000
 
-static const Oid column_types[NCOLUMNS] = {INT8OID, TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, INT8OID};
+/* The columns of a result, in the order of settle_sql's parameters. */
+enum
+{
+	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH, HOLD, CAUSE, LAST_SENT,
+	EVIDENCE, NCOLUMNS
+};
+
+static const Oid types[NCOLUMNS] = {
+	[ID] = INT8OID,
+	[ATTEMPTS] = INT4OID,
+	[STATE] = TEXTOID,
+	[UNSENT] = BOOLOID,
+	[STATUS] = INT4OID,
+	[REVISION] = INT8OID,
+	[USER_ID] = INT8OID,
+	[ERROR_TEXT] = TEXTOID,
+	[REASON] = TEXTOID,
+	[WAIT_MS] = INT8OID,
+	[BATCH] = INT8OID,
+	[HOLD] = TEXTOID,
+	[CAUSE] = TEXTOID,
+	[LAST_SENT] = TIMESTAMPTZOID,
+	[EVIDENCE] = TEXTOID,
+};
+
+/*
+ * Write results, one element of the arrays each.  A row that was not sent after all gets back its
+ * attempt and, if no answer came, the time it was sent before.  The payload leaves with success.  A
+ * look-up that fails again and again waits a quarter of the time since the row was sent, at most 8
+ * minutes.  Returns the ids of the rows that were not locked by others, and once more those that
+ * are created or done now.  Writes lp_requests, lp_payloads.
+ */
+static const char settle_sql[] =
+"WITH locked AS MATERIALIZED ("
+"  SELECT u.* FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::boolean[], $5::integer[],"
+"    $6::bigint[],"
+"    $7::bigint[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[],"
+"    $14::timestamptz[], $15::text[])"
+"    AS u (id, attempts, state, unsent, status, revision, user_id, error, reason, wait, batch,"
+"      hold, cause, last_sent,"
+"      evidence)"
+"  CROSS JOIN LATERAL (SELECT q.state, q.attempts FROM @extschema@.lp_requests q WHERE q.id = u.id LIMIT 1"
+"    FOR UPDATE SKIP LOCKED) r"
+"  WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts"
+"), written AS ("
+"  UPDATE @extschema@.lp_requests r"
+"  SET state = u.state, hold = u.hold, cause = u.cause, attempts = r.attempts - u.unsent::integer,"
+"    sent_at = CASE WHEN u.unsent AND u.status IS NULL THEN u.last_sent ELSE r.sent_at END,"
+"    status = coalesce(u.status, r.status), ac_revision = coalesce(u.revision, r.ac_revision),"
+"    user_id = coalesce(u.user_id, r.user_id), error = u.error, reason = u.reason, batch ="
+"      coalesce(u.batch, r.batch),"
+"    look_first = r.look_first AND u.state IN ('uncertain', 'held'),"
+"    evidence = CASE WHEN u.state IN ('created', 'done', 'failed') THEN u.evidence END,"
+"    finished_at = CASE WHEN u.state IN ('created', 'done', 'failed') THEN clock_timestamp() END,"
+"    held_at = CASE WHEN u.state = 'held' THEN clock_timestamp() END,"
+"    next_attempt_at = CASE"
+"      WHEN u.state NOT IN ('pending', 'uncertain') THEN NULL"
+"      WHEN u.wait < 0 AND u.state = 'uncertain' AND u.evidence = 'lookup' THEN clock_timestamp()"
+"        + greatest(@extschema@._lp_backoff(r.attempts),"
+"          least((clock_timestamp() - coalesce(r.sent_at, clock_timestamp())) / 4, interval '8"
+"            minutes'))"
+"      WHEN u.wait < 0 THEN clock_timestamp() + @extschema@._lp_backoff(r.attempts)"
+"      ELSE clock_timestamp() + u.wait * interval '1 millisecond' END"
+"  FROM locked u"
+"  WHERE r.id = u.id"
+"  RETURNING r.id, r.state"
+"), payloads AS MATERIALIZED ("
+"  SELECT p.request_id FROM written w CROSS JOIN LATERAL ("
+"    SELECT q.request_id FROM @extschema@.lp_payloads q WHERE q.request_id = w.id LIMIT 1 FOR UPDATE"
+"      SKIP LOCKED) p"
+"  WHERE w.state IN ('created', 'done')"
+"), emptied AS ("
+"  DELETE FROM @extschema@.lp_payloads p USING payloads x WHERE p.request_id = x.request_id"
+")"
+"SELECT l.id, false FROM locked l UNION ALL SELECT w.id, true FROM written w WHERE w.state IN"
+"  ('created', 'done')";
+
+/*
+ * Those of the rows that are still in flight with the same attempt. $1 ids, $2 attempts. Reads
+ * lp_requests.
+ */
+static const char in_flight_sql[] =
+"SELECT r.id FROM unnest($1::bigint[], $2::integer[]) AS u (id, attempts) JOIN @extschema@.lp_requests r"
+"  ON r.id = u.id "
+"WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts";
+
+/*
+ * Mark failures that a later success of the same login (of the same server) or of the same source
+ * row made good, but for rows that others have locked.  $1 ids of the successful rows.  Writes
+ * lp_requests.
+ */
+static const char mend_sql[] =
+"WITH good AS MATERIALIZED ("
+"  SELECT w.* FROM unnest($1::bigint[]) AS u (id) CROSS JOIN LATERAL ("
+"    SELECT r.account, r.server_oid, r.operation, r.source_table_oid, r.source_key,"
+"      lower(r.login_name COLLATE \"C\") AS login"
+"    FROM @extschema@.lp_requests r WHERE r.id = u.id LIMIT 1) w"
+"), found AS MATERIALIZED ("
+"  SELECT f.id FROM good w CROSS JOIN LATERAL ("
+"    SELECT r.id FROM @extschema@.lp_requests r"
+"    WHERE r.account = w.account AND lower(r.login_name COLLATE \"C\") = w.login AND r.server_oid"
+"      = w.server_oid"
+"      AND r.operation = w.operation AND r.state = 'failed' AND NOT r.mended AND"
+"        char_length(r.login_name) <= 254"
+"    OFFSET 0) f"
+"  UNION "
+"  SELECT f.id FROM good w CROSS JOIN LATERAL ("
+"    SELECT r.id FROM @extschema@.lp_requests r"
+"    WHERE r.source_table_oid = w.source_table_oid AND jsonb_hash(r.source_key) ="
+"      jsonb_hash(w.source_key)"
+"      AND r.source_key = w.source_key AND r.source_table_oid <> 0 AND r.source_key IS NOT NULL"
+"      AND r.account = w.account AND r.server_oid = w.server_oid"
+"      AND r.operation = w.operation AND r.state = 'failed' AND NOT r.mended"
+"    OFFSET 0) f"
+"), locked AS MATERIALIZED ("
+"  SELECT r.id FROM found f CROSS JOIN LATERAL ("
+"    SELECT q.id, q.state FROM @extschema@.lp_requests q WHERE q.id = f.id LIMIT 1 FOR UPDATE SKIP"
+"      LOCKED) r"
+"  WHERE r.state = 'failed'"
+")"
+"UPDATE @extschema@.lp_requests r SET mended = true FROM locked l WHERE r.id = l.id RETURNING r.id";
+
+/*
+ * Users found by a look-up that another request has created: the row at work has not.  $1 ids of
+ * the rows looked up, $2 user ids, all of one account.  One pass over the finished rows.  Reads
+ * lp_requests.
+ */
+static const char others_sql[] =
+"SELECT DISTINCT o.user_id FROM @extschema@.lp_requests o "
+"WHERE o.account = (SELECT r.account FROM @extschema@.lp_requests r WHERE r.id = ($1::bigint[])[1])"
+"  AND o.operation = 'create' AND o.state = 'created' AND o.user_id = ANY ($2::bigint[]) AND o.id"
+"    <> ALL ($1)";
 
 struct lpu_settlement
 {
 	MemoryContext context;
-	int			n;
-	int			room;
 	bool		answered;		/* known from an answer, not from a look-up */
 	int64		batch;			/* number of the batch that is added to; 0: the rows keep theirs */
-	List	   *created;		/* created_row */
-	Datum	   *values[NCOLUMNS];
-	bool	   *nulls[NCOLUMNS];
+	lpu_columns *rows;
 };
 
-/* A row that the service has created, as its answer says. */
-typedef struct created_row
-{
-	const lpu_row *row;
-	int64		batch;
-} created_row;
+/* What could not be written yet, in a memory context of its own; NULL: nothing. */
+static lpu_columns *kept = NULL;
+static MemoryContext kept_context = NULL;
 
+/* Return an empty settlement in the current memory context. */
 lpu_settlement *
 lpu_settlement_new(bool answered)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers settlement", ALLOCSET_DEFAULT_SIZES);
-	lpu_settlement *s = MemoryContextAllocZero(context, sizeof(lpu_settlement));
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	lpu_settlement *s = palloc0(sizeof(lpu_settlement));
 
 	s->context = context;
 	s->answered = answered;
+	s->rows = lpu_columns_new(types, NCOLUMNS);
+	MemoryContextSwitchTo(caller);
 	return s;
 }
 
+/* Begin another batch. */
 void
 lpu_settlement_next_batch(lpu_settlement *s, Oid schema)
 {
 	s->batch = nextval_internal(get_relname_relid("lp_batch_seq", schema), false);
 }
 
-static void
-make_room(lpu_settlement *s)
-{
-	int			i;
-
-	s->room = Max(s->room * 2, 128);
-	for (i = 0; i < NCOLUMNS; i++)
-	{
-		s->values[i] = s->values[i] ? repalloc_huge(s->values[i], s->room * sizeof(Datum)) :
-			palloc(s->room * sizeof(Datum));
-		s->nulls[i] = s->nulls[i] ? repalloc_huge(s->nulls[i], s->room * sizeof(bool)) :
-			palloc(s->room * sizeof(bool));
-	}
-}
-
-static void
-put(lpu_settlement *s, int column, Datum value, bool isnull)
-{
-	s->values[column][s->n] = value;
-	s->nulls[column][s->n] = isnull;
-}
-
-static void
-put_text(lpu_settlement *s, int column, const char *text)
-{
-	put(s, column, text ? CStringGetTextDatum(text) : (Datum) 0, text == NULL);
-}
-
+/* Add a row with its result. */
 void
 lpu_settlement_add(lpu_settlement *s, const lpu_row *row)
 {
-	MemoryContext caller = MemoryContextSwitchTo(s->context);
+	lpu_columns *c = s->rows;
 
-	if (s->answered && row->state == LPU_STATE_CREATED)
-	{
-		created_row *created = palloc(sizeof(created_row));
-
-		created->row = row;
-		created->batch = s->batch;
-		s->created = lappend(s->created, created);
-		MemoryContextSwitchTo(caller);
-		return;
-	}
-	if (s->n == s->room)
-		make_room(s);
-	put(s, 0, Int64GetDatum(row->id), false);
-	put_text(s, 1, row->state == LPU_STATE_UNSENT ? "unsent" : lpu_state_name(row->state));
-	put(s, 2, Int32GetDatum(row->status), row->status == 0);
-	put(s, 3, Int64GetDatum(row->revision), !row->has_revision);
-	put(s, 4, Int64GetDatum(row->user_id), row->user_id == 0);
-	put_text(s, 5, row->error);
-	put_text(s, 6, row->reason);
-	put(s, 7, Int64GetDatum(row->wait_ms), false);
-	put(s, 8, Int64GetDatum(s->batch), s->batch == 0);
-	s->n++;
-	MemoryContextSwitchTo(caller);
-}
-
-static Datum
-array_of(const lpu_settlement *s, int column)
-{
-	int16		length;
-	bool		byval;
-	char		align;
-	int			dims[1] = {s->n};
-	int			lower[1] = {1};
-
-	get_typlenbyvalalign(column_types[column], &length, &byval, &align);
-	return PointerGetDatum(construct_md_array(s->values[column], s->nulls[column], 1, dims, lower,
-											  column_types[column], length, byval, align));
-}
-
-static void
-set_created(lpu_stored *stored, const created_row *created, TimestampTz now)
-{
-	const lpu_row *row = created->row;
-
-	lpu_stored_set_text(stored, LPU_COL_STATE, "created");
-	lpu_stored_set(stored, LPU_COL_STATUS, Int32GetDatum(row->status));
+	lpu_columns_next(c);
+	lpu_columns_set(c, ID, Int64GetDatum(row->id));
+	/* UNSENT: the attempt does not count */
+	lpu_columns_set(c, ATTEMPTS, Int32GetDatum(row->attempts));
+	lpu_columns_set_text(c, STATE, lpu_state_name(row->state));
+	lpu_columns_set(c, UNSENT, BoolGetDatum(row->state == LPU_STATE_UNSENT || row->unsent));
+	if (row->status != 0)
+		lpu_columns_set(c, STATUS, Int32GetDatum(row->status));
 	if (row->has_revision)
-		lpu_stored_set(stored, LPU_COL_AC_REVISION, Int64GetDatum(row->revision));
+		lpu_columns_set(c, REVISION, Int64GetDatum(row->revision));
 	if (row->user_id != 0)
-		lpu_stored_set(stored, LPU_COL_USER_ID, Int64GetDatum(row->user_id));
-	lpu_stored_set(stored, LPU_COL_BATCH, Int64GetDatum(created->batch));
-	lpu_stored_set_text(stored, LPU_COL_EVIDENCE, "answer");
-	lpu_stored_set(stored, LPU_COL_FINISHED_AT, TimestampTzGetDatum(now));
-	lpu_stored_set_null(stored, LPU_COL_ERROR);
-	lpu_stored_set_null(stored, LPU_COL_REASON);
-	lpu_stored_set_null(stored, LPU_COL_HELD_AT);
-	lpu_stored_set_null(stored, LPU_COL_NEXT_ATTEMPT_AT);
+		lpu_columns_set(c, USER_ID, Int64GetDatum(row->user_id));
+	lpu_columns_set_text(c, ERROR_TEXT, row->error);
+	lpu_columns_set_text(c, REASON, row->reason);
+	lpu_columns_set(c, WAIT_MS, Int64GetDatum(row->wait_ms));
+	if (s->batch != 0)
+		lpu_columns_set(c, BATCH, Int64GetDatum(s->batch));
+	if (row->state == LPU_STATE_HELD)
+		lpu_columns_set_text(c, HOLD, lpu_hold_kind_name(row->hold != LPU_HOLD_NONE ? row->hold : LPU_HOLD_SETUP));
+	if (row->state == LPU_STATE_FAILED)
+		lpu_columns_set_text(c, CAUSE, lpu_cause_name(row->cause != LPU_CAUSE_NONE ? row->cause : LPU_CAUSE_REFUSED));
+	if (row->last_sent_at != 0)
+		lpu_columns_set(c, LAST_SENT, TimestampTzGetDatum(row->last_sent_at));
+	lpu_columns_set_text(c, EVIDENCE, s->answered ? "answer" : "lookup");
 }
 
-/* Is the row at work one that may have been sent? */
-static bool
-is_in_flight(const lpu_stored *stored)
+/* ----- writing ----- */
+
+/* A write at work. */
+typedef struct writing
 {
-	const char *state = lpu_stored_text(stored, LPU_COL_STATE);
-
-	return strcmp(state, "sending") == 0 || strcmp(state, "uncertain") == 0;
-}
-
-/* The payload leaves with it, or stays for the look-up of a row that a trigger did not let be written. */
-static void
-write_created_row(lpu_stored *stored, const created_row *created, TimestampTz now)
-{
-	lpu_stored_result result = LPU_STORED_CHANGED;
-	const ItemPointerData *place = &created->row->place;
-
-	/* again, if somebody has changed it while we waited */
-	while (result == LPU_STORED_CHANGED)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!lpu_stored_find(stored, created->row->id, place) || !is_in_flight(stored))
-			break;
-		set_created(stored, created, now);
-		result = lpu_stored_update(stored, true);
-		place = NULL;
-	}
-	if (result != LPU_STORED_REFUSED)
-		lpu_stored_drop_payload(stored, created->row->id, &created->row->payload_place);
-}
+	const lpu_columns *rows;
+	int64	   *settled;		/* ids of the rows that were not locked */
+	int			nsettled;
+	int64	   *successes;
+	int			nsuccesses;
+} writing;
 
 static void
-write_created(const lpu_settlement *s, Oid schema)
+run_settle(void *arg)
 {
-	MemoryContext scratch = AllocSetContextCreate(s->context, "lpusers created", ALLOCSET_DEFAULT_SIZES);
-	lpu_identity before;
-	lpu_stored *stored;
-	TimestampTz now = GetCurrentTimestamp();
-	ListCell   *cell;
-
-	if (s->created == NIL)
-		return;
-	lpu_become_owner(schema, &before);
-	stored = lpu_stored_open(schema);
-	MemoryContextSwitchTo(scratch);
-	foreach(cell, s->created)
-	{
-		write_created_row(stored, lfirst(cell), now);
-		MemoryContextReset(scratch);
-	}
-	MemoryContextSwitchTo(s->context);
-	lpu_stored_close(stored);
-	lpu_become_again(&before);
-}
-
-void
-lpu_settlement_write(lpu_settlement *s, Oid schema)
-{
-	Oid			types[NCOLUMNS + 1] = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTOID};
-	Datum		values[NCOLUMNS + 1];
-	MemoryContext caller = MemoryContextSwitchTo(s->context);
+	writing    *w = arg;
+	Oid			array_types[NCOLUMNS];
+	Datum		values[NCOLUMNS];
 	int			i;
 
-	write_created(s, schema);
-	if (s->n > 0)
+	for (i = 0; i < NCOLUMNS; i++)
 	{
-		for (i = 0; i < NCOLUMNS; i++)
-			values[i] = array_of(s, i);
-		values[NCOLUMNS] = CStringGetTextDatum(s->answered ? "answer" : "lookup");
-		lpu_run("SELECT @extschema@.lp_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", NCOLUMNS + 1, types, values);
+		array_types[i] = lpu_columns_type(w->rows, i);
+		values[i] = lpu_columns_array(w->rows, i);
 	}
+	lpu_queue_run(settle_sql, NCOLUMNS, array_types, values);
+	for (i = 0; i < (int) SPI_processed; i++)
+	{
+		int64		id = lpu_int64_column(i, 1);
+
+		if (lpu_bool_column(i, 2))
+			w->successes[w->nsuccesses++] = id;
+		else
+			w->settled[w->nsettled++] = id;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+static int64
+id_of(const lpu_columns *rows, int i)
+{
+	return DatumGetInt64(lpu_columns_get(rows, ID, i));
+}
+
+/*
+ * The settlement of all rows raised: settle them one by one, and pass over those with which it
+ * raises again.
+ */
+static void
+settle_each(writing *w)
+{
+	const lpu_columns *all = w->rows;
+	int			i;
+
+	for (i = 0; i < lpu_columns_count(all); i++)
+	{
+		lpu_columns *one = lpu_columns_new(types, NCOLUMNS);
+		char	   *message;
+
+		lpu_columns_copy_row(one, all, i);
+		w->rows = one;
+		message = lpu_queue_try(run_settle, w);
+		if (message == NULL)
+			continue;
+		/* the next deliverer looks it up */
+		lpu_queue_pass_over(id_of(all, i), message, false);
+		w->settled[w->nsettled++] = id_of(all, i);
+	}
+	w->rows = all;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+static bool
+is_among(int64 id, const int64 *sorted, int n)
+{
+	return n > 0 && bsearch(&id, sorted, n, sizeof(int64), compare_ids) != NULL;
+}
+
+/* Keep those of the rows that were not settled because they are locked. */
+static void
+keep_locked(writing *w)
+{
+	int			n = lpu_columns_count(w->rows);
+	Oid			array_types[2] = {INT8ARRAYOID, INT4ARRAYOID};
+	Datum		values[2] = {lpu_columns_array(w->rows, ID), lpu_columns_array(w->rows, ATTEMPTS)};
+	MemoryContext caller = CurrentMemoryContext;
+	int64	   *locked;
+	int			nlocked;
+	int			i;
+
+	lpu_queue_run(in_flight_sql, 2, array_types, values);
+	locked = lpu_queue_ids(&nlocked);
+	SPI_freetuptable(SPI_tuptable);
+	qsort(locked, nlocked, sizeof(int64), compare_ids);
+	for (i = 0; i < n; i++)
+	{
+		int64		id = id_of(w->rows, i);
+
+		if (is_among(id, w->settled, w->nsettled) || !is_among(id, locked, nlocked))
+			continue;
+		if (kept_context == NULL)
+			kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers kept", ALLOCSET_SMALL_SIZES);
+		MemoryContextSwitchTo(kept_context);
+		if (kept == NULL)
+			kept = lpu_columns_new(types, NCOLUMNS);
+		if (lpu_columns_count(kept) < MAX_KEPT)
+			lpu_columns_copy_row(kept, w->rows, i);
+		MemoryContextSwitchTo(caller);
+	}
+}
+
+/* Write rows down.  All memory but that of what is kept is of the current context. */
+static void
+write_rows(const lpu_columns *rows)
+{
+	int			n = lpu_columns_count(rows);
+	writing		w = {.rows = rows};
+
+	if (n == 0)
+		return;
+	w.settled = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
+	w.successes = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
+	if (lpu_queue_try(run_settle, &w) != NULL)
+	{
+		w.nsettled = w.nsuccesses = 0;
+		settle_each(&w);
+	}
+	qsort(w.settled, w.nsettled, sizeof(int64), compare_ids);
+	lpu_settle_mend(w.successes, w.nsuccesses);
+	if (w.nsettled < n)
+		keep_locked(&w);
+}
+
+/* Mark failures that these rows made good; a failure that cannot be marked is passed over. */
+void
+lpu_settle_mend(const int64 *ids, int n)
+{
+	Oid			mend_types[1] = {INT8ARRAYOID};
+	Datum		values[1];
+
+	(void) lpu_queue_change(mend_sql, ids, n, 1, mend_types, values);
+}
+
+/*
+ * A look-up found the data that were sent: not of these rows if another request has created that
+ * very user.
+ */
+static void
+refuse_users_of_others(lpu_settlement *s)
+{
+	Oid			array_types[2] = {INT8ARRAYOID, INT8ARRAYOID};
+	Datum		values[2];
+	int			n = lpu_columns_count(s->rows);
+	int64	   *ids = palloc_extended(Max(n, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
+	int64	   *users = palloc_extended(Max(n, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
+	int64	   *others;
+	int			nusers = 0;
+	int			nothers;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		int64		user = DatumGetInt64(lpu_columns_get(s->rows, USER_ID, i));
+
+		ids[i] = id_of(s->rows, i);
+		if (user != 0)
+			users[nusers++] = user;
+	}
+	if (nusers == 0)
+		return;
+	values[0] = lpu_queue_id_array(ids, n);
+	values[1] = lpu_queue_id_array(users, nusers);
+	lpu_queue_run(others_sql, 2, array_types, values);
+	others = lpu_queue_ids(&nothers);
+	SPI_freetuptable(SPI_tuptable);
+	if (nothers == 0)
+		return;
+	qsort(others, nothers, sizeof(int64), compare_ids);
+	for (i = 0; i < n; i++)
+		if (is_among(DatumGetInt64(lpu_columns_get(s->rows, USER_ID, i)), others, nothers) &&
+			strcmp(TextDatumGetCString(lpu_columns_get(s->rows, STATE, i)), lpu_state_name(LPU_STATE_CREATED)) == 0)
+		{
+			lpu_columns_replace_text(s->rows, STATE, i, lpu_state_name(LPU_STATE_FAILED));
+			lpu_columns_replace_text(s->rows, CAUSE, i, lpu_cause_name(LPU_CAUSE_REFUSED));
+			lpu_columns_replace_text(s->rows, ERROR_TEXT, i, "login exists: another request has created it");
+		}
+}
+
+/* Write a settlement, with what was kept before, and free it. */
+void
+lpu_settlement_write(lpu_settlement *s)
+{
+	MemoryContext caller = MemoryContextSwitchTo(s->context);
+
+	lpu_settlement_write_kept();
+	if (!s->answered)
+		refuse_users_of_others(s);
+	write_rows(s->rows);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(s->context);
+}
+
+/* Write what earlier settlements kept; what is still locked is kept again. */
+void
+lpu_settlement_write_kept(void)
+{
+	lpu_columns *rows = kept;
+	MemoryContext context = kept_context;
+
+	if (rows == NULL)
+		return;
+	kept = NULL;
+	kept_context = NULL;
+	write_rows(rows);
+	MemoryContextDelete(context);
 }

@@ -9,16 +9,31 @@
 typedef struct lpu_settlement lpu_settlement;
 
 /*
- * A settlement, in the current memory context; "answered": what is settled is known from answers, not from a look-up. Add
- * each row whose state is set; it is read when the settlement is written.
+ * A settlement, in the current memory context; "answered": what is settled is known from answers,
+ * not from a look-up. Add each row whose state is set; it is copied.
  */
 extern lpu_settlement *lpu_settlement_new(bool answered);
 extern void lpu_settlement_add(lpu_settlement *settlement, const lpu_row *row);
 
-/* The rows that are added from now on went together. Without it they keep the number of the batch they went in. */
+/*
+ * The rows that are added from now on went together. Without it they keep the number of the batch
+ * they went in.
+ */
 extern void lpu_settlement_next_batch(lpu_settlement *settlement, Oid schema);
 
-/* Write the rows down and free the settlement. Needs a transaction with SPI connected, as the owner of the tables. */
-extern void lpu_settlement_write(lpu_settlement *settlement, Oid schema);
+/*
+ * Write the rows down and free the settlement. Needs a transaction with SPI connected. Rows that
+ * another transaction has locked are kept, and written with a later settlement of this process.
+ */
+extern void lpu_settlement_write(lpu_settlement *settlement);
+
+/* Write what earlier settlements had to keep. */
+extern void lpu_settlement_write_kept(void);
+
+/*
+ * Mark failed requests as mended that these successful ones made good. Needs a transaction with SPI
+ * connected.
+ */
+extern void lpu_settle_mend(const int64 *ids, int n);
 
 #endif

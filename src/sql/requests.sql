@@ -4,21 +4,30 @@ CREATE SEQUENCE @extschema@.lp_batch_seq;
 COMMENT ON SEQUENCE @extschema@.lp_batch_seq IS 'numbers of batches in lp_requests';
 
 /*
- * One row for each user that somebody wanted created, updated, deleted, or given a new password. Roles, servers and
- * tables are kept by name: the record outlives them, and a dump of it means the same elsewhere. (As text, not name: that
- * has a fixed size of 64 bytes, and three of them would be half of the row.) No payload, no secret.
+ * One row for each user that was to be created, updated, deleted, or given a new password. Roles, servers and tables are
+ * kept by OID, which decides in the database where the row was written (origin), and by name, for people and for dumps. (As
+ * text, not name: that has a fixed size of 64 bytes, and three of them would be half of the row.) No payload, no secret.
  */
 CREATE TABLE @extschema@.lp_requests (
 	id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	account         text NOT NULL,
+	account         text COLLATE "C" NOT NULL,
 	operation       text NOT NULL CHECK (operation IN ('create', 'update', 'delete', 'reset')),
-	path            text NOT NULL CHECK (path IN ('queue', 'direct', 'sync', 'table')),
+	path            text NOT NULL CHECK (path IN ('queue', 'direct', 'trigger', 'table')),
+	plan            bigint,
+	action          text,
 	server          text,
+	server_oid      oid NOT NULL DEFAULT 0,
 	requested_by    text NOT NULL,
+	requested_by_oid oid NOT NULL DEFAULT 0,
 	send_as         text NOT NULL,
+	send_as_oid     oid NOT NULL DEFAULT 0,
 	login_name      text,
 	state           text NOT NULL
-					CHECK (state IN ('pending', 'sending', 'uncertain', 'held', 'created', 'done', 'failed')),
+					CHECK (state IN ('pending', 'sending', 'uncertain', 'held', 'created', 'done', 'failed', 'superseded')),
+	hold            text CHECK (hold IN ('setup', 'threshold', 'credentials', 'elsewhere')),
+	cause           text CHECK (cause IN ('refused', 'gave_up', 'unknown')),
+	look_first      boolean NOT NULL DEFAULT false,
+	mended          boolean NOT NULL DEFAULT false,
 	attempts        integer NOT NULL DEFAULT 0,
 	next_attempt_at timestamptz,
 	batch           bigint,
@@ -30,24 +39,40 @@ CREATE TABLE @extschema@.lp_requests (
 	reason          text,
 	origin          text,
 	source_table    text,
+	source_table_oid oid NOT NULL DEFAULT 0,
 	source_key      jsonb,
 	enqueued_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
 	sent_at         timestamptz,
 	finished_at     timestamptz,
-	held_at         timestamptz
+	held_at         timestamptz,
+	CHECK ((state = 'held') = (hold IS NOT NULL)),
+	CHECK ((state = 'failed') = (cause IS NOT NULL)),
+	CHECK (NOT mended OR state = 'failed'),
+	CHECK (state NOT IN ('pending', 'uncertain') OR next_attempt_at IS NOT NULL),
+	/* what is indexed has a limit */
+	CHECK (state NOT IN ('pending', 'held', 'sending', 'uncertain') OR char_length(login_name) <= 254)
 );
 
 COMMENT ON TABLE @extschema@.lp_requests IS 'one row for each user that was to be created, updated, deleted or given a new password';
 COMMENT ON COLUMN @extschema@.lp_requests.id IS 'number of the request';
 COMMENT ON COLUMN @extschema@.lp_requests.account IS 'LivePerson account id';
 COMMENT ON COLUMN @extschema@.lp_requests.operation IS 'create, update, delete or reset';
-COMMENT ON COLUMN @extschema@.lp_requests.path IS 'how it is sent: queue, direct (a function call), sync (a trigger) or table (a foreign table)';
+COMMENT ON COLUMN @extschema@.lp_requests.path IS 'how it is sent: queue, direct (a function call), trigger (mode=sync) or table (a foreign table)';
+COMMENT ON COLUMN @extschema@.lp_requests.plan IS 'plan it belongs to, if any';
+COMMENT ON COLUMN @extschema@.lp_requests.action IS 'what the plan does with the user';
 COMMENT ON COLUMN @extschema@.lp_requests.server IS 'foreign server whose options are used';
+COMMENT ON COLUMN @extschema@.lp_requests.server_oid IS 'its OID in the database of origin; 0: none yet';
 COMMENT ON COLUMN @extschema@.lp_requests.requested_by IS 'role that asked for it';
+COMMENT ON COLUMN @extschema@.lp_requests.requested_by_oid IS 'its OID in the database of origin';
 COMMENT ON COLUMN @extschema@.lp_requests.send_as IS 'role whose user mapping is used';
+COMMENT ON COLUMN @extschema@.lp_requests.send_as_oid IS 'its OID in the database of origin';
 COMMENT ON COLUMN @extschema@.lp_requests.login_name IS 'loginName of the user, if the request names it';
-COMMENT ON COLUMN @extschema@.lp_requests.state IS 'pending, sending, uncertain, held, created, done or failed';
-COMMENT ON COLUMN @extschema@.lp_requests.attempts IS 'how often it was sent';
+COMMENT ON COLUMN @extschema@.lp_requests.state IS 'pending, sending, uncertain, held, created, done, failed or superseded';
+COMMENT ON COLUMN @extschema@.lp_requests.hold IS 'why it is held: setup, threshold (hold_above), credentials, or elsewhere (see origin)';
+COMMENT ON COLUMN @extschema@.lp_requests.cause IS 'why it failed: refused (the data), gave_up (sent, no outcome) or unknown (a direct call without outcome)';
+COMMENT ON COLUMN @extschema@.lp_requests.look_first IS 'may have been sent before: looked up before it is sent';
+COMMENT ON COLUMN @extschema@.lp_requests.mended IS 'a later request for the same login or source row succeeded';
+COMMENT ON COLUMN @extschema@.lp_requests.attempts IS 'how often it was sent since it was queued or retried';
 COMMENT ON COLUMN @extschema@.lp_requests.next_attempt_at IS 'not to be sent before';
 COMMENT ON COLUMN @extschema@.lp_requests.batch IS 'rows of the same batch went in the same HTTP request';
 COMMENT ON COLUMN @extschema@.lp_requests.status IS 'HTTP status of the last answer';
@@ -58,6 +83,7 @@ COMMENT ON COLUMN @extschema@.lp_requests.evidence IS 'how the result is known: 
 COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, or "outcome unknown" of a direct call that may have been carried out';
 COMMENT ON COLUMN @extschema@.lp_requests.origin IS 'system identifier/database OID/timeline where the row was last written';
 COMMENT ON COLUMN @extschema@.lp_requests.source_table IS 'table whose trigger asked for it';
+COMMENT ON COLUMN @extschema@.lp_requests.source_table_oid IS 'its OID in the database of origin; 0: none';
 COMMENT ON COLUMN @extschema@.lp_requests.source_key IS 'primary key of the row in that table';
 COMMENT ON COLUMN @extschema@.lp_requests.enqueued_at IS 'when it was asked for';
 COMMENT ON COLUMN @extschema@.lp_requests.sent_at IS 'when it was last sent';
@@ -65,20 +91,30 @@ COMMENT ON COLUMN @extschema@.lp_requests.finished_at IS 'when its result was kn
 COMMENT ON COLUMN @extschema@.lp_requests.held_at IS 'since when it is held';
 
 /*
- * Indexes: the unfinished rows are few, the finished ones are many. They are waiting, or in flight. Whoever enqueues asks
- * both indexes for a login, a deliverer asks the first for what is due; every hire pays for an entry there, so its key has
- * a fixed size, and who uses it looks at account and login again. The second (compared byte by byte: that is fastest) is
- * the proof that never two requests for one login are in flight. When a row is due is in no index: a deliverer lists what
- * is due, and claims from its list.
+ * Indexes: the unfinished rows are few, the finished ones are many. "due" has the rows to claim in their order, "logins" those
+ * that are not in flight by login. The in-flight indexes are the proof that never two requests for one login or user are under
+ * way. The conditions are such that each statement of the queue can use one index only: a kept plan may have been made when
+ * the table was empty. Logins are compared with ASCII letters folded, byte by byte: no upgrade of libc or ICU changes that. The failed ones
+ * are looked for by a later success.
  */
-CREATE INDEX lp_requests_waiting ON @extschema@.lp_requests (hashtext(account), hashtext(lower(login_name)))
-	WHERE state IN ('pending', 'held');
-CREATE UNIQUE INDEX lp_requests_in_flight ON @extschema@.lp_requests (account, lower(login_name) COLLATE "C")
+CREATE INDEX lp_requests_due ON @extschema@.lp_requests (account, server_oid, next_attempt_at, id)
+	WHERE state = 'pending' AND NOT look_first;
+CREATE INDEX lp_requests_look_first ON @extschema@.lp_requests (account) WHERE state = 'pending' AND look_first;
+CREATE INDEX lp_requests_held ON @extschema@.lp_requests (account) WHERE state = 'held';
+CREATE INDEX lp_requests_logins ON @extschema@.lp_requests (account, lower(login_name COLLATE "C"), server_oid)
+	WHERE state IN ('pending', 'held') AND login_name IS NOT NULL;
+CREATE UNIQUE INDEX lp_requests_in_flight ON @extschema@.lp_requests (account, lower(login_name COLLATE "C"), server_oid)
 	WHERE state IN ('sending', 'uncertain');
+CREATE UNIQUE INDEX lp_requests_users_in_flight ON @extschema@.lp_requests (account, user_id, server_oid)
+	WHERE state IN ('sending', 'uncertain') AND user_id IS NOT NULL;
+CREATE INDEX lp_requests_failed_logins ON @extschema@.lp_requests (account, lower(login_name COLLATE "C"), server_oid)
+	WHERE state = 'failed' AND NOT mended AND char_length(login_name) <= 254;
+CREATE INDEX lp_requests_failed_sources ON @extschema@.lp_requests (source_table_oid, jsonb_hash(source_key))
+	WHERE state = 'failed' AND NOT mended AND source_key IS NOT NULL AND source_table_oid <> 0;
 CREATE INDEX lp_requests_enqueued_at ON @extschema@.lp_requests USING brin (enqueued_at);
 
 /* A queue's rows change a few times and then stay: vacuum by number of changes, not by share of the table. */
-ALTER TABLE @extschema@.lp_requests SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+ALTER TABLE @extschema@.lp_requests SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
 	autovacuum_analyze_scale_factor = 0.02);
 
 /*
@@ -110,9 +146,10 @@ CREATE VIEW @extschema@.lp_results WITH (security_barrier) AS
 	WITH own_roles AS (
 		SELECT a.rolname FROM pg_catalog.pg_roles a WHERE pg_catalog.pg_has_role(a.oid, 'USAGE')
 	)
-	SELECT r.id, r.account, r.operation, r.path, r.server, r.requested_by, r.send_as, r.login_name, r.state, r.attempts,
+	SELECT r.id, r.account, r.operation, r.path, r.plan, r.action, r.server, r.server_oid, r.requested_by, r.requested_by_oid,
+		   r.send_as, r.send_as_oid, r.login_name, r.state, r.hold, r.cause, r.look_first, r.mended, r.attempts,
 		   r.next_attempt_at, r.batch, r.status, r.ac_revision, r.user_id, r.error, r.evidence, r.reason, r.origin,
-		   r.source_table, r.source_key, r.enqueued_at, r.sent_at, r.finished_at, r.held_at
+		   r.source_table, r.source_table_oid, r.source_key, r.enqueued_at, r.sent_at, r.finished_at, r.held_at
 	FROM @extschema@.lp_requests r
 	WHERE r.requested_by = ANY (ARRAY(SELECT o.rolname FROM own_roles o))
 	   OR r.send_as = ANY (ARRAY(SELECT o.rolname FROM own_roles o))

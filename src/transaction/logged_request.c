@@ -63,6 +63,7 @@ settle_record(const lpu_call *call, const lpu_api_answer *answer, const char *er
 	result.has_revision = answer->has_revision;
 	result.revision = answer->revision;
 	result.error = answer->verdict == LPU_OK ? NULL : error;
+	result.cause = is_unknown(call, answer) ? LPU_CAUSE_UNKNOWN : LPU_CAUSE_REFUSED;
 	result.reason = is_unknown(call, answer) ? "outcome unknown" : NULL;
 	lpu_record_settle(call->record, &result, call->users, unnamed);
 }

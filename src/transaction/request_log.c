@@ -1,9 +1,9 @@
 /*
  * request_log.c: the rows of lp_requests that a direct call leaves.
  *
- * They are part of the caller's transaction: written before the request is sent, so that what can fail locally fails
- * first, and completed with the answer. No role but the owner has rights on the table, so they are written as its owner;
- * and without SQL, because the start of two small statements would cost more than the call itself.
+ * They are part of the caller's transaction: written before the request is sent, so that what can
+ * fail locally fails first, and completed with the answer. No role but the owner has rights on the
+ * table, so they are written as its owner.
  */
 #include "postgres.h"
 
@@ -11,37 +11,64 @@
 #include "commands/sequence.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 
 #include "base/extension.h"
 #include "base/origin.h"
 #include "base/spi_plan.h"
-#include "queue/bulk_insert.h"
-#include "queue/row_update.h"
+#include "queue/columns.h"
+#include "queue/settle.h"
+#include "queue/statement.h"
 #include "transaction/request_log.h"
-
-static const char *const columns[] = {"id", "account", "operation", "path", "server", "requested_by", "send_as",
-	"login_name", "user_id", "state", "attempts", "batch", "reason", "origin", "enqueued_at", "sent_at", NULL};
-
-/* In their order. */
-enum
-{
-	ID, ACCOUNT, OPERATION, PATH, SERVER, REQUESTED_BY, SEND_AS, LOGIN_NAME, USER_ID, STATE, ATTEMPTS, BATCH, REASON,
-	ORIGIN, ENQUEUED_AT, SENT_AT, NCOLUMNS
-};
-
-/* A row that is final from the beginning is in none of them. */
-static const char *const indexes[] = {"lp_requests_waiting", "lp_requests_in_flight", NULL};
 
 struct lpu_record
 {
-	Oid			schema;
 	int			n;
 	int64	   *ids;
 };
+
+/*
+ * Record a request of several users: one element of $1 to $3 each (ids, logins, user ids).  $4
+ * account, $5 operation, $6 path, $7 and $8 name and OID of the server, $9 and $10, $11 and $12
+ * those of the roles that ask and send, $13 batch, $14 origin.  Writes lp_requests.
+ */
+static const char begin_sql[] =
+"INSERT INTO @extschema@.lp_requests (id, account, operation, path, server, server_oid, requested_by,"
+"  requested_by_oid, send_as,"
+"  send_as_oid, login_name, user_id, state, cause, attempts, batch, reason, origin, enqueued_at,"
+"    sent_at) "
+"OVERRIDING SYSTEM VALUE "
+"SELECT u.id, $4, $5, $6, $7, $8, $9, $10, $11, $12, u.login_name, u.user_id, 'failed',"
+"  'unknown', 1, $13,"
+"  'outcome unknown', $14, clock.now, clock.now "
+"FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS u (id, login_name, user_id),"
+"  (SELECT clock_timestamp() AS now) clock "
+"ORDER BY u.id";
+
+/*
+ * Complete them: $1 and $2 ids and user ids.  $3 state, $4 cause, $5 status, $6 whether the
+ * revision is known, $7 revision, $8 error, $9 reason; empty texts are null.  Writes lp_requests.
+ */
+static const char settle_sql[] =
+"UPDATE @extschema@.lp_requests r"
+" SET state = $3, cause = nullif($4, ''), status = $5, ac_revision = CASE WHEN $6 THEN $7 ELSE"
+"   r.ac_revision END,"
+"   error = nullif($8, ''), reason = nullif($9, ''), user_id = coalesce(u.user_id, r.user_id),"
+"     evidence = 'answer',"
+"   finished_at = clock_timestamp() "
+"FROM unnest($1::bigint[], $2::bigint[]) AS u (id, user_id) WHERE r.id = u.id";
+
+/* Their outcome is unknown after all.  $1 ids.  Writes lp_requests. */
+static const char doubt_sql[] =
+"UPDATE @extschema@.lp_requests r SET cause = 'unknown', reason = 'outcome unknown' WHERE r.id = ANY"
+"  ($1) AND r.state = 'failed'";
+
+/* Take rows back.  $1 ids.  Writes lp_requests. */
+static const char forget_sql[] =
+"DELETE FROM @extschema@.lp_requests r WHERE r.id = ANY ($1)";
+
+static const Oid id_types[] = {INT8OID, TEXTOID, INT8OID};
 
 static Oid
 find_sequence(Oid schema, const char *name)
@@ -56,154 +83,162 @@ find_sequence(Oid schema, const char *name)
 	return sequence;
 }
 
-/* What all rows have in common. */
-static void
-set_common(Datum *values, bool *nulls, Oid schema, const lpu_options *options, const char *operation, const char *path)
+/* Ids, logins and user ids of the users, as columns. */
+static lpu_columns *
+user_columns(const lpu_record *record, const lpu_user_identity *users)
 {
-	TimestampTz now = GetCurrentTimestamp();
-
-	memset(nulls, false, NCOLUMNS * sizeof(bool));
-	values[ACCOUNT] = CStringGetTextDatum(options->account);
-	values[OPERATION] = CStringGetTextDatum(operation);
-	values[PATH] = CStringGetTextDatum(path);
-	values[SERVER] = CStringGetTextDatum(options->server_name);
-	values[STATE] = CStringGetTextDatum("failed");
-	values[ATTEMPTS] = Int32GetDatum(1);
-	values[BATCH] = Int64GetDatum(nextval_internal(find_sequence(schema, "lp_batch_seq"), true));
-	values[REASON] = CStringGetTextDatum("outcome unknown");
-	values[ORIGIN] = CStringGetTextDatum(lpu_origin_text());
-	values[ENQUEUED_AT] = values[SENT_AT] = TimestampTzGetDatum(now);
-}
-
-static void
-write_rows(lpu_record *record, Datum *values, bool *nulls, const lpu_user_identity *users)
-{
-	static const lpu_entry keys[lengthof(indexes)];
-	Oid			sequence = find_sequence(record->schema, "lp_requests_id_seq");
-	lpu_bulk   *bulk = lpu_bulk_begin(record->schema, "lp_requests", columns, indexes);
-	int			written = 0;
+	lpu_columns *columns = lpu_columns_new(id_types, lengthof(id_types));
 	int			i;
 
 	for (i = 0; i < record->n; i++)
 	{
-		record->ids[i] = nextval_internal(sequence, true);
-		values[ID] = Int64GetDatum(record->ids[i]);
-		nulls[LOGIN_NAME] = users[i].login_name == NULL;
-		values[LOGIN_NAME] = nulls[LOGIN_NAME] ? (Datum) 0 : CStringGetTextDatum(users[i].login_name);
-		nulls[USER_ID] = users[i].id == 0;
-		values[USER_ID] = Int64GetDatum(users[i].id);
-		written += lpu_bulk_add(bulk, values, nulls, keys);
+		lpu_columns_next(columns);
+		lpu_columns_set(columns, 0, Int64GetDatum(record->ids[i]));
+		lpu_columns_set_text(columns, 1, users[i].login_name);
+		if (users[i].id != 0)
+			lpu_columns_set(columns, 2, Int64GetDatum(users[i].id));
 	}
-	lpu_bulk_end(bulk);
-	if (written != record->n)
-		elog(ERROR, "wrote %d instead of %d rows to lp_requests", written, record->n);
+	return columns;
 }
 
+/*
+ * Write the rows, in the state "failed" with the cause "unknown". Returns the record, in the
+ * current memory context.
+ */
 lpu_record *
 lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, const char *path,
 				 const lpu_user_identity *users, int n)
 {
 	lpu_record *record = palloc(sizeof(lpu_record));
-	char	   *requested_by = GetUserNameFromId(GetOuterUserId(), false);
-	char	   *send_as = GetUserNameFromId(GetUserId(), false);
-	Datum		values[NCOLUMNS];
-	bool		nulls[NCOLUMNS];
-	lpu_identity before;
+	Oid			sequence = find_sequence(schema, "lp_requests_id_seq");
+	Oid			requested_by = GetOuterUserId();
+	Oid			send_as = GetUserId();
+	Oid			types[14] = {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID,
+	OIDOID, TEXTOID, OIDOID, INT8OID, TEXTOID};
+	Datum		values[14];
+	lpu_columns *columns;
+	int			i;
 
-	record->schema = schema;
 	record->n = n;
 	record->ids = palloc(Max(n, 1) * sizeof(int64));
-	lpu_become_owner(schema, &before);
-	set_common(values, nulls, schema, options, operation, path);
-	values[REQUESTED_BY] = CStringGetTextDatum(requested_by);
-	values[SEND_AS] = CStringGetTextDatum(send_as);
-	write_rows(record, values, nulls, users);
-	lpu_become_again(&before);
+	for (i = 0; i < n; i++)
+		record->ids[i] = nextval_internal(sequence, false);
+	SPI_connect();
+	columns = user_columns(record, users);
+	for (i = 0; i < 3; i++)
+		values[i] = lpu_columns_array(columns, i);
+	values[3] = CStringGetTextDatum(options->account);
+	values[4] = CStringGetTextDatum(operation);
+	values[5] = CStringGetTextDatum(path);
+	values[6] = CStringGetTextDatum(options->server_name);
+	values[7] = ObjectIdGetDatum(options->server);
+	values[8] = CStringGetTextDatum(GetUserNameFromId(requested_by, false));
+	values[9] = ObjectIdGetDatum(requested_by);
+	values[10] = CStringGetTextDatum(GetUserNameFromId(send_as, false));
+	values[11] = ObjectIdGetDatum(send_as);
+	values[12] = Int64GetDatum(nextval_internal(find_sequence(schema, "lp_batch_seq"), false));
+	values[13] = CStringGetTextDatum(lpu_origin_text());
+	lpu_queue_run(begin_sql, 14, types, values);
+	if (SPI_processed != n)
+		elog(ERROR, "wrote %d instead of %d rows to lp_requests", (int) SPI_processed, n);
+	SPI_finish();
 	return record;
 }
 
+/* Complete the rows; those of a success mend earlier failures. */
 static void
-set_text_or_null(lpu_stored *stored, lpu_column column, const char *text)
+settle_alike(const lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users)
 {
-	if (text != NULL)
-		lpu_stored_set_text(stored, column, text);
-	else
-		lpu_stored_set_null(stored, column);
+	bool		failed = strcmp(result->state, lpu_state_name(LPU_STATE_FAILED)) == 0;
+	LpuCause	cause = result->cause != LPU_CAUSE_NONE ? result->cause : LPU_CAUSE_REFUSED;
+	Oid			types[9] = {INT8ARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, INT8OID, TEXTOID, TEXTOID};
+	Datum		values[9];
+	lpu_columns *columns;
+
+	SPI_connect();
+	columns = user_columns(record, users);
+	values[0] = lpu_columns_array(columns, 0);
+	values[1] = lpu_columns_array(columns, 2);
+	values[2] = CStringGetTextDatum(result->state);
+	values[3] = CStringGetTextDatum(failed ? lpu_cause_name(cause) : "");
+	values[4] = Int32GetDatum(result->status);
+	values[5] = BoolGetDatum(result->has_revision);
+	values[6] = Int64GetDatum(result->revision);
+	values[7] = CStringGetTextDatum(result->error ? result->error : "");
+	values[8] = CStringGetTextDatum(result->reason ? result->reason : "");
+	lpu_queue_run(settle_sql, 9, types, values);
+	if (!failed)
+		lpu_settle_mend(record->ids, record->n);
+	SPI_finish();
 }
 
-static void
-settle_row(lpu_stored *stored, const lpu_record_result *result, int64 user_id, TimestampTz now)
-{
-	lpu_stored_set_text(stored, LPU_COL_STATE, result->state);
-	lpu_stored_set(stored, LPU_COL_STATUS, Int32GetDatum(result->status));
-	if (result->has_revision)
-		lpu_stored_set(stored, LPU_COL_AC_REVISION, Int64GetDatum(result->revision));
-	set_text_or_null(stored, LPU_COL_ERROR, result->error);
-	set_text_or_null(stored, LPU_COL_REASON, result->reason);
-	if (user_id != 0)
-		lpu_stored_set(stored, LPU_COL_USER_ID, Int64GetDatum(user_id));
-	lpu_stored_set_text(stored, LPU_COL_EVIDENCE, "answer");
-	lpu_stored_set(stored, LPU_COL_FINISHED_AT, TimestampTzGetDatum(now));
-	(void) lpu_stored_update(stored, true);
-}
-
+/*
+ * Complete the rows, after a success.  Those of users that are doubtful (or NULL) are failed with "outcome unknown".
+ */
 void
 lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users,
 				  const bool *doubtful)
 {
+	lpu_record	parts[2] = {*record, *record};
+	lpu_user_identity *of_part[2];
 	lpu_record_result unknown = *result;
-	TimestampTz now = GetCurrentTimestamp();
-	lpu_identity before;
-	lpu_stored *stored;
 	int			i;
 
-	unknown.state = "failed";
+	if (doubtful == NULL)
+	{
+		settle_alike(record, result, users);
+		return;
+	}
+	for (i = 0; i < 2; i++)
+	{
+		parts[i].n = 0;
+		parts[i].ids = palloc(record->n * sizeof(int64));
+		of_part[i] = palloc(record->n * sizeof(lpu_user_identity));
+	}
+	for (i = 0; i < record->n; i++)
+	{
+		lpu_record *part = &parts[doubtful[i]];
+
+		of_part[doubtful[i]][part->n] = users[i];
+		part->ids[part->n++] = record->ids[i];
+	}
+	unknown.state = lpu_state_name(LPU_STATE_FAILED);
+	unknown.cause = LPU_CAUSE_UNKNOWN;
 	unknown.reason = "outcome unknown";
-	lpu_become_owner(record->schema, &before);
-	stored = lpu_stored_open(record->schema);
-	for (i = 0; i < record->n; i++)
-		if (lpu_stored_find(stored, record->ids[i], NULL))
-			settle_row(stored, doubtful && doubtful[i] ? &unknown : result, users[i].id, now);
-	lpu_stored_close(stored);
-	lpu_become_again(&before);
+	if (parts[0].n > 0)
+		settle_alike(&parts[0], result, of_part[0]);
+	if (parts[1].n > 0)
+		settle_alike(&parts[1], &unknown, of_part[1]);
 }
 
-/* Nobody knows whether these were carried out. */
+/* Run a statement for the rows that are doubtful, or for those that are not. */
 static void
-mark_doubtful(const lpu_record *record, const bool *doubtful)
+run_for(const lpu_record *record, const char *sql, const bool *doubtful, bool which)
 {
-	lpu_identity before;
-	lpu_stored *stored;
-	int			i;
-
-	lpu_become_owner(record->schema, &before);
-	stored = lpu_stored_open(record->schema);
-	for (i = 0; i < record->n; i++)
-		if (doubtful[i] && lpu_stored_find(stored, record->ids[i], NULL))
-		{
-			lpu_stored_set_text(stored, LPU_COL_REASON, "outcome unknown");
-			(void) lpu_stored_update(stored, true);
-		}
-	lpu_stored_close(stored);
-	lpu_become_again(&before);
-}
-
-void
-lpu_record_forget(lpu_record *record, const bool *doubtful)
-{
-	Datum	   *ids = palloc(Max(record->n, 1) * sizeof(Datum));
-	Oid			type = INT8ARRAYOID;
-	Datum		value;
+	int64	   *ids = palloc(Max(record->n, 1) * sizeof(int64));
+	Oid			types[1] = {INT8ARRAYOID};
+	Datum		values[1];
 	int			n = 0;
 	int			i;
 
 	for (i = 0; i < record->n; i++)
-		if (doubtful == NULL || !doubtful[i])
-			ids[n++] = Int64GetDatum(record->ids[i]);
-	if (n < record->n)
-		mark_doubtful(record, doubtful);
-	value = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		if ((doubtful != NULL && doubtful[i]) == which)
+			ids[n++] = record->ids[i];
+	if (n == 0)
+		return;
+	values[0] = lpu_queue_id_array(ids, n);
+	lpu_queue_run(sql, 1, types, values);
+}
+
+/*
+ * Delete the rows of users that are not doubtful; those of the others stay, their outcome is
+ * unknown.
+ */
+void
+lpu_record_forget(lpu_record *record, const bool *doubtful)
+{
 	SPI_connect();
-	lpu_run("DELETE FROM @extschema@.lp_requests WHERE id = ANY ($1)", 1, &type, &value);
+	run_for(record, doubt_sql, doubtful, true);
+	run_for(record, forget_sql, doubtful, false);
 	SPI_finish();
 }

@@ -5,6 +5,7 @@
 #define LPU_TRANSACTION_REQUEST_LOG_H
 
 #include "options/option.h"
+#include "queue/request_state.h"
 #include "user/serialize.h"
 
 typedef struct lpu_record lpu_record;
@@ -13,6 +14,7 @@ typedef struct lpu_record lpu_record;
 typedef struct lpu_record_result
 {
 	const char *state;			/* created, done or failed */
+	LpuCause	cause;			/* of failed; NONE: refused */
 	int			status;			/* HTTP status */
 	bool		has_revision;
 	int64		revision;
@@ -22,7 +24,7 @@ typedef struct lpu_record_result
 
 /*
  * Write one row for each user, in the caller's transaction, with the rights of the table's owner. "schema" is the
- * extension's, path one of direct, sync, table. The rows say "outcome unknown" until they are settled. The record lives
+ * extension's, path one of direct, trigger, table. The rows say "outcome unknown" until they are settled. The record lives
  * in the current memory context.
  */
 extern lpu_record *lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, const char *path,

@@ -75,16 +75,18 @@ run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
 
 static const lpu_problem *
 reason_to_hold(Relation table, Oid function, const lpu_options *options,
-			   const lpu_problem *setup, int n)
+			   const lpu_problem *setup, int n, LpuHoldKind *kind)
 {
 	lpu_outsider outsider;
 	lpu_problem *above;
 
+	*kind = LPU_HOLD_SETUP;
 	if (options == NULL)
 		return setup;
 	above = lpu_mapped_count(options, n);
 	if (lpu_outsider_find(RelationGetRelid(table), function, &outsider))
 		return lpu_outsider_problem(RelationGetRelid(table), &outsider);
+	*kind = LPU_HOLD_THRESHOLD;
 	return above;
 }
 
@@ -121,12 +123,13 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 	mapped = run_mapping(mapping, table, options && options->require_password);
 	if (mapped->n > 0)
 	{
-		const lpu_problem *held = reason_to_hold(table, function, options, setup, mapped->n);
+		LpuHoldKind kind;
+		const lpu_problem *held = reason_to_hold(table, function, options, setup, mapped->n, &kind);
 
 		if (held != NULL)
 			lpu_mapped_warn(mapping->account, held);
 		lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid),
-						   RelationGetRelid(table), options ? options->server_name : NULL, held);
+						   RelationGetRelid(table), options, kind, held);
 	}
 	SPI_finish();
 	table_close(table, NoLock);

@@ -181,17 +181,20 @@ lpu_mapped_warn(const char *account, const lpu_problem *held)
 
 void
 lpu_mapped_enqueue(const lpu_mapping *mapping, const lpu_mapped_users *mapped, Oid schema,
-				   Oid table, const char *server, const lpu_problem *held)
+				   Oid table, const lpu_options *options, LpuHoldKind kind, const lpu_problem *held)
 {
 	lpu_queue_origin origin = {0};
 
 	origin.schema = schema;
 	origin.account = mapping->account;
-	origin.server = server;
+	origin.server = options ? options->server_name : NULL;
+	origin.server_oid = options ? options->server : InvalidOid;
 	origin.requested_by = GetOuterUserId();
 	origin.send_as = lpu_mapping_owner(table);
 	origin.raise = mapping->raise;
 	origin.held = held ? held->message : NULL;
+	origin.hold = kind;
 	origin.source_table = lpu_mapping_table_name(table);
+	origin.source_table_oid = table;
 	lpu_enqueue(&origin, mapped->users, mapped->n, NULL);
 }

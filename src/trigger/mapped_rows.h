@@ -49,10 +49,11 @@ extern lpu_problem *lpu_mapped_count(const lpu_options *options, int n);
 extern void lpu_mapped_warn(const char *account, const lpu_problem *held);
 
 /*
- * Put the users into the queue, sent as the owner of the table. "server": its name, or NULL;
- * "held": why they are held, or NULL.
+ * Put the users into the queue, sent as the owner of the table. "options": of the server, or NULL;
+ * "held": why they are held, in this way, or NULL.
  */
 extern void lpu_mapped_enqueue(const lpu_mapping *mapping, const lpu_mapped_users *mapped,
-							   Oid schema, Oid table, const char *server, const lpu_problem *held);
+							   Oid schema, Oid table, const lpu_options *options,
+							   LpuHoldKind kind, const lpu_problem *held);
 
 #endif

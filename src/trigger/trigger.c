@@ -269,20 +269,25 @@ find_moved(known_trigger *known, const TriggerData *data)
 							"Use INSERT and UPDATE instead of MERGE. Discard the requests of rows that were moved.");
 }
 
-/* Why the users of this firing are held, or NULL. */
+/* Why the users of this firing are held, and in which way; or NULL. */
 static const lpu_problem *
-reason_to_hold(known_trigger *known, FunctionCallInfo fcinfo, const lpu_options *options, const lpu_problem *setup, int n)
+reason_to_hold(known_trigger *known, FunctionCallInfo fcinfo, const lpu_options *options, const lpu_problem *setup, int n,
+			   LpuHoldKind *kind)
 {
 	const lpu_problem *held;
 	const lpu_problem *above;
 
+	*kind = LPU_HOLD_SETUP;
 	if (options == NULL)
 		return setup;
 	above = lpu_mapped_count(options, n);
 	held = find_outsider(known, fcinfo->flinfo->fn_oid);
 	if (held == NULL)
 		held = find_moved(known, (TriggerData *) fcinfo->context);
-	return held ? held : above;
+	if (held != NULL)
+		return held;
+	*kind = LPU_HOLD_THRESHOLD;
+	return above;
 }
 
 /* One WARNING a statement, also if the trigger fires for each of its rows. */
@@ -299,12 +304,12 @@ static void
 enqueue_users(known_trigger *known, FunctionCallInfo fcinfo, const lpu_mapping *mapping, const lpu_mapped_users *mapped,
 			  const lpu_options *options, const lpu_problem *setup)
 {
-	const lpu_problem *held = reason_to_hold(known, fcinfo, options, setup, mapped->n);
+	LpuHoldKind kind;
+	const lpu_problem *held = reason_to_hold(known, fcinfo, options, setup, mapped->n, &kind);
 
 	if (held != NULL)
 		warn_once(known, (TriggerData *) fcinfo->context, mapping->account, held);
-	lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid), known->root,
-					   options ? options->server_name : NULL, held);
+	lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid), known->root, options, kind, held);
 }
 
 /* All users as one JSON array in UTF-8. */
@@ -364,7 +369,7 @@ create_users(FunctionCallInfo fcinfo, Oid root, const lpu_mapped_users *mapped, 
 	int			context;
 
 	call.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	call.path = "sync";
+	call.path = "trigger";
 	call.operation = "create";
 	call.success = "created";
 	call.options = options;

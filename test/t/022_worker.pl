@@ -42,6 +42,15 @@ sub workers { my ($db) = @_; return q1("SELECT pid FROM pg_stat_activity WHERE b
 sub no_worker { my ($db) = @_; LpUsers::wait_for(sub { workers($db) eq '' }, 'the worker to leave'); return; }
 sub worker { my ($db) = @_; return LpUsers::wait_for(sub { workers($db) }, 'a worker'); }
 
+# Housekeeping, as CALL does it where no worker runs.
+sub keep_house
+{
+	setting('lpusers.worker', 'off');
+	q1('CALL lp_deliver()');
+	setting('lpusers.worker', 'on');
+	return;
+}
+
 sub setting
 {
 	my ($name, $value) = @_;
@@ -367,10 +376,10 @@ $resumed = time();
 			IF NEW.state = TG_ARGV[0] THEN RAISE EXCEPTION 'not now'; END IF; RETURN NEW; END $$;
 		CREATE TRIGGER no BEFORE UPDATE ON lp_requests FOR EACH ROW EXECUTE FUNCTION no('sending')});
 	enqueue($claimed);
-	LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /ERROR:  not now/ }, 'the error in the log');
+	LpUsers::wait_for(sub { state_of($claimed) eq 'held' }, 'the row to be held');
+	is(q1("SELECT hold, reason FROM lp_requests WHERE login_name = '$claimed\@example.com'"), 'setup|the row cannot be claimed: not now', 'an error at the claim: the row is held');
+	q1("DROP TRIGGER no ON lp_requests; SELECT lp_release('12345678')");
 	my $pid = worker();
-	is(state_of($claimed), 'pending', 'an error at the claim: the row waits');
-	q1('DROP TRIGGER no ON lp_requests; SELECT lp_wake()');
 	delivered('an error at the claim', $claimed);
 	is(workers() || $pid, $pid, 'an error at the claim: the same worker goes on');
 	no_worker();
@@ -378,7 +387,7 @@ $resumed = time();
 	$offset = -s $node->logfile;
 	q1("CREATE TRIGGER no BEFORE UPDATE ON lp_requests FOR EACH ROW EXECUTE FUNCTION no('created')");
 	enqueue($settled);
-	LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /ERROR:  not now/ }, 'the error in the log');
+	LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /WARNING:  request \d+ is passed over: not now/ }, 'the warning in the log');
 	$pid = worker();
 	is(state_of($settled), 'sending', 'an error at the settlement: the row was being sent');
 	is($sim->users_with("$settled\@example.com"), 1, '... and the user exists');
@@ -555,15 +564,16 @@ $resumed = time();
 	my $payloads = "SELECT count(*) FROM lp_payloads p JOIN lp_requests r ON r.id = p.request_id WHERE r.login_name";
 	is(q1("SELECT count(*) FROM lp_payloads p LEFT JOIN lp_requests r ON r.id = p.request_id WHERE r.state IS DISTINCT FROM 'failed'"), 0, 'no payload stays after created');
 	is(q1("$payloads = '$bad\@example.com' AND p.body ->> 'passwordSh' = '$secret'"), 1, 'failed: the payload is kept for lp_retry()');
-	q1("SELECT lp_housekeep('1 hour', '90 days')");
+	keep_house();
 	is(q1("$payloads = '$bad\@example.com'"), 1, '... within keep_secrets');
 	my $rows = q1('SELECT count(*) FROM lp_requests');
-	q1("SELECT lp_housekeep('0 s', '90 days')");
+	q1("UPDATE lp_requests SET finished_at = finished_at - interval '2 days' WHERE state = 'failed'");
+	keep_house();
 	is(q1("SELECT count(*) FROM lp_payloads WHERE body::text ~ 'passwordSh'"), 0, '... and not longer');
 	is(q1('SELECT count(*) FROM lp_requests'), $rows, 'within retention the rows stay');
 	like(($session->run("SELECT lp_retry(ARRAY(SELECT id FROM lp_requests WHERE login_name = '$bad\@example.com'))"))[1], qr/ERROR:  22023/, 'lp_retry() without the secrets is refused');
 	q1("UPDATE lp_requests SET finished_at = finished_at - interval '91 days', enqueued_at = enqueued_at - interval '91 days' WHERE login_name = '$good\@example.com'");
-	q1("SELECT lp_housekeep('1 day', '90 days')");
+	keep_house();
 	is(q1("SELECT count(*) FROM lp_requests WHERE login_name = '$good\@example.com'"), 0, 'after retention a finished row leaves');
 	is(q1('SELECT count(*) FROM lp_requests'), $rows - 1, '... and no other');
 

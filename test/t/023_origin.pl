@@ -221,7 +221,7 @@ $elsewhere->stop;
 	$heir->start;
 	# two rows of one login again, of which neither is sent before the failover, however busy the machine is
 	sql($main, enqueue_sql($names[19]));
-	sql($main, "UPDATE lp_requests SET state = 'failed', finished_at = now(), next_attempt_at = NULL WHERE login_name = '$names[19]\@example.com'");
+	sql($main, "UPDATE lp_requests SET state = 'failed', cause = 'refused', finished_at = now(), next_attempt_at = NULL WHERE login_name = '$names[19]\@example.com'");
 	sql($main, enqueue_sql($names[19]));
 	sql($main, "SELECT lp_retry(ARRAY(SELECT id FROM lp_requests WHERE login_name = '$names[19]\@example.com' AND state = 'failed'))");
 	sql($main, "UPDATE lp_requests SET next_attempt_at = now() + '1 hour' WHERE login_name = '$names[19]\@example.com'");

@@ -118,8 +118,8 @@ foreach my $version (@versions)
 
 	$node->safe_psql('postgres', qq{CREATE DATABASE "$db"});
 	$node->safe_psql($db, qq{CREATE EXTENSION lpusers VERSION '$version';
-		INSERT INTO lp_requests (account, operation, path, requested_by, send_as, login_name, state, attempts)
-			SELECT 'a', 'create', 'queue', 'x', 'x', 'u' || i, 'failed', i FROM generate_series(1, 3) i;
+		INSERT INTO lp_requests (account, operation, path, requested_by, send_as, login_name, state, cause, attempts)
+			SELECT 'a', 'create', 'queue', 'x', 'x', 'u' || i, 'failed', 'refused', i FROM generate_series(1, 3) i;
 		INSERT INTO lp_payloads (request_id, body) SELECT id, '{}' FROM lp_requests});
 	my $before = $node->safe_psql($db, $rows);
 

@@ -63,7 +63,7 @@ my @rows = (
 		AS \$\$ SELECT count(*) FROM lp_enqueue_users('$account', '" . users('by-member') . "') \$\$" ],
 	[ member => 'SELECT for_members()' ]);
 $root->query("SET ROLE $_->[0]; $_->[1]; RESET ROLE") foreach @rows;
-my $failed = $root->query("UPDATE lp_requests SET state = 'failed' WHERE login_name = 'by-holder\@example.com' RETURNING id");
+my $failed = $root->query("UPDATE lp_requests SET state = 'failed', cause = 'refused' WHERE login_name = 'by-holder\@example.com' RETURNING id");
 my $user_id = $root->query("SELECT user_id FROM lp_requests WHERE login_name = 'by-table\@example.com'");
 
 # ---------------------------------------------------------------------------------------------- asking
@@ -149,20 +149,11 @@ my %functions = (
 	_lp_report_days         => [ $all, $all, "SELECT * FROM _lp_report_days('1 day')" ],
 	_lp_report_head         => [ $all, $all, 'SELECT _lp_report_head()' ],
 	_lp_report_page         => [ $all, $all, "SELECT _lp_report_page('$account', 'today', 'today')" ],
-	lp_backoff              => [ $none, $all, 'SELECT lp_backoff(1)' ],
-	lp_wake                 => [ $none, $all, 'SELECT lp_wake()' ],
-	# internal: with the rights of the caller, who has none on the tables
-	lp_doubt                => [ $none, $none, "SELECT lp_doubt('{1}')" ],
-	lp_take_over            => [ $none, $none, "SELECT lp_take_over('$account', true)" ],
-	lp_list                 => [ $none, $none, "SELECT * FROM lp_list('$account', 1)" ],
-	lp_settle               => [ $none, $none, "SELECT lp_settle('{1}', '{created}', '{1}', '{1}', '{1}', '{x}', '{x}', '{1}', '{1}', 'answer')" ],
-	lp_uncertain            => [ $none, $none, "SELECT * FROM lp_uncertain('$account')" ],
-	lp_hold                 => [ $none, $none, "SELECT lp_hold('$account', 'holder', 'why')" ],
-	lp_due                  => [ $none, $none, 'SELECT * FROM lp_due()' ],
-	lp_own_rows             => [ $none, $none, "SELECT * FROM lp_own_rows('{$failed}', 'holder')" ],
-	lp_retry_rows           => [ $none, $none, "SELECT lp_retry_rows('{$failed}', 'holder')" ],
-	lp_discard_rows         => [ $none, $none, "SELECT lp_discard_rows('{$failed}', 'holder')" ],
-	lp_housekeep            => [ $none, $none, "SELECT lp_housekeep('1 day', '1 day')" ]);
+	_lp_backoff             => [ $none, $all, 'SELECT _lp_backoff(1)' ],
+	_lp_is_here             => [ $none, $all, "SELECT _lp_is_here('1/2/3', '1/2/4')" ],
+	_lp_role_here           => [ $none, $all, "SELECT _lp_role_here('1/2/3', '1/2/4', 10, 'x')" ],
+	_lp_server_here         => [ $none, $all, "SELECT _lp_server_here('1/2/3', '1/2/4', 10, 'x')" ],
+	lp_wake                 => [ $none, $all, 'SELECT lp_wake()' ]);
 
 my $ours = q{FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'lpusers'};
 same_objects('functions', "SELECT p.proname $ours JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid", [ keys %functions ]);

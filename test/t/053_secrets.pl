@@ -301,7 +301,9 @@ cmp_ok(length($log), '>', 1_000_000, 'the server has logged much');
 is(found_in($log), '', 'the log has no secret') or diag(join("\n", map { my $s = $secrets{$_}; $log =~ /(.*\Q$s\E.*)/ ? substr($1, 0, 300) : () } grep { !/:/ } split(/ /, found_in($log))));
 
 # After keep_secrets: here at once. The mappings with secrets in the catalog go.
-query("SELECT lp_housekeep('0 s', '90 days')");
+query("UPDATE lp_requests SET finished_at = finished_at - interval '2 days', held_at = held_at - interval '31 days'; ALTER SYSTEM SET lpusers.worker = off; SELECT pg_reload_conf()");
+LpUsers::wait_for(sub { query('SHOW lpusers.worker') eq 'off' }, 'the setting');
+query('CALL lp_deliver()');
 is(query("SELECT count(*) FROM lp_payloads WHERE body::text ~ 'passwordSh'"), '0', 'no payload has a password');
 query("DROP USER MAPPING FOR CURRENT_USER SERVER acme; CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token_file '$files/ready_token')");
 $node->safe_psql($_, 'VACUUM FULL') foreach 'postgres', 'template1';

@@ -9,9 +9,9 @@ CREATE FUNCTION @extschema@.lp_worker_stop() RETURNS boolean
 COMMENT ON FUNCTION @extschema@.lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
 REVOKE EXECUTE ON FUNCTION @extschema@.lp_worker_stop() FROM PUBLIC;
 
-DROP INDEX @extschema@.lp_requests_waiting;
-CREATE INDEX lp_requests_waiting ON @extschema@.lp_requests (hashtext(account), hashtext(lower(login_name)))
-	WHERE state IN ('pending', 'held');
+DROP INDEX @extschema@.lp_requests_due;
+CREATE INDEX lp_requests_due ON @extschema@.lp_requests (account, server_oid, next_attempt_at, id)
+	WHERE state = 'pending' AND NOT look_first;
 ALTER TABLE @extschema@.lp_payloads DROP COLUMN checksum;
 ALTER TABLE @extschema@.lp_requests ALTER COLUMN attempts SET DEFAULT 0;
 ALTER SEQUENCE @extschema@.lp_batch_seq INCREMENT BY 1;

@@ -4,8 +4,8 @@
  * Its script is that of 1.0 and then this. It never existed; it is there to prove that updates are tested.
  */
 DROP FUNCTION @extschema@.lp_worker_stop();
-DROP INDEX @extschema@.lp_requests_waiting;
-CREATE INDEX lp_requests_waiting ON @extschema@.lp_requests (next_attempt_at);
+DROP INDEX @extschema@.lp_requests_due;
+CREATE INDEX lp_requests_due ON @extschema@.lp_requests (next_attempt_at);
 ALTER TABLE @extschema@.lp_payloads ADD COLUMN checksum text;
 ALTER TABLE @extschema@.lp_requests ALTER COLUMN attempts DROP DEFAULT;
 ALTER SEQUENCE @extschema@.lp_batch_seq INCREMENT BY 10;

@@ -1,0 +1,415 @@
+/*
+ * operate.c: what operators do with requests.
+ *
+ * The functions of users (retry, discard, release, adopt) lock their rows in the order of the ids
+ * and may wait for each other; they take no lock of an account, and write no entry of the in-flight
+ * indexes: what may have been sent before becomes pending with look_first, and a deliverer looks it
+ * up.  Purge and housekeeping pass over locked rows, for a deliverer runs them.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "base/origin.h"
+#include "base/spi_plan.h"
+#include "options/server.h"
+#include "queue/enqueue.h"
+#include "queue/operate.h"
+#include "queue/statement.h"
+
+/*
+ * The first of the ids that is no request of the caller's.  $1 ids, $2 OID of the caller, $3 origin
+ * here.  A request belongs to the role it is sent as; to the role that asked for it while that role
+ * may still ask for it: insert into the source table, or, without one, EXECUTE lp_enqueue_users()
+ * and use the server; and to the owner of the tables.  In a row that was written elsewhere only the
+ * name of the role it is sent as counts.  Reads lp_requests.
+ */
+static const char stranger_sql[] =
+"SELECT u.id FROM unnest($1::bigint[]) AS u (id) "
+"LEFT JOIN @extschema@.lp_requests r ON r.id = u.id "
+"WHERE u.id IS NOT NULL AND (r.id IS NULL OR NOT ("
+"  pg_has_role($2, (SELECT c.relowner FROM pg_class c WHERE c.oid = r.tableoid), 'USAGE')"
+"  OR coalesce(pg_has_role($2, @extschema@._lp_role_here(r.origin, $3, r.send_as_oid, r.send_as),"
+"    'USAGE'), false)"
+"  OR @extschema@._lp_is_here(r.origin, $3) AND pg_has_role($2, r.requested_by_oid, 'USAGE')"
+"     AND CASE WHEN r.source_table_oid <> 0"
+"       THEN coalesce(has_any_column_privilege(r.requested_by_oid, r.source_table_oid, 'INSERT'),"
+"         false)"
+"       ELSE coalesce(has_function_privilege(r.requested_by_oid, (SELECT p.oid FROM pg_proc p"
+"           JOIN pg_class c ON c.relnamespace = p.pronamespace"
+"           WHERE c.oid = r.tableoid AND p.proname = 'lp_enqueue_users'), 'EXECUTE'), false)"
+"         AND coalesce(has_server_privilege(r.requested_by_oid, r.server_oid, 'USAGE'), false)"
+"           END)) "
+"ORDER BY u.id LIMIT 1";
+
+/*
+ * Lock requests. $1 ids. Returns id, state, path, whether there is a payload. Reads lp_requests,
+ * lp_payloads.
+ */
+static const char lock_sql[] =
+"SELECT r.id, r.state, r.path, EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) "
+"FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) ORDER BY r.id FOR UPDATE OF r";
+
+/*
+ * Whether there is a payload, asked after the rows are locked. $1 ids. Returns the first without.
+ * Reads lp_payloads.
+ */
+static const char empty_sql[] =
+"SELECT u.id FROM unnest($1::bigint[]) AS u (id) "
+"WHERE u.id IS NOT NULL AND NOT EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = u.id)"
+"  ORDER BY u.id LIMIT 1";
+
+/*
+ * Failed requests become pending again, at home here.  One that was given up may exist: it is
+ * looked up first.  $1 ids, $2 origin here.  Writes lp_requests.
+ */
+static const char retry_sql[] =
+"UPDATE @extschema@.lp_requests r"
+" SET state = 'pending', next_attempt_at = clock_timestamp(), look_first = r.look_first OR"
+"   r.cause <> 'refused',"
+"   cause = NULL, error = NULL, reason = NULL, finished_at = NULL, evidence = NULL, mended ="
+"     false, attempts = 0,"
+"   send_as_oid = coalesce(@extschema@._lp_role_here(r.origin, $2, r.send_as_oid, r.send_as), 0),"
+"   server_oid = coalesce(@extschema@._lp_server_here(r.origin, $2, r.server_oid, r.server), 0),"
+"   requested_by_oid = coalesce(@extschema@._lp_role_here(r.origin, $2, r.requested_by_oid,"
+"     r.requested_by), 0),"
+"   source_table_oid = CASE WHEN @extschema@._lp_is_here(r.origin, $2) THEN r.source_table_oid ELSE 0"
+"     END, origin = $2 "
+"WHERE r.id = ANY ($1) RETURNING r.id";
+
+/* Requests are dropped with what was to be sent.  $1 ids.  Writes lp_requests, lp_payloads. */
+static const char discard_sql[] =
+"WITH gone AS (DELETE FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) RETURNING r.id),"
+" emptied AS (DELETE FROM @extschema@.lp_payloads p WHERE p.request_id = ANY ($1)) "
+"SELECT g.id FROM gone g";
+
+/*
+ * What may be released: held for set-up, threshold or credentials, and written here, or on another
+ * timeline of this database if lpusers.after_promotion = resume.  $1 account, or empty: by $2 ids.
+ * $3 origin here, $4 resume.  Returns id, role, its name, server, account and whether there is a
+ * payload.  Locks lp_requests, reads lp_payloads.
+ */
+static const char held_sql[] =
+"SELECT r.id, r.send_as_oid, r.send_as, r.server_oid, r.account,"
+"  EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) "
+"FROM @extschema@.lp_requests r "
+"WHERE ($1 = '' OR r.account = $1) AND ($1 <> '' OR r.id = ANY ($2)) AND r.state = 'held' AND"
+"  r.hold <> 'elsewhere'"
+"  AND (r.origin = $3 OR $4 AND @extschema@._lp_is_here(r.origin, $3)) "
+"ORDER BY r.id FOR UPDATE OF r";
+
+/*
+ * They become pending; what may have been sent is looked up first.  A server that is gone is looked
+ * for again.  $1 ids, $2 origin here.  Writes lp_requests.
+ */
+static const char release_sql[] =
+"UPDATE @extschema@.lp_requests r"
+" SET state = 'pending', hold = NULL, held_at = NULL, reason = NULL, origin = $2,"
+"   look_first = r.look_first OR r.sent_at IS NOT NULL OR r.origin <> $2,"
+"   next_attempt_at = clock_timestamp() + CASE WHEN r.origin <> $2 THEN @extschema@._lp_backoff(1) ELSE"
+"     interval '0' END,"
+"   server_oid = CASE WHEN EXISTS (SELECT FROM pg_foreign_server s WHERE s.oid = r.server_oid)"
+"     THEN r.server_oid ELSE 0 END "
+"WHERE r.id = ANY ($1) AND r.state = 'held' RETURNING r.id";
+
+/*
+ * Take on what was written elsewhere: unfinished or held because of that, it becomes pending and is
+ * looked up before it is sent, not before the first retry delay.  What is held for another reason
+ * stays held.  OIDs of roles and servers are found by their names, unless the row is of another
+ * timeline of this database.  $1 origin here.  Returns whether the row is pending.  Writes
+ * lp_requests.
+ */
+static const char adopt_sql[] =
+"WITH locked AS MATERIALIZED ("
+"  SELECT r.id, r.state <> 'held' OR r.hold = 'elsewhere' AS due FROM @extschema@.lp_requests r"
+"  WHERE r.state IN ('pending', 'sending', 'uncertain', 'held') AND r.origin IS DISTINCT FROM $1"
+"  ORDER BY r.id FOR UPDATE)"
+"UPDATE @extschema@.lp_requests r"
+" SET state = CASE WHEN l.due THEN 'pending' ELSE 'held' END, hold = CASE WHEN l.due THEN NULL"
+"   ELSE r.hold END,"
+"   held_at = CASE WHEN l.due THEN NULL ELSE r.held_at END, reason = CASE WHEN l.due THEN NULL"
+"     ELSE r.reason END,"
+"   look_first = true, next_attempt_at = CASE WHEN l.due THEN clock_timestamp() +"
+"     @extschema@._lp_backoff(1) END,"
+"   send_as_oid = coalesce(@extschema@._lp_role_here(r.origin, $1, r.send_as_oid, r.send_as), 0),"
+"   server_oid = coalesce(@extschema@._lp_server_here(r.origin, $1, r.server_oid, r.server), 0),"
+"   requested_by_oid = coalesce(@extschema@._lp_role_here(r.origin, $1, r.requested_by_oid,"
+"     r.requested_by), 0),"
+"   source_table_oid = CASE WHEN @extschema@._lp_is_here(r.origin, $1) THEN r.source_table_oid ELSE 0"
+"     END, origin = $1 "
+"FROM locked l WHERE r.id = l.id RETURNING r.id, l.due";
+
+/*
+ * Delete finished requests older than $1, with what is left of them. Writes lp_requests,
+ * lp_payloads.
+ */
+static const char purge_sql[] =
+"WITH old AS MATERIALIZED ("
+"  SELECT r.id FROM @extschema@.lp_requests r"
+"  WHERE r.state IN ('created', 'done', 'failed', 'superseded') AND r.finished_at <"
+"    clock_timestamp() - $1"
+"  FOR UPDATE SKIP LOCKED"
+"), gone AS ("
+"  DELETE FROM @extschema@.lp_requests r USING old o WHERE r.id = o.id RETURNING r.id"
+"), payloads AS MATERIALIZED ("
+"  SELECT p.request_id FROM old o JOIN @extschema@.lp_payloads p ON p.request_id = o.id FOR UPDATE OF p"
+"    SKIP LOCKED"
+"), emptied AS ("
+"  DELETE FROM @extschema@.lp_payloads p USING payloads x WHERE p.request_id = x.request_id"
+")"
+"SELECT g.id FROM gone g";
+
+/*
+ * Delete payloads with secrets of requests that failed longer ago than $1 seconds or are held for
+ * longer than $2, and those of requests that are finished or gone.  The request is locked, too: it
+ * cannot be tried again meanwhile.  Writes lp_payloads.
+ */
+static const char secrets_sql[] =
+"WITH old AS MATERIALIZED ("
+"  SELECT p.request_id FROM @extschema@.lp_payloads p JOIN @extschema@.lp_requests r ON r.id = p.request_id"
+"  WHERE r.state IN ('created', 'done', 'superseded')"
+"    OR (r.state = 'failed' AND r.finished_at < clock_timestamp() - make_interval(secs => $1)"
+"      OR r.state = 'held' AND coalesce(r.held_at, r.enqueued_at) < clock_timestamp() -"
+"        make_interval(secs => $2))"
+"    AND p.body::text ~ '\"(passwordSh|oldPassword|confirmPassword)\"'"
+"  FOR UPDATE OF r, p SKIP LOCKED"
+")"
+"DELETE FROM @extschema@.lp_payloads p USING old o WHERE p.request_id = o.request_id";
+
+/* Payloads without a request, as a purge leaves them that met a lock.  Writes lp_payloads. */
+static const char orphans_sql[] =
+"WITH orphans AS MATERIALIZED ("
+"  SELECT p.request_id FROM @extschema@.lp_payloads p"
+"  WHERE NOT EXISTS (SELECT FROM @extschema@.lp_requests r WHERE r.id = p.request_id)"
+"  FOR UPDATE OF p SKIP LOCKED"
+")"
+"DELETE FROM @extschema@.lp_payloads p USING orphans o WHERE p.request_id = o.request_id";
+
+/* ----- one's own rows ----- */
+
+/*
+ * Raise unless all ids are requests of the caller's, and lock them. The result of lock_sql is in
+ * SPI_tuptable.
+ */
+static void
+lock_own(Datum ids, Oid caller)
+{
+	Oid			types[3] = {INT8ARRAYOID, OIDOID, TEXTOID};
+	Datum		values[3] = {ids, ObjectIdGetDatum(caller), CStringGetTextDatum(lpu_origin_text())};
+
+	lpu_queue_run(stranger_sql, 3, types, values);
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("no request " INT64_FORMAT " of yours", lpu_int64_column(0, 1))));
+	lpu_queue_run(lock_sql, 1, types, values);
+}
+
+/*
+ * Raise unless a locked row (of lock_sql) is of the queue and in one of the states, which "what"
+ * names.
+ */
+static void
+check_states(const char *const *states, int nstates, const char *what)
+{
+	int			row;
+
+	for (row = 0; row < (int) SPI_processed; row++)
+	{
+		const char *state = lpu_text_column(row, 2);
+		bool		good = false;
+		int			i;
+
+		for (i = 0; i < nstates; i++)
+			good |= strcmp(state, states[i]) == 0;
+		if (!good || strcmp(lpu_text_column(row, 3), "queue") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("request " INT64_FORMAT " is not %s", lpu_int64_column(row, 1), what)));
+	}
+}
+
+/* lp_retry() for a role. */
+int64
+lpu_retry(Datum ids, Oid caller)
+{
+	static const char *const states[] = {"failed"};
+	Oid			types[2] = {INT8ARRAYOID, TEXTOID};
+	Datum		values[2] = {ids, CStringGetTextDatum(lpu_origin_text())};
+
+	lock_own(ids, caller);
+	check_states(states, lengthof(states), "a failed request of the queue");
+	lpu_queue_run(empty_sql, 1, types, values);
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("request " INT64_FORMAT " cannot be sent again", lpu_int64_column(0, 1)),
+				 errdetail("Its data were wrong, or its secrets are gone (see lpusers.keep_secrets)."),
+				 errhint("Queue the user anew.")));
+	lpu_queue_run(retry_sql, 2, types, values);
+	lpu_enqueue_wake();
+	return SPI_processed;
+}
+
+/* lp_discard() for a role. */
+int64
+lpu_discard(Datum ids, Oid caller)
+{
+	static const char *const states[] = {"pending", "failed", "held"};
+	Oid			types[1] = {INT8ARRAYOID};
+	Datum		values[1] = {ids};
+
+	lock_own(ids, caller);
+	check_states(states, lengthof(states), "pending, failed or held in the queue");
+	lpu_queue_run(discard_sql, 1, types, values);
+	return SPI_processed;
+}
+
+/* ----- held rows ----- */
+
+/* The last role and server that were asked about, as rows of one load are alike. */
+typedef struct sender
+{
+	Oid			role;
+	Oid			server;
+	char	   *account;
+	bool		usable;
+} sender;
+
+/* Return true if row i of held_sql's result, in "table", can still be sent. */
+static bool
+can_be_sent(SPITupleTable *table, uint64 i, sender *last)
+{
+	bool		isnull;
+	Oid			role = DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull));
+	Oid			server = DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 4, &isnull));
+	char	   *account = SPI_getvalue(table->vals[i], table->tupdesc, 5);
+
+	if (!DatumGetBool(SPI_getbinval(table->vals[i], table->tupdesc, 6, &isnull)))
+		return false;
+	if (last->account == NULL || last->role != role || last->server != server ||
+		strcmp(last->account, account) != 0)
+	{
+		lpu_problem *problem = NULL;
+		char	   *name = SPI_getvalue(table->vals[i], table->tupdesc, 3);
+
+		last->role = role;
+		last->server = server;
+		last->account = account;
+		if (OidIsValid(server) && !lpu_server_serves(server, account))
+			server = InvalidOid;
+		last->usable = lpu_server_for_request(server, account, role, name, &problem) != NULL;
+	}
+	return last->usable;
+}
+
+/* Release what held_sql finds; a NOTICE says how many cannot be sent any more. */
+static int64
+release(const char *account, Datum ids)
+{
+	Datum		here = CStringGetTextDatum(lpu_origin_text());
+	Oid			types[4] = {TEXTOID, INT8ARRAYOID, TEXTOID, BOOLOID};
+	Datum		values[4] = {CStringGetTextDatum(account), ids, here, BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
+	Oid			release_types[2] = {INT8ARRAYOID, TEXTOID};
+	Datum		release_values[2];
+	SPITupleTable *table;
+	sender		last = {0};
+	int64	   *good;
+	uint64		n;
+	int			ngood = 0;
+	int			lost;
+	uint64		i;
+
+	lpu_queue_run(held_sql, 4, types, values);
+	table = SPI_tuptable;
+	n = SPI_processed;
+	good = palloc_extended(Max(n, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
+	for (i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		if (can_be_sent(table, i, &last))
+			good[ngood++] = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
+	}
+	lost = (int) (n - ngood);
+	SPI_freetuptable(table);
+	release_values[0] = lpu_queue_id_array(good, ngood);
+	release_values[1] = here;
+	lpu_queue_run(release_sql, 2, release_types, release_values);
+	if (lost > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%d request stays held: it can no longer be sent",
+							   "%d requests stay held: they can no longer be sent", lost, lost),
+				 errdetail("Their role, server or user mapping is gone, or their data are"
+						   " (lpusers.keep_held_secrets)."),
+				 errhint("Mend the set-up and release them again, or drop them with lp_discard().")));
+	lpu_enqueue_wake();
+	return ngood;
+}
+
+/* lp_release() of an account. */
+int64
+lpu_release_account(const char *account)
+{
+	return account[0] == '\0' ? 0 : release(account, lpu_queue_id_array(NULL, 0));
+}
+
+/* lp_release() of some requests. */
+int64
+lpu_release_ids(Datum ids)
+{
+	return release("", ids);
+}
+
+/* lp_adopt(). */
+int64
+lpu_adopt(void)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(lpu_origin_text())};
+	int64		n = 0;
+	int			i;
+
+	lpu_queue_run(adopt_sql, 1, types, values);
+	for (i = 0; i < (int) SPI_processed; i++)
+		n += lpu_bool_column(i, 2);
+	lpu_enqueue_wake();
+	return n;
+}
+
+/* ----- old rows ----- */
+
+/* lp_purge(), which raises if the interval is negative. */
+int64
+lpu_purge(Interval *older_than)
+{
+	static Interval zero = {0};
+	Oid			types[1] = {INTERVALOID};
+	Datum		values[1] = {IntervalPGetDatum(older_than)};
+
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, values[0], IntervalPGetDatum(&zero))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("interval must not be negative"),
+				 errdetail("Nothing was deleted.")));
+	lpu_queue_run(purge_sql, 1, types, values);
+	return SPI_processed;
+}
+
+/* Remove what is older than the settings say.  Waits for nothing. */
+void
+lpu_housekeep(void)
+{
+	Oid			types[2] = {FLOAT8OID, FLOAT8OID};
+	Datum		values[2] = {Float8GetDatum(lpu_keep_secrets), Float8GetDatum(lpu_keep_held_secrets)};
+	Interval	retention = {.time = lpu_retention * USECS_PER_SEC};
+
+	lpu_queue_run(secrets_sql, 2, types, values);
+	(void) lpu_purge(&retention);
+	lpu_queue_run(orphans_sql, 0, NULL, NULL);
+}

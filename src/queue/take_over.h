@@ -1,0 +1,31 @@
+/*
+ * take_over.h: what a deliverer finds in the queue.
+ */
+#ifndef LPU_QUEUE_TAKE_OVER_H
+#define LPU_QUEUE_TAKE_OVER_H
+
+/*
+ * First thing under the lock on an account: what earlier deliverers, other timelines and other
+ * systems left is held or to be looked up.  Needs a transaction with SPI connected.
+ */
+extern void lpu_take_over(const char *account, bool resume);
+
+/*
+ * Rows that are to be looked up before they are sent become uncertain, as far as nothing of their
+ * login is in flight.
+ */
+extern int64 lpu_take_over_look_first(const char *account);
+
+/*
+ * Accounts with unfinished rows, and the milliseconds until the first is due; in the current memory
+ * context.
+ */
+typedef struct lpu_due_account
+{
+	char	   *account;
+	int64		wait_ms;
+} lpu_due_account;
+
+extern lpu_due_account *lpu_due_accounts(int *n);
+
+#endif
