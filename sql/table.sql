@@ -82,6 +82,36 @@ SELECT count(*) AS payloads FROM lp_payloads;
 DROP TRIGGER regress_change ON lp_requests;
 DROP FUNCTION regress_change();
 ALTER TABLE lp_requests DROP regress_upper;
+-- a column with a default that must not be null, and statement triggers, also with transition tables: each enqueueing, claim and result
+ALTER TABLE lp_requests ADD regress_ticket text NOT NULL DEFAULT 'none';
+CREATE TABLE seen (n serial, what text);
+CREATE FUNCTION regress_see() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_LEVEL = 'ROW' THEN
+		INSERT INTO public.seen (what) SELECT 'row ' || TG_OP || ' ' || NEW.state || ' of ' || count(*) FROM fresh;
+	ELSE
+		INSERT INTO public.seen (what) SELECT 'statement ' || TG_OP || ' ' || string_agg(DISTINCT state, ' ') || ' ' || count(*) FROM fresh HAVING count(*) > 0;
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER see_insert AFTER INSERT ON lp_requests REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION regress_see();
+CREATE TRIGGER see_update AFTER UPDATE ON lp_requests REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION regress_see();
+CREATE TRIGGER see_row AFTER INSERT ON lp_requests REFERENCING NEW TABLE AS fresh FOR EACH ROW EXECUTE FUNCTION regress_see();
+CREATE TABLE hired (email text, name text);
+SELECT hook('hired', 'STATEMENT');
+INSERT INTO hired VALUES ('g1@example.com', 'G'), ('g2@example.com', NULL);
+CALL lp_deliver();
+SELECT what FROM seen ORDER BY n;
+TRUNCATE seen;
+SELECT status FROM lp_create_users('12345678', person('g3'));
+SELECT what FROM seen ORDER BY n;
+SELECT login_name, state, regress_ticket FROM lp_requests WHERE login_name ~ '^g[0-9]' ORDER BY id;
+DROP TABLE hired, seen;
+DROP TRIGGER see_insert ON lp_requests;
+DROP TRIGGER see_update ON lp_requests;
+DROP TRIGGER see_row ON lp_requests;
+DROP FUNCTION regress_see();
+ALTER TABLE lp_requests DROP regress_ticket;
 \set VERBOSITY default
 RESET client_min_messages;
 DROP TABLE conditions;
