@@ -379,6 +379,10 @@ lpu_claim_rows(lpu_claimer *c, int max, int *n)
 			listed = true;
 			continue;
 		}
+		/* it may have been paused since the servers were listed */
+		w.cursor->ended = lpu_server_is_paused(w.cursor->server);
+		if (w.cursor->ended)
+			continue;
 		if (lpu_queue_try(claim_after, &w) != NULL)
 		{
 			w.n = 0;

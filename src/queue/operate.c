@@ -18,6 +18,7 @@
 #include "base/origin.h"
 #include "base/spi_plan.h"
 #include "options/server.h"
+#include "queue/columns.h"
 #include "queue/enqueue.h"
 #include "queue/operate.h"
 #include "queue/statement.h"
@@ -278,20 +279,28 @@ typedef struct sender
 	Oid			role;
 	Oid			server;
 	char	   *account;
-	bool		usable;
+	const char *problem;		/* why it cannot send, or NULL */
 } sender;
 
-/* Return true if row i of held_sql's result, in "table", can still be sent. */
-static bool
-can_be_sent(SPITupleTable *table, uint64 i, sender *last)
+static Oid
+oid_at(SPITupleTable *table, uint64 row, int column)
 {
 	bool		isnull;
-	Oid			role = DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull));
-	Oid			server = DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 4, &isnull));
+
+	return DatumGetObjectId(SPI_getbinval(table->vals[row], table->tupdesc, column, &isnull));
+}
+
+/* Return why row i of held_sql's result can no longer be sent, or NULL. */
+static const char *
+why_not_sent(SPITupleTable *table, uint64 i, sender *last)
+{
+	bool		isnull;
+	Oid			role = oid_at(table, i, 2);
+	Oid			server = oid_at(table, i, 4);
 	char	   *account = SPI_getvalue(table->vals[i], table->tupdesc, 5);
 
 	if (!DatumGetBool(SPI_getbinval(table->vals[i], table->tupdesc, 6, &isnull)))
-		return false;
+		return "what was to be sent is gone";
 	if (last->account == NULL || last->role != role || last->server != server ||
 		strcmp(last->account, account) != 0)
 	{
@@ -301,28 +310,53 @@ can_be_sent(SPITupleTable *table, uint64 i, sender *last)
 		last->role = role;
 		last->server = server;
 		last->account = account;
+		/* of a server that is gone the rows may go to another one of the same account */
 		if (OidIsValid(server) && !lpu_server_serves(server, account))
 			server = InvalidOid;
-		last->usable = lpu_server_for_request(server, account, role, name, &problem) != NULL;
+		last->problem = lpu_server_for_request(server, account, role, name, &problem) ? NULL :
+			problem->message;
 	}
-	return last->usable;
+	return last->problem;
 }
 
-/* Release what held_sql finds; a NOTICE says how many cannot be sent any more. */
+/* Keep rows held: $1 ids and $2 reasons.  Writes lp_requests. */
+static const char keep_sql[] =
+"UPDATE @extschema@.lp_requests r SET hold = 'setup', reason = u.reason "
+"FROM unnest($1::bigint[], $2::text[]) AS u (id, reason) WHERE r.id = u.id";
+
+static void
+keep_held(const lpu_columns *kept)
+{
+	int			n = lpu_columns_count(kept);
+	Oid			types[2] = {INT8ARRAYOID, TEXTARRAYOID};
+	Datum		values[2] = {lpu_columns_array(kept, 0), lpu_columns_array(kept, 1)};
+
+	lpu_queue_run(keep_sql, 2, types, values);
+	ereport(NOTICE,
+			(errmsg_plural("%d request stays held: it can no longer be sent",
+						   "%d requests stay held: they can no longer be sent", n, n),
+			 errdetail("Their role, server or user mapping is gone, or their data are"
+					   " (lpusers.keep_held_secrets)."),
+			 errhint("Mend the set-up and release them again, or drop them with lp_discard().")));
+}
+
+/* Release what held_sql finds; what cannot be sent any more stays held, with the reason. */
 static int64
 release(const char *account, Datum ids)
 {
+	static const Oid kept_types[2] = {INT8OID, TEXTOID};
 	Datum		here = CStringGetTextDatum(lpu_origin_text());
 	Oid			types[4] = {TEXTOID, INT8ARRAYOID, TEXTOID, BOOLOID};
-	Datum		values[4] = {CStringGetTextDatum(account), ids, here, BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
+	Datum		values[4] = {CStringGetTextDatum(account), ids, here,
+	BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
 	Oid			release_types[2] = {INT8ARRAYOID, TEXTOID};
 	Datum		release_values[2];
+	lpu_columns *kept = lpu_columns_new(kept_types, 2);
 	SPITupleTable *table;
 	sender		last = {0};
 	int64	   *good;
 	uint64		n;
 	int			ngood = 0;
-	int			lost;
 	uint64		i;
 
 	lpu_queue_run(held_sql, 4, types, values);
@@ -332,22 +366,24 @@ release(const char *account, Datum ids)
 	for (i = 0; i < n; i++)
 	{
 		bool		isnull;
+		Datum		id = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+		const char *why = why_not_sent(table, i, &last);
 
-		if (can_be_sent(table, i, &last))
-			good[ngood++] = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
+		if (why == NULL)
+		{
+			good[ngood++] = DatumGetInt64(id);
+			continue;
+		}
+		lpu_columns_next(kept);
+		lpu_columns_set(kept, 0, id);
+		lpu_columns_set_text(kept, 1, why);
 	}
-	lost = (int) (n - ngood);
 	SPI_freetuptable(table);
 	release_values[0] = lpu_queue_id_array(good, ngood);
 	release_values[1] = here;
 	lpu_queue_run(release_sql, 2, release_types, release_values);
-	if (lost > 0)
-		ereport(NOTICE,
-				(errmsg_plural("%d request stays held: it can no longer be sent",
-							   "%d requests stay held: they can no longer be sent", lost, lost),
-				 errdetail("Their role, server or user mapping is gone, or their data are"
-						   " (lpusers.keep_held_secrets)."),
-				 errhint("Mend the set-up and release them again, or drop them with lp_discard().")));
+	if (lpu_columns_count(kept) > 0)
+		keep_held(kept);
 	lpu_enqueue_wake();
 	return ngood;
 }
