@@ -448,6 +448,8 @@ lpu_settlement_write_kept(void)
 		return;
 	kept = NULL;
 	kept_context = NULL;
+	/* after an error nothing is known of these rows any more */
+	MemoryContextSetParent(context, CurrentMemoryContext);
 	write_rows(rows);
 	MemoryContextDelete(context);
 }

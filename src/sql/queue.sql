@@ -32,16 +32,18 @@ COMMENT ON FUNCTION @extschema@._lp_is_here(text, text) IS 'internal: are two or
 CREATE FUNCTION @extschema@._lp_role_here(origin text, here text, role oid, name text) RETURNS oid
 	LANGUAGE sql STABLE PARALLEL SAFE
 	BEGIN ATOMIC
-		SELECT r.oid FROM pg_catalog.pg_roles r
-		WHERE CASE WHEN @extschema@._lp_is_here(origin, here) THEN r.oid = role ELSE r.rolname::text = name END;
+		SELECT CASE WHEN @extschema@._lp_is_here(origin, here)
+					THEN (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.oid = role)
+					ELSE (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = name::name) END;
 	END;
 COMMENT ON FUNCTION @extschema@._lp_role_here(text, text, oid, text) IS 'internal: the role of a row of lp_requests in this database';
 
 CREATE FUNCTION @extschema@._lp_server_here(origin text, here text, server oid, name text) RETURNS oid
 	LANGUAGE sql STABLE PARALLEL SAFE
 	BEGIN ATOMIC
-		SELECT s.oid FROM pg_catalog.pg_foreign_server s
-		WHERE CASE WHEN @extschema@._lp_is_here(origin, here) THEN s.oid = server ELSE s.srvname::text = name END;
+		SELECT CASE WHEN @extschema@._lp_is_here(origin, here)
+					THEN (SELECT s.oid FROM pg_catalog.pg_foreign_server s WHERE s.oid = server)
+					ELSE (SELECT s.oid FROM pg_catalog.pg_foreign_server s WHERE s.srvname = name::name) END;
 	END;
 COMMENT ON FUNCTION @extschema@._lp_server_here(text, text, oid, text) IS 'internal: the server of a row of lp_requests in this database';
 
