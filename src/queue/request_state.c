@@ -1,7 +1,8 @@
 /*
  * request_state.c: states, hold kinds and causes of requests, and their names in lp_requests.
  *
- * The CHECK constraints of lp_requests have the same names.  No behaviour depends on the wording of a message.
+ * The CHECK constraints of lp_requests have the same names.  No behaviour depends on the wording of
+ * a message.
  */
 #include "postgres.h"
 

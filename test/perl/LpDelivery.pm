@@ -161,7 +161,7 @@ sub deliverer_pid
 sub hold_payloads
 {
 	$holder = LpUsers::session($node);
-	$holder->query('BEGIN; SELECT count(*) FROM (SELECT FROM lp_payloads FOR UPDATE) x');
+	$holder->query('BEGIN; LOCK lp_payloads IN SHARE MODE');
 	return;
 }
 

@@ -1123,7 +1123,7 @@ foreach my $level ('read committed', 'repeatable read', 'serializable')
 
 	fresh();
 	enqueue('j1');
-	$holder->query('BEGIN; SELECT count(*) FROM (SELECT FROM lp_payloads FOR UPDATE) x');
+	$holder->query('BEGIN; LOCK lp_payloads IN SHARE MODE');
 	$other->query("SET default_transaction_isolation = '$level'");
 	$other->send("CALL lp_deliver('$account')");
 	LpUsers::wait_for(sub { $admin->query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CALL lp_deliver%' AND wait_event_type = 'Lock'") },
