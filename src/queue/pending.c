@@ -81,7 +81,8 @@ static int64 *
 find(const char *account, Oid server, Oid role, int *n)
 {
 	Oid			types[3] = {TEXTOID, OIDOID, OIDOID};
-	Datum		values[3] = {CStringGetTextDatum(account), ObjectIdGetDatum(server), ObjectIdGetDatum(role)};
+	Datum		values[3] = {CStringGetTextDatum(account), ObjectIdGetDatum(server),
+	ObjectIdGetDatum(role)};
 	int64	   *ids;
 
 	lpu_queue_run(pending_sql, 3, types, values);
@@ -95,7 +96,8 @@ int64
 lpu_pending_hold_rows(const int64 *ids, int n, LpuHoldKind kind, const char *why)
 {
 	Oid			types[3] = {INT8ARRAYOID, TEXTOID, TEXTOID};
-	Datum		values[3] = {(Datum) 0, CStringGetTextDatum(lpu_hold_kind_name(kind)), CStringGetTextDatum(why)};
+	Datum		values[3] = {(Datum) 0, CStringGetTextDatum(lpu_hold_kind_name(kind)),
+	CStringGetTextDatum(why)};
 
 	return lpu_queue_change(hold_sql, ids, n, 3, types, values);
 }
@@ -135,7 +137,8 @@ assign_servers(const char *account)
 		Oid			role = DatumGetObjectId(SPI_getbinval(roles->vals[i], roles->tupdesc, 1, &isnull));
 		char	   *name = SPI_getvalue(roles->vals[i], roles->tupdesc, 2);
 		lpu_problem *problem = NULL;
-		const lpu_options *options = lpu_server_for_request(InvalidOid, account, role, name, &problem);
+		const lpu_options *options = lpu_server_for_request(InvalidOid, account, role, name,
+															&problem);
 		int			nids;
 		int64	   *ids = find(account, InvalidOid, role, &nids);
 
@@ -174,7 +177,8 @@ lpu_pending_servers(const char *account, int *n)
 	uint64		i;
 
 	/* OID 0 comes first */
-	if (nfound > 0 && !OidIsValid(DatumGetObjectId(SPI_getbinval(table->vals[0], table->tupdesc, 1, &isnull))))
+	if (nfound > 0 &&
+		!OidIsValid(DatumGetObjectId(SPI_getbinval(table->vals[0], table->tupdesc, 1, &isnull))))
 	{
 		SPI_freetuptable(table);
 		assign_servers(account);

@@ -31,8 +31,8 @@
 /* The columns of a result, in the order of settle_sql's parameters. */
 enum
 {
-	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH, HOLD, CAUSE, LAST_SENT,
-	EVIDENCE, NCOLUMNS
+	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH, HOLD,
+	CAUSE, LAST_SENT, EVIDENCE, NCOLUMNS
 };
 
 static const Oid types[NCOLUMNS] = {
@@ -177,7 +177,8 @@ static MemoryContext kept_context = NULL;
 lpu_settlement *
 lpu_settlement_new(bool answered)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers settlement", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers settlement",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	lpu_settlement *s = palloc0(sizeof(lpu_settlement));
 
@@ -219,9 +220,9 @@ lpu_settlement_add(lpu_settlement *s, const lpu_row *row)
 	if (s->batch != 0)
 		lpu_columns_set(c, BATCH, Int64GetDatum(s->batch));
 	if (row->state == LPU_STATE_HELD)
-		lpu_columns_set_text(c, HOLD, lpu_hold_kind_name(row->hold != LPU_HOLD_NONE ? row->hold : LPU_HOLD_SETUP));
+		lpu_columns_set_text(c, HOLD, lpu_hold_kind_name(row->hold ? row->hold : LPU_HOLD_SETUP));
 	if (row->state == LPU_STATE_FAILED)
-		lpu_columns_set_text(c, CAUSE, lpu_cause_name(row->cause != LPU_CAUSE_NONE ? row->cause : LPU_CAUSE_REFUSED));
+		lpu_columns_set_text(c, CAUSE, lpu_cause_name(row->cause ? row->cause : LPU_CAUSE_REFUSED));
 	if (row->last_sent_at != 0)
 		lpu_columns_set(c, LAST_SENT, TimestampTzGetDatum(row->last_sent_at));
 	lpu_columns_set_text(c, EVIDENCE, s->answered ? "answer" : "lookup");
@@ -415,11 +416,13 @@ refuse_users_of_others(lpu_settlement *s)
 	qsort(others, nothers, sizeof(int64), compare_ids);
 	for (i = 0; i < n; i++)
 		if (is_among(DatumGetInt64(lpu_columns_get(s->rows, USER_ID, i)), others, nothers) &&
-			strcmp(TextDatumGetCString(lpu_columns_get(s->rows, STATE, i)), lpu_state_name(LPU_STATE_CREATED)) == 0)
+			strcmp(TextDatumGetCString(lpu_columns_get(s->rows, STATE, i)),
+				   lpu_state_name(LPU_STATE_CREATED)) == 0)
 		{
 			lpu_columns_replace_text(s->rows, STATE, i, lpu_state_name(LPU_STATE_FAILED));
 			lpu_columns_replace_text(s->rows, CAUSE, i, lpu_cause_name(LPU_CAUSE_REFUSED));
-			lpu_columns_replace_text(s->rows, ERROR_TEXT, i, "login exists: another request has created it");
+			lpu_columns_replace_text(s->rows, ERROR_TEXT, i,
+									 "login exists: another request has created it");
 		}
 }
 

@@ -51,7 +51,8 @@ fix_settings(void)
 	int			i;
 
 	for (i = 0; i < lengthof(fixed); i++)
-		(void) set_config_option(fixed[i][0], fixed[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option(fixed[i][0], fixed[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 }
 
 /*
@@ -79,7 +80,8 @@ is_passing(int sqlstate)
 	int			class = ERRCODE_TO_CATEGORY(sqlstate);
 
 	return class == ERRCODE_TRANSACTION_ROLLBACK || class == ERRCODE_INSUFFICIENT_RESOURCES ||
-		class == ERRCODE_OPERATOR_INTERVENTION || class == ERRCODE_SYSTEM_ERROR || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		class == ERRCODE_OPERATOR_INTERVENTION || class == ERRCODE_SYSTEM_ERROR ||
+		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
 		sqlstate == ERRCODE_DATA_CORRUPTED || sqlstate == ERRCODE_INDEX_CORRUPTED;
 }
 
@@ -145,7 +147,8 @@ lpu_queue_id_array(const int64 *ids, int n)
 
 	for (i = 0; i < n; i++)
 		values[i] = Int64GetDatum(ids[i]);
-	array = PointerGetDatum(construct_array(values, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	array = PointerGetDatum(construct_array(values, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+											TYPALIGN_DOUBLE));
 	pfree(values);
 	return array;
 }

@@ -178,7 +178,8 @@ int64
 lpu_take_over_look_first(const char *account)
 {
 	Oid			types[3] = {TEXTOID, TEXTOID, INT8ARRAYOID};
-	Datum		values[3] = {CStringGetTextDatum(account), CStringGetTextDatum(lpu_origin_text()), lpu_queue_passed_over()};
+	Datum		values[3] = {CStringGetTextDatum(account), CStringGetTextDatum(lpu_origin_text()),
+	lpu_queue_passed_over()};
 	Oid			change_types[1] = {INT8ARRAYOID};
 	Datum		change[1];
 	int64	   *ids;

@@ -113,8 +113,8 @@ lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, 
 	Oid			sequence = find_sequence(schema, "lp_requests_id_seq");
 	Oid			requested_by = GetOuterUserId();
 	Oid			send_as = GetUserId();
-	Oid			types[14] = {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID,
-	OIDOID, TEXTOID, OIDOID, INT8OID, TEXTOID};
+	Oid			types[14] = {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID, INT8OID, TEXTOID};
 	Datum		values[14];
 	lpu_columns *columns;
 	int			i;
@@ -151,7 +151,8 @@ settle_alike(const lpu_record *record, const lpu_record_result *result, const lp
 {
 	bool		failed = strcmp(result->state, lpu_state_name(LPU_STATE_FAILED)) == 0;
 	LpuCause	cause = result->cause != LPU_CAUSE_NONE ? result->cause : LPU_CAUSE_REFUSED;
-	Oid			types[9] = {INT8ARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, INT8OID, TEXTOID, TEXTOID};
+	Oid			types[9] = {INT8ARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, INT8OID,
+	TEXTOID, TEXTOID};
 	Datum		values[9];
 	lpu_columns *columns;
 
