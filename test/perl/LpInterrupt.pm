@@ -7,7 +7,8 @@
 # A phase is a hash: name; prepare => sub that is called before, if any; statement => sub that returns the SQL to wait in,
 # given the statement_timeout in ms; seen => sub that returns a number which grows when a peer has seen the statement come so
 # far, or, with level => 1, one which is not 0 while that is so; wait => what the backend has to wait for then, as
-# pg_stat_activity tells it, default Extension, or ''; after => sub that is called with the pid when it has ended.
+# pg_stat_activity tells it, default Extension, or ''; after => sub that is called with the pid when it has ended;
+# before => SQL in the statement before the timeout begins to count, if any.
 package LpInterrupt;
 
 use strict;
@@ -68,7 +69,12 @@ sub end
 		{
 			$offset = -s $logfile;
 			$since  = time() + $ms / 1000;
-			last if $self->start($phase, $session, $pid, $ms);
+			if ($self->start($phase, $session, $pid, $ms))
+			{
+				# what comes before may take longer than the time-out, which does not count yet
+				$since = time() + $ms / 1000 if $phase->{before};
+				last;
+			}
 			$session->take;
 			$session->run('ROLLBACK');
 			$phase->{after}->($pid) if $phase->{after};
