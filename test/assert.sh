@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# assert.sh [arguments of run.sh]: the tests on a PostgreSQL that checks its assertions.
+# assert.sh [regress|tap [name ...]]: the tests on a PostgreSQL that checks its assertions.
 #
 # PostgreSQL is built from Debian's package of its sources with --enable-cassert. Such a build
 # also overwrites freed memory (CLOBBER_FREED_MEMORY), checks that no palloc'ed chunk was written
@@ -104,6 +104,10 @@ build_postgres()
 
 main()
 {
+	case ${1:-regress} in
+		regress | tap) ;;
+		*) die "usage: assert.sh [regress|tap [name ...]]" ;;
+	esac
 	if [ -z "${LPUSERS_WORK:-}" ]; then
 		command -v apt-get >/dev/null || skip "there is no apt-get"
 		need_packages bison flex dpkg-dev libssl-dev libxml2-dev zlib1g-dev
