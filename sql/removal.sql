@@ -50,6 +50,19 @@ DELETE FROM lp.users WHERE login_name ~ '^ann3[7-9]@' AND (login_name !~ '^ann38
 ROLLBACK;
 SELECT lp.requests();
 CALL lp.config('{"bulk": "all_or_nothing"}');
+-- Changed after the statement has read it, say enabled: not deleted, nor are those that are sent with it. Another user does not matter.
+SELECT * FROM attempt($$DELETE FROM lp.users WHERE login_name ~ '^ann4[01]@' AND lp.poke('ann41@example.com', '{"isEnabled": false}') IS NOT NULL$$);
+SELECT lp.requests();
+INSERT INTO lp.people SELECT * FROM lp.staff('eve', 1, 30);
+SELECT lp.sim('log', method => 'DELETE');
+DELETE FROM lp.users WHERE login_name ~ '^eve1@' AND lp.poke('ann41@example.com', '{"isEnabled": true}') IS NOT NULL;
+CALL lp.fault('[{"method":"DELETE","action":"status","status":412,"times":2}]');
+DELETE FROM lp.users WHERE login_name ~ '^eve2@';
+SELECT lp.requests();
+-- more than 24 at a time are read by one listing
+ALTER SERVER acme OPTIONS (SET batch_size '30');
+DELETE FROM lp.users WHERE login_name ~ '^eve';
+SELECT lp.requests();
 -- A 404 that is no answer of the account's: the user is there.
 CALL lp.fault('{"method":"DELETE","action":"status","status":404}');
 SELECT * FROM attempt($$DELETE FROM lp.users WHERE login_name ~ '^ann40@'$$);

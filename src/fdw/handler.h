@@ -33,16 +33,12 @@ enum
 };
 
 /*
- * Columns of the plan of an UPDATE or DELETE that carry who a row is. The id and the login are named after the number of
- * the table's column, since other foreign tables of one statement may have them elsewhere.
+ * Columns of the plan of an UPDATE or DELETE that carry who a row is. The id is named after the number of the table's
+ * column, since other foreign tables of one statement may have it elsewhere.
  */
 #define LPU_ID_JUNK "id"
-#define LPU_LOGIN_JUNK "login"
 #define LPU_ROW_JUNK "wholerow"
 extern char *lpu_fdw_junk_name(const char *what, int column);
-
-/* The number of the column that shows the login, if it is one that goes through the plan; 0. */
-extern int	lpu_fdw_login_junk(const lpu_table *table);
 
 /*
  * Raise an error if a query refers to a system column of a foreign table, or what a statement

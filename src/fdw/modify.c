@@ -44,12 +44,11 @@ typedef struct modify_state
 	List	   *checks;			/* WITH CHECK OPTION, ExprStates that are not false for a row that may be written */
 	lpu_creation *creation;		/* of INSERT */
 	lpu_change *change;			/* of UPDATE */
-	lpu_update	update;
+	lpu_update	update;			/* likewise, and of DELETE */
 	lpu_set_list set_list;
 	lpu_removal *removal;		/* of DELETE */
 	TupleTableSlot **created;	/* what INSERT hands back of a batch */
 	AttrNumber	id;				/* places in the plan's rows */
-	AttrNumber	login;
 	AttrNumber	row;
 	HTAB	   *seen;			/* ids of UPDATE and DELETE: a join may bring a row twice */
 	int			limit;			/* users that UPDATE or DELETE may change; 0: any number */
@@ -104,15 +103,14 @@ make_id_set(void)
 }
 
 static void
-find_junk(modify_state *state)
+find_rows(modify_state *state, const ResultRelInfo *info)
 {
 	List	   *list = outerPlanState(state->mtstate)->plan->targetlist;
-	int			login = lpu_fdw_login_junk(state->table);
 
 	state->id = ExecFindJunkAttributeInTlist(list, lpu_fdw_junk_name(LPU_ID_JUNK, state->table->id_column));
-	if (login > 0)
-		state->login = ExecFindJunkAttributeInTlist(list, lpu_fdw_junk_name(LPU_LOGIN_JUNK, login));
 	state->row = ExecFindJunkAttributeInTlist(list, LPU_ROW_JUNK);
+	state->update.writer = &state->writer;
+	state->update.desc = RelationGetDescr(info->ri_RelationDesc);
 	state->seen = make_id_set();
 	state->limit = lpu_max_changes;
 }
@@ -141,10 +139,8 @@ begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private)
 	modify_state *state = begin(mtstate, info, CMD_UPDATE, LPU_UPDATE_USERS, "update users",
 								"Look at the users before you repeat the statement.");
 
-	find_junk(state);
+	find_rows(state, info);
 	read_set_list(&state->set_list, state->table, fdw_private);
-	state->update.writer = &state->writer;
-	state->update.desc = RelationGetDescr(info->ri_RelationDesc);
 	state->update.list = &state->set_list;
 	state->update.by_trigger = info->ri_TrigDesc && info->ri_TrigDesc->trig_update_before_row;
 	state->change = lpu_change_new(&state->update);
@@ -156,8 +152,8 @@ begin_delete(ModifyTableState *mtstate, ResultRelInfo *info)
 	modify_state *state = begin(mtstate, info, CMD_DELETE, LPU_DELETE_USERS, "delete users",
 								"The statement can be repeated.");
 
-	find_junk(state);
-	state->removal = lpu_removal_new(&state->writer);
+	find_rows(state, info);
+	state->removal = lpu_removal_new(&state->update);
 }
 
 static void
@@ -399,23 +395,30 @@ count_user(modify_state *state)
 		raise_limit(state, done);
 }
 
+/* The row as the statement read it, a composite value. */
+static Datum
+row_before(modify_state *state, TupleTableSlot *plan_slot)
+{
+	bool		isnull;
+	Datum		row = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
+
+	if (isnull)
+		elog(ERROR, "the row as it was is missing");
+	return row;
+}
+
 static TupleTableSlot *
 lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
 {
 	modify_state *state = info->ri_FdwState;
 	int64		id;
-	bool		isnull;
-	Datum		before;
 
 	begin_rows(state, info);
 	if (!first_seen(state, plan_slot, &id))
 		return NULL;
 	count_user(state);
 	check_options(state, info, slot, estate);
-	before = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
-	if (isnull)
-		elog(ERROR, "the row as it was is missing");
-	lpu_change_add(state->change, id, before, slot);
+	lpu_change_add(state->change, id, row_before(state, plan_slot), slot);
 	(void) flush_if_due(state, lpu_change_pending(state->change));
 	if (lpu_fdw_goes_alone(info, CMD_UPDATE))
 		lpu_change_return(state->change, slot);
@@ -426,13 +429,10 @@ lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 static void
 show_row(modify_state *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
 {
-	bool		isnull;
-	Datum		row = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
+	Datum		row = row_before(state, plan_slot);
 	HeapTupleData tuple;
 	MemoryContext caller;
 
-	if (isnull)
-		return;
 	tuple.t_data = DatumGetHeapTupleHeader(row);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
 	ItemPointerSetInvalid(&tuple.t_self);
@@ -446,20 +446,16 @@ static TupleTableSlot *
 lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
 {
 	modify_state *state = info->ri_FdwState;
-	bool		isnull = true;
-	Datum		login = (Datum) 0;
 	int64		id;
 
 	begin_rows(state, info);
 	if (!first_seen(state, plan_slot, &id))
 		return NULL;
 	count_user(state);
-	if (AttributeNumberIsValid(state->login))
-		login = ExecGetJunkAttribute(plan_slot, state->login, &isnull);
-	lpu_removal_add(state->removal, id, isnull ? (Datum) 0 : login);
+	lpu_removal_add(state->removal, id, row_before(state, plan_slot));
 	if (!flush_if_due(state, lpu_removal_pending(state->removal)))
 		return NULL;
-	if (info->ri_projectReturning != NULL && AttributeNumberIsValid(state->row))
+	if (info->ri_projectReturning != NULL)
 		show_row(state, plan_slot, slot);
 	return slot;
 }

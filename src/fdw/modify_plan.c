@@ -63,14 +63,6 @@ lpu_fdw_junk_name(const char *what, int column)
 	return psprintf("lpusers_%s_%d", what, column);
 }
 
-int
-lpu_fdw_login_junk(const lpu_table *table)
-{
-	Oid			type = table->login_column > 0 ? table->columns[table->login_column - 1].type : InvalidOid;
-
-	return type == TEXTOID || type == VARCHAROID ? table->login_column : 0;
-}
-
 /* A column that goes through the plan. */
 static void
 add_junk(PlannerInfo *root, Index rtindex, Relation relation, int column, const char *what)
@@ -91,11 +83,8 @@ lpuAddForeignUpdateTargets(PlannerInfo *root, Index rtindex, RangeTblEntry *targ
 	if ((lpuIsForeignRelUpdatable(relation) & (1 << CMD_UPDATE)) == 0)
 		return;
 	add_junk(root, rtindex, relation, table->id_column, LPU_ID_JUNK);
-	/* who it is, for the record and for messages */
-	if (lpu_fdw_login_junk(table) > 0)
-		add_junk(root, rtindex, relation, table->login_column, LPU_LOGIN_JUNK);
-	/* UPDATE has the row anyway; of DELETE somebody may want to see it */
-	if (root->parse->commandType == CMD_DELETE && root->parse->returningList != NIL)
+	/* the row as it was read: of UPDATE PostgreSQL adds it */
+	if (root->parse->commandType == CMD_DELETE)
 		add_row_identity_var(root, makeVar(rtindex, InvalidAttrNumber, RECORDOID, -1, InvalidOid, 0), rtindex,
 							 LPU_ROW_JUNK);
 }

@@ -1,65 +1,70 @@
 /*
  * delete.c: rows of a foreign table that are deleted.
  *
- * A request has a list of ids. A user already deleted by another client is not an error, as with
- * any table. The API does not say which id of a list is missing, so the list is sent in parts.
+ * A request has a list of ids. The users are read again before, and deleted on condition that the
+ * account has not changed meanwhile, so that no user goes whom the statement has not seen as it is:
+ * one that was enabled in between, say. A user already deleted by another client is not an error, as
+ * with any table. The API does not say which id of a list is missing, so the list is sent in parts.
  */
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "remote/conditional.h"
 #include "remote/delete.h"
-#include "remote/fetch.h"
+
+/* One user. */
+typedef struct removed_user
+{
+	lpu_delta	delta;
+	bool		there;			/* when it was read again */
+} removed_user;
 
 struct lpu_removal
 {
+	const lpu_update *statement;
 	lpu_writer *writer;
-	lpu_fetch_plan plan;
-	lpu_fetch  *fetch;			/* looks whether a user is there */
+	lpu_reread *reread;
 	MemoryContext batch;		/* of the rows since the last flush */
-	MemoryContext request;		/* of one request, and of its answer */
-	lpu_user_identity *users;
-	bool	   *refused;		/* was in a request that was refused */
+	MemoryContext try;			/* of one try to send some of them, and of its answer */
+	removed_user *users;
 	int			n;
 	int			capacity;
 };
 
+/*
+ * Prepare to delete rows of a statement, which must live as long. In the current memory context.
+ */
 lpu_removal *
-lpu_removal_new(lpu_writer *writer)
+lpu_removal_new(const lpu_update *statement)
 {
 	lpu_removal *r = palloc0(sizeof(lpu_removal));
 
-	r->writer = writer;
-	r->plan.columns = bms_make_singleton(writer->table->id_column - 1);
-	r->plan.by_id = true;
-	r->fetch = lpu_fetch_new(writer->table, writer->options, &r->plan);
+	r->statement = statement;
+	r->writer = statement->writer;
+	r->reread = lpu_reread_new(statement, false);
 	r->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
-	r->request = AllocSetContextCreate(CurrentMemoryContext, "lpusers request",
-									   ALLOCSET_DEFAULT_SIZES);
-	r->capacity = writer->options->batch_size;
-	r->users = palloc(r->capacity * sizeof(lpu_user_identity));
-	r->refused = palloc(r->capacity * sizeof(bool));
+	r->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", ALLOCSET_DEFAULT_SIZES);
+	r->capacity = r->writer->options->batch_size;
+	r->users = palloc(r->capacity * sizeof(removed_user));
 	return r;
 }
 
+/*
+ * Add a row to the batch: the user's id, and the row as the statement read it (a composite value).
+ */
 void
-lpu_removal_add(lpu_removal *r, int64 id, Datum login)
+lpu_removal_add(lpu_removal *r, int64 id, Datum before)
 {
-	lpu_user_identity *user;
 	MemoryContext caller = MemoryContextSwitchTo(r->batch);
 
 	if (r->n == r->capacity)
 	{
 		r->capacity *= 2;
-		r->users = repalloc_huge(r->users, r->capacity * sizeof(lpu_user_identity));
-		r->refused = repalloc(r->refused, r->capacity * sizeof(bool));
+		r->users = repalloc_huge(r->users, r->capacity * sizeof(removed_user));
 	}
-	user = &r->users[r->n];
-	user->id = id;
-	user->login_name = login != (Datum) 0 ? TextDatumGetCString(login) : NULL;
-	r->refused[r->n++] = false;
+	lpu_delta_init(&r->users[r->n++].delta, r->statement, id, before, NULL);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -69,59 +74,118 @@ lpu_removal_pending(const lpu_removal *r)
 	return r->n;
 }
 
-static lpu_api_answer *
-send_ids(void *batch, const int *users, int n, lpu_write *write)
+static void
+check_user(void *batch, int number, const Datum *values, const bool *nulls)
 {
 	lpu_removal *r = batch;
-	MemoryContext caller = MemoryContextSwitchTo(r->request);
-	lpu_api_answer *answer;
+	removed_user *user = &r->users[number];
+	const char *changed = lpu_delta_conflict(&user->delta, values, nulls);
+
+	user->there = true;
+	if (changed != NULL)
+		lpu_conditional_conflict(&user->delta,
+								 psprintf("Attribute \"%s\" is not what the statement has read.", changed));
+}
+
+static lpu_user_identity
+identify(const lpu_delta *delta)
+{
+	lpu_user_identity user = {.login_name = lpu_delta_login(delta), .id = delta->id};
+
+	return user;
+}
+
+/*
+ * A user who was in a request that was refused and is gone now: perhaps by that request, which a
+ * rollback has to say.
+ */
+static void
+doubt_if_gone(const lpu_removal *r, removed_user *user)
+{
+	lpu_user_identity identity = identify(&user->delta);
+
+	if (!user->there && user->delta.refused)
+		lpu_writer_doubt(r->writer, &identity, 1);
+	user->delta.refused &= user->there;
+}
+
+static int64
+read_users(void *batch, const int *users, int n)
+{
+	lpu_removal *r = batch;
+	int64	   *ids = palloc(n * sizeof(int64));
+	int64		revision;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		ids[i] = r->users[users[i]].delta.id;
+		r->users[users[i]].there = false;
+	}
+	revision = lpu_reread_users(r->reread, ids, users, n, check_user, r);
+	for (i = 0; i < n; i++)
+		doubt_if_gone(r, &r->users[users[i]]);
+	return revision;
+}
+
+/* The ids of those who are there. */
+static void
+write_ids(void *batch, const int *users, int n, lpu_write *write)
+{
+	lpu_removal *r = batch;
 	StringInfoData text;
 	int			i;
 
-	MemoryContextReset(r->request);
 	initStringInfo(&text);
 	write->users = palloc(n * sizeof(lpu_user_identity));
+	write->nusers = 0;
 	for (i = 0; i < n; i++)
 	{
-		write->users[i] = r->users[users[i]];
-		appendStringInfo(&text, "%s\"" INT64_FORMAT "\"", i > 0 ? "," : "[", write->users[i].id);
+		const removed_user *user = &r->users[users[i]];
+
+		if (!user->there)
+			continue;
+		appendStringInfo(&text, "%s\"" INT64_FORMAT "\"", write->nusers > 0 ? "," : "[", user->delta.id);
+		write->users[write->nusers++] = identify(&user->delta);
 	}
 	appendStringInfoChar(&text, ']');
 	write->body = text.data;
 	write->body_length = text.len;
-	write->if_match = -1;
-	write->nusers = n;
-	answer = lpu_writer_send(r->writer, write);
+	write->ngone = n - write->nusers;
+}
+
+static lpu_api_answer *
+send_ids(void *batch, const int *users, int n, lpu_write *write)
+{
+	static const lpu_conditional methods = {.read = read_users, .write = write_ids};
+	lpu_removal *r = batch;
+	lpu_api_answer *answer = lpu_conditional_send(r->writer, &methods, r, users, n, write, r->try);
+	int			i;
+
 	for (i = 0; i < n && n > 1; i++)
-		r->refused[users[i]] = answer->verdict != LPU_OK;
-	MemoryContextSwitchTo(caller);
+		r->users[users[i]].delta.refused = answer->verdict != LPU_OK;
 	return answer;
 }
 
 /*
- * Has it gone: by somebody else, or by a request that was refused and yet carried out in part? A 404 can also come from
- * something on the way to the account, so it is asked.
+ * Return true if a user who was refused alone is gone. A 404 can also come from something on the way
+ * to the account, so it is asked.
  */
 static bool
 is_gone(void *batch, int user, const lpu_api_answer *answer, const lpu_write *write)
 {
 	lpu_removal *r = batch;
-	Datum	   *values = palloc(r->writer->table->ncolumns * sizeof(Datum));
-	bool	   *nulls = palloc(r->writer->table->ncolumns * sizeof(bool));
-	bool		there;
 
 	if (answer->status != 404 && answer->status != 410)
 		return false;
-	lpu_fetch_ids(r->fetch, &r->users[user].id, 1);
-	there = lpu_fetch_next(r->fetch, values, nulls);
-	lpu_fetch_stop(r->fetch);
-	if (there)
-		return false;
-	if (r->refused[user])
-		lpu_writer_doubt(r->writer, write->users, 1);
-	return true;
+	(void) read_users(r, &user, 1);
+	return !r->users[user].there;
 }
 
+/*
+ * Delete the users of the batch, which is then empty. One that is gone already is no error. Raises
+ * 40001 if one was changed since the statement read it, and for any refusal.
+ */
 void
 lpu_removal_flush(lpu_removal *r)
 {

@@ -4,20 +4,23 @@
 #ifndef LPU_REMOTE_DELETE_H
 #define LPU_REMOTE_DELETE_H
 
-#include "remote/write_batch.h"
+#include "remote/update_row.h"
 
 typedef struct lpu_removal lpu_removal;
 
-/* For the rows of one statement, at most batch_size a batch. In the current memory context; the writer must live as long. */
-extern lpu_removal *lpu_removal_new(lpu_writer *writer);
+/* For the rows of one statement, at most batch_size a batch. In the current memory context; the argument lives as long. */
+extern lpu_removal *lpu_removal_new(const lpu_update *statement);
 
-/* Add a user to the batch: the id, and the login (a text value) if it is known, else 0. */
-extern void lpu_removal_add(lpu_removal *removal, int64 id, Datum login);
+/* Add a user to the batch: the id, and the row as the statement read it (a composite value). */
+extern void lpu_removal_add(lpu_removal *removal, int64 id, Datum before);
 
 /* Users in the batch. */
 extern int	lpu_removal_pending(const lpu_removal *removal);
 
-/* Delete the users of the batch, which is then empty. Whoever is gone already is no error. */
+/*
+ * Delete the users of the batch, which is then empty. One that is gone already is no error. Raises 40001 if one of them was
+ * changed since the statement read it, and for any refusal.
+ */
 extern void lpu_removal_flush(lpu_removal *removal);
 
 #endif

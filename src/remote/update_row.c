@@ -1,5 +1,5 @@
 /*
- * update_row.c: what an UPDATE of a foreign table does to one user.
+ * update_row.c: what an UPDATE or DELETE of a foreign table does to one user.
  *
  * Knows the row as the statement read it and as it is to be, and compares both with what the account has now. What the
  * statement or a trigger sets is laid over the entity; null takes an attribute away, everything else stays, also what no
@@ -160,6 +160,11 @@ lpu_delta_init(lpu_delta *d, const lpu_update *update, int64 id, Datum before, T
 	d->id = id;
 	d->refused = false;
 	d->before = heap_copytuple(&tuple);
+	d->after = NULL;
+	d->columns = NULL;
+	d->members = NULL;
+	if (after == NULL)
+		return;
 	d->after = ExecCopySlotHeapTuple(after);
 	d->columns = set_columns(d, after);
 	d->members = write_members(d, after);

@@ -1,5 +1,5 @@
 /*
- * update_row.h: what an UPDATE of a foreign table does to one user.
+ * update_row.h: what an UPDATE or DELETE of a foreign table does to one user.
  */
 #ifndef LPU_REMOTE_UPDATE_ROW_H
 #define LPU_REMOTE_UPDATE_ROW_H
@@ -14,7 +14,7 @@ typedef struct lpu_update
 {
 	lpu_writer *writer;
 	TupleDesc	desc;			/* of the table's rows */
-	const lpu_set_list *list;
+	const lpu_set_list *list;	/* of UPDATE */
 	bool		by_trigger;		/* rows may differ from what was read in other columns too */
 } lpu_update;
 
@@ -23,7 +23,7 @@ typedef struct lpu_delta
 	const lpu_update *update;
 	int64		id;
 	HeapTuple	before;			/* the row as the statement read it */
-	HeapTuple	after;			/* as it is to be */
+	HeapTuple	after;			/* as it is to be; NULL: deleted */
 	Bitmapset  *columns;		/* that are set, by the statement or by a trigger; numbers less one */
 	char	   *members;		/* attributes that are set, as a JSON object */
 	bool		refused;		/* was in a request that was refused, and yet may have been carried out in part */
@@ -36,8 +36,8 @@ extern void lpu_delta_check_column(const lpu_table *table, const lpu_column *col
 extern bool lpu_delta_tells_change(const lpu_column *column);
 
 /*
- * Of one row: the user's id, the row as it was read (a composite value), and as it is to be. In the current memory
- * context. Raises for a value that its attribute does not take.
+ * Of one row: the user's id, the row as it was read (a composite value), and as it is to be (NULL: deleted). In the
+ * current memory context. Raises for a value that its attribute does not take.
  */
 extern void lpu_delta_init(lpu_delta *delta, const lpu_update *update, int64 id, Datum before, TupleTableSlot *after);
 

@@ -462,7 +462,7 @@ carry_out(batch_state *state, const int *users, int n)
 		return;
 	answer = methods_of->send(state->batch, users, n, &write);
 	if (answer->verdict == LPU_OK)
-		state->writer->done += n;
+		state->writer->done += n - write.ngone;
 	else if (n == 1 && methods_of->excuse != NULL && methods_of->excuse(state->batch, users[0], answer, &write))
 		return;
 	else if (n == 1 || answer->verdict != LPU_REJECTED)

@@ -33,6 +33,7 @@ typedef struct lpu_write
 	int64		if_match;		/* -1: whatever the revision */
 	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
 	int			nusers;
+	int			ngone;			/* users that were left out, since they are no longer there */
 	List	   *secrets;		/* C strings that must not appear in an error */
 	const char *error;			/* out: what the account said */
 	struct lpu_record *record;	/* out: or NULL */

@@ -1,4 +1,4 @@
-# UPDATE of foreign tables while other sessions, and the queue, write users of the same account.
+# UPDATE and DELETE of foreign tables while other sessions, and the queue, write users of the same account.
 use strict;
 use warnings;
 use FindBin;
@@ -85,6 +85,8 @@ LpUsers::wait_for(sub { $sim->get('faults')->[0]{struck} }, 'the fault');
 $sim->remove('log');
 (undef, $err) = $other->run("UPDATE hasty.users SET $set WHERE id = 4000000100");
 like($err, qr/ERROR:  55P03: could not lock the revision of account "12345678" in time.*Nothing was sent/s, 'no lock: 55P03');
+(undef, $err) = $other->run("DELETE FROM hasty.users WHERE id = 4000000100");
+like($err, qr/ERROR:  55P03: .*Nothing was sent/s, 'no lock for DELETE: 55P03');
 is($sim->count(method => 'PUT') + $sim->count(method => 'DELETE'), 0, 'nothing was sent');
 $other->query('SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE \'UPDATE lp.users%\' AND state = \'active\'');
 (undef, $err) = $session->take;
