@@ -1,10 +1,9 @@
 /*
  * server.c: which server and user mapping serve an account for a role.
  *
- * An account is found by looking for the servers of this wrapper whose option "account" equals it. Both the list of
- * servers and the parsed options of a server and a mapping are kept until the catalogs change; then whoever keeps
- * something for that mapping (tokens, connections) is told. All of this needs a transaction.
- *
+ * The server of an account is the one whose option "account" equals it.  The list of servers and the parsed options of
+ * a server and a mapping are kept until the catalogs change; then what others keep for that mapping (tokens,
+ * connections) is dropped.  All of this needs a transaction.
  * Reading the catalogs accepts invalidations, perhaps of what has just been read, when there is no
  * entry yet that they could remove. So a counter that each invalidation raises is compared after
  * the reading. Its value at the beginning is the generation of the options: a statement that still
@@ -43,9 +42,8 @@
 #define MAX_LISTENERS 4
 
 /*
- * How often options are read anew because the catalogs change meanwhile. A change is a DDL command,
- * so two readings are enough as a rule. With debug_discard_caches each access to the catalogs
- * invalidates everything, and no number would be enough.
+ * How often options are read anew because the catalogs change meanwhile.  Two readings are enough as a rule; with
+ * debug_discard_caches no number is.
  */
 #define MAX_READS 10
 
