@@ -72,8 +72,6 @@ static uint64 changes = 0;		/* invalidations of these catalogs so far */
 static void (*listeners[MAX_LISTENERS]) (Oid mapping);
 static int	nlisteners = 0;
 
-/* ---------------------------------------------------------------------------------------------------- the catalogs */
-
 /* Forget parsed options; they may be in use until the transaction ends. */
 static void
 forget_known(known_options *entry)
