@@ -41,7 +41,7 @@ misname_user(json_object *user, size_t place, const char *form)
 {
 	json_object *known = json_member(user, "id");
 	int64_t		id = known ? json_object_get_int64(known) : MADE_UP_ID + (int64_t) place;
-	char		text[32];
+	char		text[64];
 
 	if (!json_object_is_type(user, json_type_object))
 		return;
