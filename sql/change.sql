@@ -146,7 +146,7 @@ SELECT lp.sim('faults', method => 'DELETE');
 SELECT count(*) FILTER (WHERE requests ~ '^PUT.*412') > 1 AS tried_again FROM lp.requests() requests;
 SELECT * FROM attempt($$UPDATE lp.users SET login_name = 'ann@example.com', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$);
 SELECT lp.requests();
--- If-Match is the revision of the reading, from whichever header; without one it is not checked
+-- If-Match is the revision of the reading, from whichever header; without one it is refused unless an option says otherwise
 UPDATE lp.users SET nickname = 'x', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';
 SELECT e->>'if_match' = (lp.sim('revision')::int - 1)::text AS current FROM jsonb_array_elements(lp.sim('log')::jsonb) e WHERE e->>'method' = 'PUT';
 CALL lp.config('{"revision_header": "ETag"}');
@@ -154,6 +154,9 @@ SELECT lp.sim('log', method => 'DELETE');
 UPDATE lp.users SET nickname = 'x', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';
 SELECT e->>'if_match' = (lp.sim('revision')::int - 1)::text AS current FROM jsonb_array_elements(lp.sim('log')::jsonb) e WHERE e->>'method' = 'PUT';
 CALL lp.config('{"revision_header": "none"}');
+SELECT * FROM attempt($$UPDATE lp.users SET nickname = 'x', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$);
+SELECT * FROM attempt($$DELETE FROM lp.users WHERE login_name ~ '^bob'$$);
+ALTER SERVER acme OPTIONS (ADD if_match 'off');
 SELECT lp.sim('log', method => 'DELETE');
 UPDATE lp.users SET nickname = 'x', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';
 SELECT e->>'if_match' FROM jsonb_array_elements(lp.sim('log')::jsonb) e WHERE e->>'method' = 'PUT';
@@ -167,6 +170,7 @@ CREATE FUNCTION lp.spelled(who text, more jsonb) RETURNS text LANGUAGE sql AS $$
 SELECT more, attempt(format($$UPDATE lp.users SET nickname = lp.spelled(login_name, %L), full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$, more))
 	FROM unnest('{"{\"skillIds\": [3002, 3001]}","{\"description\": \"\"}","{\"description\": \"new\"}","{\"managerOf\": null}","{\"fullName\": \"shown\"}","{\"maxChats\": \"3\"}","{\"lobIds\": []}"}'::jsonb[]) more;
 SELECT lp.sim('faults', method => 'DELETE');
+ALTER SERVER acme OPTIONS (DROP if_match);
 -- quoted numbers and booleans are no change
 CALL lp.config('{"quoted": true}');
 UPDATE lp.users SET nickname = 'quoted', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob';

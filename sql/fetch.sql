@@ -109,6 +109,10 @@ SELECT attempt('SELECT id FROM wrong WHERE id = 4000000001');
 CALL lp.fault('[{"method": "GET", "action": "empty", "status": 204, "times": 2}]');
 SELECT count(*) FROM lp.users;
 SELECT outcome('SELECT id FROM lp.users WHERE id = 4000000001');
+-- a list has a limit
+ALTER SERVER acme OPTIONS (ADD max_list_size '1kB');
+SELECT lp.mistake('SELECT count(*) FROM lp.users');
+ALTER SERVER acme OPTIONS (DROP max_list_size);
 \set VERBOSITY terse
 DROP SERVER nobody CASCADE;
 DROP SERVER wrong CASCADE;

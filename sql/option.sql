@@ -40,6 +40,7 @@ SELECT name, value, t.* FROM (VALUES
 	('max_response_size', '1B'), ('max_response_size', '60s'),
 	('hold_above', '0'), ('hold_above', '2147483647'), ('hold_above', '-1'),
 	('delivery', 'on'), ('delivery', 'paused'), ('delivery', 'off'), ('delivery', 'PAUSED'),
+	('max_list_size', '1GB'), ('max_list_size', '500GB'), ('max_list_size', '100B'), ('max_list_size', '1000'), ('if_match', 'off'), ('if_match', 'required'), ('if_match', 'on'),
 	('require_password', 'off'), ('require_password', 'on'), ('require_password', 'no'), ('require_password', 'maybe'),
 	('updatable', 'off'), ('updatable', 'true'), ('updatable', 'never'), ('updateable', 'off'))
 	AS v (name, value), LATERAL try_server(name, value) t;
@@ -69,7 +70,7 @@ SELECT name, value, t.* FROM (VALUES
 CREATE VIEW options AS SELECT * FROM (VALUES
 	('s', 'domain'), ('s', 'base_url'), ('s', 'domain_api_url'), ('s', 'login_url'), ('s', 'token_url'), ('s', 'api_version'),
 	('s', 'connect_timeout'), ('s', 'timeout'), ('s', 'batch_size'), ('s', 'max_connections'), ('s', 'rate_limit'),
-	('s', 'max_retries'), ('s', 'max_response_size'), ('s', 'hold_above'), ('s', 'delivery'), ('s', 'require_password'), ('s', 'updatable'),
+	('s', 'max_retries'), ('s', 'max_response_size'), ('s', 'max_list_size'), ('s', 'if_match'), ('s', 'hold_above'), ('s', 'delivery'), ('s', 'require_password'), ('s', 'updatable'),
 	('s', 'ca_file'), ('s', 'proxy'), ('s', 'account'), ('m', 'client_id'), ('m', 'client_secret'), ('m', 'client_secret_file'),
 	('m', 'token'), ('m', 'token_file'), ('m', 'username'), ('m', 'password'), ('m', 'password_file'), ('m', 'proxy_user'),
 	('m', 'proxy_password'), ('m', 'proxy_password_file')) AS v (catalog, name);

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "lib/ilist.h"
 #include "portability/instr_time.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -44,6 +45,8 @@ static HTAB *answered = NULL;
 
 struct lpu_listing
 {
+	dlist_node	node;			/* in under_way */
+	MemoryContextCallback on_delete;
 	MemoryContext context;
 	const lpu_options *options;
 	lpu_api_request request;
@@ -67,6 +70,9 @@ struct lpu_listing
 	double		network_ms;		/* spent waiting and receiving */
 	lpu_problem *problem;
 };
+
+/* The listings of this process, of whatever statement. */
+static dlist_head under_way = DLIST_STATIC_INIT(under_way);
 
 /* ------------------------------------------------------------------ mappings that were answered */
 
@@ -113,6 +119,12 @@ send_request(lpu_listing *l)
 	l->looked_after_ms = 0;
 }
 
+static void
+forget_listing(void *arg)
+{
+	dlist_delete(&((lpu_listing *) arg)->node);
+}
+
 lpu_listing *
 lpu_listing_open(const lpu_options *options, const lpu_api_request *request, const char *what,
 				 const char *const *names, int n, bool whole)
@@ -128,6 +140,10 @@ lpu_listing_open(const lpu_options *options, const lpu_api_request *request, con
 	l->names = names;
 	l->nnames = n;
 	l->whole = whole;
+	l->on_delete.func = forget_listing;
+	l->on_delete.arg = l;
+	dlist_push_tail(&under_way, &l->node);
+	MemoryContextRegisterResetCallback(context, &l->on_delete);
 	send_request(l);
 	MemoryContextSwitchTo(caller);
 	return l;
@@ -218,6 +234,7 @@ may_ask_again(lpu_listing *l)
 		return l->reconnected = true;
 	if (l->answer->verdict != LPU_LATER || l->waited_ms + l->answer->retry_after_ms > l->options->timeout)
 		return false;
+	lpu_listings_drain();
 	lpu_pause(l->answer->retry_after_ms);
 	l->waited_ms += l->answer->retry_after_ms;
 	return true;
@@ -265,6 +282,25 @@ check_list(lpu_listing *l, const char *data, size_t length)
 	return !l->fed_list || data[i] != '{' || unreadable(l, "It is an object, not a list");
 }
 
+/* Return true if more has come than a list may have. */
+static bool
+is_too_long(const lpu_listing *l)
+{
+	return lpu_spool_written(l->spool) / 1024 >= l->options->max_list_size;
+}
+
+static bool
+too_long(lpu_listing *l)
+{
+	l->problem = lpu_problem_new(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+								 "could not %s of account \"%s\": the response is larger than max_list_size",
+								 l->what, l->options->account);
+	lpu_problem_detail(l->problem, "The limit is %d kB.", l->options->max_list_size);
+	lpu_problem_hint(l->problem, "If the account is that large, use ALTER SERVER to increase the option "
+					 "\"max_list_size\" of server \"%s\".", l->options->server_name);
+	return false;
+}
+
 /* Get more bytes for the reader. False if the listing has failed. */
 static bool
 feed(lpu_listing *l)
@@ -272,6 +308,8 @@ feed(lpu_listing *l)
 	const char *data;
 	size_t		length;
 
+	if (is_too_long(l))
+		return too_long(l);
 	for (;;)
 	{
 		if (lpu_spool_read(l->spool, &data, &length))
@@ -379,7 +417,7 @@ catch_up(lpu_listing *l)
 	if (busy_ms < TURN_EVERY_MS)
 		return;
 	INSTR_TIME_SET_CURRENT(start);
-	while (turn(l, 0) && !lpu_api_done(l->call) && ms_since(start) < busy_ms / 10)
+	while (turn(l, 0) && !lpu_api_done(l->call) && !is_too_long(l) && ms_since(start) < busy_ms / 10)
 		;
 }
 
@@ -419,10 +457,26 @@ lpu_listing_drain(lpu_listing *l)
 {
 	MemoryContext caller = MemoryContextSwitchTo(l->context);
 
-	while (!lpu_api_done(l->call) && wait_for_bytes(l, DRAIN_GAP_MS))
+	while (!lpu_api_done(l->call) && !is_too_long(l) && wait_for_bytes(l, DRAIN_GAP_MS))
 		;
 	MemoryContextSwitchTo(caller);
 	return lpu_api_done(l->call);
+}
+
+/*
+ * Take all listings of this process off the network, as far as it is quick: to be called before a
+ * wait that does not read them, such as for the answer to a write or after a 429, in which a service
+ * may lose its patience. Raises if the disk is full; can be cancelled.
+ */
+void
+lpu_listings_drain(void)
+{
+	dlist_iter	iter;
+
+	/* they go on together: if one is slow, so are the others */
+	dlist_foreach(iter, &under_way)
+		if (!lpu_listing_drain(dlist_container(lpu_listing, node, iter.cur)))
+			break;
 }
 
 int

@@ -42,6 +42,9 @@ extern lpu_problem *lpu_listing_problem(const lpu_listing *listing);
 /* Nobody may ask for a long time: take the rest of the answer now. False: the network is too slow for it. */
 extern bool lpu_listing_drain(lpu_listing *listing);
 
+/* Likewise of all listings of this process, before a wait that does not read them. */
+extern void lpu_listings_drain(void);
+
 /* What it cost so far. */
 extern int	lpu_listing_requests(const lpu_listing *listing);
 extern int64 lpu_listing_bytes(const lpu_listing *listing);

@@ -43,11 +43,13 @@ typedef enum option_kind
 	KIND_FILE,					/* absolute path; the last kind whose value is text */
 	KIND_DURATION,				/* int, ms */
 	KIND_SIZE,					/* int, bytes */
+	KIND_LARGE_SIZE,			/* int, kB */
 	KIND_INT,
 	KIND_RATE,					/* double */
 	KIND_BOOL,
 	KIND_BOOL_OR_UNSET,			/* likewise, into an int */
 	KIND_DELIVERY,				/* on | paused, into a bool "paused" */
+	KIND_IF_MATCH,				/* required | off, into a bool "required" */
 	KIND_RESOURCE				/* one of lpu_resource_names, into an int */
 } option_kind;
 
@@ -83,9 +85,11 @@ static const option_def option_defs[] = {
 	SERVER("rate_limit", KIND_RATE, rate_limit, "0", 0, 100000, false),
 	SERVER("max_retries", KIND_INT, max_retries, "5", 0, 1000, false),
 	SERVER("max_response_size", KIND_SIZE, max_response_size, "64MB", 1024, 1024 * 1024 * 1023, false),
+	SERVER("max_list_size", KIND_LARGE_SIZE, max_list_size, "1GB", 1, INT_MAX, false),
 	SERVER("hold_above", KIND_INT, hold_above, "1000", 0, INT_MAX, false),
 	SERVER("delivery", KIND_DELIVERY, paused, "on", 0, 0, false),
 	SERVER("require_password", KIND_BOOL, require_password, "on", 0, 0, false),
+	SERVER("if_match", KIND_IF_MATCH, if_match_required, "required", 0, 0, false),
 	SERVER("updatable", KIND_BOOL_OR_UNSET, updatable, "on", 0, 0, false),
 	SERVER("ca_file", KIND_FILE, ca_file, NULL, 0, 0, true),
 	SERVER("proxy", KIND_PROXY, proxy, NULL, 0, 0, true),
@@ -184,7 +188,7 @@ int_complaint(const option_def *def, const char *value, int flags, void *target)
 			"It must be a whole number.";
 	if (number < def->min || number > def->max)
 		return psprintf("It must be between %d and %d%s.", def->min, def->max,
-						flags == GUC_UNIT_MS ? " ms" : flags == GUC_UNIT_BYTE ? " bytes" : "");
+						flags == GUC_UNIT_MS ? " ms" : flags == GUC_UNIT_BYTE ? " bytes" : flags ? " kB" : "");
 	*(int *) target = number;
 	return NULL;
 }
@@ -211,17 +215,18 @@ resource_complaint(const char *value, void *target)
 static const char *
 number_complaint(const option_def *def, const char *value, void *target)
 {
+	static const int units[] = {[KIND_DURATION] = GUC_UNIT_MS, [KIND_SIZE] = GUC_UNIT_BYTE,
+	[KIND_LARGE_SIZE] = GUC_UNIT_KB, [KIND_INT] = 0};
 	double		rate;
 	bool		on;
 
 	switch (def->kind)
 	{
 		case KIND_DURATION:
-			return int_complaint(def, value, GUC_UNIT_MS, target);
 		case KIND_SIZE:
-			return int_complaint(def, value, GUC_UNIT_BYTE, target);
+		case KIND_LARGE_SIZE:
 		case KIND_INT:
-			return int_complaint(def, value, 0, target);
+			return int_complaint(def, value, units[def->kind], target);
 		case KIND_RATE:
 			if (!parse_real(value, &rate, 0, NULL) || !(rate >= def->min && rate <= def->max))
 				return psprintf("It must be a number between %d and %d.", def->min, def->max);
@@ -237,6 +242,9 @@ number_complaint(const option_def *def, const char *value, void *target)
 		case KIND_DELIVERY:
 			*(bool *) target = strcmp(value, "paused") == 0;
 			return *(bool *) target || strcmp(value, "on") == 0 ? NULL : "It must be on or paused.";
+		case KIND_IF_MATCH:
+			*(bool *) target = strcmp(value, "required") == 0;
+			return *(bool *) target || strcmp(value, "off") == 0 ? NULL : "It must be required or off.";
 		case KIND_RESOURCE:
 			return resource_complaint(value, target);
 		default:
@@ -372,7 +380,7 @@ raise_unknown_option(const char *name, Oid catalog)
 static bool
 lacks_unit(const option_def *def, const char *value)
 {
-	return (def->kind == KIND_DURATION || def->kind == KIND_SIZE) && *value != '\0' &&
+	return def->kind >= KIND_DURATION && def->kind <= KIND_LARGE_SIZE && *value != '\0' &&
 		value[strspn(value, " +-.0123456789")] == '\0';
 }
 
@@ -493,12 +501,6 @@ lpusers_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static bool
-holds_text(option_kind kind)
-{
-	return kind <= KIND_FILE;
-}
-
 lpu_options *
 lpu_options_copy(const lpu_options *options)
 {
@@ -511,7 +513,7 @@ lpu_options_copy(const lpu_options *options)
 	{
 		char	  **text = (char **) ((char *) copy + option_defs[i].offset);
 
-		if (holds_text(option_defs[i].kind) && *text != NULL)
+		if (option_defs[i].kind <= KIND_FILE && *text != NULL)
 			*text = pstrdup(*text);
 	}
 	return copy;

@@ -44,9 +44,11 @@ typedef struct lpu_options
 	double		rate_limit;		/* requests per second; 0: none */
 	int			max_retries;
 	int			max_response_size;	/* bytes */
+	int			max_list_size;	/* kB */
 	int			hold_above;
 	bool		paused;			/* delivery 'paused' */
 	bool		require_password;
+	bool		if_match_required;	/* option if_match */
 	int			updatable;		/* 0 or 1; of a foreign table -1: as its server */
 	char	   *ca_file;
 	char	   *proxy;

@@ -187,6 +187,22 @@ raise_unrest(const lpu_writer *writer)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
+/* Without a revision no condition can be sent. */
+static void
+check_revision(const lpu_writer *writer, int64 revision)
+{
+	if (revision < 0 && writer->options->if_match_required)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot %s users of account \"%s\": its responses carry no revision", verb_of(writer),
+						writer->options->account),
+				 errdetail_internal("Concurrent changes by other clients could not be noticed.%s",
+									lpu_writer_progress(writer)),
+				 errhint("Use ALTER SERVER to set option \"if_match\" of server \"%s\" to \"off\".",
+						 writer->options->server_name),
+				 errhidestmt(true), errhidecontext(true)));
+}
+
 /* The error of the lock does not know what the statement has done before. */
 static void
 lock_context(void *arg)
@@ -245,6 +261,7 @@ try_once(lpu_writer *writer, const lpu_conditional *methods, void *batch, const 
 	methods->write(batch, users, n, write);
 	if (write->nusers == 0)
 		return nothing_to_send();
+	check_revision(writer, write->if_match);
 	answer = lpu_writer_send(writer, write);
 	if (!is_stale(methods, batch, users, n, write, answer))
 		return answer;
@@ -256,7 +273,8 @@ try_once(lpu_writer *writer, const lpu_conditional *methods, void *batch, const 
  * Send a conditional write of n users, again as long as only other users of the account change. The
  * context "try" is reset before each try; the answer and what belongs to *write are in it. Raises
  * 40001 if one of these users was changed or the account did not come to rest within the option
- * "timeout", 55P03 if the lock was not had by then, and what the methods raise. Can be cancelled.
+ * "timeout", 55P03 if the lock was not had by then, 55000 if responses carry no revision and the
+ * option "if_match" requires it, and what the methods raise. Can be cancelled.
  */
 lpu_api_answer *
 lpu_conditional_send(lpu_writer *writer, const lpu_conditional *methods, void *batch, const int *users, int n,
