@@ -7,12 +7,13 @@
  * places, one is filled while the other is read, so that bytes which the reader keeps up with are copied once.
  *
  * Memory: the buffers are malloc'ed, because libcurl's callback fills them; a reset callback of the memory context frees
- * them. The file is PostgreSQL's: it goes with its resource owner, and counts against temp_file_limit.
+ * them. The file is PostgreSQL's: it goes with the spool's resource owner, and counts against temp_file_limit.
  */
 #include "postgres.h"
 
 #include "storage/buffile.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "base/compat.h"
 #include "http/response_spool.h"
@@ -51,6 +52,7 @@ struct lpu_spool
 	int64		file_written;
 	int64		written;
 	MemoryContext context;
+	ResourceOwner owner;		/* of the file */
 	MemoryContextCallback on_reset;
 };
 
@@ -107,6 +109,7 @@ lpu_spool_new(void)
 	lpu_spool  *spool = palloc0(sizeof(lpu_spool));
 
 	spool->context = CurrentMemoryContext;
+	spool->owner = CurrentResourceOwner;
 	spool->sink.write = spool_write;
 	spool->on_reset.func = free_buffers;
 	spool->on_reset.arg = spool;
@@ -129,12 +132,16 @@ seek(BufFile *file, int64 at)
 				 errmsg("could not seek in a temporary file: %m")));
 }
 
+/* The file may be needed in a subtransaction that ends before the spool does. */
 static void
 open_file(lpu_spool *spool)
 {
 	MemoryContext caller = MemoryContextSwitchTo(spool->context);
+	ResourceOwner caller_owner = CurrentResourceOwner;
 
+	CurrentResourceOwner = spool->owner;
 	spool->file = BufFileCreateTemp(false);
+	CurrentResourceOwner = caller_owner;
 	MemoryContextSwitchTo(caller);
 }
 

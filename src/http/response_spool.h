@@ -10,7 +10,7 @@ typedef struct lpu_spool lpu_spool;
 
 /*
  * An empty spool in the current memory context, which also frees it. Its file belongs to the resource owner that is
- * current when it is needed; unless that ends by an abort, lpu_spool_close() has to close it.
+ * current now; unless that ends by an abort, lpu_spool_close() has to close it.
  */
 extern lpu_spool *lpu_spool_new(void);
 extern void lpu_spool_close(lpu_spool *spool);

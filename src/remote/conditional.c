@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "api/list_stream.h"
 #include "base/account_lock.h"
 #include "base/error.h"
 #include "http/socket_wait.h"
@@ -286,6 +287,8 @@ lpu_conditional_send(lpu_writer *writer, const lpu_conditional *methods, void *b
 	TimestampTz start;
 	lpu_api_answer *answer;
 
+	/* while this waits and reads, the statement's own listing is not read */
+	lpu_listings_drain();
 	lock_revision(writer, options->timeout);
 	start = GetCurrentTimestamp();
 	for (;;)

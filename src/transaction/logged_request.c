@@ -8,6 +8,7 @@
 
 #include "utils/builtins.h"
 
+#include "api/list_stream.h"
 #include "base/encoding.h"
 #include "base/error.h"
 #include "base/guc.h"
@@ -132,6 +133,8 @@ lpu_call_send(lpu_call *call, const char **error)
 	lpu_api_answer *answer;
 	bool	   *unnamed = NULL;
 
+	/* while this waits, no listing is read */
+	lpu_listings_drain();
 	if (lpu_log_calls)
 		call->record = lpu_record_begin(call->schema, call->options, call->operation, call->path, call->users, call->nusers);
 	effect = lpu_effects_begin(call->options->account, call->operation, call->users, call->nusers);
