@@ -243,6 +243,8 @@ MERGE INTO staff s USING (SELECT 'x' AS login) x ON s.login_name = x.login WHEN 
 CREATE ROLE regress_lp_owner;
 CREATE ROLE regress_lp_clerk;
 CREATE USER MAPPING FOR regress_lp_owner SERVER acme OPTIONS (token 'lp-token');
+GRANT USAGE ON FOREIGN SERVER acme TO regress_lp_owner;
+GRANT EXECUTE ON FUNCTION lp_create_users, lp_update_users TO regress_lp_owner;
 GRANT ALL ON staff TO regress_lp_owner;
 CREATE VIEW staff_view AS SELECT * FROM staff;
 ALTER VIEW staff_view OWNER TO regress_lp_owner;
@@ -257,6 +259,8 @@ SELECT operation, login_name, requested_by, send_as FROM lp_results ORDER BY id;
 DROP VIEW staff_view;
 DROP TABLE staff;
 DROP USER MAPPING FOR regress_lp_owner SERVER acme;
+REVOKE ALL ON FOREIGN SERVER acme FROM regress_lp_owner;
+REVOKE ALL ON FUNCTION lp_create_users, lp_update_users FROM regress_lp_owner;
 REVOKE ALL ON SCHEMA lp FROM regress_lp_clerk;
 DROP ROLE regress_lp_owner, regress_lp_clerk;
 DROP USER MAPPING FOR CURRENT_USER SERVER other;

@@ -178,12 +178,15 @@ RESET lpusers.log_calls;
 DROP FOREIGN TABLE pg_temp.mine;
 SELECT lp.requests();
 
--- Whose mapping: the caller's; of a view its owner's; in a SECURITY DEFINER function its owner's. Rights on the table are enough.
+-- Whose mapping: the caller's; of a view its owner's; in a SECURITY DEFINER function its owner's. That role needs
+-- EXECUTE on the function that does the same, and USAGE on the server; rights on the table are not enough.
 CREATE ROLE regress_lp_owner;
 CREATE ROLE regress_lp_clerk;
 CREATE ROLE regress_lp_other;
 CREATE USER MAPPING FOR regress_lp_owner SERVER acme OPTIONS (token 'lp-token');
 CREATE USER MAPPING FOR regress_lp_other SERVER acme OPTIONS (token 'wrong');
+GRANT USAGE ON FOREIGN SERVER acme TO regress_lp_owner, regress_lp_other;
+GRANT EXECUTE ON FUNCTION lp_create_users, lp_update_users, lp_delete_users TO regress_lp_owner, regress_lp_other;
 GRANT USAGE ON SCHEMA lp TO PUBLIC;
 GRANT ALL ON lp.users, lp.people TO regress_lp_owner, regress_lp_other;
 GRANT EXECUTE ON FUNCTION attempt(text) TO PUBLIC;
@@ -205,6 +208,21 @@ SET ROLE regress_lp_other;
 SELECT * FROM attempt($$INSERT INTO lp.people SELECT * FROM lp.staff('m', 1, 1)$$);
 RESET ROLE;
 GRANT ALL ON lp.users, lp.people TO regress_lp_clerk;
+CREATE USER MAPPING FOR PUBLIC SERVER acme OPTIONS (token 'lp-token');
+SET ROLE regress_lp_clerk;
+SELECT * FROM attempt($$DELETE FROM lp.users$$);
+RESET ROLE;
+GRANT USAGE ON FOREIGN SERVER acme TO regress_lp_clerk;
+SET ROLE regress_lp_clerk;
+SELECT * FROM attempt($$INSERT INTO lp.people SELECT * FROM lp.staff('i', 1, 1)$$);
+SELECT * FROM attempt($$UPDATE lp.users SET nickname = 'x'$$);
+SELECT * FROM attempt($$DELETE FROM lp.users$$);
+COPY lp.people FROM stdin; -- ERROR
+\.
+EXPLAIN (COSTS OFF) INSERT INTO lp.people SELECT * FROM lp.staff('i', 1, 1);
+RESET ROLE;
+DROP USER MAPPING FOR PUBLIC SERVER acme;
+GRANT EXECUTE ON FUNCTION lp_create_users, lp_update_users, lp_delete_users TO regress_lp_clerk;
 SET ROLE regress_lp_clerk;
 SELECT * FROM attempt($$INSERT INTO lp.people SELECT * FROM lp.staff('i', 1, 1)$$);
 SELECT * FROM attempt($$UPDATE lp.users SET nickname = 'x'$$);
@@ -219,6 +237,8 @@ DROP FUNCTION lp.hire(text);
 DROP VIEW lp.theirs, lp.ours;
 DROP USER MAPPING FOR regress_lp_owner SERVER acme;
 DROP USER MAPPING FOR regress_lp_other SERVER acme;
+REVOKE ALL ON FOREIGN SERVER acme FROM regress_lp_owner, regress_lp_clerk, regress_lp_other;
+REVOKE ALL ON FUNCTION lp_create_users, lp_update_users, lp_delete_users FROM regress_lp_owner, regress_lp_clerk, regress_lp_other;
 DROP ROLE regress_lp_owner, regress_lp_clerk, regress_lp_other;
 \pset tuples_only off
 \i sql/tables_finish.sql

@@ -160,8 +160,11 @@ lpu_wait_event(uint32 *event, const char *name)
 /* 16 folded the right to a kind of object into one function. */
 #if PG_VERSION_NUM >= 160000
 #define LPU_SERVER_USAGE(server, role) object_aclcheck(ForeignServerRelationId, (server), (role), ACL_USAGE)
+#define LPU_FUNCTION_EXECUTE(function, role) \
+	object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE)
 #else
 #define LPU_SERVER_USAGE(server, role) pg_foreign_server_aclcheck((server), (role), ACL_USAGE)
+#define LPU_FUNCTION_EXECUTE(function, role) pg_proc_aclcheck((function), (role), ACL_EXECUTE)
 #endif
 
 /* 16 folded the ownership of objects into one function; it also lets a membership forbid SET ROLE. */

@@ -49,6 +49,9 @@ extern void lpu_fdw_refuse_system_columns(const PlannerInfo *root, Index rti,
 extern void lpu_fdw_refuse_system_columns_of_routed(const ModifyTable *plan,
 													const lpu_table *table);
 
+/* Raise 42501 unless the role may write users through a foreign table of the server. */
+extern void lpu_fdw_require_rights(Oid server, Oid role, CmdType operation);
+
 /* Must each row be sent alone? Are rows collected by us? */
 extern bool lpu_fdw_goes_alone(const ResultRelInfo *info, CmdType operation);
 extern bool lpu_fdw_is_buffered(const ResultRelInfo *info, CmdType operation,

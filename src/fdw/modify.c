@@ -72,8 +72,8 @@ begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, lpu_met
 	state->table = lpu_table_read(info->ri_RelationDesc);
 	state->writer.table = state->table;
 	state->writer.role = LPU_WRITE_ROLE(info, mtstate->ps.state);
-	state->writer.options = lpu_server_for_role(state->table->server, state->writer.role, &problem);
-	if (state->writer.options == NULL)
+	lpu_fdw_require_rights(state->table->server, state->writer.role, operation);
+	if ((state->writer.options = lpu_server_for_role(state->table->server, state->writer.role, &problem)) == NULL)
 		lpu_problem_raise(problem);
 	state->writer.method = method;
 	state->writer.what = what;

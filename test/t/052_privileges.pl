@@ -268,13 +268,14 @@ matrix($_, $_, $ddl{$_}) foreach sort keys %ddl;
 
 # ---------------------------------------------------------------------------------------------- foreign tables
 
-# As core has it for every foreign table: a right to the table, and a mapping; USAGE of the server is for who makes tables.
+# Reading is as core has it for every foreign table: a right to the table, and a mapping. Writing needs EXECUTE on the function,
+# which PUBLIC has by now, and USAGE on the server; an UPDATE or DELETE begins to read first.
 $sim->post('config', { unique => JSON::PP::false });
 my $insert = "INSERT INTO lp.users (login_name, email, full_name, nickname, password_sh, is_enabled, max_chats, profile_ids) VALUES ('x\@x', 'x\@x', 'x', 'x', 'Start-1234', true, 3, '{1}')";
 my %foreign = (
 	'SELECT * FROM lp.users' => [ '----+c-+', 'cc+++cc+' ], "SELECT * FROM lp.users WHERE id = $user_id" => [ '----+c-+', 'cc+++cc+' ], 'SELECT * FROM lp.skills' => [ '----+c-+', 'cc+++cc+' ],
-	$insert => [ '----+c-+', 'cc+++cc+' ], "UPDATE lp.users SET max_chats = 4, full_name = 'x' WHERE id = $user_id" => [ '----+c-+', 'cc+++cc+' ],
-	"DELETE FROM lp.users WHERE id = $user_id" => [ '----+c-+', 'cc+++cc+' ], 'TRUNCATE lp.users' => [ '(0A000)' x 8, '(0A000)' x 8 ],
+	$insert => [ '----+c-+', '-c-++c-+' ], "UPDATE lp.users SET max_chats = 4, full_name = 'x' WHERE id = $user_id" => [ '----+c-+', 'cc-++cc+' ],
+	"DELETE FROM lp.users WHERE id = $user_id" => [ '----+c-+', 'cc-++cc+' ], 'TRUNCATE lp.users' => [ '(0A000)' x 8, '(0A000)' x 8 ],
 	# the view of holder asks as holder
 	'SELECT * FROM lp.as_holder' => [ $all, $all ], 'SELECT * FROM lp.as_caller' => [ '----+c-+', 'cc+++cc+' ]);
 matrix("$_: without a right to the table", $_, $foreign{$_}[0]) foreach sort keys %foreign;
