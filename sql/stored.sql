@@ -17,7 +17,7 @@ CREATE TRIGGER watch AFTER UPDATE ON lp_requests FOR EACH ROW EXECUTE FUNCTION w
 CREATE TRIGGER watch AFTER DELETE ON lp_payloads FOR EACH ROW EXECUTE FUNCTION watch_payload();
 SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 2));
 CALL lp_deliver();
-SELECT what FROM seen ORDER BY n;
+SELECT what FROM seen ORDER BY what COLLATE "C";
 TRUNCATE seen;
 SELECT forget();
 DROP TRIGGER watch ON lp_requests;
@@ -34,7 +34,7 @@ CREATE TRIGGER watch BEFORE DELETE ON lp_payloads FOR EACH ROW EXECUTE FUNCTION 
 SELECT count(*) FROM lp_enqueue_users('12345678', people('b', 2));
 CALL lp_deliver();
 SELECT * FROM queue;
-SELECT what FROM seen ORDER BY n;
+SELECT what FROM seen ORDER BY what COLLATE "C";
 SELECT count(*) FROM lp_payloads;
 DROP TRIGGER change ON lp_requests;
 DROP TRIGGER watch ON lp_payloads;
