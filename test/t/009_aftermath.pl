@@ -294,7 +294,7 @@ $session->query('ALTER TABLE elsewhere RENAME TO lp_requests; ALTER TABLE lp_req
 fails_first('a column renamed', $create->('first5'), '42703');
 $session->query('ALTER TABLE lp_requests RENAME other_name TO login_name; ALTER SEQUENCE lp_batch_seq RENAME TO other_seq');
 fails_first('a sequence renamed', $create->('first6'), '42P01');
-$session->query('ALTER SEQUENCE other_seq RENAME TO lp_batch_seq; CREATE ROLE table_owner; ALTER TABLE lp_requests OWNER TO table_owner');
+$session->query('ALTER SEQUENCE other_seq RENAME TO lp_batch_seq; CREATE ROLE table_owner; ALTER TABLE lp_requests OWNER TO table_owner; REVOKE INSERT ON lp_requests FROM table_owner');
 fails_first('an owner without rights', $create->('first7'), '42501');
 $session->query('ALTER TABLE lp_requests OWNER TO CURRENT_USER');
 {

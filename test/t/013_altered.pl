@@ -109,7 +109,7 @@ subtest 'altered while the queue is delivered' => sub {
 	$session->query("SELECT count(*) FROM lp_enqueue_users('12345678', '" . $people->('one') . "')");
 	altered_meanwhile($session, "CALL lp_deliver('12345678')", \&posts);
 	like($session->query($states), qr/^created[1-9]\d? held[1-9]\d?$/, 'the next claim has the new credentials, and none is lost');
-	is($session->query('SELECT count(*) FROM lp_requests'), 20, 'all are on record');
+	is($session->query("SELECT count(*) FROM lp_requests WHERE login_name ~ '^one'"), 20, 'all are on record');
 	$session->query("SELECT count(*) FROM lp_enqueue_users('12345678', '" . $people->('two') . "')");
 	$session->run("CALL lp_deliver('12345678')");
 	is($session->query("SELECT count(*) FROM lp_requests WHERE state = 'held' AND login_name ~ '^two'"), 20, 'the next delivery holds all');
