@@ -158,10 +158,15 @@ sub deliverer_pid
 }
 
 # Keep the deliverer from writing down that somebody is created: the payload cannot leave. Claiming only reads it.
+# A settlement waits where a payload goes away; what only reads the tables does not.
 sub hold_payloads
 {
+	$admin->query(q{
+		CREATE OR REPLACE FUNCTION hold_payload() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(77); RETURN OLD; END $$;
+		CREATE OR REPLACE TRIGGER hold BEFORE DELETE ON lp_payloads FOR EACH ROW EXECUTE FUNCTION hold_payload()});
 	$holder = LpUsers::session($node);
-	$holder->query('BEGIN; LOCK lp_payloads IN SHARE MODE');
+	$holder->query('BEGIN; SELECT pg_advisory_xact_lock(77)');
 	return;
 }
 
