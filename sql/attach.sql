@@ -260,7 +260,10 @@ SELECT n, m.state, m.message, m.detail, m.argument FROM (VALUES
 	(33, $$'hr.people', '12345678', base('{"memberOf": "email"}')$$), (34, $$'hr.people', '12345678', base('{"email": "ARRAY[email]"}')$$), (35, $$'hr.people', '12345678', base('{"email": "true"}')$$),
 	(36, $$'hr.people', '12345678', base('{"email": "hired.email"}')$$), (37, $$'hr.people', '12345678', base('{"email": "max(email)"}')$$), (38, $$'hr.people', '12345678', base('{"email": "unnest(ARRAY[email])"}')$$),
 	(39, $$'hr.people', '12345678', base('{"email": "email; DROP TABLE hr.people"}')$$),
-	(40, $$'hr.people', '12345678', base(), name => ''$$), (41, $$'hr.people', '12345678', base(), name => repeat('n', 49)$$)) v (n, arguments), LATERAL mistake('SELECT lp_attach_trigger(' || arguments || ')') m ORDER BY n;
+	(40, $$'hr.people', '12345678', base(), name => ''$$), (41, $$'hr.people', '12345678', base(), name => repeat('n', 49)$$),
+	-- what the row of a trigger does not have, and a condition that is not boolean there
+	(42, $$'hr.people', '12345678', base('{"email": "ctid::text"}')$$), (43, $$'hr.people', '12345678', base('{"email": "new.tableoid::regclass"}')$$), (44, $$'hr.people', '12345678', base('{"email": "people.xmin::text"}')$$),
+	(45, $$'hr.people', '12345678', base(), 'null'$$), (46, $$'hr.people', '12345678', base(), 'ctid IS NULL'$$)) v (n, arguments), LATERAL mistake('SELECT lp_attach_trigger(' || arguments || ')') m ORDER BY n;
 SELECT * FROM hooks;
 -- numbers and booleans of JSON stand for themselves
 SELECT * FROM lp_attach_trigger('hr.people', '12345678', '{"loginName": "email", "email": "email", "fullName": "name", "nickname": "name", "passwordSh": "''Start-1234''", "isEnabled": true, "changePwdNextLogin": false,

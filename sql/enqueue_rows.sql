@@ -91,6 +91,33 @@ RESET ROLE;
 BEGIN READ ONLY;
 SELECT lp_enqueue_rows('hr.emp'); -- ERROR
 ROLLBACK;
+-- expressions run as the table's owner, also if a superuser calls, and may not do what lasts longer
+CREATE ROLE regress_tenant;
+GRANT CREATE, USAGE ON SCHEMA hr TO regress_tenant;
+GRANT EXECUTE ON FUNCTION lp_create_users_trigger TO regress_tenant;
+GRANT EXECUTE ON FUNCTION base(jsonb) TO regress_tenant;
+GRANT USAGE ON FOREIGN SERVER acme TO regress_tenant;
+CREATE USER MAPPING FOR regress_tenant SERVER acme OPTIONS (token 'lp-token');
+SET ROLE regress_tenant;
+CREATE FUNCTION hr.who() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN current_user; END $$;
+CREATE FUNCTION hr.planned() RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'planned as %', current_user; RETURN 'x'; END $$;
+CREATE TABLE hr.own (login text);
+INSERT INTO hr.own VALUES ('own');
+RESET ROLE;
+SELECT count(*) FROM lp_attach_trigger('hr.own', '12345678', base('{"loginName": "login || hr.who()", "fullName": "hr.planned()"}'));
+SELECT lp_enqueue_rows('hr.own');
+SELECT login_name, state FROM seen;
+SELECT forget();
+SET ROLE regress_tenant;
+CREATE OR REPLACE FUNCTION hr.who() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RESET ROLE; RETURN current_user; END $$;
+RESET ROLE;
+SELECT lp_enqueue_rows('hr.own'); -- ERROR
+SELECT current_user <> 'regress_tenant' AS again;
+DROP TABLE hr.own;
+DROP FUNCTION hr.who(), hr.planned();
+DROP USER MAPPING FOR regress_tenant SERVER acme;
+DROP OWNED BY regress_tenant;
+DROP ROLE regress_tenant;
 -- on_error=raise holds here, too; mode=sync is queued
 SELECT count(*) FROM lp_detach_trigger('hr.emp');
 SELECT hook('hr.emp', 'STATEMENT', '{"loginName": "login", "email": "login", "fullName": "login", "nickname": "login", "on_error": "raise"}');

@@ -179,28 +179,52 @@ type_complaint(lpu_value_kind kind, Oid type)
 	return NULL;
 }
 
-/* Plan the mapping's query over the table, which finds expressions that do not compile, and look at its types. */
+static Oid
+result_type(SPIPlanPtr plan, int column)
+{
+	CachedPlanSource *planned = linitial(SPI_plan_get_plan_sources(plan));
+
+	return getBaseType(TupleDescAttr(planned->resultDesc, column)->atttypid);
+}
+
+/* The trigger has the condition in a CASE, where null alone is text. */
+static void
+check_condition(const lpu_mapping *mapping, const char *source, lpu_mapping_scope *scope)
+{
+	Oid			type;
+
+	if (mapping->condition == NULL)
+		return;
+	type = result_type(lpu_mapping_prepare(psprintf("SELECT CASE WHEN true THEN (%s\n) END FROM %s",
+													mapping->condition, source), scope), 0);
+	if (type != BOOLOID)
+		raise_mapping(psprintf("The condition must be boolean, it is %s.", format_type_be(type)));
+}
+
+/*
+ * Plan the mapping's query over a row as the trigger sees it, which finds expressions that do not
+ * compile there, and look at its types. A transition table has no system columns either.
+ */
 static void
 check_types(const lpu_mapping *mapping, Relation table)
 {
 	lpu_mapping_scope scope = {RelationGetRelationName(table), 0, NULL};
-	char	   *source = psprintf("%s AS new", lpu_mapping_table_name(RelationGetRelid(table)));
-	int			nest = NewGUCNestLevel();
-	CachedPlanSource *planned;
+	char	   *source = lpu_mapping_columns_source(table);
+	lpu_identity caller;
 	SPIPlanPtr	plan;
 	int			i;
 
 	/* what is not found when the trigger fires must not be found now */
-	lpu_mapping_pin_path(RelationGetRelid(table));
+	lpu_mapping_become_owner(RelationGetRelid(table), &caller);
 	lpu_mapping_try(mapping, source, &scope, 0, false);
+	check_condition(mapping, source, &scope);
 	plan = lpu_mapping_prepare(lpu_mapping_query(mapping, NIL, source, NULL, 0), &scope);
 	/* raises what stands against it */
 	(void) lpu_mapping_source(table, TRANSITION_TABLE, 0);
-	AtEOXact_GUC(true, nest);
-	planned = linitial(SPI_plan_get_plan_sources(plan));
+	lpu_become_again(&caller);
 	for (i = 0; i < mapping->nattributes; i++)
 	{
-		Oid			type = getBaseType(TupleDescAttr(planned->resultDesc, i)->atttypid);
+		Oid			type = result_type(plan, i);
 		const char *expected = type_complaint(mapping->attributes[i].attribute->kind, type);
 
 		if (expected != NULL)

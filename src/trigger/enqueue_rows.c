@@ -48,7 +48,10 @@ read_mapping(Relation table, Oid function, const char *name)
 	return lpu_mapping_read(attached->nargs, attached->args);
 }
 
-/* The users of all rows that fulfil the conditions. */
+/*
+ * The users of all rows that fulfil the conditions. The expressions are those of the table's owner,
+ * so they run with its rights, not with those of a superuser who calls.
+ */
 static lpu_mapped_users *
 run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
 {
@@ -58,16 +61,16 @@ run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
 	bool		partitioned = table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	char	   *source = psprintf("%s%s AS new", partitioned ? "" : "ONLY ",
 								  lpu_mapping_table_name(oid));
-	int			nest = NewGUCNestLevel();
+	lpu_identity caller;
 	lpu_mapped_users *mapped;
 	SPIPlanPtr	plan;
 
-	lpu_mapping_pin_path(oid);
+	lpu_mapping_become_owner(oid, &caller);
 	lpu_mapping_try(mapping, source, scope, 0, false);
 	plan = lpu_mapping_prepare(lpu_mapping_query(mapping, lpu_mapping_key(table), source, NULL, 1),
 							   scope);
 	mapped = lpu_mapped_run(mapping, scope, plan, NULL, 0, require_password);
-	AtEOXact_GUC(true, nest);
+	lpu_become_again(&caller);
 	if (mapping->raise)
 		lpu_mapped_raise(mapped);
 	return mapped;

@@ -16,6 +16,7 @@
 #include "catalog/pg_trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "nodes/makefuncs.h"
 #include "nodes/params.h"
@@ -34,6 +35,7 @@
 
 #include "base/compat.h"
 #include "base/encoding.h"
+#include "base/extension.h"
 #include "options/option.h"
 #include "trigger/mapping.h"
 
@@ -419,6 +421,23 @@ lpu_mapping_source(Relation table, const char *transition, int parameter)
 	return psprintf("%s AS " ROW_ALIAS, rows);
 }
 
+/* The table's columns without the system columns, which rows of a trigger do not have. */
+char *
+lpu_mapping_columns_source(Relation table)
+{
+	TupleDesc	desc = RelationGetDescr(table);
+	StringInfoData sql;
+	int			i;
+
+	initStringInfo(&sql);
+	for (i = 0; i < desc->natts; i++)
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			appendStringInfo(&sql, "%s%s", sql.len > 0 ? ", " : "",
+							 quote_identifier(NameStr(TupleDescAttr(desc, i)->attname)));
+	return psprintf("(SELECT %s FROM %s) AS new", sql.data,
+					lpu_mapping_table_name(RelationGetRelid(table)));
+}
+
 char *
 lpu_mapping_table_name(Oid table)
 {
@@ -445,4 +464,18 @@ lpu_mapping_pin_path(Oid table)
 								quote_identifier(get_namespace_name(get_rel_namespace(table))));
 
 	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Act as the table's owner until lpu_become_again(), as REFRESH MATERIALIZED VIEW does: in a
+ * security-restricted operation, with the search_path for expressions over the table.
+ */
+void
+lpu_mapping_become_owner(Oid table, lpu_identity *before)
+{
+	GetUserIdAndSecContext(&before->role, &before->context);
+	SetUserIdAndSecContext(lpu_mapping_owner(table),
+						   before->context | SECURITY_RESTRICTED_OPERATION);
+	before->guc_level = NewGUCNestLevel();
+	lpu_mapping_pin_path(table);
 }

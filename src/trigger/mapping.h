@@ -9,6 +9,7 @@
 #include "utils/relcache.h"
 #include "utils/reltrigger.h"
 
+#include "base/extension.h"
 #include "user/attribute.h"
 
 /* "attribute=expression" of a trigger. */
@@ -66,6 +67,9 @@ extern Oid	lpu_mapping_root(Relation table, const Trigger *trigger);
  */
 extern char *lpu_mapping_source(Relation table, const char *transition, int parameter);
 
+/* The rows of the table itself, after FROM, without system columns. */
+extern char *lpu_mapping_columns_source(Relation table);
+
 /*
  * The query that gives the attributes of users, then the columns of the key, for the rows of "source". "before":
  * likewise for the old row, or NULL; then the condition must have become true. "marker": number of a boolean parameter,
@@ -90,6 +94,9 @@ extern void lpu_mapping_try(const lpu_mapping *mapping, const char *source, cons
 
 /* Set the search_path for expressions over the table; the caller opened a GUC nest level. */
 extern void lpu_mapping_pin_path(Oid table);
+
+/* Act as the table's owner, with that search_path, until lpu_become_again(). */
+extern void lpu_mapping_become_owner(Oid table, lpu_identity *before);
 
 /* The table's name with its schema, quoted. */
 extern char *lpu_mapping_table_name(Oid table);
