@@ -409,13 +409,16 @@ sub fresh_calls
 
 	# the second waits while the row is claimed and being sent
 	$name = fresh('retry');
-	$sim{aaa}->post('faults', { method => 'POST', path => '/users', action => 'status', status => 403 });
+	$sim{aaa}->post('faults', { method => 'POST', path => '/users', action => 'status', status => 400 });
 	($id) = enqueue($session, 'aaa', $name);
 	deliver($session, 'aaa');
 	$sim{aaa}->remove('faults');
 	$sim{aaa}->post('faults', { method => 'POST', path => '/users', action => 'delay', ms => 800 });
 	$two->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM lp_requests LIMIT 1');
 	$one->query("SELECT lp_retry(ARRAY[$id])");
+	# it was sent before, so it is looked up first
+	deliver($session, 'aaa');
+	due_now($session);
 	$one->send("CALL lp_deliver('aaa')");
 	arrived('aaa');
 	($out, $err) = $two->run("SELECT lp_retry(ARRAY[$id])");
