@@ -87,7 +87,7 @@ my @mischief = (
 	sub { return { action => 'delay', ms => int(rand(1800)) } },
 	sub { return { action => 'drip', bytes => 1 + int(rand(200)), ms => 20 } },
 	sub { return { method => 'GET', action => 'retry_after', value => '1' } },
-	sub { return { method => 'GET', action => 'status', status => 403 } },
+	sub { return { method => 'GET', action => 'status', status => 503 } },
 	sub { return { method => 'POST', action => 'empty', status => 201, applied => $true } },
 	sub { return { method => 'POST', action => 'not_json', status => 201, applied => $true } },
 	sub { return { method => 'POST', action => 'bad_utf8', status => 201, applied => $true } });

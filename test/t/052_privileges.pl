@@ -222,7 +222,8 @@ my %server_options = (
 	account => [ "SET account 'other'" ], domain => [ "ADD domain 'va.ac.liveperson.net'" ], base_url => [ "ADD base_url 'https://example.com'", 1 ],
 	domain_api_url => [ "ADD domain_api_url 'https://example.com'", 1 ], login_url => [ "ADD login_url 'https://example.com'", 1 ],
 	token_url => [ "ADD token_url 'https://example.com/t'", 1 ], api_version => [ "ADD api_version '5.0'" ], connect_timeout => [ "ADD connect_timeout '1s'" ],
-	timeout => [ "ADD timeout '1s'" ], batch_size => [ "ADD batch_size '5'" ], max_connections => [ "ADD max_connections '5'" ], rate_limit => [ "ADD rate_limit '5'" ],
+	timeout => [ "ADD timeout '1s'" ], batch_size => [ "ADD batch_size '5'" ], if_match => [ "ADD if_match 'off'" ], max_list_size => [ "ADD max_list_size '1MB'" ],
+	updatable => [ "ADD updatable 'off'" ], max_connections => [ "ADD max_connections '5'" ], rate_limit => [ "ADD rate_limit '5'" ],
 	max_retries => [ "ADD max_retries '5'" ], max_response_size => [ "ADD max_response_size '1MB'" ], hold_above => [ "ADD hold_above '5'" ],
 	delivery => [ "ADD delivery 'paused'" ], require_password => [ "ADD require_password 'off'" ], ca_file => [ "ADD ca_file '/etc/passwd'", 1 ],
 	proxy => [ "ADD proxy 'http://127.0.0.1:1'", 1 ]);
