@@ -33,9 +33,9 @@ WHERE col_description(c.oid, a.attnum) IS NULL;
 -- Functions: a call that writes must not be folded, repeated, or run in a worker.
 SELECT p.oid::regprocedure AS function, p.provolatile, p.proparallel, p.procost, p.prorows, p.proretset, p.proisstrict,
 	p.prosecdef, has_function_privilege('regress_clerk', p.oid, 'EXECUTE') AS clerk_may
-FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid ORDER BY p.proname COLLATE "C";
+FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid ORDER BY p.proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
 SELECT p.oid::regprocedure AS function, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
-FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid ORDER BY p.proname COLLATE "C";
+FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid ORDER BY p.proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
 
 -- Relations: nobody but the owner has rights on the table; the views are for all, and cannot be looked behind.
 SELECT c.relname, c.relkind, c.relpersistence, c.reloptions, has_table_privilege('regress_clerk', c.oid, 'SELECT') AS clerk_reads,

@@ -2,6 +2,8 @@
 \i sql/start.sql
 \i sql/tables_start.sql
 \i sql/people_start.sql
+-- one connection, so that users are read in the order of their rows
+ALTER SERVER acme OPTIONS (ADD max_connections '1');
 ALTER SERVER acme OPTIONS (ADD batch_size '10');
 INSERT INTO lp.people SELECT * FROM lp.staff('ann', 1, 45);
 SELECT lp.requests();

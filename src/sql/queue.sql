@@ -1,13 +1,6 @@
 /* queue.sql: the queue. Its statements are in src/queue/; what is here touches none of the extension's tables. */
 
 /*
- * Where a row is written: system identifier/database OID/timeline. Only what was written here is sent from here.
- */
-CREATE FUNCTION @extschema@.lp_origin() RETURNS text
-	AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@.lp_origin() IS 'system identifier/database OID/timeline of this database, as in lp_requests.origin';
-
-/*
  * Time until attempt number n + 1 after a failure of the network or the service: 5, 10, 15 s, then 2, 4, 8 min, give or
  * take a tenth.
  */

@@ -138,26 +138,43 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.lp_requests_id_seq', '')
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.lp_batch_seq', '');
 
 /*
- * Who sees which requests: those one asked for, those sent with one's credentials, those of a server one owns; a member
- * of a role sees what the role sees. Both views filter themselves, the table is closed. No view with a WITH clause is
+ * Where a row is written: system identifier/database OID/timeline. Only what was written here is sent from here.
+ */
+CREATE FUNCTION @extschema@.lp_origin() RETURNS text
+	AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.lp_origin() IS 'system identifier/database OID/timeline of this database, as in lp_requests.origin';
+
+/*
+ * A role sees the requests that it made, those sent with its credentials and those of a server it owns; a member of a
+ * role sees what the role sees, and the owner of the tables sees all. In rows written in this database roles and servers
+ * are known by OID, so that a new role or server of an old name sees nothing; in rows that came from elsewhere, by name.
+ * Both views filter themselves, the table is closed. No view with a WITH clause is
  * automatically updatable: rights on the view, however they were granted, do not write the table.
  */
 CREATE VIEW @extschema@.lp_results WITH (security_barrier) AS
-	WITH own_roles AS (
-		SELECT a.rolname FROM pg_catalog.pg_roles a WHERE pg_catalog.pg_has_role(a.oid, 'USAGE')
+	WITH mine AS MATERIALIZED (
+		SELECT pg_catalog.regexp_replace(@extschema@.lp_origin(), '[^/]*$', '') AS here,
+			   (SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class c
+				WHERE c.oid = '@extschema@.lp_requests'::pg_catalog.regclass::oid) AS all_rows,
+			   ARRAY(SELECT a.oid FROM pg_catalog.pg_roles a WHERE pg_catalog.pg_has_role(a.oid, 'USAGE')) AS roles,
+			   ARRAY(SELECT a.rolname::text FROM pg_catalog.pg_roles a WHERE pg_catalog.pg_has_role(a.oid, 'USAGE')) AS role_names,
+			   ARRAY(SELECT s.oid FROM pg_catalog.pg_foreign_server s
+					 JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+					 WHERE w.fdwname = 'lpusers'::name AND pg_catalog.pg_has_role(s.srvowner, 'USAGE')) AS servers,
+			   ARRAY(SELECT s.srvname::text || ' ' || o FROM pg_catalog.pg_foreign_server s
+					 JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw, pg_catalog.unnest(s.srvoptions) o
+					 WHERE w.fdwname = 'lpusers'::name AND pg_catalog.pg_has_role(s.srvowner, 'USAGE')) AS server_names
 	)
 	SELECT r.id, r.account, r.operation, r.path, r.plan, r.action, r.server, r.server_oid, r.requested_by, r.requested_by_oid,
 		   r.send_as, r.send_as_oid, r.login_name, r.state, r.hold, r.cause, r.look_first, r.mended, r.attempts,
 		   r.next_attempt_at, r.batch, r.status, r.ac_revision, r.user_id, r.error, r.evidence, r.reason, r.origin,
 		   r.source_table, r.source_table_oid, r.source_key, r.enqueued_at, r.sent_at, r.finished_at, r.held_at
-	FROM @extschema@.lp_requests r
-	WHERE r.requested_by = ANY (ARRAY(SELECT o.rolname FROM own_roles o))
-	   OR r.send_as = ANY (ARRAY(SELECT o.rolname FROM own_roles o))
-	   OR ROW (r.server, 'account=' || r.account) IN
-		  (SELECT s.srvname, o FROM pg_catalog.pg_foreign_server s
-		   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw,
-				pg_catalog.unnest(s.srvoptions) o
-		   WHERE w.fdwname = 'lpusers' AND pg_catalog.pg_has_role(s.srvowner, 'USAGE'));
+	FROM @extschema@.lp_requests r, mine m
+	WHERE m.all_rows
+	   OR CASE WHEN pg_catalog.starts_with(r.origin, m.here)
+			   THEN r.requested_by_oid = ANY (m.roles) OR r.send_as_oid = ANY (m.roles) OR r.server_oid = ANY (m.servers)
+			   ELSE r.requested_by = ANY (m.role_names) OR r.send_as = ANY (m.role_names)
+					OR r.server || ' account=' || r.account = ANY (m.server_names) END;
 COMMENT ON VIEW @extschema@.lp_results IS 'the requests that the current user asked for, that are sent with its credentials, or that belong to a server it owns';
 
 CREATE VIEW @extschema@.lp_summary WITH (security_barrier) AS
