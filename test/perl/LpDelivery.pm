@@ -158,13 +158,14 @@ sub deliverer_pid
 }
 
 # Keep the deliverer from writing down that somebody is created: the payload cannot leave. Claiming only reads it.
-# A settlement waits where a payload goes away; what only reads the tables does not.
-sub hold_payloads
+# A settlement waits before it writes anything; what only reads the tables, or claims, does not.
+sub hold_settlement
 {
 	$admin->query(q{
-		CREATE OR REPLACE FUNCTION hold_payload() RETURNS trigger LANGUAGE plpgsql AS
-			$$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(77); RETURN OLD; END $$;
-		CREATE OR REPLACE TRIGGER hold BEFORE DELETE ON lp_payloads FOR EACH ROW EXECUTE FUNCTION hold_payload()});
+		CREATE OR REPLACE FUNCTION hold_settlement() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(77); RETURN NEW; END $$;
+		CREATE OR REPLACE TRIGGER hold BEFORE UPDATE ON lp_requests FOR EACH ROW WHEN (NEW.state = 'created')
+			EXECUTE FUNCTION hold_settlement()});
 	$holder = LpUsers::session($node);
 	$holder->query('BEGIN; SELECT pg_advisory_xact_lock(77)');
 	return;
@@ -196,7 +197,7 @@ our %moments = (
 		reached => sub { unanswered(2, 'POST') } },
 	'applied' => { posts => 4, before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
 		reached => sub { unanswered(2, 'POST') } },
-	'answered' => { posts => 3, before => \&hold_payloads, reached => \&waits_for_lock },
+	'answered' => { posts => 3, before => \&hold_settlement, reached => \&waits_for_lock },
 	'one settled' => { posts => 3, settled => 2, before => sub { fault('POST', action => 'delay', ms => 1, login => 'n1@example.com');
 			fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
 		reached => sub { unanswered(2, 'POST'); LpUsers::wait_for(sub { states() =~ /created2/ }, 'one batch to be settled') } },
@@ -204,7 +205,7 @@ our %moments = (
 		reached => sub { unanswered(1, 'GET') } },
 	'listed later' => { posts => 3, lookup => 1, before => sub { fault('GET', action => 'delay', ms => 1500) },
 		reached => sub { unanswered(1, 'GET') } },
-	'looked up' => { posts => 3, lookup => 1, before => \&hold_payloads, reached => \&waits_for_lock });
+	'looked up' => { posts => 3, lookup => 1, before => \&hold_settlement, reached => \&waits_for_lock });
 
 sub start_delivery
 {
