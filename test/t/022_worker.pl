@@ -219,6 +219,7 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 	enqueue($name);
 	arrived();
 	my $pid = worker();
+	LpUsers::wait_for(sub { q1("SELECT state, wait_event_type FROM pg_stat_activity WHERE pid = $pid") eq 'idle|Extension' }, 'the worker to wait');
 	is(q1("SELECT backend_type, application_name, state, query, wait_event_type, wait_event IS NOT NULL, usename FROM pg_stat_activity WHERE pid = $pid"),
 		'lpusers worker|lpusers worker|idle|delivering|Extension|t|' . q1("SELECT rolname FROM pg_roles WHERE oid = 10"), 'pg_stat_activity');
 	is(q1("SELECT backend_xid, backend_xmin, xact_start FROM pg_stat_activity WHERE pid = $pid"), '||', 'no transaction and no snapshot while it waits for the network');
