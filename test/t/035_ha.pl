@@ -116,7 +116,7 @@ is(sql($two, 'SELECT count(*) FROM lp_validate_users($$' . LpUsers::user('cyd') 
 		[ q{SELECT * FROM lp_reset_password('12345678', 1, 'Bb2?12345678')}, 'lp_reset_password()' ],
 		[ "SELECT lp_enqueue_users('12345678', '$user')", 'lp_enqueue_users()' ],
 		[ q{CALL lp_deliver('12345678')}, 'lp_deliver()' ], [ q{SELECT lp_retry('{3}')}, 'lp_retry()' ], [ q{SELECT lp_discard('{3}')}, 'lp_discard()' ],
-		[ q{SELECT lp_release('12345678')}, 'UPDATE' ], [ 'SELECT lp_adopt()', 'UPDATE' ], [ q{SELECT lp_purge('1 day')}, 'SELECT' ],
+		[ q{SELECT lp_release('12345678')}, 'lp_release()' ], [ 'SELECT lp_adopt()', 'lp_adopt()' ], [ q{SELECT lp_purge('1 day')}, 'lp_purge()' ],
 		[ q{SELECT lp_detach_trigger('staff')}, 'DROP TRIGGER' ], [ q{INSERT INTO lp.users (login_name) VALUES ('x')}, 'INSERT' ],
 		[ 'UPDATE lp.users SET max_chats = 1', 'UPDATE' ], [ 'DELETE FROM lp.users', 'DELETE' ], [ q{INSERT INTO staff (name) VALUES ('x')}, 'INSERT' ])
 	{

@@ -56,7 +56,7 @@ my %answers = (
 	'an endless header'            => [ "HTTP/1.1 200 OK\r\nX: " . 'x' x 2_000_000, $broken ],
 	'a head that is cut'           => [ substr(head($length), 0, 30), $broken ],
 	'no HTTP'                      => [ "220 mail.example ESMTP\r\n", $broken ],
-	'204 and a list'               => [ "HTTP/1.1 204 No Content\r\n$length\r\n\r\n$list", $broken ],);
+	'204 and a list'               => [ "HTTP/1.1 204 No Content\r\n$length\r\n\r\n$list", 0 ],);
 
 foreach my $title (sort keys %answers)
 {
@@ -79,7 +79,7 @@ foreach my $title (sort keys %answers)
 		}
 		else
 		{
-			is("$out$err", "$expected|t", $how);
+			is("$out$err", $expected ? "$expected|t" : '0|f', $how);
 		}
 		my @requests = $peer->lines(qr/^request/);
 		is(scalar(grep { m{ GET /api/account/12345678/configuration/le-users/users\?.* HTTP/1\.1 } } @requests), scalar(@requests),
