@@ -71,7 +71,7 @@ my $admin = LpUsers::session($node);
 
 # ---------------------------------------------------------------------------------------------- dice
 
-# A listing that is complete and wrong cannot be told from a right one: a lie is told only of a POST.
+# A listing that is complete and wrong cannot be told from a right one, nor can a success of a batch that was refused.
 my ($true, $false) = (JSON::PP::true, JSON::PP::false);
 my @mischief = (
 	sub { return { action => 'reset', applied => $false } },
@@ -87,10 +87,7 @@ my @mischief = (
 	sub { return { action => 'delay', ms => int(rand(1800)) } },
 	sub { return { action => 'drip', bytes => 1 + int(rand(200)), ms => 20 } },
 	sub { return { method => 'GET', action => 'retry_after', value => '1' } },
-	sub { return { method => 'GET', action => 'status', status => 503 } },
-	sub { return { method => 'POST', action => 'empty', status => 201, applied => $true } },
-	sub { return { method => 'POST', action => 'not_json', status => 201, applied => $true } },
-	sub { return { method => 'POST', action => 'bad_utf8', status => 201, applied => $true } });
+	sub { return { method => 'GET', action => 'status', status => 503 } });
 
 # The account's mood for the next moment.
 sub roll
