@@ -22,7 +22,6 @@
 #include "utils/memutils.h"
 
 #include "base/extension.h"
-#include "base/guc.h"
 #include "base/origin.h"
 #include "base/spi_plan.h"
 #include "queue/columns.h"
@@ -111,8 +110,7 @@ lpu_enqueue_wake(void)
 	int			level = GetCurrentTransactionNestLevel();
 
 	register_callback();
-	/* forbidden: nobody is there, and nobody is to be started */
-	if (lpu_worker_on && (wake_level == 0 || level < wake_level))
+	if (wake_level == 0 || level < wake_level)
 		wake_level = level;
 }
 

@@ -110,7 +110,7 @@ subtest 'deferred triggers and cursors of an owner who is no superuser' => sub {
 	fails($hr, 'CALL lp_deliver()', qr/NOTICE:  00000: account "$account": [1-9]\d* created/, 'without triggers it is delivered');
 
 	# retry and discard
-	$boss->query("UPDATE lp_requests SET state = 'failed'; INSERT INTO lp_payloads SELECT id, '{}' FROM lp_requests");
+	$boss->query("UPDATE lp_requests SET state = 'failed', cause = 'refused'; INSERT INTO lp_payloads SELECT id, '{}' FROM lp_requests");
 	$inst->query('CREATE CONSTRAINT TRIGGER x AFTER UPDATE OR DELETE ON lp_requests DEFERRABLE INITIALLY DEFERRED
 		FOR EACH ROW EXECUTE FUNCTION public.later()');
 	fails($hr, 'SELECT lp_retry(ARRAY[max(id)]) FROM lp_results', $denied_later, 'lp_retry()');
