@@ -108,6 +108,7 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 	lpu_mapped_users *mapped;
 	const lpu_options *options;
 	lpu_problem *setup = NULL;
+	int64		nusers;
 	char	   *name = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
 	if (PG_ARGISNULL(0))
@@ -134,7 +135,8 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 		lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid),
 						   RelationGetRelid(table), options, kind, held);
 	}
+	nusers = mapped->n;			/* SPI_finish() frees it */
 	SPI_finish();
 	table_close(table, NoLock);
-	PG_RETURN_INT64(mapped->n);
+	PG_RETURN_INT64(nusers);
 }
