@@ -13,7 +13,7 @@ GRANT CREATE ON SCHEMA public TO hr;
 CREATE SERVER acme FOREIGN DATA WRAPPER lpusers
     OPTIONS (account '12345678', domain_api_url :'directory', ca_file :'ca');
 GRANT USAGE ON FOREIGN SERVER acme TO hr;
-GRANT EXECUTE ON FUNCTION lp_create_users, lp_create_users_trigger TO hr;
+GRANT EXECUTE ON FUNCTION lp_create_users, lp_update_users, lp_create_users_trigger TO hr;
 CREATE USER MAPPING FOR hr SERVER acme
     OPTIONS (client_id 'lp-client', client_secret 'lp-client-secret');
 

@@ -23,7 +23,7 @@ foreach my $session ($boss, $super)
 	$session->query(qq{CREATE SERVER acme FOREIGN DATA WRAPPER lpusers OPTIONS (account '$account', base_url '$sim->{url}');
 		GRANT USAGE ON FOREIGN SERVER acme TO hr; CREATE USER MAPPING FOR hr SERVER acme OPTIONS (token 'lp-token');
 		GRANT EXECUTE ON FUNCTION lp_enqueue_users TO hr; GRANT EXECUTE ON PROCEDURE lp_deliver TO hr;
-		GRANT EXECUTE ON FUNCTION lp_release, lp_adopt, lp_purge TO hr});
+		GRANT EXECUTE ON FUNCTION lp_release(text), lp_adopt(), lp_purge(interval) TO hr});
 }
 my $hr = LpUsers::session($node, db => 'owned', role => 'hr');
 my $hr_super = LpUsers::session($node, role => 'hr');
