@@ -178,7 +178,7 @@ SELECT state, left(reason, 40) AS reason, error, count(*) FROM lp_requests GROUP
 SELECT lp_release('12345678');
 \! for i in $(seq 300); do "$PSQL" -AXqtc 'CALL lp_deliver()' >results/deliver.tmp 2>&1; [ "$("$PSQL" -AXqtc "SELECT count(*) FROM lp_requests WHERE state IN ('pending', 'sending', 'uncertain')")" = 0 ] && break; sleep 0.1; done; sed -nE '$s/[0-9]+ /N /gp' results/deliver.tmp; rm -f results/deliver.tmp
 \! curl -sSf "$LPSIM_URL/_sim/count?method=POST&status=429"
-SELECT state, CASE WHEN error ~ 'exists' THEN 'loginName exists' ELSE error END AS error, count(*) FROM lp_requests GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT state, evidence, regexp_replace(error, '\d{10}', 'N') AS error, count(*) FROM lp_requests GROUP BY 1, 2, 3 ORDER BY 1, 3;
 SELECT sum(requests) AS summary FROM lp_summary;
 SELECT created + failed AS progress, pending + sending + uncertain + held AS unfinished FROM lp_progress;
 -- each row of the table has its request; each login that was to be created is in the account once, with the id that its request names

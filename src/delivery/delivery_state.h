@@ -44,6 +44,7 @@ struct lpu_delivery
 	lpu_totals *totals;
 	MemoryContext context;		/* the delivery itself, and what lives as long */
 	bool		looked;			/* for rows in doubt, since the last claim */
+	TimestampTz looked_at;		/* ... or when it began */
 	bool		shares;			/* the revision's lock, since: */
 	TimestampTz shared_since;
 	List	   *ready;			/* batches to be sent */

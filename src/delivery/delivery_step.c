@@ -33,6 +33,9 @@
 #define SHARE_MS 2000
 #define REVISION_POLL_MS 50
 
+/* Rows in doubt are looked up beside other requests if the delivery has not come to rest for so long. */
+#define LOOK_MS 10000
+
 /* A worker does not wait longer than this with claimed rows in hand and nothing under way. */
 #define IDLE_HAND_MS 2000
 
@@ -296,6 +299,29 @@ step_listing(lpu_delivery *d, long *wait_ms)
 }
 
 /*
+ * Go on with a lookup that is under way, or begin one that has waited for too long.  Return LPU_STEP_OVER if there is none.
+ */
+static LpuStep
+step_look_up(lpu_delivery *d, long *wait_ms)
+{
+	if (lpu_delivery_must_stop(d))
+		return LPU_STEP_OVER;
+	if (d->reconciliation == NULL &&
+		GetCurrentTimestamp() < TimestampTzPlusMilliseconds(d->looked_at, LOOK_MS))
+		return LPU_STEP_OVER;
+	return lpu_delivery_look_up(d, wait_ms);
+}
+
+/* Return the shorter of two times to wait; -1 is no limit. */
+static long
+shorter(long a, long b)
+{
+	if (a < 0 || b < 0)
+		return Max(a, b);
+	return Min(a, b);
+}
+
+/*
  * Go on with the delivery, without waiting. Return whether there may be more to do at once,
  * after the network has moved or *wait_ms have passed (-1: no limit), or never. Called outside
  * of begin and commit. Raises what the database raises, and is interruptible; after an error
@@ -306,10 +332,10 @@ lpu_delivery_step(lpu_delivery *d, long *wait_ms)
 {
 	bool		claimed;
 	LpuStep		listing;
+	LpuStep		lookup;
 	long		listing_ms = -1;
+	long		lookup_ms = -1;
 
-	if (d->reconciliation != NULL)
-		return step_at_rest(d, wait_ms);
 	keep_flying(d);
 	claimed = wants_claim(d);
 	if (claimed)
@@ -323,22 +349,23 @@ lpu_delivery_step(lpu_delivery *d, long *wait_ms)
 	listing = step_listing(d, &listing_ms);
 	if (listing == LPU_STEP_MOVED)
 		return LPU_STEP_MOVED;
+	lookup = step_look_up(d, &lookup_ms);
+	if (lookup == LPU_STEP_MOVED)
+		return LPU_STEP_MOVED;
 	if (better_given_back(d))
 	{
 		give_back(d);
 		return LPU_STEP_MOVED;
 	}
+	*wait_ms = shorter(listing_ms, lookup_ms);
 	if (d->flying == NIL && d->ready == NIL)
 	{
 		unshare_revision(d);
-		*wait_ms = listing_ms;
-		if (listing == LPU_STEP_OVER)
-			return may_claim(d) ? LPU_STEP_MOVED : step_at_rest(d, wait_ms);
-		return LPU_STEP_WAITS;
+		if (listing == LPU_STEP_WAITS || lookup == LPU_STEP_WAITS)
+			return LPU_STEP_WAITS;
+		return may_claim(d) ? LPU_STEP_MOVED : step_at_rest(d, wait_ms);
 	}
-	*wait_ms = time_to_wait(d);
-	if (listing == LPU_STEP_WAITS)
-		*wait_ms = *wait_ms < 0 ? listing_ms : Min(*wait_ms, listing_ms);
+	*wait_ms = shorter(*wait_ms, time_to_wait(d));
 	return LPU_STEP_WAITS;
 }
 
@@ -423,6 +450,7 @@ lpu_delivery_open(const char *account, const lpu_deliverer *deliverer, lpu_total
 	d->totals = totals;
 	d->claim_size = FIRST_CLAIM;
 	d->max_connections = 1;
+	d->looked_at = GetCurrentTimestamp();
 	PG_TRY();
 	{
 		lpu_delivery_take_over(d);

@@ -10,6 +10,7 @@
 
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "base/encoding.h"
 #include "delivery/delivery_state.h"
@@ -247,6 +248,7 @@ end_reconciliation(lpu_delivery *d, struct reconciliation *r)
 {
 	d->reconciliation = NULL;
 	d->looked = !r->known;
+	d->looked_at = GetCurrentTimestamp();
 	d->empty &= d->looked;
 	MemoryContextDelete(r->context);
 	return LPU_STEP_MOVED;
@@ -266,6 +268,7 @@ lpu_delivery_look_up(lpu_delivery *d, long *wait_ms)
 	if (r == NULL)
 	{
 		d->looked = true;
+		d->looked_at = GetCurrentTimestamp();
 		return LPU_STEP_OVER;
 	}
 	do

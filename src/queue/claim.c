@@ -4,8 +4,8 @@
  * One statement claims due rows of a server in the order of their time and id.  It passes over
  * logins and users of which a row is in flight, and over rows that another transaction has locked.
  * A claimer remembers where the last claim ended, so that a claim does not step over the dead index
- * entries of the ones before it; at the end it begins again at the front, where rows may have been
- * passed over.
+ * entries of the ones before it.  It goes once to the end of the rows that were due when they were
+ * listed: only of these is known who is in the account.
  *
  * The rows of one claim go out in several batches that are settled in any order: they are freed
  * together, after the last. Everything here needs a transaction with SPI connected, under the lock
@@ -199,25 +199,33 @@ lpu_claimer_set_until(lpu_claimer *c, TimestampTz until)
 void
 lpu_claimer_restart(lpu_claimer *c)
 {
-	c->nservers = 0;
-}
-
-/* List the servers that have pending rows and may be sent to: all begin at the front. */
-static void
-list_servers(lpu_claimer *c)
-{
-	Oid		   *servers = lpu_pending_servers(c->account, &c->nservers);
 	int			i;
 
-	if (c->servers != NULL)
-		pfree(c->servers);
-	c->servers = MemoryContextAllocZero(c->context, Max(c->nservers, 1) * sizeof(server_cursor));
 	for (i = 0; i < c->nservers; i++)
 	{
-		c->servers[i].server = servers[i];
 		c->servers[i].at = DT_NOBEGIN;
+		c->servers[i].ended = false;
 	}
-	pfree(servers);
+}
+
+/* Claim only rows of the servers of these, which are due now. */
+static void
+set_servers(lpu_claimer *c, const lpu_row *due, int n)
+{
+	List	   *servers = NIL;
+	ListCell   *cell;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		servers = list_append_unique_oid(servers, due[i].server);
+	if (c->servers != NULL)
+		pfree(c->servers);
+	c->servers = MemoryContextAllocZero(c->context, Max(list_length(servers), 1) * sizeof(server_cursor));
+	c->nservers = 0;
+	foreach(cell, servers)
+		c->servers[c->nservers++].server = lfirst_oid(cell);
+	list_free(servers);
+	lpu_claimer_restart(c);
 }
 
 /* Return the server whose turn it is, or NULL if all are at their end. */
@@ -353,33 +361,23 @@ claim_each(claiming *w)
 }
 
 /*
- * Claim at most so many rows of one server, and return them in order; they have a memory context of
- * their own, below the current one.  Returns NULL if nothing is due that can be claimed.
+ * Claim at most so many rows of one of the servers that were listed, and return them in order; they have a memory context
+ * of their own, below the current one.  Returns NULL at the end, before which rows may have been passed over.
  */
 lpu_row **
 lpu_claim_rows(lpu_claimer *c, int max, int *n)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim", ALLOCSET_DEFAULT_SIZES);
 	claiming	w = {.claimer = c};
-	bool		listed = false;
 
 	w.from = MemoryContextAllocZero(context, sizeof(claim));
 	w.from->context = context;
 	w.rows = MemoryContextAlloc(context, max * sizeof(lpu_row *));
-	for (;;)
+	while ((w.cursor = next_server(c)) != NULL)
 	{
-		w.cursor = next_server(c);
 		w.max = max;
 		w.n = 0;
-		if (w.cursor == NULL && listed)
-			break;
-		if (w.cursor == NULL)
-		{
-			list_servers(c);
-			listed = true;
-			continue;
-		}
-		/* it may have been paused since the servers were listed */
+		/* it may have been paused since its rows were listed */
 		w.cursor->ended = lpu_server_is_paused(w.cursor->server);
 		if (w.cursor->ended)
 			continue;
@@ -400,7 +398,7 @@ lpu_claim_rows(lpu_claimer *c, int max, int *n)
 
 /* ----- what is due ----- */
 
-/* Return the rows that may be claimed. */
+/* Return the first of the rows that are due.  From now on only rows of their servers are claimed. */
 lpu_row *
 lpu_claim_list(lpu_claimer *c, int max, int *n)
 {
@@ -434,6 +432,7 @@ lpu_claim_list(lpu_claimer *c, int max, int *n)
 		rows[i].server = oid_column(i, 5);
 	}
 	SPI_freetuptable(SPI_tuptable);
+	set_servers(c, rows, *n);
 	return rows;
 }
 

@@ -51,7 +51,7 @@ typedef struct lpu_claimer lpu_claimer;
 /* In the current memory context; the account must stay where it is. */
 extern lpu_claimer *lpu_claimer_new(const char *account);
 
-/* Claim at most so many due rows of one server; NULL if there are none. */
+/* Claim at most so many due rows of one of the servers that were listed; NULL at the end. */
 extern lpu_row **lpu_claim_rows(lpu_claimer *claimer, int max, int *n);
 
 /* Begin again at the front. */
@@ -61,8 +61,8 @@ extern void lpu_claimer_restart(lpu_claimer *claimer);
 extern void lpu_claimer_set_until(lpu_claimer *claimer, TimestampTz until);
 
 /*
- * The rows that a claimer may claim, at most so many: id, login_name, role and server of each.  In the current memory
- * context.
+ * The first rows that are due, at most so many: id, login_name, role and server of each.  In the current memory context.
+ * What is claimed from then on is of their servers.
  */
 extern lpu_row *lpu_claim_list(lpu_claimer *claimer, int max, int *n);
 
