@@ -1,8 +1,9 @@
 /*
  * lpusers.c: loading the module.
  *
- * _PG_init() may run in the postmaster: it only defines settings and, when preloaded, registers the process that
- * starts workers with the server. Everything else is set up at first use.
+ * _PG_init() may run in the postmaster: it only defines settings and, when
+ * preloaded, registers the process that starts workers with the server.
+ * Everything else is set up at first use.
  */
 #include "postgres.h"
 

@@ -47,13 +47,13 @@ typedef struct reading
 	int			nvalues;		/* of an element */
 	int			nelements;
 	int			room;
-	lpu_value  *values;
-	lpu_reader_state state;
+	LpuValue  *values;
+	LpuReaderState state;
 	char		complaint[200];
 } reading;
 
 static void
-add_value(lpu_value *copy, const lpu_value *value)
+add_value(LpuValue *copy, const LpuValue *value)
 {
 	*copy = *value;
 	if (value->text == NULL)
@@ -63,16 +63,16 @@ add_value(lpu_value *copy, const lpu_value *value)
 }
 
 static void
-add_element(reading *r, const lpu_reader *reader, int n, bool whole)
+add_element(reading *r, const LpuReader *reader, int n, bool whole)
 {
-	lpu_value  *element;
+	LpuValue  *element;
 	int			i;
 
 	if (r->nelements == r->room)
 	{
 		r->room = r->room * 2 + 4;
-		r->values = r->values ? repalloc(r->values, sizeof(lpu_value) * r->nvalues * r->room) :
-			palloc(sizeof(lpu_value) * r->nvalues * r->room);
+		r->values = r->values ? repalloc(r->values, sizeof(LpuValue) * r->nvalues * r->room) :
+			palloc(sizeof(LpuValue) * r->nvalues * r->room);
 	}
 	element = &r->values[r->nelements++ * r->nvalues];
 	for (i = 0; i < n; i++)
@@ -80,7 +80,7 @@ add_element(reading *r, const lpu_reader *reader, int n, bool whole)
 	if (whole)
 		add_value(&element[n], lpu_reader_whole(reader));
 	else
-		memset(&element[n], 0, sizeof(lpu_value));
+		memset(&element[n], 0, sizeof(LpuValue));
 }
 
 /* How large the next piece is. NULL: as large as it can be. */
@@ -101,7 +101,7 @@ static reading *
 read_document(const char *text, size_t length, int n, bool whole, uint64_t *seed)
 {
 	reading    *r = palloc0(sizeof(reading));
-	lpu_reader *reader = lpu_reader_new(compared_names, n, whole);
+	LpuReader *reader = lpu_reader_new(compared_names, n, whole);
 	char	   *piece = NULL;
 	size_t		at = 0;
 
@@ -137,7 +137,7 @@ read_document(const char *text, size_t length, int n, bool whole, uint64_t *seed
 }
 
 static bool
-same_value(const lpu_value *a, const lpu_value *b)
+same_value(const LpuValue *a, const LpuValue *b)
 {
 	if (a->type != b->type || a->length != b->length || (a->text == NULL) != (b->text == NULL))
 		return false;
@@ -249,7 +249,7 @@ same_number(const char *text, struct json_object *object)
 }
 
 static bool
-same_nested(const lpu_value *value, struct json_object *object)
+same_nested(const LpuValue *value, struct json_object *object)
 {
 	bool		valid;
 	struct json_object *parsed = parse(value->text, value->length, &valid);
@@ -260,7 +260,7 @@ same_nested(const lpu_value *value, struct json_object *object)
 }
 
 static bool
-agrees(const lpu_value *value, struct json_object *object)
+agrees(const LpuValue *value, struct json_object *object)
 {
 	if (has_nul(object))
 		return false;
@@ -296,7 +296,7 @@ same_elements(const reading *r, struct json_object *root, int n, bool whole, int
 	for (*i = 0; *i < r->nelements; ++*i)
 	{
 		struct json_object *element = list ? json_object_array_get_idx(root, *i) : root;
-		const lpu_value *values = &r->values[*i * r->nvalues];
+		const LpuValue *values = &r->values[*i * r->nvalues];
 
 		for (*name = 0; *name < n; ++*name)
 		{

@@ -405,8 +405,8 @@ check_outcomes(void)
 
 	for (i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++)
 	{
-		lpu_reader *reader = lpu_reader_new(names, 1, outcomes[i].whole);
-		lpu_reader_state state;
+		LpuReader *reader = lpu_reader_new(names, 1, outcomes[i].whole);
+		LpuReaderState state;
 
 		lpu_reader_feed(reader, outcomes[i].document, strlen(outcomes[i].document));
 		lpu_reader_end(reader);
@@ -454,15 +454,15 @@ compare_depth(int levels, bool list, bool object, bool empty)
 }
 
 /* An element of so many bytes, read in pieces of a size. */
-static lpu_reader_state
+static LpuReaderState
 read_large(size_t size, size_t piece)
 {
 	static const char *const names[] = {"a"};
-	lpu_reader *reader = lpu_reader_new(names, 1, true);
+	LpuReader *reader = lpu_reader_new(names, 1, true);
 	char	   *text = palloc(size + 3);
 	size_t		length = size + 3;
 	size_t		at;
-	lpu_reader_state state = LPU_READER_MORE;
+	LpuReaderState state = LPU_READER_MORE;
 
 	memset(text, 'x', length);
 	memcpy(text, "[ {\"a\":\"", 8);

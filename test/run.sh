@@ -265,6 +265,7 @@ check_tree()
 {
 	check layers perl test/check_layers
 	check style perl test/check_style
+	check indent perl test/check_indent
 	check version in_make check-version
 	check released perl test/check_released
 	check meta perl test/check_meta

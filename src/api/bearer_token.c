@@ -21,7 +21,10 @@
 #include "options/secret.h"
 #include "options/server.h"
 
-/* RFC 6749 leaves expires_in out where the lifetime is known otherwise; the vendor's tokens live an hour. */
+/*
+ * RFC 6749 leaves expires_in out where the lifetime is known otherwise; the
+ * vendor's tokens live an hour.
+ */
 #define DEFAULT_LIFETIME_S 3600
 
 /* Longer promises are not relied on. */
@@ -33,27 +36,27 @@
 /* A bearer longer than this would not fit into any server's header limit. */
 #define MAX_BEARER_LENGTH 65536
 
-typedef struct kept_bearer
+typedef struct KeptBearer
 {
-	struct kept_bearer *next;
+	struct KeptBearer *next;
 	Oid			mapping;
 	uint64		generation;		/* of the options it was obtained with */
 	TimestampTz renew_at;
 	char		bearer[FLEXIBLE_ARRAY_MEMBER];
-} kept_bearer;
+} KeptBearer;
 
 static MemoryContext kept_context = NULL;
-static kept_bearer *kept = NULL;
+static KeptBearer *kept = NULL;
 
 /* Forget the mapping's bearers up to this generation. */
 static void
 forget_bearers(Oid mapping, uint64 generation)
 {
-	kept_bearer **link = &kept;
+	KeptBearer **link = &kept;
 
 	while (*link != NULL)
 	{
-		kept_bearer *entry = *link;
+		KeptBearer *entry = *link;
 
 		if (entry->mapping != mapping || entry->generation > generation)
 		{
@@ -74,10 +77,10 @@ forget(Oid mapping)
 	forget_bearers(mapping, PG_UINT64_MAX);
 }
 
-static kept_bearer *
-find_kept(const lpu_options *options)
+static KeptBearer *
+find_kept(const LpuOptions *options)
 {
-	kept_bearer *entry;
+	KeptBearer *entry;
 
 	for (entry = kept; entry != NULL; entry = entry->next)
 		if (entry->mapping == options->mapping && entry->generation == options->generation)
@@ -87,16 +90,17 @@ find_kept(const lpu_options *options)
 
 /* Keep a bearer in place of those that were obtained with these options or with older ones. */
 static void
-keep(const lpu_options *options, const char *bearer, double lifetime_s)
+keep(const LpuOptions *options, const char *bearer, double lifetime_s)
 {
 	double		margin_s = Min(lifetime_s / 4, MAX_MARGIN_S);
-	kept_bearer *entry;
+	KeptBearer *entry;
 
 	forget_bearers(options->mapping, options->generation);
-	entry = MemoryContextAlloc(kept_context, offsetof(kept_bearer, bearer) + strlen(bearer) + 1);
+	entry = MemoryContextAlloc(kept_context, offsetof(KeptBearer, bearer) + strlen(bearer) + 1);
 	entry->mapping = options->mapping;
 	entry->generation = options->generation;
-	entry->renew_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ((lifetime_s - margin_s) * 1000));
+	entry->renew_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  (int64) ((lifetime_s - margin_s) * 1000));
 	memcpy(entry->bearer, bearer, strlen(bearer) + 1);
 	entry->next = kept;
 	kept = entry;
@@ -115,7 +119,7 @@ bearer_is_valid(const char *bearer)
 	return length > 0 && length <= MAX_BEARER_LENGTH;
 }
 
-/* ------------------------------------------------------------------------------------ asking a service for a bearer */
+/* ----- asking a service for a bearer ----- */
 
 /* Seconds from a text of units (1 or 1000 a second); the default if it is no positive number. */
 static double
@@ -124,30 +128,35 @@ lifetime(const char *text, double units)
 	char	   *end;
 	double		seconds = text ? strtod(text, &end) / units : 0;
 
-	if (text == NULL || end == text || !(seconds > 0))
+	if (text == NULL || end == text ||!(seconds > 0))
 		return DEFAULT_LIFETIME_S;
 	return Min(seconds, MAX_LIFETIME_S);
 }
 
-static lpu_problem *
-refused(const char *service, const lpu_http_answer *answer, const char *secret)
+static LpuProblem *
+refused(const char *service, const LpuHttpAnswer *answer, const char *secret)
 {
 	char	   *text = NULL;
-	lpu_problem *problem;
+	LpuProblem *problem;
 
-	/* only JSON is quoted, and only if it does not repeat the secret that was sent */
+	/*
+	 * only JSON is quoted, and only if it does not repeat the secret that was
+	 * sent
+	 */
 	if (lpu_json_parse(answer->body, answer->body_length) != NULL &&
 		!lpu_text_shows(answer->body, answer->body_length, list_make1(unconstify(char *, secret))))
 		text = lpu_json_error_text(answer->body, answer->body_length);
+
 	problem = lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
 							  "the %s refused the credentials of the user mapping", service);
 	lpu_problem_detail(problem, "It answered with status %d%s%s. Nothing was sent to the account.",
 					   answer->status, text ? ": " : "", text ? text : "");
-	return lpu_problem_hint(problem, "Check the options of the user mapping, and that the key or user is not blocked.");
+	return lpu_problem_hint(problem,
+							"Check the options of the user mapping, and that the key or user is not blocked.");
 }
 
 /* Where to ask, what to send, and where in the answer the bearer stands. */
-typedef struct bearer_source
+typedef struct BearerSource
 {
 	const char *service;		/* for messages */
 	char	   *url;
@@ -157,14 +166,14 @@ typedef struct bearer_source
 	const char *bearer_member;
 	const char *lifetime_member;
 	double		lifetime_units; /* a second */
-} bearer_source;
+} BearerSource;
 
 static char *
-ask_for_bearer(const lpu_options *options, const bearer_source *source, lpu_problem **problem)
+ask_for_bearer(const LpuOptions *options, const BearerSource *source, LpuProblem **problem)
 {
-	lpu_http_request request;
-	const lpu_http_answer *answer;
-	lpu_json   *json;
+	LpuHttpRequest request;
+	const LpuHttpAnswer *answer;
+	LpuJson    *json;
 	const char *bearer;
 
 	if (!lpu_request_init(&request, options, "POST", source->url, problem))
@@ -193,17 +202,19 @@ ask_for_bearer(const lpu_options *options, const bearer_source *source, lpu_prob
 		return NULL;
 	}
 	keep(options, bearer,
-		 lifetime(lpu_json_text(lpu_json_member(json, source->lifetime_member)), source->lifetime_units));
+		 lifetime(lpu_json_text(lpu_json_member(json, source->lifetime_member)),
+				  source->lifetime_units));
 	return pstrdup(bearer);
 }
 
 /* OAuth 2.0 client credentials. */
 static char *
-bearer_from_token_service(const lpu_options *options, lpu_problem **problem)
+bearer_from_token_service(const LpuOptions *options, LpuProblem **problem)
 {
-	bearer_source source = {"token service", NULL, "application/x-www-form-urlencoded", NULL, NULL,
+	BearerSource source = {"token service", NULL, "application/x-www-form-urlencoded", NULL, NULL,
 	"access_token", "expires_in", 1};
-	char	   *secret = lpu_secret_read("client_secret", options->client_secret, options->client_secret_file, problem);
+	char	   *secret = lpu_secret_read("client_secret", options->client_secret,
+										 options->client_secret_file, problem);
 	char	   *origin;
 
 	if (secret == NULL)
@@ -224,10 +235,12 @@ bearer_from_token_service(const lpu_options *options, lpu_problem **problem)
 
 /* The Login service; its lifetime is in milliseconds. */
 static char *
-bearer_from_login(const lpu_options *options, lpu_problem **problem)
+bearer_from_login(const LpuOptions *options, LpuProblem **problem)
 {
-	bearer_source source = {"Login service", NULL, "application/json", NULL, NULL, "bearer", "sessionTTl", 1000};
-	char	   *password = lpu_secret_read("password", options->password, options->password_file, problem);
+	BearerSource source = {"Login service", NULL, "application/json", NULL, NULL, "bearer",
+	"sessionTTl", 1000};
+	char	   *password = lpu_secret_read("password", options->password, options->password_file,
+										   problem);
 	const char *members[4];
 	char	   *origin;
 
@@ -246,7 +259,7 @@ bearer_from_login(const lpu_options *options, lpu_problem **problem)
 	return ask_for_bearer(options, &source, problem);
 }
 
-/* ------------------------------------------------------------------------------------------------------ bearers */
+/* ----- bearers ----- */
 
 static void
 initialise(void)
@@ -258,7 +271,7 @@ initialise(void)
 }
 
 static char *
-ready_bearer(const lpu_options *options, lpu_problem **problem)
+ready_bearer(const LpuOptions *options, LpuProblem **problem)
 {
 	char	   *bearer = lpu_secret_read("token", options->token, options->token_file, problem);
 
@@ -273,9 +286,9 @@ ready_bearer(const lpu_options *options, lpu_problem **problem)
 }
 
 char *
-lpu_auth_bearer(const lpu_options *options, lpu_problem **problem)
+lpu_auth_bearer(const LpuOptions *options, LpuProblem **problem)
 {
-	kept_bearer *entry;
+	KeptBearer *entry;
 
 	initialise();
 	if (options->token != NULL || options->token_file != NULL)
@@ -295,10 +308,10 @@ lpu_auth_bearer(const lpu_options *options, lpu_problem **problem)
 }
 
 bool
-lpu_auth_renew(const lpu_options *options, const char *refused_bearer)
+lpu_auth_renew(const LpuOptions *options, const char *refused_bearer)
 {
-	kept_bearer *entry;
-	lpu_problem *ignored = NULL;
+	KeptBearer *entry;
+	LpuProblem *ignored = NULL;
 	char	   *again;
 
 	if (options->token != NULL)

@@ -7,13 +7,17 @@
 #include "options/option.h"
 
 /*
- * The bearer for the mapping of these options: a ready one, or one obtained from the token service or the Login service
- * and kept until shortly before it expires. May send requests; interruptible. NULL and *problem if there is none.
- * Allocated in the current memory context.
+ * The bearer for the mapping of these options: a ready one, or one obtained
+ * from the token service or the Login service and kept until shortly before it
+ * expires. May send requests; interruptible. NULL and *problem if there is
+ * none. Allocated in the current memory context.
  */
-extern char *lpu_auth_bearer(const lpu_options *options, lpu_problem **problem);
+extern char *lpu_auth_bearer(const LpuOptions *options, LpuProblem **problem);
 
-/* A request with this bearer was answered 401. Is there hope for another one? A kept one is forgotten. */
-extern bool lpu_auth_renew(const lpu_options *options, const char *refused);
+/*
+ * A request with this bearer was answered 401. Is there hope for another one?
+ * A kept one is forgotten.
+ */
+extern bool lpu_auth_renew(const LpuOptions *options, const char *refused);
 
 #endif

@@ -1,15 +1,18 @@
 /*
  * list_stream.c: the entities of a GET, one after the other while they arrive.
  *
- * The answer of a list has no limit: it goes through a spool (which takes what the network offers) and a reader (which
- * finds the entities) and is never whole in memory. Only when the last byte has come well is the listing at its end: a
- * list that breaks off is a failure, however many entities it gave; so is one object where a list is due, for that is how
- * errors look. A 401 is answered with a new bearer once, a 429 by waiting, as for any call; both come before the first
- * entity. It knows nothing of tables.
+ * The answer of a list has no limit: it goes through a spool (which takes what
+ * the network offers) and a reader (which finds the entities) and is never
+ * whole in memory. Only when the last byte has come well is the listing at its
+ * end: a list that breaks off is a failure, however many entities it gave; so
+ * is one object where a list is due, for that is how errors look. A 401 is
+ * answered with a new bearer once, a 429 by waiting, as for any call; both
+ * come before the first entity. It knows nothing of tables.
  *
- * A 404 to a GET by id is written by the account if there is no such user, but also if there is no
- * such account, and by a gateway on a wrong path. So it counts as an answer about the user only
- * where the account has listed something for the same options before; else users are listed first.
+ * A 404 to a GET by id is written by the account if there is no such user, but
+ * also if there is no such account, and by a gateway on a wrong path. So it
+ * counts as an answer about the user only where the account has listed
+ * something for the same options before; else users are listed first.
  */
 #include "postgres.h"
 
@@ -22,12 +25,16 @@
 #include "http/response_spool.h"
 #include "http/socket_wait.h"
 
-/* While there is something to read, look at the network this often: no service loses its patience in a millisecond. */
+/*
+ * While there is something to read, look at the network this often: no service
+ * loses its patience in a millisecond.
+ */
 #define TURN_EVERY_MS 1.0
 
 /*
- * The rest of an answer is taken before a pause as long as the gaps in it are no longer than this, several round trips of a
- * slow network. Nothing is lost by it where the whole list is wanted: meanwhile the network goes on.
+ * The rest of an answer is taken before a pause as long as the gaps in it are
+ * no longer than this, several round trips of a slow network. Nothing is lost
+ * by it where the whole list is wanted: meanwhile the network goes on.
  */
 #define DRAIN_GAP_MS 250
 
@@ -35,29 +42,29 @@
 #define PROBE_QUERY "&select=id"
 
 /* A mapping by which the account has answered, in this session. */
-typedef struct answered_mapping
+typedef struct AnsweredMapping
 {
 	Oid			mapping;		/* key */
 	uint64		generation;		/* of the options that it answered to */
-} answered_mapping;
+} AnsweredMapping;
 
 static HTAB *answered = NULL;
 
-struct lpu_listing
+struct LpuListing
 {
 	dlist_node	node;			/* in under_way */
 	MemoryContextCallback on_delete;
 	MemoryContext context;
-	const lpu_options *options;
-	lpu_api_request request;
+	const LpuOptions *options;
+	LpuApiRequest request;
 	const char *what;
 	const char *const *names;
 	int			nnames;
 	bool		whole;
-	lpu_api_call *call;
-	lpu_api_answer *answer;		/* when it has ended */
-	lpu_spool  *spool;
-	lpu_reader *reader;
+	LpuApiCall *call;
+	LpuApiAnswer *answer;		/* when it has ended */
+	LpuSpool   *spool;
+	LpuReader  *reader;
 	bool		fed_list;		/* the reader has seen that it is a list */
 	bool		fed_all;		/* the reader knows that nothing more comes */
 	bool		renewed;		/* the bearer, after a 401 */
@@ -68,22 +75,22 @@ struct lpu_listing
 	double		looked_after_ms;	/* since then */
 	instr_time	last_turn;
 	double		network_ms;		/* spent waiting and receiving */
-	lpu_problem *problem;
+	LpuProblem *problem;
 };
 
 /* The listings of this process, of whatever statement. */
 static dlist_head under_way = DLIST_STATIC_INIT(under_way);
 
-/* ------------------------------------------------------------------ mappings that were answered */
+/* ----- mappings that were answered ----- */
 
 static void
-remember_answered(const lpu_options *options)
+remember_answered(const LpuOptions *options)
 {
-	answered_mapping *entry;
+	AnsweredMapping *entry;
 
 	if (answered == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(answered_mapping)};
+		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(AnsweredMapping)};
 
 		answered = hash_create("lpusers answered mappings", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
@@ -93,19 +100,19 @@ remember_answered(const lpu_options *options)
 
 /* Return true if the account has answered a GET with these options. */
 static bool
-has_answered(const lpu_options *options)
+has_answered(const LpuOptions *options)
 {
-	answered_mapping *entry = answered == NULL ? NULL :
-		hash_search(answered, &options->mapping, HASH_FIND, NULL);
+	AnsweredMapping *entry = answered == NULL ? NULL :
+	hash_search(answered, &options->mapping, HASH_FIND, NULL);
 
 	return entry != NULL && entry->generation == options->generation;
 }
 
-/* --------------------------------------------------------------------------------- the listing */
+/* ----- the listing ----- */
 
 /* (Re)send the request. Nothing of an earlier answer has been read: it was no success. */
 static void
-send_request(lpu_listing *l)
+send_request(LpuListing *l)
 {
 	if (l->spool != NULL)
 		lpu_spool_close(l->spool);
@@ -122,16 +129,17 @@ send_request(lpu_listing *l)
 static void
 forget_listing(void *arg)
 {
-	dlist_delete(&((lpu_listing *) arg)->node);
+	dlist_delete(&((LpuListing *) arg)->node);
 }
 
-lpu_listing *
-lpu_listing_open(const lpu_options *options, const lpu_api_request *request, const char *what,
+LpuListing *
+lpu_listing_open(const LpuOptions *options, const LpuApiRequest *request, const char *what,
 				 const char *const *names, int n, bool whole)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers listing", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers listing",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	lpu_listing *l = palloc0(sizeof(lpu_listing));
+	LpuListing *l = palloc0(sizeof(LpuListing));
 
 	l->context = context;
 	l->options = options;
@@ -150,7 +158,7 @@ lpu_listing_open(const lpu_options *options, const lpu_api_request *request, con
 }
 
 void
-lpu_listing_close(lpu_listing *l)
+lpu_listing_close(LpuListing *l)
 {
 	lpu_spool_close(l->spool);
 	MemoryContextDelete(l->context);
@@ -168,7 +176,7 @@ ms_since(instr_time start)
 
 /* Let the network go on for at most so long. True if something came, or the answer has ended. */
 static bool
-turn(lpu_listing *l, long max_ms)
+turn(LpuListing *l, long max_ms)
 {
 	int64		before = lpu_spool_written(l->spool);
 	instr_time	start;
@@ -177,7 +185,11 @@ turn(lpu_listing *l, long max_ms)
 	INSTR_TIME_SET_CURRENT(start);
 	lpu_spool_begin_turn(l->spool);
 	lpu_api_resume(l->call);
-	/* what libcurl held may have filled the memory at once: the next turn makes room, and nothing comes before that */
+
+	/*
+	 * what libcurl held may have filled the memory at once: the next turn
+	 * makes room, and nothing comes before that
+	 */
 	lpu_http_turn(lpu_spool_written(l->spool) > before || lpu_spool_is_full(l->spool) ? 0 : max_ms);
 	INSTR_TIME_SET_CURRENT(l->last_turn);
 	ms = ms_since(start);
@@ -188,7 +200,7 @@ turn(lpu_listing *l, long max_ms)
 
 /* Wait for bytes, or for the end of the answer, but no longer than this. True if they came. */
 static bool
-wait_for_bytes(lpu_listing *l, double max_ms)
+wait_for_bytes(LpuListing *l, double max_ms)
 {
 	instr_time	start;
 	double		waited = 0;
@@ -206,19 +218,21 @@ wait_for_bytes(lpu_listing *l, double max_ms)
 }
 
 static bool
-too_slow(lpu_listing *l)
+too_slow(LpuListing *l)
 {
-	l->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": nothing came for %d ms",
+	l->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
+								 "could not %s of account \"%s\": nothing came for %d ms",
 								 l->what, l->options->account, l->options->timeout);
 	return false;
 }
 
 /*
- * Requests that were started ahead have their connection made while nobody looks after them, if what is done with the rows
- * takes long: then libcurl, or the service, may lose its patience although it would have been quick.
+ * Requests that were started ahead have their connection made while nobody
+ * looks after them, if what is done with the rows takes long: then libcurl, or
+ * the service, may lose its patience although it would have been quick.
  */
 static bool
-was_left_alone(const lpu_listing *l)
+was_left_alone(const LpuListing *l)
 {
 	return l->answer->verdict == LPU_NOT_SENT && ms_since(l->sent) >= l->options->connect_timeout &&
 		l->looked_after_ms < l->options->connect_timeout / 2;
@@ -226,13 +240,14 @@ was_left_alone(const lpu_listing *l)
 
 /* The answer has ended, and is no success: may it be asked for once more? */
 static bool
-may_ask_again(lpu_listing *l)
+may_ask_again(LpuListing *l)
 {
 	if (l->answer->verdict == LPU_UNAUTHORIZED && !l->renewed)
 		return l->renewed = lpu_api_renewed(l->call);
 	if (was_left_alone(l) && !l->reconnected)
 		return l->reconnected = true;
-	if (l->answer->verdict != LPU_LATER || l->waited_ms + l->answer->retry_after_ms > l->options->timeout)
+	if (l->answer->verdict != LPU_LATER ||
+		l->waited_ms + l->answer->retry_after_ms > l->options->timeout)
 		return false;
 	lpu_listings_drain();
 	lpu_pause(l->answer->retry_after_ms);
@@ -242,7 +257,7 @@ may_ask_again(lpu_listing *l)
 
 /* The answer has ended. True if there is more to do: read what came, or another answer. */
 static bool
-conclude(lpu_listing *l)
+conclude(LpuListing *l)
 {
 	l->answer = lpu_api_finish(l->call);
 	if (l->answer->verdict == LPU_OK)
@@ -261,7 +276,7 @@ conclude(lpu_listing *l)
 }
 
 static bool
-unreadable(lpu_listing *l, const char *detail)
+unreadable(LpuListing *l, const char *detail)
 {
 	l->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
 													"could not %s of account \"%s\": the answer cannot be read", l->what,
@@ -270,9 +285,12 @@ unreadable(lpu_listing *l, const char *detail)
 	return false;
 }
 
-/* The reader takes one object for a list of one. False if that is what begins where a list is due. */
+/*
+ * The reader takes one object for a list of one. False if that is what begins
+ * where a list is due.
+ */
 static bool
-check_list(lpu_listing *l, const char *data, size_t length)
+check_list(LpuListing *l, const char *data, size_t length)
 {
 	size_t		i;
 
@@ -284,26 +302,27 @@ check_list(lpu_listing *l, const char *data, size_t length)
 
 /* Return true if more has come than a list may have. */
 static bool
-is_too_long(const lpu_listing *l)
+is_too_long(const LpuListing *l)
 {
 	return lpu_spool_written(l->spool) / 1024 >= l->options->max_list_size;
 }
 
 static bool
-too_long(lpu_listing *l)
+too_long(LpuListing *l)
 {
 	l->problem = lpu_problem_new(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 								 "could not %s of account \"%s\": the response is larger than max_list_size",
 								 l->what, l->options->account);
 	lpu_problem_detail(l->problem, "The limit is %d kB.", l->options->max_list_size);
-	lpu_problem_hint(l->problem, "If the account is that large, use ALTER SERVER to increase the option "
+	lpu_problem_hint(l->problem,
+					 "If the account is that large, use ALTER SERVER to increase the option "
 					 "\"max_list_size\" of server \"%s\".", l->options->server_name);
 	return false;
 }
 
 /* Get more bytes for the reader. False if the listing has failed. */
 static bool
-feed(lpu_listing *l)
+feed(LpuListing *l)
 {
 	const char *data;
 	size_t		length;
@@ -328,7 +347,8 @@ feed(lpu_listing *l)
 			l->fed_all = true;
 			return true;
 		}
-		if (lpu_api_done(l->call) ? !conclude(l) : !wait_for_bytes(l, l->options->timeout) && !too_slow(l))
+		if (lpu_api_done(l->call) ? !conclude(l) : !wait_for_bytes(l, l->options->timeout) &&
+			!too_slow(l))
 			return false;
 	}
 }
@@ -338,11 +358,11 @@ feed(lpu_listing *l)
  * it is not paid for in full.
  */
 static bool
-account_is_there(lpu_listing *l)
+account_is_there(LpuListing *l)
 {
 	static const char *const names[] = {"id"};
-	lpu_api_request request = {.method = LPU_LIST_USERS, .query = PROBE_QUERY};
-	lpu_listing *probe = lpu_listing_open(l->options, &request, "list users", names, 1, false);
+	LpuApiRequest request = {.method = LPU_LIST_USERS,.query = PROBE_QUERY};
+	LpuListing *probe = lpu_listing_open(l->options, &request, "list users", names, 1, false);
 	bool		there = lpu_listing_next(probe) != LPU_LISTING_FAILED;
 
 	l->requests += probe->requests;
@@ -359,9 +379,9 @@ account_is_there(lpu_listing *l)
  * gateway's, which knows nothing of what is there. May set problem.
  */
 static bool
-is_absent(lpu_listing *l)
+is_absent(LpuListing *l)
 {
-	const lpu_api_answer *answer = l->answer;
+	const LpuApiAnswer *answer = l->answer;
 
 	return l->request.method == LPU_GET_USER && answer != NULL &&
 		(answer->status == 404 || answer->status == 410) &&
@@ -370,8 +390,8 @@ is_absent(lpu_listing *l)
 }
 
 /* The reader has what it needs for now, or wants more. */
-static lpu_listing_state
-read_on(lpu_listing *l)
+static LpuListingState
+read_on(LpuListing *l)
 {
 	for (;;)
 	{
@@ -394,10 +414,10 @@ read_on(lpu_listing *l)
 	}
 }
 
-static lpu_listing_state
-advance(lpu_listing *l)
+static LpuListingState
+advance(LpuListing *l)
 {
-	lpu_listing_state state = read_on(l);
+	LpuListingState state = read_on(l);
 
 	if ((state == LPU_LISTING_ELEMENT || state == LPU_LISTING_END) && !has_answered(l->options))
 		remember_answered(l->options);
@@ -405,11 +425,12 @@ advance(lpu_listing *l)
 }
 
 /*
- * What came while the reader was busy. It may take a tenth of that time: a reader that keeps up hardly waits for it, and a
- * slow one does not keep the service waiting.
+ * What came while the reader was busy. It may take a tenth of that time: a
+ * reader that keeps up hardly waits for it, and a slow one does not keep the
+ * service waiting.
  */
 static void
-catch_up(lpu_listing *l)
+catch_up(LpuListing *l)
 {
 	double		busy_ms = ms_since(l->last_turn);
 	instr_time	start;
@@ -417,15 +438,16 @@ catch_up(lpu_listing *l)
 	if (busy_ms < TURN_EVERY_MS)
 		return;
 	INSTR_TIME_SET_CURRENT(start);
-	while (turn(l, 0) && !lpu_api_done(l->call) && !is_too_long(l) && ms_since(start) < busy_ms / 10)
+	while (turn(l, 0) && !lpu_api_done(l->call) && !is_too_long(l) &&
+		   ms_since(start) < busy_ms / 10)
 		;
 }
 
-lpu_listing_state
-lpu_listing_next(lpu_listing *l)
+LpuListingState
+lpu_listing_next(LpuListing *l)
 {
 	MemoryContext caller = MemoryContextSwitchTo(l->context);
-	lpu_listing_state state;
+	LpuListingState state;
 
 	if (!lpu_api_done(l->call))
 		catch_up(l);
@@ -434,26 +456,26 @@ lpu_listing_next(lpu_listing *l)
 	return state;
 }
 
-const lpu_value *
-lpu_listing_values(const lpu_listing *l)
+const LpuValue *
+lpu_listing_values(const LpuListing *l)
 {
 	return lpu_reader_values(l->reader);
 }
 
-const lpu_value *
-lpu_listing_whole(const lpu_listing *l)
+const LpuValue *
+lpu_listing_whole(const LpuListing *l)
 {
 	return lpu_reader_whole(l->reader);
 }
 
-lpu_problem *
-lpu_listing_problem(const lpu_listing *l)
+LpuProblem *
+lpu_listing_problem(const LpuListing *l)
 {
 	return l->problem;
 }
 
 bool
-lpu_listing_drain(lpu_listing *l)
+lpu_listing_drain(LpuListing *l)
 {
 	MemoryContext caller = MemoryContextSwitchTo(l->context);
 
@@ -464,9 +486,10 @@ lpu_listing_drain(lpu_listing *l)
 }
 
 /*
- * Take all listings of this process off the network, as far as it is quick: to be called before a
- * wait that does not read them, such as for the answer to a write or after a 429, in which a service
- * may lose its patience. Raises if the disk is full; can be cancelled.
+ * Take all listings of this process off the network, as far as it is quick: to
+ * be called before a wait that does not read them, such as for the answer to a
+ * write or after a 429, in which a service may lose its patience. Raises if
+ * the disk is full; can be cancelled.
  */
 void
 lpu_listings_drain(void)
@@ -475,30 +498,30 @@ lpu_listings_drain(void)
 
 	/* they go on together: if one is slow, so are the others */
 	dlist_foreach(iter, &under_way)
-		if (!lpu_listing_drain(dlist_container(lpu_listing, node, iter.cur)))
-			break;
+		if (!lpu_listing_drain(dlist_container(LpuListing, node, iter.cur)))
+		break;
 }
 
 int
-lpu_listing_requests(const lpu_listing *l)
+lpu_listing_requests(const LpuListing *l)
 {
 	return l->requests;
 }
 
 int64
-lpu_listing_bytes(const lpu_listing *l)
+lpu_listing_bytes(const LpuListing *l)
 {
 	return lpu_spool_written(l->spool);
 }
 
 double
-lpu_listing_ms(const lpu_listing *l)
+lpu_listing_ms(const LpuListing *l)
 {
 	return l->network_ms;
 }
 
 int64
-lpu_listing_revision(const lpu_listing *l)
+lpu_listing_revision(const LpuListing *l)
 {
 	return l->answer != NULL && l->answer->has_revision ? l->answer->revision : -1;
 }

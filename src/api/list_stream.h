@@ -7,50 +7,61 @@
 #include "api/users_api.h"
 #include "json/array_reader.h"
 
-typedef struct lpu_listing lpu_listing;
+typedef struct LpuListing LpuListing;
 
-typedef enum lpu_listing_state
+typedef enum LpuListingState
 {
 	LPU_LISTING_ELEMENT,		/* an entity: lpu_listing_values() */
 	LPU_LISTING_END,			/* that was all, and the answer came whole */
 	LPU_LISTING_ABSENT,			/* 404 or 410: what was asked for is not there */
-	LPU_LISTING_FAILED			/* lpu_listing_problem() says why; what came before is not to be trusted as all there is */
-} lpu_listing_state;
+	LPU_LISTING_FAILED			/* lpu_listing_problem() says why; what came
+								 * before is not to be trusted as all there is */
+} LpuListingState;
 
 /*
- * Send a GET, and do not wait; several may be under way. request: method, user_id and query. names, n, whole: as for
- * lpu_reader_new(). what: for messages, such as "list users"; it is copied. The options and all other strings must live as
- * long. In the current memory context, until lpu_listing_close(), or until the context ends by an error.
+ * Send a GET, and do not wait; several may be under way. request: method,
+ * user_id and query. names, n, whole: as for lpu_reader_new(). what: for
+ * messages, such as "list users"; it is copied. The options and all other
+ * strings must live as long. In the current memory context, until
+ * lpu_listing_close(), or until the context ends by an error.
  */
-extern lpu_listing *lpu_listing_open(const lpu_options *options, const lpu_api_request *request, const char *what,
-									 const char *const *names, int n, bool whole);
-extern void lpu_listing_close(lpu_listing *listing);
+extern LpuListing *lpu_listing_open(const LpuOptions *options, const LpuApiRequest *request,
+									const char *what,
+									const char *const *names, int n, bool whole);
+extern void lpu_listing_close(LpuListing *listing);
 
 /*
- * The next entity. Waits for it if need be, for no longer than the option "timeout" without a byte; interruptible. On the
- * way it takes what else the network offers, so that the service does not wait for a slow reader.
+ * The next entity. Waits for it if need be, for no longer than the option
+ * "timeout" without a byte; interruptible. On the way it takes what else the
+ * network offers, so that the service does not wait for a slow reader.
  */
-extern lpu_listing_state lpu_listing_next(lpu_listing *listing);
+extern LpuListingState lpu_listing_next(LpuListing *listing);
 
-/* Of ELEMENT, until the next lpu_listing_next(): the values in the order of the names; the entity as it is written. */
-extern const lpu_value *lpu_listing_values(const lpu_listing *listing);
-extern const lpu_value *lpu_listing_whole(const lpu_listing *listing);
+/*
+ * Of ELEMENT, until the next lpu_listing_next(): the values in the order of
+ * the names; the entity as it is written.
+ */
+extern const LpuValue *lpu_listing_values(const LpuListing *listing);
+extern const LpuValue *lpu_listing_whole(const LpuListing *listing);
 
 /* Of FAILED. */
-extern lpu_problem *lpu_listing_problem(const lpu_listing *listing);
+extern LpuProblem *lpu_listing_problem(const LpuListing *listing);
 
-/* Nobody may ask for a long time: take the rest of the answer now. False: the network is too slow for it. */
-extern bool lpu_listing_drain(lpu_listing *listing);
+/*
+ * Nobody may ask for a long time: take the rest of the answer now. False: the
+ * network is too slow for it.
+ */
+extern bool lpu_listing_drain(LpuListing *listing);
 
 /* Likewise of all listings of this process, before a wait that does not read them. */
 extern void lpu_listings_drain(void);
 
 /* What it cost so far. */
-extern int	lpu_listing_requests(const lpu_listing *listing);
-extern int64 lpu_listing_bytes(const lpu_listing *listing);
-extern double lpu_listing_ms(const lpu_listing *listing);	/* waiting and receiving */
+extern int	lpu_listing_requests(const LpuListing *listing);
+extern int64 lpu_listing_bytes(const LpuListing *listing);
+extern double lpu_listing_ms(const LpuListing *listing);	/* waiting and receiving */
 
 /* The revision that the answer carries, when it has ended; -1: none. */
-extern int64 lpu_listing_revision(const lpu_listing *listing);
+extern int64 lpu_listing_revision(const LpuListing *listing);
 
 #endif

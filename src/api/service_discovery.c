@@ -1,9 +1,10 @@
 /*
  * service_discovery.c: where the services of an account live.
  *
- * The Domain API is asked without authentication, and its answer decides where credentials are sent: only hosts under
- * liveperson.net are believed, or the very host that a superuser named as domain_api_url. Answers are kept per backend
- * for an hour; failures are not kept.
+ * The Domain API is asked without authentication, and its answer decides where
+ * credentials are sent: only hosts under liveperson.net are believed, or the
+ * very host that a superuser named as domain_api_url. Answers are kept per
+ * backend for an hour; failures are not kept.
  */
 #include "postgres.h"
 
@@ -21,22 +22,22 @@
 /* Accounts move rarely and a backend serves few: past this many answers all are forgotten. */
 #define MAX_KEPT 256
 
-typedef struct kept_origin
+typedef struct KeptOrigin
 {
-	struct kept_origin *next;
+	struct KeptOrigin *next;
 	char	   *url;			/* that was asked */
 	char	   *origin;
 	TimestampTz until;
-} kept_origin;
+} KeptOrigin;
 
 static MemoryContext kept_context = NULL;
-static kept_origin *kept = NULL;
+static KeptOrigin *kept = NULL;
 static int	nkept = 0;
 
 static const char *
 find_kept(const char *url)
 {
-	kept_origin *entry;
+	KeptOrigin *entry;
 	TimestampTz now = GetCurrentTimestamp();
 
 	for (entry = kept; entry != NULL; entry = entry->next)
@@ -58,14 +59,15 @@ static void
 keep(const char *url, const char *origin)
 {
 	MemoryContext caller;
-	kept_origin *entry;
+	KeptOrigin *entry;
 
 	if (kept_context == NULL)
-		kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers domains", ALLOCSET_SMALL_SIZES);
+		kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers domains",
+											 ALLOCSET_SMALL_SIZES);
 	if (nkept >= MAX_KEPT)
 		lpu_domain_forget();
 	caller = MemoryContextSwitchTo(kept_context);
-	entry = palloc(sizeof(kept_origin));
+	entry = palloc(sizeof(KeptOrigin));
 	entry->url = pstrdup(url);
 	entry->origin = pstrdup(origin);
 	entry->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEEP_MS);
@@ -81,41 +83,43 @@ ends_with(const char *text, const char *end)
 	size_t		length = strlen(text);
 	size_t		end_length = strlen(end);
 
-	return length > end_length && pg_strcasecmp(text + length - end_length, end) == 0;
+	return length > end_length && pg_strcasecmp(text +length - end_length, end) == 0;
 }
 
 /* The origin for a baseURI, if it may be believed; else NULL. */
 static char *
-believed_origin(const lpu_options *options, const char *base_uri)
+believed_origin(const LpuOptions *options, const char *base_uri)
 {
 	const char *scheme = strstr(base_uri, "://");
 	char	   *origin;
-	lpu_url		url;
-	lpu_url		directory;
+	LpuUrl		url;
+	LpuUrl		directory;
 
 	origin = psprintf("https://%s", scheme ? scheme + 3 : base_uri);
 	if (!lpu_url_split(origin, &url) || url.has_more || strcmp(url.path, "/") != 0)
 		return NULL;
 	if (ends_with(url.host, ".liveperson.net") && url.port == NULL)
 		return psprintf("https://%s", url.host);
-	if (lpu_url_split(options->domain_api_url, &directory) && strcmp(url.host, directory.host) == 0 &&
+	if (lpu_url_split(options->domain_api_url, &directory) &&
+		strcmp(url.host, directory.host) == 0 &&
 		!ends_with(directory.host, ".liveperson.net"))
-		return url.port ? psprintf("https://%s:%s", url.host, url.port) : psprintf("https://%s", url.host);
+		return url.port ? psprintf("https://%s:%s", url.host, url.port) :
+			psprintf("https://%s", url.host);
 	return NULL;
 }
 
 /* baseURI of an answer in either of its two forms. */
 static const char *
-find_base_uri(lpu_json *json, const char *service)
+find_base_uri(LpuJson *json, const char *service)
 {
-	lpu_json   *list = lpu_json_member(json, "baseURIs");
+	LpuJson    *list = lpu_json_member(json, "baseURIs");
 	int			i;
 
 	if (list == NULL)
 		return lpu_json_text(lpu_json_member(json, "baseURI"));
 	for (i = 0; i < lpu_json_length(list); i++)
 	{
-		lpu_json   *entry = lpu_json_element(list, i);
+		LpuJson    *entry = lpu_json_element(list, i);
 		const char *name = lpu_json_text(lpu_json_member(entry, "service"));
 
 		if (name != NULL && strcmp(name, service) == 0)
@@ -125,10 +129,10 @@ find_base_uri(lpu_json *json, const char *service)
 }
 
 static char *
-look_up(const lpu_options *options, const char *service, const char *url, lpu_problem **problem)
+look_up(const LpuOptions *options, const char *service, const char *url, LpuProblem **problem)
 {
-	lpu_http_request request;
-	const lpu_http_answer *answer;
+	LpuHttpRequest request;
+	const LpuHttpAnswer *answer;
 	const char *base_uri = NULL;
 	char	   *origin = NULL;
 
@@ -147,21 +151,24 @@ look_up(const lpu_options *options, const char *service, const char *url, lpu_pr
 	{
 		*problem = lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 								   "the Domain API named a host that is not believed");
-		lpu_problem_detail(*problem, "Service \"%s\" is not under liveperson.net. Nothing was sent to the account.",
+		lpu_problem_detail(*problem,
+						   "Service \"%s\" is not under liveperson.net. Nothing was sent to the account.",
 						   service);
-		lpu_problem_hint(*problem, "If it is right, set the server options domain or base_url, login_url and token_url.");
+		lpu_problem_hint(*problem,
+						 "If it is right, set the server options domain or base_url, login_url and token_url.");
 	}
 	else
 	{
 		*problem = lpu_request_failed("Domain API", answer);
 		if (answer->end == LPU_HTTP_ANSWERED && answer->status / 100 == 4 && answer->status != 429)
-			lpu_problem_hint(*problem, "Check the account id: the Domain API does not know \"%s\".", options->account);
+			lpu_problem_hint(*problem, "Check the account id: the Domain API does not know \"%s\".",
+							 options->account);
 	}
 	return NULL;
 }
 
 char *
-lpu_domain_origin(const lpu_options *options, const char *service, lpu_problem **problem)
+lpu_domain_origin(const LpuOptions *options, const char *service, LpuProblem **problem)
 {
 	bool		config = strcmp(service, LPU_SERVICE_CONFIG) == 0;
 	char	   *url;
@@ -175,7 +182,8 @@ lpu_domain_origin(const lpu_options *options, const char *service, lpu_problem *
 	if (strcmp(service, LPU_SERVICE_LOGIN) == 0 && options->login_url != NULL)
 		return pstrdup(options->login_url);
 
-	url = psprintf("%s/api/account/%s/service/%s/baseURI.json?version=1.0", options->domain_api_url, options->account,
+	url = psprintf("%s/api/account/%s/service/%s/baseURI.json?version=1.0", options->domain_api_url,
+				   options->account,
 				   service);
 	found = find_kept(url);
 	if (found != NULL)

@@ -12,10 +12,12 @@
 #define LPU_SERVICE_TOKEN "sentinel"
 
 /*
- * The origin (https://host) of a service: as an option says, else as the Domain API says, whose answer is kept for an
- * hour. NULL and *problem if it cannot be had. Allocated in the current memory context.
+ * The origin (https://host) of a service: as an option says, else as the
+ * Domain API says, whose answer is kept for an hour. NULL and *problem if it
+ * cannot be had. Allocated in the current memory context.
  */
-extern char *lpu_domain_origin(const lpu_options *options, const char *service, lpu_problem **problem);
+extern char *lpu_domain_origin(const LpuOptions *options, const char *service,
+							   LpuProblem **problem);
 
 /* Forget all answers of the Domain API. */
 extern void lpu_domain_forget(void);

@@ -1,8 +1,9 @@
 /*
  * transport.c: what every HTTP request of an account has in common.
  *
- * Between the options and request.c: certificate bundle, proxy, time and size limits, and the patience that a 429 asks for.
- * It knows neither methods of the API nor how to authenticate.
+ * Between the options and request.c: certificate bundle, proxy, time and size
+ * limits, and the patience that a 429 asks for. It knows neither methods of
+ * the API nor how to authenticate.
  */
 #include "postgres.h"
 
@@ -18,10 +19,11 @@
 #define MIN_WAIT_MS 1000
 
 bool
-lpu_request_init(lpu_http_request *request, const lpu_options *options, const char *method, const char *url,
-				 lpu_problem **problem)
+lpu_request_init(LpuHttpRequest *request, const LpuOptions *options, const char *method,
+				 const char *url,
+				 LpuProblem **problem)
 {
-	memset(request, 0, sizeof(lpu_http_request));
+	memset(request, 0, sizeof(LpuHttpRequest));
 	request->method = method;
 	request->url = url;
 	request->ca_file = options->ca_file;
@@ -32,31 +34,32 @@ lpu_request_init(lpu_http_request *request, const lpu_options *options, const ch
 	if (options->proxy == NULL || options->proxy_user == NULL)
 		return true;
 	request->proxy_user = options->proxy_user;
-	request->proxy_password = lpu_secret_read("proxy_password", options->proxy_password, options->proxy_password_file,
+	request->proxy_password = lpu_secret_read("proxy_password", options->proxy_password,
+											  options->proxy_password_file,
 											  problem);
 	return request->proxy_password != NULL;
 }
 
-lpu_http_pool *
-lpu_request_pool(const lpu_options *options)
+LpuHttpPool *
+lpu_request_pool(const LpuOptions *options)
 {
 	return lpu_http_pool_for(options->mapping, options->generation);
 }
 
 long
-lpu_request_wait_ms(const lpu_http_answer *answer)
+lpu_request_wait_ms(const LpuHttpAnswer *answer)
 {
 	return Max(lpu_retry_after_ms(answer->retry_after, answer->date), MIN_WAIT_MS);
 }
 
-const lpu_http_answer *
-lpu_request_send(const lpu_options *options, const lpu_http_request *request)
+const LpuHttpAnswer *
+lpu_request_send(const LpuOptions *options, const LpuHttpRequest *request)
 {
 	TimestampTz start = GetCurrentTimestamp();
 
 	for (;;)
 	{
-		const lpu_http_answer *answer = lpu_http_perform(lpu_request_pool(options), request);
+		const LpuHttpAnswer *answer = lpu_http_perform(lpu_request_pool(options), request);
 		long		passed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
 
 		if (answer->status != 429 || passed + lpu_request_wait_ms(answer) > request->timeout_ms)
@@ -67,20 +70,25 @@ lpu_request_send(const lpu_options *options, const lpu_http_request *request)
 	}
 }
 
-lpu_problem *
-lpu_request_failed(const char *service, const lpu_http_answer *answer)
+LpuProblem *
+lpu_request_failed(const char *service, const LpuHttpAnswer *answer)
 {
 	if (answer->status == 0 || answer->end == LPU_HTTP_BROKEN)
-		return lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-												  "could not reach the %s: %s", service, answer->problem),
-								  "Nothing was sent to the account.");
+	{
+		LpuProblem *problem =
+		lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+						"could not reach the %s: %s", service, answer->problem);
+
+		return lpu_problem_detail(problem, "Nothing was sent to the account.");
+	}
 	if (answer->status == 429)
 		return lpu_problem_detail(lpu_problem_new(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
 												  "the %s asks to wait %ld s", service,
 												  lpu_request_wait_ms(answer) / 1000),
 								  "Nothing was sent to the account.");
 	return lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-											  "the %s answered with status %d and nothing usable", service,
+											  "the %s answered with status %d and nothing usable",
+											  service,
 											  answer->status),
 							  "Nothing was sent to the account.");
 }

@@ -18,14 +18,15 @@
 /* Of a longer error body no more is read, and no more is searched for secrets. */
 #define MAX_ERROR_BYTES (1024 * 1024)
 
-typedef struct method_def
+typedef struct MethodDef
 {
 	const char *verb;
-	const char *path;			/* below .../le-users/; %s becomes the user's id */
+	const char *path;			/* below .../le-users/; %s becomes the user's
+								 * id */
 	bool		if_match;
-} method_def;
+} MethodDef;
 
-static const method_def methods[] = {
+static const MethodDef methods[] = {
 	[LPU_CREATE_USERS] = {"POST", "users", false},
 	[LPU_UPDATE_USERS] = {"PUT", "users", true},
 	[LPU_DELETE_USERS] = {"DELETE", "users", true},
@@ -39,28 +40,30 @@ static const method_def methods[] = {
 };
 
 /* What the body has to look like for a row of the table to apply. */
-typedef enum body_kind
+typedef enum BodyKind
 {
 	BODY_ANY,
 	BODY_NOT_HTML,				/* JSON, plain text or nothing */
 	BODY_JSON
-} body_kind;
+} BodyKind;
 
-typedef struct status_def
+typedef struct StatusDef
 {
 	int			from;
 	int			to;
-	body_kind	body;
-	lpu_verdict verdict;
+	BodyKind	body;
+	LpuVerdict	verdict;
 	int			sqlstate;
-} status_def;
+} StatusDef;
 
 /*
- * What an answer means.  The first row that has the status and the kind of body decides.  Only REJECTED says something
- * about the data of the users in the request.  An HTML page is written by a gateway, not by the API, and an empty 404 may
- * be, too.  A gateway's 413 is REJECTED: its limit is on the size of the body, so fewer users may pass.
+ * What an answer means.  The first row that has the status and the kind of
+ * body decides.  Only REJECTED says something about the data of the users in
+ * the request.  An HTML page is written by a gateway, not by the API, and an
+ * empty 404 may be, too.  A gateway's 413 is REJECTED: its limit is on the
+ * size of the body, so fewer users may pass.
  */
-static const status_def statuses[] = {
+static const StatusDef statuses[] = {
 	{200, 299, BODY_NOT_HTML, LPU_OK, 0},
 	{200, 299, BODY_ANY, LPU_UNCERTAIN, ERRCODE_CONNECTION_FAILURE},
 	{400, 400, BODY_NOT_HTML, LPU_REJECTED, ERRCODE_FDW_ERROR},
@@ -68,19 +71,22 @@ static const status_def statuses[] = {
 	{403, 403, BODY_ANY, LPU_FORBIDDEN, ERRCODE_INSUFFICIENT_PRIVILEGE},
 	{404, 404, BODY_JSON, LPU_REJECTED, ERRCODE_FDW_ERROR},
 	{407, 407, BODY_ANY, LPU_MISDIRECTED, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
-	{408, 408, BODY_ANY, LPU_LATER, ERRCODE_FDW_ERROR},	/* the request did not arrive in time */
+	{408, 408, BODY_ANY, LPU_LATER, ERRCODE_FDW_ERROR}, /* the request did not
+														 * arrive in time */
 	{409, 409, BODY_NOT_HTML, LPU_REJECTED, ERRCODE_FDW_ERROR},
-	{412, 412, BODY_ANY, LPU_MISDIRECTED, ERRCODE_T_R_SERIALIZATION_FAILURE},	/* another revision */
+	/* another revision */
+	{412, 412, BODY_ANY, LPU_MISDIRECTED, ERRCODE_T_R_SERIALIZATION_FAILURE},
 	{413, 413, BODY_ANY, LPU_REJECTED, ERRCODE_FDW_ERROR},
 	{422, 422, BODY_NOT_HTML, LPU_REJECTED, ERRCODE_FDW_ERROR},
-	{425, 425, BODY_ANY, LPU_LATER, ERRCODE_FDW_ERROR}, /* too early: not processed */
+	{425, 425, BODY_ANY, LPU_LATER, ERRCODE_FDW_ERROR}, /* too early: not
+														 * processed */
 	{429, 429, BODY_ANY, LPU_LATER, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
 	{300, 499, BODY_ANY, LPU_MISDIRECTED, ERRCODE_FDW_ERROR},
 	{0, PG_INT32_MAX, BODY_ANY, LPU_UNCERTAIN, ERRCODE_CONNECTION_FAILURE},
 };
 
 static bool
-body_is(const lpu_http_answer *answer, body_kind kind)
+body_is(const LpuHttpAnswer *answer, BodyKind kind)
 {
 	char		first = answer->body[strspn(answer->body, " \t\r\n\xef\xbb\xbf")];
 
@@ -96,10 +102,10 @@ body_is(const lpu_http_answer *answer, body_kind kind)
 	return false;
 }
 
-static const status_def *
-find_status(const lpu_http_answer *answer)
+static const StatusDef *
+find_status(const LpuHttpAnswer *answer)
 {
-	const status_def *def = statuses;
+	const StatusDef *def = statuses;
 
 	while (answer->status < def->from || answer->status > def->to || !body_is(answer, def->body))
 		def++;
@@ -128,23 +134,24 @@ parse_revision(const char *value, int64 *revision)
 }
 
 const char *
-lpu_api_verb(lpu_method method)
+lpu_api_verb(LpuMethod method)
 {
 	return methods[method].verb;
 }
 
 char *
-lpu_api_path(const lpu_options *options, const lpu_api_request *request)
+lpu_api_path(const LpuOptions *options, const LpuApiRequest *request)
 {
 	char	   *id = request->user_id != 0 ? psprintf(INT64_FORMAT, request->user_id) : "{id}";
 
 	return psprintf("/api/account/%s/configuration/le-users/%s?v=%s%s", options->account,
-					psprintf(methods[request->method].path, id), lpu_url_escape(options->api_version),
+					psprintf(methods[request->method].path, id),
+					lpu_url_escape(options->api_version),
 					request->query ? request->query : "");
 }
 
 static char *
-build_url(const lpu_options *options, const lpu_api_request *request, lpu_problem **problem)
+build_url(const LpuOptions *options, const LpuApiRequest *request, LpuProblem **problem)
 {
 	char	   *origin = lpu_domain_origin(options, LPU_SERVICE_CONFIG, problem);
 
@@ -153,18 +160,21 @@ build_url(const lpu_options *options, const lpu_api_request *request, lpu_proble
 
 /* No whole answer came. */
 static void
-explain_silence(lpu_api_answer *result, const lpu_http_answer *answer)
+explain_silence(LpuApiAnswer *result, const LpuHttpAnswer *answer)
 {
 	if (answer->end == LPU_HTTP_NOT_SENT)
 	{
 		result->verdict = LPU_NOT_SENT;
-		result->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-															 "could not connect to the account: %s", answer->problem),
-											 "Nothing was sent.");
+		result->problem =
+			lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+											   "could not connect to the account: %s",
+											   answer->problem),
+							   "Nothing was sent.");
 		return;
 	}
 	result->verdict = LPU_UNCERTAIN;
-	result->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "no answer from the account: %s", answer->problem);
+	result->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "no answer from the account: %s",
+									  answer->problem);
 	if (answer->status > 0)
 		lpu_problem_detail(result->problem,
 						   "Outcome unknown: the request was sent, and the answer with status %d broke off.",
@@ -175,16 +185,17 @@ explain_silence(lpu_api_answer *result, const lpu_http_answer *answer)
 }
 
 /*
- * Replace the error of an answer that shows one of these secrets (C strings in UTF-8); its codes stay.  A body that shows
- * one is marked as not to be shown.
+ * Replace the error of an answer that shows one of these secrets (C strings in
+ * UTF-8); its codes stay.  A body that shows one is marked as not to be shown.
  */
 void
-lpu_api_hide(lpu_api_answer *answer, List *secrets)
+lpu_api_hide(LpuApiAnswer *answer, List *secrets)
 {
 	size_t		length = Min(answer->body_length, MAX_ERROR_BYTES);
 	char	   *codes;
 
-	if (answer->hidden || !lpu_text_shows(answer->body, answer->error ? length : answer->body_length, secrets))
+	if (answer->hidden ||
+		!lpu_text_shows(answer->body, answer->error ? length : answer->body_length, secrets))
 		return;
 	answer->hidden = true;
 	if (answer->error == NULL)
@@ -192,15 +203,16 @@ lpu_api_hide(lpu_api_answer *answer, List *secrets)
 	codes = lpu_json_error_codes(answer->body, length);
 	if (codes != NULL && lpu_text_shows(codes, strlen(codes), secrets))
 		codes = NULL;
-	answer->error = psprintf("status %d; the answer repeats a secret and is not shown%s%s", answer->status,
+	answer->error = psprintf("status %d; the answer repeats a secret and is not shown%s%s",
+							 answer->status,
 							 codes ? " " : "", codes ? codes : "");
 }
 
-static lpu_api_answer *
-interpret(const lpu_options *options, const lpu_http_answer *answer, const char *bearer)
+static LpuApiAnswer *
+interpret(const LpuOptions *options, const LpuHttpAnswer *answer, const char *bearer)
 {
-	lpu_api_answer *result = palloc0(sizeof(lpu_api_answer));
-	const status_def *def;
+	LpuApiAnswer *result = palloc0(sizeof(LpuApiAnswer));
+	const StatusDef *def;
 
 	result->status = answer->status;
 	result->body = answer->body;
@@ -218,11 +230,13 @@ interpret(const lpu_options *options, const lpu_http_answer *answer, const char 
 	if (result->verdict == LPU_LATER)
 		result->retry_after_ms = lpu_request_wait_ms(answer);
 	if (answer->end == LPU_HTTP_TOO_LARGE)
-		result->error = psprintf("the answer is larger than max_response_size (%d bytes) and was dropped",
-								 options->max_response_size);
+		result->error =
+			psprintf("the answer is larger than max_response_size (%d bytes) and was dropped",
+					 options->max_response_size);
 	else if (answer->status < 200 || answer->status > 299)
 	{
-		result->error = lpu_json_error_text(answer->body, Min(answer->body_length, MAX_ERROR_BYTES));
+		result->error = lpu_json_error_text(answer->body,
+											Min(answer->body_length, MAX_ERROR_BYTES));
 		if (result->error == NULL)
 			result->error = psprintf("status %d without a message", answer->status);
 	}
@@ -230,10 +244,10 @@ interpret(const lpu_options *options, const lpu_http_answer *answer, const char 
 	return result;
 }
 
-static lpu_api_answer *
-not_sent(lpu_problem *problem)
+static LpuApiAnswer *
+not_sent(LpuProblem *problem)
 {
-	lpu_api_answer *result = palloc0(sizeof(lpu_api_answer));
+	LpuApiAnswer *result = palloc0(sizeof(LpuApiAnswer));
 
 	result->verdict = LPU_NOT_SENT;
 	result->body = "";
@@ -243,9 +257,10 @@ not_sent(lpu_problem *problem)
 
 /* Everything of the HTTP request but the bearer. */
 static bool
-prepare(const lpu_options *options, const lpu_api_request *request, lpu_http_request *http, lpu_problem **problem)
+prepare(const LpuOptions *options, const LpuApiRequest *request, LpuHttpRequest *http,
+		LpuProblem **problem)
 {
-	const method_def *method = &methods[request->method];
+	const MethodDef *method = &methods[request->method];
 	char	   *url = build_url(options, request, problem);
 
 	if (url == NULL || !lpu_request_init(http, options, method->verb, url, problem))
@@ -261,11 +276,11 @@ prepare(const lpu_options *options, const lpu_api_request *request, lpu_http_req
 	return true;
 }
 
-lpu_api_answer *
-lpu_api_send(const lpu_options *options, const lpu_api_request *request)
+LpuApiAnswer *
+lpu_api_send(const LpuOptions *options, const LpuApiRequest *request)
 {
-	lpu_problem *problem = NULL;
-	lpu_http_request http;
+	LpuProblem *problem = NULL;
+	LpuHttpRequest http;
 	bool		renewed = false;
 
 	if (!prepare(options, request, &http, &problem))
@@ -273,7 +288,7 @@ lpu_api_send(const lpu_options *options, const lpu_api_request *request)
 	for (;;)
 	{
 		char	   *bearer = lpu_auth_bearer(options, &problem);
-		const lpu_http_answer *answer;
+		const LpuHttpAnswer *answer;
 
 		if (bearer == NULL)
 			return not_sent(problem);
@@ -287,19 +302,19 @@ lpu_api_send(const lpu_options *options, const lpu_api_request *request)
 	}
 }
 
-struct lpu_api_call
+struct LpuApiCall
 {
-	const lpu_options *options;
+	const LpuOptions *options;
 	char	   *bearer;
-	lpu_http_call *http;		/* NULL: it could not be sent */
-	lpu_problem *problem;
+	LpuHttpCall *http;			/* NULL: it could not be sent */
+	LpuProblem *problem;
 };
 
-lpu_api_call *
-lpu_api_start(const lpu_options *options, const lpu_api_request *request)
+LpuApiCall *
+lpu_api_start(const LpuOptions *options, const LpuApiRequest *request)
 {
-	lpu_api_call *call = palloc0(sizeof(lpu_api_call));
-	lpu_http_request http;
+	LpuApiCall *call = palloc0(sizeof(LpuApiCall));
+	LpuHttpRequest http;
 
 	call->options = options;
 	if (!prepare(options, request, &http, &call->problem))
@@ -311,19 +326,19 @@ lpu_api_start(const lpu_options *options, const lpu_api_request *request)
 }
 
 bool
-lpu_api_done(const lpu_api_call *call)
+lpu_api_done(const LpuApiCall *call)
 {
 	return call->http == NULL || lpu_http_done(call->http);
 }
 
 int
-lpu_api_status(const lpu_api_call *call)
+lpu_api_status(const LpuApiCall *call)
 {
 	return call->http == NULL ? 0 : lpu_http_result(call->http)->status;
 }
 
-lpu_api_answer *
-lpu_api_finish(lpu_api_call *call)
+LpuApiAnswer *
+lpu_api_finish(LpuApiCall *call)
 {
 	if (call->http == NULL)
 		return not_sent(call->problem);
@@ -331,39 +346,41 @@ lpu_api_finish(lpu_api_call *call)
 }
 
 bool
-lpu_api_renewed(const lpu_api_call *call)
+lpu_api_renewed(const LpuApiCall *call)
 {
 	return lpu_auth_renew(call->options, call->bearer);
 }
 
 void
-lpu_api_resume(lpu_api_call *call)
+lpu_api_resume(LpuApiCall *call)
 {
 	if (call->http != NULL)
 		lpu_http_resume(call->http);
 }
 
-/* ------------------------------------------------------------------------------------------------------ refusals */
+/* ----- refusals ----- */
 
 int
-lpu_api_sqlstate(const lpu_api_answer *answer)
+lpu_api_sqlstate(const LpuApiAnswer *answer)
 {
 	return answer->problem ? answer->problem->sqlstate : answer->sqlstate;
 }
 
-lpu_problem *
-lpu_api_refusal(const lpu_options *options, const lpu_api_answer *answer, const char *what)
+LpuProblem *
+lpu_api_refusal(const LpuOptions *options, const LpuApiAnswer *answer, const char *what)
 {
-	lpu_problem *problem;
+	LpuProblem *problem;
 
 	if (answer->problem != NULL)
 	{
-		problem = lpu_problem_new(answer->problem->sqlstate, "could not %s: %s", what, answer->problem->message);
+		problem = lpu_problem_new(answer->problem->sqlstate, "could not %s: %s", what,
+								  answer->problem->message);
 		problem->detail = answer->problem->detail;
 		problem->hint = answer->problem->hint;
 		return problem;
 	}
-	problem = lpu_problem_new(lpu_api_sqlstate(answer), "could not %s of account \"%s\": status %d", what,
+	problem = lpu_problem_new(lpu_api_sqlstate(answer), "could not %s of account \"%s\": status %d",
+							  what,
 							  options->account, answer->status);
 	if (answer->error != NULL)
 		lpu_problem_detail(problem, "%s", answer->error);

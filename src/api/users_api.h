@@ -8,7 +8,7 @@
 
 #include "options/option.h"
 
-typedef enum lpu_method
+typedef enum LpuMethod
 {
 	LPU_CREATE_USERS,
 	LPU_UPDATE_USERS,
@@ -20,89 +20,107 @@ typedef enum lpu_method
 	LPU_LIST_PROFILES,
 	LPU_LIST_AGENT_GROUPS,
 	LPU_LIST_LOBS
-} lpu_method;
+} LpuMethod;
 
 /* What an answer, or its absence, means for the request.  users_api.c has the table of statuses. */
-typedef enum lpu_verdict
+typedef enum LpuVerdict
 {
 	LPU_OK,						/* 2xx: carried out */
-	LPU_LATER,					/* 429 and kin: not carried out, may be sent again after retry_after_ms */
-	LPU_REJECTED,				/* the account judged the data of the users: not carried out, or only in part */
-	LPU_UNAUTHORIZED,			/* 401, also with a fresh bearer: not carried out */
+	LPU_LATER,					/* 429 and kin: not carried out, may be sent
+								 * again after retry_after_ms */
+	LPU_REJECTED,				/* the account judged the data of the users:
+								 * not carried out, or only in part */
+	LPU_UNAUTHORIZED,			/* 401, also with a fresh bearer: not carried
+								 * out */
 	LPU_FORBIDDEN,				/* 403: not carried out */
-	LPU_MISDIRECTED,			/* not an answer of the account about users: not carried out */
+	LPU_MISDIRECTED,			/* not an answer of the account about users:
+								 * not carried out */
 	LPU_NOT_SENT,				/* no answer, and certainly not carried out */
-	LPU_UNCERTAIN				/* 5xx, or no whole answer: may have been carried out */
-} lpu_verdict;
+	LPU_UNCERTAIN				/* 5xx, or no whole answer: may have been
+								 * carried out */
+} LpuVerdict;
 
-typedef struct lpu_api_request
+typedef struct LpuApiRequest
 {
-	lpu_method	method;
+	LpuMethod	method;
 	int64		user_id;		/* of RESET_PASSWORD and GET_USER */
 	const char *query;			/* more query parameters, "&name=value", or "" */
 	const char *body;			/* JSON in UTF-8, or NULL */
 	size_t		body_length;
-	int64		if_match;		/* of UPDATE and DELETE: -1: whatever the revision; of a list: above 0: 304 if unchanged */
-	bool	   *sent;			/* or NULL; set when the account may have got the request, cleared when it refused it */
-	struct lpu_http_sink *sink; /* or NULL; what takes the body of a 2xx answer while it arrives, see request.h */
-} lpu_api_request;
+	int64		if_match;		/* of UPDATE and DELETE: -1: whatever the
+								 * revision; of a list: above 0: 304 if
+								 * unchanged */
+	bool	   *sent;			/* or NULL; set when the account may have got
+								 * the request, cleared when it refused it */
+	struct LpuHttpSink *sink;	/* or NULL; what takes the body of a 2xx
+								 * answer while it arrives, see request.h */
+} LpuApiRequest;
 
-typedef struct lpu_api_answer
+typedef struct LpuApiAnswer
 {
-	lpu_verdict verdict;
+	LpuVerdict	verdict;
 	int			status;			/* HTTP status; 0: none came */
 	int			sqlstate;		/* that goes with it, of no success */
 	bool		has_revision;
 	int64		revision;		/* ac-revision */
-	const char *body;			/* as it came: UTF-8 if the service is well-behaved; "" if none */
+	const char *body;			/* as it came: UTF-8 if the service is
+								 * well-behaved; "" if none */
 	size_t		body_length;
-	char	   *error;			/* on any answer but 2xx, or if the body had to be dropped: what the service said */
-	bool		hidden;			/* it repeats a secret: body is not to be shown, error is without it */
-	long		retry_after_ms;	/* of LATER */
-	lpu_problem *problem;		/* of NOT_SENT, and of UNCERTAIN without a whole answer: what an entry point raises */
-} lpu_api_answer;
+	char	   *error;			/* on any answer but 2xx, or if the body had
+								 * to be dropped: what the service said */
+	bool		hidden;			/* it repeats a secret: body is not to be
+								 * shown, error is without it */
+	long		retry_after_ms; /* of LATER */
+	LpuProblem *problem;		/* of NOT_SENT, and of UNCERTAIN without a
+								 * whole answer: what an entry point raises */
+} LpuApiAnswer;
 
 /*
- * The verb of a request, and its URL below the origin; with {id} instead of the user's id if that is 0. For people to read,
- * nothing is looked up.
+ * The verb of a request, and its URL below the origin; with {id} instead of
+ * the user's id if that is 0. For people to read, nothing is looked up.
  */
-extern const char *lpu_api_verb(lpu_method method);
-extern char *lpu_api_path(const lpu_options *options, const lpu_api_request *request);
+extern const char *lpu_api_verb(LpuMethod method);
+extern char *lpu_api_path(const LpuOptions *options, const LpuApiRequest *request);
 
 /*
- * Send one request and wait for its answer. It is sent again only if it certainly was not carried out: once after a 401
- * with a renewed bearer, and after a 429 as long as waiting fits into the option "timeout". Interruptible. The answer is
- * allocated in the current memory context.
+ * Send one request and wait for its answer. It is sent again only if it
+ * certainly was not carried out: once after a 401 with a renewed bearer, and
+ * after a 429 as long as waiting fits into the option "timeout".
+ * Interruptible. The answer is allocated in the current memory context.
  */
-extern lpu_api_answer *lpu_api_send(const lpu_options *options, const lpu_api_request *request);
+extern LpuApiAnswer *lpu_api_send(const LpuOptions *options, const LpuApiRequest *request);
 
 /* A request on its way. It lives in the memory context that it was started in. */
-typedef struct lpu_api_call lpu_api_call;
+typedef struct LpuApiCall LpuApiCall;
 
 /*
- * Start one request and do not wait for its answer, for several at a time; lpu_http_turn() lets them go on. It may wait
- * for a bearer first. A request that cannot be sent is done at once. Nothing is sent again by itself, but for
- * lpu_api_renewed(): after a 401, whether there is a new bearer, so that the request may be started once more.
+ * Start one request and do not wait for its answer, for several at a time;
+ * lpu_http_turn() lets them go on. It may wait for a bearer first. A request
+ * that cannot be sent is done at once. Nothing is sent again by itself, but
+ * for lpu_api_renewed(): after a 401, whether there is a new bearer, so that
+ * the request may be started once more.
  */
-extern lpu_api_call *lpu_api_start(const lpu_options *options, const lpu_api_request *request);
-extern bool lpu_api_done(const lpu_api_call *call);
-extern int	lpu_api_status(const lpu_api_call *call);	/* of a call that is done; 0: no answer came */
-extern lpu_api_answer *lpu_api_finish(lpu_api_call *call);
-extern bool lpu_api_renewed(const lpu_api_call *call);
+extern LpuApiCall *lpu_api_start(const LpuOptions *options, const LpuApiRequest *request);
+extern bool lpu_api_done(const LpuApiCall *call);
+extern int	lpu_api_status(const LpuApiCall *call); /* of a call that is done;
+													 * 0: no answer came */
+extern LpuApiAnswer *lpu_api_finish(LpuApiCall *call);
+extern bool lpu_api_renewed(const LpuApiCall *call);
 
 /* The sink of the request has room again. */
-extern void lpu_api_resume(lpu_api_call *call);
+extern void lpu_api_resume(LpuApiCall *call);
 
 /* Keep secrets (C strings in UTF-8) of the request out of what is shown of an answer. */
-extern void lpu_api_hide(lpu_api_answer *answer, List *secrets);
+extern void lpu_api_hide(LpuApiAnswer *answer, List *secrets);
 
 /* SQLSTATE of an answer that is no success, or of its absence. */
-extern int	lpu_api_sqlstate(const lpu_api_answer *answer);
+extern int	lpu_api_sqlstate(const LpuApiAnswer *answer);
 
 /*
- * What an entry point raises for an answer that is no success, or for none. "what" is what it could not do, such as
- * "list users".
+ * What an entry point raises for an answer that is no success, or for none.
+ * "what" is what it could not do, such as "list users".
  */
-extern lpu_problem *lpu_api_refusal(const lpu_options *options, const lpu_api_answer *answer, const char *what);
+extern LpuProblem *lpu_api_refusal(const LpuOptions *options, const LpuApiAnswer *answer,
+								   const char *what);
 
 #endif

@@ -32,15 +32,15 @@
 #define LOCK_MARK 0x4c50
 
 /* What is locked. */
-typedef enum lock_kind
+typedef enum AccountLockKind
 {
 	DELIVERER,
 	REVISION,
 	TURNSTILE
-} lock_kind;
+} AccountLockKind;
 
 static LOCKTAG
-make_tag(lock_kind kind, uint64 hash)
+make_tag(AccountLockKind kind, uint64 hash)
 {
 	LOCKTAG		tag;
 
@@ -55,7 +55,7 @@ make_tag(lock_kind kind, uint64 hash)
 }
 
 static LOCKTAG
-account_tag(lock_kind kind, const char *account)
+account_tag(AccountLockKind kind, const char *account)
 {
 	const unsigned char *name = (const unsigned char *) account;
 
@@ -68,7 +68,7 @@ try_for_session(const LOCKTAG *tag, LOCKMODE mode)
 	return LockAcquire(tag, mode, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* ------------------------------------------------------------------------ the deliverer's lock */
+/* ----- the deliverer's lock ----- */
 
 /*
  * Take the deliverer's lock of an account of this database for the session. Return false if
@@ -113,7 +113,7 @@ lpu_lock_worker(void)
 	return LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock) || try_for_session(&tag, ExclusiveLock);
 }
 
-/* ------------------------------------------------------------------------- the revision's lock */
+/* ----- the revision's lock ----- */
 
 /*
  * Share the revision's lock for the session, without waiting. Return false if a writer has it

@@ -1,5 +1,6 @@
 /*
- * compat.h: what differs between the versions of PostgreSQL that we build on (15 and later), in one place.
+ * compat.h: what differs between the versions of PostgreSQL that we build on
+ * (15 and later), in one place.
  */
 #ifndef LPU_BASE_COMPAT_H
 #define LPU_BASE_COMPAT_H
@@ -23,8 +24,10 @@
 #endif
 
 /*
- * The number of a wait event, for one who is about to wait: the caller keeps it in a static variable that was 0. 17 lets an
- * extension name its wait events. They are registered in shared memory, so at first use, never in the postmaster.
+ * The number of a wait event, for one who is about to wait: the caller keeps
+ * it in a static variable that was 0. 17 lets an extension name its wait
+ * events. They are registered in shared memory, so at first use, never in the
+ * postmaster.
  */
 static inline uint32
 lpu_wait_event(uint32 *event, const char *name)
@@ -38,7 +41,10 @@ lpu_wait_event(uint32 *event, const char *name)
 #endif
 }
 
-/* A wait event set that lives as long as the process; 17 asks for a resource owner instead of a memory context. */
+/*
+ * A wait event set that lives as long as the process; 17 asks for a resource
+ * owner instead of a memory context.
+ */
 #if PG_VERSION_NUM >= 170000
 #define LPU_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(NULL, (n))
 #else
@@ -52,38 +58,6 @@ lpu_wait_event(uint32 *event, const char *name)
 #define LPU_LOCK_HELD_BY_ME(tag, mode) LockHeldByMe((tag), (mode))
 #endif
 
-/* 16 lets summarizing indexes be done alone; we want all. */
-#if PG_VERSION_NUM >= 160000
-#define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate, update) \
-	ExecInsertIndexTuples((target), (slot), (estate), (update), false, NULL, NIL, false)
-#else
-#define LPU_EXEC_INSERT_INDEX_TUPLES(target, slot, estate, update) \
-	ExecInsertIndexTuples((target), (slot), (estate), (update), false, NULL, NIL)
-#endif
-
-/* 16 tells whether an update needs entries in all indexes, or only in those that sum up blocks. */
-#if PG_VERSION_NUM >= 160000
-#define LPU_UPDATED_INDEXES TU_UpdateIndexes
-#define LPU_ALL_INDEXES_UPDATED(updated) ((updated) == TU_All)
-#else
-#define LPU_UPDATED_INDEXES bool
-#define LPU_ALL_INDEXES_UPDATED(updated) (updated)
-#endif
-
-/* 16 wants to know the target relations of a plan; here there is none. */
-#if PG_VERSION_NUM >= 160000
-#define LPU_EVAL_PLAN_QUAL_INIT(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1, NIL)
-#else
-#define LPU_EVAL_PLAN_QUAL_INIT(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1)
-#endif
-
-/* 18 counts index searches for EXPLAIN. */
-#if PG_VERSION_NUM >= 180000
-#define LPU_INDEX_BEGINSCAN(table, index, snapshot, n) index_beginscan((table), (index), (snapshot), NULL, (n), 0)
-#else
-#define LPU_INDEX_BEGINSCAN(table, index, snapshot, n) index_beginscan((table), (index), (snapshot), (n), 0)
-#endif
-
 /* Read so many bytes of a temporary file or raise; 16 has a function for it. */
 #if PG_VERSION_NUM >= 160000
 #define LPU_BUFFILE_READ(file, data, length) BufFileReadExact((file), (data), (length))
@@ -91,35 +65,44 @@ lpu_wait_event(uint32 *event, const char *name)
 #define LPU_BUFFILE_READ(file, data, length) \
 	do { \
 		if (BufFileRead((file), (data), (length)) != (length)) \
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from a temporary file: %m"))); \
+			ereport(ERROR, \
+					(errcode_for_file_access(), \
+					 errmsg("could not read from a temporary file: %m"))); \
 	} while (0)
 #endif
 
 /* A path to scan a foreign table; 17 has room for restrictions of a join, 18 for disabled nodes. */
 #if PG_VERSION_NUM >= 180000
 #define LPU_FOREIGNSCAN_PATH(root, rel, rows, startup, total, outer, private) \
-	create_foreignscan_path((root), (rel), NULL, (rows), 0, (startup), (total), NIL, (outer), NULL, NIL, (private))
+	create_foreignscan_path((root), (rel), NULL, (rows), 0, (startup), (total), \
+							NIL, (outer), NULL, NIL, (private))
 #elif PG_VERSION_NUM >= 170000
 #define LPU_FOREIGNSCAN_PATH(root, rel, rows, startup, total, outer, private) \
-	create_foreignscan_path((root), (rel), NULL, (rows), (startup), (total), NIL, (outer), NULL, NIL, (private))
+	create_foreignscan_path((root), (rel), NULL, (rows), (startup), (total), \
+							NIL, (outer), NULL, NIL, (private))
 #else
 #define LPU_FOREIGNSCAN_PATH(root, rel, rows, startup, total, outer, private) \
-	create_foreignscan_path((root), (rel), NULL, (rows), (startup), (total), NIL, (outer), NULL, (private))
+	create_foreignscan_path((root), (rel), NULL, (rows), (startup), (total), \
+							NIL, (outer), NULL, (private))
 #endif
 
 /*
- * The columns of a result relation that an UPDATE sets, also the generated ones; 16 keeps them with the permissions, and
- * since 15.2 the range table does not have the generated ones any more.
+ * The columns of a result relation that an UPDATE sets, also the generated
+ * ones; 16 keeps them with the permissions, and since 15.2 the range table
+ * does not have the generated ones any more.
  */
 #if PG_VERSION_NUM >= 160000
-#define LPU_UPDATED_COLUMNS(root, index) get_rel_all_updated_cols((root), find_base_rel((root), (index)))
+#define LPU_UPDATED_COLUMNS(root, index) \
+	get_rel_all_updated_cols((root), find_base_rel((root), (index)))
 #elif PG_VERSION_NUM >= 150002
 #define LPU_UPDATED_COLUMNS(root, index) \
 	bms_union(planner_rt_fetch((index), (root))->updatedCols, \
-			  get_dependent_generated_columns((root), (index), planner_rt_fetch((index), (root))->updatedCols))
+			  get_dependent_generated_columns((root), (index), \
+											  planner_rt_fetch((index), (root))->updatedCols))
 #else
 #define LPU_UPDATED_COLUMNS(root, index) \
-	bms_union(planner_rt_fetch((index), (root))->updatedCols, planner_rt_fetch((index), (root))->extraUpdatedCols)
+	bms_union(planner_rt_fetch((index), (root))->updatedCols, \
+			  planner_rt_fetch((index), (root))->extraUpdatedCols)
 #endif
 
 /* 16 sends the rows of a COPY in batches by itself. */
@@ -150,7 +133,8 @@ lpu_wait_event(uint32 *event, const char *name)
 #else
 #define LPU_RTE_ROLE(rte) (OidIsValid((rte)->checkAsUser) ? (rte)->checkAsUser : GetUserId())
 #define LPU_SCAN_ROLE(node) \
-	LPU_RTE_ROLE(exec_rt_fetch(castNode(ForeignScan, (node)->ss.ps.plan)->scan.scanrelid, (node)->ss.ps.state))
+	LPU_RTE_ROLE(exec_rt_fetch(castNode(ForeignScan, (node)->ss.ps.plan)->scan.scanrelid, \
+							   (node)->ss.ps.state))
 /* a partition that rows are routed to has no entry of its own */
 #define LPU_WRITE_ROLE(info, estate) \
 	LPU_RTE_ROLE(exec_rt_fetch((info)->ri_RangeTableIndex != 0 ? (info)->ri_RangeTableIndex : \
@@ -159,7 +143,8 @@ lpu_wait_event(uint32 *event, const char *name)
 
 /* 16 folded the right to a kind of object into one function. */
 #if PG_VERSION_NUM >= 160000
-#define LPU_SERVER_USAGE(server, role) object_aclcheck(ForeignServerRelationId, (server), (role), ACL_USAGE)
+#define LPU_SERVER_USAGE(server, role) \
+	object_aclcheck(ForeignServerRelationId, (server), (role), ACL_USAGE)
 #define LPU_FUNCTION_EXECUTE(function, role) \
 	object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE)
 #else
@@ -167,7 +152,10 @@ lpu_wait_event(uint32 *event, const char *name)
 #define LPU_FUNCTION_EXECUTE(function, role) pg_proc_aclcheck((function), (role), ACL_EXECUTE)
 #endif
 
-/* 16 folded the ownership of objects into one function; it also lets a membership forbid SET ROLE. */
+/*
+ * 16 folded the ownership of objects into one function; it also lets a
+ * membership forbid SET ROLE.
+ */
 #if PG_VERSION_NUM >= 160000
 #define LPU_OWNS_TABLE(table, role) object_ownercheck(RelationRelationId, (table), (role))
 #define LPU_MAY_BECOME(member, role) member_can_set_role((member), (role))

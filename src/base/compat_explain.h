@@ -1,5 +1,6 @@
 /*
- * compat_explain.h: what EXPLAIN callbacks call; 18 has it in headers of its own. Apart from compat.h, which all include.
+ * compat_explain.h: what EXPLAIN callbacks call; 18 has it in headers of its
+ * own. Apart from compat.h, which all include.
  */
 #ifndef LPU_BASE_COMPAT_EXPLAIN_H
 #define LPU_BASE_COMPAT_EXPLAIN_H

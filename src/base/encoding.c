@@ -1,8 +1,9 @@
 /*
  * encoding.c: text between the account's UTF-8 and the database's encoding.
  *
- * The account speaks UTF-8. What it says in an error may be anything, so it is made fit for a message here: one line,
- * bounded, valid. Everything is allocated in the current memory context.
+ * The account speaks UTF-8. What it says in an error may be anything, so it is
+ * made fit for a message here: one line, bounded, valid. Everything is
+ * allocated in the current memory context.
  */
 #include "postgres.h"
 
@@ -70,7 +71,7 @@ lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
 		blank = false;
 		chars++;
 	}
-	if (out > text && out[-1] == ' ')
+	if (out > text &&out[-1] == ' ')
 		out--;
 	if (in < end)
 	{
@@ -81,7 +82,10 @@ lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
 	return text;
 }
 
-/* The conversion would raise for a character that the encoding lacks: give it one character at a time, and look. */
+/*
+ * The conversion would raise for a character that the encoding lacks: give it
+ * one character at a time, and look.
+ */
 char *
 lpu_text_from_utf8(const char *utf8)
 {
@@ -93,9 +97,14 @@ lpu_text_from_utf8(const char *utf8)
 
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || pg_is_ascii(utf8))
 		return pstrdup(utf8);
-	/* the worker may read an error of a token service between transactions: then the catalogs are out of reach */
+
+	/*
+	 * the worker may read an error of a token service between transactions:
+	 * then the catalogs are out of reach
+	 */
 	converter = IsTransactionState() ? FindDefaultConversionProc(PG_UTF8, encoding) : InvalidOid;
 	out = text = palloc(room);
+
 	while (*utf8)
 	{
 		int			width = pg_utf_mblen((const unsigned char *) utf8);
@@ -103,7 +112,8 @@ lpu_text_from_utf8(const char *utf8)
 		int			taken = 0;
 
 		if (OidIsValid(converter))
-			taken = pg_do_encoding_conversion_buf(converter, PG_UTF8, encoding, (unsigned char *) unconstify(char *, utf8),
+			taken = pg_do_encoding_conversion_buf(converter, PG_UTF8, encoding,
+												  (unsigned char *) unconstify(char *, utf8),
 												  width, dest, sizeof(dest), true);
 		if (taken == width)
 		{
@@ -128,14 +138,17 @@ lpu_text_to_utf8(const char *text, size_t *length)
 	int			room;
 
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || *length == 0)
-		return pg_verify_mbstr(PG_UTF8, text, (int) *length, true) ? unconstify(char *, text) : NULL;
+		return pg_verify_mbstr(PG_UTF8, text, (int) *length, true) ? unconstify(char *, text) :
+			NULL;
 	converter = FindDefaultConversionProc(encoding, PG_UTF8);
 	if (!OidIsValid(converter) || *length >= MaxAllocSize / MAX_CONVERSION_GROWTH)
 		return NULL;
 	room = (int) *length * MAX_CONVERSION_GROWTH + 1;
 	utf8 = palloc(room);
-	if (pg_do_encoding_conversion_buf(converter, encoding, PG_UTF8, (unsigned char *) unconstify(char *, text),
-									  (int) *length, (unsigned char *) utf8, room, true) != (int) *length)
+	if (pg_do_encoding_conversion_buf(converter, encoding, PG_UTF8,
+									  (unsigned char *) unconstify(char *, text),
+									  (int) *length, (unsigned char *) utf8, room,
+									  true) != (int) *length)
 		return NULL;
 	*length = strlen(utf8);
 	return utf8;
@@ -159,7 +172,10 @@ hex_value(const char *digits, int n)
 	return value;
 }
 
-/* Append the character that an escape of JSON stands for, and return the length of the escape; 0 if it is none. */
+/*
+ * Append the character that an escape of JSON stands for, and return the
+ * length of the escape; 0 if it is none.
+ */
 static int
 append_escaped(StringInfo out, const char *p, size_t left)
 {
@@ -203,8 +219,9 @@ decode(const char *text, size_t length, bool json)
 		int			value;
 
 		if (json && text[i] == '\\')
-			taken = append_escaped(&out, text + i, length - i);
-		else if (!json && text[i] == '%' && length - i > 2 && (value = hex_value(text + i + 1, 2)) >= 0)
+			taken = append_escaped(&out, text +i, length - i);
+		else if (!json && text[i] == '%' && length - i > 2 &&
+				 (value = hex_value(text +i + 1, 2)) >= 0)
 		{
 			appendStringInfoChar(&out, (char) value);
 			taken = 3;
@@ -236,9 +253,10 @@ holds_any(const char *text, size_t length, const List *secrets)
 }
 
 /*
- * Return true if a text shows one of these secrets (C strings): as it is, or with the escapes of JSON, URLs or forms.  Text
- * and secrets are UTF-8.  Secrets of less than eight characters are not looked for.  Of a text of more than 1 MB escapes are
- * not decoded.
+ * Return true if a text shows one of these secrets (C strings): as it is, or
+ * with the escapes of JSON, URLs or forms.  Text and secrets are UTF-8.
+ * Secrets of less than eight characters are not looked for.  Of a text of more
+ * than 1 MB escapes are not decoded.
  */
 bool
 lpu_text_shows(const char *text, size_t length, const List *secrets)
@@ -268,12 +286,15 @@ lpu_text_shows(const char *text, size_t length, const List *secrets)
 	return shown;
 }
 
-/* Return true if the text is a number as JSON writes it, short enough that numeric_in() raises nothing. */
+/*
+ * Return true if the text is a number as JSON writes it, short enough that
+ * numeric_in() raises nothing.
+ */
 static bool
 is_json_number(const char *text)
 {
 	static const char digits[] = "0123456789";
-	const char *p = text + (*text == '-');
+	const char *p = text +(*text == '-');
 	size_t		n = strspn(p, digits);
 
 	p += n;
@@ -290,10 +311,13 @@ is_json_number(const char *text)
 		if (n > MAX_EXPONENT_DIGITS)
 			return false;
 	}
-	return n > 0 && *p == '\0' && p - text <= MAX_NUMBER_LENGTH;
+	return n > 0 && *p == '\0' && p - text <=MAX_NUMBER_LENGTH;
 }
 
-/* JSON does not tell 4, 4.0 and 4e0 apart (RFC 8259, section 6), and services write ids in each of these forms. */
+/*
+ * JSON does not tell 4, 4.0 and 4e0 apart (RFC 8259, section 6), and services
+ * write ids in each of these forms.
+ */
 bool
 lpu_text_as_int64(const char *text, int64 *result)
 {
@@ -304,7 +328,8 @@ lpu_text_as_int64(const char *text, int64 *result)
 		return false;
 	if (strpbrk(text, ".eE") != NULL)
 	{
-		number = DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		number = DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+									 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 		whole = DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0));
 		if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number, whole)))
 			return false;
@@ -316,22 +341,27 @@ lpu_text_as_int64(const char *text, int64 *result)
 }
 
 void
-lpu_nearest_start(lpu_nearest *nearest, const char *written)
+lpu_nearest_start(LpuNearestName *nearest, const char *written)
 {
 	nearest->written = written;
 	nearest->name = NULL;
-	/* half of it may be otherwise, or two characters of a short one, but not all */
+
+	/*
+	 * half of it may be otherwise, or two characters of a short one, but not
+	 * all
+	 */
 	nearest->distance = Min(Max((int) strlen(written) / 2, 2), (int) strlen(written) - 1) + 1;
 }
 
 void
-lpu_nearest_consider(lpu_nearest *nearest, const char *name)
+lpu_nearest_consider(LpuNearestName *nearest, const char *name)
 {
 	int			distance;
 
 	if (strlen(nearest->written) > NAMEDATALEN)
 		return;
-	distance = varstr_levenshtein_less_equal(nearest->written, strlen(nearest->written), name, strlen(name), 1, 1, 1,
+	distance = varstr_levenshtein_less_equal(nearest->written, strlen(nearest->written), name,
+											 strlen(name), 1, 1, 1,
 											 nearest->distance, true);
 	if (distance < nearest->distance)
 	{

@@ -1,10 +1,13 @@
 /*
  * error.c: what went wrong, as a value.
  *
- * Layers below the entry points never raise for what a user, a network or a service can cause: they return an
- * lpu_problem, because the same failure is an ERROR for a function call, a state of a row for the queue, and a line of a
- * table for lp_check(). Strings are allocated in the memory context that is current when they are set. No problem ever
- * carries a secret: whoever fills one in uses names of options, attributes and hosts, never their secret values.
+ * Layers below the entry points never raise for what a user, a network or a
+ * service can cause: they return an LpuProblem, because the same failure is an
+ * ERROR for a function call, a state of a row for the queue, and a line of a
+ * table for lp_check(). Strings are allocated in the memory context that is
+ * current when they are set. No problem ever carries a secret: whoever fills
+ * one in uses names of options, attributes and hosts, never their secret
+ * values.
  */
 #include "postgres.h"
 
@@ -30,14 +33,15 @@ format_text(const char *format, va_list args)
 		va_end(copy);
 		if (needed == 0)
 			return text.data;
+
 		enlargeStringInfo(&text, needed);
 	}
 }
 
-lpu_problem *
+LpuProblem *
 lpu_problem_new(int sqlstate, const char *format,...)
 {
-	lpu_problem *problem = palloc0(sizeof(lpu_problem));
+	LpuProblem *problem = palloc0(sizeof(LpuProblem));
 	va_list		args;
 
 	problem->sqlstate = sqlstate;
@@ -47,8 +51,8 @@ lpu_problem_new(int sqlstate, const char *format,...)
 	return problem;
 }
 
-lpu_problem *
-lpu_problem_detail(lpu_problem *problem, const char *format,...)
+LpuProblem *
+lpu_problem_detail(LpuProblem *problem, const char *format,...)
 {
 	va_list		args;
 
@@ -58,8 +62,8 @@ lpu_problem_detail(lpu_problem *problem, const char *format,...)
 	return problem;
 }
 
-lpu_problem *
-lpu_problem_hint(lpu_problem *problem, const char *format,...)
+LpuProblem *
+lpu_problem_hint(LpuProblem *problem, const char *format,...)
 {
 	va_list		args;
 
@@ -70,7 +74,7 @@ lpu_problem_hint(lpu_problem *problem, const char *format,...)
 }
 
 void
-lpu_problem_raise(const lpu_problem *problem)
+lpu_problem_raise(const LpuProblem *problem)
 {
 	ereport(ERROR,
 			(errcode(problem->sqlstate),

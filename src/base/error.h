@@ -6,24 +6,28 @@
 
 #include "base/compat.h"
 
-typedef struct lpu_problem
+typedef struct LpuProblem
 {
 	int			sqlstate;
-	char	   *message;		/* primary message: short, lower case, no period */
+	char	   *message;		/* primary message: short, lower case, no
+								 * period */
 	char	   *detail;			/* a fact, or NULL */
 	char	   *hint;			/* an action, or NULL */
-} lpu_problem;
+} LpuProblem;
 
 /* A new problem in the current memory context; the message is a printf format. */
-extern lpu_problem *lpu_problem_new(int sqlstate, const char *format,...) pg_attribute_printf(2, 3);
+extern LpuProblem *lpu_problem_new(int sqlstate, const char *format,...) pg_attribute_printf(2, 3);
 
 /* Set detail or hint, a printf format, and return the problem, so that calls can be chained. */
-extern lpu_problem *lpu_problem_detail(lpu_problem *problem, const char *format,...) pg_attribute_printf(2, 3);
-extern lpu_problem *lpu_problem_hint(lpu_problem *problem, const char *format,...) pg_attribute_printf(2, 3);
+extern LpuProblem *lpu_problem_detail(LpuProblem *problem,
+									  const char *format,...) pg_attribute_printf(2, 3);
+extern LpuProblem *lpu_problem_hint(LpuProblem *problem,
+									const char *format,...) pg_attribute_printf(2, 3);
 
 /*
- * Raise it as an ERROR. The statement's text is kept out of the log: it may hold passwords as literals.
+ * Raise it as an ERROR. The statement's text is kept out of the log: it may
+ * hold passwords as literals.
  */
-pg_noreturn extern void lpu_problem_raise(const lpu_problem *problem);
+pg_noreturn extern void lpu_problem_raise(const LpuProblem *problem);
 
 #endif

@@ -1,11 +1,14 @@
 /*
  * extension.c: acting as the owner of the extension's tables.
  *
- * No role but the owner has rights on the tables; what users may do goes through functions that check it first and then
- * act as the owner, the way referential-integrity triggers do. Code that other roles attached to the tables would run
- * with the owner's rights, or, if it is deferred to COMMIT, with the caller's. Therefore the owner's rights hold for one
- * statement, in a security-restricted operation: deferred triggers and WITH HOLD cursors are refused where they would be
- * queued, and settings that are changed meanwhile are restored. Triggers whose code belongs to other roles are refused.
+ * No role but the owner has rights on the tables; what users may do goes
+ * through functions that check it first and then act as the owner, the way
+ * referential-integrity triggers do. Code that other roles attached to the
+ * tables would run with the owner's rights, or, if it is deferred to COMMIT,
+ * with the caller's. Therefore the owner's rights hold for one statement, in a
+ * security-restricted operation: deferred triggers and WITH HOLD cursors are
+ * refused where they would be queued, and settings that are changed meanwhile
+ * are restored. Triggers whose code belongs to other roles are refused.
  */
 #include "postgres.h"
 
@@ -29,21 +32,24 @@
 
 #include "base/extension.h"
 
-/* The trigger function whose arguments are expressions; on the queue's own tables they would run as their owner. */
+/*
+ * The trigger function whose arguments are expressions; on the queue's own
+ * tables they would run as their owner.
+ */
 #define TRIGGER_FUNCTION "lp_create_users_trigger"
 
 /* A trigger that is being checked. */
-typedef struct checked_trigger
+typedef struct CheckedTrigger
 {
 	Relation	table;
 	const Trigger *trigger;
 	Oid			owner;			/* of lp_requests */
-} checked_trigger;
+} CheckedTrigger;
 
-/* ------------------------------------------------------------------------------------- code attached to the tables */
+/* ----- code attached to the tables ----- */
 
 static void
-refuse_trigger(const checked_trigger *checked, const char *detail)
+refuse_trigger(const CheckedTrigger *checked, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -66,11 +72,14 @@ function_owner(Oid function)
 	return owner;
 }
 
-/* Raises if the function would run another role's code with the rights of the tables' owner. Returns false otherwise. */
+/*
+ * Raises if the function would run another role's code with the rights of the
+ * tables' owner. Returns false otherwise.
+ */
 static bool
 check_function(Oid function, void *arg)
 {
-	const checked_trigger *checked = arg;
+	const CheckedTrigger *checked = arg;
 	Oid			owner = function_owner(function);
 
 	if (owner != checked->owner && !superuser_arg(owner))
@@ -80,7 +89,10 @@ check_function(Oid function, void *arg)
 	return false;
 }
 
-/* Check the functions of a trigger's WHEN condition, and refuse domains, whose constraints may call others. */
+/*
+ * Check the functions of a trigger's WHEN condition, and refuse domains, whose
+ * constraints may call others.
+ */
 static bool
 check_condition(Node *node, void *arg)
 {
@@ -92,7 +104,10 @@ check_condition(Node *node, void *arg)
 	return expression_tree_walker(node, check_condition, arg);
 }
 
-/* Raises 42501 if a trigger of the table runs code of a role that is neither its owner nor a superuser. */
+/*
+ * Raises 42501 if a trigger of the table runs code of a role that is neither
+ * its owner nor a superuser.
+ */
 static void
 check_triggers(Relation table, Oid owner)
 {
@@ -101,7 +116,7 @@ check_triggers(Relation table, Oid owner)
 	for (i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers; i++)
 	{
 		const Trigger *trigger = &table->trigdesc->triggers[i];
-		checked_trigger checked = {table, trigger, owner};
+		CheckedTrigger checked = {table, trigger, owner};
 
 		if (trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
@@ -114,9 +129,12 @@ check_triggers(Relation table, Oid owner)
 	}
 }
 
-/* ------------------------------------------------------------------------------------------- acting as the owner */
+/* ----- acting as the owner ----- */
 
-/* One of the extension's tables, locked so that it gets no trigger until the end of the transaction. */
+/*
+ * One of the extension's tables, locked so that it gets no trigger until the
+ * end of the transaction.
+ */
 static Relation
 open_table(Oid schema, const char *name)
 {
@@ -131,13 +149,14 @@ open_table(Oid schema, const char *name)
 }
 
 /*
- * Become the owner of the tables in the extension's schema, with search_path = pg_catalog, pg_temp, in a
- * security-restricted operation, until lpu_become_again(), which must follow before the transaction is committed. An abort
- * of the (sub)transaction does the same. Raises 42501 if a trigger of the tables runs code of a role that is neither their
- * owner nor a superuser.
+ * Become the owner of the tables in the extension's schema, with search_path =
+ * pg_catalog, pg_temp, in a security-restricted operation, until
+ * lpu_become_again(), which must follow before the transaction is committed.
+ * An abort of the (sub)transaction does the same. Raises 42501 if a trigger of
+ * the tables runs code of a role that is neither their owner nor a superuser.
  */
 void
-lpu_become_owner(Oid schema, lpu_identity *before)
+lpu_become_owner(Oid schema, LpuSavedIdentity *before)
 {
 	Relation	requests = open_table(schema, "lp_requests");
 	Relation	payloads = open_table(schema, "lp_payloads");
@@ -148,16 +167,19 @@ lpu_become_owner(Oid schema, lpu_identity *before)
 	table_close(payloads, NoLock);
 	table_close(requests, NoLock);
 	GetUserIdAndSecContext(&before->role, &before->context);
-	SetUserIdAndSecContext(owner, before->context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION |
+	SetUserIdAndSecContext(owner,
+						   before->context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION |
 						   SECURITY_NOFORCE_RLS);
 	before->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0,
 							 false);
 }
 
 /* Be the caller again, with its settings: also those that triggers changed. */
 void
-lpu_become_again(const lpu_identity *before)
+lpu_become_again(const LpuSavedIdentity *before)
 {
 	AtEOXact_GUC(false, before->guc_level);
 	SetUserIdAndSecContext(before->role, before->context);
@@ -173,7 +195,8 @@ lpu_extension_schema(void)
 	HeapTuple	tuple;
 	Oid			schema = InvalidOid;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("lpusers"));
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("lpusers"));
 	scan = systable_beginscan(catalog, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))

@@ -5,16 +5,16 @@
 #define LPU_BASE_EXTENSION_H
 
 /* The role, security context and settings to return to. */
-typedef struct lpu_identity
+typedef struct LpuSavedIdentity
 {
 	Oid			role;
 	int			context;
 	int			guc_level;
-} lpu_identity;
+} LpuSavedIdentity;
 
 /* Act as the owner of the tables between the two, never across a COMMIT. lpu_run() does both. */
-extern void lpu_become_owner(Oid schema, lpu_identity *before);
-extern void lpu_become_again(const lpu_identity *before);
+extern void lpu_become_owner(Oid schema, LpuSavedIdentity *before);
+extern void lpu_become_again(const LpuSavedIdentity *before);
 
 /* The schema of the extension, InvalidOid if it is not installed. */
 extern Oid	lpu_extension_schema(void);

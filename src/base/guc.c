@@ -11,7 +11,10 @@
 
 #include "base/guc.h"
 
-/* A month: longer than any secret should lie around, and far from overflow. Ten years of finished rows. */
+/*
+ * A month: longer than any secret should lie around, and far from overflow.
+ * Ten years of finished rows.
+ */
 #define MAX_KEEP_SECRETS_S (31 * 86400)
 #define MAX_RETENTION_S (3650 * 86400)
 
@@ -64,22 +67,27 @@ lpu_define_settings(void)
 							 &lpu_worker_on, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("lpusers.idle_timeout",
 							"Time after which a worker with nothing to do leaves.",
-							NULL, &lpu_idle_timeout, 3000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+							NULL, &lpu_idle_timeout, 3000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("lpusers.keep_secrets",
 							"Time that secrets of failed requests are kept, for lp_retry().",
-							NULL, &lpu_keep_secrets, 86400, 0, MAX_KEEP_SECRETS_S, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, &lpu_keep_secrets, 86400, 0, MAX_KEEP_SECRETS_S, PGC_SIGHUP,
+							GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lpusers.keep_held_secrets",
 							"Time that secrets of held requests are kept, for lp_release() and lp_adopt().",
-							NULL, &lpu_keep_held_secrets, 30 * 86400, 0, MAX_RETENTION_S, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, &lpu_keep_held_secrets, 30 * 86400, 0, MAX_RETENTION_S,
+							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lpusers.retention",
 							"Time that finished requests are kept.",
-							NULL, &lpu_retention, 90 * 86400, 0, MAX_RETENTION_S, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, &lpu_retention, 90 * 86400, 0, MAX_RETENTION_S, PGC_SIGHUP,
+							GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomEnumVariable("lpusers.after_promotion",
 							 "What happens to requests that were queued before a failover or a restore.",
-							 NULL, &lpu_after_promotion, LPU_HOLD, after_promotion_choices, PGC_SIGHUP, 0,
+							 NULL, &lpu_after_promotion, LPU_HOLD, after_promotion_choices,
+							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("lpusers.max_changes",
 							"Number of users that one command may update or delete.",
@@ -90,6 +98,7 @@ lpu_define_settings(void)
 		DefineCustomStringVariable("lpusers.databases",
 								   "Databases whose workers start with the server.",
 								   "Names are folded to lower case unless they are double-quoted.",
-								   &lpu_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, check_databases, NULL, NULL);
+								   &lpu_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT,
+								   check_databases, NULL, NULL);
 	MarkGUCPrefixReserved("lpusers");
 }

@@ -4,22 +4,29 @@
 #ifndef LPU_BASE_GUC_H
 #define LPU_BASE_GUC_H
 
-/* lpusers.after_promotion: what happens to rows that were written on another timeline of this database. */
-typedef enum lpu_after_promotion_choice
+/*
+ * lpusers.after_promotion: what happens to rows that were written on another
+ * timeline of this database.
+ */
+typedef enum LpuAfterPromotionChoice
 {
 	LPU_HOLD,
 	LPU_RESUME
-} lpu_after_promotion_choice;
+} LpuAfterPromotionChoice;
 
-extern bool lpu_log_calls;		/* are direct calls and writes to foreign tables recorded in lp_requests? */
+extern bool lpu_log_calls;		/* are direct calls and writes to foreign
+								 * tables recorded in lp_requests? */
 extern bool lpu_worker_on;		/* may a worker deliver? */
-extern int	lpu_idle_timeout;	/* ms after which a worker with nothing to do leaves */
+extern int	lpu_idle_timeout;	/* ms after which a worker with nothing to do
+								 * leaves */
 extern int	lpu_keep_secrets;	/* s that secrets of failed rows are kept */
 extern int	lpu_keep_held_secrets;	/* ... of held rows */
 extern int	lpu_retention;		/* s that finished rows are kept */
-extern char *lpu_databases;		/* databases whose workers start with the server, a list; "" unless preloaded */
-extern int	lpu_after_promotion;	/* lpu_after_promotion_choice */
-extern int	lpu_max_changes;	/* users a command may update or delete; 0: any number */
+extern char *lpu_databases;		/* databases whose workers start with the
+								 * server, a list; "" unless preloaded */
+extern int	lpu_after_promotion;	/* LpuAfterPromotionChoice */
+extern int	lpu_max_changes;	/* users a command may update or delete; 0:
+								 * any number */
 
 /* Of the error that lpu_max_changes is exceeded. */
 #define LPU_MAX_CHANGES_HINT \

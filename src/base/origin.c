@@ -1,7 +1,8 @@
 /*
  * origin.c: which database this is, among its copies.
  *
- * Rows of the queue carry where they were written, because a copy of a database must not send what the original sends.
+ * Rows of the queue carry where they were written, because a copy of a
+ * database must not send what the original sends.
  */
 #include "postgres.h"
 

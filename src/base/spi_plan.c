@@ -1,10 +1,13 @@
 /*
- * spi_plan.c: statements on the extension's tables, run as their owner through kept plans.
+ * spi_plan.c: statements on the extension's tables, run as their owner through
+ * kept plans.
  *
- * The statements are few and run often, so the plan of each is kept for the life of the session. "@extschema@" in a
- * statement stands for the extension's schema, whose name is read each time: a schema may be renamed, and another may get
- * its name. A plan is therefore known by its statement together with OID and name of the schema. All plans are made and
- * run with the same role and search_path, whoever calls.
+ * The statements are few and run often, so the plan of each is kept for the
+ * life of the session. "@extschema@" in a statement stands for the extension's
+ * schema, whose name is read each time: a schema may be renamed, and another
+ * may get its name. A plan is therefore known by its statement together with
+ * OID and name of the schema. All plans are made and run with the same role
+ * and search_path, whoever calls.
  */
 #include "postgres.h"
 
@@ -19,19 +22,25 @@
 
 #define SCHEMA_PLACEHOLDER "@extschema@"
 
-/* A statement and its plan, for a schema of this OID when it had this name. Never freed: a plan may be running. */
-typedef struct kept_plan
+/*
+ * A statement and its plan, for a schema of this OID when it had this name.
+ * Never freed: a plan may be running.
+ */
+typedef struct KeptPlan
 {
-	struct kept_plan *next;
+	struct KeptPlan *next;
 	char	   *sql;
 	Oid			schema;
 	NameData	schema_name;
 	SPIPlanPtr	plan;
-} kept_plan;
+} KeptPlan;
 
-static kept_plan *plans = NULL;
+static KeptPlan *plans = NULL;
 
-/* The statement with the name of the schema in place of each placeholder, in the current memory context. */
+/*
+ * The statement with the name of the schema in place of each placeholder, in
+ * the current memory context.
+ */
 static char *
 insert_schema(const char *sql, const char *schema)
 {
@@ -55,7 +64,8 @@ make_plan(const char *sql, const char *schema, int nargs, Oid *types)
 	SPIPlanPtr	plan = SPI_prepare(insert_schema(sql, schema), nargs, types);
 
 	if (plan == NULL)
-		elog(ERROR, "could not prepare a statement of the queue: %s", SPI_result_code_string(SPI_result));
+		elog(ERROR, "could not prepare a statement of the queue: %s",
+			 SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);
 	return plan;
 }
@@ -64,16 +74,17 @@ static SPIPlanPtr
 plan_for(Oid schema, const char *sql, int nargs, Oid *types)
 {
 	char	   *name = get_namespace_name(schema);
-	kept_plan  *kept;
+	KeptPlan   *kept;
 	SPIPlanPtr	plan;
 
 	if (name == NULL)
 		elog(ERROR, "cache lookup failed for schema %u", schema);
 	for (kept = plans; kept != NULL; kept = kept->next)
-		if (kept->schema == schema && strcmp(NameStr(kept->schema_name), name) == 0 && strcmp(kept->sql, sql) == 0)
+		if (kept->schema == schema && strcmp(NameStr(kept->schema_name), name) == 0 &&
+			strcmp(kept->sql, sql) == 0)
 			return kept->plan;
 	plan = make_plan(sql, name, nargs, types);
-	kept = MemoryContextAlloc(TopMemoryContext, sizeof(kept_plan));
+	kept = MemoryContextAlloc(TopMemoryContext, sizeof(KeptPlan));
 	kept->sql = MemoryContextStrdup(TopMemoryContext, sql);
 	kept->schema = schema;
 	namestrcpy(&kept->schema_name, name);
@@ -84,16 +95,18 @@ plan_for(Oid schema, const char *sql, int nargs, Oid *types)
 }
 
 /*
- * Run a statement on the extension's tables, with SPI connected, as their owner (lpu_become_owner()); the caller is itself
- * again when this returns. Parameters must not be null. The result is SPI's; the current memory context stays what it is.
- * Raises what the statement raises, and 42704 if the extension is not installed.
+ * Run a statement on the extension's tables, with SPI connected, as their
+ * owner (lpu_become_owner()); the caller is itself again when this returns.
+ * Parameters must not be null. The result is SPI's; the current memory context
+ * stays what it is. Raises what the statement raises, and 42704 if the
+ * extension is not installed.
  */
 void
 lpu_run(const char *sql, int nargs, Oid *types, Datum *values)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Oid			schema = lpu_extension_schema();
-	lpu_identity before;
+	LpuSavedIdentity before;
 	int			result;
 
 	if (!OidIsValid(schema))
@@ -120,7 +133,8 @@ int64
 lpu_int64_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
 
 	return isnull ? 0 : DatumGetInt64(value);
 }
@@ -129,7 +143,8 @@ int
 lpu_int_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
 
 	return isnull ? 0 : DatumGetInt32(value);
 }
@@ -138,7 +153,8 @@ bool
 lpu_bool_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
 
 	return !isnull && DatumGetBool(value);
 }

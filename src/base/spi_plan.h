@@ -7,7 +7,10 @@
 /* Run a statement with SPI connected. "@extschema@" in it stands for the extension's schema. */
 extern void lpu_run(const char *sql, int nargs, Oid *types, Datum *values);
 
-/* A column (from 1) of a row (from 0) of its result: text in SPI's context, NULL for null; 0 for null. */
+/*
+ * A column (from 1) of a row (from 0) of its result: text in SPI's context,
+ * NULL for null; 0 for null.
+ */
 extern char *lpu_text_column(int row, int column);
 extern int64 lpu_int64_column(int row, int column);
 extern int	lpu_int_column(int row, int column);

@@ -1,9 +1,11 @@
 /*
  * create_batch.c: users of the queue that go in one request.
  *
- * Builds the body from the rows' payloads, and reads from the answer what became of each row.  A refusal of several users
- * does not say which of them is meant, nor whether the others were created: that is looked up by the caller.  A refusal of
- * one user created nobody, unless that user was sent before.  It knows nothing of the database.
+ * Builds the body from the rows' payloads, and reads from the answer what
+ * became of each row.  A refusal of several users does not say which of them
+ * is meant, nor whether the others were created: that is looked up by the
+ * caller.  A refusal of one user created nobody, unless that user was sent
+ * before.  It knows nothing of the database.
  */
 #include "postgres.h"
 
@@ -17,10 +19,11 @@
 #include "user/attribute.h"
 #include "user/identity.h"
 
-/* -------------------------------------------------------------------------------------------------- results of rows */
+/* ----- results of rows ----- */
 
 void
-lpu_rows_set(lpu_row **rows, int n, LpuState state, const char *error, const char *reason, int64 wait_ms)
+lpu_rows_set(LpuQueueRow **rows, int n, LpuState state, const char *error, const char *reason,
+			 int64 wait_ms)
 {
 	int			i;
 
@@ -37,7 +40,7 @@ lpu_rows_set(lpu_row **rows, int n, LpuState state, const char *error, const cha
 
 /* The rows wait until a person has mended what is wrong. */
 void
-lpu_rows_set_held(lpu_row **rows, int n, LpuHoldKind hold, const char *why)
+lpu_rows_set_held(LpuQueueRow **rows, int n, LpuHoldKind hold, const char *why)
 {
 	int			i;
 
@@ -46,9 +49,12 @@ lpu_rows_set_held(lpu_row **rows, int n, LpuHoldKind hold, const char *why)
 		rows[i]->hold = hold;
 }
 
-/* Nothing was sent: the rows wait so long and are then as they were before, unless they had been in a refused batch. */
+/*
+ * Nothing was sent: the rows wait so long and are then as they were before,
+ * unless they had been in a refused batch.
+ */
 void
-lpu_rows_set_later(lpu_row **rows, int n, const char *error, int64 wait_ms)
+lpu_rows_set_later(LpuQueueRow **rows, int n, const char *error, int64 wait_ms)
 {
 	int			i;
 
@@ -59,23 +65,23 @@ lpu_rows_set_later(lpu_row **rows, int n, const char *error, int64 wait_ms)
 }
 
 void
-lpu_row_set_failed(lpu_row *row, LpuCause cause, const char *error)
+lpu_row_set_failed(LpuQueueRow *row, LpuCause cause, const char *error)
 {
 	lpu_rows_set(&row, 1, LPU_STATE_FAILED, error, NULL, 0);
 	row->cause = cause;
 }
 
-/* --------------------------------------------------------------------------------------------------------- requests */
+/* ----- requests ----- */
 
 /* Free a batch, but not its rows. */
 void
-lpu_batch_free(lpu_batch *batch)
+lpu_batch_free(LpuCreateBatch *batch)
 {
 	MemoryContextDelete(batch->context);	/* the batch itself */
 }
 
 static void
-build_body(lpu_batch *batch)
+build_body(LpuCreateBatch *batch)
 {
 	StringInfoData text;
 	size_t		length;
@@ -89,17 +95,19 @@ build_body(lpu_batch *batch)
 	}
 	appendStringInfoChar(&text, ']');
 	length = text.len;
+
 	batch->request.body = lpu_text_to_utf8(text.data, &length);
 	batch->request.body_length = length;
 }
 
 /* Return a batch of n rows, in the current memory context.  Needs a transaction. */
-lpu_batch *
-lpu_batch_new(const lpu_options *options, lpu_row **rows, int n)
+LpuCreateBatch *
+lpu_batch_new(const LpuOptions *options, LpuQueueRow **rows, int n)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	lpu_batch  *batch = palloc0(sizeof(lpu_batch));
+	LpuCreateBatch *batch = palloc0(sizeof(LpuCreateBatch));
 
 	batch->context = context;
 	batch->options = options;
@@ -113,7 +121,7 @@ lpu_batch_new(const lpu_options *options, lpu_row **rows, int n)
 
 /* Start its request. */
 void
-lpu_batch_start(lpu_batch *batch)
+lpu_batch_start(LpuCreateBatch *batch)
 {
 	MemoryContext caller = MemoryContextSwitchTo(batch->context);
 
@@ -125,26 +133,26 @@ lpu_batch_start(lpu_batch *batch)
 
 /* Return true if the answer has come, or none will. */
 bool
-lpu_batch_done(const lpu_batch *batch)
+lpu_batch_done(const LpuCreateBatch *batch)
 {
 	return batch->call == NULL || lpu_api_done(batch->call);
 }
 
 /* Return true if the service answered a batch that is done with success. */
 bool
-lpu_batch_accepted(const lpu_batch *batch)
+lpu_batch_accepted(const LpuCreateBatch *batch)
 {
 	int			status = batch->call ? lpu_api_status(batch->call) : 0;
 
 	return status >= 200 && status < 300;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- answers */
+/* ----- answers ----- */
 
 static void
-set_created(lpu_batch *batch, const lpu_api_answer *answer)
+set_created(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 {
-	lpu_created *users = palloc0(batch->n * sizeof(lpu_created));
+	LpuAnsweredUser *users = palloc0(batch->n * sizeof(LpuAnsweredUser));
 	int			i;
 
 	for (i = 0; i < batch->n; i++)
@@ -152,20 +160,21 @@ set_created(lpu_batch *batch, const lpu_api_answer *answer)
 	lpu_created_match(answer->body, answer->body_length, users, batch->n);
 	for (i = 0; i < batch->n; i++)
 	{
-		lpu_row    *row = batch->rows[i];
+		LpuQueueRow *row = batch->rows[i];
 
 		lpu_rows_set(&row, 1, LPU_STATE_CREATED, NULL, NULL, 0);
 		row->user_id = users[i].id;
 		/* never sent again: the status says so to the lookup */
 		if (!users[i].named)
 			lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL,
-						 psprintf("status %d, but the answer does not name the user", answer->status), -1);
+						 psprintf("status %d, but the answer does not name the user",
+								  answer->status), -1);
 	}
 }
 
 /* A user who was sent before may have been created by then, and be refused for that. */
 static void
-set_rejected(lpu_row *row, const lpu_api_answer *answer)
+set_rejected(LpuQueueRow *row, const LpuApiAnswer *answer)
 {
 	if (row->sent_before)
 		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, answer->error, NULL, 0);
@@ -174,7 +183,7 @@ set_rejected(lpu_row *row, const lpu_api_answer *answer)
 }
 
 static void
-set_by_verdict(lpu_batch *batch, const lpu_api_answer *answer)
+set_by_verdict(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 {
 	const char *why = answer->problem ? answer->problem->message : answer->error;
 
@@ -204,22 +213,26 @@ set_by_verdict(lpu_batch *batch, const lpu_api_answer *answer)
 			break;
 		case LPU_UNCERTAIN:
 			lpu_rows_set(batch->rows, batch->n, LPU_STATE_UNCERTAIN, why ? why :
-						 psprintf("status %d, but the answer is not the account's", answer->status), NULL, -1);
+						 psprintf("status %d, but the answer is not the account's", answer->status),
+						 NULL, -1);
 			break;
 	}
 }
 
 /* Complete the rows' results, whose texts must outlive the answer. */
 static void
-complete_rows(lpu_batch *batch, const lpu_api_answer *answer)
+complete_rows(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 {
-	/* the status of an answer that broke off could be taken for a refusal; a success must be remembered */
+	/*
+	 * the status of an answer that broke off could be taken for a refusal; a
+	 * success must be remembered
+	 */
 	int			status = answer->problem != NULL && answer->status / 100 != 2 ? 0 : answer->status;
 	int			i;
 
 	for (i = 0; i < batch->n; i++)
 	{
-		lpu_row    *row = batch->rows[i];
+		LpuQueueRow *row = batch->rows[i];
 
 		row->error = row->error ? MemoryContextStrdup(lpu_claim_context(row), row->error) : NULL;
 		row->reason = row->reason ? MemoryContextStrdup(lpu_claim_context(row), row->reason) : NULL;
@@ -231,9 +244,9 @@ complete_rows(lpu_batch *batch, const lpu_api_answer *answer)
 
 /* The secrets of the users that were sent, in UTF-8. */
 static List *
-secrets_of(lpu_batch *batch)
+secrets_of(LpuCreateBatch *batch)
 {
-	lpu_json   *users = lpu_json_parse(batch->request.body, batch->request.body_length);
+	LpuJson    *users = lpu_json_parse(batch->request.body, batch->request.body_length);
 	List	   *secrets = NIL;
 	int			i;
 	int			j;
@@ -244,7 +257,8 @@ secrets_of(lpu_batch *batch)
 			const char *secret = NULL;
 
 			if (lpu_attributes[j].rules & LPU_SECRET)
-				secret = lpu_json_text(lpu_json_member(lpu_json_element(users, i), lpu_attributes[j].name));
+				secret = lpu_json_text(lpu_json_member(lpu_json_element(users, i),
+													   lpu_attributes[j].name));
 			if (secret != NULL)
 				secrets = lappend(secrets, unconstify(char *, secret));
 		}
@@ -252,15 +266,16 @@ secrets_of(lpu_batch *batch)
 }
 
 /*
- * Return batches of the two halves of rows; one batch of a single row.  looked: they were refused in a larger batch, and the
- * account does not have them.  In the current memory context.  Needs a transaction.
+ * Return batches of the two halves of rows; one batch of a single row.
+ * looked: they were refused in a larger batch, and the account does not have
+ * them.  In the current memory context.  Needs a transaction.
  */
 List *
-lpu_batch_halves(const lpu_options *options, lpu_row **rows, int n, bool looked)
+lpu_batch_halves(const LpuOptions *options, LpuQueueRow **rows, int n, bool looked)
 {
 	int			half = (n + 1) / 2;
-	lpu_batch  *first = lpu_batch_new(options, rows, half);
-	lpu_batch  *second = n > half ? lpu_batch_new(options, rows + half, n - half) : NULL;
+	LpuCreateBatch *first = lpu_batch_new(options, rows, half);
+	LpuCreateBatch *second = n > half ? lpu_batch_new(options, rows + half, n - half) : NULL;
 
 	first->looked = looked;
 	if (second == NULL)
@@ -270,9 +285,9 @@ lpu_batch_halves(const lpu_options *options, lpu_row **rows, int n, bool looked)
 }
 
 static List *
-send_again(lpu_batch *batch)
+send_again(LpuCreateBatch *batch)
 {
-	lpu_batch  *again = lpu_batch_new(batch->options, batch->rows, batch->n);
+	LpuCreateBatch *again = lpu_batch_new(batch->options, batch->rows, batch->n);
 
 	again->renewed = true;
 	again->looked = batch->looked;
@@ -281,7 +296,7 @@ send_again(lpu_batch *batch)
 
 /* Users of several were refused. */
 static void
-refuse(lpu_batch *batch, const lpu_api_answer *answer, lpu_batch_result *result)
+refuse(LpuCreateBatch *batch, const LpuApiAnswer *answer, LpuBatchResult *result)
 {
 	int			i;
 
@@ -298,7 +313,7 @@ refuse(lpu_batch *batch, const lpu_api_answer *answer, lpu_batch_result *result)
 
 /* It has a character that UTF-8 lacks, or bytes that are none. */
 static void
-set_unsendable(lpu_batch *batch, lpu_batch_result *result)
+set_unsendable(LpuCreateBatch *batch, LpuBatchResult *result)
 {
 	result->end = batch->n > 1 ? LPU_BATCH_AGAIN : LPU_BATCH_SETTLED;
 	result->verdict = LPU_REJECTED;
@@ -309,17 +324,18 @@ set_unsendable(lpu_batch *batch, lpu_batch_result *result)
 }
 
 /*
- * Read the answer of a batch that is done, and free the batch.  New batches are in the current memory context, texts of
- * results live with the rows.  Needs a transaction.
+ * Read the answer of a batch that is done, and free the batch.  New batches
+ * are in the current memory context, texts of results live with the rows.
+ * Needs a transaction.
  */
 void
-lpu_batch_finish(lpu_batch *batch, lpu_batch_result *result)
+lpu_batch_finish(LpuCreateBatch *batch, LpuBatchResult *result)
 {
 	MemoryContext caller = MemoryContextSwitchTo(batch->context);
-	lpu_api_answer *answer = batch->call ? lpu_api_finish(batch->call) : NULL;
+	LpuApiAnswer *answer = batch->call ? lpu_api_finish(batch->call) : NULL;
 
 	MemoryContextSwitchTo(caller);
-	memset(result, 0, sizeof(lpu_batch_result));
+	memset(result, 0, sizeof(LpuBatchResult));
 	if (answer == NULL)
 		set_unsendable(batch, result);
 	else if (answer->verdict == LPU_UNAUTHORIZED && !batch->renewed && lpu_api_renewed(batch->call))

@@ -11,45 +11,48 @@
 #include "queue/claim.h"
 
 /* Rows that go together, all with the same options. */
-typedef struct lpu_batch
+typedef struct LpuCreateBatch
 {
-	const lpu_options *options;
-	lpu_row   **rows;
+	const LpuOptions *options;
+	LpuQueueRow **rows;
 	int			n;
 	bool		renewed;		/* it was sent again after a 401 */
-	bool		looked;			/* its users were refused in a larger batch, and are not in the account */
+	bool		looked;			/* its users were refused in a larger batch,
+								 * and are not in the account */
 	MemoryContext context;		/* of the batch, its request and its answer */
-	lpu_api_request request;
-	lpu_api_call *call;			/* while it is under way */
+	LpuApiRequest request;
+	LpuApiCall *call;			/* while it is under way */
 	TimestampTz started;
-} lpu_batch;
+} LpuCreateBatch;
 
 /* What comes of a batch that is done. */
 typedef enum LpuBatchEnd
 {
 	LPU_BATCH_SETTLED,			/* the state of every row is set */
 	LPU_BATCH_AGAIN,			/* other batches are to be sent instead */
-	LPU_BATCH_REFUSED			/* some user was, and what became of the others is to be looked up */
+	LPU_BATCH_REFUSED			/* some user was, and what became of the
+								 * others is to be looked up */
 } LpuBatchEnd;
 
-typedef struct lpu_batch_result
+typedef struct LpuBatchResult
 {
 	LpuBatchEnd end;
-	lpu_verdict verdict;		/* of the answer; not of AGAIN */
+	LpuVerdict	verdict;		/* of the answer; not of AGAIN */
 	List	   *again;			/* batches */
-} lpu_batch_result;
+} LpuBatchResult;
 
-extern lpu_batch *lpu_batch_new(const lpu_options *options, lpu_row **rows, int n);
-extern void lpu_batch_start(lpu_batch *batch);
-extern bool lpu_batch_done(const lpu_batch *batch);
-extern bool lpu_batch_accepted(const lpu_batch *batch);
-extern void lpu_batch_finish(lpu_batch *batch, lpu_batch_result *result);
-extern void lpu_batch_free(lpu_batch *batch);
-extern List *lpu_batch_halves(const lpu_options *options, lpu_row **rows, int n, bool looked);
+extern LpuCreateBatch *lpu_batch_new(const LpuOptions *options, LpuQueueRow **rows, int n);
+extern void lpu_batch_start(LpuCreateBatch *batch);
+extern bool lpu_batch_done(const LpuCreateBatch *batch);
+extern bool lpu_batch_accepted(const LpuCreateBatch *batch);
+extern void lpu_batch_finish(LpuCreateBatch *batch, LpuBatchResult *result);
+extern void lpu_batch_free(LpuCreateBatch *batch);
+extern List *lpu_batch_halves(const LpuOptions *options, LpuQueueRow **rows, int n, bool looked);
 
-extern void lpu_rows_set(lpu_row **rows, int n, LpuState state, const char *error, const char *reason, int64 wait_ms);
-extern void lpu_rows_set_held(lpu_row **rows, int n, LpuHoldKind hold, const char *why);
-extern void lpu_rows_set_later(lpu_row **rows, int n, const char *error, int64 wait_ms);
-extern void lpu_row_set_failed(lpu_row *row, LpuCause cause, const char *error);
+extern void lpu_rows_set(LpuQueueRow **rows, int n, LpuState state, const char *error,
+						 const char *reason, int64 wait_ms);
+extern void lpu_rows_set_held(LpuQueueRow **rows, int n, LpuHoldKind hold, const char *why);
+extern void lpu_rows_set_later(LpuQueueRow **rows, int n, const char *error, int64 wait_ms);
+extern void lpu_row_set_failed(LpuQueueRow *row, LpuCause cause, const char *error);
 
 #endif

@@ -26,8 +26,9 @@
 #include "queue/take_over.h"
 
 /*
- * Rows of one claim: enough that the statement's own cost does not count, so few that it is over while the requests under
- * way still are. Small batches are claimed as many at a time as may fly.
+ * Rows of one claim: enough that the statement's own cost does not count, so
+ * few that it is over while the requests under way still are. Small batches
+ * are claimed as many at a time as may fly.
  */
 #define CLAIM_ROWS 100
 
@@ -37,10 +38,10 @@
  */
 #define MAX_TIMEOUT_MS (5 * 60 * 1000)
 
-/* ---------------------------------------------------------------------------------------------------- SQL */
+/* ----- SQL ----- */
 
 /* Return the accounts with unfinished rows, in the current memory context. */
-lpu_due *
+LpuDue *
 lpu_queue_due(int *n)
 {
 	return lpu_due_accounts(n);
@@ -54,7 +55,7 @@ lpu_queue_housekeep(void)
 
 /* Rows that an earlier delivery was sending become uncertain. */
 void
-lpu_delivery_take_over(lpu_delivery *d)
+lpu_delivery_take_over(LpuDelivery *d)
 {
 	d->deliverer->begin();
 	d->schema_oid = lpu_extension_schema();
@@ -65,11 +66,11 @@ lpu_delivery_take_over(lpu_delivery *d)
 	d->deliverer->commit();
 }
 
-/* --------------------------------------------------------------------------------------------------- claiming */
+/* ----- claiming ----- */
 
 /* Rows that cannot be sent go no further: settle them at once. */
 static void
-refuse_rows(lpu_delivery *d, lpu_row **rows, int n, LpuState state, const char *text)
+refuse_rows(LpuDelivery *d, LpuQueueRow **rows, int n, LpuState state, const char *text)
 {
 	int			i;
 
@@ -81,13 +82,18 @@ refuse_rows(lpu_delivery *d, lpu_row **rows, int n, LpuState state, const char *
 	lpu_delivery_settle(d, rows, n);
 }
 
-/* The options for a row; NULL and *why if its role cannot send. They live as long as the memory context. */
-const lpu_options *
-lpu_delivery_options(lpu_delivery *d, const lpu_row *row, MemoryContext context, const char **why)
+/*
+ * The options for a row; NULL and *why if its role cannot send. They live as
+ * long as the memory context.
+ */
+const LpuOptions *
+lpu_delivery_options(LpuDelivery *d, const LpuQueueRow *row, MemoryContext context,
+					 const char **why)
 {
-	lpu_problem *problem = NULL;
-	const lpu_options *options = lpu_server_for_request(row->server, d->account, row->role, row->send_as, &problem);
-	lpu_options *copy;
+	LpuProblem *problem = NULL;
+	const LpuOptions *options = lpu_server_for_request(row->server, d->account, row->role,
+													   row->send_as, &problem);
+	LpuOptions *copy;
 	MemoryContext caller;
 
 	if (options == NULL)
@@ -109,8 +115,8 @@ lpu_delivery_options(lpu_delivery *d, const lpu_row *row, MemoryContext context,
 static int
 compare_roles(const void *a, const void *b)
 {
-	const lpu_row *left = *(lpu_row *const *) a;
-	const lpu_row *right = *(lpu_row *const *) b;
+	const LpuQueueRow *left = *(LpuQueueRow *const *) a;
+	const LpuQueueRow *right = *(LpuQueueRow *const *) b;
 
 	if (left->role != right->role)
 		return left->role < right->role ? -1 : 1;
@@ -119,10 +125,10 @@ compare_roles(const void *a, const void *b)
 
 /* Batches for rows of one role. */
 static void
-make_batches(lpu_delivery *d, lpu_row **rows, int n)
+make_batches(LpuDelivery *d, LpuQueueRow **rows, int n)
 {
 	const char *why = NULL;
-	const lpu_options *options = lpu_delivery_options(d, rows[0], lpu_claim_context(rows[0]), &why);
+	const LpuOptions *options = lpu_delivery_options(d, rows[0], lpu_claim_context(rows[0]), &why);
 
 	if (options == NULL)
 	{
@@ -132,9 +138,12 @@ make_batches(lpu_delivery *d, lpu_row **rows, int n)
 	lpu_delivery_make_batches(d, options, rows, n);
 }
 
-/* Rows whose payload is gone cannot be sent. They are moved to the end and refused; returns how many are left. */
+/*
+ * Rows whose payload is gone cannot be sent. They are moved to the end and
+ * refused; returns how many are left.
+ */
 static int
-drop_without_payload(lpu_delivery *d, lpu_row **rows, int n)
+drop_without_payload(LpuDelivery *d, LpuQueueRow **rows, int n)
 {
 	int			kept = 0;
 	int			i;
@@ -142,7 +151,7 @@ drop_without_payload(lpu_delivery *d, lpu_row **rows, int n)
 	for (i = 0; i < n; i++)
 		if (rows[i]->body != NULL)
 		{
-			lpu_row    *row = rows[i];
+			LpuQueueRow *row = rows[i];
 
 			rows[i] = rows[kept];
 			rows[kept++] = row;
@@ -153,17 +162,17 @@ drop_without_payload(lpu_delivery *d, lpu_row **rows, int n)
 }
 
 /*
- * Claim rows of the round, which are those that were due when it began; NULL if nothing is due that can be claimed, or the
- * account is to be listed first.
+ * Claim rows of the round, which are those that were due when it began; NULL
+ * if nothing is due that can be claimed, or the account is to be listed first.
  */
-static lpu_row **
-claim_rows(lpu_delivery *d, int *n)
+static LpuQueueRow **
+claim_rows(LpuDelivery *d, int *n)
 {
 	bool		begun = false;
 
 	for (;;)
 	{
-		lpu_row   **rows;
+		LpuQueueRow **rows;
 
 		if (!d->in_round)
 		{
@@ -183,16 +192,20 @@ claim_rows(lpu_delivery *d, int *n)
 
 /* Claim what is due, for a few batches, and make these of it. Raises what the database raises. */
 void
-lpu_delivery_claim(lpu_delivery *d)
+lpu_delivery_claim(LpuDelivery *d)
 {
 	MemoryContext caller;
-	lpu_row   **rows;
+	LpuQueueRow **rows;
 	int			n;
 	int			from;
 	int			i;
 
 	caller = lpu_delivery_begin(d);
-	/* with synchronous_commit = off a crash would take the claim back after the request was sent */
+
+	/*
+	 * with synchronous_commit = off a crash would take the claim back after
+	 * the request was sent
+	 */
 	ForceSyncCommit();
 	(void) lpu_take_over_look_first(d->account);
 	rows = claim_rows(d, &n);
@@ -201,7 +214,7 @@ lpu_delivery_claim(lpu_delivery *d)
 	if (rows != NULL)
 	{
 		n = drop_without_payload(d, rows, n);
-		qsort(rows, n, sizeof(lpu_row *), compare_roles);
+		qsort(rows, n, sizeof(LpuQueueRow *), compare_roles);
 		for (from = 0, i = 1; i <= n; i++)
 			if (i == n || rows[i]->role != rows[from]->role)
 			{

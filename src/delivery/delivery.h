@@ -7,62 +7,71 @@
 #include "queue/take_over.h"
 
 /* What a delivery has done so far. */
-typedef struct lpu_totals
+typedef struct LpuTotals
 {
 	int64		created;
 	int64		failed;
 	int64		again;			/* to be sent or looked up later */
 	int64		held;
 	int64		requests;		/* HTTP requests sent */
-	bool		unreachable;	/* the account does not answer: what is left was not tried */
-} lpu_totals;
+	bool		unreachable;	/* the account does not answer: what is left
+								 * was not tried */
+} LpuTotals;
 
 /*
- * How the one who delivers makes transactions. Claims and settlements are each one, with SPI connected and a snapshot
- * to be had; between them, while requests are under way, there is none.
+ * How the one who delivers makes transactions. Claims and settlements are each
+ * one, with SPI connected and a snapshot to be had; between them, while
+ * requests are under way, there is none.
  */
-typedef struct lpu_deliverer
+typedef struct LpuDeliverer
 {
 	void		(*begin) (void);
 	void		(*commit) (void);
-	void		(*progress) (const char *account, const lpu_totals *totals);	/* or NULL */
+	void		(*progress) (const char *account, const LpuTotals *totals); /* or NULL */
 	/* or NULL; totals are NULL if another process delivers the account */
-	void		(*over) (const char *account, const lpu_totals *totals);
+	void		(*over) (const char *account, const LpuTotals *totals);
 	/* or NULL; runs a part and returns false if it raised */
 	bool		(*guard) (void (*part) (void *arg), void *arg);
-	bool		(*stop) (void); /* or NULL; true: claim no more, settle what is under way */
-} lpu_deliverer;
+	bool		(*stop) (void); /* or NULL; true: claim no more, settle what
+								 * is under way */
+} LpuDeliverer;
 
 /*
  * A delivery of one account under way. It takes steps that do not wait, so that those of other
  * accounts go on beside it.
  */
-typedef struct lpu_delivery lpu_delivery;
+typedef struct LpuDelivery LpuDelivery;
 
 typedef enum LpuStep
 {
 	LPU_STEP_MOVED,				/* there may be more to do at once */
-	LPU_STEP_WAITS,				/* for the network, or until some time has passed */
+	LPU_STEP_WAITS,				/* for the network, or until some time has
+								 * passed */
 	LPU_STEP_OVER				/* nothing is left that this delivery can do */
 } LpuStep;
 
-extern lpu_delivery *lpu_delivery_open(const char *account, const lpu_deliverer *deliverer,
-									   lpu_totals *totals);
-extern LpuStep lpu_delivery_step(lpu_delivery *d, long *wait_ms);
-extern void lpu_delivery_begin_turn(lpu_delivery *d);
-extern TimestampTz lpu_delivery_next_turn(const lpu_delivery *d);
-extern bool lpu_delivery_has_turn(const lpu_delivery *d);
-extern bool lpu_delivery_wants_turn(const lpu_delivery *d);
-extern void lpu_delivery_close(lpu_delivery *d);
+extern LpuDelivery *lpu_delivery_open(const char *account, const LpuDeliverer *deliverer,
+									  LpuTotals *totals);
+extern LpuStep lpu_delivery_step(LpuDelivery *d, long *wait_ms);
+extern void lpu_delivery_begin_turn(LpuDelivery *d);
+extern TimestampTz lpu_delivery_next_turn(const LpuDelivery *d);
+extern bool lpu_delivery_has_turn(const LpuDelivery *d);
+extern bool lpu_delivery_wants_turn(const LpuDelivery *d);
+extern void lpu_delivery_close(LpuDelivery *d);
 
-typedef lpu_due_account lpu_due;
-
-/* Accounts with unfinished rows, in the current memory context. Needs a transaction with SPI connected. */
-extern lpu_due *lpu_queue_due(int *n);
+typedef LpuDueAccount LpuDue;
 
 /*
- * Drop secrets of failed requests after lpusers.keep_secrets and of held ones after lpusers.keep_held_secrets, and finished
- * requests after lpusers.retention. It reads both tables: not for every round. Needs a transaction with SPI connected.
+ * Accounts with unfinished rows, in the current memory context. Needs a
+ * transaction with SPI connected.
+ */
+extern LpuDue *lpu_queue_due(int *n);
+
+/*
+ * Drop secrets of failed requests after lpusers.keep_secrets and of held ones
+ * after lpusers.keep_held_secrets, and finished requests after
+ * lpusers.retention. It reads both tables: not for every round. Needs a
+ * transaction with SPI connected.
  */
 extern void lpu_queue_housekeep(void);
 

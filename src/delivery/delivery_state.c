@@ -1,9 +1,12 @@
 /*
- * delivery_state.c: the part of a delivery that sees to what became of batches.
+ * delivery_state.c: the part of a delivery that sees to what became of
+ * batches.
  *
- * Each row's result goes into the settlement of the step at work, which is written once, before the step is committed. An
- * answer may concern more than the batch it belongs to: who asks to wait asks the whole account, credentials that were
- * refused are refused for the next batch, too, and where nobody answers the next batch need not knock.
+ * Each row's result goes into the settlement of the step at work, which is
+ * written once, before the step is committed. An answer may concern more than
+ * the batch it belongs to: who asks to wait asks the whole account,
+ * credentials that were refused are refused for the next batch, too, and where
+ * nobody answers the next batch need not knock.
  */
 #include "postgres.h"
 
@@ -23,23 +26,26 @@
 #define MAX_NAMES 50
 
 /* A row that was counted and may be counted again. */
-typedef struct unfinished_row
+typedef struct UnfinishedRow
 {
 	int64		id;
 	int64	   *counter;		/* where it counts */
-} unfinished_row;
+} UnfinishedRow;
 
 /* An account that cannot be reached, by the mapping that it is asked with. */
-typedef struct silence
+typedef struct AccountBackoff
 {
 	Oid			mapping;
 	TimestampTz since;
-} silence;
+} AccountBackoff;
 
 /* Of this process; entries are few. */
 static HTAB *silences = NULL;
 
-/* After a failure the account is asked again after half of the time since the first one, within these limits. */
+/*
+ * After a failure the account is asked again after half of the time since the
+ * first one, within these limits.
+ */
 #define MIN_BACKOFF_MS 5000
 #define MAX_BACKOFF_MS 480000
 
@@ -47,39 +53,42 @@ static HTAB *silences = NULL;
 #define REFUSAL_MS 2000
 
 static HTAB *
-unfinished_rows(lpu_delivery *d)
+unfinished_rows(LpuDelivery *d)
 {
-	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(unfinished_row), .hcxt = d->context};
+	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(UnfinishedRow),
+	.hcxt = d->context};
 
 	if (d->unfinished == NULL)
-		d->unfinished = hash_create("lpusers unfinished rows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		d->unfinished = hash_create("lpusers unfinished rows", 256, &ctl,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	return d->unfinished;
 }
 
 /* Count the state of a row among the totals; only the last state of a row counts. */
 void
-lpu_delivery_count(lpu_delivery *d, const lpu_row *row)
+lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row)
 {
 	bool		finished = row->state == LPU_STATE_CREATED || row->state == LPU_STATE_FAILED;
 	int64	   *counter = row->state == LPU_STATE_CREATED ? &d->totals->created :
-		row->state == LPU_STATE_FAILED ? &d->totals->failed :
-		row->state == LPU_STATE_HELD ? &d->totals->held : &d->totals->again;
+	row->state == LPU_STATE_FAILED ? &d->totals->failed :
+	row->state == LPU_STATE_HELD ? &d->totals->held : &d->totals->again;
 	bool		found;
-	unfinished_row *before = hash_search(unfinished_rows(d), &row->id, finished ? HASH_REMOVE : HASH_ENTER, &found);
+	UnfinishedRow *before = hash_search(unfinished_rows(d), &row->id,
+										finished ? HASH_REMOVE : HASH_ENTER, &found);
 
 	if (found)
-		--*before->counter;
+		--* before->counter;
 	++*counter;
 	if (!finished)
 		before->counter = counter;
 }
 
 int64
-lpu_delivery_backoff(const lpu_options *options)
+lpu_delivery_backoff(const LpuOptions *options)
 {
-	HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(silence)};
+	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(AccountBackoff)};
 	TimestampTz now = GetCurrentTimestamp();
-	silence    *entry;
+	AccountBackoff *entry;
 	bool		found;
 	int64		wait_ms;
 
@@ -94,7 +103,7 @@ lpu_delivery_backoff(const lpu_options *options)
 }
 
 void
-lpu_delivery_note_reached(lpu_delivery *d, const lpu_options *options)
+lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options)
 {
 	MemoryContext caller = MemoryContextSwitchTo(d->context);
 
@@ -104,14 +113,16 @@ lpu_delivery_note_reached(lpu_delivery *d, const lpu_options *options)
 		(void) hash_search(silences, &options->mapping, HASH_REMOVE, NULL);
 }
 
-/* ------------------------------------------------------------------------------------------------- what may be sent */
+/* ----- what may be sent ----- */
 
 /*
- * Return true if a batch may be started.  Until the account has accepted a mapping only one request goes out with it: if the
- * credentials are refused, that is enough.  A refusal comes soon: one request that hangs does not keep the others back.
+ * Return true if a batch may be started.  Until the account has accepted a
+ * mapping only one request goes out with it: if the credentials are refused,
+ * that is enough.  A refusal comes soon: one request that hangs does not keep
+ * the others back.
  */
 static bool
-may_start(const lpu_delivery *d, const lpu_batch *batch)
+may_start(const LpuDelivery *d, const LpuCreateBatch *batch)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *cell;
@@ -119,34 +130,35 @@ may_start(const lpu_delivery *d, const lpu_batch *batch)
 	if (list_member_oid(d->proved, batch->options->mapping))
 		return true;
 	foreach(cell, d->flying)
-		if (((const lpu_batch *) lfirst(cell))->options->mapping == batch->options->mapping &&
-			now < TimestampTzPlusMilliseconds(((const lpu_batch *) lfirst(cell))->started, REFUSAL_MS))
-			return false;
+		if (((const LpuCreateBatch *) lfirst(cell))->options->mapping == batch->options->mapping &&
+			now < TimestampTzPlusMilliseconds(((const LpuCreateBatch *) lfirst(cell))->started,
+											  REFUSAL_MS))
+		return false;
 	foreach(cell, d->done)
-		if (((const lpu_batch *) lfirst(cell))->options->mapping == batch->options->mapping)
-			return false;
+		if (((const LpuCreateBatch *) lfirst(cell))->options->mapping == batch->options->mapping)
+		return false;
 	return true;
 }
 
 bool
-lpu_delivery_has_next_batch(const lpu_delivery *d)
+lpu_delivery_has_next_batch(const LpuDelivery *d)
 {
 	ListCell   *cell;
 
 	foreach(cell, d->ready)
 		if (may_start(d, lfirst(cell)))
-			return true;
+		return true;
 	return false;
 }
 
-lpu_batch *
-lpu_delivery_next_batch(lpu_delivery *d)
+LpuCreateBatch *
+lpu_delivery_next_batch(LpuDelivery *d)
 {
 	ListCell   *cell;
 
 	foreach(cell, d->ready)
 	{
-		lpu_batch  *batch = lfirst(cell);
+		LpuCreateBatch *batch = lfirst(cell);
 
 		if (!may_start(d, batch))
 			continue;
@@ -156,14 +168,14 @@ lpu_delivery_next_batch(lpu_delivery *d)
 	return NULL;
 }
 
-/* --------------------------------------------------------------------------------------------------------- settling */
+/* ----- settling ----- */
 
 /* Rows of a request have a batch number; what is known from a lookup keeps the one it has. */
 static void
-settle_rows(lpu_delivery *d, lpu_row **rows, int n, bool looked)
+settle_rows(LpuDelivery *d, LpuQueueRow **rows, int n, bool looked)
 {
 	MemoryContext caller = MemoryContextSwitchTo(d->context);
-	lpu_settlement **settlement = &d->settlements[looked];
+	LpuSettlement **settlement = &d->settlements[looked];
 	int			i;
 
 	if (*settlement == NULL)
@@ -180,20 +192,23 @@ settle_rows(lpu_delivery *d, lpu_row **rows, int n, bool looked)
 }
 
 void
-lpu_delivery_settle(lpu_delivery *d, lpu_row **rows, int n)
+lpu_delivery_settle(LpuDelivery *d, LpuQueueRow **rows, int n)
 {
 	settle_rows(d, rows, n, false);
 }
 
 void
-lpu_delivery_settle_looked(lpu_delivery *d, lpu_row *row)
+lpu_delivery_settle_looked(LpuDelivery *d, LpuQueueRow *row)
 {
 	settle_rows(d, &row, 1, true);
 }
 
-/* In a transaction: write down what became of the rows that are settled, with one statement for all. */
+/*
+ * In a transaction: write down what became of the rows that are settled, with
+ * one statement for all.
+ */
 static void
-write_settled(lpu_delivery *d)
+write_settled(LpuDelivery *d)
 {
 	ListCell   *cell;
 	int			i;
@@ -212,7 +227,7 @@ write_settled(lpu_delivery *d)
 
 /* Append logins, so many as are named at most, and return how many users were given so far. */
 static int
-list_logins(StringInfo logins, lpu_row **rows, int n, int before)
+list_logins(StringInfo logins, LpuQueueRow **rows, int n, int before)
 {
 	int			i;
 
@@ -227,7 +242,7 @@ list_logins(StringInfo logins, lpu_row **rows, int n, int before)
  * log is the only place left to say so.
  */
 static void
-report_dropped(lpu_delivery *d)
+report_dropped(LpuDelivery *d)
 {
 	StringInfoData logins;
 	ListCell   *cell;
@@ -236,13 +251,13 @@ report_dropped(lpu_delivery *d)
 	initStringInfo(&logins);
 	foreach(cell, d->refused_batches)
 	{
-		const lpu_refused_batch *batch = lfirst(cell);
+		const LpuRefusedBatch *batch = lfirst(cell);
 
 		n = list_logins(&logins, batch->rows, batch->n, n);
 	}
 	foreach(cell, list_concat_copy(d->done, d->flying))
 	{
-		const lpu_batch *batch = lfirst(cell);
+		const LpuCreateBatch *batch = lfirst(cell);
 
 		n = list_logins(&logins, batch->rows, batch->n, n);
 	}
@@ -266,7 +281,7 @@ report_dropped(lpu_delivery *d)
  * current one. Raises if the extension has been dropped since the last step.
  */
 MemoryContext
-lpu_delivery_begin(lpu_delivery *d)
+lpu_delivery_begin(LpuDelivery *d)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
@@ -280,7 +295,7 @@ lpu_delivery_begin(lpu_delivery *d)
 }
 
 void
-lpu_delivery_commit(lpu_delivery *d, MemoryContext caller)
+lpu_delivery_commit(LpuDelivery *d, MemoryContext caller)
 {
 	write_settled(d);
 	MemoryContextSwitchTo(caller);
@@ -289,7 +304,7 @@ lpu_delivery_commit(lpu_delivery *d, MemoryContext caller)
 
 /* What was claimed waits here for no longer than a request may take. */
 void
-lpu_delivery_wait_as_asked(lpu_delivery *d, int64 wait_ms, int64 patience_ms)
+lpu_delivery_wait_as_asked(LpuDelivery *d, int64 wait_ms, int64 patience_ms)
 {
 	d->next_start = Max(d->next_start, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms));
 	d->asked_to_wait |= wait_ms > patience_ms;
@@ -298,15 +313,15 @@ lpu_delivery_wait_as_asked(lpu_delivery *d, int64 wait_ms, int64 patience_ms)
 }
 
 void
-lpu_delivery_give_back(lpu_delivery *d)
+lpu_delivery_give_back(LpuDelivery *d)
 {
 	int64		wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), d->next_start);
 	ListCell   *cell;
 
 	foreach(cell, d->ready)
 	{
-		lpu_batch  *batch = lfirst(cell);
-		lpu_row   **rows = batch->rows;
+		LpuCreateBatch *batch = lfirst(cell);
+		LpuQueueRow **rows = batch->rows;
 		int			n = batch->n;
 
 		lpu_rows_set_later(rows, n, NULL, wait_ms);
@@ -319,19 +334,21 @@ lpu_delivery_give_back(lpu_delivery *d)
 }
 
 /*
- * In a transaction: rows in hand that would go the same way as a request that could not be sent are not tried.  They are
- * held (the credentials were refused), or wait as long as that request (the account cannot be reached).
+ * In a transaction: rows in hand that would go the same way as a request that
+ * could not be sent are not tried.  They are held (the credentials were
+ * refused), or wait as long as that request (the account cannot be reached).
  */
 static void
-spare_ready(lpu_delivery *d, const lpu_options *options, LpuHoldKind hold, const char *why, int64 wait_ms)
+spare_ready(LpuDelivery *d, const LpuOptions *options, LpuHoldKind hold, const char *why,
+			int64 wait_ms)
 {
 	List	   *others = NIL;
 	ListCell   *cell;
 
 	foreach(cell, d->ready)
 	{
-		lpu_batch  *batch = lfirst(cell);
-		lpu_row   **rows = batch->rows;
+		LpuCreateBatch *batch = lfirst(cell);
+		LpuQueueRow **rows = batch->rows;
 		int			n = batch->n;
 
 		if (batch->options->mapping != options->mapping)
@@ -352,7 +369,8 @@ spare_ready(lpu_delivery *d, const lpu_options *options, LpuHoldKind hold, const
 
 /* What is in hand and in the queue is held, instead of asking again for each batch. */
 void
-lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const lpu_row *row, LpuHoldKind hold, const char *why)
+lpu_delivery_hold_role(LpuDelivery *d, const LpuOptions *options, const LpuQueueRow *row,
+					   LpuHoldKind hold, const char *why)
 {
 	spare_ready(d, options, hold, why, 0);
 	/* what became pending just now is held, too */
@@ -362,7 +380,7 @@ lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const lpu_ro
 
 /* The account was not reached.  What else is due waits in the queue until the caller comes back. */
 static void
-note_unreachable(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n)
+note_unreachable(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
 {
 	int64		wait_ms = lpu_delivery_backoff(options);
 	int			i;
@@ -374,12 +392,12 @@ note_unreachable(lpu_delivery *d, const lpu_options *options, lpu_row **rows, in
 }
 
 void
-lpu_delivery_settle_batch(lpu_delivery *d, lpu_batch *batch)
+lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch)
 {
-	const lpu_options *options = batch->options;
-	lpu_row   **rows = batch->rows;
+	const LpuOptions *options = batch->options;
+	LpuQueueRow **rows = batch->rows;
 	int			n = batch->n;
-	lpu_batch_result result;
+	LpuBatchResult result;
 
 	lpu_batch_finish(batch, &result);
 	if (result.end == LPU_BATCH_AGAIN)

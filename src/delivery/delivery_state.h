@@ -13,35 +13,36 @@
 #include "queue/settle.h"
 
 /*
- * Who is in the account before anything is sent, as a server shows it.  Servers with the same account id belong to different
- * roles, which do not trust each other: what one shows is believed for its own rows only.
+ * Who is in the account before anything is sent, as a server shows it.
+ * Servers with the same account id belong to different roles, which do not
+ * trust each other: what one shows is believed for its own rows only.
  */
-typedef struct lpu_presence
+typedef struct LpuPresence
 {
 	Oid			server;
 	int			ndue;			/* rows of the round */
 	bool		few;			/* they go in a request of their own each */
-	lpu_lookup *users;			/* NULL: few */
+	LpuLookup  *users;			/* NULL: few */
 	const char *postponed;		/* why nothing can be sent now, or NULL */
 	int64		postponed_ms;
 	int			postponed_status;
-} lpu_presence;
+} LpuPresence;
 
 /* Rows of a batch of which some users were refused. */
-typedef struct lpu_refused_batch
+typedef struct LpuRefusedBatch
 {
-	const lpu_options *options;
-	lpu_row   **rows;
+	const LpuOptions *options;
+	LpuQueueRow **rows;
 	int			n;
-} lpu_refused_batch;
+} LpuRefusedBatch;
 
-struct lpu_delivery
+struct LpuDelivery
 {
 	Oid			schema_oid;
 	Oid			table;			/* lp_requests, since the first step */
 	const char *account;
-	const lpu_deliverer *deliverer;
-	lpu_totals *totals;
+	const LpuDeliverer *deliverer;
+	LpuTotals  *totals;
 	MemoryContext context;		/* the delivery itself, and what lives as long */
 	bool		looked;			/* for rows in doubt, since the last claim */
 	TimestampTz looked_at;		/* ... or when it began */
@@ -53,105 +54,129 @@ struct lpu_delivery
 	bool		refused;		/* ... not all of which were accepted */
 
 	/* listings of the account under way, or NULL: of these files */
-	struct look_ahead *look_ahead;
-	struct refusal *refusal;
-	struct reconciliation *reconciliation;
+	struct LpuLookAhead *look_ahead;
+	struct LpuRefusal *refusal;
+	struct LpuReconciliation *reconciliation;
 
-	lpu_claimer *claimer;
-	bool		in_round;		/* rows are claimed that were due when it began */
-	bool		must_look;		/* ... the account is to be listed before any is claimed */
-	lpu_row    *due;			/* ... rows that were due then: role, server and login */
+	LpuClaimer *claimer;
+	bool		in_round;		/* rows are claimed that were due when it
+								 * began */
+	bool		must_look;		/* ... the account is to be listed before any
+								 * is claimed */
+	LpuQueueRow *due;			/* ... rows that were due then: role, server
+								 * and login */
 	int			ndue;
-	List	   *presences;		/* ... lpu_presence */
+	List	   *presences;		/* ... LpuPresence */
 	MemoryContext present_context;
-	int64		revision;		/* of the account then, if nothing was created since; else -1 */
-	List	   *refused_batches;	/* lpu_refused_batch */
-	List	   *proved;			/* mappings (OID) that the account has accepted */
-	lpu_settlement *settlements[2]; /* of the transaction at work, or NULL; by answer and by lookup */
+	int64		revision;		/* of the account then, if nothing was created
+								 * since; else -1 */
+	List	   *refused_batches;	/* LpuRefusedBatch */
+	List	   *proved;			/* mappings (OID) that the account has
+								 * accepted */
+	LpuSettlement *settlements[2];	/* of the transaction at work, or NULL; by
+									 * answer and by lookup */
 	List	   *settled;		/* the rows in them */
 	HTAB	   *unfinished;		/* rows that were counted and are not finished */
 	int			claim_size;
 	int			max_connections;
 	double		rate_limit;
 	TimestampTz next_start;		/* by rate_limit, or Retry-After */
-	bool		asked_to_wait;	/* for so long that what is ready goes back into the queue */
+	bool		asked_to_wait;	/* for so long that what is ready goes back
+								 * into the queue */
 	bool		empty;			/* the last claim found nothing */
 	TimestampTz slice_end;		/* no claims after this */
-	TimestampTz send_end;		/* a worker starts no batch after this; not before slice_end */
+	TimestampTz send_end;		/* a worker starts no batch after this; not
+								 * before slice_end */
 };
 
 /*
  * delivery_state.c: begin a step of the delivery, a transaction, and end it. What is allocated in
  * it lives with the delivery, unless it is freed.
  */
-extern MemoryContext lpu_delivery_begin(lpu_delivery *d);
-extern void lpu_delivery_commit(lpu_delivery *d, MemoryContext caller);
+extern MemoryContext lpu_delivery_begin(LpuDelivery *d);
+extern void lpu_delivery_commit(LpuDelivery *d, MemoryContext caller);
 
 /* In a step: settle rows at its end, which are then not needed any more.  They went together. */
-extern void lpu_delivery_settle(lpu_delivery *d, lpu_row **rows, int n);
+extern void lpu_delivery_settle(LpuDelivery *d, LpuQueueRow **rows, int n);
 
 /* The same for one row whose result is known from a lookup. */
-extern void lpu_delivery_settle_looked(lpu_delivery *d, lpu_row *row);
+extern void lpu_delivery_settle_looked(LpuDelivery *d, LpuQueueRow *row);
 
 /* In a step: settle one batch that is done. */
-extern void lpu_delivery_settle_batch(lpu_delivery *d, lpu_batch *batch);
+extern void lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch);
 
 /* In a step: put claimed rows that will not be sent soon back into the queue. */
-extern void lpu_delivery_give_back(lpu_delivery *d);
+extern void lpu_delivery_give_back(LpuDelivery *d);
 
 /* Count a row's result among the totals. */
-extern void lpu_delivery_count(lpu_delivery *d, const lpu_row *row);
+extern void lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row);
 
-/* In a step: a listing or a request of these options was refused.  Hold what else would be sent with them. */
-extern void lpu_delivery_hold_role(lpu_delivery *d, const lpu_options *options, const lpu_row *row, LpuHoldKind hold,
+/*
+ * In a step: a listing or a request of these options was refused.  Hold what
+ * else would be sent with them.
+ */
+extern void lpu_delivery_hold_role(LpuDelivery *d, const LpuOptions *options,
+								   const LpuQueueRow *row, LpuHoldKind hold,
 								   const char *why);
 
-/* Milliseconds until the account may be asked again, after a failure to reach it; or it was reached. */
-extern int64 lpu_delivery_backoff(const lpu_options *options);
-extern void lpu_delivery_note_reached(lpu_delivery *d, const lpu_options *options);
+/*
+ * Milliseconds until the account may be asked again, after a failure to reach
+ * it; or it was reached.
+ */
+extern int64 lpu_delivery_backoff(const LpuOptions *options);
+extern void lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options);
 
 /* In a step: the account asks to wait, and nothing of it is sent until then. */
-extern void lpu_delivery_wait_as_asked(lpu_delivery *d, int64 wait_ms, int64 patience_ms);
+extern void lpu_delivery_wait_as_asked(LpuDelivery *d, int64 wait_ms, int64 patience_ms);
 
 /* Take the next batch that may be started off those that are ready; NULL if there is none. */
-extern lpu_batch *lpu_delivery_next_batch(lpu_delivery *d);
-extern bool lpu_delivery_has_next_batch(const lpu_delivery *d);
+extern LpuCreateBatch *lpu_delivery_next_batch(LpuDelivery *d);
+extern bool lpu_delivery_has_next_batch(const LpuDelivery *d);
 
 /* So many batches are claimed at a time, or kept ahead. */
 #define LPU_CLAIM_BATCHES 2
 
 /* delivery.c: what an earlier delivery was sending is in doubt; claim a few batches. */
-extern void lpu_delivery_take_over(lpu_delivery *d);
-extern void lpu_delivery_claim(lpu_delivery *d);
-
-/* delivery.c: the options for a row; NULL and *why if its role cannot send. They live as long as the memory context. */
-extern const lpu_options *lpu_delivery_options(lpu_delivery *d, const lpu_row *row, MemoryContext context,
-											   const char **why);
-
-/* delivery_step.c: return true if claims are over because the process is asked to stop. */
-extern bool lpu_delivery_must_stop(const lpu_delivery *d);
-
-/* delivery_step.c: claims may go on for so much longer; what is ready may be sent for the time of a turn. */
-extern void lpu_delivery_extend_turn(lpu_delivery *d, int64 ms);
-extern void lpu_delivery_extend_sending(lpu_delivery *d);
-
-/* presence.c: who is in the account before anything is sent. */
-extern void lpu_delivery_begin_round(lpu_delivery *d);
-extern void lpu_delivery_end_round(lpu_delivery *d);
-extern LpuStep lpu_delivery_look_ahead(lpu_delivery *d, long *wait_ms);
-extern void lpu_delivery_make_batches(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n);
-
-/* refusal.c: what became of batches that were refused. */
-extern void lpu_delivery_put_refused(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n);
-extern LpuStep lpu_delivery_judge_refused(lpu_delivery *d, long *wait_ms);
+extern void lpu_delivery_take_over(LpuDelivery *d);
+extern void lpu_delivery_claim(LpuDelivery *d);
 
 /*
- * reconcile.c: what a user in the account has otherwise than what was sent, as the text of an error; NULL if it is the same.
- * Needs a transaction.
+ * delivery.c: the options for a row; NULL and *why if its role cannot send.
+ * They live as long as the memory context.
  */
-extern char *lpu_delivery_differences(const char *body, const lpu_listed_user *user);
+extern const LpuOptions *lpu_delivery_options(LpuDelivery *d, const LpuQueueRow *row,
+											  MemoryContext context,
+											  const char **why);
+
+/* delivery_step.c: return true if claims are over because the process is asked to stop. */
+extern bool lpu_delivery_must_stop(const LpuDelivery *d);
+
+/*
+ * delivery_step.c: claims may go on for so much longer; what is ready may be
+ * sent for the time of a turn.
+ */
+extern void lpu_delivery_extend_turn(LpuDelivery *d, int64 ms);
+extern void lpu_delivery_extend_sending(LpuDelivery *d);
+
+/* presence.c: who is in the account before anything is sent. */
+extern void lpu_delivery_begin_round(LpuDelivery *d);
+extern void lpu_delivery_end_round(LpuDelivery *d);
+extern LpuStep lpu_delivery_look_ahead(LpuDelivery *d, long *wait_ms);
+extern void lpu_delivery_make_batches(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows,
+									  int n);
+
+/* refusal.c: what became of batches that were refused. */
+extern void lpu_delivery_put_refused(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows,
+									 int n);
+extern LpuStep lpu_delivery_judge_refused(LpuDelivery *d, long *wait_ms);
+
+/*
+ * reconcile.c: what a user in the account has otherwise than what was sent, as
+ * the text of an error; NULL if it is the same. Needs a transaction.
+ */
+extern char *lpu_delivery_differences(const char *body, const LpuListedUser *user);
 
 /* reconcile.c: look up the rows whose outcome is unknown. */
-extern LpuStep lpu_delivery_look_up(lpu_delivery *d, long *wait_ms);
+extern LpuStep lpu_delivery_look_up(LpuDelivery *d, long *wait_ms);
 
 #endif

@@ -33,7 +33,10 @@
 #define SHARE_MS 2000
 #define REVISION_POLL_MS 50
 
-/* Rows in doubt are looked up beside other requests if the delivery has not come to rest for so long. */
+/*
+ * Rows in doubt are looked up beside other requests if the delivery has not
+ * come to rest for so long.
+ */
 #define LOOK_MS 10000
 
 /* A worker does not wait longer than this with claimed rows in hand and nothing under way. */
@@ -44,25 +47,26 @@
  * account now.
  */
 static void
-check_lock(const lpu_delivery *d)
+check_lock(const LpuDelivery *d)
 {
 	if (!lpu_account_is_locked(d->account))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("lock on the queue of account \"%s\" was released during delivery", d->account),
+				 errmsg("lock on the queue of account \"%s\" was released during delivery",
+						d->account),
 				 errdetail("The outcome of requests in flight will be looked up."),
 				 errhint("Triggers on the extension's tables must not call pg_advisory_unlock_all() or DISCARD ALL.")));
 }
 
 /* Return true if nothing more is to be claimed or sent because the process was asked to stop. */
 bool
-lpu_delivery_must_stop(const lpu_delivery *d)
+lpu_delivery_must_stop(const LpuDelivery *d)
 {
 	return d->deliverer->stop != NULL && d->deliverer->stop();
 }
 
 static void
-unshare_revision(lpu_delivery *d)
+unshare_revision(LpuDelivery *d)
 {
 	lpu_unshare_revision(d->account);
 	d->shares = false;
@@ -74,7 +78,7 @@ unshare_revision(lpu_delivery *d)
  * and it has had its turn.
  */
 static bool
-share_revision(lpu_delivery *d)
+share_revision(LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -97,7 +101,7 @@ share_revision(lpu_delivery *d)
 
 /* Return true if time, connections and turn allow to start the next batch, if there is one. */
 static bool
-may_start(lpu_delivery *d)
+may_start(LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -107,14 +111,14 @@ may_start(lpu_delivery *d)
 
 /* Start what may be started now. Return true if something was. */
 static bool
-start_batches(lpu_delivery *d)
+start_batches(LpuDelivery *d)
 {
 	MemoryContext caller = MemoryContextSwitchTo(d->context);
 	bool		any = false;
 
 	while (may_start(d) && share_revision(d))
 	{
-		lpu_batch  *batch;
+		LpuCreateBatch *batch;
 
 		check_lock(d);
 		batch = lpu_delivery_next_batch(d);
@@ -123,7 +127,8 @@ start_batches(lpu_delivery *d)
 		any = true;
 		d->totals->requests++;
 		if (d->rate_limit > 0)
-			d->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) (1000 / d->rate_limit));
+			d->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														(int64) (1000 / d->rate_limit));
 	}
 	MemoryContextSwitchTo(caller);
 	return any;
@@ -131,7 +136,7 @@ start_batches(lpu_delivery *d)
 
 /* Move the batches that are done from those under way to those to be settled. */
 static void
-collect_done(lpu_delivery *d)
+collect_done(LpuDelivery *d)
 {
 	MemoryContext caller = MemoryContextSwitchTo(d->context);
 	List	   *flying = NIL;
@@ -139,7 +144,7 @@ collect_done(lpu_delivery *d)
 
 	foreach(cell, d->flying)
 	{
-		lpu_batch  *batch = lfirst(cell);
+		LpuCreateBatch *batch = lfirst(cell);
 
 		if (!lpu_batch_done(batch))
 		{
@@ -155,11 +160,12 @@ collect_done(lpu_delivery *d)
 }
 
 /*
- * Let the network go on without waiting, and start what may be started: before and after SQL has its turn. A refusal may
- * mean that nothing else must be started: it is read first.
+ * Let the network go on without waiting, and start what may be started: before
+ * and after SQL has its turn. A refusal may mean that nothing else must be
+ * started: it is read first.
  */
 static void
-keep_flying(lpu_delivery *d)
+keep_flying(LpuDelivery *d)
 {
 	do
 	{
@@ -172,7 +178,7 @@ keep_flying(lpu_delivery *d)
 
 /* Settle all batches that are done. True if there was one. */
 static bool
-settle_done(lpu_delivery *d)
+settle_done(LpuDelivery *d)
 {
 	MemoryContext caller;
 	ListCell   *cell;
@@ -188,7 +194,11 @@ settle_done(lpu_delivery *d)
 	d->done = NIL;
 	lpu_delivery_commit(d, caller);
 	d->refused = false;
-	/* a login that was in flight may have kept another row of it from being claimed */
+
+	/*
+	 * a login that was in flight may have kept another row of it from being
+	 * claimed
+	 */
 	d->empty = false;
 	if (d->deliverer->progress != NULL)
 		d->deliverer->progress(d->account, d->totals);
@@ -200,7 +210,7 @@ settle_done(lpu_delivery *d)
  * else as long as it takes.
  */
 static long
-time_to_wait(lpu_delivery *d)
+time_to_wait(LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	long		wait_ms = -1;
@@ -221,7 +231,7 @@ time_to_wait(lpu_delivery *d)
 }
 
 static bool
-may_claim(lpu_delivery *d)
+may_claim(LpuDelivery *d)
 {
 	return !d->empty && !d->must_look && d->refusal == NULL && !d->totals->unreachable &&
 		GetCurrentTimestamp() < d->slice_end && !lpu_delivery_must_stop(d);
@@ -232,7 +242,7 @@ may_claim(lpu_delivery *d)
  * delivery down: then rows had better wait in the queue than in hand.
  */
 static bool
-wants_claim(lpu_delivery *d)
+wants_claim(LpuDelivery *d)
 {
 	bool		slow = d->rate_limit > 0 || GetCurrentTimestamp() < d->next_start;
 
@@ -247,7 +257,7 @@ wants_claim(lpu_delivery *d)
  * was told to deliver this.
  */
 static bool
-better_given_back(lpu_delivery *d)
+better_given_back(LpuDelivery *d)
 {
 	if (d->ready == NIL || d->deliverer->stop == NULL)
 		return false;
@@ -258,7 +268,7 @@ better_given_back(lpu_delivery *d)
 }
 
 static void
-give_back(lpu_delivery *d)
+give_back(LpuDelivery *d)
 {
 	MemoryContext caller = lpu_delivery_begin(d);
 
@@ -270,7 +280,7 @@ give_back(lpu_delivery *d)
 
 /* Nothing is in hand or under way. */
 static LpuStep
-step_at_rest(lpu_delivery *d, long *wait_ms)
+step_at_rest(LpuDelivery *d, long *wait_ms)
 {
 	if (!d->looked && !lpu_delivery_must_stop(d))
 	{
@@ -287,11 +297,11 @@ step_at_rest(lpu_delivery *d, long *wait_ms)
 }
 
 /*
- * List the account if it is to be listed, because rows are to be claimed or were refused.  Return LPU_STEP_OVER if it is
- * not.
+ * List the account if it is to be listed, because rows are to be claimed or
+ * were refused.  Return LPU_STEP_OVER if it is not.
  */
 static LpuStep
-step_listing(lpu_delivery *d, long *wait_ms)
+step_listing(LpuDelivery *d, long *wait_ms)
 {
 	LpuStep		result = lpu_delivery_look_ahead(d, wait_ms);
 
@@ -299,10 +309,11 @@ step_listing(lpu_delivery *d, long *wait_ms)
 }
 
 /*
- * Go on with a lookup that is under way, or begin one that has waited for too long.  Return LPU_STEP_OVER if there is none.
+ * Go on with a lookup that is under way, or begin one that has waited for too
+ * long.  Return LPU_STEP_OVER if there is none.
  */
 static LpuStep
-step_look_up(lpu_delivery *d, long *wait_ms)
+step_look_up(LpuDelivery *d, long *wait_ms)
 {
 	if (lpu_delivery_must_stop(d))
 		return LPU_STEP_OVER;
@@ -328,7 +339,7 @@ shorter(long a, long b)
  * the delivery can only be closed.
  */
 LpuStep
-lpu_delivery_step(lpu_delivery *d, long *wait_ms)
+lpu_delivery_step(LpuDelivery *d, long *wait_ms)
 {
 	bool		claimed;
 	LpuStep		listing;
@@ -371,23 +382,28 @@ lpu_delivery_step(lpu_delivery *d, long *wait_ms)
 
 /* Let the delivery claim, for the time of a turn from now on. */
 void
-lpu_delivery_begin_turn(lpu_delivery *d)
+lpu_delivery_begin_turn(LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
 	d->empty = false;
-	/* what comes during a turn does not make it longer: then lookups would never have theirs */
+
+	/*
+	 * what comes during a turn does not make it longer: then lookups would
+	 * never have theirs
+	 */
 	if (now >= d->slice_end)
 		d->slice_end = TimestampTzPlusMilliseconds(now, SLICE_MS);
 	d->send_end = d->slice_end;
 }
 
 /*
- * Return from when on an open delivery may have another turn.  After one it comes to rest first, for
- * its lookups, unless requests in flight take as long as a turn.
+ * Return from when on an open delivery may have another turn.  After one it
+ * comes to rest first, for its lookups, unless requests in flight take as long
+ * as a turn.
  */
 TimestampTz
-lpu_delivery_next_turn(const lpu_delivery *d)
+lpu_delivery_next_turn(const LpuDelivery *d)
 {
 	if (GetCurrentTimestamp() < d->slice_end)
 		return 0;
@@ -396,7 +412,7 @@ lpu_delivery_next_turn(const lpu_delivery *d)
 
 /* Let the delivery claim for so much longer, but no longer than the time of a turn. */
 void
-lpu_delivery_extend_turn(lpu_delivery *d, int64 ms)
+lpu_delivery_extend_turn(LpuDelivery *d, int64 ms)
 {
 	TimestampTz limit = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
 
@@ -406,14 +422,14 @@ lpu_delivery_extend_turn(lpu_delivery *d, int64 ms)
 
 /* Let the delivery send what it has in hand, for the time of a turn from now on. */
 void
-lpu_delivery_extend_sending(lpu_delivery *d)
+lpu_delivery_extend_sending(LpuDelivery *d)
 {
 	d->send_end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
 }
 
 /* Return true while the turn lasts and there may be something to claim or to send. */
 bool
-lpu_delivery_has_turn(const lpu_delivery *d)
+lpu_delivery_has_turn(const LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -422,7 +438,7 @@ lpu_delivery_has_turn(const lpu_delivery *d)
 
 /* Return true if the turn is over and was too short for all that is due. */
 bool
-lpu_delivery_wants_turn(const lpu_delivery *d)
+lpu_delivery_wants_turn(const LpuDelivery *d)
 {
 	return GetCurrentTimestamp() >= d->slice_end && !d->empty && !d->totals->unreachable;
 }
@@ -433,17 +449,17 @@ lpu_delivery_wants_turn(const lpu_delivery *d)
  * earlier one that were being sent become uncertain. Called outside of begin and commit;
  * "account" and "totals" must stay valid.
  */
-lpu_delivery *
-lpu_delivery_open(const char *account, const lpu_deliverer *deliverer, lpu_totals *totals)
+LpuDelivery *
+lpu_delivery_open(const char *account, const LpuDeliverer *deliverer, LpuTotals *totals)
 {
 	MemoryContext context;
-	lpu_delivery *d;
+	LpuDelivery *d;
 
 	if (!lpu_lock_account(account))
 		return NULL;
 	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers delivery",
 									ALLOCSET_DEFAULT_SIZES);
-	d = MemoryContextAllocZero(context, sizeof(lpu_delivery));
+	d = MemoryContextAllocZero(context, sizeof(LpuDelivery));
 	d->context = context;
 	d->account = account;
 	d->deliverer = deliverer;
@@ -470,7 +486,7 @@ lpu_delivery_open(const char *account, const lpu_deliverer *deliverer, lpu_total
  * as well; raises nothing.
  */
 void
-lpu_delivery_close(lpu_delivery *d)
+lpu_delivery_close(LpuDelivery *d)
 {
 	const char *account = d->account;
 

@@ -1,10 +1,14 @@
 /*
- * lookup.c: a listing of the account, of which the users are kept that were asked for.
+ * lookup.c: a listing of the account, of which the users are kept that were
+ * asked for.
  *
- * The API has no search by login, so the whole account is listed.  The answer is read while it arrives, and only users with
- * a login that was added before are kept: memory grows with the queue, not with the account.  The deliveries of other
- * accounts go on meanwhile: what has come is read whenever lpu_lookup_done() asks, which does not wait.  No transaction is
- * needed then, so keys are UTF-8, which needs no conversion.  It knows nothing of requests and what they mean.
+ * The API has no search by login, so the whole account is listed.  The answer
+ * is read while it arrives, and only users with a login that was added before
+ * are kept: memory grows with the queue, not with the account.  The deliveries
+ * of other accounts go on meanwhile: what has come is read whenever
+ * lpu_lookup_done() asks, which does not wait.  No transaction is needed then,
+ * so keys are UTF-8, which needs no conversion.  It knows nothing of requests
+ * and what they mean.
  */
 #include "postgres.h"
 
@@ -20,49 +24,53 @@
 #include "user/attribute.h"
 #include "user/login.h"
 
-/* What libcurl may bring before the reader has its turn: several of the pieces in which a list comes. */
+/*
+ * What libcurl may bring before the reader has its turn: several of the pieces
+ * in which a list comes.
+ */
 #define SINK_BYTES (512 * 1024)
 
 /* A login that was added, and what the listing says of it. */
-typedef struct sought
+typedef struct SoughtLogin
 {
 	const char *key;			/* folded, UTF-8 */
 	bool		found;
-	lpu_listed_user user;
-} sought;
+	LpuListedUser user;
+} SoughtLogin;
 
-typedef struct lookup_sink
+typedef struct LookupSink
 {
-	lpu_http_sink sink;			/* first: a sink is also a lookup_sink */
+	LpuHttpSink sink;			/* first: a sink is also a lookup_sink */
 	size_t		used;
 	char		data[SINK_BYTES];
-} lookup_sink;
+} LookupSink;
 
 /* A listing under way. */
-struct listing
+struct LookupListing
 {
-	lookup_sink sink;			/* first */
+	LookupSink	sink;			/* first */
 	MemoryContext context;		/* its own, and of what it needs */
 	MemoryContext scratch;
-	const lpu_options *options;
-	lpu_api_request request;
+	const LpuOptions *options;
+	LpuApiRequest request;
 	int64		revision;		/* the request's If-Match */
-	lpu_api_call *call;
+	LpuApiCall *call;
 	bool		renewed;		/* it was sent again after a 401 */
 	int			requests;
-	lpu_reader *reader;
-	lpu_reader_state state;
-	char		first;			/* character of the answer that is no blank; 0: not seen */
+	LpuReader  *reader;
+	LpuReaderState state;
+	char		first;			/* character of the answer that is no blank;
+								 * 0: not seen */
 	TimestampTz last;			/* when something came */
 	bool		silent;			/* nothing came for too long */
 };
 
-struct lpu_lookup
+struct LpuLookup
 {
 	MemoryContext context;
 	HTAB	   *users;			/* of sought */
 	bool		entities;
-	struct listing *listing;	/* or NULL */
+	struct LookupListing *listing;	/* or NULL */
 };
 
 /* What is read of each user. */
@@ -91,19 +99,20 @@ compare_keys(const void *a, const void *b, Size size)
 }
 
 /*
- * Return a lookup without logins, which lives in the current memory context.  entities: keep the attributes of the users
- * that are found, to compare them.
+ * Return a lookup without logins, which lives in the current memory context.
+ * entities: keep the attributes of the users that are found, to compare them.
  */
-lpu_lookup *
+LpuLookup *
 lpu_lookup_new(bool entities)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *), .entrysize = sizeof(sought), .hash = hash_key, .match = compare_keys,
-	.hcxt = CurrentMemoryContext};
-	lpu_lookup *lookup = palloc0(sizeof(lpu_lookup));
+	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(SoughtLogin),
+	.hash = hash_key,.match = compare_keys,.hcxt = CurrentMemoryContext};
+	LpuLookup  *lookup = palloc0(sizeof(LpuLookup));
 
 	lookup->context = CurrentMemoryContext;
 	lookup->entities = entities;
-	lookup->users = hash_create("lpusers lookup", 256, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	lookup->users = hash_create("lpusers lookup", 256, &ctl,
+								HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	return lookup;
 }
 
@@ -118,52 +127,55 @@ key_of(const char *login)
 	return utf8 ? utf8 : folded;
 }
 
-static sought *
-find_key(const lpu_lookup *lookup, const char *key)
+static SoughtLogin *
+find_key(const LpuLookup *lookup, const char *key)
 {
 	return hash_search(lookup->users, &key, HASH_FIND, NULL);
 }
 
 /* Ask for a login, in the database's encoding.  Needs a transaction. */
 void
-lpu_lookup_add(lpu_lookup *lookup, const char *login)
+lpu_lookup_add(LpuLookup *lookup, const char *login)
 {
 	MemoryContext caller = MemoryContextSwitchTo(lookup->context);
 	char	   *key = key_of(login);
 	bool		found;
-	sought	   *entry = hash_search(lookup->users, &key, HASH_ENTER, &found);
+	SoughtLogin *entry = hash_search(lookup->users, &key, HASH_ENTER, &found);
 
 	if (!found)
 	{
 		entry->found = false;
-		memset(&entry->user, 0, sizeof(lpu_listed_user));
+		memset(&entry->user, 0, sizeof(LpuListedUser));
 	}
 	MemoryContextSwitchTo(caller);
 }
 
 /* Return true if the login was added.  Needs a transaction. */
 bool
-lpu_lookup_has(const lpu_lookup *lookup, const char *login)
+lpu_lookup_has(const LpuLookup *lookup, const char *login)
 {
 	return find_key(lookup, key_of(login)) != NULL;
 }
 
-/* Return the user with this login; NULL if the account does not have it, or has deleted it.  Needs a transaction. */
-const lpu_listed_user *
-lpu_lookup_find(const lpu_lookup *lookup, const char *login)
+/*
+ * Return the user with this login; NULL if the account does not have it, or
+ * has deleted it.  Needs a transaction.
+ */
+const LpuListedUser *
+lpu_lookup_find(const LpuLookup *lookup, const char *login)
 {
-	sought	   *entry = find_key(lookup, key_of(login));
+	SoughtLogin *entry = find_key(lookup, key_of(login));
 
 	return entry != NULL && entry->found ? &entry->user : NULL;
 }
 
-/* ----------------------------------------------------------------------------------------------------- the listing */
+/* ----- the listing ----- */
 
 /* Called by libcurl: nothing here may raise. */
 static bool
-sink_write(lpu_http_sink *arg, const char *data, size_t length)
+sink_write(LpuHttpSink *arg, const char *data, size_t length)
 {
-	lookup_sink *sink = (lookup_sink *) arg;
+	LookupSink *sink = (LookupSink *) arg;
 
 	if (length > SINK_BYTES - sink->used)
 		return false;
@@ -173,7 +185,7 @@ sink_write(lpu_http_sink *arg, const char *data, size_t length)
 }
 
 static bool
-is_true(const lpu_value *value)
+is_true(const LpuValue *value)
 {
 	return value->type == LPU_VALUE_TRUE ||
 		(value->type == LPU_VALUE_STRING && pg_strcasecmp(value->text, "true") == 0);
@@ -181,12 +193,12 @@ is_true(const lpu_value *value)
 
 /* Keep a user of the listing if its login was asked for.  The current memory context is scratch. */
 static void
-take_user(lpu_lookup *lookup, lpu_reader *reader)
+take_user(LpuLookup *lookup, LpuReader *reader)
 {
-	const lpu_value *values = lpu_reader_values(reader);
+	const LpuValue *values = lpu_reader_values(reader);
 	const char *login = lpu_value_text(&values[LOGIN_NAME]);
 	const char *id = lpu_value_text(&values[ID]);
-	sought	   *entry;
+	SoughtLogin *entry;
 
 	if (login == NULL || is_true(&values[DELETED]))
 		return;
@@ -202,11 +214,11 @@ take_user(lpu_lookup *lookup, lpu_reader *reader)
 }
 
 /* Read what has come.  Return the state of the reader. */
-static lpu_reader_state
-read_piece(lpu_lookup *lookup, lpu_reader *reader, lookup_sink *sink, MemoryContext scratch)
+static LpuReaderState
+read_piece(LpuLookup *lookup, LpuReader *reader, LookupSink *sink, MemoryContext scratch)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	lpu_reader_state state;
+	LpuReaderState state;
 
 	lpu_reader_feed(reader, sink->data, sink->used);
 	while ((state = lpu_reader_next(reader)) == LPU_READER_ELEMENT)
@@ -230,17 +242,18 @@ entity_query(void)
 	appendStringInfoString(&query, "&select=id,deleted");
 	for (i = 0; i < lpu_nattributes; i++)
 	{
-		const lpu_attribute *def = &lpu_attributes[i];
+		const LpuAttribute *def = &lpu_attributes[i];
 
 		if ((def->rules & (LPU_SECRET | LPU_HIDDEN | LPU_READ_ONLY)) == 0)
 			appendStringInfo(&query, ",%s%s", def->name,
-							 def->kind == LPU_GROUP || def->kind == LPU_GROUPS ? "(agentGroupId)" : "");
+							 def->kind == LPU_GROUP ||
+							 def->kind == LPU_GROUPS ? "(agentGroupId)" : "");
 	}
 	return query.data;
 }
 
 static void
-note_first(struct listing *l)
+note_first(struct LookupListing *l)
 {
 	size_t		i;
 
@@ -251,9 +264,9 @@ note_first(struct listing *l)
 
 /* Send the request, for the first time or once more with a new bearer. */
 static void
-send_request(lpu_lookup *lookup)
+send_request(LpuLookup *lookup)
 {
-	struct listing *l = lookup->listing;
+	struct LookupListing *l = lookup->listing;
 	MemoryContext caller = MemoryContextSwitchTo(l->context);
 
 	l->sink.used = 0;
@@ -267,15 +280,18 @@ send_request(lpu_lookup *lookup)
 }
 
 /*
- * Start to list the account, to keep the users that were added.  revision: ask only if something changed since, if it is
- * above 0.  The options must stay valid until the listing has ended.  It ends with the lookup's memory context, too.
+ * Start to list the account, to keep the users that were added.  revision: ask
+ * only if something changed since, if it is above 0.  The options must stay
+ * valid until the listing has ended.  It ends with the lookup's memory
+ * context, too.
  */
 void
-lpu_lookup_start(lpu_lookup *lookup, const lpu_options *options, int64 revision)
+lpu_lookup_start(LpuLookup *lookup, const LpuOptions *options, int64 revision)
 {
-	MemoryContext context = AllocSetContextCreate(lookup->context, "lpusers listing", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(lookup->context, "lpusers listing",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	struct listing *l = palloc0(sizeof(struct listing));
+	struct LookupListing *l = palloc0(sizeof(struct LookupListing));
 
 	l->context = context;
 	l->scratch = AllocSetContextCreate(context, "lpusers listed user", ALLOCSET_SMALL_SIZES);
@@ -293,9 +309,9 @@ lpu_lookup_start(lpu_lookup *lookup, const lpu_options *options, int64 revision)
 
 /* Read what has come. */
 static void
-take_piece(lpu_lookup *lookup)
+take_piece(LpuLookup *lookup)
 {
-	struct listing *l = lookup->listing;
+	struct LookupListing *l = lookup->listing;
 
 	l->last = GetCurrentTimestamp();
 	note_first(l);
@@ -307,9 +323,9 @@ take_piece(lpu_lookup *lookup)
 
 /* Read what has come.  Return true if the listing has ended. */
 static bool
-advance(lpu_lookup *lookup, long *wait_ms)
+advance(LpuLookup *lookup, long *wait_ms)
 {
-	struct listing *l = lookup->listing;
+	struct LookupListing *l = lookup->listing;
 	bool		done;
 
 	*wait_ms = 0;
@@ -323,7 +339,8 @@ advance(lpu_lookup *lookup, long *wait_ms)
 	}
 	if (!done)
 	{
-		*wait_ms = l->options->timeout - TimestampDifferenceMilliseconds(l->last, GetCurrentTimestamp());
+		*wait_ms = l->options->timeout -
+			TimestampDifferenceMilliseconds(l->last, GetCurrentTimestamp());
 		l->silent = *wait_ms <= 0;
 		return l->silent;
 	}
@@ -339,12 +356,13 @@ advance(lpu_lookup *lookup, long *wait_ms)
 }
 
 /*
- * Read what has come of the listing, without waiting.  Return true if it has ended, also because nothing came for
- * "timeout".  Else *wait_ms says how long to wait for the network; 0: there may be more at once.  A 401 is answered with a
- * new bearer once.  Serves interrupts.
+ * Read what has come of the listing, without waiting.  Return true if it has
+ * ended, also because nothing came for "timeout".  Else *wait_ms says how long
+ * to wait for the network; 0: there may be more at once.  A 401 is answered
+ * with a new bearer once.  Serves interrupts.
  */
 bool
-lpu_lookup_done(lpu_lookup *lookup, long *wait_ms)
+lpu_lookup_done(LpuLookup *lookup, long *wait_ms)
 {
 	MemoryContext caller = MemoryContextSwitchTo(lookup->listing->context);
 	bool		done = advance(lookup, wait_ms);
@@ -355,38 +373,45 @@ lpu_lookup_done(lpu_lookup *lookup, long *wait_ms)
 
 /* Say how a listing ended of which the answer is here. */
 static void
-conclude(const struct listing *l, const lpu_api_answer *answer, lpu_listing_result *result)
+conclude(const struct LookupListing *l, const LpuApiAnswer *answer, LpuListingResult *result)
 {
-	result->verdict = lpu_api_sqlstate(answer) == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ? LPU_UNAUTHORIZED :
+	result->verdict = lpu_api_sqlstate(answer) == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ?
+		LPU_UNAUTHORIZED :
 		answer->verdict;
 	result->wait_ms = answer->retry_after_ms;
 	result->revision = answer->has_revision ? answer->revision : -1;
 	result->unchanged = l->revision > 0 && answer->status == 304;
 	result->known = result->unchanged ||
-		(answer->verdict == LPU_OK && l->first != '{' && (l->state == LPU_READER_END || answer->status == 204));
+		(answer->verdict == LPU_OK && l->first != '{' &&
+		 (l->state == LPU_READER_END || answer->status == 204));
 	if (result->known)
 		return;
 	if (answer->verdict != LPU_OK)
 		result->why = answer->problem ? answer->problem->message : answer->error;
 	else
 	{
-		/* a page is a gateway's; anything else may be one user that cannot be read */
+		/*
+		 * a page is a gateway's; anything else may be one user that cannot be
+		 * read
+		 */
 		result->verdict = l->first == '<' ? LPU_MISDIRECTED : LPU_UNCERTAIN;
-		result->why = l->first != '[' ? "the answer is not a list of users" : lpu_reader_complaint(l->reader);
+		result->why = l->first != '[' ? "the answer is not a list of users" :
+			lpu_reader_complaint(l->reader);
 	}
 }
 
 /*
- * Say how a listing ended, and free it.  Texts of the result live with the lookup.  Another listing may be started
- * then, of which more users are kept.  Needs a transaction.
+ * Say how a listing ended, and free it.  Texts of the result live with the
+ * lookup.  Another listing may be started then, of which more users are kept.
+ * Needs a transaction.
  */
 void
-lpu_lookup_finish(lpu_lookup *lookup, lpu_listing_result *result)
+lpu_lookup_finish(LpuLookup *lookup, LpuListingResult *result)
 {
-	struct listing *l = lookup->listing;
+	struct LookupListing *l = lookup->listing;
 	MemoryContext caller = MemoryContextSwitchTo(l->context);
 
-	memset(result, 0, sizeof(lpu_listing_result));
+	memset(result, 0, sizeof(LpuListingResult));
 	result->requests = l->requests;
 	if (l->silent)
 	{

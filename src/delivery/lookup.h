@@ -6,34 +6,35 @@
 
 #include "api/users_api.h"
 
-typedef struct lpu_lookup lpu_lookup;
+typedef struct LpuLookup LpuLookup;
 
 /* A user whom the account has, and has not deleted. */
-typedef struct lpu_listed_user
+typedef struct LpuListedUser
 {
 	int64		id;				/* 0 if it cannot be read */
 	bool		enabled;
 	const char *entity;			/* JSON in UTF-8; NULL if it was not asked for */
-} lpu_listed_user;
+} LpuListedUser;
 
 /* How a listing ended. */
-typedef struct lpu_listing_result
+typedef struct LpuListingResult
 {
 	bool		known;			/* lpu_lookup_find() tells who is there */
-	bool		unchanged;		/* ... nothing changed since the revision that was given: no user is found */
-	lpu_verdict verdict;		/* of a listing that failed */
+	bool		unchanged;		/* ... nothing changed since the revision that
+								 * was given: no user is found */
+	LpuVerdict	verdict;		/* of a listing that failed */
 	const char *why;			/* ... in words */
 	long		wait_ms;		/* ... as long as the account asks to wait */
 	int			requests;		/* that were sent */
 	int64		revision;		/* of the answer; -1: none */
-} lpu_listing_result;
+} LpuListingResult;
 
-extern lpu_lookup *lpu_lookup_new(bool entities);
-extern void lpu_lookup_add(lpu_lookup *lookup, const char *login);
-extern void lpu_lookup_start(lpu_lookup *lookup, const lpu_options *options, int64 revision);
-extern bool lpu_lookup_done(lpu_lookup *lookup, long *wait_ms);
-extern void lpu_lookup_finish(lpu_lookup *lookup, lpu_listing_result *result);
-extern bool lpu_lookup_has(const lpu_lookup *lookup, const char *login);
-extern const lpu_listed_user *lpu_lookup_find(const lpu_lookup *lookup, const char *login);
+extern LpuLookup *lpu_lookup_new(bool entities);
+extern void lpu_lookup_add(LpuLookup *lookup, const char *login);
+extern void lpu_lookup_start(LpuLookup *lookup, const LpuOptions *options, int64 revision);
+extern bool lpu_lookup_done(LpuLookup *lookup, long *wait_ms);
+extern void lpu_lookup_finish(LpuLookup *lookup, LpuListingResult *result);
+extern bool lpu_lookup_has(const LpuLookup *lookup, const char *login);
+extern const LpuListedUser *lpu_lookup_find(const LpuLookup *lookup, const char *login);
 
 #endif

@@ -24,43 +24,46 @@
 #define LIST_ROWS 100000
 
 /* The listing before rows are claimed, in the context of the users that it finds. */
-struct look_ahead
+struct LpuLookAhead
 {
-	ListCell   *cell;			/* the server whose account is listed, among d->presences */
+	ListCell   *cell;			/* the server whose account is listed, among
+								 * d->presences */
 	int			next;			/* the due row whose role is tried next */
 	Oid		   *tried;			/* roles that were tried for the server */
 	int			ntried;
-	const lpu_row *row;			/* a row of the role as which the account is being listed */
-	const lpu_options *options; /* ... its options, or NULL */
-	bool		alone;			/* nothing was in hand or under way when it began */
+	const LpuQueueRow *row;		/* a row of the role as which the account is
+								 * being listed */
+	const LpuOptions *options;	/* ... its options, or NULL */
+	bool		alone;			/* nothing was in hand or under way when it
+								 * began */
 	TimestampTz since;
 };
 
-static lpu_presence *
-find_presence(const lpu_delivery *d, Oid server)
+static LpuPresence *
+find_presence(const LpuDelivery *d, Oid server)
 {
 	ListCell   *cell;
 
 	foreach(cell, d->presences)
-		if (((lpu_presence *) lfirst(cell))->server == server)
-			return lfirst(cell);
+		if (((LpuPresence *) lfirst(cell))->server == server)
+		return lfirst(cell);
 	return NULL;
 }
 
 /* Count the due rows of each server. */
 static void
-count_due(lpu_delivery *d)
+count_due(LpuDelivery *d)
 {
 	int			i;
 
 	d->presences = NIL;
 	for (i = 0; i < d->ndue; i++)
 	{
-		lpu_presence *presence = find_presence(d, d->due[i].server);
+		LpuPresence *presence = find_presence(d, d->due[i].server);
 
 		if (presence == NULL)
 		{
-			presence = palloc0(sizeof(lpu_presence));
+			presence = palloc0(sizeof(LpuPresence));
 			presence->server = d->due[i].server;
 			d->presences = lappend(d->presences, presence);
 		}
@@ -70,7 +73,7 @@ count_due(lpu_delivery *d)
 
 /* Look for the users of the rows of a server, if there are many. */
 static void
-prepare_presence(lpu_delivery *d, lpu_presence *presence)
+prepare_presence(LpuDelivery *d, LpuPresence *presence)
 {
 	int			i;
 
@@ -86,14 +89,15 @@ prepare_presence(lpu_delivery *d, lpu_presence *presence)
 
 /* In a transaction: begin to claim the rows that are due now. */
 void
-lpu_delivery_begin_round(lpu_delivery *d)
+lpu_delivery_begin_round(LpuDelivery *d)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ListCell   *cell;
 
 	if (d->present_context != NULL)
 		MemoryContextDelete(d->present_context);
-	d->present_context = AllocSetContextCreate(d->context, "lpusers present users", ALLOCSET_DEFAULT_SIZES);
+	d->present_context = AllocSetContextCreate(d->context, "lpusers present users",
+											   ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(d->present_context);
 	lpu_claimer_restart(d->claimer);
 	lpu_claimer_set_until(d->claimer, GetCurrentTimestamp());
@@ -109,7 +113,7 @@ lpu_delivery_begin_round(lpu_delivery *d)
 
 /* No more rows are claimed of those that were due when the round began. */
 void
-lpu_delivery_end_round(lpu_delivery *d)
+lpu_delivery_end_round(LpuDelivery *d)
 {
 	lpu_claimer_restart(d->claimer);
 	d->in_round = false;
@@ -118,13 +122,14 @@ lpu_delivery_end_round(lpu_delivery *d)
 /* ----- the listing ----- */
 
 /* Go on to the next server whose account is to be listed.  Return it, or NULL if there is none. */
-static lpu_presence *
-next_presence(lpu_delivery *d, struct look_ahead *l)
+static LpuPresence *
+next_presence(LpuDelivery *d, struct LpuLookAhead *l)
 {
-	for (l->cell = l->cell == NULL ? list_head(d->presences) : lnext(d->presences, l->cell); l->cell != NULL;
+	for (l->cell = l->cell == NULL ? list_head(d->presences) :
+		 lnext(d->presences, l->cell); l->cell != NULL;
 		 l->cell = lnext(d->presences, l->cell))
 	{
-		lpu_presence *presence = lfirst(l->cell);
+		LpuPresence *presence = lfirst(l->cell);
 
 		if (presence->few)
 			continue;
@@ -137,12 +142,14 @@ next_presence(lpu_delivery *d, struct look_ahead *l)
 }
 
 /* Begin to find out which users of the round are there. */
-static struct look_ahead *
-begin_look_ahead(lpu_delivery *d)
+static struct LpuLookAhead *
+begin_look_ahead(LpuDelivery *d)
 {
-	struct look_ahead *l = MemoryContextAllocZero(d->present_context, sizeof(struct look_ahead));
+	struct LpuLookAhead *l = MemoryContextAllocZero(d->present_context,
+													sizeof(struct LpuLookAhead));
 
-	l->alone = list_length(d->presences) == 1 && d->ready == NIL && d->flying == NIL && d->done == NIL &&
+	l->alone = list_length(d->presences) == 1 && d->ready == NIL && d->flying == NIL &&
+		d->done == NIL &&
 		d->refused_batches == NIL;
 	l->since = GetCurrentTimestamp();
 	l->tried = MemoryContextAlloc(d->present_context, MAX_TRIED * sizeof(Oid));
@@ -151,7 +158,7 @@ begin_look_ahead(lpu_delivery *d)
 }
 
 static bool
-role_was_tried(const struct look_ahead *l, Oid role)
+role_was_tried(const struct LpuLookAhead *l, Oid role)
 {
 	int			i;
 
@@ -162,11 +169,12 @@ role_was_tried(const struct look_ahead *l, Oid role)
 }
 
 /*
- * Any role that may read sees the whole account: list it as the next of those that send rows of the server.  Return false if
- * there is none.  The rows of a role that cannot be used are held when they are claimed.
+ * Any role that may read sees the whole account: list it as the next of those
+ * that send rows of the server.  Return false if there is none.  The rows of a
+ * role that cannot be used are held when they are claimed.
  */
 static bool
-list_as_next_role(lpu_delivery *d, struct look_ahead *l, lpu_presence *presence)
+list_as_next_role(LpuDelivery *d, struct LpuLookAhead *l, LpuPresence *presence)
 {
 	for (; l->next < d->ndue && l->ntried < MAX_TRIED && l->options == NULL; l->next++)
 	{
@@ -189,7 +197,8 @@ list_as_next_role(lpu_delivery *d, struct look_ahead *l, lpu_presence *presence)
 
 /* Nothing can be sent now: the rows that are claimed next are given back. */
 static void
-postpone(lpu_delivery *d, lpu_presence *presence, const lpu_options *options, const lpu_listing_result *result,
+postpone(LpuDelivery *d, LpuPresence *presence, const LpuOptions *options,
+		 const LpuListingResult *result,
 		 const char *why)
 {
 	presence->postponed = MemoryContextStrdup(d->present_context, why);
@@ -201,12 +210,17 @@ postpone(lpu_delivery *d, lpu_presence *presence, const lpu_options *options, co
 	}
 	presence->postponed_status = 429;
 	presence->postponed_ms = result->wait_ms;
-	d->next_start = Max(d->next_start, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), result->wait_ms));
+	d->next_start = Max(d->next_start,
+						TimestampTzPlusMilliseconds(GetCurrentTimestamp(), result->wait_ms));
 }
 
-/* In a step: draw the conclusions from a listing that has ended.  Return true if no other role is to be tried. */
+/*
+ * In a step: draw the conclusions from a listing that has ended.  Return true
+ * if no other role is to be tried.
+ */
 static bool
-use_listing(lpu_delivery *d, const struct look_ahead *l, lpu_presence *presence, const lpu_listing_result *result)
+use_listing(LpuDelivery *d, const struct LpuLookAhead *l, LpuPresence *presence,
+			const LpuListingResult *result)
 {
 	const char *why = psprintf("could not list users: %s", result->why ? result->why : "");
 
@@ -237,7 +251,7 @@ use_listing(lpu_delivery *d, const struct look_ahead *l, lpu_presence *presence,
 
 /* Rows may be claimed now.  The time of the listing is not that of the turn. */
 static LpuStep
-end_look_ahead(lpu_delivery *d, const struct look_ahead *l)
+end_look_ahead(LpuDelivery *d, const struct LpuLookAhead *l)
 {
 	lpu_delivery_extend_turn(d, TimestampDifferenceMilliseconds(l->since, GetCurrentTimestamp()));
 	/* asked to stop: what the other servers have was not seen */
@@ -249,13 +263,14 @@ end_look_ahead(lpu_delivery *d, const struct look_ahead *l)
 }
 
 /*
- * List the account before the rows of a round are claimed, if it is to be listed: then return whether that waits, or has
- * ended; else LPU_STEP_OVER.  Called outside of a transaction.
+ * List the account before the rows of a round are claimed, if it is to be
+ * listed: then return whether that waits, or has ended; else LPU_STEP_OVER.
+ * Called outside of a transaction.
  */
 LpuStep
-lpu_delivery_look_ahead(lpu_delivery *d, long *wait_ms)
+lpu_delivery_look_ahead(LpuDelivery *d, long *wait_ms)
 {
-	struct look_ahead *l = d->look_ahead;
+	struct LpuLookAhead *l = d->look_ahead;
 
 	if (!d->must_look)
 		return LPU_STEP_OVER;
@@ -263,8 +278,8 @@ lpu_delivery_look_ahead(lpu_delivery *d, long *wait_ms)
 		l = d->look_ahead = begin_look_ahead(d);
 	while (l->cell != NULL && !lpu_delivery_must_stop(d))
 	{
-		lpu_presence *presence = lfirst(l->cell);
-		lpu_listing_result result;
+		LpuPresence *presence = lfirst(l->cell);
+		LpuListingResult result;
 		MemoryContext caller;
 		bool		enough;
 
@@ -290,21 +305,24 @@ lpu_delivery_look_ahead(lpu_delivery *d, long *wait_ms)
 /* ----- what is claimed ----- */
 
 /*
- * The account has a user with the row's login.  A row that was sent before may have created it: that is looked up.
+ * The account has a user with the row's login.  A row that was sent before may
+ * have created it: that is looked up.
  */
 static void
-settle_present(lpu_delivery *d, lpu_row *row, const lpu_listed_user *user)
+settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 {
 	row->unsent = true;
 	if (row->sent_before)
 	{
-		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL, "the account has a user with this login", 0);
+		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL, "the account has a user with this login",
+					 0);
 		lpu_delivery_settle(d, &row, 1);
 		return;
 	}
 	lpu_row_set_failed(row, LPU_CAUSE_REFUSED,
 					   MemoryContextStrdup(lpu_claim_context(row),
-										   psprintf("login exists: user " INT64_FORMAT " (%s)", user->id,
+										   psprintf("login exists: user " INT64_FORMAT " (%s)",
+													user->id,
 													user->enabled ? "enabled" : "disabled")));
 	row->user_id = user->id;
 	lpu_delivery_settle_looked(d, row);
@@ -312,18 +330,21 @@ settle_present(lpu_delivery *d, lpu_row *row, const lpu_listed_user *user)
 
 /* The row is behind those whose logins were looked for: it is for the next round. */
 static void
-postpone_unlisted(lpu_delivery *d, lpu_row *row)
+postpone_unlisted(LpuDelivery *d, LpuQueueRow *row)
 {
 	lpu_rows_set_later(&row, 1, NULL, 0);
 	lpu_delivery_settle(d, &row, 1);
 	lpu_delivery_end_round(d);
 }
 
-/* In a step, of rows of one role and server that are claimed: batches of those that the account does not have. */
+/*
+ * In a step, of rows of one role and server that are claimed: batches of those
+ * that the account does not have.
+ */
 void
-lpu_delivery_make_batches(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n)
+lpu_delivery_make_batches(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
 {
-	const lpu_presence *presence = find_presence(d, rows[0]->server);
+	const LpuPresence *presence = find_presence(d, rows[0]->server);
 	bool		few = presence == NULL || presence->few;
 	int			absent = 0;
 	int			size;
@@ -341,7 +362,8 @@ lpu_delivery_make_batches(lpu_delivery *d, const lpu_options *options, lpu_row *
 	}
 	for (i = 0; i < n; i++)
 	{
-		const lpu_listed_user *user = few ? NULL : lpu_lookup_find(presence->users, rows[i]->login_name);
+		const LpuListedUser *user = few ? NULL :
+		lpu_lookup_find(presence->users, rows[i]->login_name);
 
 		if (user != NULL)
 			settle_present(d, rows[i], user);

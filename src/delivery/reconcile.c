@@ -1,10 +1,13 @@
 /*
- * reconcile.c: the part of a delivery that looks up what became of rows in doubt.
+ * reconcile.c: the part of a delivery that looks up what became of rows in
+ * doubt.
  *
- * One listing answers for all rows of a server that are due for it.  Any role that may read sees the whole account, so
- * the credentials of one role after the other are tried.  While the listing is under way there is no transaction, and other
- * accounts go on: the lookup is advanced by the steps of its delivery and never waits itself.  A user who is there with
- * the data that were sent was created by us: there is no other sign.
+ * One listing answers for all rows of a server that are due for it.  Any role
+ * that may read sees the whole account, so the credentials of one role after
+ * the other are tried.  While the listing is under way there is no
+ * transaction, and other accounts go on: the lookup is advanced by the steps
+ * of its delivery and never waits itself.  A user who is there with the data
+ * that were sent was created by us: there is no other sign.
  */
 #include "postgres.h"
 
@@ -21,25 +24,29 @@
 #include "user/compare.h"
 
 /* A lookup under way. */
-struct reconciliation
+struct LpuReconciliation
 {
-	MemoryContext context;		/* the lookup itself, its rows and its listings */
-	lpu_lookup *lookup;
-	lpu_doubt  *doubts;
+	MemoryContext context;		/* the lookup itself, its rows and its
+								 * listings */
+	LpuLookup  *lookup;
+	LpuDoubt   *doubts;
 	int			n;
-	List	   *servers;		/* of these rows, not looked up yet; the first is at work */
+	List	   *servers;		/* of these rows, not looked up yet; the first
+								 * is at work */
 	bool		known;			/* ... what one of them has was found out */
 	int			next;			/* the row whose role is tried next */
-	const lpu_options *options; /* of the role as which the account is being listed, or NULL */
+	const LpuOptions *options;	/* of the role as which the account is being
+								 * listed, or NULL */
 	const char *why;			/* no listing can be used so far */
 };
 
 /*
- * Return what a user in the account has otherwise than what was sent, as the text of an error in the current memory context;
- * NULL if it is the same.  Needs a transaction.
+ * Return what a user in the account has otherwise than what was sent, as the
+ * text of an error in the current memory context; NULL if it is the same.
+ * Needs a transaction.
  */
 char *
-lpu_delivery_differences(const char *body, const lpu_listed_user *user)
+lpu_delivery_differences(const char *body, const LpuListedUser *user)
 {
 	const char *complaint = NULL;
 	size_t		length = body ? strlen(body) : 0;
@@ -57,17 +64,18 @@ lpu_delivery_differences(const char *body, const lpu_listed_user *user)
 					user->enabled ? "enabled" : "disabled", names);
 }
 
-/* ------------------------------------------------------------------------------------------------------- outcomes */
+/* ----- outcomes ----- */
 
 /* The account does not have the user. */
 static void
-judge_absent(lpu_doubt *doubt, int max_retries)
+judge_absent(LpuDoubt *doubt, int max_retries)
 {
-	lpu_row    *row = &doubt->row;
+	LpuQueueRow *row = &doubt->row;
 
 	if (doubt->accepted)
 		lpu_row_set_failed(row, LPU_CAUSE_GAVE_UP,
-						   psprintf("status %d, but the account does not have the user", doubt->status));
+						   psprintf("status %d, but the account does not have the user",
+									doubt->status));
 	else if (doubt->rejected)
 		lpu_row_set_failed(row, LPU_CAUSE_REFUSED, doubt->trouble);
 	else if (row->attempts > max_retries)
@@ -80,10 +88,10 @@ judge_absent(lpu_doubt *doubt, int max_retries)
 }
 
 static void
-judge(lpu_doubt *doubt, const lpu_lookup *lookup, int max_retries)
+judge(LpuDoubt *doubt, const LpuLookup *lookup, int max_retries)
 {
-	lpu_row    *row = &doubt->row;
-	const lpu_listed_user *user = lpu_lookup_find(lookup, row->login_name);
+	LpuQueueRow *row = &doubt->row;
+	const LpuListedUser *user = lpu_lookup_find(lookup, row->login_name);
 	char	   *differences;
 
 	if (user == NULL)
@@ -101,17 +109,18 @@ judge(lpu_doubt *doubt, const lpu_lookup *lookup, int max_retries)
 
 /* The listing failed: the row stays as it is. */
 static void
-set_unseen(lpu_doubt *doubt, const char *why)
+set_unseen(LpuDoubt *doubt, const char *why)
 {
-	lpu_row    *row = &doubt->row;
+	LpuQueueRow *row = &doubt->row;
 
-	lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, doubt->trouble, psprintf("look-up failed: %s", why), -1);
+	lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, doubt->trouble, psprintf("look-up failed: %s", why),
+				 -1);
 }
 
 static void
-settle_doubts(lpu_delivery *d, const lpu_doubt *doubts, int n, Oid server)
+settle_doubts(LpuDelivery *d, const LpuDoubt *doubts, int n, Oid server)
 {
-	lpu_settlement *s = lpu_settlement_new(false);
+	LpuSettlement *s = lpu_settlement_new(false);
 	int			i;
 
 	for (i = 0; i < n; i++)
@@ -124,23 +133,27 @@ settle_doubts(lpu_delivery *d, const lpu_doubt *doubts, int n, Oid server)
 	lpu_settlement_write(s);
 }
 
-/* --------------------------------------------------------------------------------------------------------- lookups */
+/* ----- lookups ----- */
 
 /* Return true if an earlier row has the same role and server: then that was tried already. */
 static bool
-role_was_tried(const lpu_doubt *doubts, int i)
+role_was_tried(const LpuDoubt *doubts, int i)
 {
 	int			j;
 
 	for (j = 0; j < i; j++)
-		if (doubts[j].row.role == doubts[i].row.role && doubts[j].row.server == doubts[i].row.server)
+		if (doubts[j].row.role == doubts[i].row.role &&
+			doubts[j].row.server == doubts[i].row.server)
 			return true;
 	return false;
 }
 
-/* In a step: begin with the next server.  What another server of the account shows is not believed for its rows. */
+/*
+ * In a step: begin with the next server.  What another server of the account
+ * shows is not believed for its rows.
+ */
 static void
-begin_server(struct reconciliation *r)
+begin_server(struct LpuReconciliation *r)
 {
 	MemoryContext caller = MemoryContextSwitchTo(r->context);
 	int			i;
@@ -156,11 +169,12 @@ begin_server(struct reconciliation *r)
 }
 
 /* Find the rows that are due.  Return NULL if there are none. */
-static struct reconciliation *
-begin_reconciliation(lpu_delivery *d)
+static struct LpuReconciliation *
+begin_reconciliation(LpuDelivery *d)
 {
-	MemoryContext context = AllocSetContextCreate(d->context, "lpusers reconciliation", ALLOCSET_DEFAULT_SIZES);
-	struct reconciliation *r = MemoryContextAllocZero(context, sizeof(struct reconciliation));
+	MemoryContext context = AllocSetContextCreate(d->context, "lpusers reconciliation",
+												  ALLOCSET_DEFAULT_SIZES);
+	struct LpuReconciliation *r = MemoryContextAllocZero(context, sizeof(struct LpuReconciliation));
 	MemoryContext caller = lpu_delivery_begin(d);
 	int			i;
 
@@ -180,11 +194,11 @@ begin_reconciliation(lpu_delivery *d)
 
 /* List the account as the next role of the server.  Return false if all were tried. */
 static bool
-list_as_next_role(lpu_delivery *d, struct reconciliation *r)
+list_as_next_role(LpuDelivery *d, struct LpuReconciliation *r)
 {
 	for (; r->options == NULL && r->next < r->n; r->next++)
 	{
-		const lpu_row *row = &r->doubts[r->next].row;
+		const LpuQueueRow *row = &r->doubts[r->next].row;
 		MemoryContext caller;
 
 		if (row->server != linitial_oid(r->servers) || role_was_tried(r->doubts, r->next))
@@ -200,11 +214,14 @@ list_as_next_role(lpu_delivery *d, struct reconciliation *r)
 	return true;
 }
 
-/* A listing has ended.  Return true if no other role is to be tried; r->options are NULL if nothing is known then. */
+/*
+ * A listing has ended.  Return true if no other role is to be tried;
+ * r->options are NULL if nothing is known then.
+ */
 static bool
-finish_listing(lpu_delivery *d, struct reconciliation *r)
+finish_listing(LpuDelivery *d, struct LpuReconciliation *r)
 {
-	lpu_listing_result result;
+	LpuListingResult result;
 	MemoryContext caller = lpu_delivery_begin(d);
 
 	lpu_lookup_finish(r->lookup, &result);
@@ -214,12 +231,13 @@ finish_listing(lpu_delivery *d, struct reconciliation *r)
 		return true;
 	r->why = result.why;
 	r->options = NULL;
-	return result.verdict == LPU_LATER || result.verdict == LPU_NOT_SENT || result.verdict == LPU_UNCERTAIN;
+	return result.verdict == LPU_LATER || result.verdict == LPU_NOT_SENT ||
+		result.verdict == LPU_UNCERTAIN;
 }
 
 /* Settle the rows of the server, and begin with the next one.  Return false if there is none. */
 static bool
-end_server(lpu_delivery *d, struct reconciliation *r)
+end_server(LpuDelivery *d, struct LpuReconciliation *r)
 {
 	MemoryContext caller = lpu_delivery_begin(d);
 	Oid			server = linitial_oid(r->servers);
@@ -244,7 +262,7 @@ end_server(lpu_delivery *d, struct reconciliation *r)
 
 /* Rows that are to be sent again are due now. */
 static LpuStep
-end_reconciliation(lpu_delivery *d, struct reconciliation *r)
+end_reconciliation(LpuDelivery *d, struct LpuReconciliation *r)
 {
 	d->reconciliation = NULL;
 	d->looked = !r->known;
@@ -255,13 +273,14 @@ end_reconciliation(lpu_delivery *d, struct reconciliation *r)
 }
 
 /*
- * Look up the rows whose outcome is unknown, if that is due: then return whether that waits, or has ended; else
- * LPU_STEP_OVER.  Called outside of a transaction.
+ * Look up the rows whose outcome is unknown, if that is due: then return
+ * whether that waits, or has ended; else LPU_STEP_OVER.  Called outside of a
+ * transaction.
  */
 LpuStep
-lpu_delivery_look_up(lpu_delivery *d, long *wait_ms)
+lpu_delivery_look_up(LpuDelivery *d, long *wait_ms)
 {
-	struct reconciliation *r = d->reconciliation;
+	struct LpuReconciliation *r = d->reconciliation;
 
 	if (r == NULL)
 		r = d->reconciliation = begin_reconciliation(d);

@@ -1,10 +1,13 @@
 /*
- * refusal.c: the part of a delivery that finds out what became of batches that were refused.
+ * refusal.c: the part of a delivery that finds out what became of batches that
+ * were refused.
  *
- * The API does not say whether a batch is all or nothing.  After a refusal one listing tells which of its users exist; as
- * they did not before (presence.c), they were created by it.  The others are sent again in halves, until the users that are
- * to blame stand alone.  Several refused batches share one listing.  While it is under way batches in hand are sent, and
- * nothing is claimed; what is refused meanwhile waits for the next listing.
+ * The API does not say whether a batch is all or nothing.  After a refusal one
+ * listing tells which of its users exist; as they did not before (presence.c),
+ * they were created by it.  The others are sent again in halves, until the
+ * users that are to blame stand alone.  Several refused batches share one
+ * listing.  While it is under way batches in hand are sent, and nothing is
+ * claimed; what is refused meanwhile waits for the next listing.
  */
 #include "postgres.h"
 
@@ -16,23 +19,25 @@
 #define MAX_REFUSED 8
 
 /* A listing for refused batches. */
-struct refusal
+struct LpuRefusal
 {
 	MemoryContext context;		/* of the listing, and its own */
-	lpu_lookup *lookup;
-	List	   *batches;		/* lpu_refused_batch, of one server */
-	int			next;			/* of these, the one whose mapping is tried next */
+	LpuLookup  *lookup;
+	List	   *batches;		/* LpuRefusedBatch, of one server */
+	int			next;			/* of these, the one whose mapping is tried
+								 * next */
 	bool		listing;		/* under way */
-	int64		revision;		/* of the account before they were sent; -1: not known */
-	lpu_listing_result result;
+	int64		revision;		/* of the account before they were sent; -1:
+								 * not known */
+	LpuListingResult result;
 };
 
 /* In a step: put the rows of a refused batch aside. */
 void
-lpu_delivery_put_refused(lpu_delivery *d, const lpu_options *options, lpu_row **rows, int n)
+lpu_delivery_put_refused(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
 {
 	MemoryContext caller = MemoryContextSwitchTo(d->context);
-	lpu_refused_batch *batch = palloc(sizeof(lpu_refused_batch));
+	LpuRefusedBatch *batch = palloc(sizeof(LpuRefusedBatch));
 
 	batch->options = options;
 	batch->rows = rows;
@@ -44,38 +49,40 @@ lpu_delivery_put_refused(lpu_delivery *d, const lpu_options *options, lpu_row **
 static bool
 mapping_was_tried(const List *batches, int at)
 {
-	const lpu_refused_batch *batch = list_nth(batches, at);
+	const LpuRefusedBatch *batch = list_nth(batches, at);
 	int			i;
 
 	for (i = 0; i < at; i++)
-		if (((lpu_refused_batch *) list_nth(batches, i))->options->mapping == batch->options->mapping)
+		if (((LpuRefusedBatch *) list_nth(batches, i))->options->mapping == batch->options->mapping)
 			return true;
 	return false;
 }
 
 /*
- * The batches of the server that was refused first.  What another server of the account shows is not believed for them.
+ * The batches of the server that was refused first.  What another server of
+ * the account shows is not believed for them.
  */
 static List *
-batches_of_server(const lpu_delivery *d)
+batches_of_server(const LpuDelivery *d)
 {
-	Oid			server = ((lpu_refused_batch *) linitial(d->refused_batches))->rows[0]->server;
+	Oid			server = ((LpuRefusedBatch *) linitial(d->refused_batches))->rows[0]->server;
 	List	   *batches = NIL;
 	ListCell   *cell;
 
 	foreach(cell, d->refused_batches)
-		if (((lpu_refused_batch *) lfirst(cell))->rows[0]->server == server)
-			batches = lappend(batches, lfirst(cell));
+		if (((LpuRefusedBatch *) lfirst(cell))->rows[0]->server == server)
+		batches = lappend(batches, lfirst(cell));
 	return batches;
 }
 
 /* Begin to find out what became of the batches that were refused so far. */
-static struct refusal *
-begin_refusal(lpu_delivery *d)
+static struct LpuRefusal *
+begin_refusal(LpuDelivery *d)
 {
-	MemoryContext context = AllocSetContextCreate(d->context, "lpusers refused users", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(d->context, "lpusers refused users",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = lpu_delivery_begin(d);
-	struct refusal *r = MemoryContextAllocZero(context, sizeof(struct refusal));
+	struct LpuRefusal *r = MemoryContextAllocZero(context, sizeof(struct LpuRefusal));
 	ListCell   *cell;
 	int			i;
 
@@ -87,7 +94,7 @@ begin_refusal(lpu_delivery *d)
 	r->lookup = lpu_lookup_new(true);
 	foreach(cell, r->batches)
 	{
-		const lpu_refused_batch *batch = lfirst(cell);
+		const LpuRefusedBatch *batch = lfirst(cell);
 
 		for (i = 0; i < batch->n; i++)
 			lpu_lookup_add(r->lookup, batch->rows[i]->login_name);
@@ -97,24 +104,25 @@ begin_refusal(lpu_delivery *d)
 }
 
 /*
- * Any role that may read sees the whole account: list it with the credentials of the next.  Return false if all were
- * tried.
+ * Any role that may read sees the whole account: list it with the credentials
+ * of the next.  Return false if all were tried.
  */
 static bool
-list_with_next_mapping(lpu_delivery *d, struct refusal *r)
+list_with_next_mapping(LpuDelivery *d, struct LpuRefusal *r)
 {
 	while (r->next < list_length(r->batches) && mapping_was_tried(r->batches, r->next))
 		r->next++;
 	if (r->next == list_length(r->batches))
 		return false;
-	lpu_lookup_start(r->lookup, ((lpu_refused_batch *) list_nth(r->batches, r->next++))->options, r->revision);
+	lpu_lookup_start(r->lookup, ((LpuRefusedBatch *) list_nth(r->batches, r->next++))->options,
+					 r->revision);
 	r->listing = true;
 	return true;
 }
 
 /* A listing has ended.  Return true if no other mapping is to be tried. */
 static bool
-finish_listing(lpu_delivery *d, struct refusal *r)
+finish_listing(LpuDelivery *d, struct LpuRefusal *r)
 {
 	MemoryContext caller = lpu_delivery_begin(d);
 
@@ -128,27 +136,28 @@ finish_listing(lpu_delivery *d, struct refusal *r)
 
 /* A user of a refused batch exists. */
 static void
-settle_found(lpu_delivery *d, lpu_row *row, const lpu_listed_user *user)
+settle_found(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 {
 	char	   *differences = lpu_delivery_differences(row->body, user);
 
 	row->user_id = user->id;
 	if (differences != NULL)
-		lpu_row_set_failed(row, LPU_CAUSE_REFUSED, MemoryContextStrdup(lpu_claim_context(row), differences));
+		lpu_row_set_failed(row, LPU_CAUSE_REFUSED,
+						   MemoryContextStrdup(lpu_claim_context(row), differences));
 	else
 		lpu_rows_set(&row, 1, LPU_STATE_CREATED, NULL, NULL, 0);
 	lpu_delivery_settle_looked(d, row);
 }
 
 static void
-judge(lpu_delivery *d, const lpu_refused_batch *batch, const lpu_lookup *lookup)
+judge(LpuDelivery *d, const LpuRefusedBatch *batch, const LpuLookup *lookup)
 {
 	int			absent = 0;
 	int			i;
 
 	for (i = 0; i < batch->n; i++)
 	{
-		const lpu_listed_user *user = lpu_lookup_find(lookup, batch->rows[i]->login_name);
+		const LpuListedUser *user = lpu_lookup_find(lookup, batch->rows[i]->login_name);
 
 		if (user != NULL)
 			settle_found(d, batch->rows[i], user);
@@ -156,20 +165,23 @@ judge(lpu_delivery *d, const lpu_refused_batch *batch, const lpu_lookup *lookup)
 			batch->rows[absent++] = batch->rows[i];
 	}
 	if (absent > 0)
-		d->ready = list_concat(lpu_batch_halves(batch->options, batch->rows, absent, true), d->ready);
+		d->ready = list_concat(lpu_batch_halves(batch->options, batch->rows, absent, true),
+							   d->ready);
 }
 
 /* What became of a refused batch cannot be known now. */
 static void
-settle_unknown(lpu_delivery *d, const lpu_refused_batch *batch, const lpu_listing_result *result)
+settle_unknown(LpuDelivery *d, const LpuRefusedBatch *batch, const LpuListingResult *result)
 {
 	const char *refusal = batch->rows[0]->error;
 	const char *why = result->why ? result->why : "the delivery was asked to stop";
 	MemoryContext context = lpu_claim_context(batch->rows[0]);
-	char	   *text = psprintf("a batch was refused (%s), and the lookup failed: %s", refusal, why);
+	char	   *text = psprintf("a batch was refused (%s), and the lookup failed: %s", refusal,
+								why);
 	int			i;
 
 	text = MemoryContextStrdup(context, text);
+
 	switch (result->verdict)
 	{
 		case LPU_UNAUTHORIZED:
@@ -190,16 +202,19 @@ settle_unknown(lpu_delivery *d, const lpu_refused_batch *batch, const lpu_listin
 	lpu_delivery_settle(d, batch->rows, batch->n);
 }
 
-/* The batches are settled, or sent again in halves, for which there is time also if the turn is over. */
+/*
+ * The batches are settled, or sent again in halves, for which there is time
+ * also if the turn is over.
+ */
 static LpuStep
-end_refusal(lpu_delivery *d, struct refusal *r)
+end_refusal(LpuDelivery *d, struct LpuRefusal *r)
 {
 	MemoryContext caller = lpu_delivery_begin(d);
 	ListCell   *cell;
 
 	foreach(cell, r->batches)
 	{
-		lpu_refused_batch *batch = lfirst(cell);
+		LpuRefusedBatch *batch = lfirst(cell);
 
 		if (r->result.known)
 			judge(d, batch, r->lookup);
@@ -216,18 +231,20 @@ end_refusal(lpu_delivery *d, struct refusal *r)
 }
 
 /*
- * Find out what became of the batches that were refused, if there are many or nothing else is to be done: then return
- * whether that waits, or has ended; else LPU_STEP_OVER.  Called outside of a transaction.
+ * Find out what became of the batches that were refused, if there are many or
+ * nothing else is to be done: then return whether that waits, or has ended;
+ * else LPU_STEP_OVER.  Called outside of a transaction.
  */
 LpuStep
-lpu_delivery_judge_refused(lpu_delivery *d, long *wait_ms)
+lpu_delivery_judge_refused(LpuDelivery *d, long *wait_ms)
 {
-	struct refusal *r = d->refusal;
+	struct LpuRefusal *r = d->refusal;
 
 	if (r == NULL)
 	{
 		if (d->refused_batches == NIL ||
-			(list_length(d->refused_batches) < MAX_REFUSED && (d->ready != NIL || d->flying != NIL || d->done != NIL)))
+			(list_length(d->refused_batches) < MAX_REFUSED &&
+			 (d->ready != NIL || d->flying != NIL || d->done != NIL)))
 			return LPU_STEP_OVER;
 		r = d->refusal = begin_refusal(d);
 	}
@@ -235,7 +252,10 @@ lpu_delivery_judge_refused(lpu_delivery *d, long *wait_ms)
 	{
 		if (lpu_delivery_must_stop(d))
 		{
-			r->result = (lpu_listing_result) {.verdict = LPU_UNCERTAIN};
+			r->result = (LpuListingResult)
+			{
+				.verdict = LPU_UNCERTAIN
+			};
 			break;
 		}
 		if (!r->listing && !list_with_next_mapping(d, r))

@@ -38,47 +38,49 @@
 #define MAX_UNREACHABLE_WAIT_MS 60000
 
 /* An account with unfinished rows. */
-typedef struct turn
+typedef struct AccountTurn
 {
 	char	   *account;
-	TimestampTz due;			/* of its first row, as listed; DT_NOEND: not known */
+	TimestampTz due;			/* of its first row, as listed; DT_NOEND: not
+								 * known */
 	TimestampTz not_before;		/* whatever is due */
 	TimestampTz began;			/* its last turn, 0: never */
 	int			unreachable;	/* times in a row */
 	bool		listed;
 	bool		opened;			/* at least once */
-	lpu_delivery *delivery;		/* or NULL */
-	lpu_totals	totals;
-} turn;
+	LpuDelivery *delivery;		/* or NULL */
+	LpuTotals	totals;
+} AccountTurn;
 
-struct lpu_turns
+struct LpuTurns
 {
 	MemoryContext context;
-	const lpu_deliverer *deliverer;
-	bool		once;			/* each account that is listed, due or not, has one delivery */
+	const LpuDeliverer *deliverer;
+	bool		once;			/* each account that is listed, due or not,
+								 * has one delivery */
 	bool		changed;		/* a delivery has ended since the last listing */
 	List	   *accounts;		/* turn */
 };
 
 /* What a guarded part works on. */
-typedef struct part
+typedef struct TurnPart
 {
-	lpu_turns  *turns;
-	turn	   *turn;
+	LpuTurns   *turns;
+	AccountTurn *turn;
 	LpuStep		result;
 	long		wait_ms;
-} part;
+} TurnPart;
 
 /*
  * Make an empty set of turns in the current memory context. "once": each account that is listed
  * is delivered until nothing of it is due, and then not again.
  */
-lpu_turns *
-lpu_turns_new(const lpu_deliverer *deliverer, bool once)
+LpuTurns *
+lpu_turns_new(const LpuDeliverer *deliverer, bool once)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers turns",
 												  ALLOCSET_DEFAULT_SIZES);
-	lpu_turns  *turns = MemoryContextAllocZero(context, sizeof(lpu_turns));
+	LpuTurns   *turns = MemoryContextAllocZero(context, sizeof(LpuTurns));
 
 	turns->context = context;
 	turns->deliverer = deliverer;
@@ -86,11 +88,11 @@ lpu_turns_new(const lpu_deliverer *deliverer, bool once)
 	return turns;
 }
 
-static turn *
-find_turn(lpu_turns *turns, const char *account)
+static AccountTurn *
+find_turn(LpuTurns *turns, const char *account)
 {
 	ListCell   *cell;
-	turn	   *t;
+	AccountTurn *t;
 
 	foreach(cell, turns->accounts)
 	{
@@ -98,7 +100,7 @@ find_turn(lpu_turns *turns, const char *account)
 		if (strcmp(t->account, account) == 0)
 			return t;
 	}
-	t = palloc0(sizeof(turn));
+	t = palloc0(sizeof(AccountTurn));
 	t->account = pstrdup(account);
 	turns->accounts = lappend(turns->accounts, t);
 	return t;
@@ -109,13 +111,13 @@ find_turn(lpu_turns *turns, const char *account)
  * counts.
  */
 static void
-forget_finished(lpu_turns *turns, TimestampTz now)
+forget_finished(LpuTurns *turns, TimestampTz now)
 {
 	ListCell   *cell;
 
 	foreach(cell, turns->accounts)
 	{
-		turn	   *t = lfirst(cell);
+		AccountTurn *t = lfirst(cell);
 
 		if (t->listed || t->delivery != NULL || t->not_before > now)
 			continue;
@@ -131,12 +133,12 @@ forget_finished(lpu_turns *turns, TimestampTz now)
  * error, or because it was paused, is tried again at once.
  */
 int
-lpu_turns_list(lpu_turns *turns, const char *account, bool retry)
+lpu_turns_list(LpuTurns *turns, const char *account, bool retry)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *cell;
-	lpu_due    *due;
+	LpuDue	   *due;
 	int			n;
 	int			i;
 	int			listed = 0;
@@ -148,10 +150,10 @@ lpu_turns_list(lpu_turns *turns, const char *account, bool retry)
 
 	MemoryContextSwitchTo(turns->context);
 	foreach(cell, turns->accounts)
-		((turn *) lfirst(cell))->listed = false;
+		((AccountTurn *) lfirst(cell))->listed = false;
 	for (i = 0; i < n; i++)
 	{
-		turn	   *t;
+		AccountTurn *t;
 
 		if (account != NULL && strcmp(account, due[i].account) != 0)
 			continue;
@@ -168,11 +170,11 @@ lpu_turns_list(lpu_turns *turns, const char *account, bool retry)
 	return listed;
 }
 
-/* --------------------------------------------------------------------------------- one account */
+/* ----- one account ----- */
 
 /* Run a part; an error of it is not the others', if the deliverer can go on after one. */
 static bool
-run_part(lpu_turns *turns, void (*function) (void *arg), part *p)
+run_part(LpuTurns *turns, void (*function) (void *arg), TurnPart *p)
 {
 	if (turns->deliverer->guard != NULL)
 		return turns->deliverer->guard(function, p);
@@ -182,7 +184,7 @@ run_part(lpu_turns *turns, void (*function) (void *arg), part *p)
 
 /* The delivery is over, or could not be opened: for so long nothing is tried. */
 static void
-end_turn(lpu_turns *turns, turn *t, int64 wait_ms)
+end_turn(LpuTurns *turns, AccountTurn *t, int64 wait_ms)
 {
 	if (t->delivery != NULL)
 		lpu_delivery_close(t->delivery);
@@ -194,9 +196,9 @@ end_turn(lpu_turns *turns, turn *t, int64 wait_ms)
 
 /* How long to leave the account alone after a delivery that did this. */
 static int64
-wait_after(turn *t)
+wait_after(AccountTurn *t)
 {
-	const lpu_totals *totals = &t->totals;
+	const LpuTotals *totals = &t->totals;
 
 	if (totals->unreachable)
 	{
@@ -214,11 +216,11 @@ wait_after(turn *t)
 static void
 open_part(void *arg)
 {
-	part	   *p = arg;
-	turn	   *t = p->turn;
+	TurnPart   *p = arg;
+	AccountTurn *t = p->turn;
 	MemoryContext caller = MemoryContextSwitchTo(p->turns->context);
 
-	memset(&t->totals, 0, sizeof(lpu_totals));
+	memset(&t->totals, 0, sizeof(LpuTotals));
 	t->delivery = lpu_delivery_open(t->account, p->turns->deliverer, &t->totals);
 	MemoryContextSwitchTo(caller);
 }
@@ -226,16 +228,16 @@ open_part(void *arg)
 static void
 step_part(void *arg)
 {
-	part	   *p = arg;
+	TurnPart   *p = arg;
 
 	p->result = lpu_delivery_step(p->turn->delivery, &p->wait_ms);
 }
 
 /* Give the account its turn. */
 static void
-begin_turn(lpu_turns *turns, turn *t)
+begin_turn(LpuTurns *turns, AccountTurn *t)
 {
-	part		p = {turns, t};
+	TurnPart	p = {turns, t};
 
 	t->began = GetCurrentTimestamp();
 	t->due = DT_NOEND;
@@ -254,9 +256,9 @@ begin_turn(lpu_turns *turns, turn *t)
 
 /* Let the delivery of the account go on. Return what lpu_delivery_step() does. */
 static LpuStep
-step_turn(lpu_turns *turns, turn *t, long *wait_ms)
+step_turn(LpuTurns *turns, AccountTurn *t, long *wait_ms)
 {
-	part		p = {turns, t};
+	TurnPart	p = {turns, t};
 
 	if (!run_part(turns, step_part, &p))
 	{
@@ -273,11 +275,11 @@ step_turn(lpu_turns *turns, turn *t, long *wait_ms)
 	return p.result;
 }
 
-/* -------------------------------------------------------------------------------- all accounts */
+/* ----- all accounts ----- */
 
 /* When the account may have its next turn; DT_NOEND while there is no reason to. */
 static TimestampTz
-next_turn(const lpu_turns *turns, const turn *t)
+next_turn(const LpuTurns *turns, const AccountTurn *t)
 {
 	if (t->delivery != NULL && lpu_delivery_has_turn(t->delivery))
 		return DT_NOEND;
@@ -294,15 +296,15 @@ next_turn(const lpu_turns *turns, const turn *t)
  * Of the accounts that may have their turn now, that which has waited the longest for one; NULL
  * if there is none.
  */
-static turn *
-choose_turn(const lpu_turns *turns, TimestampTz now)
+static AccountTurn *
+choose_turn(const LpuTurns *turns, TimestampTz now)
 {
-	turn	   *chosen = NULL;
+	AccountTurn *chosen = NULL;
 	ListCell   *cell;
 
 	foreach(cell, turns->accounts)
 	{
-		turn	   *t = lfirst(cell);
+		AccountTurn *t = lfirst(cell);
 
 		if (next_turn(turns, t) <= now && (chosen == NULL || t->began < chosen->began))
 			chosen = t;
@@ -311,14 +313,14 @@ choose_turn(const lpu_turns *turns, TimestampTz now)
 }
 
 static int
-count_turns(const lpu_turns *turns)
+count_turns(const LpuTurns *turns)
 {
 	int			n = 0;
 	ListCell   *cell;
 
 	foreach(cell, turns->accounts)
 	{
-		turn	   *t = lfirst(cell);
+		AccountTurn *t = lfirst(cell);
 
 		n += t->delivery != NULL && lpu_delivery_has_turn(t->delivery);
 	}
@@ -338,12 +340,12 @@ lower(long *wait_ms, long ms)
  * it takes.
  */
 long
-lpu_turns_step(lpu_turns *turns, bool stop)
+lpu_turns_step(LpuTurns *turns, bool stop)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	long		wait_ms = -1;
 	ListCell   *cell;
-	turn	   *t;
+	AccountTurn *t;
 
 	while (!stop && count_turns(turns) < MAX_TURNS && (t = choose_turn(turns, now)) != NULL)
 		begin_turn(turns, t);
@@ -376,30 +378,30 @@ lpu_turns_step(lpu_turns *turns, bool stop)
 
 /* Return true if a delivery is under way. */
 bool
-lpu_turns_busy(const lpu_turns *turns)
+lpu_turns_busy(const LpuTurns *turns)
 {
 	ListCell   *cell;
 
 	foreach(cell, turns->accounts)
-		if (((turn *) lfirst(cell))->delivery != NULL)
-			return true;
+		if (((AccountTurn *) lfirst(cell))->delivery != NULL)
+		return true;
 	return false;
 }
 
 /* Return true if the accounts should be listed again: a delivery has ended since. */
 bool
-lpu_turns_changed(lpu_turns *turns)
+lpu_turns_changed(LpuTurns *turns)
 {
 	return turns->changed;
 }
 
 /* End all deliveries, with what they have in flight. To be called after an error as well. */
 void
-lpu_turns_close(lpu_turns *turns)
+lpu_turns_close(LpuTurns *turns)
 {
 	ListCell   *cell;
 
 	foreach(cell, turns->accounts)
-		if (((turn *) lfirst(cell))->delivery != NULL)
-			end_turn(turns, lfirst(cell), ERROR_WAIT_MS);
+		if (((AccountTurn *) lfirst(cell))->delivery != NULL)
+		end_turn(turns, lfirst(cell), ERROR_WAIT_MS);
 }

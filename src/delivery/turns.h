@@ -6,13 +6,13 @@
 
 #include "delivery/delivery.h"
 
-typedef struct lpu_turns lpu_turns;
+typedef struct LpuTurns LpuTurns;
 
-extern lpu_turns *lpu_turns_new(const lpu_deliverer *deliverer, bool once);
-extern int	lpu_turns_list(lpu_turns *turns, const char *account, bool retry);
-extern long lpu_turns_step(lpu_turns *turns, bool stop);
-extern bool lpu_turns_busy(const lpu_turns *turns);
-extern bool lpu_turns_changed(lpu_turns *turns);
-extern void lpu_turns_close(lpu_turns *turns);
+extern LpuTurns *lpu_turns_new(const LpuDeliverer *deliverer, bool once);
+extern int	lpu_turns_list(LpuTurns *turns, const char *account, bool retry);
+extern long lpu_turns_step(LpuTurns *turns, bool stop);
+extern bool lpu_turns_busy(const LpuTurns *turns);
+extern bool lpu_turns_changed(LpuTurns *turns);
+extern void lpu_turns_close(LpuTurns *turns);
 
 #endif

@@ -1,16 +1,18 @@
 /*
  * worker.c: the background worker that delivers the queue of one database.
  *
- * It is started by a transaction that enqueued something (worker_slots.c) or by the launcher.  It
- * delivers what is due, account by account, sleeps until the next is due or a commit wakes it, and
- * leaves when nothing has been unfinished for lpusers.idle_timeout, so that the database can be
- * dropped.  It connects as the bootstrap superuser; statements on the tables run as their owner, one
- * by one (lpu_run()).  It never waits for a network inside of a transaction.  An error ends the
- * round, not the worker: it tries again after a while.
+ * It is started by a transaction that enqueued something (worker_slots.c) or
+ * by the launcher.  It delivers what is due, account by account, sleeps until
+ * the next is due or a commit wakes it, and leaves when nothing has been
+ * unfinished for lpusers.idle_timeout, so that the database can be dropped.
+ * It connects as the bootstrap superuser; statements on the tables run as
+ * their owner, one by one (lpu_run()).  It never waits for a network inside of
+ * a transaction.  An error ends the round, not the worker: it tries again
+ * after a while.
  *
- * Its exit code tells the postmaster whether to start it again: 0 if it has left, if the launcher
- * does it, or if there is no such database; else 1, which is the code of an error or of
- * pg_terminate_backend().
+ * Its exit code tells the postmaster whether to start it again: 0 if it has
+ * left, if the launcher does it, or if there is no such database; else 1,
+ * which is the code of an error or of pg_terminate_backend().
  */
 #include "postgres.h"
 
@@ -48,7 +50,10 @@ PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
 /* After an error: long enough not to fill the log, short enough that it mends itself. */
 #define ERROR_WAIT_MS 5000
 
-/* How often the worker looks whether a prepared transaction of its database is gone, and for housekeeping. */
+/*
+ * How often the worker looks whether a prepared transaction of its database is
+ * gone, and for housekeeping.
+ */
 #define LOOK_AROUND_MS 10000
 #define HOUSEKEEPING_MS (3600 * 1000)
 #define HOUSEKEEPING_RETRY_MS (60 * 1000)
@@ -67,17 +72,17 @@ PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
  * The worker between its rounds: a round begins when it lists the accounts that have something
  * to deliver.
  */
-typedef struct service
+typedef struct WorkerLoop
 {
 	MemoryContext context;		/* reset after each listing */
-	lpu_turns  *turns;
+	LpuTurns   *turns;
 	TimestampTz next_listing;	/* unless there is a reason to do it sooner: */
 	TimestampTz earliest_listing;
 	TimestampTz idle_since;
 	long		wait_ms;		/* before the next step, -1: no limit */
 	bool		stop;			/* only what is in flight has its end */
 	bool		over;			/* there is nothing more to do here */
-} service;
+} WorkerLoop;
 
 static void
 begin_step(void)
@@ -192,7 +197,8 @@ wait_for_work(int64 ms)
 {
 	static uint32 event_worker = 0;
 
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms < 0 ? 0 : WL_TIMEOUT), (long) ms,
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms < 0 ? 0 : WL_TIMEOUT),
+					 (long) ms,
 					 lpu_wait_event(&event_worker, "LpusersWorker"));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -202,7 +208,7 @@ wait_for_work(int64 ms)
 static void
 list_accounts(void *arg)
 {
-	service    *s = arg;
+	WorkerLoop *s = arg;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz now;
 	bool		installed;
@@ -238,7 +244,7 @@ list_accounts(void *arg)
 
 /* Return true if the accounts are to be listed now. */
 static bool
-listing_is_due(const service *s)
+listing_is_due(const WorkerLoop *s)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -253,7 +259,7 @@ listing_is_due(const service *s)
 static void
 wait_for_next(void *arg)
 {
-	service    *s = arg;
+	WorkerLoop *s = arg;
 	TimestampTz now = GetCurrentTimestamp();
 	long		wait_ms = TimestampDifferenceMilliseconds(now, s->next_listing);
 
@@ -272,7 +278,7 @@ wait_for_next(void *arg)
 
 /* List, deliver and wait, once each. */
 static void
-take_step(service *s)
+take_step(WorkerLoop *s)
 {
 	if (!s->stop && listing_is_due(s))
 	{
@@ -291,15 +297,19 @@ take_step(service *s)
 static void
 serve(void)
 {
-	static const lpu_deliverer deliverer = {begin_step, commit_step, NULL, NULL, run_safely,
+	static const LpuDeliverer deliverer = {begin_step, commit_step, NULL, NULL, run_safely,
 	must_stop};
-	service		s = {0};
+	WorkerLoop	s = {0};
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	s.context = AllocSetContextCreate(TopMemoryContext, "lpusers worker", ALLOCSET_DEFAULT_SIZES);
 	s.turns = lpu_turns_new(&deliverer, false);
 	s.idle_since = GetCurrentTimestamp();
-	/* what was committed after it was asked to stop would start no other worker: then it stays */
+
+	/*
+	 * what was committed after it was asked to stop would start no other
+	 * worker: then it stays
+	 */
 	do
 		while (!(s.stop = must_stop()) || lpu_turns_busy(s.turns))
 		{
@@ -327,14 +337,18 @@ lock_database(Oid database)
 		CommitTransactionCommand();
 		if (locked || lpu_worker_pid(database) != 0 || GetCurrentTimestamp() > end)
 			return locked;
-		/* it has given up its slot, so that this one was started, and not yet its lock */
+
+		/*
+		 * it has given up its slot, so that this one was started, and not yet
+		 * its lock
+		 */
 		lpu_pause(PREDECESSOR_STEP_MS);
 	}
 }
 
 /*
- * Settings of the database or its owner must not reach a superuser's session: above all search_path, and whatever ends or
- * changes transactions.
+ * Settings of the database or its owner must not reach a superuser's session:
+ * above all search_path, and whatever ends or changes transactions.
  */
 static void
 fix_settings(void)
@@ -357,7 +371,7 @@ fix_settings(void)
 		SetConfigOption(fixed[i][0], fixed[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* ------------------------------------------------------------------------------- start and end */
+/* ----- start and end ----- */
 
 /*
  * The database of this process, InvalidOid while it is known by name only; and what became of
@@ -383,7 +397,8 @@ watch_connection_error(ErrorData *error)
 		if (OidIsValid(database_oid))
 			error->output_to_server = false;
 		else
-			error->hint = pstrdup("Names in lpusers.databases are folded to lower case unless they are double-quoted.");
+			error->hint =
+				pstrdup("Names in lpusers.databases are folded to lower case unless they are double-quoted.");
 	}
 	if (next_log_hook != NULL)
 		next_log_hook(error);

@@ -1,8 +1,9 @@
 /*
  * import.c: making foreign tables, and their statistics.
  *
- * IMPORT FOREIGN SCHEMA liveperson declares one table for each kind of entity that an account has, with every column that
- * this version knows. ANALYZE reads the whole list, as a scan does, and keeps a sample.
+ * IMPORT FOREIGN SCHEMA liveperson declares one table for each kind of entity
+ * that an account has, with every column that this version knows. ANALYZE
+ * reads the whole list, as a scan does, and keeps a sample.
  */
 #include "postgres.h"
 
@@ -28,7 +29,7 @@
 /* What a row takes, as statistics see it: a user has 600 bytes or so, and some arrays. */
 #define ENTITY_SIZE 800.0
 
-/* ------------------------------------------------------------------------------------------------------- import */
+/* ----- import ----- */
 
 static bool
 is_wanted(const ImportForeignSchemaStmt *stmt, const char *name)
@@ -39,7 +40,7 @@ is_wanted(const ImportForeignSchemaStmt *stmt, const char *name)
 		return true;
 	foreach(cell, stmt->table_list)
 		if (strcmp(((RangeVar *) lfirst(cell))->relname, name) == 0)
-			return stmt->list_type == FDW_IMPORT_SCHEMA_LIMIT_TO;
+		return stmt->list_type == FDW_IMPORT_SCHEMA_LIMIT_TO;
 	return stmt->list_type == FDW_IMPORT_SCHEMA_EXCEPT;
 }
 
@@ -49,7 +50,8 @@ check_import(const ImportForeignSchemaStmt *stmt)
 	if (strcmp(stmt->remote_schema, REMOTE_SCHEMA) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_SCHEMA_NOT_FOUND),
-				 errmsg("schema \"%s\" is not present on foreign server \"%s\"", stmt->remote_schema, stmt->server_name),
+				 errmsg("schema \"%s\" is not present on foreign server \"%s\"",
+						stmt->remote_schema, stmt->server_name),
 				 errhint("The one schema of an account is \"" REMOTE_SCHEMA "\".")));
 	if (stmt->options != NIL)
 		ereport(ERROR,
@@ -74,7 +76,8 @@ check_names(const ImportForeignSchemaStmt *stmt)
 		if (lpu_resource_names[i] == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
-					 errmsg("table \"%s\" is not present on foreign server \"%s\"", name, stmt->server_name),
+					 errmsg("table \"%s\" is not present on foreign server \"%s\"", name,
+							stmt->server_name),
 					 errhint("An account has the tables users, skills, profiles, agent_groups and lobs.")));
 	}
 }
@@ -90,27 +93,33 @@ lpuImportForeignSchema(ImportForeignSchemaStmt *stmt, Oid server)
 	check_names(stmt);
 	for (i = 0; lpu_resource_names[i] != NULL; i++)
 		if (is_wanted(stmt, lpu_resource_names[i]))
-			commands = lappend(commands, psprintf("CREATE FOREIGN TABLE %s (%s) SERVER %s OPTIONS (resource '%s')",
-												  lpu_resource_names[i], lpu_resource_columns(lpu_resource_of(i)),
-												  server_name, lpu_resource_names[i]));
+			commands = lappend(commands,
+							   psprintf("CREATE FOREIGN TABLE %s (%s) SERVER %s OPTIONS (resource '%s')",
+										lpu_resource_names[i],
+										lpu_resource_columns(lpu_resource_of(i)),
+										server_name, lpu_resource_names[i]));
 	return commands;
 }
 
-/* ------------------------------------------------------------------------------------------------------- ANALYZE */
+/* ----- ANALYZE ----- */
 
-/* A sample of the rows of a list whose length is not known before its end: every row has the same chance. */
-typedef struct sample
+/*
+ * A sample of the rows of a list whose length is not known before its end:
+ * every row has the same chance.
+ */
+typedef struct SampleColumn
 {
 	HeapTuple  *rows;
 	int			n;
 	int			room;
 	double		seen;
-	double		to_skip;		/* until the next row that replaces one; -1: not chosen yet */
+	double		to_skip;		/* until the next row that replaces one; -1:
+								 * not chosen yet */
 	ReservoirStateData reservoir;
-} sample;
+} SampleColumn;
 
 static void
-consider_row(sample *s, TupleDesc desc, Datum *values, bool *nulls, MemoryContext context)
+consider_row(SampleColumn *s, TupleDesc desc, Datum *values, bool *nulls, MemoryContext context)
 {
 	MemoryContext caller;
 	int			place = s->n;
@@ -137,10 +146,11 @@ consider_row(sample *s, TupleDesc desc, Datum *values, bool *nulls, MemoryContex
 }
 
 static void
-read_all(lpu_fetch *fetch, TupleDesc desc, sample *s)
+read_all(LpuFetch *fetch, TupleDesc desc, SampleColumn *s)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "lpusers row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "lpusers row",
+											  ALLOCSET_DEFAULT_SIZES);
 	Datum	   *values = palloc(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
 
@@ -161,11 +171,12 @@ static int
 acquire_sample_rows(Relation relation, int elevel, HeapTuple *rows, int targrows, double *totalrows,
 					double *totaldeadrows)
 {
-	lpu_table  *table = lpu_table_read(relation);
-	lpu_fetch_plan plan = {0};
-	sample		s = {.rows = rows, .room = targrows, .to_skip = -1};
-	lpu_problem *problem = NULL;
-	const lpu_options *options = lpu_server_for_role(table->server, relation->rd_rel->relowner, &problem);
+	LpuForeignTable *table = lpu_table_read(relation);
+	LpuFetchPlan plan = {0};
+	SampleColumn s = {.rows = rows,.room = targrows,.to_skip = -1};
+	LpuProblem *problem = NULL;
+	const LpuOptions *options = lpu_server_for_role(table->server, relation->rd_rel->relowner,
+													&problem);
 
 	if (options == NULL)
 		lpu_problem_raise(problem);
@@ -175,11 +186,15 @@ acquire_sample_rows(Relation relation, int elevel, HeapTuple *rows, int targrows
 	*totalrows = s.seen;
 	*totaldeadrows = 0;
 	ereport(elevel,
-			(errmsg("\"%s\": read %.0f entities; %d rows in sample", RelationGetRelationName(relation), s.seen, s.n)));
+			(errmsg("\"%s\": read %.0f entities; %d rows in sample",
+					RelationGetRelationName(relation), s.seen, s.n)));
 	return s.n;
 }
 
-/* The size matters where tables are sampled together, as partitions are: each gets its share of the sample. */
+/*
+ * The size matters where tables are sampled together, as partitions are: each
+ * gets its share of the sample.
+ */
 static bool
 lpuAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func, BlockNumber *totalpages)
 {

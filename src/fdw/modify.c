@@ -1,15 +1,18 @@
 /*
  * modify.c: writing a foreign table.
  *
- * INSERT and COPY create users, UPDATE reads, merges and puts them back, DELETE deletes them. Rows are collected and go in
- * batches of batch_size, unless somebody wants to see each row as it is written: RETURNING, row triggers, WITH CHECK
- * OPTION. The executor batches INSERT by itself; of UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch goes
- * when it ends the table, which is still inside of the statement, but after its AFTER STATEMENT triggers: if there are
- * any, nothing waits.
+ * INSERT and COPY create users, UPDATE reads, merges and puts them back,
+ * DELETE deletes them. Rows are collected and go in batches of batch_size,
+ * unless somebody wants to see each row as it is written: RETURNING, row
+ * triggers, WITH CHECK OPTION. The executor batches INSERT by itself; of
+ * UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch goes when
+ * it ends the table, which is still inside of the statement, but after its
+ * AFTER STATEMENT triggers: if there are any, nothing waits.
  *
- * UPDATE and DELETE change at most lpusers.max_changes users. So that a statement which concerns
- * more has changed none, all its rows are kept until the last one has come, and then sent in
- * batches. Rows that cannot wait are sent as they come, up to the limit.
+ * UPDATE and DELETE change at most lpusers.max_changes users. So that a
+ * statement which concerns more has changed none, all its rows are kept until
+ * the last one has come, and then sent in batches. Rows that cannot wait are
+ * sent as they come, up to the limit.
  */
 #include "postgres.h"
 
@@ -32,40 +35,46 @@
 #include "remote/insert.h"
 #include "remote/update.h"
 
-typedef struct modify_state
+typedef struct UsersModifyState
 {
-	lpu_table  *table;
-	lpu_writer	writer;
+	LpuForeignTable *table;
+	LpuWriterState writer;
 	MemoryContext context;		/* of the statement */
 	ModifyTableState *mtstate;
 	CmdType		operation;
-	bool		begun;			/* the first row has come, and what follows is known: */
+	bool		begun;			/* the first row has come, and what follows is
+								 * known: */
 	bool		alone;			/* each row goes at once */
-	List	   *checks;			/* WITH CHECK OPTION, ExprStates that are not false for a row that may be written */
-	lpu_creation *creation;		/* of INSERT */
-	lpu_change *change;			/* of UPDATE */
-	lpu_update	update;			/* likewise, and of DELETE */
-	lpu_set_list set_list;
-	lpu_removal *removal;		/* of DELETE */
+	List	   *checks;			/* WITH CHECK OPTION, ExprStates that are not
+								 * false for a row that may be written */
+	LpuInsertState *creation;	/* of INSERT */
+	LpuUpdateState *change;		/* of UPDATE */
+	LpuUpdate	update;			/* likewise, and of DELETE */
+	LpuSetList	set_list;
+	LpuDeleteState *removal;	/* of DELETE */
 	TupleTableSlot **created;	/* what INSERT hands back of a batch */
 	AttrNumber	id;				/* places in the plan's rows */
 	AttrNumber	row;
-	HTAB	   *seen;			/* ids of UPDATE and DELETE: a join may bring a row twice */
-	int			limit;			/* users that UPDATE or DELETE may change; 0: any number */
+	HTAB	   *seen;			/* ids of UPDATE and DELETE: a join may bring
+								 * a row twice */
+	int			limit;			/* users that UPDATE or DELETE may change; 0:
+								 * any number */
 	int64		touched;		/* users so far, if there is a limit */
-} modify_state;
+} UsersModifyState;
 
-/* ------------------------------------------------------------------------------------------------------- beginning */
+/* ----- beginning ----- */
 
-static modify_state *
-begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, lpu_method method, const char *what,
+static UsersModifyState *
+begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, LpuMethod method,
+	  const char *what,
 	  const char *hint)
 {
-	modify_state *state = palloc0(sizeof(modify_state));
-	lpu_problem *problem = NULL;
+	UsersModifyState *state = palloc0(sizeof(UsersModifyState));
+	LpuProblem *problem = NULL;
 
 	/* the executor has looked, but lets tables in a temporary schema pass */
-	PreventCommandIfReadOnly(operation == CMD_INSERT ? "INSERT" : operation == CMD_UPDATE ? "UPDATE" : "DELETE");
+	PreventCommandIfReadOnly(operation == CMD_INSERT ? "INSERT" : operation == CMD_UPDATE ?
+							 "UPDATE" : "DELETE");
 	state->context = CurrentMemoryContext;
 	state->mtstate = mtstate;
 	state->operation = operation;
@@ -73,7 +82,8 @@ begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, lpu_met
 	state->writer.table = state->table;
 	state->writer.role = LPU_WRITE_ROLE(info, mtstate->ps.state);
 	lpu_fdw_require_rights(state->table->server, state->writer.role, operation);
-	if ((state->writer.options = lpu_server_for_role(state->table->server, state->writer.role, &problem)) == NULL)
+	if ((state->writer.options = lpu_server_for_role(state->table->server, state->writer.role,
+													 &problem)) == NULL)
 		lpu_problem_raise(problem);
 	state->writer.method = method;
 	state->writer.what = what;
@@ -85,10 +95,11 @@ begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, lpu_met
 static void
 begin_insert(ModifyTableState *mtstate, ResultRelInfo *info, bool skip)
 {
-	modify_state *state = begin(mtstate, info, CMD_INSERT, LPU_CREATE_USERS, "create users", skip ?
-								"The statement can be repeated: it leaves out users whose login exists." :
-								"INSERT ... ON CONFLICT DO NOTHING leaves out users whose login exists, so that a "
-								"statement can be repeated.");
+	UsersModifyState *state = begin(mtstate, info, CMD_INSERT, LPU_CREATE_USERS, "create users",
+									skip ?
+									"The statement can be repeated: it leaves out users whose login exists." :
+									"INSERT ... ON CONFLICT DO NOTHING leaves out users whose login exists, so that a "
+									"statement can be repeated.");
 
 	state->creation = lpu_creation_new(&state->writer, skip);
 	state->created = palloc(state->writer.options->batch_size * sizeof(TupleTableSlot *));
@@ -97,17 +108,20 @@ begin_insert(ModifyTableState *mtstate, ResultRelInfo *info, bool skip)
 static HTAB *
 make_id_set(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = CurrentMemoryContext};
+	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(int64),
+	.hcxt = CurrentMemoryContext};
 
 	return hash_create("lpusers ids", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 static void
-find_rows(modify_state *state, const ResultRelInfo *info)
+find_rows(UsersModifyState *state, const ResultRelInfo *info)
 {
 	List	   *list = outerPlanState(state->mtstate)->plan->targetlist;
 
-	state->id = ExecFindJunkAttributeInTlist(list, lpu_fdw_junk_name(LPU_ID_JUNK, state->table->id_column));
+	state->id = ExecFindJunkAttributeInTlist(list,
+											 lpu_fdw_junk_name(LPU_ID_JUNK,
+															   state->table->id_column));
 	state->row = ExecFindJunkAttributeInTlist(list, LPU_ROW_JUNK);
 	state->update.writer = &state->writer;
 	state->update.desc = RelationGetDescr(info->ri_RelationDesc);
@@ -116,7 +130,7 @@ find_rows(modify_state *state, const ResultRelInfo *info)
 }
 
 static void
-read_set_list(lpu_set_list *list, const lpu_table *table, List *fdw_private)
+read_set_list(LpuSetList *list, const LpuForeignTable *table, List *fdw_private)
 {
 	List	   *columns = list_nth(fdw_private, LPU_MODIFY_COLUMNS);
 	List	   *values = list_nth(fdw_private, LPU_MODIFY_VALUES);
@@ -136,8 +150,8 @@ read_set_list(lpu_set_list *list, const lpu_table *table, List *fdw_private)
 static void
 begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private)
 {
-	modify_state *state = begin(mtstate, info, CMD_UPDATE, LPU_UPDATE_USERS, "update users",
-								"Look at the users before you repeat the statement.");
+	UsersModifyState *state = begin(mtstate, info, CMD_UPDATE, LPU_UPDATE_USERS, "update users",
+									"Look at the users before you repeat the statement.");
 
 	find_rows(state, info);
 	read_set_list(&state->set_list, state->table, fdw_private);
@@ -149,15 +163,16 @@ begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private)
 static void
 begin_delete(ModifyTableState *mtstate, ResultRelInfo *info)
 {
-	modify_state *state = begin(mtstate, info, CMD_DELETE, LPU_DELETE_USERS, "delete users",
-								"The statement can be repeated.");
+	UsersModifyState *state = begin(mtstate, info, CMD_DELETE, LPU_DELETE_USERS, "delete users",
+									"The statement can be repeated.");
 
 	find_rows(state, info);
 	state->removal = lpu_removal_new(&state->update);
 }
 
 static void
-lpuBeginForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private, int subplan_index, int eflags)
+lpuBeginForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private,
+					  int subplan_index, int eflags)
 {
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
@@ -181,18 +196,21 @@ lpuBeginForeignInsert(ModifyTableState *mtstate, ResultRelInfo *info)
 				 errmsg("cannot move rows into foreign table \"%s\" while it is updated",
 						RelationGetRelationName(info->ri_RelationDesc)),
 				 errhint("Leave it out of the UPDATE by a condition on the partition key.")));
-	if ((info->ri_FdwRoutine->IsForeignRelUpdatable(info->ri_RelationDesc) & (1 << CMD_INSERT)) == 0)
+	if ((info->ri_FdwRoutine->IsForeignRelUpdatable(info->ri_RelationDesc) &
+		 (1 << CMD_INSERT)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("foreign table \"%s\" does not allow inserts", RelationGetRelationName(info->ri_RelationDesc))));
+				 errmsg("foreign table \"%s\" does not allow inserts",
+						RelationGetRelationName(info->ri_RelationDesc))));
 	begin_insert(mtstate, info, plan != NULL && plan->onConflictAction == ONCONFLICT_NOTHING);
 	if (plan != NULL)
-		lpu_fdw_refuse_system_columns_of_routed(plan, ((modify_state *) info->ri_FdwState)->table);
+		lpu_fdw_refuse_system_columns_of_routed(plan,
+												((UsersModifyState *) info->ri_FdwState)->table);
 }
 
 /* The executor has set up everything by the first row only. */
 static void
-begin_rows(modify_state *state, ResultRelInfo *info)
+begin_rows(UsersModifyState *state, ResultRelInfo *info)
 {
 	MemoryContext caller = MemoryContextSwitchTo(state->context);
 	ListCell   *cell;
@@ -201,21 +219,25 @@ begin_rows(modify_state *state, ResultRelInfo *info)
 	{
 		state->alone = !lpu_fdw_is_buffered(info, state->operation, state->mtstate);
 		foreach(cell, info->ri_WithCheckOptions)
-			state->checks = lappend(state->checks, ExecInitCheck(castNode(List, lfirst_node(WithCheckOption, cell)->qual),
-																 &state->mtstate->ps));
+		{
+			List	   *quals = castNode(List, lfirst_node(WithCheckOption, cell)->qual);
+
+			state->checks = lappend(state->checks, ExecInitCheck(quals, &state->mtstate->ps));
+		}
 		state->begun = true;
 	}
 	MemoryContextSwitchTo(caller);
 }
 
-/* ------------------------------------------------------------------------------------------------------- rows */
+/* ----- rows ----- */
 
 /*
- * WITH CHECK OPTION is checked by the executor when the row is written, which is too late to take it back: what is false
- * already now is not sent. What depends on values of the account is null now, and may still come true.
+ * WITH CHECK OPTION is checked by the executor when the row is written, which
+ * is too late to take it back: what is false already now is not sent. What
+ * depends on values of the account is null now, and may still come true.
  */
 static void
-check_options(modify_state *state, ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
+check_options(UsersModifyState *state, ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
 {
 	ExprContext *context = GetPerTupleExprContext(estate);
 	ListCell   *check;
@@ -224,15 +246,17 @@ check_options(modify_state *state, ResultRelInfo *info, TupleTableSlot *slot, ES
 	context->ecxt_scantuple = slot;
 	forboth(check, state->checks, option, info->ri_WithCheckOptions)
 		if (!ExecCheck(lfirst(check), context))
-			ereport(ERROR,
-					(errcode(ERRCODE_WITH_CHECK_OPTION_VIOLATION),
-					 errmsg("new row violates check option for view \"%s\"", lfirst_node(WithCheckOption, option)->relname),
-					 errdetail_internal("Nothing was sent for it.%s", lpu_writer_progress(&state->writer))));
+		ereport(ERROR,
+				(errcode(ERRCODE_WITH_CHECK_OPTION_VIOLATION),
+				 errmsg("new row violates check option for view \"%s\"",
+						lfirst_node(WithCheckOption, option)->relname),
+				 errdetail_internal("Nothing was sent for it.%s",
+									lpu_writer_progress(&state->writer))));
 }
 
 /* Send what waits. */
 static void
-flush(modify_state *state)
+flush(UsersModifyState *state)
 {
 	MemoryContext caller = MemoryContextSwitchTo(state->context);
 
@@ -246,11 +270,12 @@ flush(modify_state *state)
 }
 
 /*
- * Another row has come. True unless it was sent, and the account has passed over it. To messages COPY adds the line that it
- * is at, perhaps with a password, which is not what sending a batch is about.
+ * Another row has come. True unless it was sent, and the account has passed
+ * over it. To messages COPY adds the line that it is at, perhaps with a
+ * password, which is not what sending a batch is about.
  */
 static bool
-flush_if_due(modify_state *state, int waiting)
+flush_if_due(UsersModifyState *state, int waiting)
 {
 	ErrorContextCallback *context = error_context_stack;
 	int64		done = state->writer.done;
@@ -269,12 +294,12 @@ flush_if_due(modify_state *state, int waiting)
  * those of the server. All that depends on a size must take it from one reading of the options,
  * since an ALTER SERVER may come at any time.
  */
-static const lpu_options *
-options_of(const ResultRelInfo *info, const lpu_table *table)
+static const LpuOptions *
+options_of(const ResultRelInfo *info, const LpuForeignTable *table)
 {
-	const modify_state *state = info->ri_FdwState;
-	lpu_problem *problem = NULL;
-	const lpu_options *options;
+	const UsersModifyState *state = info->ri_FdwState;
+	LpuProblem *problem = NULL;
+	const LpuOptions *options;
 
 	if (state != NULL)
 		return state->writer.options;
@@ -295,16 +320,17 @@ lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 
 /* Rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */
 static void
-count_left_out(modify_state *state, int n)
+count_left_out(UsersModifyState *state, int n)
 {
 	InstrCountTuples2(&state->mtstate->ps, n);
 }
 
 static TupleTableSlot **
-lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **slots, TupleTableSlot **plan_slots,
+lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **slots,
+						  TupleTableSlot **plan_slots,
 						  int *n)
 {
-	modify_state *state = info->ri_FdwState;
+	UsersModifyState *state = info->ri_FdwState;
 	int			ncreated = 0;
 	int			i;
 
@@ -319,9 +345,10 @@ lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **
 }
 
 static TupleTableSlot *
-lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
+					 TupleTableSlot *plan_slot)
 {
-	modify_state *state = info->ri_FdwState;
+	UsersModifyState *state = info->ri_FdwState;
 
 	begin_rows(state, info);
 	check_options(state, info, slot, estate);
@@ -338,7 +365,7 @@ lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 
 /* The id of a row of the plan. False: the statement has seen it before. */
 static bool
-first_seen(modify_state *state, TupleTableSlot *plan_slot, int64 *id)
+first_seen(UsersModifyState *state, TupleTableSlot *plan_slot, int64 *id)
 {
 	bool		isnull;
 	bool		found;
@@ -353,7 +380,7 @@ first_seen(modify_state *state, TupleTableSlot *plan_slot, int64 *id)
 }
 
 static void
-raise_limit(const modify_state *state, int64 done)
+raise_limit(const UsersModifyState *state, int64 done)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -372,7 +399,7 @@ raise_limit(const modify_state *state, int64 done)
  * foreign tables together.
  */
 static void
-count_user(modify_state *state)
+count_user(UsersModifyState *state)
 {
 	int64		touched = 0;
 	int64		done = 0;
@@ -384,7 +411,7 @@ count_user(modify_state *state)
 	for (i = 0; i < state->mtstate->mt_nrels; i++)
 	{
 		const ResultRelInfo *info = &state->mtstate->resultRelInfo[i];
-		const modify_state *target = info->ri_FdwState;
+		const UsersModifyState *target = info->ri_FdwState;
 
 		if (target == NULL || info->ri_FdwRoutine->BeginForeignModify != lpuBeginForeignModify)
 			continue;
@@ -397,7 +424,7 @@ count_user(modify_state *state)
 
 /* The row as the statement read it, a composite value. */
 static Datum
-row_before(modify_state *state, TupleTableSlot *plan_slot)
+row_before(UsersModifyState *state, TupleTableSlot *plan_slot)
 {
 	bool		isnull;
 	Datum		row = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
@@ -408,9 +435,10 @@ row_before(modify_state *state, TupleTableSlot *plan_slot)
 }
 
 static TupleTableSlot *
-lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
+					 TupleTableSlot *plan_slot)
 {
-	modify_state *state = info->ri_FdwState;
+	UsersModifyState *state = info->ri_FdwState;
 	int64		id;
 
 	begin_rows(state, info);
@@ -427,7 +455,7 @@ lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 
 /* For RETURNING: the row as it was. */
 static void
-show_row(modify_state *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
+show_row(UsersModifyState *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
 {
 	Datum		row = row_before(state, plan_slot);
 	HeapTupleData tuple;
@@ -443,9 +471,10 @@ show_row(modify_state *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
 }
 
 static TupleTableSlot *
-lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
+					 TupleTableSlot *plan_slot)
 {
-	modify_state *state = info->ri_FdwState;
+	UsersModifyState *state = info->ri_FdwState;
 	int64		id;
 
 	begin_rows(state, info);
@@ -460,7 +489,7 @@ lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, 
 	return slot;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the end */
+/* ----- the end ----- */
 
 static void
 lpuEndForeignModify(EState *estate, ResultRelInfo *info)
@@ -471,7 +500,7 @@ lpuEndForeignModify(EState *estate, ResultRelInfo *info)
 
 /* What waits goes now, so that the figures are those of the whole statement. */
 static void
-explain_costs(modify_state *state, ExplainState *es)
+explain_costs(UsersModifyState *state, ExplainState *es)
 {
 	flush(state);
 	ExplainPropertyInteger("Users", NULL, state->writer.done, es);
@@ -482,19 +511,22 @@ explain_costs(modify_state *state, ExplainState *es)
 }
 
 static void
-lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private, int subplan_index,
+lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private,
+						int subplan_index,
 						ExplainState *es)
 {
-	static const lpu_method methods[] = {[CMD_INSERT] = LPU_CREATE_USERS, [CMD_UPDATE] = LPU_UPDATE_USERS,
-	[CMD_DELETE] = LPU_DELETE_USERS};
+	static const LpuMethod methods[] = {[CMD_INSERT] = LPU_CREATE_USERS,
+	[CMD_UPDATE] = LPU_UPDATE_USERS,[CMD_DELETE] = LPU_DELETE_USERS};
 	CmdType		operation = mtstate->operation;
-	lpu_table  *table = lpu_table_read(info->ri_RelationDesc);
-	lpu_api_request request = {.method = methods[operation]};
-	const lpu_options *options = options_of(info, table);
+	LpuForeignTable *table = lpu_table_read(info->ri_RelationDesc);
+	LpuApiRequest request = {.method = methods[operation]};
+	const LpuOptions *options = options_of(info, table);
 	bool		batched = operation == CMD_INSERT ? !lpu_fdw_goes_alone(info, operation) :
-		lpu_fdw_is_buffered(info, operation, mtstate);
+	lpu_fdw_is_buffered(info, operation, mtstate);
 
-	ExplainPropertyText("Request", psprintf("%s %s", lpu_api_verb(request.method), lpu_api_path(options, &request)), es);
+	ExplainPropertyText("Request",
+						psprintf("%s %s", lpu_api_verb(request.method),
+								 lpu_api_path(options, &request)), es);
 	ExplainPropertyInteger("Batch Size", NULL, batched ? options->batch_size : 1, es);
 	if (es->analyze && info->ri_FdwState != NULL)
 		explain_costs(info->ri_FdwState, es);

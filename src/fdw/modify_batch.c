@@ -1,8 +1,9 @@
 /*
  * modify_batch.c: which rows of a statement can be sent together.
  *
- * It depends on what looks at each row as it is written: RETURNING, row triggers, WITH CHECK OPTION;
- * and on who collects the rows, the executor or fdw_modify.c.
+ * It depends on what looks at each row as it is written: RETURNING, row
+ * triggers, WITH CHECK OPTION; and on who collects the rows, the executor or
+ * fdw_modify.c.
  */
 #include "postgres.h"
 
@@ -52,8 +53,8 @@ has_late_triggers(const ResultRelInfo *info, CmdType operation)
 }
 
 /*
- * Return true if each row is seen as it is written, so that it cannot wait for others. Known when the
- * executor has set up all of the statement.
+ * Return true if each row is seen as it is written, so that it cannot wait for
+ * others. Known when the executor has set up all of the statement.
  */
 bool
 lpu_fdw_goes_alone(const ResultRelInfo *info, CmdType operation)

@@ -1,8 +1,9 @@
 /*
  * modify_plan.c: a foreign table as the target of a statement.
  *
- * Planning of INSERT, UPDATE and DELETE: what the table can take, which columns of the plan say who a row is, which columns
- * are set. Only the table of users can be written, and only with its id a row can be found again.
+ * Planning of INSERT, UPDATE and DELETE: what the table can take, which
+ * columns of the plan say who a row is, which columns are set. Only the table
+ * of users can be written, and only with its id a row can be found again.
  */
 #include "postgres.h"
 
@@ -28,10 +29,10 @@
 
 /* The option of the table, else that of its server. */
 static bool
-may_be_written(const lpu_table *table)
+may_be_written(const LpuForeignTable *table)
 {
-	lpu_problem *problem = NULL;
-	const lpu_options *options;
+	LpuProblem *problem = NULL;
+	const LpuOptions *options;
 
 	if (table->updatable >= 0)
 		return table->updatable;
@@ -48,7 +49,7 @@ may_be_written(const lpu_table *table)
 static int
 lpuIsForeignRelUpdatable(Relation relation)
 {
-	lpu_table  *table = lpu_table_read(relation);
+	LpuForeignTable *table = lpu_table_read(relation);
 
 	if (table->resource->id != LPU_USERS || !may_be_written(table))
 		return 0;
@@ -75,9 +76,10 @@ add_junk(PlannerInfo *root, Index rtindex, Relation relation, int column, const 
 }
 
 static void
-lpuAddForeignUpdateTargets(PlannerInfo *root, Index rtindex, RangeTblEntry *target_rte, Relation relation)
+lpuAddForeignUpdateTargets(PlannerInfo *root, Index rtindex, RangeTblEntry *target_rte,
+						   Relation relation)
 {
-	lpu_table  *table = lpu_table_read(relation);
+	LpuForeignTable *table = lpu_table_read(relation);
 
 	/* if it cannot be updated, the executor says so */
 	if ((lpuIsForeignRelUpdatable(relation) & (1 << CMD_UPDATE)) == 0)
@@ -85,12 +87,14 @@ lpuAddForeignUpdateTargets(PlannerInfo *root, Index rtindex, RangeTblEntry *targ
 	add_junk(root, rtindex, relation, table->id_column, LPU_ID_JUNK);
 	/* the row as it was read: of UPDATE PostgreSQL adds it */
 	if (root->parse->commandType == CMD_DELETE)
-		add_row_identity_var(root, makeVar(rtindex, InvalidAttrNumber, RECORDOID, -1, InvalidOid, 0), rtindex,
+		add_row_identity_var(root,
+							 makeVar(rtindex, InvalidAttrNumber, RECORDOID, -1, InvalidOid, 0),
+							 rtindex,
 							 LPU_ROW_JUNK);
 }
 
 static List *
-updated_columns(PlannerInfo *root, Index index, const lpu_table *table)
+updated_columns(PlannerInfo *root, Index index, const LpuForeignTable *table)
 {
 	Bitmapset  *updated = LPU_UPDATED_COLUMNS(root, index);
 	List	   *columns = NIL;
@@ -110,7 +114,7 @@ updated_columns(PlannerInfo *root, Index index, const lpu_table *table)
 
 /* What a constant is in SQL; "" for what is no constant, or a secret. */
 static char *
-constant_text(const lpu_column *column, Node *expr)
+constant_text(const LpuColumn *column, Node *expr)
 {
 	Const	   *value = (Const *) expr;
 	Oid			function;
@@ -125,12 +129,14 @@ constant_text(const lpu_column *column, Node *expr)
 		return DatumGetBool(value->constvalue) ? "true" : "false";
 	getTypeOutputInfo(value->consttype, &function, &varlena);
 	text = OidOutputFunctionCall(function, value->constvalue);
-	return value->consttype == INT4OID || value->consttype == INT8OID ? text : quote_literal_cstr(text);
+
+	return value->consttype == INT4OID ||
+		value->consttype == INT8OID ? text : quote_literal_cstr(text);
 }
 
 /* What the columns are set to, as far as the statement says it in a word; for a message only. */
 static List *
-updated_values(PlannerInfo *root, Index index, const lpu_table *table, List *columns)
+updated_values(PlannerInfo *root, Index index, const LpuForeignTable *table, List *columns)
 {
 	List	   *values = NIL;
 	ListCell   *cell;
@@ -141,12 +147,16 @@ updated_values(PlannerInfo *root, Index index, const lpu_table *table, List *col
 		ListCell   *entry;
 		ListCell   *number;
 
-		/* the columns of a partition have other numbers than those of its parent */
+		/*
+		 * the columns of a partition have other numbers than those of its
+		 * parent
+		 */
 		if (index == root->parse->resultRelation)
 			forboth(entry, root->processed_tlist, number, root->update_colnos)
 				if (lfirst_int(number) == lfirst_int(cell) + 1)
-					expr = (Node *) lfirst_node(TargetEntry, entry)->expr;
-		values = lappend(values, makeString(constant_text(&table->columns[lfirst_int(cell)], expr)));
+				expr = (Node *) lfirst_node(TargetEntry, entry)->expr;
+		values = lappend(values,
+						 makeString(constant_text(&table->columns[lfirst_int(cell)], expr)));
 	}
 	return values;
 }
@@ -161,7 +171,7 @@ static List *
 lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subplan_index)
 {
 	Relation	relation = table_open(planner_rt_fetch(index, root)->relid, NoLock);
-	lpu_table  *table = lpu_table_read(relation);
+	LpuForeignTable *table = lpu_table_read(relation);
 	List	   *columns = NIL;
 
 	table_close(relation, NoLock);
@@ -171,7 +181,8 @@ lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subp
 	/* of the others the executor says that they cannot be written */
 	if (plan->operation == CMD_UPDATE && table->resource->id == LPU_USERS)
 		columns = updated_columns(root, index, table);
-	return list_make4(columns, updated_values(root, index, table, columns), makeBoolean(is_conditional(root)),
+	return list_make4(columns, updated_values(root, index, table, columns),
+					  makeBoolean(is_conditional(root)),
 					  makeBoolean(plan->onConflictAction == ONCONFLICT_NOTHING));
 }
 

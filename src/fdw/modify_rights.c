@@ -22,16 +22,16 @@
 #include "fdw/handler.h"
 
 /* The function that does what a command does. */
-typedef struct twin_function
+typedef struct TwinFunction
 {
 	CmdType		operation;
 	const char *command;
 	const char *name;
 	int			nargs;
 	Oid			args[3];
-} twin_function;
+} TwinFunction;
 
-static const twin_function twins[] = {
+static const TwinFunction twins[] = {
 	{CMD_INSERT, "INSERT", "lp_create_users", 2, {TEXTOID, JSONBOID}},
 	{CMD_UPDATE, "UPDATE", "lp_update_users", 3, {TEXTOID, JSONBOID, INT8OID}},
 	{CMD_DELETE, "DELETE", "lp_delete_users", 3, {TEXTOID, INT8ARRAYOID, INT8OID}},
@@ -39,7 +39,7 @@ static const twin_function twins[] = {
 
 /* Return the function of the extension, wherever its schema is. Raise 42883 if it was dropped. */
 static Oid
-find_function(const twin_function *twin)
+find_function(const TwinFunction *twin)
 {
 	Oid			function;
 
@@ -69,7 +69,7 @@ quoted_role(Oid role)
 void
 lpu_fdw_require_rights(Oid server, Oid role, CmdType operation)
 {
-	const twin_function *twin = twins;
+	const TwinFunction *twin = twins;
 	Oid			function;
 
 	while (twin->operation != operation)

@@ -1,12 +1,15 @@
 /*
  * scan.c: scanning a foreign table.
  *
- * The executor's side of scan_plan.c: what is planned becomes a fetch. Nothing is sent before the first row is wanted. Rows
- * that may be wanted again are kept in a tuplestore, so that a rescan sends nothing again unless other ids are asked for;
- * whether conditions that are evaluated here have other parameters makes no difference. When other ids are asked for again
- * and again, more often than the plan has thought or could know, one listing of all takes their place. A cursor that pauses
- * would leave the service waiting for a reader: whenever the executor stops early, the rest of a listing is taken off the
- * network.
+ * The executor's side of scan_plan.c: what is planned becomes a fetch. Nothing
+ * is sent before the first row is wanted. Rows that may be wanted again are
+ * kept in a tuplestore, so that a rescan sends nothing again unless other ids
+ * are asked for; whether conditions that are evaluated here have other
+ * parameters makes no difference. When other ids are asked for again and
+ * again, more often than the plan has thought or could know, one listing of
+ * all takes their place. A cursor that pauses would leave the service waiting
+ * for a reader: whenever the executor stops early, the rest of a listing is
+ * taken off the network.
  */
 #include "postgres.h"
 
@@ -33,20 +36,22 @@
 #include "options/server.h"
 #include "remote/fetch.h"
 
-typedef struct scan_state
+typedef struct UsersScanState
 {
 	dlist_node	node;			/* in active */
 	EState	   *estate;
-	lpu_table  *table;
-	const lpu_options *options;
-	lpu_fetch_plan plan;
-	lpu_fetch  *fetch;
+	LpuForeignTable *table;
+	const LpuOptions *options;
+	LpuFetchPlan plan;
+	LpuFetch   *fetch;
 	ExprState  *ids;			/* of plan.by_id */
 	Oid			ids_type;
 	int64	   *last_ids;		/* that were asked for */
 	int			nlast_ids;
-	int			enough_gets;	/* when so many have been sent, a listing takes their place */
-	int			gets;			/* sent so far, those at the same time counted as one */
+	int			enough_gets;	/* when so many have been sent, a listing
+								 * takes their place */
+	int			gets;			/* sent so far, those at the same time counted
+								 * as one */
 	bool		listed;			/* all are on their way, or kept */
 	bool		begun;			/* something was asked for, by these ids */
 	bool		check_ids;		/* a rescan: are they still the same? */
@@ -54,14 +59,14 @@ typedef struct scan_state
 	TupleTableSlot *kept_slot;
 	bool		complete;		/* all rows have come */
 	MemoryContextCallback on_reset;
-} scan_state;
+} UsersScanState;
 
 /* The scans of this backend that may have a listing under way. */
 static dlist_head active = DLIST_STATIC_INIT(active);
 
 static ExecutorRun_hook_type next_run = NULL;
 
-/* ------------------------------------------------------------------------------------------------------- pauses */
+/* ----- pauses ----- */
 
 /* A portal that pauses stops in the middle of a plan: its listings must not wait for it. */
 static void
@@ -71,7 +76,7 @@ drain_scans(const EState *estate)
 
 	dlist_foreach(iter, &active)
 	{
-		scan_state *state = dlist_container(scan_state, node, iter.cur);
+		UsersScanState *state = dlist_container(UsersScanState, node, iter.cur);
 
 		if (state->estate == estate && state->begun && !state->complete)
 			lpu_fetch_drain(state->fetch);
@@ -86,19 +91,20 @@ run_and_drain(QueryDesc *desc, ScanDirection direction, uint64 count LPU_EXECUTE
 	else
 		standard_ExecutorRun(desc, direction, count LPU_EXECUTE_ONCE);
 	/* a limit that is no portal's, as of SELECT INTO in PL/pgSQL, is the end */
-	if (count > 0 && desc->estate->es_processed >= count && ActivePortal != NULL && ActivePortal->queryDesc == desc)
+	if (count > 0 && desc->estate->es_processed >= count && ActivePortal != NULL &&
+		ActivePortal->queryDesc == desc)
 		drain_scans(desc->estate);
 }
 
 static void
 forget_scan(void *arg)
 {
-	dlist_delete(&((scan_state *) arg)->node);
+	dlist_delete(&((UsersScanState *) arg)->node);
 }
 
 /* In the list as long as the executor's memory lives. */
 static void
-remember_scan(scan_state *state)
+remember_scan(UsersScanState *state)
 {
 	static bool hooked = false;
 
@@ -114,10 +120,10 @@ remember_scan(scan_state *state)
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &state->on_reset);
 }
 
-/* ------------------------------------------------------------------------------------------------------- the scan */
+/* ----- the scan ----- */
 
 static void
-read_plan(lpu_fetch_plan *plan, const ForeignScan *scan)
+read_plan(LpuFetchPlan *plan, const ForeignScan *scan)
 {
 	ListCell   *cell;
 
@@ -127,7 +133,10 @@ read_plan(lpu_fetch_plan *plan, const ForeignScan *scan)
 	plan->include_deleted = boolVal(list_nth(scan->fdw_private, LPU_SCAN_INCLUDE_DELETED));
 }
 
-/* The parameters that may bring a rescan: not that of a statement for its look at rows that others have changed. */
+/*
+ * The parameters that may bring a rescan: not that of a statement for its look
+ * at rows that others have changed.
+ */
 static Bitmapset *
 rescan_params(const ForeignScanState *node)
 {
@@ -156,13 +165,14 @@ may_rescan(const ForeignScanState *node, int eflags)
 }
 
 static void
-keep_rows(const ForeignScanState *node, scan_state *state)
+keep_rows(const ForeignScanState *node, UsersScanState *state)
 {
 	MemoryContext caller = MemoryContextSwitchTo(state->estate->es_query_cxt);
 
 	state->kept = tuplestore_begin_heap(false, false, work_mem);
 	tuplestore_set_eflags(state->kept, EXEC_FLAG_REWIND);
-	state->kept_slot = ExecInitExtraTupleSlot(state->estate, RelationGetDescr(node->ss.ss_currentRelation),
+	state->kept_slot = ExecInitExtraTupleSlot(state->estate,
+											  RelationGetDescr(node->ss.ss_currentRelation),
 											  &TTSOpsMinimalTuple);
 	MemoryContextSwitchTo(caller);
 }
@@ -171,12 +181,12 @@ static void
 lpuBeginForeignScan(ForeignScanState *node, int eflags)
 {
 	ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
-	scan_state *state;
-	lpu_problem *problem = NULL;
+	UsersScanState *state;
+	LpuProblem *problem = NULL;
 
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
-	state = palloc0(sizeof(scan_state));
+	state = palloc0(sizeof(UsersScanState));
 	state->estate = node->ss.ps.state;
 	state->table = lpu_table_read(node->ss.ss_currentRelation);
 	read_plan(&state->plan, scan);
@@ -199,12 +209,13 @@ lpuBeginForeignScan(ForeignScanState *node, int eflags)
 static int64
 integer_of(Oid type, Datum value)
 {
-	return type == INT2OID ? DatumGetInt16(value) : type == INT4OID ? DatumGetInt32(value) : DatumGetInt64(value);
+	return type == INT2OID ? DatumGetInt16(value) : type == INT4OID ? DatumGetInt32(value) :
+		DatumGetInt64(value);
 }
 
 /* The ids to ask for, in the current memory context; nulls are nobody's. */
 static int64 *
-evaluate_ids(ForeignScanState *node, scan_state *state, int *n)
+evaluate_ids(ForeignScanState *node, UsersScanState *state, int *n)
 {
 	Oid			element = get_element_type(state->ids_type);
 	bool		isnull;
@@ -228,7 +239,8 @@ evaluate_ids(ForeignScanState *node, scan_state *state, int *n)
 		return ids;
 	}
 	get_typlenbyvalalign(element, &length, &byval, &align);
-	deconstruct_array(DatumGetArrayTypeP(value), element, length, byval, align, &values, &nulls, &count);
+	deconstruct_array(DatumGetArrayTypeP(value), element, length, byval, align, &values, &nulls,
+					  &count);
 	ids = palloc(Max(count, 1) * sizeof(int64));
 	for (i = 0; i < count; i++)
 		if (!nulls[i])
@@ -237,11 +249,13 @@ evaluate_ids(ForeignScanState *node, scan_state *state, int *n)
 }
 
 /*
- * Ask for these ids. If that has been done so often that the listing would have cost no more, list all once and for all,
- * and leave it to the conditions which of the rows are meant: whatever comes, it costs no more than twice the best way.
+ * Ask for these ids. If that has been done so often that the listing would
+ * have cost no more, list all once and for all, and leave it to the conditions
+ * which of the rows are meant: whatever comes, it costs no more than twice the
+ * best way.
  */
 static void
-fetch_ids(scan_state *state, const int64 *ids, int n)
+fetch_ids(UsersScanState *state, const int64 *ids, int n)
 {
 	int			at_once = state->options->max_connections;
 
@@ -257,13 +271,14 @@ fetch_ids(scan_state *state, const int64 *ids, int n)
 
 /* Other ids than the last time, or none were asked for yet: ask. */
 static void
-ask_for_ids(ForeignScanState *node, scan_state *state)
+ask_for_ids(ForeignScanState *node, UsersScanState *state)
 {
 	int			n;
 	int64	   *ids = evaluate_ids(node, state, &n);
 
 	state->check_ids = false;
-	if (state->begun && n == state->nlast_ids && memcmp(ids, state->last_ids, n * sizeof(int64)) == 0)
+	if (state->begun && n == state->nlast_ids &&
+		memcmp(ids, state->last_ids, n * sizeof(int64)) == 0)
 		return;
 	if (state->kept != NULL)
 		tuplestore_clear(state->kept);
@@ -276,7 +291,7 @@ ask_for_ids(ForeignScanState *node, scan_state *state)
 }
 
 static void
-begin_if_needed(ForeignScanState *node, scan_state *state)
+begin_if_needed(ForeignScanState *node, UsersScanState *state)
 {
 	if (state->plan.by_id && (!state->begun || (state->check_ids && !state->listed)))
 		ask_for_ids(node, state);
@@ -290,7 +305,7 @@ begin_if_needed(ForeignScanState *node, scan_state *state)
 
 /* The next row from the network, kept if it may be wanted again. */
 static TupleTableSlot *
-fetch_row(scan_state *state, TupleTableSlot *slot)
+fetch_row(UsersScanState *state, TupleTableSlot *slot)
 {
 	if (state->complete || !lpu_fetch_next(state->fetch, slot->tts_values, slot->tts_isnull))
 	{
@@ -311,7 +326,7 @@ fetch_row(scan_state *state, TupleTableSlot *slot)
  * been reset by then.
  */
 static bool
-next_kept_row(scan_state *state)
+next_kept_row(UsersScanState *state)
 {
 	MemoryContext caller;
 	bool		found;
@@ -327,7 +342,7 @@ next_kept_row(scan_state *state)
 static TupleTableSlot *
 lpuIterateForeignScan(ForeignScanState *node)
 {
-	scan_state *state = node->fdw_state;
+	UsersScanState *state = node->fdw_state;
 	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
 
 	begin_if_needed(node, state);
@@ -338,7 +353,7 @@ lpuIterateForeignScan(ForeignScanState *node)
 static void
 lpuReScanForeignScan(ForeignScanState *node)
 {
-	scan_state *state = node->fdw_state;
+	UsersScanState *state = node->fdw_state;
 
 	if (!state->begun)
 		return;
@@ -348,7 +363,11 @@ lpuReScanForeignScan(ForeignScanState *node)
 		tuplestore_rescan(state->kept);
 		return;
 	}
-	/* nobody said that it might happen: the rows are gone, and wanted again perhaps more than this once */
+
+	/*
+	 * nobody said that it might happen: the rows are gone, and wanted again
+	 * perhaps more than this once
+	 */
 	state->begun = state->listed = false;
 	keep_rows(node, state);
 }
@@ -356,7 +375,7 @@ lpuReScanForeignScan(ForeignScanState *node)
 static void
 lpuEndForeignScan(ForeignScanState *node)
 {
-	scan_state *state = node->fdw_state;
+	UsersScanState *state = node->fdw_state;
 
 	if (state == NULL)
 		return;
@@ -367,11 +386,11 @@ lpuEndForeignScan(ForeignScanState *node)
 	state->complete = true;
 }
 
-/* ------------------------------------------------------------------------------------------------------- EXPLAIN */
+/* ----- EXPLAIN ----- */
 
 /* "id = ANY (...)", as the plan's own conditions are shown. */
 static void
-explain_ids(ForeignScanState *node, const lpu_table *table, ExplainState *es)
+explain_ids(ForeignScanState *node, const LpuForeignTable *table, ExplainState *es)
 {
 	ForeignScan *scan = castNode(ForeignScan, node->ss.ps.plan);
 	Node	   *ids = linitial(scan->fdw_exprs);
@@ -379,16 +398,19 @@ explain_ids(ForeignScanState *node, const lpu_table *table, ExplainState *es)
 	const char *column = quote_identifier(table->columns[table->id_column - 1].name);
 
 	if (*text == '\0')
-		text = deparse_expression(ids, set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, NIL),
+		text = deparse_expression(ids,
+								  set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, NIL),
 								  list_length(es->rtable) > 1, false);
+
 	ExplainPropertyText("Remote Filter", OidIsValid(get_element_type(exprType(ids))) ?
-						psprintf("%s = ANY (%s)", column, text) : psprintf("%s = %s", column, text), es);
+						psprintf("%s = ANY (%s)", column, text) : psprintf("%s = %s", column, text),
+						es);
 }
 
 static void
-explain_costs(const scan_state *state, ExplainState *es)
+explain_costs(const UsersScanState *state, ExplainState *es)
 {
-	lpu_fetch_cost cost = lpu_fetch_costs(state->fetch);
+	LpuFetchCost cost = lpu_fetch_costs(state->fetch);
 
 	ExplainPropertyInteger("Requests", NULL, cost.requests, es);
 	/* where single users were planned */
@@ -403,11 +425,11 @@ explain_costs(const scan_state *state, ExplainState *es)
 static void
 lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
 {
-	const scan_state *state = node->fdw_state;
-	lpu_table  *table = lpu_table_read(node->ss.ss_currentRelation);
-	lpu_problem *problem = NULL;
-	const lpu_options *options = state ? state->options : lpu_server_alone(table->server, &problem);
-	lpu_fetch_plan plan = {0};
+	const UsersScanState *state = node->fdw_state;
+	LpuForeignTable *table = lpu_table_read(node->ss.ss_currentRelation);
+	LpuProblem *problem = NULL;
+	const LpuOptions *options = state ? state->options : lpu_server_alone(table->server, &problem);
+	LpuFetchPlan plan = {0};
 
 	if (options == NULL)
 		lpu_problem_raise(problem);

@@ -1,11 +1,14 @@
 /*
  * scan_plan.c: how a foreign table is read.
  *
- * Two ways: one listing of everything, or, for users, a GET for each id that a condition "id = ..." or "id = ANY (...)"
- * gives, also in a join. What a condition says of other columns is evaluated here; only the attributes that are needed are
- * asked for. Every condition is checked here too, whatever was asked. Deleted entities are asked for when a condition of
- * the query speaks of the column "deleted", unless it only wants them away. Costs are in round trips: they keep the planner
- * from asking again and again where one listing would do.
+ * Two ways: one listing of everything, or, for users, a GET for each id that a
+ * condition "id = ..." or "id = ANY (...)" gives, also in a join. What a
+ * condition says of other columns is evaluated here; only the attributes that
+ * are needed are asked for. Every condition is checked here too, whatever was
+ * asked. Deleted entities are asked for when a condition of the query speaks
+ * of the column "deleted", unless it only wants them away. Costs are in round
+ * trips: they keep the planner from asking again and again where one listing
+ * would do.
  */
 #include "postgres.h"
 
@@ -37,28 +40,34 @@
 #include "options/server.h"
 #include "remote/fetch.h"
 
-/* A round trip over the internet, 50 ms or so, in the planner's currency: that of 1000 pages read in order. */
+/*
+ * A round trip over the internet, 50 ms or so, in the planner's currency: that
+ * of 1000 pages read in order.
+ */
 #define REQUEST_COST 1000.0
 
-/* An entity of a list: its transfer and reading. A list of 1000 is as much as another round trip. */
+/*
+ * An entity of a list: its transfer and reading. A list of 1000 is as much as
+ * another round trip.
+ */
 #define ENTITY_COST 1.0
 
 /* How many ids an array of unknown length may have. */
 #define UNKNOWN_IDS 10
 
 /* What planning knows of the table. */
-typedef struct plan_info
+typedef struct ScanPlanInfo
 {
 	PlannerInfo *root;
-	lpu_table  *table;
+	LpuForeignTable *table;
 	double		entities;		/* in the account */
 	int			connections;
-} plan_info;
+} ScanPlanInfo;
 
-/* ------------------------------------------------------------------------------------------------------- conditions */
+/* ----- conditions ----- */
 
 static bool
-is_id(const plan_info *info, RelOptInfo *baserel, Node *node)
+is_id(const ScanPlanInfo *info, RelOptInfo *baserel, Node *node)
 {
 	Var		   *var;
 
@@ -72,9 +81,10 @@ is_id(const plan_info *info, RelOptInfo *baserel, Node *node)
 
 /* Known before the scan begins: of other tables at most. */
 static bool
-is_outside(const plan_info *info, RelOptInfo *baserel, Node *node)
+is_outside(const ScanPlanInfo *info, RelOptInfo *baserel, Node *node)
 {
-	return !bms_is_member(baserel->relid, pull_varnos(info->root, node)) && !contain_volatile_functions(node) &&
+	return !bms_is_member(baserel->relid, pull_varnos(info->root, node)) &&
+		!contain_volatile_functions(node) &&
 		!contain_subplans(node);
 }
 
@@ -86,11 +96,12 @@ is_integer_equality(Oid operator)
 
 /* If the clause is "id = X" or "id = ANY (X)": X. */
 static Expr *
-ids_of(const plan_info *info, RelOptInfo *baserel, Expr *clause)
+ids_of(const ScanPlanInfo *info, RelOptInfo *baserel, Expr *clause)
 {
 	if (info->table->resource->id != LPU_USERS)
 		return NULL;
-	if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2 && is_integer_equality(((OpExpr *) clause)->opno))
+	if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2 &&
+		is_integer_equality(((OpExpr *) clause)->opno))
 	{
 		Node	   *left = linitial(((OpExpr *) clause)->args);
 		Node	   *right = lsecond(((OpExpr *) clause)->args);
@@ -133,7 +144,7 @@ count_ids(Expr *ids)
 
 /* The best condition for GETs by id among those of the table alone, or NULL. */
 static RestrictInfo *
-best_id_clause(const plan_info *info, RelOptInfo *baserel, int *nids)
+best_id_clause(const ScanPlanInfo *info, RelOptInfo *baserel, int *nids)
 {
 	RestrictInfo *best = NULL;
 	ListCell   *cell;
@@ -152,7 +163,10 @@ best_id_clause(const plan_info *info, RelOptInfo *baserel, int *nids)
 	return best;
 }
 
-/* Does the condition only want deleted entities away: NOT deleted, deleted IS NOT TRUE, deleted IS FALSE? */
+/*
+ * Does the condition only want deleted entities away: NOT deleted, deleted IS
+ * NOT TRUE, deleted IS FALSE?
+ */
 static bool
 wants_undeleted(Expr *clause, Index rti, const Bitmapset *deleted)
 {
@@ -161,7 +175,8 @@ wants_undeleted(Expr *clause, Index rti, const Bitmapset *deleted)
 	if (IsA(clause, BoolExpr) && ((BoolExpr *) clause)->boolop == NOT_EXPR)
 		inner = linitial(((BoolExpr *) clause)->args);
 	if (IsA(clause, BooleanTest) &&
-		(((BooleanTest *) clause)->booltesttype == IS_NOT_TRUE || ((BooleanTest *) clause)->booltesttype == IS_FALSE))
+		(((BooleanTest *) clause)->booltesttype == IS_NOT_TRUE ||
+		 ((BooleanTest *) clause)->booltesttype == IS_FALSE))
 		inner = (Node *) ((BooleanTest *) clause)->arg;
 	return inner != NULL && IsA(inner, Var) && ((Var *) inner)->varno == rti &&
 		bms_is_member(((Var *) inner)->varattno, deleted);
@@ -217,25 +232,27 @@ joins_want_deleted(Node *node, Index rti, const Bitmapset *deleted)
 	{
 		JoinExpr   *join = (JoinExpr *) node;
 
-		return want_deleted((List *) join->quals, rti, deleted) || joins_want_deleted(join->larg, rti, deleted) ||
+		return want_deleted((List *) join->quals, rti, deleted) ||
+			joins_want_deleted(join->larg, rti, deleted) ||
 			joins_want_deleted(join->rarg, rti, deleted);
 	}
 	if (IsA(node, FromExpr))
 	{
 		foreach(cell, ((FromExpr *) node)->fromlist)
 			if (joins_want_deleted(lfirst(cell), rti, deleted))
-				return true;
+			return true;
 		return want_deleted((List *) ((FromExpr *) node)->quals, rti, deleted);
 	}
 	return false;
 }
 
 /*
- * Do the conditions of the query speak of deleted entities? All of them count, wherever the plan evaluates them: the choice
- * of a plan must not change the rows. Those of a partition, or of a part of UNION ALL, speak of its parent.
+ * Do the conditions of the query speak of deleted entities? All of them count,
+ * wherever the plan evaluates them: the choice of a plan must not change the
+ * rows. Those of a partition, or of a part of UNION ALL, speak of its parent.
  */
 static bool
-wants_deleted(PlannerInfo *root, const lpu_table *table, RelOptInfo *baserel)
+wants_deleted(PlannerInfo *root, const LpuForeignTable *table, RelOptInfo *baserel)
 {
 	Index		rti = baserel->relid;
 	Bitmapset  *deleted;
@@ -255,15 +272,15 @@ wants_deleted(PlannerInfo *root, const lpu_table *table, RelOptInfo *baserel)
 	return joins_want_deleted((Node *) root->parse->jointree, rti, deleted);
 }
 
-/* ------------------------------------------------------------------------------------------------------- estimates */
+/* ----- estimates ----- */
 
 static void
 lpuGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
 {
-	plan_info  *info = palloc0(sizeof(plan_info));
+	ScanPlanInfo *info = palloc0(sizeof(ScanPlanInfo));
 	Relation	relation = table_open(foreigntableid, NoLock);
-	lpu_problem *problem = NULL;
-	const lpu_options *options;
+	LpuProblem *problem = NULL;
+	const LpuOptions *options;
 	RestrictInfo *by_id;
 	int			nids = 0;
 
@@ -291,30 +308,35 @@ lpuGetForeignRelSize(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
 }
 
 static Cost
-list_cost(const plan_info *info, RelOptInfo *baserel)
+list_cost(const ScanPlanInfo *info, RelOptInfo *baserel)
 {
-	return REQUEST_COST + info->entities * (ENTITY_COST + cpu_tuple_cost + baserel->baserestrictcost.per_tuple);
+	return REQUEST_COST + info->entities *
+		(ENTITY_COST + cpu_tuple_cost + baserel->baserestrictcost.per_tuple);
 }
 
 /* A few GETs at a time. */
 static Cost
-gets_cost(const plan_info *info, int nids)
+gets_cost(const ScanPlanInfo *info, int nids)
 {
-	return REQUEST_COST * ceil((double) nids / info->connections) + nids * (ENTITY_COST + cpu_tuple_cost);
+	return REQUEST_COST * ceil((double) nids / info->connections) + nids *
+		(ENTITY_COST + cpu_tuple_cost);
 }
 
 static void
-add_path_by(PlannerInfo *root, RelOptInfo *baserel, double rows, Cost cost, Relids outer, RestrictInfo *by_id)
+add_path_by(PlannerInfo *root, RelOptInfo *baserel, double rows, Cost cost, Relids outer,
+			RestrictInfo *by_id)
 {
 	add_path(baserel, (Path *) LPU_FOREIGNSCAN_PATH(root, baserel, rows,
-													Min(cost, REQUEST_COST) + baserel->baserestrictcost.startup,
+													Min(cost, REQUEST_COST) +
+													baserel->baserestrictcost.startup,
 													cost + baserel->baserestrictcost.startup,
 													outer, by_id ? list_make1(by_id) : NIL));
 }
 
 /* For equivalence classes: is this member the id of the table? */
 static bool
-member_is_id(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em, void *arg)
+member_is_id(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em,
+			 void *arg)
 {
 	return is_id(rel->fdw_private, rel, (Node *) em->em_expr);
 }
@@ -323,25 +345,29 @@ member_is_id(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, Equivalen
 static void
 add_join_paths(PlannerInfo *root, RelOptInfo *baserel)
 {
-	plan_info  *info = baserel->fdw_private;
+	ScanPlanInfo *info = baserel->fdw_private;
 	List	   *clauses = list_copy(baserel->joininfo);
 	ListCell   *cell;
 
 	if (info->table->id_column == 0 || info->table->resource->id != LPU_USERS)
 		return;
 	if (baserel->has_eclass_joins)
-		clauses = list_concat(clauses, generate_implied_equalities_for_column(root, baserel, member_is_id, NULL,
-																			  baserel->lateral_referencers));
+		clauses = list_concat(clauses,
+							  generate_implied_equalities_for_column(root, baserel, member_is_id,
+																	 NULL,
+																	 baserel->lateral_referencers));
 	foreach(cell, clauses)
 	{
 		RestrictInfo *rinfo = lfirst_node(RestrictInfo, cell);
-		Expr	   *ids = join_clause_is_movable_to(rinfo, baserel) ? ids_of(info, baserel, rinfo->clause) : NULL;
+		Expr	   *ids = join_clause_is_movable_to(rinfo, baserel) ?
+		ids_of(info, baserel, rinfo->clause) : NULL;
 		ParamPathInfo *param;
 		Relids		outer;
 
 		if (ids == NULL)
 			continue;
-		outer = bms_del_member(bms_union(rinfo->clause_relids, baserel->lateral_relids), baserel->relid);
+		outer = bms_del_member(bms_union(rinfo->clause_relids, baserel->lateral_relids),
+							   baserel->relid);
 		if (bms_is_empty(outer))
 			continue;
 		param = get_baserel_parampathinfo(root, baserel, outer);
@@ -354,19 +380,24 @@ add_join_paths(PlannerInfo *root, RelOptInfo *baserel)
 static void
 lpuGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
 {
-	plan_info  *info = baserel->fdw_private;
+	ScanPlanInfo *info = baserel->fdw_private;
 	int			nids = 0;
 	RestrictInfo *by_id = best_id_clause(info, baserel, &nids);
 
-	add_path_by(root, baserel, baserel->rows, list_cost(info, baserel), baserel->lateral_relids, NULL);
+	add_path_by(root, baserel, baserel->rows, list_cost(info, baserel), baserel->lateral_relids,
+				NULL);
 	if (by_id != NULL && nids <= LPU_MAX_GETS)
-		add_path_by(root, baserel, baserel->rows, gets_cost(info, nids), baserel->lateral_relids, by_id);
+		add_path_by(root, baserel, baserel->rows, gets_cost(info, nids), baserel->lateral_relids,
+					by_id);
 	add_join_paths(root, baserel);
 }
 
-/* ------------------------------------------------------------------------------------------------------- the plan */
+/* ----- the plan ----- */
 
-/* The name of the column in which the executor carries the row along that goes with one that is locked or changed. */
+/*
+ * The name of the column in which the executor carries the row along that goes
+ * with one that is locked or changed.
+ */
 static const char *
 carried_row_name(PlannerInfo *root, Index rti)
 {
@@ -383,9 +414,10 @@ carried_row_name(PlannerInfo *root, Index rti)
 }
 
 /*
- * Does the query itself want the whole row? UPDATE ... FROM and FOR UPDATE carry it along, in case the row that is changed
- * or locked has just been changed by somebody else and the conditions must be checked again; for that, the columns that
- * the query wants are enough. If in doubt: yes.
+ * Does the query itself want the whole row? UPDATE ... FROM and FOR UPDATE
+ * carry it along, in case the row that is changed or locked has just been
+ * changed by somebody else and the conditions must be checked again; for that,
+ * the columns that the query wants are enough. If in doubt: yes.
  */
 static bool
 wants_whole_row(PlannerInfo *root, Index rti)
@@ -405,7 +437,11 @@ wants_whole_row(PlannerInfo *root, Index rti)
 	}
 	pull_varattnos((Node *) root->parse->jointree, rti, &used);
 	pull_varattnos(root->parse->havingQual, rti, &used);
-	/* what these want is in the list of targets, too, unless it was there already */
+
+	/*
+	 * what these want is in the list of targets, too, unless it was there
+	 * already
+	 */
 	pull_varattnos((Node *) root->parse->returningList, rti, &used);
 	pull_varattnos((Node *) root->parse->mergeActionList, rti, &used);
 	return bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used);
@@ -413,7 +449,7 @@ wants_whole_row(PlannerInfo *root, Index rti)
 
 /* Numbers of the columns that the query needs, less one. */
 static List *
-needed_columns(const plan_info *info, RelOptInfo *baserel, List *clauses)
+needed_columns(const ScanPlanInfo *info, RelOptInfo *baserel, List *clauses)
 {
 	Bitmapset  *used = NULL;
 	List	   *columns = NIL;
@@ -422,7 +458,8 @@ needed_columns(const plan_info *info, RelOptInfo *baserel, List *clauses)
 
 	pull_varattnos((Node *) baserel->reltarget->exprs, baserel->relid, &used);
 	pull_varattnos((Node *) clauses, baserel->relid, &used);
-	all = bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used) && wants_whole_row(info->root, baserel->relid);
+	all = bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used) &&
+		wants_whole_row(info->root, baserel->relid);
 	for (i = 0; i < info->table->ncolumns; i++)
 		if (info->table->columns[i].name != NULL &&
 			(all || bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, used)))
@@ -430,7 +467,10 @@ needed_columns(const plan_info *info, RelOptInfo *baserel, List *clauses)
 	return columns;
 }
 
-/* For EXPLAIN, which later sees a parameter only: the column of another table that the ids are; "" if they are not. */
+/*
+ * For EXPLAIN, which later sees a parameter only: the column of another table
+ * that the ids are; "" if they are not.
+ */
 static char *
 describe_outer(PlannerInfo *root, Expr *ids)
 {
@@ -445,10 +485,11 @@ describe_outer(PlannerInfo *root, Expr *ids)
 }
 
 static ForeignScan *
-lpuGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid, ForeignPath *best_path, List *tlist,
+lpuGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid,
+				  ForeignPath *best_path, List *tlist,
 				  List *scan_clauses, Plan *outer_plan)
 {
-	plan_info  *info = baserel->fdw_private;
+	ScanPlanInfo *info = baserel->fdw_private;
 	List	   *clauses = extract_actual_clauses(scan_clauses, false);
 	Expr	   *ids = NULL;
 	bool		repeated = !bms_is_empty(root->curOuterRels) || !bms_is_empty(root->outer_params);
@@ -460,8 +501,11 @@ lpuGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid, Fo
 						 makeBoolean(wants_deleted(root, info->table, baserel)),
 						 makeString(describe_outer(root, ids)));
 	private = lappend(private, makeBoolean(repeated));
-	private = lappend(private, makeInteger((int) Min(ceil(list_cost(info, baserel) / REQUEST_COST), INT_MAX)));
-	return make_foreignscan(tlist, clauses, baserel->relid, ids ? list_make1(ids) : NIL, private, NIL, NIL, outer_plan);
+	private = lappend(private,
+					  makeInteger((int) Min(ceil(list_cost(info, baserel) / REQUEST_COST),
+											INT_MAX)));
+	return make_foreignscan(tlist, clauses, baserel->relid, ids ? list_make1(ids) : NIL, private,
+							NIL, NIL, outer_plan);
 }
 
 void

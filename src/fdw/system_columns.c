@@ -21,12 +21,12 @@
 #include "fdw/handler.h"
 
 /* Looking for system columns of the range-table entry rti. */
-typedef struct search
+typedef struct ColumnSearch
 {
 	Index		rti;
 	int			sublevels_up;	/* queries below the one that it belongs to */
 	AttrNumber	found;			/* 0: none */
-} search;
+} ColumnSearch;
 
 /* Junk columns of the parser, as those of ORDER BY, have no name. */
 static bool
@@ -36,7 +36,7 @@ is_planner_junk(const TargetEntry *entry)
 }
 
 static bool
-search_walker(Node *node, search *s)
+search_walker(Node *node, ColumnSearch *s)
 {
 	bool		found;
 
@@ -62,7 +62,7 @@ search_walker(Node *node, search *s)
 }
 
 static void
-raise_system_column(const lpu_table *table, AttrNumber column)
+raise_system_column(const LpuForeignTable *table, AttrNumber column)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -80,9 +80,9 @@ raise_system_column(const lpu_table *table, AttrNumber column)
  * to it.
  */
 void
-lpu_fdw_refuse_system_columns(const PlannerInfo *root, Index rti, const lpu_table *table)
+lpu_fdw_refuse_system_columns(const PlannerInfo *root, Index rti, const LpuForeignTable *table)
 {
-	search		s = {.rti = rti};
+	ColumnSearch s = {.rti = rti};
 
 	for (;;)
 	{
@@ -102,9 +102,9 @@ lpu_fdw_refuse_system_columns(const PlannerInfo *root, Index rti, const lpu_tabl
  * them.
  */
 void
-lpu_fdw_refuse_system_columns_of_routed(const ModifyTable *plan, const lpu_table *table)
+lpu_fdw_refuse_system_columns_of_routed(const ModifyTable *plan, const LpuForeignTable *table)
 {
-	search		s = {.rti = linitial_int(plan->resultRelations)};
+	ColumnSearch s = {.rti = linitial_int(plan->resultRelations)};
 
 	if ((plan->returningLists != NIL &&
 		 search_walker(linitial(plan->returningLists), &s)) ||

@@ -1,8 +1,9 @@
 /*
  * checkfuncs.c: lp_check(), the first thing a new user runs.
  *
- * Tries the connection to an account step by step, the way every request goes, and says for each step what happened.
- * Sends no write. A step that fails is a row, not an error; only an account that cannot be resolved is one.
+ * Tries the connection to an account step by step, the way every request goes,
+ * and says for each step what happened. Sends no write. A step that fails is a
+ * row, not an error; only an account that cannot be resolved is one.
  */
 #include "postgres.h"
 
@@ -24,14 +25,15 @@ PG_FUNCTION_INFO_V1(lp_check);
 static void
 put_step(ReturnSetInfo *result, const char *step, bool ok, const char *detail)
 {
-	Datum		values[3] = {CStringGetTextDatum(step), BoolGetDatum(ok), CStringGetTextDatum(detail)};
+	Datum		values[3] = {CStringGetTextDatum(step), BoolGetDatum(ok),
+	CStringGetTextDatum(detail)};
 	bool		nulls[3] = {false, false, false};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 static char *
-problem_text(const lpu_problem *problem)
+problem_text(const LpuProblem *problem)
 {
 	StringInfoData text;
 
@@ -45,9 +47,9 @@ problem_text(const lpu_problem *problem)
 }
 
 static bool
-check_domain(ReturnSetInfo *result, const lpu_options *options)
+check_domain(ReturnSetInfo *result, const LpuOptions *options)
 {
-	lpu_problem *problem = NULL;
+	LpuProblem *problem = NULL;
 	char	   *origin;
 
 	lpu_domain_forget();		/* a kept answer would prove nothing */
@@ -57,23 +59,23 @@ check_domain(ReturnSetInfo *result, const lpu_options *options)
 }
 
 static bool
-check_token(ReturnSetInfo *result, const lpu_options *options)
+check_token(ReturnSetInfo *result, const LpuOptions *options)
 {
-	lpu_problem *problem = NULL;
+	LpuProblem *problem = NULL;
 	char	   *bearer = lpu_auth_bearer(options, &problem);
 	const char *way = options->client_id ? "obtained with client_id and client_secret" :
-		options->username ? "obtained with username and password" : "ready token, not tried yet";
+	options->username ? "obtained with username and password" : "ready token, not tried yet";
 
 	put_step(result, "token", bearer != NULL, bearer ? way : problem_text(problem));
 	return bearer != NULL;
 }
 
 static void
-check_reading(ReturnSetInfo *result, const lpu_options *options)
+check_reading(ReturnSetInfo *result, const LpuOptions *options)
 {
-	lpu_api_request request = {.method = LPU_LIST_USERS, .query = "&select=id"};
+	LpuApiRequest request = {.method = LPU_LIST_USERS,.query = "&select=id"};
 	TimestampTz start = GetCurrentTimestamp();
-	lpu_api_answer *answer = lpu_api_send(options, &request);
+	LpuApiAnswer *answer = lpu_api_send(options, &request);
 	int			n = -1;
 	char	   *detail;
 
@@ -95,7 +97,8 @@ check_reading(ReturnSetInfo *result, const lpu_options *options)
 	else if (answer->has_revision)
 		put_step(result, "revision", true, psprintf(INT64_FORMAT, answer->revision));
 	else
-		put_step(result, "revision", false, "the answer has no ac-revision header: lp_response.ac_revision will be null");
+		put_step(result, "revision", false,
+				 "the answer has no ac-revision header: lp_response.ac_revision will be null");
 }
 
 /*
@@ -105,8 +108,8 @@ Datum
 lp_check(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	lpu_problem *problem = NULL;
-	const lpu_options *options;
+	LpuProblem *problem = NULL;
+	const LpuOptions *options;
 	bool		domain;
 
 	if (PG_ARGISNULL(0))

@@ -1,8 +1,10 @@
 /*
- * queuefuncs.c: the queue for those who do not wait for the worker: CALL lp_deliver() and lp_enqueue_users().
+ * queuefuncs.c: the queue for those who do not wait for the worker: CALL
+ * lp_deliver() and lp_enqueue_users().
  *
- * The procedure commits between its steps, so it refuses to run inside of a transaction block before anything is claimed.
- * While requests are under way it is in a transaction without snapshot, xid or lock.
+ * The procedure commits between its steps, so it refuses to run inside of a
+ * transaction block before anything is claimed. While requests are under way
+ * it is in a transaction without snapshot, xid or lock.
  */
 #include "postgres.h"
 
@@ -66,24 +68,25 @@ commit_step(void)
 }
 
 static void
-notice(const char *account, const lpu_totals *totals)
+notice(const char *account, const LpuTotals *totals)
 {
 	ereport(NOTICE,
 			(errmsg("account \"%s\": " INT64_FORMAT " created, " INT64_FORMAT " failed, " INT64_FORMAT " held, "
 					INT64_FORMAT " to be tried again, " INT64_FORMAT " requests",
-					account, totals->created, totals->failed, totals->held, totals->again, totals->requests)));
+					account, totals->created, totals->failed, totals->held, totals->again,
+					totals->requests)));
 	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
 }
 
 static void
-progress(const char *account, const lpu_totals *totals)
+progress(const char *account, const LpuTotals *totals)
 {
 	if (GetCurrentTimestamp() >= next_notice)
 		notice(account, totals);
 }
 
 static void
-over(const char *account, const lpu_totals *totals)
+over(const char *account, const LpuTotals *totals)
 {
 	if (totals != NULL)
 		notice(account, totals);
@@ -101,7 +104,7 @@ wake_worker(void)
 
 /* Deliver all that is due for the account, or for all of them side by side. */
 static void
-deliver_accounts(const char *account, lpu_turns *turns)
+deliver_accounts(const char *account, LpuTurns *turns)
 {
 	long		wait_ms;
 
@@ -138,13 +141,17 @@ leave_rest(MemoryContext context)
 Datum
 lp_deliver(PG_FUNCTION_ARGS)
 {
-	CallContext *call = fcinfo->context && IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
+	CallContext *call = fcinfo->context &&
+	IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
 	char	   *account = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
-	static const lpu_deliverer deliverer = {begin_step, commit_step, progress, over, NULL, NULL};
+	static const LpuDeliverer deliverer = {begin_step, commit_step, progress, over, NULL, NULL};
 	MemoryContext context;
-	lpu_turns  *turns;
+	LpuTurns   *turns;
 
-	/* in a block with an exception handler, older releases do not say "atomic" */
+	/*
+	 * in a block with an exception handler, older releases do not say
+	 * "atomic"
+	 */
 	if (call == NULL || call->atomic || IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
@@ -158,7 +165,8 @@ lp_deliver(PG_FUNCTION_ARGS)
 
 	/* SPI's own context lives until SPI_finish(), through the commits */
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers deliver", ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers deliver",
+									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
 	turns = lpu_turns_new(&deliverer, true);
@@ -182,9 +190,12 @@ lp_deliver(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* --------------------------------------------------------------------------------------------- enqueueing by hand */
+/* ----- enqueueing by hand ----- */
 
-/* The problems of one user as a text, NULL: none. *next is the first problem in the list that is not of an earlier user. */
+/*
+ * The problems of one user as a text, NULL: none. *next is the first problem
+ * in the list that is not of an earlier user.
+ */
 static char *
 describe(List *problems, int *next, int ordinal)
 {
@@ -193,7 +204,7 @@ describe(List *problems, int *next, int ordinal)
 	initStringInfo(&text);
 	for (; *next < list_length(problems); (*next)++)
 	{
-		lpu_user_problem *problem = list_nth(problems, *next);
+		LpuUserProblem *problem = list_nth(problems, *next);
 
 		if (problem->ordinal > ordinal)
 			break;
@@ -209,21 +220,21 @@ describe(List *problems, int *next, int ordinal)
 }
 
 /* The users of a document for the queue. */
-static lpu_queued_user *
+static LpuQueuedUser *
 queued_users(Jsonb *users, bool require_password, int *n)
 {
 	List	   *problems = lpu_users_check(users, LPU_USER_CREATE, require_password);
-	lpu_user_identity *who = lpu_users_identify(users, n);
-	lpu_queued_user *queued = palloc0(Max(*n, 1) * sizeof(lpu_queued_user));
+	LpuUserIdentity *who = lpu_users_identify(users, n);
+	LpuQueuedUser *queued = palloc0(Max(*n, 1) * sizeof(LpuQueuedUser));
 	char	  **bodies = lpu_users_write_each(users, *n);
 	int			next = 0;
 	int			i;
 
-	if (problems != NIL && ((lpu_user_problem *) linitial(problems))->ordinal == 0)
+	if (problems != NIL && ((LpuUserProblem *) linitial(problems))->ordinal == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid users: nothing was queued"),
-				 errdetail("users: %s.", ((lpu_user_problem *) linitial(problems))->text),
+				 errdetail("users: %s.", ((LpuUserProblem *) linitial(problems))->text),
 				 errhidestmt(true)));
 	for (i = 0; i < *n; i++)
 	{
@@ -242,10 +253,10 @@ Datum
 lp_enqueue_users(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	lpu_queue_origin origin = {0};
-	lpu_problem *problem = NULL;
-	const lpu_options *options;
-	lpu_queued_user *users;
+	LpuQueueOrigin origin = {0};
+	LpuProblem *problem = NULL;
+	const LpuOptions *options;
+	LpuQueuedUser *users;
 	int64	   *ids;
 	int			n;
 	int			i;
@@ -280,7 +291,7 @@ lp_enqueue_users(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* ------------------------------------------------------------------------------------------- what people do with rows */
+/* ----- what people do with rows ----- */
 
 /* The checks that all have in common.  SPI is connected then. */
 static void
@@ -361,7 +372,7 @@ lp_purge(PG_FUNCTION_ARGS)
 	return end_change(lpu_purge(PG_GETARG_INTERVAL_P(0)));
 }
 
-/* ------------------------------------------------------------------------------------------------------- worker */
+/* ----- worker ----- */
 
 /*
  * lp_wake() RETURNS void

@@ -1,9 +1,11 @@
 /*
  * userfuncs.c: the SQL functions that call the API: one call is one request.
  *
- * Each writing function checks its arguments, builds one request and hands it to lpu_call_send(). Whatever is wrong
- * before the request is sent is an ERROR and nothing is sent; an HTTP answer of any status is a row; no answer is an
- * ERROR of class 08. They return a set of one row, so that (f(...)).* is evaluated once.
+ * Each writing function checks its arguments, builds one request and hands it
+ * to lpu_call_send(). Whatever is wrong before the request is sent is an ERROR
+ * and nothing is sent; an HTTP answer of any status is a row; no answer is an
+ * ERROR of class 08. They return a set of one row, so that (f(...)).* is
+ * evaluated once.
  */
 #include "postgres.h"
 
@@ -33,9 +35,11 @@
 #include "user/validate.h"
 
 /*
- * What a call allocates begins in one block of this size; of a small call most is never touched, and so is not there. What
- * takes many smaller ones glibc gives back to the system at the end of each call, and asks for again, until something as
- * large as this was freed: that costs a call of 100 users a quarter of its time.
+ * What a call allocates begins in one block of this size; of a small call most
+ * is never touched, and so is not there. What takes many smaller ones glibc
+ * gives back to the system at the end of each call, and asks for again, until
+ * something as large as this was freed: that costs a call of 100 users a
+ * quarter of its time.
  */
 #define CALL_BLOCK (1024 * 1024)
 
@@ -48,7 +52,7 @@ PG_FUNCTION_INFO_V1(lp_validate_users);
 /* Problems listed in the DETAIL of an error; lp_validate_users() lists all. */
 #define MAX_PROBLEMS_IN_DETAIL 10
 
-/* ------------------------------------------------------------------------------------------------------ arguments */
+/* ----- arguments ----- */
 
 static void
 raise_null(const char *argument)
@@ -70,11 +74,11 @@ require_arguments(FunctionCallInfo fcinfo, const char *const *names, int n)
 }
 
 /* The options for the account in the first argument; raises if the caller may not write there. */
-static const lpu_options *
+static const LpuOptions *
 options_for_writing(FunctionCallInfo fcinfo, const char *function)
 {
-	lpu_problem *problem = NULL;
-	const lpu_options *options;
+	LpuProblem *problem = NULL;
+	const LpuOptions *options;
 
 	PreventCommandIfReadOnly(function);
 	options = lpu_server_for_account(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId(), &problem);
@@ -84,7 +88,7 @@ options_for_writing(FunctionCallInfo fcinfo, const char *function)
 }
 
 static char *
-describe_problem(const lpu_user_problem *problem)
+describe_problem(const LpuUserProblem *problem)
 {
 	StringInfoData text;
 
@@ -98,7 +102,7 @@ describe_problem(const lpu_user_problem *problem)
 }
 
 static void
-raise_user_problems(List *problems, lpu_user_use use)
+raise_user_problems(List *problems, LpuUserUse use)
 {
 	StringInfoData detail;
 	ListCell   *cell;
@@ -119,12 +123,13 @@ raise_user_problems(List *problems, lpu_user_use use)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid users: nothing was sent"),
 			 errdetail("%s.", detail.data),
-			 use == LPU_USER_CREATE ? errhint("SELECT * FROM lp_validate_users(...) lists every problem.") : 0,
+			 use == LPU_USER_CREATE ?
+			 errhint("SELECT * FROM lp_validate_users(...) lists every problem.") : 0,
 			 errhidestmt(true)));
 }
 
 static void
-set_body(lpu_api_request *request, char *text, size_t length)
+set_body(LpuApiRequest *request, char *text, size_t length)
 {
 	request->body = lpu_text_to_utf8(text, &length);
 	request->body_length = length;
@@ -137,7 +142,7 @@ set_body(lpu_api_request *request, char *text, size_t length)
 
 /* Users as the body of a request. */
 static void
-set_users(lpu_call *call, Jsonb *users, lpu_user_use use)
+set_users(LpuLoggedCall *call, Jsonb *users, LpuUserUse use)
 {
 	List	   *problems = lpu_users_check(users, use, call->options->require_password);
 	StringInfoData text;
@@ -153,7 +158,7 @@ set_users(lpu_call *call, Jsonb *users, lpu_user_use use)
 
 /* Raise an error if the call concerns more users than lpusers.max_changes allows. */
 static void
-check_changes(const lpu_call *call, const char *function)
+check_changes(const LpuLoggedCall *call, const char *function)
 {
 	if (lpu_max_changes == 0 || call->nusers <= lpu_max_changes)
 		return;
@@ -180,10 +185,10 @@ get_if_match(FunctionCallInfo fcinfo, int arg)
 	return if_match;
 }
 
-/* ------------------------------------------------------------------------------------------------- the one request */
+/* ----- the one request ----- */
 
 static HeapTuple
-form_row(TupleDesc desc, const lpu_api_answer *answer, Jsonb *body, const char *error)
+form_row(TupleDesc desc, const LpuApiAnswer *answer, Jsonb *body, const char *error)
 {
 	Datum		values[4];
 	bool		nulls[4];
@@ -204,12 +209,12 @@ form_row(TupleDesc desc, const lpu_api_answer *answer, Jsonb *body, const char *
  * so that our own creates do not change the revision meanwhile; raises 55P03, and nothing is
  * sent, if it is not had within the timeout.
  */
-static lpu_api_answer *
-send_call(lpu_call *call, const char **error)
+static LpuApiAnswer *
+send_call(LpuLoggedCall *call, const char **error)
 {
 	bool		conditional = call->request.if_match != -1 &&
-		(call->request.method == LPU_UPDATE_USERS || call->request.method == LPU_DELETE_USERS);
-	lpu_api_answer *answer;
+	(call->request.method == LPU_UPDATE_USERS || call->request.method == LPU_DELETE_USERS);
+	LpuApiAnswer *answer;
 
 	if (conditional)
 		lpu_lock_revision(call->options->account, call->options->timeout);
@@ -219,16 +224,17 @@ send_call(lpu_call *call, const char **error)
 	return answer;
 }
 
-/* -------------------------------------------------------------------------------------------------- SQL functions */
+/* ----- SQL functions ----- */
 
-typedef void (*prepare_call) (FunctionCallInfo fcinfo, const char *function, lpu_call *call);
+typedef void (*PrepareCall) (FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *call);
 
 /*
- * Return the one row of a writing function. Everything between the arguments and the row is in a memory context of its
- * own, whose end also gives the connection back.
+ * Return the one row of a writing function. Everything between the arguments
+ * and the row is in a memory context of its own, whose end also gives the
+ * connection back.
  */
 static Datum
-return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepare)
+return_one_row(FunctionCallInfo fcinfo, const char *function, PrepareCall prepare)
 {
 	FuncCallContext *srf;
 	MemoryContext context;
@@ -236,8 +242,8 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 	TupleDesc	desc;
 	HeapTuple	row;
 	Datum		result;
-	lpu_call	call;
-	lpu_api_answer *answer;
+	LpuLoggedCall call;
+	LpuApiAnswer *answer;
 	const char *error;
 	const char *complaint = NULL;
 	Jsonb	   *body;
@@ -248,7 +254,8 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 		SRF_RETURN_DONE(srf);
 	}
 	srf = SRF_FIRSTCALL_INIT();
-	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers call", 0, CALL_BLOCK, ALLOCSET_DEFAULT_MAXSIZE);
+	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers call", 0, CALL_BLOCK,
+									ALLOCSET_DEFAULT_MAXSIZE);
 	caller = MemoryContextSwitchTo(context);
 	desc = lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
 
@@ -270,7 +277,7 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, prepare_call prepa
 }
 
 static void
-prepare_create(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
+prepare_create(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *call)
 {
 	static const char *const names[] = {"account", "users"};
 
@@ -292,7 +299,7 @@ lp_create_users(PG_FUNCTION_ARGS)
 }
 
 static void
-prepare_update(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
+prepare_update(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *call)
 {
 	static const char *const names[] = {"account", "users", "if_match"};
 
@@ -323,13 +330,14 @@ check_id(Datum id, bool isnull, int ordinal)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid user id: nothing was sent"),
 				 isnull ? errdetail("Id %d is null.", ordinal) :
-				 errdetail("Id %d is " INT64_FORMAT "; ids are positive.", ordinal, DatumGetInt64(id)),
+				 errdetail("Id %d is " INT64_FORMAT "; ids are positive.", ordinal,
+						   DatumGetInt64(id)),
 				 errhidestmt(true)));
 	return DatumGetInt64(id);
 }
 
 static void
-prepare_delete(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
+prepare_delete(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *call)
 {
 	static const char *const names[] = {"account", "ids", "if_match"};
 	StringInfoData text;
@@ -343,14 +351,15 @@ prepare_delete(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
 	call->success = "done";
 	call->request.method = LPU_DELETE_USERS;
 	call->request.if_match = get_if_match(fcinfo, 2);
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, &nulls,
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids,
+					  &nulls,
 					  &call->nusers);
 	if (call->nusers == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("no user ids: nothing was sent")));
 	check_changes(call, function);
-	call->users = palloc0(call->nusers * sizeof(lpu_user_identity));
+	call->users = palloc0(call->nusers * sizeof(LpuUserIdentity));
 	initStringInfo(&text);
 	for (i = 0; i < call->nusers; i++)
 	{
@@ -371,7 +380,7 @@ lp_delete_users(PG_FUNCTION_ARGS)
 }
 
 static void
-prepare_reset(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
+prepare_reset(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *call)
 {
 	static const char *const names[] = {"account", "user_id", "new_password"};
 	const char *members[2] = {"newPassword", NULL};
@@ -384,7 +393,7 @@ prepare_reset(FunctionCallInfo fcinfo, const char *function, lpu_call *call)
 	call->success = "done";
 	call->request.method = LPU_RESET_PASSWORD;
 	call->request.user_id = check_id(PG_GETARG_DATUM(1), false, 1);
-	call->users = palloc0(sizeof(lpu_user_identity));
+	call->users = palloc0(sizeof(LpuUserIdentity));
 	call->users[0].id = call->request.user_id;
 	call->nusers = 1;
 	password = text_to_cstring(PG_GETARG_TEXT_PP(2));
@@ -426,7 +435,7 @@ lp_validate_users(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	foreach(cell, problems)
 	{
-		lpu_user_problem *problem = lfirst(cell);
+		LpuUserProblem *problem = lfirst(cell);
 		Datum		values[3];
 		bool		nulls[3];
 

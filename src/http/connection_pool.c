@@ -1,13 +1,17 @@
 /*
- * connection_pool.c: the connections of a user mapping: one libcurl multi handle each.
+ * connection_pool.c: the connections of a user mapping: one libcurl multi
+ * handle each.
  *
- * Connections, TLS sessions and the parsed CA bundle belong to a multi handle; one for each mapping keeps them between
- * requests and from ever crossing to another mapping. libcurl tells by callback which sockets and which timer it waits
- * for; lpu_http_turn() waits for those of all pools and for the latch together, so that an interrupt ends any phase of a
- * request at once. Nothing that libcurl calls here raises.
+ * Connections, TLS sessions and the parsed CA bundle belong to a multi handle;
+ * one for each mapping keeps them between requests and from ever crossing to
+ * another mapping. libcurl tells by callback which sockets and which timer it
+ * waits for; lpu_http_turn() waits for those of all pools and for the latch
+ * together, so that an interrupt ends any phase of a request at once. Nothing
+ * that libcurl calls here raises.
  *
- * Threads: libcurl resolves names in a thread. It is started with all signals blocked, so that no handler of ours ever
- * runs in it, and left alone when a request ends early.
+ * Threads: libcurl resolves names in a thread. It is started with all signals
+ * blocked, so that no handler of ours ever runs in it, and left alone when a
+ * request ends early.
  */
 #include "postgres.h"
 
@@ -28,7 +32,10 @@
 #error "lpusers needs libcurl 7.87 or later"
 #endif
 
-/* Handles kept for the next request of a pool; more than max_connections requests are never in flight. */
+/*
+ * Handles kept for the next request of a pool; more than max_connections
+ * requests are never in flight.
+ */
 #define MAX_IDLE_HANDLES 64
 
 /*
@@ -38,20 +45,25 @@
 #define MAX_POOLS 32
 
 /*
- * So often in a row libcurl is called at once when it wants to. A request needs a few of these; one that pauses with bytes
- * at hand may want it without end (seen with 8.14), and must keep neither its reader nor other requests from theirs.
+ * So often in a row libcurl is called at once when it wants to. A request
+ * needs a few of these; one that pauses with bytes at hand may want it without
+ * end (seen with 8.14), and must keep neither its reader nor other requests
+ * from theirs.
  */
 #define MAX_STEPS 16
 
-struct lpu_http_pool
+struct LpuHttpPool
 {
 	dlist_node	node;			/* in pools */
 	Oid			key;
 	uint64		generation;
 	CURLM	   *multi;
-	bool		dropped;		/* to be destroyed by the next lpu_http_pool_for(), when nothing is in flight */
+	bool		dropped;		/* to be destroyed by the next
+								 * lpu_http_pool_for(), when nothing is in
+								 * flight */
 	int			in_flight;
-	int64		due;			/* when libcurl wants to be called, in ms of now_ms(); -1: never */
+	int64		due;			/* when libcurl wants to be called, in ms of
+								 * now_ms(); -1: never */
 	int			nidle;
 	CURL	   *idle[MAX_IDLE_HANDLES];
 };
@@ -69,7 +81,7 @@ now_ms(void)
 	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ------------------------------------------------------------------ what libcurl calls: nothing here may raise */
+/* ----- what libcurl calls: nothing here may raise ----- */
 
 static int
 watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
@@ -80,19 +92,20 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 		return 0;
 	}
 	return lpu_sockets_watch(fd, ((what & CURL_POLL_IN) ? WL_SOCKET_READABLE : 0) |
-							 ((what & CURL_POLL_OUT) ? WL_SOCKET_WRITEABLE : 0), arg, easy) ? 0 : -1;
+							 ((what & CURL_POLL_OUT) ? WL_SOCKET_WRITEABLE : 0), arg, easy) ? 0 :
+		-1;
 }
 
 static int
 set_timer(CURLM *multi, long timeout_ms, void *arg)
 {
-	lpu_http_pool *pool = arg;
+	LpuHttpPool *pool = arg;
 
 	pool->due = timeout_ms < 0 ? -1 : timeout_ms == 0 ? 0 : now_ms() + timeout_ms;
 	return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------- pools */
+/* ----- pools ----- */
 
 /* Check and initialise libcurl, once. */
 static void
@@ -116,7 +129,7 @@ initialise_curl(void)
 }
 
 static void
-destroy_pool(lpu_http_pool *pool)
+destroy_pool(LpuHttpPool *pool)
 {
 	dlist_delete(&pool->node);
 	npools--;
@@ -136,7 +149,7 @@ close_idle_pools(int keep)
 
 	dlist_foreach_modify(iter, &pools)
 	{
-		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+		LpuHttpPool *pool = dlist_container(LpuHttpPool, node, iter.cur);
 
 		if (npools < keep)
 			break;
@@ -166,16 +179,16 @@ acquire_descriptors(void)
 	}
 }
 
-static lpu_http_pool *
+static LpuHttpPool *
 make_pool(Oid key, uint64 generation)
 {
-	lpu_http_pool *pool;
+	LpuHttpPool *pool;
 	CURLMcode	code = CURLM_OK;
 
 	initialise_curl();
 	close_idle_pools(MAX_POOLS);
 	acquire_descriptors();
-	pool = calloc(1, sizeof(lpu_http_pool));
+	pool = calloc(1, sizeof(LpuHttpPool));
 	if (pool == NULL || (pool->multi = curl_multi_init()) == NULL)
 	{
 		free(pool);
@@ -204,15 +217,15 @@ make_pool(Oid key, uint64 generation)
 	return pool;
 }
 
-lpu_http_pool *
+LpuHttpPool *
 lpu_http_pool_for(Oid key, uint64 generation)
 {
 	dlist_mutable_iter iter;
-	lpu_http_pool *found = NULL;
+	LpuHttpPool *found = NULL;
 
 	dlist_foreach_modify(iter, &pools)
 	{
-		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+		LpuHttpPool *pool = dlist_container(LpuHttpPool, node, iter.cur);
 
 		if (pool->key == key && pool->generation < generation)
 			pool->dropped = true;
@@ -235,16 +248,19 @@ lpu_http_pool_drop(Oid key)
 
 	dlist_foreach(iter, &pools)
 	{
-		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+		LpuHttpPool *pool = dlist_container(LpuHttpPool, node, iter.cur);
 
 		if (!OidIsValid(key) || pool->key == key)
 			pool->dropped = true;
 	}
 }
 
-/* Let libcurl work for a while, without waiting for anything. It may start a thread: no signal must reach that. */
+/*
+ * Let libcurl work for a while, without waiting for anything. It may start a
+ * thread: no signal must reach that.
+ */
 static void
-drive(lpu_http_pool *pool, curl_socket_t fd, int events)
+drive(LpuHttpPool *pool, curl_socket_t fd, int events)
 {
 	sigset_t	all;
 	sigset_t	before;
@@ -256,10 +272,10 @@ drive(lpu_http_pool *pool, curl_socket_t fd, int events)
 	sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
-/* ------------------------------------------------------------------------------------------------------- handles */
+/* ----- handles ----- */
 
 CURL *
-lpu_pool_take(lpu_http_pool *pool)
+lpu_pool_take(LpuHttpPool *pool)
 {
 	CURL	   *easy = pool->nidle > 0 ? pool->idle[--pool->nidle] : curl_easy_init();
 
@@ -270,12 +286,14 @@ lpu_pool_take(lpu_http_pool *pool)
 }
 
 /*
- * Keep the next request from a connection that the service has closed since its last one. Until 8.21 libcurl looks for
- * itself at each use of a connection; later not more than once in a second, which makes of any service that closes a
- * connection within that time one whose answer is unknown. So it is told to begin anew.
+ * Keep the next request from a connection that the service has closed since
+ * its last one. Until 8.21 libcurl looks for itself at each use of a
+ * connection; later not more than once in a second, which makes of any service
+ * that closes a connection within that time one whose answer is unknown. So it
+ * is told to begin anew.
  */
 static void
-forget_ended(lpu_http_pool *pool)
+forget_ended(LpuHttpPool *pool)
 {
 	bool		any = lpu_sockets_drain_ended(pool);
 
@@ -288,28 +306,28 @@ forget_ended(lpu_http_pool *pool)
 }
 
 bool
-lpu_pool_begin(lpu_http_pool *pool, CURL *easy)
+lpu_pool_begin(LpuHttpPool *pool, CURL *easy)
 {
 	forget_ended(pool);
 	return curl_multi_add_handle(pool->multi, easy) == CURLM_OK;
 }
 
 void
-lpu_pool_end(lpu_http_pool *pool, CURL *easy)
+lpu_pool_end(LpuHttpPool *pool, CURL *easy)
 {
 	curl_multi_remove_handle(pool->multi, easy);
 	lpu_sockets_leave(easy);
 }
 
 void
-lpu_pool_resume(lpu_http_pool *pool, CURL *easy)
+lpu_pool_resume(LpuHttpPool *pool, CURL *easy)
 {
 	/* this arms the pool's timer: the rest comes with the next turn */
 	(void) curl_easy_pause(easy, CURLPAUSE_CONT);
 }
 
 void
-lpu_pool_give_back(lpu_http_pool *pool, CURL *easy)
+lpu_pool_give_back(LpuHttpPool *pool, CURL *easy)
 {
 	curl_easy_reset(easy);
 	if (pool->nidle < MAX_IDLE_HANDLES && !pool->dropped)
@@ -319,11 +337,11 @@ lpu_pool_give_back(lpu_http_pool *pool, CURL *easy)
 	pool->in_flight--;
 }
 
-/* ------------------------------------------------------------------------------------------------------- waiting */
+/* ----- waiting ----- */
 
 /* Tell the calls that libcurl has finished. */
 static void
-reap(lpu_http_pool *pool)
+reap(LpuHttpPool *pool)
 {
 	CURLMsg    *message;
 	int			left;
@@ -334,14 +352,18 @@ reap(lpu_http_pool *pool)
 		CURL	   *easy = message->easy_handle;
 		CURLcode	code = message->data.result;
 
-		if (message->msg != CURLMSG_DONE || curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &call) != CURLE_OK)
+		if (message->msg != CURLMSG_DONE ||
+			curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &call) != CURLE_OK)
 			continue;
 		lpu_pool_end(pool, easy);	/* the message is gone with it */
 		lpu_http_finished(call, code);
 	}
 }
 
-/* Run the timers that are due; set *wait_ms to the time until the next. True if there was one: something may be done. */
+/*
+ * Run the timers that are due; set *wait_ms to the time until the next. True
+ * if there was one: something may be done.
+ */
 static bool
 run_timers(long max_ms, long *wait_ms)
 {
@@ -352,7 +374,7 @@ run_timers(long max_ms, long *wait_ms)
 	*wait_ms = max_ms;
 	dlist_foreach(iter, &pools)
 	{
-		lpu_http_pool *pool = dlist_container(lpu_http_pool, node, iter.cur);
+		LpuHttpPool *pool = dlist_container(LpuHttpPool, node, iter.cur);
 		int			step;
 
 		for (step = 0; step < MAX_STEPS && pool->due >= 0 && pool->due <= now; step++)
@@ -372,7 +394,7 @@ run_timers(long max_ms, long *wait_ms)
 static void
 drive_socket(int fd, uint32 events, void *arg)
 {
-	lpu_http_pool *pool = arg;
+	LpuHttpPool *pool = arg;
 
 	drive(pool, fd,
 		  ((events & WL_SOCKET_READABLE) ? CURL_CSELECT_IN : 0) |

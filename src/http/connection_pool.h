@@ -9,18 +9,24 @@
 
 #include "http/request.h"
 
-/* A handle for one request, with all options reset; raises only for lack of memory. Its CURLINFO_PRIVATE is the call. */
-extern CURL *lpu_pool_take(lpu_http_pool *pool);
-extern void lpu_pool_give_back(lpu_http_pool *pool, CURL *easy);
+/*
+ * A handle for one request, with all options reset; raises only for lack of
+ * memory. Its CURLINFO_PRIVATE is the call.
+ */
+extern CURL *lpu_pool_take(LpuHttpPool *pool);
+extern void lpu_pool_give_back(LpuHttpPool *pool, CURL *easy);
 
 /* Begin the request that the handle is set up for, or end it early, which closes its connection. */
-extern bool lpu_pool_begin(lpu_http_pool *pool, CURL *easy);
-extern void lpu_pool_end(lpu_http_pool *pool, CURL *easy);
+extern bool lpu_pool_begin(LpuHttpPool *pool, CURL *easy);
+extern void lpu_pool_end(LpuHttpPool *pool, CURL *easy);
 
 /* Let a paused transfer go on; what libcurl holds of it is written at once. */
-extern void lpu_pool_resume(lpu_http_pool *pool, CURL *easy);
+extern void lpu_pool_resume(LpuHttpPool *pool, CURL *easy);
 
-/* Provided by request.c: the handle's request is over, and is no longer in the pool. Must not raise. */
+/*
+ * Provided by request.c: the handle's request is over, and is no longer in the
+ * pool. Must not raise.
+ */
 extern void lpu_http_finished(void *call, CURLcode code);
 
 #endif

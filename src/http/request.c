@@ -1,14 +1,18 @@
 /*
- * request.c: requests over libcurl, waited for together with the process latch.
+ * request.c: requests over libcurl, waited for together with the process
+ * latch.
  *
- * One request is one call: it sets a handle of its pool up, collects the answer, and says how it ended. Nothing that
- * libcurl calls raises, allocates with palloc or checks for interrupts: it records and returns. A call belongs to the
- * memory context it was made in; whatever ends that context (also an error) takes the call off its pool, which closes a
- * connection that is in the middle of something.
+ * One request is one call: it sets a handle of its pool up, collects the
+ * answer, and says how it ended. Nothing that libcurl calls raises, allocates
+ * with palloc or checks for interrupts: it records and returns. A call belongs
+ * to the memory context it was made in; whatever ends that context (also an
+ * error) takes the call off its pool, which closes a connection that is in the
+ * middle of something.
  *
- * libcurl repeats a request by itself when a reused connection dies early, and no option forbids it. It asks a callback
- * before each attempt: that lets a request with a body go out once. What failed then is reported as BROKEN, which is the
- * truth.
+ * libcurl repeats a request by itself when a reused connection dies early, and
+ * no option forbids it. It asks a callback before each attempt: that lets a
+ * request with a body go out once. What failed then is reported as BROKEN,
+ * which is the truth.
  */
 #include "postgres.h"
 
@@ -24,8 +28,9 @@
 #include "http/socket_wait.h"
 
 /*
- * A list is taken in pieces of this size: fewer calls of the system than with libcurl's 16 kB. A compressed one becomes ten
- * or twenty times as much, which libcurl keeps when the sink has enough.
+ * A list is taken in pieces of this size: fewer calls of the system than with
+ * libcurl's 16 kB. A compressed one becomes ten or twenty times as much, which
+ * libcurl keeps when the sink has enough.
  */
 #define STREAM_BUFFER 131072L
 
@@ -35,9 +40,9 @@
 /* As curl_version_info() tells it. */
 #define LIBCURL_8_17 0x081100
 
-struct lpu_http_call
+struct LpuHttpCall
 {
-	lpu_http_pool *pool;
+	LpuHttpPool *pool;
 	CURL	   *easy;			/* NULL when it was released */
 	bool		begun;
 	bool		done;
@@ -46,37 +51,40 @@ struct lpu_http_call
 	bool		writing;		/* it has a body, and must not be sent twice */
 	bool		may_repeat;		/* a GET that was sent once */
 	bool		sent;			/* it began to go out */
-	bool		repeated;		/* libcurl wanted to send it again, and was kept from it */
+	bool		repeated;		/* libcurl wanted to send it again, and was
+								 * kept from it */
 	bool	   *sent_flag;		/* the caller's, or NULL */
-	lpu_http_sink *sink;		/* or NULL */
+	LpuHttpSink *sink;			/* or NULL */
 	bool		paused;			/* the sink had no room */
-	char	   *buffer;			/* malloc'ed: written inside libcurl's callback */
+	char	   *buffer;			/* malloc'ed: written inside libcurl's
+								 * callback */
 	size_t		used;
 	size_t		room;
 	size_t		limit;
 	bool		too_large;
 	bool		no_memory;
 	char		trouble[CURL_ERROR_SIZE];
-	lpu_http_answer answer;
+	LpuHttpAnswer answer;
 	MemoryContextCallback on_reset;
 };
 
-/* ------------------------------------------------------------------ what libcurl calls: nothing here may raise */
+/* ----- what libcurl calls: nothing here may raise ----- */
 
 /* Hand a piece to the sink, unless it belongs to an answer that is no success. */
 static bool
-goes_to_sink(lpu_http_call *call)
+goes_to_sink(LpuHttpCall *call)
 {
 	long		status = 0;
 
-	return call->sink != NULL && curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
+	return call->sink != NULL &&
+		curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
 		status >= 200 && status <= 299;
 }
 
 static size_t
 write_body(char *data, size_t size, size_t count, void *arg)
 {
-	lpu_http_call *call = arg;
+	LpuHttpCall *call = arg;
 	size_t		length = size * count;
 
 	if (goes_to_sink(call))
@@ -109,13 +117,14 @@ write_body(char *data, size_t size, size_t count, void *arg)
 }
 
 /*
- * Called whenever the request is about to go out, also when libcurl has lost the connection and tries again by itself:
- * then a request with a body may have been carried out already, and must not go out a second time.
+ * Called whenever the request is about to go out, also when libcurl has lost
+ * the connection and tries again by itself: then a request with a body may
+ * have been carried out already, and must not go out a second time.
  */
 static int
 before_sending(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
-	lpu_http_call *call = arg;
+	LpuHttpCall *call = arg;
 
 	if (call->sent && call->writing)
 	{
@@ -152,10 +161,10 @@ close_socket(void *arg, curl_socket_t fd)
 	return close(fd);
 }
 
-/* ---------------------------------------------------------------------------------------------------- calls */
+/* ----- calls ----- */
 
 static bool
-add_header(lpu_http_call *call, const char *name, const char *prefix, const char *value)
+add_header(LpuHttpCall *call, const char *name, const char *prefix, const char *value)
 {
 	struct curl_slist *longer = NULL;
 	char	   *line;
@@ -181,7 +190,7 @@ add_header(lpu_http_call *call, const char *name, const char *prefix, const char
  * for each new connection.
  */
 static CURLcode
-configure_tls(CURL *easy, const lpu_http_request *request)
+configure_tls(CURL *easy, const LpuHttpRequest *request)
 {
 	/* asking for it takes as long as setting all options */
 	static const curl_version_info_data *libcurl = NULL;
@@ -199,12 +208,13 @@ configure_tls(CURL *easy, const lpu_http_request *request)
 	if (bundle == NULL)
 		return code;
 	SET(CURLOPT_CAINFO, bundle);
-	SET(CURLOPT_CAPATH, libcurl->version_num < LIBCURL_8_17 || libcurl->capath == NULL ? NULL : "/dev/null");
+	SET(CURLOPT_CAPATH, libcurl->version_num < LIBCURL_8_17 ||
+		libcurl->capath == NULL ? NULL : "/dev/null");
 	return code;
 }
 
 static CURLcode
-configure_body(CURL *easy, const lpu_http_request *request)
+configure_body(CURL *easy, const LpuHttpRequest *request)
 {
 	CURLcode	code = CURLE_OK;
 
@@ -223,7 +233,7 @@ configure_body(CURL *easy, const lpu_http_request *request)
 }
 
 static CURLcode
-configure(lpu_http_call *call, const lpu_http_request *request)
+configure(LpuHttpCall *call, const LpuHttpRequest *request)
 {
 	CURL	   *easy = call->easy;
 	CURLcode	code = CURLE_OK;
@@ -237,9 +247,10 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	SET(CURLOPT_PREREQFUNCTION, before_sending);
 	SET(CURLOPT_PREREQDATA, call);
+
 	/*
-	 * Over HTTP/2 libcurl cannot tell a stream that a GOAWAY has certainly refused from one whose
-	 * outcome is unknown.
+	 * Over HTTP/2 libcurl cannot tell a stream that a GOAWAY has certainly
+	 * refused from one whose outcome is unknown.
 	 */
 	SET(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
 	SET(CURLOPT_PROTOCOLS_STR, request->plain_http ? "http,https" : "https");
@@ -267,12 +278,15 @@ configure(lpu_http_call *call, const lpu_http_request *request)
 }
 #undef SET
 
-/* Give the handle back to its pool; end what it is doing. Called also while a transaction aborts: must not raise. */
+/*
+ * Give the handle back to its pool; end what it is doing. Called also while a
+ * transaction aborts: must not raise.
+ */
 static void
 release_call(void *arg)
 {
-	lpu_http_call *call = arg;
-	lpu_http_pool *pool = call->pool;
+	LpuHttpCall *call = arg;
+	LpuHttpPool *pool = call->pool;
 
 	if (call->easy == NULL)
 		return;
@@ -288,21 +302,22 @@ release_call(void *arg)
 
 /* Done without an answer before anything was sent. */
 static void
-give_up(lpu_http_call *call, CURLcode code)
+give_up(LpuHttpCall *call, CURLcode code)
 {
 	call->done = true;
 	call->code = code;
 }
 
-lpu_http_call *
-lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request)
+LpuHttpCall *
+lpu_http_start(LpuHttpPool *pool, const LpuHttpRequest *request)
 {
-	lpu_http_call *call = palloc0(sizeof(lpu_http_call));
+	LpuHttpCall *call = palloc0(sizeof(LpuHttpCall));
 	CURLcode	code;
 
 	call->pool = pool;
 	call->writing = request->body != NULL;
-	call->may_repeat = request->body == NULL && request->sink == NULL && strcmp(request->method, "GET") == 0;
+	call->may_repeat = request->body == NULL && request->sink == NULL &&
+		strcmp(request->method, "GET") == 0;
 	call->sent_flag = request->sent;
 	call->sink = request->sink;
 	call->limit = request->max_answer;
@@ -349,7 +364,7 @@ is_broken(CURLcode code)
 void
 lpu_http_finished(void *arg, CURLcode code)
 {
-	lpu_http_call *call = arg;
+	LpuHttpCall *call = arg;
 
 	if (call->may_repeat && is_broken(code))
 	{
@@ -364,7 +379,7 @@ lpu_http_finished(void *arg, CURLcode code)
 }
 
 void
-lpu_http_resume(lpu_http_call *call)
+lpu_http_resume(LpuHttpCall *call)
 {
 	if (!call->paused || call->done)
 		return;
@@ -373,15 +388,15 @@ lpu_http_resume(lpu_http_call *call)
 }
 
 bool
-lpu_http_done(const lpu_http_call *call)
+lpu_http_done(const LpuHttpCall *call)
 {
 	return call->done;
 }
 
-/* ---------------------------------------------------------------------------------------------------- answers */
+/* ----- answers ----- */
 
 static const char *
-header(lpu_http_call *call, const char *name)
+header(LpuHttpCall *call, const char *name)
 {
 	struct curl_header *found;
 
@@ -390,8 +405,8 @@ header(lpu_http_call *call, const char *name)
 	return found->value;
 }
 
-static lpu_http_end
-how_it_ended(lpu_http_call *call)
+static LpuHttpEnd
+how_it_ended(LpuHttpCall *call)
 {
 	if (call->code == CURLE_OK && call->answer.status > 0)
 		return LPU_HTTP_ANSWERED;
@@ -400,10 +415,10 @@ how_it_ended(lpu_http_call *call)
 	return call->sent ? LPU_HTTP_BROKEN : LPU_HTTP_NOT_SENT;
 }
 
-const lpu_http_answer *
-lpu_http_result(lpu_http_call *call)
+const LpuHttpAnswer *
+lpu_http_result(LpuHttpCall *call)
 {
-	lpu_http_answer *answer = &call->answer;
+	LpuHttpAnswer *answer = &call->answer;
 	long		status = 0;
 
 	Assert(call->done);
@@ -426,10 +441,10 @@ lpu_http_result(lpu_http_call *call)
 	return answer;
 }
 
-const lpu_http_answer *
-lpu_http_perform(lpu_http_pool *pool, const lpu_http_request *request)
+const LpuHttpAnswer *
+lpu_http_perform(LpuHttpPool *pool, const LpuHttpRequest *request)
 {
-	lpu_http_call *call = lpu_http_start(pool, request);
+	LpuHttpCall *call = lpu_http_start(pool, request);
 
 	while (!call->done)
 		lpu_http_turn(-1);

@@ -5,22 +5,26 @@
 #define LPU_HTTP_REQUEST_H
 
 /* The connections of one user mapping. They are never shared with another mapping. */
-typedef struct lpu_http_pool lpu_http_pool;
-
-/* One request in flight, and its answer when it is done. Freed with the memory context it was made in. */
-typedef struct lpu_http_call lpu_http_call;
+typedef struct LpuHttpPool LpuHttpPool;
 
 /*
- * Where the body of a 2xx answer goes piece by piece, instead of being kept whole. "write" is called by libcurl: it must
- * not raise. False: no room now, keep the piece and offer it again after lpu_http_resume().
+ * One request in flight, and its answer when it is done. Freed with the memory
+ * context it was made in.
  */
-typedef struct lpu_http_sink
+typedef struct LpuHttpCall LpuHttpCall;
+
+/*
+ * Where the body of a 2xx answer goes piece by piece, instead of being kept
+ * whole. "write" is called by libcurl: it must not raise. False: no room now,
+ * keep the piece and offer it again after lpu_http_resume().
+ */
+typedef struct LpuHttpSink
 {
-	bool		(*write) (struct lpu_http_sink *sink, const char *data, size_t length);
-} lpu_http_sink;
+	bool		(*write) (struct LpuHttpSink *sink, const char *data, size_t length);
+} LpuHttpSink;
 
 /* What to send. All pointers must stay valid until the call is done. */
-typedef struct lpu_http_request
+typedef struct LpuHttpRequest
 {
 	const char *method;
 	const char *url;
@@ -31,28 +35,35 @@ typedef struct lpu_http_request
 	size_t		body_length;
 	bool		plain_http;		/* may the URL be http:// ? */
 	const char *ca_file;		/* PEM bundle instead of the system's, or NULL */
-	const char *proxy;			/* or NULL: none, whatever the environment says */
+	const char *proxy;			/* or NULL: none, whatever the environment
+								 * says */
 	const char *proxy_user;
 	const char *proxy_password;
 	int			connect_timeout_ms;
-	int			timeout_ms;		/* the whole request; not with a sink: the caller sees how long it waits */
-	size_t		max_answer;		/* bytes of body, decompressed; not of what goes to the sink */
-	lpu_http_sink *sink;		/* or NULL */
-	bool	   *sent;			/* or NULL; set when the request begins to go out */
-} lpu_http_request;
+	int			timeout_ms;		/* the whole request; not with a sink: the
+								 * caller sees how long it waits */
+	size_t		max_answer;		/* bytes of body, decompressed; not of what
+								 * goes to the sink */
+	LpuHttpSink *sink;			/* or NULL */
+	bool	   *sent;			/* or NULL; set when the request begins to go
+								 * out */
+} LpuHttpRequest;
 
 /* How a request ended. */
-typedef enum lpu_http_end
+typedef enum LpuHttpEnd
 {
 	LPU_HTTP_ANSWERED,			/* status, headers and whole body are here */
-	LPU_HTTP_TOO_LARGE,			/* status and headers are here, the body passed max_answer and was dropped */
-	LPU_HTTP_NOT_SENT,			/* the server certainly got nothing of the request */
-	LPU_HTTP_BROKEN				/* the request began to go out, no whole answer came: it may have been carried out */
-} lpu_http_end;
+	LPU_HTTP_TOO_LARGE,			/* status and headers are here, the body
+								 * passed max_answer and was dropped */
+	LPU_HTTP_NOT_SENT,			/* the server certainly got nothing of the
+								 * request */
+	LPU_HTTP_BROKEN				/* the request began to go out, no whole
+								 * answer came: it may have been carried out */
+} LpuHttpEnd;
 
-typedef struct lpu_http_answer
+typedef struct LpuHttpAnswer
 {
-	lpu_http_end end;
+	LpuHttpEnd	end;
 	int			status;			/* 0 if no status line came */
 	const char *body;			/* NUL-terminated; "" if there is none */
 	size_t		body_length;
@@ -60,36 +71,41 @@ typedef struct lpu_http_answer
 	const char *etag;			/* header ETag, or NULL */
 	const char *retry_after;	/* header Retry-After, or NULL */
 	const char *date;			/* header Date, or NULL */
-	const char *problem;		/* not ANSWERED: what went wrong, in libcurl's words; never a secret */
+	const char *problem;		/* not ANSWERED: what went wrong, in libcurl's
+								 * words; never a secret */
 	bool		timed_out;
-} lpu_http_answer;
+} LpuHttpAnswer;
 
 /*
  * The pool of a key and a generation, made at first use; those of older generations are dropped.
  * The pointer is good until the next lpu_http_pool_for() or while a call runs.
  */
-extern lpu_http_pool *lpu_http_pool_for(Oid key, uint64 generation);
+extern LpuHttpPool *lpu_http_pool_for(Oid key, uint64 generation);
 
-/* No new call uses the connections of this key from now on; they are closed when it is safe. InvalidOid: of all keys. */
+/*
+ * No new call uses the connections of this key from now on; they are closed
+ * when it is safe. InvalidOid: of all keys.
+ */
 extern void lpu_http_pool_drop(Oid key);
 
 /* Start a request. A request that cannot be set up is done at once, as NOT_SENT. */
-extern lpu_http_call *lpu_http_start(lpu_http_pool *pool, const lpu_http_request *request);
+extern LpuHttpCall *lpu_http_start(LpuHttpPool *pool, const LpuHttpRequest *request);
 
 /*
- * Let all calls of this process go on until something has happened or max_ms passed (-1: no limit): to be called in a
- * loop. Every interrupt is served at once: this function raises it, and may then be left by longjmp.
+ * Let all calls of this process go on until something has happened or max_ms
+ * passed (-1: no limit): to be called in a loop. Every interrupt is served at
+ * once: this function raises it, and may then be left by longjmp.
  */
 extern void lpu_http_turn(long max_ms);
-extern bool lpu_http_done(const lpu_http_call *call);
+extern bool lpu_http_done(const LpuHttpCall *call);
 
 /* The sink has room again. */
-extern void lpu_http_resume(lpu_http_call *call);
+extern void lpu_http_resume(LpuHttpCall *call);
 
 /* The answer of a call that is done; it lives as long as the call. */
-extern const lpu_http_answer *lpu_http_result(lpu_http_call *call);
+extern const LpuHttpAnswer *lpu_http_result(LpuHttpCall *call);
 
 /* Start, wait, result. */
-extern const lpu_http_answer *lpu_http_perform(lpu_http_pool *pool, const lpu_http_request *request);
+extern const LpuHttpAnswer *lpu_http_perform(LpuHttpPool *pool, const LpuHttpRequest *request);
 
 #endif

@@ -1,13 +1,18 @@
 /*
- * response_spool.c: the bytes of a long answer between the network and their reader.
+ * response_spool.c: the bytes of a long answer between the network and their
+ * reader.
  *
- * The network is drained at its own pace, whatever the pace of the reader, or the service would hang up on a slow one. What
- * comes is kept in memory; when that is full, the request pauses and everything unread goes into a temporary file, outside
- * of libcurl, where raising is allowed. Order: the file's unread bytes are older than those in memory. Two buffers change
- * places, one is filled while the other is read, so that bytes which the reader keeps up with are copied once.
+ * The network is drained at its own pace, whatever the pace of the reader, or
+ * the service would hang up on a slow one. What comes is kept in memory; when
+ * that is full, the request pauses and everything unread goes into a temporary
+ * file, outside of libcurl, where raising is allowed. Order: the file's unread
+ * bytes are older than those in memory. Two buffers change places, one is
+ * filled while the other is read, so that bytes which the reader keeps up with
+ * are copied once.
  *
- * Memory: the buffers are malloc'ed, because libcurl's callback fills them; a reset callback of the memory context frees
- * them. The file is PostgreSQL's: it goes with the spool's resource owner, and counts against temp_file_limit.
+ * Memory: the buffers are malloc'ed, because libcurl's callback fills them; a
+ * reset callback of the memory context frees them. The file is PostgreSQL's:
+ * it goes with the spool's resource owner, and counts against temp_file_limit.
  */
 #include "postgres.h"
 
@@ -25,26 +30,27 @@
 #define FIRST_FILL 16384
 
 /*
- * A turn of the network takes this much: a fast one could otherwise bring megabytes at a time, which a reader that keeps up
- * never needs to see in a file, and the first row would wait for.
+ * A turn of the network takes this much: a fast one could otherwise bring
+ * megabytes at a time, which a reader that keeps up never needs to see in a
+ * file, and the first row would wait for.
  */
 #define TURN_BYTES 262144
 
 /* What is read back from the file at a time. */
 #define FILE_PIECE 262144
 
-typedef struct buffer
+typedef struct SpoolBuffer
 {
 	char	   *data;
 	size_t		used;
 	size_t		room;
-} buffer;
+} SpoolBuffer;
 
-struct lpu_spool
+struct LpuSpool
 {
-	lpu_http_sink sink;			/* first: a sink is also a spool */
-	buffer		fill;			/* newest bytes */
-	buffer		given;			/* what the reader has */
+	LpuHttpSink sink;			/* first: a sink is also a spool */
+	SpoolBuffer fill;			/* newest bytes */
+	SpoolBuffer given;			/* what the reader has */
 	bool		full;			/* a piece was refused for lack of memory */
 	size_t		turn;			/* bytes of this turn */
 	BufFile    *file;			/* older bytes, or NULL */
@@ -57,7 +63,7 @@ struct lpu_spool
 };
 
 static bool
-make_room(buffer *b, size_t room)
+make_room(SpoolBuffer *b, size_t room)
 {
 	char	   *larger;
 
@@ -73,10 +79,10 @@ make_room(buffer *b, size_t room)
 
 /* Called by libcurl: nothing here may raise. */
 static bool
-spool_write(lpu_http_sink *sink, const char *data, size_t length)
+spool_write(LpuHttpSink *sink, const char *data, size_t length)
 {
-	lpu_spool  *spool = (lpu_spool *) sink;
-	buffer	   *fill = &spool->fill;
+	LpuSpool   *spool = (LpuSpool *) sink;
+	SpoolBuffer *fill = &spool->fill;
 	size_t		needed = fill->used + length;
 
 	if (spool->turn >= TURN_BYTES)
@@ -97,16 +103,16 @@ spool_write(lpu_http_sink *sink, const char *data, size_t length)
 static void
 free_buffers(void *arg)
 {
-	lpu_spool  *spool = arg;
+	LpuSpool   *spool = arg;
 
 	free(spool->fill.data);
 	free(spool->given.data);
 }
 
-lpu_spool *
+LpuSpool *
 lpu_spool_new(void)
 {
-	lpu_spool  *spool = palloc0(sizeof(lpu_spool));
+	LpuSpool   *spool = palloc0(sizeof(LpuSpool));
 
 	spool->context = CurrentMemoryContext;
 	spool->owner = CurrentResourceOwner;
@@ -117,8 +123,8 @@ lpu_spool_new(void)
 	return spool;
 }
 
-lpu_http_sink *
-lpu_spool_sink(lpu_spool *spool)
+LpuHttpSink *
+lpu_spool_sink(LpuSpool *spool)
 {
 	return &spool->sink;
 }
@@ -134,7 +140,7 @@ seek(BufFile *file, int64 at)
 
 /* The file may be needed in a subtransaction that ends before the spool does. */
 static void
-open_file(lpu_spool *spool)
+open_file(LpuSpool *spool)
 {
 	MemoryContext caller = MemoryContextSwitchTo(spool->context);
 	ResourceOwner caller_owner = CurrentResourceOwner;
@@ -146,7 +152,7 @@ open_file(lpu_spool *spool)
 }
 
 static void
-close_file(lpu_spool *spool)
+close_file(LpuSpool *spool)
 {
 	BufFileClose(spool->file);
 	spool->file = NULL;
@@ -154,7 +160,7 @@ close_file(lpu_spool *spool)
 }
 
 void
-lpu_spool_close(lpu_spool *spool)
+lpu_spool_close(LpuSpool *spool)
 {
 	if (spool->file != NULL)
 		close_file(spool);
@@ -162,7 +168,7 @@ lpu_spool_close(lpu_spool *spool)
 
 /* What is in memory goes into the file. */
 static void
-write_file(lpu_spool *spool)
+write_file(LpuSpool *spool)
 {
 	if (spool->fill.used == 0)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -176,7 +182,7 @@ write_file(lpu_spool *spool)
 }
 
 void
-lpu_spool_begin_turn(lpu_spool *spool)
+lpu_spool_begin_turn(LpuSpool *spool)
 {
 	if (spool->full)
 		write_file(spool);
@@ -185,7 +191,7 @@ lpu_spool_begin_turn(lpu_spool *spool)
 
 /* The next piece of the file, which goes when all of it has been read. */
 static void
-read_file(lpu_spool *spool)
+read_file(LpuSpool *spool)
 {
 	size_t		length = Min(FILE_PIECE, spool->file_written - spool->file_read);
 
@@ -200,9 +206,9 @@ read_file(lpu_spool *spool)
 }
 
 bool
-lpu_spool_read(lpu_spool *spool, const char **data, size_t *length)
+lpu_spool_read(LpuSpool *spool, const char **data, size_t *length)
 {
-	buffer		emptied = spool->given;
+	SpoolBuffer emptied = spool->given;
 
 	if (spool->file != NULL)
 		read_file(spool);
@@ -219,13 +225,13 @@ lpu_spool_read(lpu_spool *spool, const char **data, size_t *length)
 }
 
 bool
-lpu_spool_is_full(const lpu_spool *spool)
+lpu_spool_is_full(const LpuSpool *spool)
 {
 	return spool->full;
 }
 
 int64
-lpu_spool_written(const lpu_spool *spool)
+lpu_spool_written(const LpuSpool *spool)
 {
 	return spool->written;
 }

@@ -6,31 +6,33 @@
 
 #include "http/request.h"
 
-typedef struct lpu_spool lpu_spool;
+typedef struct LpuSpool LpuSpool;
 
 /*
- * An empty spool in the current memory context, which also frees it. Its file belongs to the resource owner that is
- * current now; unless that ends by an abort, lpu_spool_close() has to close it.
+ * An empty spool in the current memory context, which also frees it. Its file
+ * belongs to the resource owner that is current now; unless that ends by an
+ * abort, lpu_spool_close() has to close it.
  */
-extern lpu_spool *lpu_spool_new(void);
-extern void lpu_spool_close(lpu_spool *spool);
+extern LpuSpool *lpu_spool_new(void);
+extern void lpu_spool_close(LpuSpool *spool);
 
 /* What a request writes its answer to. */
-extern lpu_http_sink *lpu_spool_sink(lpu_spool *spool);
+extern LpuHttpSink *lpu_spool_sink(LpuSpool *spool);
 
 /*
- * From now on the sink takes another 256 kB, then it refuses for now: one turn of the network is not to take everything. If
- * memory is full, what is in it goes into a temporary file first; raises if the disk is full.
+ * From now on the sink takes another 256 kB, then it refuses for now: one turn
+ * of the network is not to take everything. If memory is full, what is in it
+ * goes into a temporary file first; raises if the disk is full.
  */
-extern void lpu_spool_begin_turn(lpu_spool *spool);
+extern void lpu_spool_begin_turn(LpuSpool *spool);
 
 /* Take the next bytes, in order; they stay valid until the next call. False: there are none now. */
-extern bool lpu_spool_read(lpu_spool *spool, const char **data, size_t *length);
+extern bool lpu_spool_read(LpuSpool *spool, const char **data, size_t *length);
 
 /* Was a piece refused because memory is full? Then nothing comes before the next turn. */
-extern bool lpu_spool_is_full(const lpu_spool *spool);
+extern bool lpu_spool_is_full(const LpuSpool *spool);
 
 /* Bytes written to it so far. */
-extern int64 lpu_spool_written(const lpu_spool *spool);
+extern int64 lpu_spool_written(const LpuSpool *spool);
 
 #endif

@@ -1,10 +1,12 @@
 /*
  * socket_wait.c: waiting for sockets together with the process latch.
  *
- * Whoever drives sockets says which it wants watched; lpu_sockets_wait() waits for all of them, the latch and the
- * postmaster's death in one wait event set. The set is kept from one wait to the next while the sockets stay the same,
- * because building one costs more than a request over a kept connection waits. The kernel drops a closed socket from the
- * set in silence, so every close has to be reported.
+ * Whoever drives sockets says which it wants watched; lpu_sockets_wait() waits
+ * for all of them, the latch and the postmaster's death in one wait event set.
+ * The set is kept from one wait to the next while the sockets stay the same,
+ * because building one costs more than a request over a kept connection waits.
+ * The kernel drops a closed socket from the set in silence, so every close has
+ * to be reported.
  */
 #include "postgres.h"
 
@@ -26,37 +28,40 @@
 /* Latch and postmaster death come first in the set. */
 #define FIRST_SOCKET 2
 
-typedef struct watched_socket
+typedef struct WatchedSocket
 {
 	int			fd;
 	uint32		events;			/* WL_SOCKET_* */
 	void	   *arg;
-} watched_socket;
+} WatchedSocket;
 
-/* What is wanted; allocated outside of memory contexts, because it changes where nothing may raise. */
-static watched_socket *watched = NULL;
+/*
+ * What is wanted; allocated outside of memory contexts, because it changes
+ * where nothing may raise.
+ */
+static WatchedSocket *watched = NULL;
 static int	nwatched = 0;
 static int	watched_room = 0;
 
-typedef struct opened_socket
+typedef struct OpenedSocket
 {
 	int			fd;
 	const void *owner;
 	const void *user;			/* NULL: it is idle */
-} opened_socket;
+} OpenedSocket;
 
 /* All sockets that are open, in use or idle; likewise. */
-static opened_socket *opened = NULL;
+static OpenedSocket *opened = NULL;
 static int	nopened = 0;
 static int	opened_room = 0;
 
 /* What the wait event set holds. */
 static WaitEventSet *wait_set = NULL;
-static watched_socket *held = NULL;
+static WatchedSocket *held = NULL;
 static int	nheld = 0;
 static bool stale = true;
 
-static watched_socket *
+static WatchedSocket *
 find_socket(int fd)
 {
 	int			i;
@@ -67,7 +72,7 @@ find_socket(int fd)
 	return NULL;
 }
 
-static opened_socket *
+static OpenedSocket *
 find_opened(int fd)
 {
 	int			i;
@@ -81,13 +86,13 @@ find_opened(int fd)
 bool
 lpu_sockets_watch(int fd, uint32 events, void *arg, const void *user)
 {
-	watched_socket *socket = find_socket(fd);
-	opened_socket *used = find_opened(fd);
+	WatchedSocket *socket = find_socket(fd);
+	OpenedSocket *used = find_opened(fd);
 
 	if (socket == NULL && nwatched == watched_room)
 	{
 		int			room = watched_room + 16;
-		watched_socket *larger = realloc(watched, room * sizeof(watched_socket));
+		WatchedSocket *larger = realloc(watched, room * sizeof(WatchedSocket));
 
 		if (larger == NULL)
 			return false;
@@ -107,12 +112,16 @@ lpu_sockets_watch(int fd, uint32 events, void *arg, const void *user)
 void
 lpu_sockets_forget(int fd)
 {
-	watched_socket *socket = find_socket(fd);
+	WatchedSocket *socket = find_socket(fd);
 
 	if (socket == NULL)
 		return;
 	*socket = watched[--nwatched];
-	/* libcurl closes those of its name resolver without a word, and another may get the same number */
+
+	/*
+	 * libcurl closes those of its name resolver without a word, and another
+	 * may get the same number
+	 */
 	if (find_opened(fd) == NULL)
 		stale = true;
 }
@@ -133,7 +142,7 @@ lpu_sockets_opened(int fd, const void *owner)
 	if (nopened == opened_room)
 	{
 		int			room = opened_room + 16;
-		opened_socket *larger = realloc(opened, room * sizeof(opened_socket));
+		OpenedSocket *larger = realloc(opened, room * sizeof(OpenedSocket));
 
 		if (larger == NULL)
 			return false;
@@ -149,7 +158,7 @@ lpu_sockets_opened(int fd, const void *owner)
 void
 lpu_sockets_closed(int fd)
 {
-	opened_socket *socket = find_opened(fd);
+	OpenedSocket *socket = find_opened(fd);
 
 	stale = true;
 	if (socket != NULL)
@@ -188,7 +197,10 @@ lpu_sockets_drain_ended(const void *owner)
 	return any;
 }
 
-/* Does the set hold just the sockets that are wanted? Then only their events may have to be changed. */
+/*
+ * Does the set hold just the sockets that are wanted? Then only their events
+ * may have to be changed.
+ */
 static bool
 same_sockets(void)
 {
@@ -214,7 +226,7 @@ rebuild_wait_set(void)
 	if (held != NULL)
 		pfree(held);
 	held = NULL;
-	held = MemoryContextAlloc(TopMemoryContext, Max(nwatched, 1) * sizeof(watched_socket));
+	held = MemoryContextAlloc(TopMemoryContext, Max(nwatched, 1) * sizeof(WatchedSocket));
 	wait_set = LPU_CREATE_WAIT_EVENT_SET(nwatched + FIRST_SOCKET);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -255,10 +267,11 @@ lpu_sockets_wait(long timeout_ms, void (*ready) (int fd, uint32 events, void *ar
 
 	CHECK_FOR_INTERRUPTS();
 	prepare_wait_set();
-	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), lpu_wait_event(&event_network, "LpusersNetwork"));
+	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events),
+						 lpu_wait_event(&event_network, "LpusersNetwork"));
 	for (i = 0; i < n; i++)
 	{
-		watched_socket *socket;
+		WatchedSocket *socket;
 
 		if (events[i].events & WL_LATCH_SET)
 			ResetLatch(MyLatch);

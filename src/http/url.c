@@ -1,7 +1,8 @@
 /*
  * url.c: URLs and HTTP dates, by libcurl's own functions.
  *
- * Pure text work: nothing here opens anything or keeps anything. Results are allocated in the current memory context.
+ * Pure text work: nothing here opens anything or keeps anything. Results are
+ * allocated in the current memory context.
  */
 #include "postgres.h"
 
@@ -21,8 +22,9 @@ url_part(CURLU *url, CURLUPart part)
 	char	   *text = NULL;
 	char	   *copy = NULL;
 
-	if (curl_url_get(url, part, &text, 0) == CURLUE_OK && text != NULL)
-		copy = MemoryContextAllocExtended(CurrentMemoryContext, strlen(text) + 1, MCXT_ALLOC_NO_OOM);
+	if (curl_url_get(url, part, &text, 0) == CURLUE_OK && text !=NULL)
+		copy = MemoryContextAllocExtended(CurrentMemoryContext, strlen(text) + 1,
+										  MCXT_ALLOC_NO_OOM);
 	if (copy != NULL)
 		memcpy(copy, text, strlen(text) + 1);
 	curl_free(text);
@@ -30,20 +32,23 @@ url_part(CURLU *url, CURLUPart part)
 }
 
 bool
-lpu_url_split(const char *text, lpu_url *parts)
+lpu_url_split(const char *text, LpuUrl *parts)
 {
 	CURLU	   *url = curl_url();
-	bool		ok = url != NULL && curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
+	bool		ok = url != NULL &&
+	curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
 
-	memset(parts, 0, sizeof(lpu_url));
+	memset(parts, 0, sizeof(LpuUrl));
 	if (ok)
 	{
 		parts->scheme = url_part(url, CURLUPART_SCHEME);
 		parts->host = url_part(url, CURLUPART_HOST);
 		parts->port = url_part(url, CURLUPART_PORT);
 		parts->path = url_part(url, CURLUPART_PATH);
-		parts->has_more = url_part(url, CURLUPART_USER) != NULL || url_part(url, CURLUPART_PASSWORD) != NULL ||
-			strpbrk(text, "?#") != NULL;	/* libcurl does not tell an empty query */
+		parts->has_more = url_part(url, CURLUPART_USER) != NULL ||
+			url_part(url, CURLUPART_PASSWORD) != NULL ||
+			strpbrk(text, "?#") != NULL;	/* libcurl does not tell an empty
+											 * query */
 		ok = parts->scheme != NULL && parts->host != NULL && parts->path != NULL;
 	}
 	curl_url_cleanup(url);

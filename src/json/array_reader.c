@@ -1,17 +1,21 @@
 /*
- * array_reader.c: the objects of a JSON array, one after the other, while its bytes arrive.
+ * array_reader.c: the objects of a JSON array, one after the other, while its
+ * bytes arrive.
  *
- * For lists too large to be held as a tree. It goes from element to element; object_scanner.c reads
- * one. An element that lies whole in the piece that was fed is read where it is, one that is cut is
- * put together in a buffer; in the end the values that are wanted are copied out, decoded. Bytes
- * may be cut anywhere, and how they are makes no difference to what is read and what is complained
- * of.
+ * For lists too large to be held as a tree. It goes from element to element;
+ * object_scanner.c reads one. An element that lies whole in the piece that was
+ * fed is read where it is, one that is cut is put together in a buffer; in the
+ * end the values that are wanted are copied out, decoded. Bytes may be cut
+ * anywhere, and how they are makes no difference to what is read and what is
+ * complained of.
  *
- * U+0000 may be written in JSON, but is no text in PostgreSQL: nothing that is handed over has it, neither as a byte nor
- * as \u0000. An element with \u0000 in a wanted value, or anywhere if its own text is wanted, is refused. In an attribute
- * that nobody asked for it does no harm, and is let pass.
+ * U+0000 may be written in JSON, but is no text in PostgreSQL: nothing that is
+ * handed over has it, neither as a byte nor as \u0000. An element with \u0000
+ * in a wanted value, or anywhere if its own text is wanted, is refused. In an
+ * attribute that nobody asked for it does no harm, and is let pass.
  *
- * Memory belongs to the context of lpu_reader_new(); nothing is raised but out of memory. It knows no users and no HTTP.
+ * Memory belongs to the context of lpu_reader_new(); nothing is raised but out
+ * of memory. It knows no users and no HTTP.
  */
 #include "postgres.h"
 
@@ -19,16 +23,22 @@
 #include "json/lexer.h"
 #include "json/object_scanner.h"
 
-/* A user has about 1 kB. No element of any list comes near this, and the memory for one is no burden. */
+/*
+ * A user has about 1 kB. No element of any list comes near this, and the
+ * memory for one is no burden.
+ */
 #define MAX_ELEMENT (1024 * 1024)
 
 /*
- * As many as document.c allows, and counted alike: the document is the first level, and a value, a number too, is one below
- * what it stands in.
+ * As many as document.c allows, and counted alike: the document is the first
+ * level, and a value, a number too, is one below what it stands in.
  */
 #define MAX_LEVELS 32
 
-/* An element that is cut is put together in steps: little is copied in vain where it ends, and a large one takes few. */
+/*
+ * An element that is cut is put together in steps: little is copied in vain
+ * where it ends, and a large one takes few.
+ */
 #define MIN_STEP 1024
 #define MAX_STEP (64 * 1024)
 
@@ -36,21 +46,21 @@
 #define COMPLAINT_LENGTH 100
 
 /* Where between the elements it is. */
-typedef enum position
+typedef enum ReaderPosition
 {
 	BEFORE_DOCUMENT,
 	BEFORE_FIRST,				/* element, or the end of the list */
 	BEFORE_ELEMENT,
 	AFTER_ELEMENT,
 	AFTER_DOCUMENT
-} position;
+} ReaderPosition;
 
 /* A brace is the beginning of an element. */
 static const struct
 {
-	position	from;
+	ReaderPosition from;
 	char		character;
-	position	to;
+	ReaderPosition to;
 }			steps[] = {
 	{BEFORE_DOCUMENT, '[', BEFORE_FIRST},
 	{BEFORE_DOCUMENT, '{', AFTER_DOCUMENT},
@@ -70,7 +80,7 @@ static const char *const misplaced[] = {
 	[AFTER_DOCUMENT] = "more after the end",
 };
 
-struct lpu_reader
+struct LpuReader
 {
 	int			n;
 	bool		whole;
@@ -83,28 +93,29 @@ struct lpu_reader
 	uint64		piece_at;
 	bool		last;			/* no other one will come */
 
-	position	position;
-	lpu_element *element;
+	ReaderPosition position;
+	LpuElement *element;
 	bool		inside;			/* it has begun and is not complete */
 	bool		cut;			/* it is put together in the buffer */
 	uint64		element_at;
-	const char *bytes;			/* those of it that are at hand: from the piece, or the buffer */
+	const char *bytes;			/* those of it that are at hand: from the
+								 * piece, or the buffer */
 	size_t		length;
 	char	   *buffer;
 	size_t		buffer_room;
 
 	/* what is handed over */
-	lpu_value  *values;
-	lpu_value	whole_value;
+	LpuValue   *values;
+	LpuValue	whole_value;
 	char	   *texts;
 	size_t		texts_room;
 	char		complaint[COMPLAINT_LENGTH];
 };
 
-lpu_reader *
+LpuReader *
 lpu_reader_new(const char *const *names, int n, bool whole)
 {
-	lpu_reader *r = palloc0(sizeof(lpu_reader));
+	LpuReader  *r = palloc0(sizeof(LpuReader));
 	int			i;
 	int			j;
 
@@ -118,7 +129,7 @@ lpu_reader_new(const char *const *names, int n, bool whole)
 		r->same[i] = j;
 	}
 	r->element = lpu_element_new(names, n);
-	r->values = palloc0(Max(n, 1) * sizeof(lpu_value));
+	r->values = palloc0(Max(n, 1) * sizeof(LpuValue));
 	r->buffer_room = r->texts_room = MIN_STEP;
 	r->buffer = palloc(r->buffer_room);
 	r->texts = palloc(r->texts_room);
@@ -126,7 +137,7 @@ lpu_reader_new(const char *const *names, int n, bool whole)
 }
 
 void
-lpu_reader_feed(lpu_reader *r, const char *data, size_t length)
+lpu_reader_feed(LpuReader *r, const char *data, size_t length)
 {
 	r->piece_at += r->end - r->piece;
 	r->piece = r->p = data;
@@ -134,13 +145,13 @@ lpu_reader_feed(lpu_reader *r, const char *data, size_t length)
 }
 
 void
-lpu_reader_end(lpu_reader *r)
+lpu_reader_end(LpuReader *r)
 {
 	r->last = true;
 }
 
-static lpu_reader_state
-complain(lpu_reader *r, const char *problem, uint64 offset)
+static LpuReaderState
+complain(LpuReader *r, const char *problem, uint64 offset)
 {
 	snprintf(r->complaint, sizeof(r->complaint), "%s at byte " UINT64_FORMAT, problem, offset + 1);
 	return LPU_READER_WRONG;
@@ -148,23 +159,23 @@ complain(lpu_reader *r, const char *problem, uint64 offset)
 
 /* Where in the document p is. */
 static uint64
-offset_of_p(const lpu_reader *r)
+offset_of_p(const LpuReader *r)
 {
 	return r->piece_at + (r->p - r->piece);
 }
 
 /* All that was fed is used up, and the document is not complete. */
-static lpu_reader_state
-want_more(lpu_reader *r)
+static LpuReaderState
+want_more(LpuReader *r)
 {
 	return r->last ? complain(r, "an end that comes too early", offset_of_p(r)) : LPU_READER_MORE;
 }
 
-/* ----------------------------------------------------------------------------------------------- the way to an element */
+/* ----- the way to an element ----- */
 
 /* Its brace is at p. */
 static void
-begin_element(lpu_reader *r)
+begin_element(LpuReader *r)
 {
 	r->inside = true;
 	r->cut = false;
@@ -172,12 +183,13 @@ begin_element(lpu_reader *r)
 	r->bytes = r->p;
 	r->length = Min(r->end - r->p, MAX_ELEMENT);
 	/* one level is the list, if there is one */
-	lpu_element_begin(r->element, r->bytes, r->length, r->position == AFTER_DOCUMENT ? MAX_LEVELS : MAX_LEVELS - 1);
+	lpu_element_begin(r->element, r->bytes, r->length,
+					  r->position == AFTER_DOCUMENT ? MAX_LEVELS : MAX_LEVELS - 1);
 }
 
 /* Go to the next element and begin with it. */
-static lpu_reader_state
-find_element(lpu_reader *r)
+static LpuReaderState
+find_element(LpuReader *r)
 {
 	for (; r->p < r->end; r->p++)
 	{
@@ -200,7 +212,7 @@ find_element(lpu_reader *r)
 	return r->position == AFTER_DOCUMENT ? LPU_READER_END : want_more(r);
 }
 
-/* ------------------------------------------------------------------------------------------- putting one together */
+/* ----- putting one together ----- */
 
 /* Let *chunk have so much room; its content stays. */
 static void
@@ -214,7 +226,7 @@ make_room(char **chunk, size_t *room, size_t needed)
 
 /* Take so many bytes more of the element into the buffer. */
 static void
-collect(lpu_reader *r, size_t n)
+collect(LpuReader *r, size_t n)
 {
 	size_t		before = r->cut ? r->length : 0;
 
@@ -229,7 +241,7 @@ collect(lpu_reader *r, size_t n)
 
 /* The bytes at hand end before the element does: are there more? */
 static bool
-get_more(lpu_reader *r)
+get_more(LpuReader *r)
 {
 	size_t		step;
 
@@ -247,11 +259,11 @@ get_more(lpu_reader *r)
 	return step > 0;
 }
 
-/* --------------------------------------------------------------------------------------------------- handing over */
+/* ----- handing over ----- */
 
 /* Write a value from these bytes. Returns where the next one may be written. */
 static char *
-copy_value(lpu_value *value, const char *bytes, const lpu_found *found, char *out)
+copy_value(LpuValue *value, const char *bytes, const LpuFoundValue *found, char *out)
 {
 	const char *start = bytes + found->start;
 	size_t		length = found->length;
@@ -281,11 +293,12 @@ copy_value(lpu_value *value, const char *bytes, const lpu_found *found, char *ou
 }
 
 /* The element is complete. */
-static lpu_reader_state
-hand_over(lpu_reader *r)
+static LpuReaderState
+hand_over(LpuReader *r)
 {
-	const lpu_found *found = lpu_element_found(r->element);
-	lpu_found	all = {.type = LPU_VALUE_NESTED, .length = (uint32) lpu_element_offset(r->element)};
+	const LpuFoundValue *found = lpu_element_found(r->element);
+	LpuFoundValue all = {.type = LPU_VALUE_NESTED,
+	.length = (uint32) lpu_element_offset(r->element)};
 	size_t		room = r->whole ? all.length + 1 : 0;
 	uint32		nul_at = r->whole ? lpu_element_nul_at(r->element) : 0;
 	char	   *out;
@@ -313,10 +326,10 @@ hand_over(lpu_reader *r)
 	return LPU_READER_ELEMENT;
 }
 
-lpu_reader_state
-lpu_reader_next(lpu_reader *r)
+LpuReaderState
+lpu_reader_next(LpuReader *r)
 {
-	lpu_reader_state state;
+	LpuReaderState state;
 	const char *problem;
 
 	if (r->complaint[0] != '\0')
@@ -340,26 +353,26 @@ lpu_reader_next(lpu_reader *r)
 	return want_more(r);
 }
 
-const lpu_value *
-lpu_reader_values(const lpu_reader *r)
+const LpuValue *
+lpu_reader_values(const LpuReader *r)
 {
 	return r->values;
 }
 
-const lpu_value *
-lpu_reader_whole(const lpu_reader *r)
+const LpuValue *
+lpu_reader_whole(const LpuReader *r)
 {
 	return &r->whole_value;
 }
 
 const char *
-lpu_reader_complaint(const lpu_reader *r)
+lpu_reader_complaint(const LpuReader *r)
 {
 	return r->complaint;
 }
 
 const char *
-lpu_value_text(const lpu_value *value)
+lpu_value_text(const LpuValue *value)
 {
 	return value->type == LPU_VALUE_STRING || value->type == LPU_VALUE_NUMBER ? value->text : NULL;
 }

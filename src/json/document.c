@@ -1,9 +1,10 @@
 /*
  * document.c: JSON documents, read and written by json-c.
  *
- * The only file that knows json-c (whose headers do not go together with PostgreSQL's fmgrprotos.h). It is used for
- * documents: errors, tokens, the domain service, and what is built. Entities come and go as jsonb. A parsed document
- * belongs to the memory context that is current when it is parsed.
+ * The only file that knows json-c (whose headers do not go together with
+ * PostgreSQL's fmgrprotos.h). It is used for documents: errors, tokens, the
+ * domain service, and what is built. Entities come and go as jsonb. A parsed
+ * document belongs to the memory context that is current when it is parsed.
  */
 #include "postgres.h"
 
@@ -33,15 +34,15 @@
 #define MAX_ERROR_DEPTH 4
 
 static struct json_object *
-unwrap(lpu_json *json)
+unwrap(LpuJson *json)
 {
 	return (struct json_object *) json;
 }
 
-static lpu_json *
+static LpuJson *
 wrap(struct json_object *object)
 {
-	return (lpu_json *) object;
+	return (LpuJson *) object;
 }
 
 static void
@@ -63,11 +64,13 @@ is_blank(const char *rest, size_t length)
 }
 
 /*
- * Without json-c's strict mode, which each version understands otherwise: from 0.17 on it refuses a document for an
- * integer of more than 64 bits anywhere in it, and 0.18, that of Debian 13, for every value that is not ASCII. What is
- * forgiven without it, such as a comma too many, does no harm: a document is only read here.
+ * Without json-c's strict mode, which each version understands otherwise: from
+ * 0.17 on it refuses a document for an integer of more than 64 bits anywhere
+ * in it, and 0.18, that of Debian 13, for every value that is not ASCII. What
+ * is forgiven without it, such as a comma too many, does no harm: a document
+ * is only read here.
  */
-lpu_json *
+LpuJson *
 lpu_json_parse(const char *text, size_t length)
 {
 	MemoryContextCallback *owner = palloc0(sizeof(MemoryContextCallback));
@@ -82,7 +85,8 @@ lpu_json_parse(const char *text, size_t length)
 	if (root == NULL && json_tokener_get_error(tokener) == json_tokener_continue)
 		root = json_tokener_parse_ex(tokener, "", 1);
 	else if (root != NULL &&
-			 !is_blank(text + json_tokener_get_parse_end(tokener), length - json_tokener_get_parse_end(tokener)))
+			 !is_blank(text +json_tokener_get_parse_end(tokener),
+					   length - json_tokener_get_parse_end(tokener)))
 	{
 		json_object_put(root);
 		root = NULL;
@@ -95,8 +99,8 @@ lpu_json_parse(const char *text, size_t length)
 	return wrap(root);
 }
 
-lpu_json *
-lpu_json_member(lpu_json *json, const char *name)
+LpuJson *
+lpu_json_member(LpuJson *json, const char *name)
 {
 	struct json_object *value;
 
@@ -107,15 +111,15 @@ lpu_json_member(lpu_json *json, const char *name)
 }
 
 int
-lpu_json_length(lpu_json *json)
+lpu_json_length(LpuJson *json)
 {
 	if (!json_object_is_type(unwrap(json), json_type_array))
 		return -1;
 	return (int) json_object_array_length(unwrap(json));
 }
 
-lpu_json *
-lpu_json_element(lpu_json *json, int i)
+LpuJson *
+lpu_json_element(LpuJson *json, int i)
 {
 	if (i < 0 || i >= lpu_json_length(json))
 		return NULL;
@@ -123,7 +127,7 @@ lpu_json_element(lpu_json *json, int i)
 }
 
 const char *
-lpu_json_text(lpu_json *json)
+lpu_json_text(LpuJson *json)
 {
 	struct json_object *object = unwrap(json);
 	const char *text;
@@ -133,6 +137,7 @@ lpu_json_text(lpu_json *json)
 		case json_type_string:
 			text = json_object_get_string(object);
 			return strlen(text) == (size_t) json_object_get_string_len(object) ? text : NULL;
+
 		case json_type_int:
 		case json_type_double:
 			return json_object_get_string(object);
@@ -142,23 +147,28 @@ lpu_json_text(lpu_json *json)
 }
 
 bool
-lpu_json_is_true(lpu_json *json)
+lpu_json_is_true(LpuJson *json)
 {
-	return json_object_is_type(unwrap(json), json_type_boolean) && json_object_get_boolean(unwrap(json));
+	return json_object_is_type(unwrap(json), json_type_boolean) &&
+		json_object_get_boolean(unwrap(json));
 }
 
 bool
-lpu_json_is_false(lpu_json *json)
+lpu_json_is_false(LpuJson *json)
 {
-	return json_object_is_type(unwrap(json), json_type_boolean) && !json_object_get_boolean(unwrap(json));
+	return json_object_is_type(unwrap(json), json_type_boolean) &&
+		!json_object_get_boolean(unwrap(json));
 }
 
 /* The text of a piece, or NULL for lack of memory, which whoever owns the piece has to raise. */
 static char *
 copy_of_text(struct json_object *object)
 {
-	const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-	char	   *copy = text ? MemoryContextAllocExtended(CurrentMemoryContext, strlen(text) + 1, MCXT_ALLOC_NO_OOM) : NULL;
+	const char *text = json_object_to_json_string_ext(object,
+													  JSON_C_TO_STRING_PLAIN |
+													  JSON_C_TO_STRING_NOSLASHESCAPE);
+	char	   *copy = text ?
+	MemoryContextAllocExtended(CurrentMemoryContext, strlen(text) + 1, MCXT_ALLOC_NO_OOM) : NULL;
 
 	if (copy != NULL)
 		memcpy(copy, text, strlen(text) + 1);
@@ -166,7 +176,7 @@ copy_of_text(struct json_object *object)
 }
 
 char *
-lpu_json_write(lpu_json *json)
+lpu_json_write(LpuJson *json)
 {
 	char	   *text = copy_of_text(unwrap(json));
 
@@ -197,20 +207,24 @@ lpu_json_build_object(const char *const *names_and_values, int npairs)
 	return copy;
 }
 
-/* ----------------------------------------------------------------------------------------------------- what errors say */
+/* ----- what errors say ----- */
 
 static void
 append_text(StringInfo out, const char *prefix, const char *text)
 {
-	if (text != NULL && *text)
+	if (text !=NULL && *text)
 		appendStringInfo(out, "%s%s", prefix, lpu_text_excerpt(text, strlen(text), MESSAGE_CHARS));
 }
 
-/* Append the messages of an error in any shape: a text, an object with a message or with errors, or several of them. */
+/*
+ * Append the messages of an error in any shape: a text, an object with a
+ * message or with errors, or several of them.
+ */
 static void
-append_messages(StringInfo out, lpu_json *error, int depth)
+append_messages(StringInfo out, LpuJson *error, int depth)
 {
-	static const char *const names[] = {"message", "error_description", "errorMessage", "error", "errors", "messages",
+	static const char *const names[] = {"message", "error_description", "errorMessage", "error",
+		"errors", "messages",
 	"detail", "title", "description", "reason"};
 	int			before = out->len;
 	int			i;
@@ -228,11 +242,11 @@ append_messages(StringInfo out, lpu_json *error, int depth)
 }
 
 /* Return the first member of this name in an error, or in an error that it holds. */
-static lpu_json *
-find_member(lpu_json *error, const char *name, int depth)
+static LpuJson *
+find_member(LpuJson *error, const char *name, int depth)
 {
 	static const char *const inner[] = {"error", "errors"};
-	lpu_json   *found = lpu_json_member(error, name);
+	LpuJson    *found = lpu_json_member(error, name);
 	int			i;
 
 	if (found != NULL || depth == MAX_ERROR_DEPTH)
@@ -241,7 +255,7 @@ find_member(lpu_json *error, const char *name, int depth)
 		found = find_member(lpu_json_element(error, i), name, depth + 1);
 	for (i = 0; i < lengthof(inner) && found == NULL; i++)
 	{
-		lpu_json   *nested = lpu_json_member(error, inner[i]);
+		LpuJson    *nested = lpu_json_member(error, inner[i]);
 
 		found = nested ? find_member(nested, name, depth + 1) : NULL;
 	}
@@ -250,7 +264,7 @@ find_member(lpu_json *error, const char *name, int depth)
 
 /* Append the names of an array of names or objects, or of the members of an object. */
 static void
-append_fields(StringInfo out, lpu_json *fields)
+append_fields(StringInfo out, LpuJson *fields)
 {
 	int			n = 0;
 	int			i;
@@ -268,8 +282,9 @@ append_fields(StringInfo out, lpu_json *fields)
 	append_text(out, "", lpu_json_text(fields));
 	for (i = 0; i < Min(lpu_json_length(fields), MAX_FIELDS); i++)
 	{
-		lpu_json   *field = lpu_json_element(fields, i);
-		const char *name = lpu_json_text(field) ? lpu_json_text(field) : lpu_json_text(lpu_json_member(field, "field"));
+		LpuJson    *field = lpu_json_element(fields, i);
+		const char *name = lpu_json_text(field) ? lpu_json_text(field) :
+		lpu_json_text(lpu_json_member(field, "field"));
 
 		append_text(out, n++ > 0 ? ", " : "", name ? name : "?");
 	}
@@ -277,7 +292,7 @@ append_fields(StringInfo out, lpu_json *fields)
 
 /* "(internal code 44; fields: loginName)", or NULL. */
 static char *
-describe_codes(lpu_json *error)
+describe_codes(LpuJson *error)
 {
 	const char *code = lpu_json_text(find_member(error, "internalCode", 0));
 	StringInfoData fields;
@@ -285,15 +300,16 @@ describe_codes(lpu_json *error)
 	initStringInfo(&fields);
 	append_fields(&fields, find_member(error, "fields", 0));
 	if (code != NULL && fields.len > 0)
-		return psprintf("(internal code %s; fields: %s)", lpu_text_excerpt(code, strlen(code), MESSAGE_CHARS), fields.data);
+		return psprintf("(internal code %s; fields: %s)",
+						lpu_text_excerpt(code, strlen(code), MESSAGE_CHARS), fields.data);
 	if (code != NULL)
 		return psprintf("(internal code %s)", lpu_text_excerpt(code, strlen(code), MESSAGE_CHARS));
 	return fields.len > 0 ? psprintf("(fields: %s)", fields.data) : NULL;
 }
 
 /*
- * Return the codes of an error body, "(internal code 44; fields: loginName)", in the database's encoding; NULL if it has
- * none.
+ * Return the codes of an error body, "(internal code 44; fields: loginName)",
+ * in the database's encoding; NULL if it has none.
  */
 char *
 lpu_json_error_codes(const char *body, size_t length)
@@ -304,13 +320,14 @@ lpu_json_error_codes(const char *body, size_t length)
 }
 
 /*
- * Return what an error body says, in the database's encoding: messages with internal code and fields, or an excerpt of a
- * body that has none; NULL if it is empty.  It may show a secret that the body shows: see lpu_text_shows().
+ * Return what an error body says, in the database's encoding: messages with
+ * internal code and fields, or an excerpt of a body that has none; NULL if it
+ * is empty.  It may show a secret that the body shows: see lpu_text_shows().
  */
 char *
 lpu_json_error_text(const char *body, size_t length)
 {
-	lpu_json   *json = lpu_json_parse(body, length);
+	LpuJson    *json = lpu_json_parse(body, length);
 	char	   *codes = describe_codes(json);
 	StringInfoData text;
 
@@ -318,7 +335,11 @@ lpu_json_error_text(const char *body, size_t length)
 	append_messages(&text, json, 0);
 	if (codes != NULL)
 		appendStringInfo(&text, "%s%s", text.len > 0 ? " " : "", codes);
-	/* an echo of the request has passwords, and those of a few characters are not looked for */
+
+	/*
+	 * an echo of the request has passwords, and those of a few characters are
+	 * not looked for
+	 */
 	if (text.len == 0 && json != NULL && memmem(body, length, "assword", 7) != NULL)
 		appendStringInfoString(&text, "the answer has no message");
 	if (text.len == 0)

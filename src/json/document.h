@@ -4,35 +4,45 @@
 #ifndef LPU_JSON_DOCUMENT_H
 #define LPU_JSON_DOCUMENT_H
 
-typedef struct lpu_json lpu_json;
+typedef struct LpuJson LpuJson;
 
 /*
- * Parse a document of at most 32 levels. NULL if it is not JSON (or not UTF-8). It lives as long as the memory context
- * that is current now, and so do the pieces taken from it.
+ * Parse a document of at most 32 levels. NULL if it is not JSON (or not
+ * UTF-8). It lives as long as the memory context that is current now, and so
+ * do the pieces taken from it.
  */
-extern lpu_json *lpu_json_parse(const char *text, size_t length);
+extern LpuJson *lpu_json_parse(const char *text, size_t length);
 
 /* A member of an object, an element of an array; NULL if there is none. */
-extern lpu_json *lpu_json_member(lpu_json *json, const char *name);
-extern lpu_json *lpu_json_element(lpu_json *json, int i);
+extern LpuJson *lpu_json_member(LpuJson *json, const char *name);
+extern LpuJson *lpu_json_element(LpuJson *json, int i);
 
 /* Number of elements; -1 if it is not an array. */
-extern int	lpu_json_length(lpu_json *json);
+extern int	lpu_json_length(LpuJson *json);
 
-/* The value of a string, or the text of a number; NULL for anything else, and for a string that holds a NUL. */
-extern const char *lpu_json_text(lpu_json *json);
+/*
+ * The value of a string, or the text of a number; NULL for anything else, and
+ * for a string that holds a NUL.
+ */
+extern const char *lpu_json_text(LpuJson *json);
 
 /* Is it the literal true, or false? */
-extern bool lpu_json_is_true(lpu_json *json);
-extern bool lpu_json_is_false(lpu_json *json);
+extern bool lpu_json_is_true(LpuJson *json);
+extern bool lpu_json_is_false(LpuJson *json);
 
 /* The JSON text of a piece. Allocated in the current memory context. */
-extern char *lpu_json_write(lpu_json *json);
+extern char *lpu_json_write(LpuJson *json);
 
-/* An object of strings as JSON text, from names and values in turn. Allocated in the current memory context. */
+/*
+ * An object of strings as JSON text, from names and values in turn. Allocated
+ * in the current memory context.
+ */
 extern char *lpu_json_build_object(const char *const *names_and_values, int npairs);
 
-/* What an error body says, and its codes alone.  In the database's encoding; NULL if there is nothing. */
+/*
+ * What an error body says, and its codes alone.  In the database's encoding;
+ * NULL if there is nothing.
+ */
 extern char *lpu_json_error_text(const char *body, size_t length);
 extern char *lpu_json_error_codes(const char *body, size_t length);
 

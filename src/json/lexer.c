@@ -1,16 +1,18 @@
 /*
- * lexer.c: escapes, numbers and literals of JSON (RFC 8259, sections 3, 6 and 7).
+ * lexer.c: escapes, numbers and literals of JSON (RFC 8259, sections 3, 6 and
+ * 7).
  *
- * All of them may be cut anywhere: an escape or a literal is then read once more from its beginning, a number goes on.
- * A half of a surrogate pair that stands alone, as a text has it that was cut inside of a pair, is read as U+FFFD, which
- * stands for what is no character: one user's nickname must not keep a whole list from being read. \u0000 is a character
- * here.
+ * All of them may be cut anywhere: an escape or a literal is then read once
+ * more from its beginning, a number goes on. A half of a surrogate pair that
+ * stands alone, as a text has it that was cut inside of a pair, is read as
+ * U+FFFD, which stands for what is no character: one user's nickname must not
+ * keep a whole list from being read. \u0000 is a character here.
  */
 #include "postgres.h"
 
 #include "json/lexer.h"
 
-/* --------------------------------------------------------------------------------------------------------- escapes */
+/* ----- escapes ----- */
 
 /* Escapes of one character, and what they stand for. */
 static const char written[] = {'"', '\\', '/', 'b', 'f', 'n', 'r', 't'};
@@ -70,7 +72,8 @@ lpu_token_escape(const char *p, const char *end, pg_wchar *code, const char **pr
 		return 6;
 
 	/* does the other half follow? */
-	if (is_utf16_surrogate_second(*code) || (end - p > 6 && p[6] != '\\') || (end - p > 7 && p[7] != 'u'))
+	if (is_utf16_surrogate_second(*code) || (end - p > 6 && p[6] != '\\') ||
+		(end - p > 7 && p[7] != 'u'))
 		return lone_half(code);
 	if (end - p < 8 || read_unicode(p + 6, end, &second, problem) == 0)
 		return 0;
@@ -103,11 +106,11 @@ lpu_token_decode(char *out, const char *p, const char *end)
 	}
 }
 
-/* -------------------------------------------------------------------------------------------------------- literals */
+/* ----- literals ----- */
 
 static const struct
 {
-	lpu_value_type type;
+	LpuValueType type;
 	const char *text;
 	int			length;
 }			literals[] = {
@@ -117,7 +120,7 @@ static const struct
 };
 
 int
-lpu_token_literal(const char *p, const char *end, lpu_value_type *type, const char **problem)
+lpu_token_literal(const char *p, const char *end, LpuValueType *type, const char **problem)
 {
 	int			i;
 
@@ -134,7 +137,7 @@ lpu_token_literal(const char *p, const char *end, lpu_value_type *type, const ch
 	return 0;
 }
 
-/* --------------------------------------------------------------------------------------------------------- numbers */
+/* ----- numbers ----- */
 
 /* Kinds of characters. */
 enum
@@ -150,9 +153,10 @@ enum
 };
 
 static const uint8 kinds[256] = {
-	['0'] = IS_ZERO, ['1'] = IS_DIGIT, ['2'] = IS_DIGIT, ['3'] = IS_DIGIT, ['4'] = IS_DIGIT, ['5'] = IS_DIGIT,
-	['6'] = IS_DIGIT, ['7'] = IS_DIGIT, ['8'] = IS_DIGIT, ['9'] = IS_DIGIT,
-	['.'] = IS_POINT, ['e'] = IS_E, ['E'] = IS_E, ['-'] = IS_MINUS, ['+'] = IS_PLUS,
+	['0'] = IS_ZERO,['1'] = IS_DIGIT,['2'] = IS_DIGIT,['3'] = IS_DIGIT,['4'] = IS_DIGIT,['5'] =
+	IS_DIGIT,
+	['6'] = IS_DIGIT,['7'] = IS_DIGIT,['8'] = IS_DIGIT,['9'] = IS_DIGIT,
+	['.'] = IS_POINT,['e'] = IS_E,['E'] = IS_E,['-'] = IS_MINUS,['+'] = IS_PLUS,
 };
 
 #define END			LPU_NUMBER_END
@@ -163,23 +167,24 @@ static const uint8 kinds[256] = {
 
 /* What a character makes of what has been seen: something WRONG where nothing is said. */
 static const uint8 parts[][KINDS] = {
-	[LPU_NUMBER_START] = {[IS_ZERO] = ZERO, [IS_DIGIT] = INTEGER, [IS_MINUS] = LPU_NUMBER_MINUS},
-	[LPU_NUMBER_MINUS] = {[IS_ZERO] = ZERO, [IS_DIGIT] = INTEGER},
-	[LPU_NUMBER_ZERO] = {[IS_OTHER] = END, [IS_POINT] = LPU_NUMBER_POINT, [IS_E] = LPU_NUMBER_E},
-	[LPU_NUMBER_INTEGER] = {[IS_OTHER] = END, [IS_ZERO] = INTEGER, [IS_DIGIT] = INTEGER, [IS_POINT] = LPU_NUMBER_POINT,
+	[LPU_NUMBER_START] = {[IS_ZERO] = ZERO,[IS_DIGIT] = INTEGER,[IS_MINUS] = LPU_NUMBER_MINUS},
+	[LPU_NUMBER_MINUS] = {[IS_ZERO] = ZERO,[IS_DIGIT] = INTEGER},
+	[LPU_NUMBER_ZERO] = {[IS_OTHER] = END,[IS_POINT] = LPU_NUMBER_POINT,[IS_E] = LPU_NUMBER_E},
+	[LPU_NUMBER_INTEGER] = {[IS_OTHER] = END,[IS_ZERO] = INTEGER,[IS_DIGIT] = INTEGER,
+	[IS_POINT] = LPU_NUMBER_POINT,[IS_E] = LPU_NUMBER_E},
+	[LPU_NUMBER_POINT] = {[IS_ZERO] = FRACTION,[IS_DIGIT] = FRACTION},
+	[LPU_NUMBER_FRACTION] = {[IS_OTHER] = END,[IS_ZERO] = FRACTION,[IS_DIGIT] = FRACTION,
 	[IS_E] = LPU_NUMBER_E},
-	[LPU_NUMBER_POINT] = {[IS_ZERO] = FRACTION, [IS_DIGIT] = FRACTION},
-	[LPU_NUMBER_FRACTION] = {[IS_OTHER] = END, [IS_ZERO] = FRACTION, [IS_DIGIT] = FRACTION, [IS_E] = LPU_NUMBER_E},
-	[LPU_NUMBER_E] = {[IS_ZERO] = EXPONENT, [IS_DIGIT] = EXPONENT, [IS_MINUS] = LPU_NUMBER_SIGN,
+	[LPU_NUMBER_E] = {[IS_ZERO] = EXPONENT,[IS_DIGIT] = EXPONENT,[IS_MINUS] = LPU_NUMBER_SIGN,
 	[IS_PLUS] = LPU_NUMBER_SIGN},
-	[LPU_NUMBER_SIGN] = {[IS_ZERO] = EXPONENT, [IS_DIGIT] = EXPONENT},
-	[LPU_NUMBER_EXPONENT] = {[IS_OTHER] = END, [IS_ZERO] = EXPONENT, [IS_DIGIT] = EXPONENT},
+	[LPU_NUMBER_SIGN] = {[IS_ZERO] = EXPONENT,[IS_DIGIT] = EXPONENT},
+	[LPU_NUMBER_EXPONENT] = {[IS_OTHER] = END,[IS_ZERO] = EXPONENT,[IS_DIGIT] = EXPONENT},
 };
 
 const char *
-lpu_token_number(const char *p, const char *end, lpu_number *seen)
+lpu_token_number(const char *p, const char *end, LpuNumberState *seen)
 {
-	lpu_number	part = *seen;
+	LpuNumberState part = *seen;
 
 	for (; p < end; p++)
 	{

@@ -9,19 +9,24 @@
 #include "json/array_reader.h"
 
 /*
- * Read the escape at p; a surrogate pair is one. Returns its length; 0 if the bytes end too early, or if something is
- * wrong with it, which *problem (NULL before) then says.
+ * Read the escape at p; a surrogate pair is one. Returns its length; 0 if the
+ * bytes end too early, or if something is wrong with it, which *problem (NULL
+ * before) then says.
  */
 extern int	lpu_token_escape(const char *p, const char *end, pg_wchar *code, const char **problem);
 
-/* Decode a string whose escapes have been read before. It gets no longer. Returns the end of what was written. */
+/*
+ * Decode a string whose escapes have been read before. It gets no longer.
+ * Returns the end of what was written.
+ */
 extern char *lpu_token_decode(char *out, const char *p, const char *end);
 
 /* Read the literal at p. Returns its length, or 0 in the same way. */
-extern int	lpu_token_literal(const char *p, const char *end, lpu_value_type *type, const char **problem);
+extern int	lpu_token_literal(const char *p, const char *end, LpuValueType *type,
+							  const char **problem);
 
 /* What has been seen of a number. */
-typedef enum lpu_number
+typedef enum LpuNumberState
 {
 	LPU_NUMBER_WRONG,			/* it is none */
 	LPU_NUMBER_START,			/* nothing */
@@ -34,9 +39,12 @@ typedef enum lpu_number
 	LPU_NUMBER_SIGN,
 	LPU_NUMBER_EXPONENT,
 	LPU_NUMBER_END				/* the character behind it */
-} lpu_number;
+} LpuNumberState;
 
-/* Go on with a number of which *seen has been seen. Returns where it, or the bytes, end, or what does not belong there. */
-extern const char *lpu_token_number(const char *p, const char *end, lpu_number *seen);
+/*
+ * Go on with a number of which *seen has been seen. Returns where it, or the
+ * bytes, end, or what does not belong there.
+ */
+extern const char *lpu_token_number(const char *p, const char *end, LpuNumberState *seen);
 
 #endif

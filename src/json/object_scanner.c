@@ -1,13 +1,16 @@
 /*
  * object_scanner.c: one object of a list, read while its bytes arrive.
  *
- * Looks at each byte once, checks that it is JSON (RFC 8259) in UTF-8, and keeps where the values of the wanted names
- * stand; of a name that occurs twice the last one counts. A state machine: "expect" says what has to come next, so that
- * it goes on wherever the bytes were cut. Nesting is a number and a bit for each level: nothing is recursive. What is
- * nested is checked like the rest, and kept as a whole.
+ * Looks at each byte once, checks that it is JSON (RFC 8259) in UTF-8, and
+ * keeps where the values of the wanted names stand; of a name that occurs
+ * twice the last one counts. A state machine: "expect" says what has to come
+ * next, so that it goes on wherever the bytes were cut. Nesting is a number
+ * and a bit for each level: nothing is recursive. What is nested is checked
+ * like the rest, and kept as a whole.
  *
- * This is where the time goes that a large list takes. So the state is held in a local variable, hot functions are
- * inlined, and strings, most of the bytes, are passed over 16 or 8 at a time.
+ * This is where the time goes that a large list takes. So the state is held in
+ * a local variable, hot functions are inlined, and strings, most of the bytes,
+ * are passed over 16 or 8 at a time.
  */
 #include "postgres.h"
 
@@ -21,10 +24,11 @@
 #define NAME_LENGTHS 32
 
 /* What comes next, or what has begun and goes on. */
-typedef enum expectation
+typedef enum ScannerExpectation
 {
 	NO_VALUE,					/* a character begins none */
-	FIRST,						/* name or value, or the end of what was opened */
+	FIRST,						/* name or value, or the end of what was
+								 * opened */
 	NAME,
 	IN_NAME,
 	COLON,
@@ -38,26 +42,27 @@ typedef enum expectation
 	ARRAY,
 	AFTER_VALUE,
 	CLOSE						/* the brace or bracket is there */
-} expectation;
+} ScannerExpectation;
 
 /* The value that begins with a character. */
 static const uint8 value_starts[256] = {
-	['"'] = STRING, ['{'] = OBJECT, ['['] = ARRAY, ['t'] = LITERAL, ['f'] = LITERAL, ['n'] = LITERAL,
-	['-'] = NUMBER, ['0'] = NUMBER, ['1'] = NUMBER, ['2'] = NUMBER, ['3'] = NUMBER, ['4'] = NUMBER,
-	['5'] = NUMBER, ['6'] = NUMBER, ['7'] = NUMBER, ['8'] = NUMBER, ['9'] = NUMBER,
+	['"'] = STRING,['{'] = OBJECT,['['] = ARRAY,['t'] = LITERAL,['f'] = LITERAL,['n'] = LITERAL,
+	['-'] = NUMBER,['0'] = NUMBER,['1'] = NUMBER,['2'] = NUMBER,['3'] = NUMBER,['4'] = NUMBER,
+	['5'] = NUMBER,['6'] = NUMBER,['7'] = NUMBER,['8'] = NUMBER,['9'] = NUMBER,
 };
 
 /* How far the element has been read. Offsets are from its first byte. */
-typedef struct cursor
+typedef struct ScannerCursor
 {
 	const char *base;			/* that first byte */
 	const char *p;				/* the next one */
 	const char *end;			/* of the bytes at hand */
 	const char *problem;		/* what is wrong at p, or NULL */
-	expectation expect;
-	lpu_number	number;
+	ScannerExpectation expect;
+	LpuNumberState number;
 	int			levels;			/* so many are allowed */
-	int			depth;			/* objects and arrays that are open; 1: only the element itself */
+	int			depth;			/* objects and arrays that are open; 1: only
+								 * the element itself */
 	uint32		objects;		/* a bit for each: is it an object? */
 	bool		in_object;		/* is the innermost? */
 	bool		escaped;		/* the string has an escape */
@@ -67,13 +72,13 @@ typedef struct cursor
 	uint32		token;			/* where the name or value began */
 	uint32		nested_at;
 	uint32		nul_at;			/* the last \u0000, or 0 */
-} cursor;
+} ScannerCursor;
 
-struct lpu_element
+struct LpuElement
 {
-	cursor		cursor;
+	ScannerCursor cursor;
 	size_t		offset;			/* of the next byte */
-	lpu_found  *found;
+	LpuFoundValue *found;
 	int			n;
 	const char *const *names;
 	int		   *lengths;
@@ -83,10 +88,10 @@ struct lpu_element
 	char	   *decoded;		/* room for a name with escapes */
 };
 
-/* ----------------------------------------------------------------------------------------------------------- names */
+/* ----- names ----- */
 
 static pg_attribute_always_inline int
-find_name(const lpu_element *e, const char *name, size_t length)
+find_name(const LpuElement *e, const char *name, size_t length)
 {
 	int			i;
 
@@ -98,24 +103,24 @@ find_name(const lpu_element *e, const char *name, size_t length)
 
 /* A character takes at most six to write. */
 static pg_noinline int
-find_escaped_name(const lpu_element *e, const char *p, const char *end)
+find_escaped_name(const LpuElement *e, const char *p, const char *end)
 {
 	if (end - p > 6 * e->longest)
 		return -1;
 	return find_name(e, e->decoded, lpu_token_decode(e->decoded, p, end) - e->decoded);
 }
 
-lpu_element *
+LpuElement *
 lpu_element_new(const char *const *names, int n)
 {
-	lpu_element *e = palloc0(sizeof(lpu_element));
+	LpuElement *e = palloc0(sizeof(LpuElement));
 	int			i;
 
 	e->n = n;
 	e->names = names;
 	e->lengths = palloc0(Max(n, 1) * sizeof(int));
 	e->next = palloc0(Max(n, 1) * sizeof(int));
-	e->found = palloc0(Max(n, 1) * sizeof(lpu_found));
+	e->found = palloc0(Max(n, 1) * sizeof(LpuFoundValue));
 	memset(e->first, -1, sizeof(e->first));
 	for (i = 0; i < n; i++)
 	{
@@ -133,18 +138,21 @@ lpu_element_new(const char *const *names, int n)
 	return e;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- tokens */
+/* ----- tokens ----- */
 
 static pg_attribute_always_inline bool
-wrong(cursor *c, const char *problem)
+wrong(ScannerCursor *c, const char *problem)
 {
 	c->problem = problem;
 	return false;
 }
 
-/* Advance to the next token. As all functions below it is false if the bytes end before that, or if they are wrong. */
+/*
+ * Advance to the next token. As all functions below it is false if the bytes
+ * end before that, or if they are wrong.
+ */
 static pg_attribute_always_inline bool
-skip_blanks(cursor *c)
+skip_blanks(ScannerCursor *c)
 {
 	while (c->p < c->end && (*c->p == ' ' || *c->p == '\n' || *c->p == '\r' || *c->p == '\t'))
 		c->p++;
@@ -153,13 +161,13 @@ skip_blanks(cursor *c)
 
 /* Advance to this character. */
 static pg_attribute_always_inline bool
-reach(cursor *c, char character, const char *problem)
+reach(ScannerCursor *c, char character, const char *problem)
 {
 	return skip_blanks(c) && (*c->p == character || wrong(c, problem));
 }
 
 static pg_attribute_always_inline void
-begin_string(cursor *c)
+begin_string(ScannerCursor *c)
 {
 	c->token = c->p - c->base;
 	c->p++;
@@ -167,7 +175,7 @@ begin_string(cursor *c)
 }
 
 static pg_attribute_always_inline bool
-take_escape(cursor *c)
+take_escape(ScannerCursor *c)
 {
 	const char *problem = NULL;
 	pg_wchar	code = 0;
@@ -184,7 +192,7 @@ take_escape(cursor *c)
 
 /* The rest of a string, and its closing quote. */
 static pg_attribute_always_inline bool
-take_string(cursor *c)
+take_string(ScannerCursor *c)
 {
 	for (;;)
 	{
@@ -203,9 +211,10 @@ take_string(cursor *c)
 		const char *text = c->base + c->token + 1;
 		int			valid = pg_encoding_verifymbstr(PG_UTF8, text, c->p - text);
 
-		if (text + valid < c->p)
+		if (text +valid < c->p)
 		{
-			c->p = text + valid;
+			c->p = text +valid;
+
 			return wrong(c, "bytes that are not UTF-8");
 		}
 	}
@@ -214,9 +223,9 @@ take_string(cursor *c)
 }
 
 static pg_attribute_always_inline bool
-take_number(cursor *c)
+take_number(ScannerCursor *c)
 {
-	lpu_number	seen = c->number;
+	LpuNumberState seen = c->number;
 
 	c->p = lpu_token_number(c->p, c->end, &seen);
 	c->number = seen;
@@ -224,7 +233,7 @@ take_number(cursor *c)
 }
 
 static pg_attribute_always_inline bool
-take_literal(cursor *c, lpu_value_type *type)
+take_literal(ScannerCursor *c, LpuValueType *type)
 {
 	const char *problem = NULL;
 	int			length = lpu_token_literal(c->p, c->end, type, &problem);
@@ -233,13 +242,13 @@ take_literal(cursor *c, lpu_value_type *type)
 	return length > 0 || wrong(c, problem);
 }
 
-/* ------------------------------------------------------------------------------------------------------- structure */
+/* ----- structure ----- */
 
 /* Keep where the value stands that ends here, if it is wanted. */
 static pg_attribute_always_inline void
-keep_value(lpu_element *e, const cursor *c, int wanted, lpu_value_type type, uint32 start)
+keep_value(LpuElement *e, const ScannerCursor *c, int wanted, LpuValueType type, uint32 start)
 {
-	lpu_found  *found;
+	LpuFoundValue *found;
 
 	if (wanted < 0)
 		return;
@@ -253,7 +262,7 @@ keep_value(lpu_element *e, const cursor *c, int wanted, lpu_value_type type, uin
 
 /* A value is complete. */
 static pg_attribute_always_inline void
-end_value(lpu_element *e, cursor *c, lpu_value_type type)
+end_value(LpuElement *e, ScannerCursor *c, LpuValueType type)
 {
 	keep_value(e, c, c->wanted, type, c->token);
 	c->expect = AFTER_VALUE;
@@ -261,17 +270,18 @@ end_value(lpu_element *e, cursor *c, lpu_value_type type)
 
 /* A name is complete: is its value wanted? */
 static pg_attribute_always_inline void
-end_name(lpu_element *e, cursor *c)
+end_name(LpuElement *e, ScannerCursor *c)
 {
 	const char *name = c->base + c->token + 1;
 	const char *end = c->p - 1;
 
-	c->wanted = c->depth > 1 ? -1 : c->escaped ? find_escaped_name(e, name, end) : find_name(e, name, end - name);
+	c->wanted = c->depth > 1 ? -1 : c->escaped ? find_escaped_name(e, name, end) :
+		find_name(e, name, end - name);
 	c->expect = COLON;
 }
 
 static pg_attribute_always_inline void
-open_container(cursor *c, bool is_object)
+open_container(ScannerCursor *c, bool is_object)
 {
 	uint32		bit = (uint32) 1 << c->depth;
 
@@ -289,7 +299,7 @@ open_container(cursor *c, bool is_object)
 }
 
 static pg_attribute_always_inline void
-close_container(lpu_element *e, cursor *c)
+close_container(LpuElement *e, ScannerCursor *c)
 {
 	c->p++;
 	c->depth--;
@@ -302,14 +312,14 @@ close_container(lpu_element *e, cursor *c)
 }
 
 static pg_attribute_always_inline bool
-at_close(const cursor *c)
+at_close(const ScannerCursor *c)
 {
 	return *c->p == (c->in_object ? '}' : ']');
 }
 
 /* After an opening brace or bracket. */
 static pg_attribute_always_inline bool
-take_first(cursor *c)
+take_first(ScannerCursor *c)
 {
 	if (!skip_blanks(c))
 		return false;
@@ -320,14 +330,16 @@ take_first(cursor *c)
 }
 
 static pg_attribute_always_inline bool
-take_separator(cursor *c)
+take_separator(ScannerCursor *c)
 {
 	if (!skip_blanks(c))
 		return false;
 	if (at_close(c))
 		c->expect = CLOSE;
 	else if (*c->p != ',')
-		return wrong(c, c->in_object ? "neither a comma nor a brace" : "neither a comma nor a bracket");
+		return wrong(c,
+					 c->in_object ? "neither a comma nor a brace" :
+					 "neither a comma nor a bracket");
 	else
 	{
 		c->p++;
@@ -338,10 +350,10 @@ take_separator(cursor *c)
 
 /* Advance until the element is complete, the bytes end, or something is wrong. */
 static void
-advance(lpu_element *e)
+advance(LpuElement *e)
 {
-	cursor		c = e->cursor;
-	lpu_value_type literal;
+	ScannerCursor c = e->cursor;
+	LpuValueType literal;
 
 	/* "continue": on to what is expected next; "break": no further */
 	for (;;)
@@ -420,53 +432,54 @@ advance(lpu_element *e)
 	e->cursor = c;
 }
 
-/* ------------------------------------------------------------------------------------------------------- interface */
+/* ----- interface ----- */
 
 void
-lpu_element_begin(lpu_element *e, const char *bytes, size_t length, int levels)
+lpu_element_begin(LpuElement *e, const char *bytes, size_t length, int levels)
 {
 	/* its brace is seen */
-	cursor		c = {.base = bytes, .p = bytes + 1, .end = bytes + length, .levels = levels,
-	.expect = FIRST, .depth = 1, .objects = 1, .in_object = true, .wanted = -1, .nested = -1};
+	ScannerCursor c = {.base = bytes,.p = bytes + 1,.end = bytes + length,.levels = levels,
+	.expect = FIRST,.depth = 1,.objects = 1,.in_object = true,.wanted = -1,.nested = -1};
 
 	e->cursor = c;
 	e->offset = 1;
-	memset(e->found, 0, e->n * sizeof(lpu_found));
+	memset(e->found, 0, e->n * sizeof(LpuFoundValue));
 }
 
 void
-lpu_element_extend(lpu_element *e, const char *bytes, size_t length)
+lpu_element_extend(LpuElement *e, const char *bytes, size_t length)
 {
-	cursor	   *c = &e->cursor;
+	ScannerCursor *c = &e->cursor;
 
 	c->base = bytes;
 	c->p = bytes + e->offset;
 	c->end = bytes + length;
 }
 
-lpu_element_state
-lpu_element_read(lpu_element *e, const char **problem)
+LpuElementState
+lpu_element_read(LpuElement *e, const char **problem)
 {
 	advance(e);
 	e->offset = e->cursor.p - e->cursor.base;
 	*problem = e->cursor.problem;
-	return *problem ? LPU_ELEMENT_WRONG : e->cursor.depth == 0 ? LPU_ELEMENT_COMPLETE : LPU_ELEMENT_CUT;
+	return *problem ? LPU_ELEMENT_WRONG : e->cursor.depth == 0 ? LPU_ELEMENT_COMPLETE :
+		LPU_ELEMENT_CUT;
 }
 
 size_t
-lpu_element_offset(const lpu_element *e)
+lpu_element_offset(const LpuElement *e)
 {
 	return e->offset;
 }
 
-const lpu_found *
-lpu_element_found(const lpu_element *e)
+const LpuFoundValue *
+lpu_element_found(const LpuElement *e)
 {
 	return e->found;
 }
 
 uint32
-lpu_element_nul_at(const lpu_element *e)
+lpu_element_nul_at(const LpuElement *e)
 {
 	return e->cursor.nul_at;
 }

@@ -11,8 +11,9 @@
 #include "port/pg_bitutils.h"
 
 /*
- * Where the text that begins at p ends: at a quote, a backslash, a control character, or where the bytes end. *high is set
- * if a byte of it is not ASCII.
+ * Where the text that begins at p ends: at a quote, a backslash, a control
+ * character, or where the bytes end. *high is set if a byte of it is not
+ * ASCII.
  */
 static pg_attribute_always_inline const char *
 lpu_plain_end(const char *p, const char *end, bool *high)
@@ -24,7 +25,8 @@ lpu_plain_end(const char *p, const char *end, bool *high)
 		__m128i		quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
 		__m128i		backslashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
 		__m128i		controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
-		uint32		stops = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quotes, backslashes), controls));
+		uint32		stops = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quotes, backslashes),
+														   controls));
 		uint32		highs = _mm_movemask_epi8(bytes);
 
 		/* only those before the first stop count */
@@ -41,7 +43,10 @@ lpu_plain_end(const char *p, const char *end, bool *high)
 		uint64		backslashes;
 		uint64		controls;
 
-		/* subtraction sets the highest bit of the lowest byte that is too small; above that one it may err */
+		/*
+		 * subtraction sets the highest bit of the lowest byte that is too
+		 * small; above that one it may err
+		 */
 		memcpy(&bytes, p, sizeof(bytes));
 		quotes = (bytes ^ ones * '"') - ones;
 		backslashes = (bytes ^ ones * '\\') - ones;

@@ -1,9 +1,11 @@
 /*
  * to_jsonb.c: an answer's body as jsonb.
  *
- * What comes from a network may be anything, and jsonb's input function raises for what it does not like. An answer that
- * cannot be read must not abort the transaction that has just created a user: the conversion runs in a subtransaction,
- * and its data errors come back as a complaint. Everything else (a cancel, no memory) is raised again.
+ * What comes from a network may be anything, and jsonb's input function raises
+ * for what it does not like. An answer that cannot be read must not abort the
+ * transaction that has just created a user: the conversion runs in a
+ * subtransaction, and its data errors come back as a complaint. Everything
+ * else (a cancel, no memory) is raised again.
  */
 #include "postgres.h"
 
@@ -18,8 +20,9 @@
 #include "json/to_jsonb.h"
 
 /*
- * Errors of the data itself: not JSON, bad escapes, untranslatable characters; too deep, too large. An escape beyond
- * ASCII is "not supported" in SQL_ASCII, and more elements than an allocation holds are an internal error.
+ * Errors of the data itself: not JSON, bad escapes, untranslatable characters;
+ * too deep, too large. An escape beyond ASCII is "not supported" in SQL_ASCII,
+ * and more elements than an allocation holds are an internal error.
  */
 static bool
 is_data_error(int sqlstate)

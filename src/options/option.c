@@ -1,9 +1,12 @@
 /*
- * option.c: the options of a server, a user mapping, a foreign table or a column, as one struct.
+ * option.c: the options of a server, a user mapping, a foreign table or a
+ * column, as one struct.
  *
- * One table says which options there are, where each belongs, what it may hold, who may set it and where its value goes;
- * the validator and the reader both walk it. A value that the validator accepted is accepted by the reader; strings are
- * allocated in the memory context that is current when they are read. It knows nothing of where options are stored.
+ * One table says which options there are, where each belongs, what it may
+ * hold, who may set it and where its value goes; the validator and the reader
+ * both walk it. A value that the validator accepted is accepted by the reader;
+ * strings are allocated in the memory context that is current when they are
+ * read. It knows nothing of where options are stored.
  */
 #include "postgres.h"
 
@@ -29,7 +32,7 @@ PG_FUNCTION_INFO_V1(lpusers_validator);
 /* An hour: a request that takes longer is not going to be answered. */
 #define MAX_DURATION_MS (3600 * 1000)
 
-typedef enum option_kind
+typedef enum OptionKind
 {
 	KIND_TEXT,					/* anything but control characters */
 	KIND_SECRET,				/* likewise, and never shown */
@@ -40,7 +43,8 @@ typedef enum option_kind
 	KIND_ORIGIN_OR_HTTP,		/* likewise, or http:// */
 	KIND_URL,					/* https://host[:port]/path */
 	KIND_PROXY,
-	KIND_FILE,					/* absolute path; the last kind whose value is text */
+	KIND_FILE,					/* absolute path; the last kind whose value is
+								 * text */
 	KIND_DURATION,				/* int, ms */
 	KIND_SIZE,					/* int, bytes */
 	KIND_LARGE_SIZE,			/* int, kB */
@@ -51,26 +55,27 @@ typedef enum option_kind
 	KIND_DELIVERY,				/* on | paused, into a bool "paused" */
 	KIND_IF_MATCH,				/* required | off, into a bool "required" */
 	KIND_RESOURCE				/* one of lpu_resource_names, into an int */
-} option_kind;
+} OptionKind;
 
-typedef struct option_def
+typedef struct OptionDef
 {
 	const char *name;
 	Oid			catalog;
-	option_kind kind;
+	OptionKind	kind;
 	size_t		offset;
-	const char *start;			/* default, as one would write it; NULL: not set */
+	const char *start;			/* default, as one would write it; NULL: not
+								 * set */
 	int			min;
 	int			max;
 	bool		superuser_only;
-} option_def;
+} OptionDef;
 
-#define SERVER(name, kind, field, start, min, max, superuser_only) \
-	{name, ForeignServerRelationId, kind, offsetof(lpu_options, field), start, min, max, superuser_only}
+#define SERVER(name, kind, field, start, min, max, superuser) \
+	{name, ForeignServerRelationId, kind, offsetof(LpuOptions, field), start, min, max, superuser}
 #define MAPPING(name, kind, field, superuser_only) \
-	{name, UserMappingRelationId, kind, offsetof(lpu_options, field), NULL, 0, 0, superuser_only}
+	{name, UserMappingRelationId, kind, offsetof(LpuOptions, field), NULL, 0, 0, superuser_only}
 
-static const option_def option_defs[] = {
+static const OptionDef option_defs[] = {
 	SERVER("account", KIND_ACCOUNT, account, NULL, 0, 0, false),
 	SERVER("domain", KIND_HOST, domain, NULL, 0, 0, false),
 	SERVER("base_url", KIND_ORIGIN_OR_HTTP, base_url, NULL, 0, 0, true),
@@ -84,7 +89,8 @@ static const option_def option_defs[] = {
 	SERVER("max_connections", KIND_INT, max_connections, "4", 1, 64, false),
 	SERVER("rate_limit", KIND_RATE, rate_limit, "0", 0, 100000, false),
 	SERVER("max_retries", KIND_INT, max_retries, "5", 0, 1000, false),
-	SERVER("max_response_size", KIND_SIZE, max_response_size, "64MB", 1024, 1024 * 1024 * 1023, false),
+	SERVER("max_response_size", KIND_SIZE, max_response_size, "64MB", 1024, 1024 * 1024 * 1023,
+		   false),
 	SERVER("max_list_size", KIND_LARGE_SIZE, max_list_size, "1GB", 1, INT_MAX, false),
 	SERVER("hold_above", KIND_INT, hold_above, "1000", 0, INT_MAX, false),
 	SERVER("delivery", KIND_DELIVERY, paused, "on", 0, 0, false),
@@ -104,9 +110,9 @@ static const option_def option_defs[] = {
 	MAPPING("proxy_user", KIND_TEXT, proxy_user, false),
 	MAPPING("proxy_password", KIND_SECRET, proxy_password, false),
 	MAPPING("proxy_password_file", KIND_FILE, proxy_password_file, true),
-	{"resource", ForeignTableRelationId, KIND_RESOURCE, offsetof(lpu_options, resource)},
-	{"updatable", ForeignTableRelationId, KIND_BOOL_OR_UNSET, offsetof(lpu_options, updatable)},
-	{"attribute", AttributeRelationId, KIND_ATTRIBUTE, offsetof(lpu_options, attribute)},
+	{"resource", ForeignTableRelationId, KIND_RESOURCE, offsetof(LpuOptions, resource)},
+	{"updatable", ForeignTableRelationId, KIND_BOOL_OR_UNSET, offsetof(LpuOptions, updatable)},
+	{"attribute", AttributeRelationId, KIND_ATTRIBUTE, offsetof(LpuOptions, attribute)},
 };
 
 const char *const lpu_resource_names[] = {
@@ -118,7 +124,7 @@ const char *const lpu_resource_names[] = {
 	NULL
 };
 
-/* ---------------------------------------------------------------------------------------------------- values */
+/* ----- values ----- */
 
 bool
 lpu_account_is_valid(const char *account)
@@ -126,14 +132,15 @@ lpu_account_is_valid(const char *account)
 	size_t		length = strlen(account);
 
 	return length >= 1 && length <= 64 &&
-		strspn(account, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-") == length;
+		strspn(account,
+			   "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-") == length;
 }
 
 static bool
 has_control_character(const char *text)
 {
-	for (; *text; text++)
-		if ((unsigned char) *text < ' ' || *text == 0x7f)
+	for (; *text; text ++)
+		if ((unsigned char) *text <' ' || *text == 0x7f)
 			return true;
 	return false;
 }
@@ -159,17 +166,20 @@ host_is_valid(const char *host)
 
 /* What is wrong with this URL for this kind of option? NULL: nothing. */
 static const char *
-url_complaint(option_kind kind, const char *value)
+url_complaint(OptionKind kind, const char *value)
 {
-	lpu_url		url;
+	LpuUrl		url;
 
 	if (strstr(value, "://") == NULL || !lpu_url_split(value, &url))
 		return "It is not a URL.";
 	if (kind == KIND_PROXY)
 		return url.has_more || strcmp(url.path, "/") != 0 ?
-			"A proxy is scheme://host:port; its credentials are options of the user mapping." : NULL;
-	if (strcmp(url.scheme, "https") != 0 && !(kind == KIND_ORIGIN_OR_HTTP && strcmp(url.scheme, "http") == 0))
-		return kind == KIND_ORIGIN_OR_HTTP ? "Only https:// and http:// are allowed." : "Only https:// is allowed.";
+			"A proxy is scheme://host:port; its credentials are options of the user mapping." :
+			NULL;
+	if (strcmp(url.scheme, "https") != 0 &&
+		!(kind == KIND_ORIGIN_OR_HTTP && strcmp(url.scheme, "http") == 0))
+		return kind == KIND_ORIGIN_OR_HTTP ? "Only https:// and http:// are allowed." :
+			"Only https:// is allowed.";
 	if (url.has_more)
 		return "A user, a query or a fragment is not allowed in it.";
 	if (kind != KIND_URL && strcmp(url.path, "/") != 0)
@@ -178,17 +188,19 @@ url_complaint(option_kind kind, const char *value)
 }
 
 static const char *
-int_complaint(const option_def *def, const char *value, int flags, void *target)
+int_complaint(const OptionDef *def, const char *value, int flags, void *target)
 {
 	const char *hint = NULL;
 	int			number;
 
 	if (!parse_int(value, &number, flags, &hint))
-		return hint ? hint : flags ? "It must be a whole number with a unit, such as 500ms, 5s or 64MB." :
+		return hint ? hint : flags ?
+			"It must be a whole number with a unit, such as 500ms, 5s or 64MB." :
 			"It must be a whole number.";
 	if (number < def->min || number > def->max)
 		return psprintf("It must be between %d and %d%s.", def->min, def->max,
-						flags == GUC_UNIT_MS ? " ms" : flags == GUC_UNIT_BYTE ? " bytes" : flags ? " kB" : "");
+						flags == GUC_UNIT_MS ? " ms" : flags == GUC_UNIT_BYTE ? " bytes" : flags ?
+						" kB" : "");
 	*(int *) target = number;
 	return NULL;
 }
@@ -213,10 +225,10 @@ resource_complaint(const char *value, void *target)
 }
 
 static const char *
-number_complaint(const option_def *def, const char *value, void *target)
+number_complaint(const OptionDef *def, const char *value, void *target)
 {
-	static const int units[] = {[KIND_DURATION] = GUC_UNIT_MS, [KIND_SIZE] = GUC_UNIT_BYTE,
-	[KIND_LARGE_SIZE] = GUC_UNIT_KB, [KIND_INT] = 0};
+	static const int units[] = {[KIND_DURATION] = GUC_UNIT_MS,[KIND_SIZE] = GUC_UNIT_BYTE,
+	[KIND_LARGE_SIZE] = GUC_UNIT_KB,[KIND_INT] = 0};
 	double		rate;
 	bool		on;
 
@@ -244,7 +256,8 @@ number_complaint(const option_def *def, const char *value, void *target)
 			return *(bool *) target || strcmp(value, "on") == 0 ? NULL : "It must be on or paused.";
 		case KIND_IF_MATCH:
 			*(bool *) target = strcmp(value, "required") == 0;
-			return *(bool *) target || strcmp(value, "off") == 0 ? NULL : "It must be required or off.";
+			return *(bool *) target ||
+				strcmp(value, "off") == 0 ? NULL : "It must be required or off.";
 		case KIND_RESOURCE:
 			return resource_complaint(value, target);
 		default:
@@ -252,9 +265,12 @@ number_complaint(const option_def *def, const char *value, void *target)
 	}
 }
 
-/* Put the value where it belongs, in the current memory context. Returns what is wrong with it, or NULL. */
+/*
+ * Put the value where it belongs, in the current memory context. Returns what
+ * is wrong with it, or NULL.
+ */
 static const char *
-set_option(lpu_options *options, const option_def *def, const char *value)
+set_option(LpuOptions *options, const OptionDef *def, const char *value)
 {
 	void	   *target = (char *) options + def->offset;
 	const char *complaint = NULL;
@@ -307,7 +323,7 @@ set_option(lpu_options *options, const option_def *def, const char *value)
 	return NULL;
 }
 
-static const option_def *
+static const OptionDef *
 find_option(const char *name, Oid catalog)
 {
 	int			i;
@@ -319,7 +335,7 @@ find_option(const char *name, Oid catalog)
 }
 
 void
-lpu_options_set_defaults(lpu_options *options)
+lpu_options_set_defaults(LpuOptions *options)
 {
 	int			i;
 
@@ -329,8 +345,8 @@ lpu_options_set_defaults(lpu_options *options)
 			(void) set_option(options, &option_defs[i], option_defs[i].start);
 }
 
-lpu_problem *
-lpu_options_read(lpu_options *options, List *list, Oid catalog)
+LpuProblem *
+lpu_options_read(LpuOptions *options, List *list, Oid catalog)
 {
 	bool		of_table = catalog == ForeignTableRelationId || catalog == AttributeRelationId;
 	ListCell   *cell;
@@ -338,24 +354,28 @@ lpu_options_read(lpu_options *options, List *list, Oid catalog)
 	foreach(cell, list)
 	{
 		DefElem    *element = lfirst_node(DefElem, cell);
-		const option_def *def = find_option(element->defname, catalog);
-		const char *complaint = def ? set_option(options, def, defGetString(element)) : "There is no such option.";
+		const OptionDef *def = find_option(element->defname, catalog);
+		const char *complaint = def ? set_option(options, def, defGetString(element)) :
+		"There is no such option.";
 
 		if (complaint != NULL)
 			return lpu_problem_detail(lpu_problem_new(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
-													  "invalid option \"%s\" of %s \"%s\"%s", element->defname,
-													  of_table ? "foreign table" : "server", options->server_name,
-													  of_table ? "" : " or its user mapping"), "%s", complaint);
+													  "invalid option \"%s\" of %s \"%s\"%s",
+													  element->defname,
+													  of_table ? "foreign table" : "server",
+													  options->server_name,
+													  of_table ? "" : " or its user mapping"), "%s",
+									  complaint);
 	}
 	return NULL;
 }
 
-/* ---------------------------------------------------------------------------------------------------- validator */
+/* ----- validator ----- */
 
 static void
 raise_unknown_option(const char *name, Oid catalog)
 {
-	lpu_nearest nearest;
+	LpuNearestName nearest;
 	StringInfoData names;
 	int			i;
 
@@ -378,7 +398,7 @@ raise_unknown_option(const char *name, Oid catalog)
 
 /* Return true for a duration or size without a unit. The reader takes what is in the catalogs. */
 static bool
-lacks_unit(const option_def *def, const char *value)
+lacks_unit(const OptionDef *def, const char *value)
 {
 	return def->kind >= KIND_DURATION && def->kind <= KIND_LARGE_SIZE && *value != '\0' &&
 		value[strspn(value, " +-.0123456789")] == '\0';
@@ -394,7 +414,7 @@ raise_option_conflict(const char *detail)
 }
 
 static void
-check_table(const lpu_options *options)
+check_table(const LpuOptions *options)
 {
 	if (options->resource < 0)
 		ereport(ERROR,
@@ -404,7 +424,7 @@ check_table(const lpu_options *options)
 }
 
 static void
-check_server(const lpu_options *options)
+check_server(const LpuOptions *options)
 {
 	if (options->account == NULL)
 		ereport(ERROR,
@@ -430,7 +450,7 @@ one_or_none(const char *value, const char *file)
 }
 
 static void
-check_mapping(const lpu_options *options)
+check_mapping(const LpuOptions *options)
 {
 	bool		client_secret = options->client_secret || options->client_secret_file;
 	bool		token = options->token || options->token_file;
@@ -456,14 +476,15 @@ check_mapping(const lpu_options *options)
 /*
  * lpusers_validator(options text[], catalog oid) RETURNS void
  *
- * Checks the options of a server, a user mapping, a foreign table or its columns, as CREATE and ALTER hand them over.
+ * Checks the options of a server, a user mapping, a foreign table or its
+ * columns, as CREATE and ALTER hand them over.
  */
 Datum
 lpusers_validator(PG_FUNCTION_ARGS)
 {
 	List	   *list = untransformRelOptions(PG_GETARG_DATUM(0));
 	Oid			catalog = PG_GETARG_OID(1);
-	lpu_options options;
+	LpuOptions	options;
 	ListCell   *cell;
 
 	memset(&options, 0, sizeof(options));
@@ -471,7 +492,7 @@ lpusers_validator(PG_FUNCTION_ARGS)
 	foreach(cell, list)
 	{
 		DefElem    *element = lfirst_node(DefElem, cell);
-		const option_def *def = find_option(element->defname, catalog);
+		const OptionDef *def = find_option(element->defname, catalog);
 		const char *complaint;
 		bool		bare;
 
@@ -501,19 +522,19 @@ lpusers_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-lpu_options *
-lpu_options_copy(const lpu_options *options)
+LpuOptions *
+lpu_options_copy(const LpuOptions *options)
 {
-	lpu_options *copy = palloc(sizeof(lpu_options));
+	LpuOptions *copy = palloc(sizeof(LpuOptions));
 	int			i;
 
-	memcpy(copy, options, sizeof(lpu_options));
+	memcpy(copy, options, sizeof(LpuOptions));
 	copy->server_name = pstrdup(options->server_name);
 	for (i = 0; i < lengthof(option_defs); i++)
 	{
 		char	  **text = (char **) ((char *) copy + option_defs[i].offset);
 
-		if (option_defs[i].kind <= KIND_FILE && *text != NULL)
+		if (option_defs[i].kind <= KIND_FILE && *text !=NULL)
 			*text = pstrdup(*text);
 	}
 	return copy;

@@ -9,25 +9,27 @@
 #include "base/error.h"
 
 /* What a foreign table shows. */
-typedef enum lpu_resource_id
+typedef enum LpuResourceId
 {
 	LPU_USERS,
 	LPU_SKILLS,
 	LPU_PROFILES,
 	LPU_AGENT_GROUPS,
 	LPU_LOBS
-} lpu_resource_id;
+} LpuResourceId;
 
 /* Their names, as in the option "resource"; NULL after the last. */
 extern const char *const lpu_resource_names[];
 
-typedef struct lpu_options
+typedef struct LpuOptions
 {
 	Oid			server;
 	Oid			mapping;
 	Oid			owner;			/* of the server */
-	uint64		generation;		/* of the catalogs' rows; higher in a later reading */
-	char	   *server_name;	/* or that of the foreign table, if it has the options */
+	uint64		generation;		/* of the catalogs' rows; higher in a later
+								 * reading */
+	char	   *server_name;	/* or that of the foreign table, if it has the
+								 * options */
 
 	/* server options, see the table in option.c and the README */
 	char	   *account;
@@ -49,11 +51,15 @@ typedef struct lpu_options
 	bool		paused;			/* delivery 'paused' */
 	bool		require_password;
 	bool		if_match_required;	/* option if_match */
-	int			updatable;		/* 0 or 1; of a foreign table -1: as its server */
+	int			updatable;		/* 0 or 1; of a foreign table -1: as its
+								 * server */
 	char	   *ca_file;
 	char	   *proxy;
 
-	/* user-mapping options, in UTF-8; of each secret the value or the name of a file that holds it */
+	/*
+	 * user-mapping options, in UTF-8; of each secret the value or the name of
+	 * a file that holds it
+	 */
 	char	   *client_id;
 	char	   *client_secret;
 	char	   *client_secret_file;
@@ -67,20 +73,24 @@ typedef struct lpu_options
 	char	   *proxy_password_file;
 
 	/* options of a foreign table and of one of its columns */
-	int			resource;		/* lpu_resource_id, -1: not set */
-	char	   *attribute;		/* or "*": the whole entity; NULL: after the column's name */
-} lpu_options;
+	int			resource;		/* LpuResourceId, -1: not set */
+	char	   *attribute;		/* or "*": the whole entity; NULL: after the
+								 * column's name */
+} LpuOptions;
 
 /* Is this text an account id, [0-9A-Za-z_-]{1,64}? Anything else never reaches a URL. */
 extern bool lpu_account_is_valid(const char *account);
 
 /* Fill in the defaults of all options. */
-extern void lpu_options_set_defaults(lpu_options *options);
+extern void lpu_options_set_defaults(LpuOptions *options);
 
 /* A copy with strings of its own, in the current memory context. */
-extern lpu_options *lpu_options_copy(const lpu_options *options);
+extern LpuOptions *lpu_options_copy(const LpuOptions *options);
 
-/* Read a list of DefElem as the catalog (its OID) holds it. NULL, or what is wrong with one of them. */
-extern lpu_problem *lpu_options_read(lpu_options *options, List *list, Oid catalog);
+/*
+ * Read a list of DefElem as the catalog (its OID) holds it. NULL, or what is
+ * wrong with one of them.
+ */
+extern LpuProblem *lpu_options_read(LpuOptions *options, List *list, Oid catalog);
 
 #endif

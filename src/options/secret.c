@@ -1,8 +1,9 @@
 /*
  * secret.c: the value of a secret, from an option or from a file.
  *
- * A file is read anew each time, so that a mounted secret can be rotated without DDL. Only a superuser can name one.
- * Messages name the option, never the path or the value.
+ * A file is read anew each time, so that a mounted secret can be rotated
+ * without DDL. Only a superuser can name one. Messages name the option, never
+ * the path or the value.
  */
 #include "postgres.h"
 
@@ -21,22 +22,23 @@
 static bool
 has_control_character(const char *text)
 {
-	for (; *text; text++)
-		if ((unsigned char) *text < ' ' || *text == 0x7f)
+	for (; *text; text ++)
+		if ((unsigned char) *text <' ' || *text == 0x7f)
 			return true;
 	return false;
 }
 
-static lpu_problem *
+static LpuProblem *
 file_problem(const char *name, const char *detail)
 {
 	return lpu_problem_detail(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-											  "could not read the file of option \"%s_file\"", name),
+											  "could not read the file of option \"%s_file\"",
+											  name),
 							  "%s", detail);
 }
 
 char *
-lpu_secret_read(const char *name, const char *value, const char *file, lpu_problem **problem)
+lpu_secret_read(const char *name, const char *value, const char *file, LpuProblem **problem)
 {
 	char	   *secret;
 	struct stat status;

@@ -1,13 +1,15 @@
 /*
  * server.c: which server and user mapping serve an account for a role.
  *
- * The server of an account is the one whose option "account" equals it.  The list of servers and the parsed options of
- * a server and a mapping are kept until the catalogs change; then what others keep for that mapping (tokens,
- * connections) is dropped.  All of this needs a transaction.
- * Reading the catalogs accepts invalidations, perhaps of what has just been read, when there is no
- * entry yet that they could remove. So a counter that each invalidation raises is compared after
- * the reading. Its value at the beginning is the generation of the options: a statement that still
- * runs with older ones does not share bearers and connections with those that follow it.
+ * The server of an account is the one whose option "account" equals it.  The
+ * list of servers and the parsed options of a server and a mapping are kept
+ * until the catalogs change; then what others keep for that mapping (tokens,
+ * connections) is dropped.  All of this needs a transaction. Reading the
+ * catalogs accepts invalidations, perhaps of what has just been read, when
+ * there is no entry yet that they could remove. So a counter that each
+ * invalidation raises is compared after the reading. Its value at the
+ * beginning is the generation of the options: a statement that still runs with
+ * older ones does not share bearers and connections with those that follow it.
  */
 #include "postgres.h"
 
@@ -42,27 +44,27 @@
 #define MAX_LISTENERS 4
 
 /*
- * How often options are read anew because the catalogs change meanwhile.  Two readings are enough as a rule; with
- * debug_discard_caches no number is.
+ * How often options are read anew because the catalogs change meanwhile.  Two
+ * readings are enough as a rule; with debug_discard_caches no number is.
  */
 #define MAX_READS 10
 
 /* A server of this wrapper. */
-typedef struct known_server
+typedef struct KnownServer
 {
 	Oid			server;
 	char	   *account;
 	bool		paused;
-} known_server;
+} KnownServer;
 
 /* Parsed options of a server and a mapping. */
-typedef struct known_options
+typedef struct KnownOptions
 {
-	lpu_options options;
+	LpuOptions	options;
 	MemoryContext context;
 	uint32		server_hash;
 	uint32		mapping_hash;
-} known_options;
+} KnownOptions;
 
 static MemoryContext servers_context = NULL;
 static List *servers = NIL;		/* of known_server */
@@ -74,7 +76,7 @@ static int	nlisteners = 0;
 
 /* Forget parsed options; they may be in use until the transaction ends. */
 static void
-forget_known(known_options *entry)
+forget_known(KnownOptions *entry)
 {
 	Oid			mapping = entry->options.mapping;
 	int			i;
@@ -99,7 +101,7 @@ on_catalog_change(Datum arg, int cache, uint32 hash)
 		servers_valid = false;
 	foreach(cell, known)
 	{
-		known_options *entry = lfirst(cell);
+		KnownOptions *entry = lfirst(cell);
 
 		if (hash == 0 || cache == FOREIGNDATAWRAPPEROID ||
 			hash == (cache == FOREIGNSERVEROID ? entry->server_hash : entry->mapping_hash))
@@ -159,7 +161,8 @@ load_servers(void)
 	before = changes;
 	wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, true);
 	if (servers_context == NULL)
-		servers_context = AllocSetContextCreate(TopMemoryContext, "lpusers servers", ALLOCSET_SMALL_SIZES);
+		servers_context = AllocSetContextCreate(TopMemoryContext, "lpusers servers",
+												ALLOCSET_SMALL_SIZES);
 	servers = NIL;
 	MemoryContextReset(servers_context);
 	if (wrapper == NULL)
@@ -175,15 +178,17 @@ load_servers(void)
 		char	   *delivery;
 		MemoryContext caller;
 
-		if (form->srvfdw != wrapper->fdwid || (server = GetForeignServerExtended(form->oid, FSV_MISSING_OK)) == NULL ||
+		if (form->srvfdw != wrapper->fdwid ||
+			(server = GetForeignServerExtended(form->oid, FSV_MISSING_OK)) == NULL ||
 			(account = server_option(server->options, "account")) == NULL)
 			continue;
 		delivery = server_option(server->options, "delivery");
 		caller = MemoryContextSwitchTo(servers_context);
-		servers = lappend(servers, palloc(sizeof(known_server)));
-		((known_server *) llast(servers))->server = form->oid;
-		((known_server *) llast(servers))->account = pstrdup(account);
-		((known_server *) llast(servers))->paused = delivery != NULL && strcmp(delivery, "paused") == 0;
+		servers = lappend(servers, palloc(sizeof(KnownServer)));
+		((KnownServer *) llast(servers))->server = form->oid;
+		((KnownServer *) llast(servers))->account = pstrdup(account);
+		((KnownServer *) llast(servers))->paused = delivery != NULL &&
+			strcmp(delivery, "paused") == 0;
 		MemoryContextSwitchTo(caller);
 	}
 	systable_endscan(scan);
@@ -220,17 +225,18 @@ mapping_options(Oid mapping)
  * Read the options once, into a child of the current memory context. Returns NULL and sets *problem
  * if they are invalid.
  */
-static known_options *
-read_options(Oid server_oid, Oid mapping, lpu_problem **problem)
+static KnownOptions *
+read_options(Oid server_oid, Oid mapping, LpuProblem **problem)
 {
 	uint64		generation = changes;
 	ForeignServer *server = GetForeignServer(server_oid);
 	List	   *mapping_list = mapping_options(mapping);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers options", ALLOCSET_SMALL_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers options",
+												  ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	known_options *entry = palloc0(sizeof(known_options));
-	lpu_options *options = &entry->options;
-	lpu_problem *trouble;
+	KnownOptions *entry = palloc0(sizeof(KnownOptions));
+	LpuOptions *options = &entry->options;
+	LpuProblem *trouble;
 
 	options->server = server_oid;
 	options->mapping = mapping;
@@ -255,7 +261,7 @@ read_options(Oid server_oid, Oid mapping, lpu_problem **problem)
 
 /* Keep them until the catalogs change. Nothing here may access the catalogs. */
 static void
-keep_options(known_options *entry)
+keep_options(KnownOptions *entry)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 
@@ -268,15 +274,15 @@ keep_options(known_options *entry)
  * Read the options, again while the catalogs change meanwhile, and keep them. If that does not end,
  * they serve this transaction only.
  */
-static const lpu_options *
-load_options(Oid server, Oid mapping, lpu_problem **problem)
+static const LpuOptions *
+load_options(Oid server, Oid mapping, LpuProblem **problem)
 {
 	int			reads;
 
 	for (reads = 1;; reads++)
 	{
 		uint64		before = changes;
-		known_options *entry = read_options(server, mapping, problem);
+		KnownOptions *entry = read_options(server, mapping, problem);
 
 		if (changes == before || reads == MAX_READS)
 		{
@@ -293,14 +299,14 @@ load_options(Oid server, Oid mapping, lpu_problem **problem)
 	}
 }
 
-static const lpu_options *
-options_of(Oid server, Oid mapping, lpu_problem **problem)
+static const LpuOptions *
+options_of(Oid server, Oid mapping, LpuProblem **problem)
 {
 	ListCell   *cell;
 
 	foreach(cell, known)
 	{
-		known_options *entry = lfirst(cell);
+		KnownOptions *entry = lfirst(cell);
 
 		if (entry->options.server == server && entry->options.mapping == mapping)
 			return &entry->options;
@@ -309,7 +315,7 @@ options_of(Oid server, Oid mapping, lpu_problem **problem)
 }
 
 /* What the search for an account's server found. */
-typedef struct candidates
+typedef struct ServerCandidates
 {
 	Oid			server;
 	Oid			mapping;
@@ -317,10 +323,10 @@ typedef struct candidates
 	bool		own;			/* ... which is the role's own, not PUBLIC's */
 	int			servers;		/* for the account at all */
 	int			allowed;		/* ... on which the role has USAGE */
-} candidates;
+} ServerCandidates;
 
 static void
-consider(candidates *found, Oid server, Oid role)
+consider(ServerCandidates *found, Oid server, Oid role)
 {
 	Oid			own;
 	Oid			mapping;
@@ -342,11 +348,12 @@ consider(candidates *found, Oid server, Oid role)
 }
 
 /* server: its name, as far as it is known. */
-static lpu_problem *
+static LpuProblem *
 no_credentials(const char *account, const char *role, const char *server)
 {
 	return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-											"no credentials of role \"%s\" for account \"%s\"", role, account),
+											"no credentials of role \"%s\" for account \"%s\"",
+											role, account),
 							"CREATE USER MAPPING FOR %s SERVER %s OPTIONS (client_id '...', client_secret '...').",
 							quote_identifier(role), server ? quote_identifier(server) : "...");
 }
@@ -359,8 +366,8 @@ role_name(Oid role)
 	return name ? name : psprintf("%u", role);
 }
 
-static lpu_problem *
-explain_search(const candidates *found, const char *account, Oid role)
+static LpuProblem *
+explain_search(const ServerCandidates *found, const char *account, Oid role)
 {
 	char	   *name = role_name(role);
 
@@ -381,10 +388,10 @@ explain_search(const candidates *found, const char *account, Oid role)
 							"Keep one server for an account, or drop the mapping or REVOKE USAGE on the others.");
 }
 
-const lpu_options *
-lpu_server_for_account(const char *account, Oid role, lpu_problem **problem)
+const LpuOptions *
+lpu_server_for_account(const char *account, Oid role, LpuProblem **problem)
 {
-	candidates	found = {0};
+	ServerCandidates found = {0};
 	ListCell   *cell;
 
 	if (!lpu_account_is_valid(account))
@@ -397,7 +404,7 @@ lpu_server_for_account(const char *account, Oid role, lpu_problem **problem)
 		load_servers();
 	foreach(cell, servers)
 	{
-		known_server *server = lfirst(cell);
+		KnownServer *server = lfirst(cell);
 
 		if (strcmp(server->account, account) == 0)
 			consider(&found, server->server, role);
@@ -410,18 +417,18 @@ lpu_server_for_account(const char *account, Oid role, lpu_problem **problem)
 	return options_of(found.server, found.mapping, problem);
 }
 
-const lpu_options *
-lpu_server_alone(Oid server, lpu_problem **problem)
+const LpuOptions *
+lpu_server_alone(Oid server, LpuProblem **problem)
 {
 	watch_catalogs();
 	return options_of(server, InvalidOid, problem);
 }
 
-const lpu_options *
-lpu_server_for_role(Oid server, Oid role, lpu_problem **problem)
+const LpuOptions *
+lpu_server_for_role(Oid server, Oid role, LpuProblem **problem)
 {
 	Oid			mapping;
-	const lpu_options *alone;
+	const LpuOptions *alone;
 
 	watch_catalogs();
 	mapping = mapping_of(server, role);
@@ -436,7 +443,7 @@ lpu_server_for_role(Oid server, Oid role, lpu_problem **problem)
 }
 
 /* Return what is known of a server, or NULL if it is none of this wrapper's. */
-static known_server *
+static KnownServer *
 find_server(Oid server)
 {
 	ListCell   *cell;
@@ -444,8 +451,8 @@ find_server(Oid server)
 	if (!servers_valid)
 		load_servers();
 	foreach(cell, servers)
-		if (((known_server *) lfirst(cell))->server == server)
-			return lfirst(cell);
+		if (((KnownServer *) lfirst(cell))->server == server)
+		return lfirst(cell);
 	return NULL;
 }
 
@@ -453,7 +460,7 @@ find_server(Oid server)
 bool
 lpu_server_serves(Oid server, const char *account)
 {
-	known_server *found = find_server(server);
+	KnownServer *found = find_server(server);
 
 	return found != NULL && strcmp(found->account, account) == 0;
 }
@@ -462,12 +469,15 @@ lpu_server_serves(Oid server, const char *account)
 bool
 lpu_server_is_paused(Oid server)
 {
-	known_server *found = find_server(server);
+	KnownServer *found = find_server(server);
 
 	return found != NULL && found->paused;
 }
 
-/* Return the OIDs of the servers that have the option delivery 'paused', an oid[] in the current memory context. */
+/*
+ * Return the OIDs of the servers that have the option delivery 'paused', an
+ * oid[] in the current memory context.
+ */
 Datum
 lpu_server_paused_array(void)
 {
@@ -480,7 +490,7 @@ lpu_server_paused_array(void)
 	oids = palloc((list_length(servers) + 1) * sizeof(Datum));
 	foreach(cell, servers)
 	{
-		known_server *server = lfirst(cell);
+		KnownServer *server = lfirst(cell);
 
 		if (server->paused)
 			oids[n++] = ObjectIdGetDatum(server->server);
@@ -489,12 +499,14 @@ lpu_server_paused_array(void)
 }
 
 /*
- * Return the options for a request of the queue: those of its server, or of the one server that the role has for the
- * account if the request has none.  The role needs USAGE and a mapping.  NULL and *problem if it cannot send; the name of
- * the role is for that message.
+ * Return the options for a request of the queue: those of its server, or of
+ * the one server that the role has for the account if the request has none.
+ * The role needs USAGE and a mapping.  NULL and *problem if it cannot send;
+ * the name of the role is for that message.
  */
-const lpu_options *
-lpu_server_for_request(Oid server, const char *account, Oid role, const char *name, lpu_problem **problem)
+const LpuOptions *
+lpu_server_for_request(Oid server, const char *account, Oid role, const char *name,
+					   LpuProblem **problem)
 {
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 	{
@@ -510,7 +522,7 @@ lpu_server_for_request(Oid server, const char *account, Oid role, const char *na
 	}
 	if (LPU_SERVER_USAGE(server, role) != ACLCHECK_OK)
 	{
-		candidates	found = {.servers = 1};
+		ServerCandidates found = {.servers = 1};
 
 		*problem = explain_search(&found, account, role);
 		return NULL;

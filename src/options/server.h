@@ -7,27 +7,42 @@
 #include "options/option.h"
 
 /*
- * The one server for the account on which the role has USAGE and a mapping (its own before PUBLIC's), with its options.
- * NULL and *problem if there is none, or more than one. The struct stays valid until the transaction ends.
+ * The one server for the account on which the role has USAGE and a mapping
+ * (its own before PUBLIC's), with its options. NULL and *problem if there is
+ * none, or more than one. The struct stays valid until the transaction ends.
  */
-extern const lpu_options *lpu_server_for_account(const char *account, Oid role, lpu_problem **problem);
+extern const LpuOptions *lpu_server_for_account(const char *account, Oid role,
+												LpuProblem **problem);
 
-/* Likewise for a server that is known, as a foreign table knows its own: no USAGE is needed, a mapping is. */
-extern const lpu_options *lpu_server_for_role(Oid server, Oid role, lpu_problem **problem);
+/*
+ * Likewise for a server that is known, as a foreign table knows its own: no
+ * USAGE is needed, a mapping is.
+ */
+extern const LpuOptions *lpu_server_for_role(Oid server, Oid role, LpuProblem **problem);
 
 /* The options of a server without anybody's credentials. */
-extern const lpu_options *lpu_server_alone(Oid server, lpu_problem **problem);
+extern const LpuOptions *lpu_server_alone(Oid server, LpuProblem **problem);
 
-/* For a request of the queue that belongs to a server (InvalidOid: the one for the account), and is sent as a role. */
-extern const lpu_options *lpu_server_for_request(Oid server, const char *account, Oid role, const char *name,
-												 lpu_problem **problem);
+/*
+ * For a request of the queue that belongs to a server (InvalidOid: the one for
+ * the account), and is sent as a role.
+ */
+extern const LpuOptions *lpu_server_for_request(Oid server, const char *account, Oid role,
+												const char *name,
+												LpuProblem **problem);
 
-/* True if the server exists and is one of the account; if it has the option delivery 'paused'; an oid[] of those. */
+/*
+ * True if the server exists and is one of the account; if it has the option
+ * delivery 'paused'; an oid[] of those.
+ */
 extern bool lpu_server_serves(Oid server, const char *account);
 extern bool lpu_server_is_paused(Oid server);
 extern Datum lpu_server_paused_array(void);
 
-/* Have a function called with a mapping's OID whenever what was known of the mapping or its server may have changed. */
+/*
+ * Have a function called with a mapping's OID whenever what was known of the
+ * mapping or its server may have changed.
+ */
 extern void lpu_server_on_change(void (*forget) (Oid mapping));
 
 #endif

@@ -55,8 +55,8 @@
 ")"
 
 /*
- * Rows that may be claimed.  $1 account, $2 servers, $3 origin, $4 until when they are due, $5 how many.  Reads
- * lp_requests.
+ * Rows that may be claimed.  $1 account, $2 servers, $3 origin, $4 until when
+ * they are due, $5 how many.  Reads lp_requests.
  */
 static const char list_sql[] =
 "SELECT r.id, r.login_name, r.send_as_oid, r.send_as, r.server_oid FROM @extschema@.lp_requests r "
@@ -119,32 +119,32 @@ static const char doubts_sql[] =
 "ORDER BY r.id";
 
 /* The rows of one claim, freed when the last of them is settled. */
-typedef struct claim
+typedef struct ClaimGroup
 {
 	MemoryContext context;
 	int			open;
-} claim;
+} ClaimGroup;
 
-typedef struct claimed_row
+typedef struct ClaimedRow
 {
-	lpu_row		row;			/* first: a row is also a claimed row */
-	claim	   *claim;
-} claimed_row;
+	LpuQueueRow row;			/* first: a row is also a claimed row */
+	ClaimGroup *claim;
+} ClaimedRow;
 
 /* How far the rows of a server have been claimed. */
-typedef struct server_cursor
+typedef struct ServerCursor
 {
 	Oid			server;
 	TimestampTz at;				/* of the last row */
 	int64		id;
 	bool		ended;
-} server_cursor;
+} ServerCursor;
 
-struct lpu_claimer
+struct LpuClaimer
 {
 	const char *account;
 	MemoryContext context;		/* of the cursors */
-	server_cursor *servers;
+	ServerCursor *servers;
 	int			nservers;
 	int			next;			/* the server whose turn it is */
 	TimestampTz until;			/* rows that are due later are not claimed */
@@ -161,7 +161,8 @@ static TimestampTz
 timestamp_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
 
 	return isnull ? 0 : DatumGetTimestampTz(value);
 }
@@ -170,7 +171,8 @@ static Oid
 oid_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
 
 	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
@@ -178,10 +180,10 @@ oid_column(int row, int column)
 /* ----- servers ----- */
 
 /* Return a claimer that has not begun, in the current memory context. */
-lpu_claimer *
+LpuClaimer *
 lpu_claimer_new(const char *account)
 {
-	lpu_claimer *c = palloc0(sizeof(lpu_claimer));
+	LpuClaimer *c = palloc0(sizeof(LpuClaimer));
 
 	c->account = account;
 	c->context = CurrentMemoryContext;
@@ -190,14 +192,14 @@ lpu_claimer_new(const char *account)
 }
 
 void
-lpu_claimer_set_until(lpu_claimer *c, TimestampTz until)
+lpu_claimer_set_until(LpuClaimer *c, TimestampTz until)
 {
 	c->until = until;
 }
 
 /* The next claim begins at the front. */
 void
-lpu_claimer_restart(lpu_claimer *c)
+lpu_claimer_restart(LpuClaimer *c)
 {
 	int			i;
 
@@ -210,7 +212,7 @@ lpu_claimer_restart(lpu_claimer *c)
 
 /* Claim only rows of the servers of these, which are due now. */
 static void
-set_servers(lpu_claimer *c, const lpu_row *due, int n)
+set_servers(LpuClaimer *c, const LpuQueueRow *due, int n)
 {
 	List	   *servers = NIL;
 	ListCell   *cell;
@@ -220,7 +222,8 @@ set_servers(lpu_claimer *c, const lpu_row *due, int n)
 		servers = list_append_unique_oid(servers, due[i].server);
 	if (c->servers != NULL)
 		pfree(c->servers);
-	c->servers = MemoryContextAllocZero(c->context, Max(list_length(servers), 1) * sizeof(server_cursor));
+	c->servers = MemoryContextAllocZero(c->context,
+										Max(list_length(servers), 1) * sizeof(ServerCursor));
 	c->nservers = 0;
 	foreach(cell, servers)
 		c->servers[c->nservers++].server = lfirst_oid(cell);
@@ -229,14 +232,14 @@ set_servers(lpu_claimer *c, const lpu_row *due, int n)
 }
 
 /* Return the server whose turn it is, or NULL if all are at their end. */
-static server_cursor *
-next_server(lpu_claimer *c)
+static ServerCursor *
+next_server(LpuClaimer *c)
 {
 	int			i;
 
 	for (i = 0; i < c->nservers; i++)
 	{
-		server_cursor *cursor = &c->servers[c->next++ % c->nservers];
+		ServerCursor *cursor = &c->servers[c->next++ % c->nservers];
 
 		if (!cursor->ended)
 			return cursor;
@@ -247,34 +250,37 @@ next_server(lpu_claimer *c)
 /* ----- claiming ----- */
 
 /* One claim at work. */
-typedef struct claiming
+typedef struct ClaimRun
 {
-	lpu_claimer *claimer;
-	server_cursor *cursor;
+	LpuClaimer *claimer;
+	ServerCursor *cursor;
 	const char *sql;
 	int			max;
-	claim	   *from;
-	lpu_row   **rows;
+	ClaimGroup *from;
+	LpuQueueRow **rows;
 	int			n;
-} claiming;
+} ClaimRun;
 
 static void
-run_due(claiming *w)
+run_due(ClaimRun *w)
 {
-	Oid			types[8] = {TEXTOID, OIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8ARRAYOID, INT4OID, TIMESTAMPTZOID};
-	Datum		values[8] = {CStringGetTextDatum(w->claimer->account), ObjectIdGetDatum(w->cursor->server),
-		TimestampTzGetDatum(w->cursor->at), Int64GetDatum(w->cursor->id), CStringGetTextDatum(lpu_origin_text()),
+	Oid			types[8] = {TEXTOID, OIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8ARRAYOID,
+	INT4OID, TIMESTAMPTZOID};
+	Datum		values[8] = {CStringGetTextDatum(w->claimer->account),
+		ObjectIdGetDatum(w->cursor->server),
+		TimestampTzGetDatum(w->cursor->at), Int64GetDatum(w->cursor->id),
+		CStringGetTextDatum(lpu_origin_text()),
 	lpu_queue_passed_over(), Int32GetDatum(w->max), TimestampTzGetDatum(w->claimer->until)};
 
 	lpu_queue_run(w->sql, 8, types, values);
 }
 
 /* Row i of the result, in the current memory context. */
-static lpu_row *
-read_claimed(claiming *w, int i)
+static LpuQueueRow *
+read_claimed(ClaimRun *w, int i)
 {
-	claimed_row *claimed = palloc0(sizeof(claimed_row));
-	lpu_row    *row = &claimed->row;
+	ClaimedRow *claimed = palloc0(sizeof(ClaimedRow));
+	LpuQueueRow *row = &claimed->row;
 	char	   *role;
 
 	claimed->claim = w->from;
@@ -282,9 +288,10 @@ read_claimed(claiming *w, int i)
 	row->id = lpu_int64_column(i, 1);
 	row->login_name = keep(lpu_text_column(i, 4));
 	row->role = oid_column(i, 6);
+
 	/*
-	 * a role that was renamed has another name in the row; one that is gone keeps the name that is
-	 * there
+	 * a role that was renamed has another name in the row; one that is gone
+	 * keeps the name that is there
 	 */
 	role = GetUserNameFromId(row->role, true);
 	row->send_as = role ? role : keep(lpu_text_column(i, 5));
@@ -301,7 +308,7 @@ read_claimed(claiming *w, int i)
 static void
 claim_after(void *arg)
 {
-	claiming   *w = arg;
+	ClaimRun   *w = arg;
 	MemoryContext caller = CurrentMemoryContext;
 	SPITupleTable *table;
 	int			found;
@@ -330,7 +337,7 @@ claim_after(void *arg)
  * again.
  */
 static void
-claim_each(claiming *w)
+claim_each(ClaimRun *w)
 {
 	int			left = w->max;
 
@@ -361,18 +368,21 @@ claim_each(claiming *w)
 }
 
 /*
- * Claim at most so many rows of one of the servers that were listed, and return them in order; they have a memory context
- * of their own, below the current one.  Returns NULL at the end, before which rows may have been passed over.
+ * Claim at most so many rows of one of the servers that were listed, and
+ * return them in order; they have a memory context of their own, below the
+ * current one.  Returns NULL at the end, before which rows may have been
+ * passed over.
  */
-lpu_row **
-lpu_claim_rows(lpu_claimer *c, int max, int *n)
+LpuQueueRow **
+lpu_claim_rows(LpuClaimer *c, int max, int *n)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim", ALLOCSET_DEFAULT_SIZES);
-	claiming	w = {.claimer = c};
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim",
+												  ALLOCSET_DEFAULT_SIZES);
+	ClaimRun	w = {.claimer = c};
 
-	w.from = MemoryContextAllocZero(context, sizeof(claim));
+	w.from = MemoryContextAllocZero(context, sizeof(ClaimGroup));
 	w.from->context = context;
-	w.rows = MemoryContextAlloc(context, max * sizeof(lpu_row *));
+	w.rows = MemoryContextAlloc(context, max * sizeof(LpuQueueRow *));
 	while ((w.cursor = next_server(c)) != NULL)
 	{
 		w.max = max;
@@ -398,28 +408,32 @@ lpu_claim_rows(lpu_claimer *c, int max, int *n)
 
 /* ----- what is due ----- */
 
-/* Return the first of the rows that are due.  From now on only rows of their servers are claimed. */
-lpu_row *
-lpu_claim_list(lpu_claimer *c, int max, int *n)
+/*
+ * Return the first of the rows that are due.  From now on only rows of their
+ * servers are claimed.
+ */
+LpuQueueRow *
+lpu_claim_list(LpuClaimer *c, int max, int *n)
 {
 	Oid			types[5] = {TEXTOID, OIDARRAYOID, TEXTOID, TIMESTAMPTZOID, INT4OID};
 	int			nservers;
 	Oid		   *servers = lpu_pending_servers(c->account, &nservers);
 	Datum	   *oids = palloc(Max(nservers, 1) * sizeof(Datum));
 	Datum		values[5];
-	lpu_row    *rows;
+	LpuQueueRow *rows;
 	int			i;
 
 	for (i = 0; i < nservers; i++)
 		oids[i] = ObjectIdGetDatum(servers[i]);
 	values[0] = CStringGetTextDatum(c->account);
-	values[1] = PointerGetDatum(construct_array(oids, nservers, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	values[1] = PointerGetDatum(construct_array(oids, nservers, OIDOID, sizeof(Oid), true,
+												TYPALIGN_INT));
 	values[2] = CStringGetTextDatum(lpu_origin_text());
 	values[3] = TimestampTzGetDatum(c->until);
 	values[4] = Int32GetDatum(max);
 	lpu_queue_run(list_sql, 5, types, values);
 	*n = (int) SPI_processed;
-	rows = palloc_extended(Max(*n, 1) * sizeof(lpu_row), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	rows = palloc_extended(Max(*n, 1) * sizeof(LpuQueueRow), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (i = 0; i < *n; i++)
 	{
 		char	   *role;
@@ -439,20 +453,20 @@ lpu_claim_list(lpu_claimer *c, int max, int *n)
 /* ----- in doubt ----- */
 
 /* Return the rows to be looked up now; *n is 0 if none is due. */
-lpu_doubt *
+LpuDoubt *
 lpu_claim_doubts(const char *account, int *n)
 {
 	Oid			types[2] = {TEXTOID, OIDARRAYOID};
 	Datum		values[2] = {CStringGetTextDatum(account), lpu_server_paused_array()};
-	lpu_doubt  *doubts;
+	LpuDoubt   *doubts;
 	int			i;
 
 	lpu_queue_run(doubts_sql, 2, types, values);
 	*n = (int) SPI_processed;
-	doubts = palloc_extended(Max(*n, 1) * sizeof(lpu_doubt), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	doubts = palloc_extended(Max(*n, 1) * sizeof(LpuDoubt), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (i = 0; i < *n; i++)
 	{
-		lpu_row    *row = &doubts[i].row;
+		LpuQueueRow *row = &doubts[i].row;
 		char	   *role;
 
 		row->id = lpu_int64_column(i, 1);
@@ -468,7 +482,11 @@ lpu_claim_doubts(const char *account, int *n)
 		doubts[i].accepted = doubts[i].status / 100 == 2;
 		doubts[i].trouble = keep(lpu_text_column(i, 10));
 		doubts[i].rejected = lpu_bool_column(i, 11);
-		/* an error is what the answer said, a reason may come from a look-up that failed */
+
+		/*
+		 * an error is what the answer said, a reason may come from a look-up
+		 * that failed
+		 */
 		if (doubts[i].trouble == NULL)
 			doubts[i].trouble = keep(lpu_text_column(i, 12));
 	}
@@ -478,16 +496,16 @@ lpu_claim_doubts(const char *account, int *n)
 
 /* Return the memory context of a claimed row's claim. */
 MemoryContext
-lpu_claim_context(const lpu_row *row)
+lpu_claim_context(const LpuQueueRow *row)
 {
-	return ((const claimed_row *) row)->claim->context;
+	return ((const ClaimedRow *) row)->claim->context;
 }
 
 /* Give up a claimed row. */
 void
-lpu_claim_release(lpu_row *row)
+lpu_claim_release(LpuQueueRow *row)
 {
-	claim	   *from = ((claimed_row *) row)->claim;
+	ClaimGroup *from = ((ClaimedRow *) row)->claim;
 
 	if (--from->open == 0)
 		MemoryContextDelete(from->context);

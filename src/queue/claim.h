@@ -9,7 +9,7 @@
 #include "queue/request_state.h"
 
 /* A claimed row of the queue, and what became of it. */
-typedef struct lpu_row
+typedef struct LpuQueueRow
 {
 	int64		id;
 	char	   *login_name;
@@ -18,12 +18,16 @@ typedef struct lpu_row
 	Oid			server;
 	int			attempts;
 	TimestampTz last_sent_at;	/* before this claim; 0: never */
-	char	   *body;			/* JSON in the database's encoding, or NULL if the payload is gone */
-	bool		sent_before;	/* in an earlier attempt, or in a batch that was split */
+	char	   *body;			/* JSON in the database's encoding, or NULL if
+								 * the payload is gone */
+	bool		sent_before;	/* in an earlier attempt, or in a batch that
+								 * was split */
 	bool		split;			/* ... the latter */
-	bool		unsent;			/* it has a result, but nothing was sent: the attempt of this claim does not count */
+	bool		unsent;			/* it has a result, but nothing was sent: the
+								 * attempt of this claim does not count */
 
-	LpuState	state;			/* what to write down; NONE while it is not known */
+	LpuState	state;			/* what to write down; NONE while it is not
+								 * known */
 	LpuHoldKind hold;			/* of a row that is to be held; NONE: setup */
 	LpuCause	cause;			/* of a row that has failed; NONE: refused */
 	int			status;			/* HTTP status, or 0 */
@@ -32,47 +36,50 @@ typedef struct lpu_row
 	int64		user_id;		/* or 0 */
 	const char *error;			/* or NULL */
 	const char *reason;			/* or NULL */
-	int64		wait_ms;		/* of pending and uncertain; -1: by the number of attempts */
-} lpu_row;
+	int64		wait_ms;		/* of pending and uncertain; -1: by the number
+								 * of attempts */
+} LpuQueueRow;
 
 /* A row whose outcome is unknown, and what was sent for it. */
-typedef struct lpu_doubt
+typedef struct LpuDoubt
 {
-	lpu_row		row;			/* row.body: what was sent, or NULL */
+	LpuQueueRow row;			/* row.body: what was sent, or NULL */
 	int			status;			/* of the last answer, or 0 */
 	char	   *trouble;		/* what was wrong with the answer, or NULL */
 	bool		rejected;		/* it was rejected when it was sent alone */
-	bool		accepted;		/* the last answer was a success that does not name it */
-} lpu_doubt;
+	bool		accepted;		/* the last answer was a success that does not
+								 * name it */
+} LpuDoubt;
 
 /* The due rows of an account, server by server, each from the front to the end. */
-typedef struct lpu_claimer lpu_claimer;
+typedef struct LpuClaimer LpuClaimer;
 
 /* In the current memory context; the account must stay where it is. */
-extern lpu_claimer *lpu_claimer_new(const char *account);
+extern LpuClaimer *lpu_claimer_new(const char *account);
 
 /* Claim at most so many due rows of one of the servers that were listed; NULL at the end. */
-extern lpu_row **lpu_claim_rows(lpu_claimer *claimer, int max, int *n);
+extern LpuQueueRow **lpu_claim_rows(LpuClaimer *claimer, int max, int *n);
 
 /* Begin again at the front. */
-extern void lpu_claimer_restart(lpu_claimer *claimer);
+extern void lpu_claimer_restart(LpuClaimer *claimer);
 
 /* Claim only rows that were due at this time. */
-extern void lpu_claimer_set_until(lpu_claimer *claimer, TimestampTz until);
+extern void lpu_claimer_set_until(LpuClaimer *claimer, TimestampTz until);
 
 /*
- * The first rows that are due, at most so many: id, login_name, role and server of each.  In the current memory context.
- * What is claimed from then on is of their servers.
+ * The first rows that are due, at most so many: id, login_name, role and
+ * server of each.  In the current memory context. What is claimed from then on
+ * is of their servers.
  */
-extern lpu_row *lpu_claim_list(lpu_claimer *claimer, int max, int *n);
+extern LpuQueueRow *lpu_claim_list(LpuClaimer *claimer, int max, int *n);
 
 /* Where what lives as long as the rows of this one's claim may be allocated. */
-extern MemoryContext lpu_claim_context(const lpu_row *row);
+extern MemoryContext lpu_claim_context(const LpuQueueRow *row);
 
 /* The rows of an account that are to be looked up now, in the current memory context. */
-extern lpu_doubt *lpu_claim_doubts(const char *account, int *n);
+extern LpuDoubt *lpu_claim_doubts(const char *account, int *n);
 
 /* The row is settled and not needed any more; the last one of a claim frees them all. */
-extern void lpu_claim_release(lpu_row *row);
+extern void lpu_claim_release(LpuQueueRow *row);
 
 #endif

@@ -13,7 +13,7 @@
 
 #include "queue/columns.h"
 
-struct lpu_columns
+struct LpuColumns
 {
 	MemoryContext context;
 	const Oid  *types;
@@ -25,10 +25,10 @@ struct lpu_columns
 };
 
 /* Return an empty set, allocated in the current memory context, as is all that is added to it. */
-lpu_columns *
+LpuColumns *
 lpu_columns_new(const Oid *types, int ncolumns)
 {
-	lpu_columns *columns = palloc0(sizeof(lpu_columns));
+	LpuColumns *columns = palloc0(sizeof(LpuColumns));
 
 	columns->context = CurrentMemoryContext;
 	columns->types = types;
@@ -46,7 +46,7 @@ enlarge(MemoryContext context, void *old, Size size)
 
 /* Begin a row of nulls. */
 void
-lpu_columns_next(lpu_columns *c)
+lpu_columns_next(LpuColumns *c)
 {
 	int			i;
 
@@ -69,7 +69,7 @@ lpu_columns_next(lpu_columns *c)
 
 /* Set a value, which is not copied. */
 void
-lpu_columns_set(lpu_columns *c, int column, Datum value)
+lpu_columns_set(LpuColumns *c, int column, Datum value)
 {
 	c->values[column][c->n - 1] = value;
 	c->nulls[column][c->n - 1] = false;
@@ -77,7 +77,7 @@ lpu_columns_set(lpu_columns *c, int column, Datum value)
 
 /* Set a text, copied into the set's memory context; NULL leaves the value null. */
 void
-lpu_columns_set_text(lpu_columns *c, int column, const char *text)
+lpu_columns_set_text(LpuColumns *c, int column, const char *text)
 {
 	MemoryContext caller;
 
@@ -90,7 +90,7 @@ lpu_columns_set_text(lpu_columns *c, int column, const char *text)
 
 /* Replace a value of row i by a text, copied into the set's memory context. */
 void
-lpu_columns_replace_text(lpu_columns *c, int column, int row, const char *text)
+lpu_columns_replace_text(LpuColumns *c, int column, int row, const char *text)
 {
 	MemoryContext caller = MemoryContextSwitchTo(c->context);
 
@@ -101,28 +101,28 @@ lpu_columns_replace_text(lpu_columns *c, int column, int row, const char *text)
 
 /* Return the number of rows. */
 int
-lpu_columns_count(const lpu_columns *c)
+lpu_columns_count(const LpuColumns *c)
 {
 	return c->n;
 }
 
 /* Return a value; its null flag is not looked at. */
 Datum
-lpu_columns_get(const lpu_columns *c, int column, int row)
+lpu_columns_get(const LpuColumns *c, int column, int row)
 {
 	return c->values[column][row];
 }
 
 /* Return the OID of the array type of a column. */
 Oid
-lpu_columns_type(const lpu_columns *c, int column)
+lpu_columns_type(const LpuColumns *c, int column)
 {
 	return get_array_type(c->types[column]);
 }
 
 /* Return a column as an array in the current memory context. */
 Datum
-lpu_columns_array(const lpu_columns *c, int column)
+lpu_columns_array(const LpuColumns *c, int column)
 {
 	int16		length;
 	bool		byval;
@@ -137,7 +137,7 @@ lpu_columns_array(const lpu_columns *c, int column)
 
 /* Append a row of "from", which may be freed afterwards. */
 void
-lpu_columns_copy_row(lpu_columns *c, const lpu_columns *from, int row)
+lpu_columns_copy_row(LpuColumns *c, const LpuColumns *from, int row)
 {
 	MemoryContext caller = MemoryContextSwitchTo(c->context);
 	int			i;

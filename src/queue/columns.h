@@ -6,35 +6,35 @@
 
 #include "datatype/timestamp.h"
 
-typedef struct lpu_columns lpu_columns;
+typedef struct LpuColumns LpuColumns;
 
 /*
  * An empty set of columns of these types, which must stay where they are; in the current memory
  * context.
  */
-extern lpu_columns *lpu_columns_new(const Oid *types, int ncolumns);
+extern LpuColumns *lpu_columns_new(const Oid *types, int ncolumns);
 
 /* Begin the next row: all its values are null. */
-extern void lpu_columns_next(lpu_columns *columns);
+extern void lpu_columns_next(LpuColumns *columns);
 
 /* Set a value of the row begun last.  Values by reference are not copied. */
-extern void lpu_columns_set(lpu_columns *columns, int column, Datum value);
-extern void lpu_columns_set_text(lpu_columns *columns, int column, const char *text);
+extern void lpu_columns_set(LpuColumns *columns, int column, Datum value);
+extern void lpu_columns_set_text(LpuColumns *columns, int column, const char *text);
 
 /* Set a text of a row that is there already. */
-extern void lpu_columns_replace_text(lpu_columns *columns, int column, int row, const char *text);
+extern void lpu_columns_replace_text(LpuColumns *columns, int column, int row, const char *text);
 
 /* The number of rows; one column as an array; the array types, for SPI. */
-extern int	lpu_columns_count(const lpu_columns *columns);
-extern Datum lpu_columns_array(const lpu_columns *columns, int column);
-extern Oid	lpu_columns_type(const lpu_columns *columns, int column);
+extern int	lpu_columns_count(const LpuColumns *columns);
+extern Datum lpu_columns_array(const LpuColumns *columns, int column);
+extern Oid	lpu_columns_type(const LpuColumns *columns, int column);
 
 /*
  * Append row i of another set of the same columns, with copies in the memory context of this one.
  */
-extern void lpu_columns_copy_row(lpu_columns *columns, const lpu_columns *from, int i);
+extern void lpu_columns_copy_row(LpuColumns *columns, const LpuColumns *from, int i);
 
 /* A value of a row. */
-extern Datum lpu_columns_get(const lpu_columns *columns, int column, int row);
+extern Datum lpu_columns_get(const LpuColumns *columns, int column, int row);
 
 #endif

@@ -40,14 +40,14 @@
 #define CHUNK_BYTES (4 * 1024 * 1024)
 
 /* How many users triggers have enqueued in this transaction for an account. */
-typedef struct account_count
+typedef struct AccountCount
 {
-	struct account_count *next;
+	struct AccountCount *next;
 	char	   *account;
 	int64		n;
-} account_count;
+} AccountCount;
 
-static account_count *counts = NULL;
+static AccountCount *counts = NULL;
 
 /*
  * The outermost transaction level at which something was enqueued that has not been rolled back; 0:
@@ -117,13 +117,13 @@ lpu_enqueue_wake(void)
 int64
 lpu_enqueue_count(const char *account, int n)
 {
-	account_count *entry;
+	AccountCount *entry;
 
 	register_callback();
 	for (entry = counts; entry != NULL; entry = entry->next)
 		if (strcmp(entry->account, account) == 0)
 			return entry->n += n;
-	entry = MemoryContextAlloc(TopTransactionContext, sizeof(account_count));
+	entry = MemoryContextAlloc(TopTransactionContext, sizeof(AccountCount));
 	entry->account = MemoryContextStrdup(TopTransactionContext, account);
 	entry->n = n;
 	entry->next = counts;
@@ -212,11 +212,15 @@ static const char payload_sql[] =
 
 /* What is wrong with a user by itself; NULL: nothing. */
 static const char *
-problem_of(const lpu_queued_user *user)
+problem_of(const LpuQueuedUser *user)
 {
 	if (user->problem != NULL)
 		return user->problem;
-	/* the caller should have said so: nothing without a login and a body may be claimed */
+
+	/*
+	 * the caller should have said so: nothing without a login and a body may
+	 * be claimed
+	 */
 	if (user->login_name == NULL || user->body == NULL)
 		return "\"loginName\" is required";
 	if (pg_mbstrlen(user->login_name) > MAX_LOGIN)
@@ -228,10 +232,11 @@ problem_of(const lpu_queued_user *user)
 
 /* Write the users of one INSERT. */
 static void
-write_chunk(const lpu_queue_origin *origin, const lpu_columns *users, int64 first)
+write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 {
 	LpuHoldKind hold = origin->held != NULL ? origin->hold : LPU_HOLD_NONE;
-	Oid			all_types[ENQUEUE_ARGS] = {0, 0, 0, 0, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID,
+	Oid			all_types[ENQUEUE_ARGS] = {0, 0, 0, 0, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
+		TEXTOID, OIDOID, TEXTOID,
 	TEXTOID, TEXTOID, OIDOID, TEXTOID, INT8OID};
 	Datum		values[ENQUEUE_ARGS];
 	Oid			payload_types[2] = {INT8ARRAYOID, TEXTARRAYOID};
@@ -275,7 +280,7 @@ write_chunk(const lpu_queue_origin *origin, const lpu_columns *users, int64 firs
 
 /* Add a user to those of the next INSERT.  Returns the bytes that it takes. */
 static Size
-add_user(lpu_columns *users, const lpu_queued_user *user, int64 id)
+add_user(LpuColumns *users, const LpuQueuedUser *user, int64 id)
 {
 	Size		length = user->body ? strlen(user->body) : 0;
 
@@ -285,7 +290,11 @@ add_user(lpu_columns *users, const lpu_queued_user *user, int64 id)
 	lpu_columns_set_text(users, PROBLEM, problem_of(user));
 	if (user->key != NULL)
 		lpu_columns_set(users, SOURCE_KEY, JsonbPGetDatum(user->key));
-	/* without the payload, a user too large cannot be sent by lp_retry() after all */
+
+	/*
+	 * without the payload, a user too large cannot be sent by lp_retry()
+	 * after all
+	 */
 	if (length <= MAX_BODY)
 		lpu_columns_set_text(users, BODY, user->body);
 	return length;
@@ -296,10 +305,11 @@ add_user(lpu_columns *users, const lpu_queued_user *user, int64 id)
  * Memory is bounded by that of some thousand users.
  */
 void
-lpu_enqueue(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, int64 *ids)
+lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n, int64 *ids)
 {
 	Oid			sequence = get_relname_relid("lp_requests_id_seq", origin->schema);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers enqueue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers enqueue",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	int64		first = 0;
 	int			i = 0;
@@ -307,7 +317,7 @@ lpu_enqueue(const lpu_queue_origin *origin, const lpu_queued_user *users, int n,
 	SPI_connect();
 	while (i < n)
 	{
-		lpu_columns *chunk;
+		LpuColumns *chunk;
 		Size		bytes = 0;
 		int			end = i + Min(CHUNK_USERS, n - i);
 

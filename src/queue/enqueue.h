@@ -9,16 +9,16 @@
 #include "queue/request_state.h"
 
 /* One user for the queue. All texts in the database's encoding. */
-typedef struct lpu_queued_user
+typedef struct LpuQueuedUser
 {
 	char	   *login_name;		/* or NULL */
 	char	   *body;			/* JSON, or NULL if there is nothing to send */
 	char	   *problem;		/* what is wrong with the data, or NULL */
 	Jsonb	   *key;			/* primary key of the source row, or NULL */
-} lpu_queued_user;
+} LpuQueuedUser;
 
 /* What all of them have in common. */
-typedef struct lpu_queue_origin
+typedef struct LpuQueueOrigin
 {
 	Oid			schema;			/* of the extension */
 	const char *account;
@@ -28,16 +28,18 @@ typedef struct lpu_queue_origin
 	Oid			send_as;
 	const char *held;			/* why they are held, or NULL */
 	LpuHoldKind hold;			/* in which way, if they are */
-	bool		raise;			/* a login that is there twice is an ERROR, not a failed row */
+	bool		raise;			/* a login that is there twice is an ERROR,
+								 * not a failed row */
 	const char *source_table;	/* or NULL */
 	Oid			source_table_oid;	/* or InvalidOid */
-} lpu_queue_origin;
+} LpuQueueOrigin;
 
 /*
  * Append users to the queue, as part of the current transaction and with the rights of the tables'
  * owner; delivery begins after COMMIT. *ids gets their request ids, in order, unless it is NULL.
  */
-extern void lpu_enqueue(const lpu_queue_origin *origin, const lpu_queued_user *users, int n, int64 *ids);
+extern void lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n,
+						int64 *ids);
 
 /* When this transaction commits, wake the worker of this database. */
 extern void lpu_enqueue_wake(void);

@@ -274,13 +274,13 @@ lpu_discard(Datum ids, Oid caller)
 /* ----- held rows ----- */
 
 /* The last role and server that were asked about, as rows of one load are alike. */
-typedef struct sender
+typedef struct RequestSender
 {
 	Oid			role;
 	Oid			server;
 	char	   *account;
 	const char *problem;		/* why it cannot send, or NULL */
-} sender;
+} RequestSender;
 
 static Oid
 oid_at(SPITupleTable *table, uint64 row, int column)
@@ -292,7 +292,7 @@ oid_at(SPITupleTable *table, uint64 row, int column)
 
 /* Return why row i of held_sql's result can no longer be sent, or NULL. */
 static const char *
-why_not_sent(SPITupleTable *table, uint64 i, sender *last)
+why_not_sent(SPITupleTable *table, uint64 i, RequestSender *last)
 {
 	bool		isnull;
 	Oid			role = oid_at(table, i, 2);
@@ -304,13 +304,17 @@ why_not_sent(SPITupleTable *table, uint64 i, sender *last)
 	if (last->account == NULL || last->role != role || last->server != server ||
 		strcmp(last->account, account) != 0)
 	{
-		lpu_problem *problem = NULL;
+		LpuProblem *problem = NULL;
 		char	   *name = SPI_getvalue(table->vals[i], table->tupdesc, 3);
 
 		last->role = role;
 		last->server = server;
 		last->account = account;
-		/* of a server that is gone the rows may go to another one of the same account */
+
+		/*
+		 * of a server that is gone the rows may go to another one of the same
+		 * account
+		 */
 		if (OidIsValid(server) && !lpu_server_serves(server, account))
 			server = InvalidOid;
 		last->problem = lpu_server_for_request(server, account, role, name, &problem) ? NULL :
@@ -325,7 +329,7 @@ static const char keep_sql[] =
 "FROM unnest($1::bigint[], $2::text[]) AS u (id, reason) WHERE r.id = u.id";
 
 static void
-keep_held(const lpu_columns *kept)
+keep_held(const LpuColumns *kept)
 {
 	int			n = lpu_columns_count(kept);
 	Oid			types[2] = {INT8ARRAYOID, TEXTARRAYOID};
@@ -351,9 +355,9 @@ release(const char *account, Datum ids)
 	BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
 	Oid			release_types[2] = {INT8ARRAYOID, TEXTOID};
 	Datum		release_values[2];
-	lpu_columns *kept = lpu_columns_new(kept_types, 2);
+	LpuColumns *kept = lpu_columns_new(kept_types, 2);
 	SPITupleTable *table;
-	sender		last = {0};
+	RequestSender last = {0};
 	int64	   *good;
 	uint64		n;
 	int			ngood = 0;
@@ -442,7 +446,8 @@ void
 lpu_housekeep(void)
 {
 	Oid			types[2] = {FLOAT8OID, FLOAT8OID};
-	Datum		values[2] = {Float8GetDatum(lpu_keep_secrets), Float8GetDatum(lpu_keep_held_secrets)};
+	Datum		values[2] = {Float8GetDatum(lpu_keep_secrets),
+	Float8GetDatum(lpu_keep_held_secrets)};
 	Interval	retention = {.time = lpu_retention * USECS_PER_SEC};
 
 	lpu_queue_run(secrets_sql, 2, types, values);

@@ -134,11 +134,12 @@ assign_servers(const char *account)
 	for (i = 0; i < n; i++)
 	{
 		bool		isnull;
-		Oid			role = DatumGetObjectId(SPI_getbinval(roles->vals[i], roles->tupdesc, 1, &isnull));
+		Oid			role = DatumGetObjectId(SPI_getbinval(roles->vals[i], roles->tupdesc, 1,
+														  &isnull));
 		char	   *name = SPI_getvalue(roles->vals[i], roles->tupdesc, 2);
-		lpu_problem *problem = NULL;
-		const lpu_options *options = lpu_server_for_request(InvalidOid, account, role, name,
-															&problem);
+		LpuProblem *problem = NULL;
+		const LpuOptions *options = lpu_server_for_request(InvalidOid, account, role, name,
+														   &problem);
 		int			nids;
 		int64	   *ids = find(account, InvalidOid, role, &nids);
 
@@ -159,7 +160,8 @@ static SPITupleTable *
 list_servers(const char *account, uint64 *n)
 {
 	Oid			types[2] = {TEXTOID, TIMESTAMPTZOID};
-	Datum		values[2] = {CStringGetTextDatum(account), TimestampTzGetDatum(GetCurrentTimestamp())};
+	Datum		values[2] = {CStringGetTextDatum(account),
+	TimestampTzGetDatum(GetCurrentTimestamp())};
 
 	lpu_queue_run(servers_sql, 2, types, values);
 	*n = SPI_processed;
@@ -188,7 +190,8 @@ lpu_pending_servers(const char *account, int *n)
 	*n = 0;
 	for (i = 0; i < nfound; i++)
 	{
-		Oid			server = DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
+		Oid			server = DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 1,
+															&isnull));
 		char	   *name = SPI_getvalue(table->vals[i], table->tupdesc, 2);
 		bool		wait = DatumGetBool(SPI_getbinval(table->vals[i], table->tupdesc, 3, &isnull));
 
@@ -197,7 +200,8 @@ lpu_pending_servers(const char *account, int *n)
 			continue;
 		if (!lpu_server_serves(server, account))
 			(void) lpu_pending_hold(account, server, InvalidOid, LPU_HOLD_SETUP,
-									psprintf("server \"%s\" of account \"%s\" does not exist", name ? name : "",
+									psprintf("server \"%s\" of account \"%s\" does not exist",
+											 name ? name : "",
 											 account));
 		else if (!wait && !lpu_server_is_paused(server))
 			servers[(*n)++] = server;

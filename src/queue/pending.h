@@ -13,7 +13,8 @@
 extern Oid *lpu_pending_servers(const char *account, int *n);
 
 /* Hold what is pending for a role on a server; InvalidOid: for every role.  Returns how many. */
-extern int64 lpu_pending_hold(const char *account, Oid server, Oid role, LpuHoldKind kind, const char *why);
+extern int64 lpu_pending_hold(const char *account, Oid server, Oid role, LpuHoldKind kind,
+							  const char *why);
 
 /* Hold these rows, if they are pending. */
 extern int64 lpu_pending_hold_rows(const int64 *ids, int n, LpuHoldKind kind, const char *why);

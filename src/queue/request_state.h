@@ -15,26 +15,31 @@ typedef enum LpuState
 	LPU_STATE_CREATED,
 	LPU_STATE_DONE,
 	LPU_STATE_FAILED,
-	LPU_STATE_UNSENT			/* pending again, and the attempt does not count */
+	LPU_STATE_UNSENT			/* pending again, and the attempt does not
+								 * count */
 } LpuState;
 
 /* Why a request is held. */
 typedef enum LpuHoldKind
 {
 	LPU_HOLD_NONE,
-	LPU_HOLD_SETUP,				/* server, rights, trigger, or not the account's API */
+	LPU_HOLD_SETUP,				/* server, rights, trigger, or not the
+								 * account's API */
 	LPU_HOLD_THRESHOLD,			/* hold_above */
 	LPU_HOLD_CREDENTIALS,		/* refused */
-	LPU_HOLD_ELSEWHERE			/* written in another system, database or timeline */
+	LPU_HOLD_ELSEWHERE			/* written in another system, database or
+								 * timeline */
 } LpuHoldKind;
 
 /* Why a request has failed. */
 typedef enum LpuCause
 {
 	LPU_CAUSE_NONE,
-	LPU_CAUSE_REFUSED,			/* the data of this user were judged, by the account or by us */
+	LPU_CAUSE_REFUSED,			/* the data of this user were judged, by the
+								 * account or by us */
 	LPU_CAUSE_GAVE_UP,			/* sent, and no outcome after max_retries */
-	LPU_CAUSE_UNKNOWN			/* a direct call or table write without outcome */
+	LPU_CAUSE_UNKNOWN			/* a direct call or table write without
+								 * outcome */
 } LpuCause;
 
 /* Names as stored in lp_requests; NULL for NONE, "pending" for UNSENT.  Constants. */

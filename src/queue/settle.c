@@ -31,7 +31,8 @@
 /* The columns of a result, in the order of settle_sql's parameters. */
 enum
 {
-	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH, HOLD,
+	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH,
+	HOLD,
 	CAUSE, LAST_SENT, EVIDENCE, NCOLUMNS
 };
 
@@ -161,26 +162,27 @@ static const char others_sql[] =
 "  AND o.operation = 'create' AND o.state = 'created' AND o.user_id = ANY ($2::bigint[]) AND o.id"
 "    <> ALL ($1)";
 
-struct lpu_settlement
+struct LpuSettlement
 {
 	MemoryContext context;
 	bool		answered;		/* known from an answer, not from a look-up */
-	int64		batch;			/* number of the batch that is added to; 0: the rows keep theirs */
-	lpu_columns *rows;
+	int64		batch;			/* number of the batch that is added to; 0:
+								 * the rows keep theirs */
+	LpuColumns *rows;
 };
 
 /* What could not be written yet, in a memory context of its own; NULL: nothing. */
-static lpu_columns *kept = NULL;
+static LpuColumns *kept = NULL;
 static MemoryContext kept_context = NULL;
 
 /* Return an empty settlement in the current memory context. */
-lpu_settlement *
+LpuSettlement *
 lpu_settlement_new(bool answered)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers settlement",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	lpu_settlement *s = palloc0(sizeof(lpu_settlement));
+	LpuSettlement *s = palloc0(sizeof(LpuSettlement));
 
 	s->context = context;
 	s->answered = answered;
@@ -191,16 +193,16 @@ lpu_settlement_new(bool answered)
 
 /* Begin another batch. */
 void
-lpu_settlement_next_batch(lpu_settlement *s, Oid schema)
+lpu_settlement_next_batch(LpuSettlement *s, Oid schema)
 {
 	s->batch = nextval_internal(get_relname_relid("lp_batch_seq", schema), false);
 }
 
 /* Add a row with its result. */
 void
-lpu_settlement_add(lpu_settlement *s, const lpu_row *row)
+lpu_settlement_add(LpuSettlement *s, const LpuQueueRow *row)
 {
-	lpu_columns *c = s->rows;
+	LpuColumns *c = s->rows;
 
 	lpu_columns_next(c);
 	lpu_columns_set(c, ID, Int64GetDatum(row->id));
@@ -231,19 +233,19 @@ lpu_settlement_add(lpu_settlement *s, const lpu_row *row)
 /* ----- writing ----- */
 
 /* A write at work. */
-typedef struct writing
+typedef struct SettlementWrite
 {
-	const lpu_columns *rows;
+	const LpuColumns *rows;
 	int64	   *settled;		/* ids of the rows that were not locked */
 	int			nsettled;
 	int64	   *successes;
 	int			nsuccesses;
-} writing;
+} SettlementWrite;
 
 static void
 run_settle(void *arg)
 {
-	writing    *w = arg;
+	SettlementWrite *w = arg;
 	Oid			array_types[NCOLUMNS];
 	Datum		values[NCOLUMNS];
 	int			i;
@@ -267,7 +269,7 @@ run_settle(void *arg)
 }
 
 static int64
-id_of(const lpu_columns *rows, int i)
+id_of(const LpuColumns *rows, int i)
 {
 	return DatumGetInt64(lpu_columns_get(rows, ID, i));
 }
@@ -277,14 +279,14 @@ id_of(const lpu_columns *rows, int i)
  * raises again.
  */
 static void
-settle_each(writing *w)
+settle_each(SettlementWrite *w)
 {
-	const lpu_columns *all = w->rows;
+	const LpuColumns *all = w->rows;
 	int			i;
 
 	for (i = 0; i < lpu_columns_count(all); i++)
 	{
-		lpu_columns *one = lpu_columns_new(types, NCOLUMNS);
+		LpuColumns *one = lpu_columns_new(types, NCOLUMNS);
 		char	   *message;
 
 		lpu_columns_copy_row(one, all, i);
@@ -316,7 +318,7 @@ is_among(int64 id, const int64 *sorted, int n)
 
 /* Keep those of the rows that were not settled because they are locked. */
 static void
-keep_locked(writing *w)
+keep_locked(SettlementWrite *w)
 {
 	int			n = lpu_columns_count(w->rows);
 	Oid			array_types[2] = {INT8ARRAYOID, INT4ARRAYOID};
@@ -337,7 +339,8 @@ keep_locked(writing *w)
 		if (is_among(id, w->settled, w->nsettled) || !is_among(id, locked, nlocked))
 			continue;
 		if (kept_context == NULL)
-			kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers kept", ALLOCSET_SMALL_SIZES);
+			kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers kept",
+												 ALLOCSET_SMALL_SIZES);
 		MemoryContextSwitchTo(kept_context);
 		if (kept == NULL)
 			kept = lpu_columns_new(types, NCOLUMNS);
@@ -349,10 +352,10 @@ keep_locked(writing *w)
 
 /* Write rows down.  All memory but that of what is kept is of the current context. */
 static void
-write_rows(const lpu_columns *rows)
+write_rows(const LpuColumns *rows)
 {
 	int			n = lpu_columns_count(rows);
-	writing		w = {.rows = rows};
+	SettlementWrite w = {.rows = rows};
 
 	if (n == 0)
 		return;
@@ -384,7 +387,7 @@ lpu_settle_mend(const int64 *ids, int n)
  * very user.
  */
 static void
-refuse_users_of_others(lpu_settlement *s)
+refuse_users_of_others(LpuSettlement *s)
 {
 	Oid			array_types[2] = {INT8ARRAYOID, INT8ARRAYOID};
 	Datum		values[2];
@@ -428,7 +431,7 @@ refuse_users_of_others(lpu_settlement *s)
 
 /* Write a settlement, with what was kept before, and free it. */
 void
-lpu_settlement_write(lpu_settlement *s)
+lpu_settlement_write(LpuSettlement *s)
 {
 	MemoryContext caller = MemoryContextSwitchTo(s->context);
 
@@ -444,7 +447,7 @@ lpu_settlement_write(lpu_settlement *s)
 void
 lpu_settlement_write_kept(void)
 {
-	lpu_columns *rows = kept;
+	LpuColumns *rows = kept;
 	MemoryContext context = kept_context;
 
 	if (rows == NULL)

@@ -6,26 +6,26 @@
 
 #include "queue/claim.h"
 
-typedef struct lpu_settlement lpu_settlement;
+typedef struct LpuSettlement LpuSettlement;
 
 /*
  * A settlement, in the current memory context; "answered": what is settled is known from answers,
  * not from a look-up. Add each row whose state is set; it is copied.
  */
-extern lpu_settlement *lpu_settlement_new(bool answered);
-extern void lpu_settlement_add(lpu_settlement *settlement, const lpu_row *row);
+extern LpuSettlement *lpu_settlement_new(bool answered);
+extern void lpu_settlement_add(LpuSettlement *settlement, const LpuQueueRow *row);
 
 /*
  * The rows that are added from now on went together. Without it they keep the number of the batch
  * they went in.
  */
-extern void lpu_settlement_next_batch(lpu_settlement *settlement, Oid schema);
+extern void lpu_settlement_next_batch(LpuSettlement *settlement, Oid schema);
 
 /*
  * Write the rows down and free the settlement. Needs a transaction with SPI connected. Rows that
  * another transaction has locked are kept, and written with a later settlement of this process.
  */
-extern void lpu_settlement_write(lpu_settlement *settlement);
+extern void lpu_settlement_write(LpuSettlement *settlement);
 
 /* Write what earlier settlements had to keep. */
 extern void lpu_settlement_write_kept(void);

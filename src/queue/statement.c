@@ -1,14 +1,16 @@
 /*
  * statement.c: SQL on the queue's tables.
  *
- * Statements are constants of the files that run them, with "@extschema@" for the extension's
- * schema (base/spi_plan.c).  They run as the owner of the tables, under a fixed search_path, and with
- * plan types disabled that are wrong for a queue: its tables may have no statistics yet, and a row is
+ * Statements are constants of the files that run them, with "@extschema@" for
+ * the extension's schema (base/spi_plan.c).  They run as the owner of the
+ * tables, under a fixed search_path, and with plan types disabled that are
+ * wrong for a queue: its tables may have no statistics yet, and a row is
  * always found by an index.
  *
- * A statement may raise because of one row: tables may have triggers and constraints of an
- * administrator.  Such a row must not keep the others of its account from being delivered.  So
- * changes are tried in a subtransaction, and then row by row.
+ * A statement may raise because of one row: tables may have triggers and
+ * constraints of an administrator.  Such a row must not keep the others of its
+ * account from being delivered.  So changes are tried in a subtransaction, and
+ * then row by row.
  */
 #include "postgres.h"
 
@@ -28,14 +30,14 @@
  * Rows that could not be changed, and those of them that are passed over until the process ends; in
  * TopMemoryContext.
  */
-typedef struct id_list
+typedef struct RequestIdList
 {
 	int64	   *ids;
 	int			n;
-} id_list;
+} RequestIdList;
 
-static id_list told = {NULL, 0};
-static id_list passed_over = {NULL, 0};
+static RequestIdList told = {NULL, 0};
+static RequestIdList passed_over = {NULL, 0};
 
 static void
 fix_settings(void)
@@ -56,9 +58,9 @@ fix_settings(void)
 }
 
 /*
- * Run a statement as lpu_run() does, with plans that suit the queue; its result is in SPI_tuptable and
- * SPI_processed.  Raises what the statement raises.  The current memory context, role and settings are
- * as before.
+ * Run a statement as lpu_run() does, with plans that suit the queue; its
+ * result is in SPI_tuptable and SPI_processed.  Raises what the statement
+ * raises.  The current memory context, role and settings are as before.
  */
 void
 lpu_queue_run(const char *sql, int nargs, Oid *types, Datum *values)
@@ -157,7 +159,7 @@ lpu_queue_id_array(const int64 *ids, int n)
 
 /* Return false if the id was in the list already. */
 static bool
-add_id(id_list *list, int64 id)
+add_id(RequestIdList *list, int64 id)
 {
 	int			i;
 
@@ -191,19 +193,19 @@ lpu_queue_passed_over(void)
 	return lpu_queue_id_array(passed_over.ids, passed_over.n);
 }
 
-typedef struct change
+typedef struct QueueChange
 {
 	const char *sql;
 	int			nargs;
 	Oid		   *types;
 	Datum	   *values;
 	int64		changed;
-} change;
+} QueueChange;
 
 static void
 run_change(void *arg)
 {
-	change	   *c = arg;
+	QueueChange *c = arg;
 
 	lpu_queue_run(c->sql, c->nargs, c->types, c->values);
 	c->changed = SPI_processed;
@@ -216,7 +218,7 @@ run_change(void *arg)
 int64
 lpu_queue_change(const char *sql, const int64 *ids, int n, int nargs, Oid *types, Datum *values)
 {
-	change		c = {sql, nargs, types, values, 0};
+	QueueChange c = {sql, nargs, types, values, 0};
 	int64		changed = 0;
 	int			i;
 

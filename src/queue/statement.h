@@ -18,7 +18,8 @@ extern char *lpu_queue_try(void (*work) (void *arg), void *arg);
  * it, values[0] is set here).  If it raises, it is run for each row by itself; a row for which it
  * raises again is passed over. Return how many rows it returned.
  */
-extern int64 lpu_queue_change(const char *sql, const int64 *ids, int n, int nargs, Oid *types, Datum *values);
+extern int64 lpu_queue_change(const char *sql, const int64 *ids, int n, int nargs, Oid *types,
+							  Datum *values);
 
 /* The ids of a result's first column, in the current memory context. */
 extern int64 *lpu_queue_ids(int *n);

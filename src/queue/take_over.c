@@ -190,17 +190,17 @@ lpu_take_over_look_first(const char *account)
 }
 
 /* Return the accounts with unfinished rows. */
-lpu_due_account *
+LpuDueAccount *
 lpu_due_accounts(int *n)
 {
 	Oid			types[1] = {TIMESTAMPTZOID};
 	Datum		values[1] = {TimestampTzGetDatum(GetCurrentTimestamp())};
-	lpu_due_account *due;
+	LpuDueAccount *due;
 	int			i;
 
 	lpu_queue_run(due_sql, 1, types, values);
 	*n = (int) SPI_processed;
-	due = palloc(Max(*n, 1) * sizeof(lpu_due_account));
+	due = palloc(Max(*n, 1) * sizeof(LpuDueAccount));
 	for (i = 0; i < *n; i++)
 	{
 		char	   *account = lpu_text_column(i, 1);

@@ -20,12 +20,12 @@ extern int64 lpu_take_over_look_first(const char *account);
  * Accounts with unfinished rows, and the milliseconds until the first is due; in the current memory
  * context.
  */
-typedef struct lpu_due_account
+typedef struct LpuDueAccount
 {
 	char	   *account;
 	int64		wait_ms;
-} lpu_due_account;
+} LpuDueAccount;
 
-extern lpu_due_account *lpu_due_accounts(int *n);
+extern LpuDueAccount *lpu_due_accounts(int *n);
 
 #endif

@@ -1,12 +1,14 @@
 /*
  * worker_slots.c: which worker serves which database.
  *
- * A small fixed table in shared memory, made on first use. It serves to wake a worker that is there
- * instead of starting another; that a database has one only is ensured by a lock (account_lock.c).
- * A slot is "starting" from the registration of a worker until it arrives. One that left frees it.
- * If it ended in another way, was switched off, or found no background worker slot, its own stays
- * as "waiting" for the launcher. Where there is none, the postmaster restarts a worker that ended by
- * an error or a signal. What is called at the end of a transaction raises nothing.
+ * A small fixed table in shared memory, made on first use. It serves to wake a
+ * worker that is there instead of starting another; that a database has one
+ * only is ensured by a lock (account_lock.c). A slot is "starting" from the
+ * registration of a worker until it arrives. One that left frees it. If it
+ * ended in another way, was switched off, or found no background worker slot,
+ * its own stays as "waiting" for the launcher. Where there is none, the
+ * postmaster restarts a worker that ended by an error or a signal. What is
+ * called at the end of a transaction raises nothing.
  */
 #include "postgres.h"
 
@@ -38,36 +40,40 @@
 /* The postmaster restarts a worker that ended by an error or a signal after so many seconds. */
 #define RESTART_S 60
 
-typedef struct worker_slot
+typedef struct WorkerSlot
 {
 	Oid			database;		/* InvalidOid: the slot is free */
-	int			pid;			/* 0: it was registered and has not arrived yet */
+	int			pid;			/* 0: it was registered and has not arrived
+								 * yet */
 	Latch	   *latch;
 	TimestampTz since;
-	bool		wanted;			/* something is to be done that the current round may not have seen */
+	bool		wanted;			/* something is to be done that the current
+								 * round may not have seen */
 	bool		stop;			/* somebody asked it to leave */
 	bool		waiting;		/* the launcher is to start it */
-	TimestampTz launched;		/* when the launcher started one last, 0: never */
-} worker_slot;
+	TimestampTz launched;		/* when the launcher started one last, 0:
+								 * never */
+} WorkerSlot;
 
-typedef struct shared_state
+typedef struct WorkerSharedState
 {
 	slock_t		mutex;
-	bool		no_slot;		/* the last worker that was wanted could not be registered */
+	bool		no_slot;		/* the last worker that was wanted could not
+								 * be registered */
 	Latch	   *launcher;		/* NULL: there is none */
 	int			launcher_pid;
-	worker_slot slots[MAX_SLOTS];
-} shared_state;
+	WorkerSlot	slots[MAX_SLOTS];
+} WorkerSharedState;
 
-static shared_state *state = NULL;
+static WorkerSharedState *state = NULL;
 
 /* The slot of this process, if it is a worker. */
-static worker_slot *mine = NULL;
+static WorkerSlot *mine = NULL;
 
 void
 lpu_shmem_request(void)
 {
-	RequestAddinShmemSpace(MAXALIGN(sizeof(shared_state)));
+	RequestAddinShmemSpace(MAXALIGN(sizeof(WorkerSharedState)));
 }
 
 void
@@ -78,10 +84,10 @@ lpu_shmem_attach(void)
 	if (state != NULL)
 		return;
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	state = ShmemInitStruct("lpusers", sizeof(shared_state), &found);
+	state = ShmemInitStruct("lpusers", sizeof(WorkerSharedState), &found);
 	if (!found)
 	{
-		memset(state, 0, sizeof(shared_state));
+		memset(state, 0, sizeof(WorkerSharedState));
 		SpinLockInit(&state->mutex);
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -89,7 +95,7 @@ lpu_shmem_attach(void)
 
 /* Return true if a worker was registered for this slot that has not come, and will not. */
 static bool
-never_arrived(const worker_slot *slot, TimestampTz now)
+never_arrived(const WorkerSlot *slot, TimestampTz now)
 {
 	return slot->pid == 0 && !slot->waiting &&
 		now > TimestampTzPlusMilliseconds(slot->since, START_PATIENCE_MS);
@@ -99,10 +105,10 @@ never_arrived(const worker_slot *slot, TimestampTz now)
  * Under the mutex: return the slot of a database. If it has none, return NULL, or a free one if
  * "make" is set and there is one.
  */
-static worker_slot *
+static WorkerSlot *
 find_slot(Oid database, TimestampTz now, bool make)
 {
-	worker_slot *free_slot = NULL;
+	WorkerSlot *free_slot = NULL;
 	int			i;
 
 	for (i = 0; i < MAX_SLOTS; i++)
@@ -168,12 +174,12 @@ start_worker(Oid database)
  * NULL if there is none.
  */
 static Latch *
-leave_to_launcher(worker_slot *slot)
+leave_to_launcher(WorkerSlot *slot)
 {
 	Oid			database = slot->database;
 	TimestampTz launched = slot->launched;
 
-	memset(slot, 0, sizeof(worker_slot));
+	memset(slot, 0, sizeof(WorkerSlot));
 	if (state->launcher == NULL)
 		return NULL;
 	slot->database = database;
@@ -187,7 +193,7 @@ static void
 wait_for_slot(Oid database, TimestampTz now)
 {
 	Latch	   *launcher = NULL;
-	worker_slot *slot;
+	WorkerSlot *slot;
 
 	SpinLockAcquire(&state->mutex);
 	slot = find_slot(database, now, false);
@@ -213,7 +219,7 @@ lpu_wake_worker(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Latch	   *latch = NULL;
-	worker_slot *slot;
+	WorkerSlot *slot;
 	bool		start = false;
 
 	if (state == NULL)
@@ -225,7 +231,7 @@ lpu_wake_worker(Oid database)
 		start = slot->database != database || slot->waiting || never_arrived(slot, now);
 		if (start)
 		{
-			memset(slot, 0, sizeof(worker_slot));
+			memset(slot, 0, sizeof(WorkerSlot));
 			slot->database = database;
 			slot->since = now;
 		}
@@ -246,7 +252,7 @@ lpu_wake_worker(Oid database)
 	return false;
 }
 
-/* -------------------------------------------------------------------------------- the launcher */
+/* ----- the launcher ----- */
 
 static void
 on_exit_forget_launcher(int code, Datum arg)
@@ -274,7 +280,7 @@ lpu_launcher_arrive(void)
  * Else return InvalidOid, and lower *wait_ms to the time after which to ask again.
  */
 static Oid
-take_waiting(worker_slot *slot, TimestampTz now, long *wait_ms)
+take_waiting(WorkerSlot *slot, TimestampTz now, long *wait_ms)
 {
 	Oid			database = InvalidOid;
 	long		ms = -1;
@@ -286,8 +292,11 @@ take_waiting(worker_slot *slot, TimestampTz now, long *wait_ms)
 
 		ms = 0;
 		if (from != 0)
-			ms = TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(from,
-																				  START_PATIENCE_MS));
+		{
+			TimestampTz until = TimestampTzPlusMilliseconds(from, START_PATIENCE_MS);
+
+			ms = TimestampDifferenceMilliseconds(now, until);
+		}
 		if (ms == 0)
 		{
 			database = slot->database;
@@ -314,7 +323,7 @@ lpu_launcher_turn(void)
 
 	for (i = 0; i < MAX_SLOTS; i++)
 	{
-		worker_slot *slot = &state->slots[i];
+		WorkerSlot *slot = &state->slots[i];
 		Oid			database = take_waiting(slot, now, &wait_ms);
 
 		if (!OidIsValid(database))
@@ -335,7 +344,7 @@ lpu_launcher_turn(void)
 	return wait_ms;
 }
 
-/* ---------------------------------------------------------------------------------- the worker */
+/* ----- the worker ----- */
 
 /*
  * The worker ends. Unless it has left, the launcher is to start another; return true if there
@@ -362,12 +371,12 @@ void
 lpu_worker_give_up(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	worker_slot *slot;
+	WorkerSlot *slot;
 
 	SpinLockAcquire(&state->mutex);
 	slot = find_slot(database, now, false);
 	if (OidIsValid(database) && slot != NULL && slot->pid == 0)
-		memset(slot, 0, sizeof(worker_slot));
+		memset(slot, 0, sizeof(WorkerSlot));
 	SpinLockRelease(&state->mutex);
 }
 
@@ -376,7 +385,7 @@ bool
 lpu_worker_arrive(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	worker_slot *slot;
+	WorkerSlot *slot;
 
 	SpinLockAcquire(&state->mutex);
 	slot = find_slot(database, now, true);
@@ -438,7 +447,7 @@ lpu_worker_asked_to_stop(void)
 bool
 lpu_worker_leave(void)
 {
-	worker_slot *slot = mine;
+	WorkerSlot *slot = mine;
 
 	if (slot == NULL)
 		return true;
@@ -446,14 +455,14 @@ lpu_worker_leave(void)
 	slot->stop = false;
 	if (!slot->wanted)
 	{
-		memset(slot, 0, sizeof(worker_slot));
+		memset(slot, 0, sizeof(WorkerSlot));
 		mine = NULL;
 	}
 	SpinLockRelease(&state->mutex);
 	return mine == NULL;
 }
 
-/* -------------------------------------------------------------------------------------- others */
+/* ----- others ----- */
 
 /* Ask the worker of a database to leave. Return false if there is none. */
 bool
@@ -461,7 +470,7 @@ lpu_stop_worker(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Latch	   *latch = NULL;
-	worker_slot *slot;
+	WorkerSlot *slot;
 
 	lpu_shmem_attach();
 	SpinLockAcquire(&state->mutex);
@@ -483,7 +492,7 @@ int
 lpu_worker_pid(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	worker_slot *slot;
+	WorkerSlot *slot;
 	int			pid;
 
 	lpu_shmem_attach();
@@ -502,7 +511,7 @@ const char *
 lpu_worker_missing(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	worker_slot *slot;
+	WorkerSlot *slot;
 	bool		starting;
 	bool		no_slot;
 

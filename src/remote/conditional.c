@@ -31,33 +31,34 @@
  */
 #define MAX_REREADS 24
 
-struct lpu_reread
+struct LpuReread
 {
-	lpu_writer *writer;
-	lpu_fetch_plan plan;
-	lpu_fetch  *fetch;
-	lpu_fetch_cost cost;		/* of the fetch, as far as the writer knows */
+	LpuWriterState *writer;
+	LpuFetchPlan plan;
+	LpuFetch   *fetch;
+	LpuFetchCost cost;			/* of the fetch, as far as the writer knows */
 	MemoryContext row;			/* of one row that is read */
 };
 
 /* One user that is read again. */
-typedef struct wanted_user
+typedef struct WantedUser
 {
 	int64		id;
 	int			user;
-} wanted_user;
+} WantedUser;
 
-/* ------------------------------------------------------------------------------------- reading */
+/* ----- reading ----- */
 
 /*
- * Prepare to read users of the statement again: the columns that tell whether they were changed, and
- * with "entity" all attributes. In the current memory context; the argument must live as long.
+ * Prepare to read users of the statement again: the columns that tell whether
+ * they were changed, and with "entity" all attributes. In the current memory
+ * context; the argument must live as long.
  */
-lpu_reread *
-lpu_reread_new(const lpu_update *update, bool entity)
+LpuReread *
+lpu_reread_new(const LpuUpdate *update, bool entity)
 {
-	lpu_reread *r = palloc0(sizeof(lpu_reread));
-	const lpu_table *table = update->writer->table;
+	LpuReread  *r = palloc0(sizeof(LpuReread));
+	const LpuForeignTable *table = update->writer->table;
 	int			i;
 
 	r->writer = update->writer;
@@ -76,17 +77,17 @@ lpu_reread_new(const lpu_update *update, bool entity)
 static int
 compare_wanted(const void *a, const void *b)
 {
-	int64		left = ((const wanted_user *) a)->id;
-	int64		right = ((const wanted_user *) b)->id;
+	int64		left = ((const WantedUser *) a)->id;
+	int64		right = ((const WantedUser *) b)->id;
 
 	return left < right ? -1 : left > right;
 }
 
 /* Users sorted by their ids: most of a listing are not among them. */
-static wanted_user *
+static WantedUser *
 sort_wanted(const int64 *ids, const int *users, int n)
 {
-	wanted_user *wanted = palloc(n * sizeof(wanted_user));
+	WantedUser *wanted = palloc(n * sizeof(WantedUser));
 	int			i;
 
 	for (i = 0; i < n; i++)
@@ -94,14 +95,14 @@ sort_wanted(const int64 *ids, const int *users, int n)
 		wanted[i].id = ids[i];
 		wanted[i].user = users[i];
 	}
-	qsort(wanted, n, sizeof(wanted_user), compare_wanted);
+	qsort(wanted, n, sizeof(WantedUser), compare_wanted);
 	return wanted;
 }
 
 static void
-add_costs(lpu_reread *r)
+add_costs(LpuReread *r)
 {
-	lpu_fetch_cost now = lpu_fetch_costs(r->fetch);
+	LpuFetchCost now = lpu_fetch_costs(r->fetch);
 
 	r->writer->requests += now.requests - r->cost.requests;
 	r->writer->bytes += now.bytes - r->cost.bytes;
@@ -115,10 +116,11 @@ add_costs(lpu_reread *r)
  * is in memory. Raises for whatever goes wrong.
  */
 int64
-lpu_reread_users(lpu_reread *r, const int64 *ids, const int *users, int n, lpu_with_user with_user, void *batch)
+lpu_reread_users(LpuReread *r, const int64 *ids, const int *users, int n, LpuWithUser with_user,
+				 void *batch)
 {
-	const lpu_table *table = r->writer->table;
-	wanted_user *wanted = sort_wanted(ids, users, n);
+	const LpuForeignTable *table = r->writer->table;
+	WantedUser *wanted = sort_wanted(ids, users, n);
 	Datum	   *values = palloc(table->ncolumns * sizeof(Datum));
 	bool	   *nulls = palloc(table->ncolumns * sizeof(bool));
 	int			id = table->id_column - 1;
@@ -129,8 +131,8 @@ lpu_reread_users(lpu_reread *r, const int64 *ids, const int *users, int n, lpu_w
 	caller = MemoryContextSwitchTo(r->row);
 	while (lpu_fetch_next(r->fetch, values, nulls))
 	{
-		wanted_user key = {.id = nulls[id] ? 0 : DatumGetInt64(values[id])};
-		wanted_user *found = bsearch(&key, wanted, n, sizeof(wanted_user), compare_wanted);
+		WantedUser	key = {.id = nulls[id] ? 0 : DatumGetInt64(values[id])};
+		WantedUser *found = bsearch(&key, wanted, n, sizeof(WantedUser), compare_wanted);
 
 		if (found != NULL)
 			with_user(batch, found->user, values, nulls);
@@ -145,15 +147,15 @@ lpu_reread_users(lpu_reread *r, const int64 *ids, const int *users, int n, lpu_w
 
 /* Return the entity of the user that is being handed over, in UTF-8; until the next one. */
 const char *
-lpu_reread_entity(const lpu_reread *r, size_t *length)
+lpu_reread_entity(const LpuReread *r, size_t *length)
 {
 	return lpu_fetch_entity(r->fetch, length);
 }
 
-/* -------------------------------------------------------------------------------------- errors */
+/* ----- errors ----- */
 
 static const char *
-verb_of(const lpu_writer *writer)
+verb_of(const LpuWriterState *writer)
 {
 	return writer->method == LPU_DELETE_USERS ? "delete" : "update";
 }
@@ -162,13 +164,14 @@ verb_of(const lpu_writer *writer)
  * Raise 40001 for a user who was changed since the statement read it.
  */
 void
-lpu_conditional_conflict(const lpu_delta *delta, const char *detail)
+lpu_conditional_conflict(const LpuRowChange *delta, const char *detail)
 {
-	const lpu_writer *writer = delta->update->writer;
+	const LpuWriterState *writer = delta->update->writer;
 
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not %s user %s of account \"%s\": it was changed meanwhile", verb_of(writer),
+			 errmsg("could not %s user %s of account \"%s\": it was changed meanwhile",
+					verb_of(writer),
 					lpu_delta_name(delta), writer->options->account),
 			 errdetail_internal("%s%s", detail, lpu_writer_progress(writer)),
 			 errhint("Repeat the statement."),
@@ -176,11 +179,12 @@ lpu_conditional_conflict(const lpu_delta *delta, const char *detail)
 }
 
 static void
-raise_unrest(const lpu_writer *writer)
+raise_unrest(const LpuWriterState *writer)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not %s users of account \"%s\" due to concurrent changes", verb_of(writer),
+			 errmsg("could not %s users of account \"%s\" due to concurrent changes",
+					verb_of(writer),
 					writer->options->account),
 			 errdetail_internal("Other clients have kept changing the account for %d ms.%s",
 								writer->options->timeout, lpu_writer_progress(writer)),
@@ -190,12 +194,13 @@ raise_unrest(const lpu_writer *writer)
 
 /* Without a revision no condition can be sent. */
 static void
-check_revision(const lpu_writer *writer, int64 revision)
+check_revision(const LpuWriterState *writer, int64 revision)
 {
 	if (revision < 0 && writer->options->if_match_required)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot %s users of account \"%s\": its responses carry no revision", verb_of(writer),
+				 errmsg("cannot %s users of account \"%s\": its responses carry no revision",
+						verb_of(writer),
 						writer->options->account),
 				 errdetail_internal("Concurrent changes by other clients could not be noticed.%s",
 									lpu_writer_progress(writer)),
@@ -208,17 +213,17 @@ check_revision(const lpu_writer *writer, int64 revision)
 static void
 lock_context(void *arg)
 {
-	const lpu_writer *writer = arg;
+	const LpuWriterState *writer = arg;
 
 	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE && writer->done > 0)
 		errdetail_internal("Other writes to the account are under way. Nothing more was sent.%s",
 						   lpu_writer_progress(writer));
 }
 
-/* ------------------------------------------------------------------------------------- sending */
+/* ----- sending ----- */
 
 static void
-lock_revision(lpu_writer *writer, int timeout_ms)
+lock_revision(LpuWriterState *writer, int timeout_ms)
 {
 	ErrorContextCallback context = {error_context_stack, lock_context, writer};
 
@@ -232,8 +237,9 @@ lock_revision(lpu_writer *writer, int timeout_ms)
  * mean something about a user.
  */
 static bool
-is_stale(const lpu_conditional *methods, void *batch, const int *users, int n, const lpu_write *write,
-		 const lpu_api_answer *answer)
+is_stale(const LpuConditional *methods, void *batch, const int *users, int n,
+		 const LpuWriteRequest *write,
+		 const LpuApiAnswer *answer)
 {
 	if (write->if_match < 0)
 		return false;
@@ -241,10 +247,10 @@ is_stale(const lpu_conditional *methods, void *batch, const int *users, int n, c
 		(answer->status == 409 && methods->read(batch, users, n) != write->if_match);
 }
 
-static lpu_api_answer *
+static LpuApiAnswer *
 nothing_to_send(void)
 {
-	lpu_api_answer *answer = palloc0(sizeof(lpu_api_answer));
+	LpuApiAnswer *answer = palloc0(sizeof(LpuApiAnswer));
 
 	answer->verdict = LPU_OK;
 	answer->body = "";
@@ -252,11 +258,12 @@ nothing_to_send(void)
 }
 
 /* Read and write under the lock. Return NULL if the account had changed in between. */
-static lpu_api_answer *
-try_once(lpu_writer *writer, const lpu_conditional *methods, void *batch, const int *users, int n,
-		 lpu_write *write)
+static LpuApiAnswer *
+try_once(LpuWriterState *writer, const LpuConditional *methods, void *batch, const int *users,
+		 int n,
+		 LpuWriteRequest *write)
 {
-	lpu_api_answer *answer;
+	LpuApiAnswer *answer;
 
 	write->if_match = methods->read(batch, users, n);
 	methods->write(batch, users, n, write);
@@ -277,15 +284,16 @@ try_once(lpu_writer *writer, const lpu_conditional *methods, void *batch, const 
  * "timeout", 55P03 if the lock was not had by then, 55000 if responses carry no revision and the
  * option "if_match" requires it, and what the methods raise. Can be cancelled.
  */
-lpu_api_answer *
-lpu_conditional_send(lpu_writer *writer, const lpu_conditional *methods, void *batch, const int *users, int n,
-					 lpu_write *write, MemoryContext try)
+LpuApiAnswer *
+lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void *batch,
+					 const int *users, int n,
+					 LpuWriteRequest *write, MemoryContext try)
 {
-	const lpu_options *options = writer->options;
+	const LpuOptions *options = writer->options;
 	MemoryContext caller = MemoryContextSwitchTo(try);
 	double		pause = FIRST_PAUSE_MS;
 	TimestampTz start;
-	lpu_api_answer *answer;
+	LpuApiAnswer *answer;
 
 	/* while this waits and reads, the statement's own listing is not read */
 	lpu_listings_drain();

@@ -1,10 +1,12 @@
 /*
  * delete.c: rows of a foreign table that are deleted.
  *
- * A request has a list of ids. The users are read again before, and deleted on condition that the
- * account has not changed meanwhile, so that no user goes whom the statement has not seen as it is:
- * one that was enabled in between, say. A user already deleted by another client is not an error, as
- * with any table. The API does not say which id of a list is missing, so the list is sent in parts.
+ * A request has a list of ids. The users are read again before, and deleted on
+ * condition that the account has not changed meanwhile, so that no user goes
+ * whom the statement has not seen as it is: one that was enabled in between,
+ * say. A user already deleted by another client is not an error, as with any
+ * table. The API does not say which id of a list is missing, so the list is
+ * sent in parts.
  */
 #include "postgres.h"
 
@@ -15,20 +17,21 @@
 #include "remote/delete.h"
 
 /* One user. */
-typedef struct removed_user
+typedef struct RemovedUser
 {
-	lpu_delta	delta;
+	LpuRowChange delta;
 	bool		there;			/* when it was read again */
-} removed_user;
+} RemovedUser;
 
-struct lpu_removal
+struct LpuDeleteState
 {
-	const lpu_update *statement;
-	lpu_writer *writer;
-	lpu_reread *reread;
+	const LpuUpdate *statement;
+	LpuWriterState *writer;
+	LpuReread  *reread;
 	MemoryContext batch;		/* of the rows since the last flush */
-	MemoryContext try;			/* of one try to send some of them, and of its answer */
-	removed_user *users;
+	MemoryContext try;			/* of one try to send some of them, and of its
+								 * answer */
+	RemovedUser *users;
 	int			n;
 	int			capacity;
 };
@@ -36,10 +39,10 @@ struct lpu_removal
 /*
  * Prepare to delete rows of a statement, which must live as long. In the current memory context.
  */
-lpu_removal *
-lpu_removal_new(const lpu_update *statement)
+LpuDeleteState *
+lpu_removal_new(const LpuUpdate *statement)
 {
-	lpu_removal *r = palloc0(sizeof(lpu_removal));
+	LpuDeleteState *r = palloc0(sizeof(LpuDeleteState));
 
 	r->statement = statement;
 	r->writer = statement->writer;
@@ -47,7 +50,7 @@ lpu_removal_new(const lpu_update *statement)
 	r->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
 	r->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", ALLOCSET_DEFAULT_SIZES);
 	r->capacity = r->writer->options->batch_size;
-	r->users = palloc(r->capacity * sizeof(removed_user));
+	r->users = palloc(r->capacity * sizeof(RemovedUser));
 	return r;
 }
 
@@ -55,21 +58,21 @@ lpu_removal_new(const lpu_update *statement)
  * Add a row to the batch: the user's id, and the row as the statement read it (a composite value).
  */
 void
-lpu_removal_add(lpu_removal *r, int64 id, Datum before)
+lpu_removal_add(LpuDeleteState *r, int64 id, Datum before)
 {
 	MemoryContext caller = MemoryContextSwitchTo(r->batch);
 
 	if (r->n == r->capacity)
 	{
 		r->capacity *= 2;
-		r->users = repalloc_huge(r->users, r->capacity * sizeof(removed_user));
+		r->users = repalloc_huge(r->users, r->capacity * sizeof(RemovedUser));
 	}
 	lpu_delta_init(&r->users[r->n++].delta, r->statement, id, before, NULL);
 	MemoryContextSwitchTo(caller);
 }
 
 int
-lpu_removal_pending(const lpu_removal *r)
+lpu_removal_pending(const LpuDeleteState *r)
 {
 	return r->n;
 }
@@ -77,20 +80,21 @@ lpu_removal_pending(const lpu_removal *r)
 static void
 check_user(void *batch, int number, const Datum *values, const bool *nulls)
 {
-	lpu_removal *r = batch;
-	removed_user *user = &r->users[number];
+	LpuDeleteState *r = batch;
+	RemovedUser *user = &r->users[number];
 	const char *changed = lpu_delta_conflict(&user->delta, values, nulls);
 
 	user->there = true;
 	if (changed != NULL)
 		lpu_conditional_conflict(&user->delta,
-								 psprintf("Attribute \"%s\" is not what the statement has read.", changed));
+								 psprintf("Attribute \"%s\" is not what the statement has read.",
+										  changed));
 }
 
-static lpu_user_identity
-identify(const lpu_delta *delta)
+static LpuUserIdentity
+identify(const LpuRowChange *delta)
 {
-	lpu_user_identity user = {.login_name = lpu_delta_login(delta), .id = delta->id};
+	LpuUserIdentity user = {.login_name = lpu_delta_login(delta),.id = delta->id};
 
 	return user;
 }
@@ -100,9 +104,9 @@ identify(const lpu_delta *delta)
  * rollback has to say.
  */
 static void
-doubt_if_gone(const lpu_removal *r, removed_user *user)
+doubt_if_gone(const LpuDeleteState *r, RemovedUser *user)
 {
-	lpu_user_identity identity = identify(&user->delta);
+	LpuUserIdentity identity = identify(&user->delta);
 
 	if (!user->there && user->delta.refused)
 		lpu_writer_doubt(r->writer, &identity, 1);
@@ -112,7 +116,7 @@ doubt_if_gone(const lpu_removal *r, removed_user *user)
 static int64
 read_users(void *batch, const int *users, int n)
 {
-	lpu_removal *r = batch;
+	LpuDeleteState *r = batch;
 	int64	   *ids = palloc(n * sizeof(int64));
 	int64		revision;
 	int			i;
@@ -130,36 +134,38 @@ read_users(void *batch, const int *users, int n)
 
 /* The ids of those who are there. */
 static void
-write_ids(void *batch, const int *users, int n, lpu_write *write)
+write_ids(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	lpu_removal *r = batch;
+	LpuDeleteState *r = batch;
 	StringInfoData text;
 	int			i;
 
 	initStringInfo(&text);
-	write->users = palloc(n * sizeof(lpu_user_identity));
+	write->users = palloc(n * sizeof(LpuUserIdentity));
 	write->nusers = 0;
 	for (i = 0; i < n; i++)
 	{
-		const removed_user *user = &r->users[users[i]];
+		const RemovedUser *user = &r->users[users[i]];
 
 		if (!user->there)
 			continue;
-		appendStringInfo(&text, "%s\"" INT64_FORMAT "\"", write->nusers > 0 ? "," : "[", user->delta.id);
+		appendStringInfo(&text, "%s\"" INT64_FORMAT "\"", write->nusers > 0 ? "," : "[",
+						 user->delta.id);
 		write->users[write->nusers++] = identify(&user->delta);
 	}
 	appendStringInfoChar(&text, ']');
 	write->body = text.data;
 	write->body_length = text.len;
+
 	write->ngone = n - write->nusers;
 }
 
-static lpu_api_answer *
-send_ids(void *batch, const int *users, int n, lpu_write *write)
+static LpuApiAnswer *
+send_ids(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	static const lpu_conditional methods = {.read = read_users, .write = write_ids};
-	lpu_removal *r = batch;
-	lpu_api_answer *answer = lpu_conditional_send(r->writer, &methods, r, users, n, write, r->try);
+	static const LpuConditional methods = {.read = read_users,.write = write_ids};
+	LpuDeleteState *r = batch;
+	LpuApiAnswer *answer = lpu_conditional_send(r->writer, &methods, r, users, n, write, r->try);
 	int			i;
 
 	for (i = 0; i < n && n > 1; i++)
@@ -168,13 +174,13 @@ send_ids(void *batch, const int *users, int n, lpu_write *write)
 }
 
 /*
- * Return true if a user who was refused alone is gone. A 404 can also come from something on the way
- * to the account, so it is asked.
+ * Return true if a user who was refused alone is gone. A 404 can also come
+ * from something on the way to the account, so it is asked.
  */
 static bool
-is_gone(void *batch, int user, const lpu_api_answer *answer, const lpu_write *write)
+is_gone(void *batch, int user, const LpuApiAnswer *answer, const LpuWriteRequest *write)
 {
-	lpu_removal *r = batch;
+	LpuDeleteState *r = batch;
 
 	if (answer->status != 404 && answer->status != 410)
 		return false;
@@ -187,9 +193,9 @@ is_gone(void *batch, int user, const lpu_api_answer *answer, const lpu_write *wr
  * 40001 if one was changed since the statement read it, and for any refusal.
  */
 void
-lpu_removal_flush(lpu_removal *r)
+lpu_removal_flush(LpuDeleteState *r)
 {
-	static const lpu_batch methods = {.send = send_ids, .excuse = is_gone};
+	static const LpuWriteBatch methods = {.send = send_ids,.excuse = is_gone};
 	MemoryContext caller = MemoryContextSwitchTo(r->batch);
 	int			n = r->n;
 

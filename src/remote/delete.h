@@ -6,21 +6,25 @@
 
 #include "remote/update_row.h"
 
-typedef struct lpu_removal lpu_removal;
-
-/* For the rows of one statement, at most batch_size a batch. In the current memory context; the argument lives as long. */
-extern lpu_removal *lpu_removal_new(const lpu_update *statement);
-
-/* Add a user to the batch: the id, and the row as the statement read it (a composite value). */
-extern void lpu_removal_add(lpu_removal *removal, int64 id, Datum before);
-
-/* Users in the batch. */
-extern int	lpu_removal_pending(const lpu_removal *removal);
+typedef struct LpuDeleteState LpuDeleteState;
 
 /*
- * Delete the users of the batch, which is then empty. One that is gone already is no error. Raises 40001 if one of them was
- * changed since the statement read it, and for any refusal.
+ * For the rows of one statement, at most batch_size a batch. In the current
+ * memory context; the argument lives as long.
  */
-extern void lpu_removal_flush(lpu_removal *removal);
+extern LpuDeleteState *lpu_removal_new(const LpuUpdate *statement);
+
+/* Add a user to the batch: the id, and the row as the statement read it (a composite value). */
+extern void lpu_removal_add(LpuDeleteState *removal, int64 id, Datum before);
+
+/* Users in the batch. */
+extern int	lpu_removal_pending(const LpuDeleteState *removal);
+
+/*
+ * Delete the users of the batch, which is then empty. One that is gone already
+ * is no error. Raises 40001 if one of them was changed since the statement
+ * read it, and for any refusal.
+ */
+extern void lpu_removal_flush(LpuDeleteState *removal);
 
 #endif

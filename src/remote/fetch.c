@@ -1,9 +1,11 @@
 /*
  * fetch.c: rows of a foreign table.
  *
- * Asks for just the attributes that the needed columns show, by one listing or by a few GETs at a time that name an id,
- * and turns each entity into a row. The id is always asked for, so that an error can say whose value it was. It knows
- * nothing of plans and executors; whatever goes wrong is raised here, since all its users are entry points.
+ * Asks for just the attributes that the needed columns show, by one listing or
+ * by a few GETs at a time that name an id, and turns each entity into a row.
+ * The id is always asked for, so that an error can say whose value it was. It
+ * knows nothing of plans and executors; whatever goes wrong is raised here,
+ * since all its users are entry points.
  */
 #include "postgres.h"
 
@@ -17,40 +19,41 @@
 #include "user/json_to_datum.h"
 
 /* A column that is read: from which of the names, and how. */
-typedef struct read_column
+typedef struct ReadColumn
 {
 	int			column;			/* its number, less one */
 	int			name;			/* place among the names; -1: the whole entity */
-	lpu_converter *converter;
-} read_column;
+	LpuConverter *converter;
+} ReadColumn;
 
-struct lpu_fetch
+struct LpuFetch
 {
 	MemoryContext context;
-	const lpu_table *table;
-	const lpu_options *options;
-	const lpu_fetch_plan *plan;
+	const LpuForeignTable *table;
+	const LpuOptions *options;
+	const LpuFetchPlan *plan;
 	char	   *query;			/* of the URL */
 	const char **names;			/* attributes to read; the first is "id" */
 	int			nnames;
-	int			deleted_name;	/* place of "deleted" if deleted entities are to be left out here, -1 */
+	int			deleted_name;	/* place of "deleted" if deleted entities are
+								 * to be left out here, -1 */
 	bool		whole;
-	read_column *columns;
+	ReadColumn *columns;
 	int			ncolumns;
 	bool		by_id;			/* of the current run */
 	int64	   *ids;			/* of the GETs */
 	int			nids;
 	int			opened;			/* of them */
 	int			at;				/* the one that is read */
-	lpu_listing **gets;			/* under way, a ring */
-	lpu_listing *list;
+	LpuListing **gets;			/* under way, a ring */
+	LpuListing *list;
 	StringInfoData entity;		/* behind the last row */
 	int64		revision;		/* the oldest so far, -1: none */
-	lpu_fetch_cost cost;
-	const read_column *converting;	/* for messages */
+	LpuFetchCost cost;
+	const ReadColumn *converting;	/* for messages */
 };
 
-/* ------------------------------------------------------------------------------------------------------- asking */
+/* ----- asking ----- */
 
 static int
 add_name(const char **names, int *n, const char *name)
@@ -66,7 +69,8 @@ add_name(const char **names, int *n, const char *name)
 
 /* The names to ask for: "id", those of the needed columns, and "deleted" where it decides. */
 static int
-collect_names(const lpu_table *table, const lpu_fetch_plan *plan, const char **names, bool *whole)
+collect_names(const LpuForeignTable *table, const LpuFetchPlan *plan, const char **names,
+			  bool *whole)
 {
 	int			n = 0;
 	int			i = -1;
@@ -75,7 +79,7 @@ collect_names(const lpu_table *table, const lpu_fetch_plan *plan, const char **n
 	add_name(names, &n, "id");
 	while ((i = bms_next_member(plan->columns, i)) >= 0)
 	{
-		const lpu_column *column = &table->columns[i];
+		const LpuColumn *column = &table->columns[i];
 
 		if (column->whole)
 			*whole = true;
@@ -90,15 +94,18 @@ collect_names(const lpu_table *table, const lpu_fetch_plan *plan, const char **n
 
 /* An assignment is asked for with its members, and without those that nobody needs. */
 static const char *
-members_of(const lpu_table *table, const char *name)
+members_of(const LpuForeignTable *table, const char *name)
 {
-	const lpu_attribute *def = lpu_attribute_named(table->resource->attributes, *table->resource->nattributes, name);
+	const LpuAttribute *def = lpu_attribute_named(table->resource->attributes,
+												  *table->resource->nattributes, name);
 
-	return def != NULL && (def->kind == LPU_GROUP || def->kind == LPU_GROUPS) ? "(agentGroupId,assignmentDate)" : "";
+	return def != NULL &&
+		(def->kind == LPU_GROUP || def->kind == LPU_GROUPS) ? "(agentGroupId,assignmentDate)" : "";
 }
 
 static char *
-write_query(const lpu_table *table, const lpu_fetch_plan *plan, const char **names, int n, bool whole)
+write_query(const LpuForeignTable *table, const LpuFetchPlan *plan, const char **names, int n,
+			bool whole)
 {
 	StringInfoData query;
 	int			i;
@@ -108,34 +115,35 @@ write_query(const lpu_table *table, const lpu_fetch_plan *plan, const char **nam
 	if (whole)
 		appendStringInfoString(&query, "$all");
 	for (i = 0; i < n && !whole; i++)
-		appendStringInfo(&query, "%s%s%s", i > 0 ? "," : "", lpu_url_escape(names[i]), members_of(table, names[i]));
+		appendStringInfo(&query, "%s%s%s", i > 0 ? "," : "", lpu_url_escape(names[i]),
+						 members_of(table, names[i]));
 	if (plan->include_deleted)
 		appendStringInfoString(&query, "&include_deleted=true");
 	return query.data;
 }
 
 char *
-lpu_fetch_path(const lpu_table *table, const lpu_options *options, const lpu_fetch_plan *plan)
+lpu_fetch_path(const LpuForeignTable *table, const LpuOptions *options, const LpuFetchPlan *plan)
 {
 	const char **names = palloc((table->ncolumns + 2) * sizeof(char *));
 	bool		whole;
 	int			n = collect_names(table, plan, names, &whole);
-	lpu_api_request request = {.method = plan->by_id ? LPU_GET_USER : table->resource->list};
+	LpuApiRequest request = {.method = plan->by_id ? LPU_GET_USER : table->resource->list};
 
 	request.query = write_query(table, plan, names, n, whole);
 	return lpu_api_path(options, &request);
 }
 
 static void
-choose_columns(lpu_fetch *f)
+choose_columns(LpuFetch *f)
 {
 	int			i = -1;
 
-	f->columns = palloc(Max(f->table->ncolumns, 1) * sizeof(read_column));
+	f->columns = palloc(Max(f->table->ncolumns, 1) * sizeof(ReadColumn));
 	while ((i = bms_next_member(f->plan->columns, i)) >= 0)
 	{
-		const lpu_column *column = &f->table->columns[i];
-		read_column *read = &f->columns[f->ncolumns];
+		const LpuColumn *column = &f->table->columns[i];
+		ReadColumn *read = &f->columns[f->ncolumns];
 
 		if (column->name == NULL || column->secret)
 			continue;
@@ -146,10 +154,10 @@ choose_columns(lpu_fetch *f)
 	}
 }
 
-lpu_fetch *
-lpu_fetch_new(const lpu_table *table, const lpu_options *options, const lpu_fetch_plan *plan)
+LpuFetch *
+lpu_fetch_new(const LpuForeignTable *table, const LpuOptions *options, const LpuFetchPlan *plan)
 {
-	lpu_fetch  *f = palloc0(sizeof(lpu_fetch));
+	LpuFetch   *f = palloc0(sizeof(LpuFetch));
 
 	f->context = CurrentMemoryContext;
 	f->table = table;
@@ -158,31 +166,34 @@ lpu_fetch_new(const lpu_table *table, const lpu_options *options, const lpu_fetc
 	f->names = palloc((table->ncolumns + 2) * sizeof(char *));
 	f->nnames = collect_names(table, plan, f->names, &f->whole);
 	f->query = write_query(table, plan, f->names, f->nnames, f->whole);
-	f->deleted_name = plan->by_id && !plan->include_deleted ? add_name(f->names, &f->nnames, "deleted") : -1;
+	f->deleted_name = plan->by_id &&
+		!plan->include_deleted ? add_name(f->names, &f->nnames, "deleted") : -1;
 	choose_columns(f);
-	f->gets = palloc0(options->max_connections * sizeof(lpu_listing *));
+	f->gets = palloc0(options->max_connections * sizeof(LpuListing *));
 	f->revision = -1;
 	initStringInfo(&f->entity);
 	return f;
 }
 
-/* --------------------------------------------------------------------------------------------------- requests */
+/* ----- requests ----- */
 
 /* For messages: what is done. */
 static const char *
-what_of(const lpu_fetch *f, int64 id)
+what_of(const LpuFetch *f, int64 id)
 {
 	return f->by_id ? psprintf("get user " INT64_FORMAT, id) : f->table->resource->what;
 }
 
-static lpu_listing *
-open_listing(lpu_fetch *f, int64 id)
+static LpuListing *
+open_listing(LpuFetch *f, int64 id)
 {
-	lpu_api_request request = {.method = f->by_id ? LPU_GET_USER : f->table->resource->list, .user_id = id,
+	LpuApiRequest request = {.method = f->by_id ? LPU_GET_USER :
+		f->table->resource->list,.user_id = id,
 	.query = f->query};
 	const char *what = what_of(f, id);
 	MemoryContext caller = MemoryContextSwitchTo(f->context);
-	lpu_listing *listing = lpu_listing_open(f->options, &request, what, f->names, f->nnames, f->whole);
+	LpuListing *listing = lpu_listing_open(f->options, &request, what, f->names, f->nnames,
+										   f->whole);
 
 	MemoryContextSwitchTo(caller);
 	return listing;
@@ -190,7 +201,7 @@ open_listing(lpu_fetch *f, int64 id)
 
 /* That of a request, which goes on or ends. */
 static void
-add_cost(lpu_fetch_cost *cost, const lpu_listing *listing, bool is_list)
+add_cost(LpuFetchCost *cost, const LpuListing *listing, bool is_list)
 {
 	if (listing == NULL)
 		return;
@@ -201,7 +212,7 @@ add_cost(lpu_fetch_cost *cost, const lpu_listing *listing, bool is_list)
 }
 
 static void
-close_listing(lpu_fetch *f, lpu_listing **listing)
+close_listing(LpuFetch *f, LpuListing **listing)
 {
 	int64		revision;
 
@@ -216,7 +227,7 @@ close_listing(lpu_fetch *f, lpu_listing **listing)
 }
 
 void
-lpu_fetch_stop(lpu_fetch *f)
+lpu_fetch_stop(LpuFetch *f)
 {
 	int			i;
 
@@ -228,7 +239,7 @@ lpu_fetch_stop(lpu_fetch *f)
 }
 
 void
-lpu_fetch_list(lpu_fetch *f)
+lpu_fetch_list(LpuFetch *f)
 {
 	lpu_fetch_stop(f);
 	f->by_id = false;
@@ -245,7 +256,7 @@ compare_ids(const void *a, const void *b)
 }
 
 bool
-lpu_fetch_ids(lpu_fetch *f, const int64 *ids, int n)
+lpu_fetch_ids(LpuFetch *f, const int64 *ids, int n)
 {
 	int64	   *sorted;
 	int			i;
@@ -273,44 +284,53 @@ lpu_fetch_ids(lpu_fetch *f, const int64 *ids, int n)
 	return true;
 }
 
-/* ------------------------------------------------------------------------------------------------------- rows */
+/* ----- rows ----- */
 
 /* Names the value that cannot be read. The id comes from the network: only digits are shown. */
 static void
 value_context(void *arg)
 {
-	const lpu_fetch *f = arg;
-	const lpu_value *id;
-	const lpu_column *column;
+	const LpuFetch *f = arg;
+	const LpuValue *id;
+	const LpuColumn *column;
 
 	if (f->converting == NULL)
 		return;
 	column = &f->table->columns[f->converting->column];
 	id = &lpu_listing_values(f->by_id ? f->gets[f->at % f->options->max_connections] : f->list)[0];
-	errcontext("column \"%s\" (attribute \"%s\") of foreign table \"%s\", entity with id %s", column->name,
+	errcontext("column \"%s\" (attribute \"%s\") of foreign table \"%s\", entity with id %s",
+			   column->name,
 			   column->attribute, f->table->name,
-			   id->text != NULL && strspn(id->text, "-0123456789") == strlen(id->text) ? id->text : "unknown");
+			   id->text !=NULL &&
+			   strspn(id->text, "-0123456789") == strlen(id->text) ? id->text : "unknown");
 }
 
 static void
-read_row(lpu_fetch *f, const lpu_listing *listing, Datum *values, bool *nulls)
+read_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nulls)
 {
 	ErrorContextCallback context = {error_context_stack, value_context, f};
-	const lpu_value *found = lpu_listing_values(listing);
+	const LpuValue *found = lpu_listing_values(listing);
 	int			i;
 
-	/* every entity has one: this is something else, perhaps an error that came as a success */
+	/*
+	 * every entity has one: this is something else, perhaps an error that
+	 * came as a success
+	 */
 	if (found[0].type == LPU_VALUE_ABSENT || found[0].type == LPU_VALUE_NULL)
-		lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": an entity has no id",
-										  what_of(f, f->by_id ? f->ids[f->at] : 0), f->options->account));
+		lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
+										  "could not %s of account \"%s\": an entity has no id",
+										  what_of(f, f->by_id ? f->ids[f->at] : 0),
+										  f->options->account));
 	memset(nulls, true, f->table->ncolumns * sizeof(bool));
 	error_context_stack = &context;
 	for (i = 0; i < f->ncolumns; i++)
 	{
-		const read_column *read = &f->columns[i];
+		const ReadColumn *read = &f->columns[i];
 
 		f->converting = read;
-		nulls[read->column] = lpu_convert(read->converter, read->name < 0 ? lpu_listing_whole(listing) : &found[read->name],
+		nulls[read->column] = lpu_convert(read->converter,
+										  read->name < 0 ? lpu_listing_whole(listing) :
+										  &found[read->name],
 										  &values[read->column]);
 	}
 	f->converting = NULL;
@@ -318,18 +338,20 @@ read_row(lpu_fetch *f, const lpu_listing *listing, Datum *values, bool *nulls)
 	if (f->plan->entity)
 	{
 		resetStringInfo(&f->entity);
-		appendBinaryStringInfo(&f->entity, lpu_listing_whole(listing)->text, (int) lpu_listing_whole(listing)->length);
+		appendBinaryStringInfo(&f->entity, lpu_listing_whole(listing)->text,
+							   (int) lpu_listing_whole(listing)->length);
 	}
 }
 
 static bool
-is_true(const lpu_value *value)
+is_true(const LpuValue *value)
 {
-	return value->type == LPU_VALUE_TRUE || (value->type == LPU_VALUE_STRING && strcmp(value->text, "true") == 0);
+	return value->type == LPU_VALUE_TRUE ||
+		(value->type == LPU_VALUE_STRING && strcmp(value->text, "true") == 0);
 }
 
 static bool
-next_of_list(lpu_fetch *f, Datum *values, bool *nulls)
+next_of_list(LpuFetch *f, Datum *values, bool *nulls)
 {
 	if (f->list == NULL)
 		return false;
@@ -350,7 +372,7 @@ next_of_list(lpu_fetch *f, Datum *values, bool *nulls)
 
 /* One of the GETs: its user, unless there is none. */
 static bool
-read_get(lpu_fetch *f, lpu_listing *get, Datum *values, bool *nulls)
+read_get(LpuFetch *f, LpuListing *get, Datum *values, bool *nulls)
 {
 	switch (lpu_listing_next(get))
 	{
@@ -370,7 +392,7 @@ read_get(lpu_fetch *f, lpu_listing *get, Datum *values, bool *nulls)
 }
 
 static bool
-next_of_ids(lpu_fetch *f, Datum *values, bool *nulls)
+next_of_ids(LpuFetch *f, Datum *values, bool *nulls)
 {
 	int			room = f->options->max_connections;
 
@@ -390,42 +412,46 @@ next_of_ids(lpu_fetch *f, Datum *values, bool *nulls)
 }
 
 bool
-lpu_fetch_next(lpu_fetch *f, Datum *values, bool *nulls)
+lpu_fetch_next(LpuFetch *f, Datum *values, bool *nulls)
 {
 	return f->by_id ? next_of_ids(f, values, nulls) : next_of_list(f, values, nulls);
 }
 
 const char *
-lpu_fetch_entity(const lpu_fetch *f, size_t *length)
+lpu_fetch_entity(const LpuFetch *f, size_t *length)
 {
 	*length = f->entity.len;
 	return f->entity.data;
 }
 
 int64
-lpu_fetch_revision(const lpu_fetch *f)
+lpu_fetch_revision(const LpuFetch *f)
 {
 	return f->revision;
 }
 
 void
-lpu_fetch_drain(lpu_fetch *f)
+lpu_fetch_drain(LpuFetch *f)
 {
 	int			room = f->options->max_connections;
 	int			i;
 
 	if (f->list != NULL)
 		(void) lpu_listing_drain(f->list);
-	/* they go on together: if one is slow, so are the others, and nobody is to wait for each of them */
+
+	/*
+	 * they go on together: if one is slow, so are the others, and nobody is
+	 * to wait for each of them
+	 */
 	for (i = f->at; i < f->opened; i++)
 		if (f->gets[i % room] != NULL && !lpu_listing_drain(f->gets[i % room]))
 			break;
 }
 
-lpu_fetch_cost
-lpu_fetch_costs(const lpu_fetch *f)
+LpuFetchCost
+lpu_fetch_costs(const LpuFetch *f)
 {
-	lpu_fetch_cost cost = f->cost;
+	LpuFetchCost cost = f->cost;
 	int			i;
 
 	add_cost(&cost, f->list, true);

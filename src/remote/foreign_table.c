@@ -1,9 +1,11 @@
 /*
- * foreign_table.c: what an account offers as tables, and how a foreign table shows it.
+ * foreign_table.c: what an account offers as tables, and how a foreign table
+ * shows it.
  *
- * A table has the entities of one kind: the users or one of their neighbours. Each kind has its attributes, that of users
- * from attribute.c, and each kind of value a type that suits it. A foreign table may declare any of them, in any order and
- * with other types, and attributes that are in no list here.
+ * A table has the entities of one kind: the users or one of their neighbours.
+ * Each kind has its attributes, that of users from attribute.c, and each kind
+ * of value a type that suits it. A foreign table may declare any of them, in
+ * any order and with other types, and attributes that are in no list here.
  */
 #include "postgres.h"
 
@@ -18,7 +20,7 @@
 #include "base/error.h"
 #include "remote/foreign_table.h"
 
-static const lpu_attribute skill_attributes[] = {
+static const LpuAttribute skill_attributes[] = {
 	LPU_ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("name", LPU_TEXT, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("description", LPU_TEXT, LPU_READ_ONLY),
@@ -31,7 +33,7 @@ static const lpu_attribute skill_attributes[] = {
 };
 static const int nskill_attributes = lengthof(skill_attributes);
 
-static const lpu_attribute profile_attributes[] = {
+static const LpuAttribute profile_attributes[] = {
 	LPU_ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("name", LPU_TEXT, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("description", LPU_TEXT, LPU_READ_ONLY),
@@ -41,7 +43,7 @@ static const lpu_attribute profile_attributes[] = {
 };
 static const int nprofile_attributes = lengthof(profile_attributes);
 
-static const lpu_attribute agent_group_attributes[] = {
+static const LpuAttribute agent_group_attributes[] = {
 	LPU_ATTRIBUTE("id", LPU_LONG, LPU_READ_ONLY),	/* the root group is -1 */
 	LPU_ATTRIBUTE("name", LPU_TEXT, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("description", LPU_TEXT, LPU_READ_ONLY),
@@ -52,7 +54,7 @@ static const lpu_attribute agent_group_attributes[] = {
 };
 static const int nagent_group_attributes = lengthof(agent_group_attributes);
 
-static const lpu_attribute lob_attributes[] = {
+static const LpuAttribute lob_attributes[] = {
 	LPU_ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("name", LPU_TEXT, LPU_READ_ONLY),
 	LPU_ATTRIBUTE("description", LPU_TEXT, LPU_READ_ONLY),
@@ -62,11 +64,13 @@ static const lpu_attribute lob_attributes[] = {
 static const int nlob_attributes = lengthof(lob_attributes);
 
 /* A contact centre has some thousand users, and some dozen of everything else. */
-static const lpu_resource resources[] = {
+static const LpuResource resources[] = {
 	{LPU_USERS, LPU_LIST_USERS, "list users", lpu_attributes, &lpu_nattributes, 1000},
 	{LPU_SKILLS, LPU_LIST_SKILLS, "list skills", skill_attributes, &nskill_attributes, 50},
-	{LPU_PROFILES, LPU_LIST_PROFILES, "list profiles", profile_attributes, &nprofile_attributes, 20},
-	{LPU_AGENT_GROUPS, LPU_LIST_AGENT_GROUPS, "list agent groups", agent_group_attributes, &nagent_group_attributes, 50},
+	{LPU_PROFILES, LPU_LIST_PROFILES, "list profiles", profile_attributes, &nprofile_attributes,
+	20},
+	{LPU_AGENT_GROUPS, LPU_LIST_AGENT_GROUPS, "list agent groups", agent_group_attributes,
+	&nagent_group_attributes, 50},
 	{LPU_LOBS, LPU_LIST_LOBS, "list lines of business", lob_attributes, &nlob_attributes, 20},
 };
 
@@ -87,14 +91,14 @@ static const char *const column_types[] = {
 	[LPU_GROUPS] = "bigint[]",
 };
 
-const lpu_resource *
-lpu_resource_of(lpu_resource_id id)
+const LpuResource *
+lpu_resource_of(LpuResourceId id)
 {
 	Assert(resources[id].id == id);
 	return &resources[id];
 }
 
-/* ------------------------------------------------------------------------------------------------------- names */
+/* ----- names ----- */
 
 char *
 lpu_attribute_of_column(const char *column)
@@ -128,13 +132,13 @@ lpu_column_of_attribute(const char *attribute)
 
 /* Only a user may change these, and only their own. */
 static bool
-is_of_no_use(const lpu_attribute *attribute)
+is_of_no_use(const LpuAttribute *attribute)
 {
 	return (attribute->rules & LPU_SECRET) && (attribute->rules & LPU_PASSWORD) == 0;
 }
 
 char *
-lpu_resource_columns(const lpu_resource *resource)
+lpu_resource_columns(const LpuResource *resource)
 {
 	StringInfoData columns;
 	int			i;
@@ -142,24 +146,25 @@ lpu_resource_columns(const lpu_resource *resource)
 	initStringInfo(&columns);
 	for (i = 0; i < *resource->nattributes; i++)
 	{
-		const lpu_attribute *attribute = &resource->attributes[i];
+		const LpuAttribute *attribute = &resource->attributes[i];
 
 		if (!is_of_no_use(attribute))
-			appendStringInfo(&columns, "%s %s, ", quote_identifier(lpu_column_of_attribute(attribute->name)),
+			appendStringInfo(&columns, "%s %s, ",
+							 quote_identifier(lpu_column_of_attribute(attribute->name)),
 							 column_types[attribute->kind]);
 	}
 	appendStringInfoString(&columns, "entity jsonb OPTIONS (attribute '*')");
 	return columns.data;
 }
 
-/* ------------------------------------------------------------------------------------------------------- tables */
+/* ----- tables ----- */
 
 static void
-read_options(lpu_options *options, List *list, Oid catalog, const char *table)
+read_options(LpuOptions *options, List *list, Oid catalog, const char *table)
 {
-	lpu_problem *problem;
+	LpuProblem *problem;
 
-	memset(options, 0, sizeof(lpu_options));
+	memset(options, 0, sizeof(LpuOptions));
 	options->resource = options->updatable = -1;
 	options->server_name = unconstify(char *, table);
 	problem = lpu_options_read(options, list, catalog);
@@ -168,18 +173,21 @@ read_options(lpu_options *options, List *list, Oid catalog, const char *table)
 }
 
 static void
-read_column(lpu_column *column, const lpu_resource *resource, Relation relation, Form_pg_attribute attribute)
+read_column(LpuColumn *column, const LpuResource *resource, Relation relation,
+			Form_pg_attribute attribute)
 {
-	lpu_options options;
+	LpuOptions	options;
 
 	if (attribute->attisdropped)
 		return;
 	read_options(&options, GetForeignColumnOptions(RelationGetRelid(relation), attribute->attnum),
 				 AttributeRelationId, RelationGetRelationName(relation));
 	column->name = pstrdup(NameStr(attribute->attname));
-	column->attribute = options.attribute ? options.attribute : lpu_attribute_of_column(column->name);
+	column->attribute = options.attribute ? options.attribute :
+		lpu_attribute_of_column(column->name);
 	column->whole = strcmp(column->attribute, "*") == 0;
-	column->def = lpu_attribute_named(resource->attributes, *resource->nattributes, column->attribute);
+	column->def = lpu_attribute_named(resource->attributes, *resource->nattributes,
+									  column->attribute);
 	column->kind = column->def ? column->def->kind : LPU_ANY;
 	column->secret = column->def && (column->def->rules & LPU_SECRET);
 	column->type = attribute->atttypid;
@@ -187,7 +195,7 @@ read_column(lpu_column *column, const lpu_resource *resource, Relation relation,
 }
 
 int
-lpu_table_column(const lpu_table *table, const char *attribute)
+lpu_table_column(const LpuForeignTable *table, const char *attribute)
 {
 	int			i;
 
@@ -197,28 +205,31 @@ lpu_table_column(const lpu_table *table, const char *attribute)
 	return 0;
 }
 
-lpu_table *
+LpuForeignTable *
 lpu_table_read(Relation relation)
 {
 	TupleDesc	desc = RelationGetDescr(relation);
 	ForeignTable *foreign = GetForeignTable(RelationGetRelid(relation));
-	lpu_table  *table = palloc0(sizeof(lpu_table));
-	lpu_options options;
+	LpuForeignTable *table = palloc0(sizeof(LpuForeignTable));
+	LpuOptions	options;
 	int			i;
 
-	read_options(&options, foreign->options, ForeignTableRelationId, RelationGetRelationName(relation));
+	read_options(&options, foreign->options, ForeignTableRelationId,
+				 RelationGetRelationName(relation));
 	if (options.resource < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-				 errmsg("foreign table \"%s\" has no option \"resource\"", RelationGetRelationName(relation)),
+				 errmsg("foreign table \"%s\" has no option \"resource\"",
+						RelationGetRelationName(relation)),
 				 errhint("ALTER FOREIGN TABLE ... OPTIONS (ADD resource 'users').")));
 	table->resource = lpu_resource_of(options.resource);
 	table->server = foreign->serverid;
 	table->updatable = options.updatable;
 	table->name = pstrdup(RelationGetRelationName(relation));
-	table->qualified_name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), table->name);
+	table->qualified_name =
+		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), table->name);
 	table->ncolumns = desc->natts;
-	table->columns = palloc0(Max(desc->natts, 1) * sizeof(lpu_column));
+	table->columns = palloc0(Max(desc->natts, 1) * sizeof(LpuColumn));
 	for (i = 0; i < desc->natts; i++)
 		read_column(&table->columns[i], table->resource, relation, TupleDescAttr(desc, i));
 	table->id_column = lpu_table_column(table, "id");

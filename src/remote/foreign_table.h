@@ -11,58 +11,65 @@
 #include "user/attribute.h"
 
 /* One kind of entity. */
-typedef struct lpu_resource
+typedef struct LpuResource
 {
-	lpu_resource_id id;
-	lpu_method	list;			/* how all are read */
+	LpuResourceId id;
+	LpuMethod	list;			/* how all are read */
 	const char *what;			/* for messages: "list users" */
-	const lpu_attribute *attributes;
+	const LpuAttribute *attributes;
 	const int  *nattributes;
 	int			rows;			/* how many to expect before ANALYZE */
-} lpu_resource;
+} LpuResource;
 
 /* The resource of a table's option. */
-extern const lpu_resource *lpu_resource_of(lpu_resource_id id);
+extern const LpuResource *lpu_resource_of(LpuResourceId id);
 
 /* A column of a foreign table. */
-typedef struct lpu_column
+typedef struct LpuColumn
 {
 	const char *name;			/* NULL: the column was dropped */
 	const char *attribute;		/* the API's name; "*": the whole entity */
-	const lpu_attribute *def;	/* NULL: this version does not know it */
-	lpu_value_kind kind;
+	const LpuAttribute *def;	/* NULL: this version does not know it */
+	LpuValueKind kind;
 	bool		whole;			/* shows the whole entity */
 	bool		secret;			/* can be written, never read */
 	Oid			type;
 	int32		typmod;
-} lpu_column;
+} LpuColumn;
 
 /* A foreign table. Column number i is columns[i - 1]. */
-typedef struct lpu_table
+typedef struct LpuForeignTable
 {
-	const lpu_resource *resource;
+	const LpuResource *resource;
 	Oid			server;
 	int			updatable;		/* 0 or 1, -1: as its server */
 	const char *name;
 	const char *qualified_name; /* with its schema, quoted */
 	int			ncolumns;
-	lpu_column *columns;
-	int			id_column;		/* number of the column that shows "id", 0: none */
+	LpuColumn  *columns;
+	int			id_column;		/* number of the column that shows "id", 0:
+								 * none */
 	int			deleted_column;
 	int			login_column;
-} lpu_table;
+} LpuForeignTable;
 
-/* Read a foreign table from the catalogs, in the current memory context. Raises if its options cannot be read. */
-extern lpu_table *lpu_table_read(Relation relation);
+/*
+ * Read a foreign table from the catalogs, in the current memory context.
+ * Raises if its options cannot be read.
+ */
+extern LpuForeignTable *lpu_table_read(Relation relation);
 
 /* The columns that IMPORT FOREIGN SCHEMA declares for a resource, "name type, name type, ...". */
-extern char *lpu_resource_columns(const lpu_resource *resource);
+extern char *lpu_resource_columns(const LpuResource *resource);
 
-/* The name of the attribute that a column shows unless an option says otherwise: login_name is loginName; the reverse. */
+/*
+ * The name of the attribute that a column shows unless an option says
+ * otherwise: login_name is loginName; the reverse.
+ */
 extern char *lpu_attribute_of_column(const char *column);
 extern char *lpu_column_of_attribute(const char *attribute);
 
 /* The number of the column that shows an attribute, 0: none. */
-extern int	lpu_table_column(const lpu_table *table, const char *attribute);
+extern int	lpu_table_column(const LpuForeignTable *table, const char *attribute);
 
 #endif

@@ -1,8 +1,11 @@
 /*
- * hidden_attributes.c: attributes that the API does not show, and that an update could wipe out.
+ * hidden_attributes.c: attributes that the API does not show, and that an
+ * update could wipe out.
  *
- * An update of the API replaces the whole user, and for reasons of privacy some attributes are answered blank: who writes
- * back what was read wipes them out. An attribute that is absent, and not blank, was never there and cannot be lost.
+ * An update of the API replaces the whole user, and for reasons of privacy
+ * some attributes are answered blank: who writes back what was read wipes them
+ * out. An attribute that is absent, and not blank, was never there and cannot
+ * be lost.
  */
 #include "postgres.h"
 
@@ -12,7 +15,7 @@
 #include "remote/hidden_attributes.h"
 
 static bool
-is_set(const lpu_table *table, const Bitmapset *columns, const char *attribute)
+is_set(const LpuForeignTable *table, const Bitmapset *columns, const char *attribute)
 {
 	int			i = -1;
 
@@ -24,16 +27,17 @@ is_set(const lpu_table *table, const Bitmapset *columns, const char *attribute)
 
 /* The column that shows an attribute, or the one that would; quoted. */
 static const char *
-column_of(const lpu_table *table, const char *attribute)
+column_of(const LpuForeignTable *table, const char *attribute)
 {
 	int			column = lpu_table_column(table, attribute);
 
-	return quote_identifier(column > 0 ? table->columns[column - 1].name : lpu_column_of_attribute(attribute));
+	return quote_identifier(column > 0 ? table->columns[column - 1].name :
+							lpu_column_of_attribute(attribute));
 }
 
 /* What the statement sets already. */
 static void
-append_set_list(StringInfo out, const lpu_table *table, const lpu_set_list *list)
+append_set_list(StringInfo out, const LpuForeignTable *table, const LpuSetList *list)
 {
 	int			i = -1;
 
@@ -42,28 +46,34 @@ append_set_list(StringInfo out, const lpu_table *table, const lpu_set_list *list
 						 list->values[i] ? list->values[i] : "...");
 }
 
-/* How to tell the users apart: by what an HR table has, too; and, if not all were meant, who was. */
+/*
+ * How to tell the users apart: by what an HR table has, too; and, if not all
+ * were meant, who was.
+ */
 static void
-append_condition(StringInfo out, const lpu_table *table, const lpu_set_list *list)
+append_condition(StringInfo out, const LpuForeignTable *table, const LpuSetList *list)
 {
 	appendStringInfo(out, " FROM your_table e WHERE u.%s = e.%s%s",
 					 column_of(table, table->login_column > 0 ? "loginName" : "id"),
-					 table->login_column > 0 ? "email" : "user_id", list->conditional ? " AND ..." : "");
+					 table->login_column > 0 ? "email" : "user_id",
+					 list->conditional ? " AND ..." : "");
 }
 
 /* Is the attribute answered blank, and not set? */
 static bool
-would_be_lost(const lpu_table *table, const lpu_attribute *attribute, const Bitmapset *columns, Jsonb *entity)
+would_be_lost(const LpuForeignTable *table, const LpuAttribute *attribute, const Bitmapset *columns,
+			  Jsonb *entity)
 {
 	JsonbValue	value;
 
 	return (attribute->rules & LPU_HIDDEN) && !is_set(table, columns, attribute->name) &&
-		lpu_jsonb_get_member(&entity->root, attribute->name, &value) != NULL && lpu_string_equals(&value, "");
+		lpu_jsonb_get_member(&entity->root, attribute->name, &value) != NULL &&
+		lpu_string_equals(&value, "");
 }
 
 /* The statement to write; first, where the table lacks columns for it, how to add them. */
 static char *
-write_hint(const lpu_table *table, const lpu_set_list *list, const char **lost, int nlost)
+write_hint(const LpuForeignTable *table, const LpuSetList *list, const char **lost, int nlost)
 {
 	StringInfoData out;
 	int			i;
@@ -72,20 +82,25 @@ write_hint(const lpu_table *table, const lpu_set_list *list, const char **lost, 
 	for (i = 0; i < nlost; i++)
 		if (lpu_table_column(table, lost[i]) == 0)
 		{
-			appendStringInfo(&out, out.len > 0 ? "," : "Add what is missing (ALTER FOREIGN TABLE %s", table->qualified_name);
+			appendStringInfo(&out,
+							 out.len > 0 ? "," : "Add what is missing (ALTER FOREIGN TABLE %s",
+							 table->qualified_name);
 			appendStringInfo(&out, " ADD %s text", column_of(table, lost[i]));
 		}
-	appendStringInfo(&out, "%sSet it from your own data: UPDATE %s u SET ", out.len > 0 ? "). " : "",
+	appendStringInfo(&out, "%sSet it from your own data: UPDATE %s u SET ",
+					 out.len > 0 ? "). " : "",
 					 table->qualified_name);
 	append_set_list(&out, table, list);
 	for (i = 0; i < nlost; i++)
-		appendStringInfo(&out, "%s%s = e.%s", i > 0 ? ", " : "", column_of(table, lost[i]), column_of(table, lost[i]));
+		appendStringInfo(&out, "%s%s = e.%s", i > 0 ? ", " : "", column_of(table, lost[i]),
+						 column_of(table, lost[i]));
 	append_condition(&out, table, list);
 	return out.data;
 }
 
 char *
-lpu_hidden_lost(const lpu_table *table, const lpu_set_list *list, const Bitmapset *columns, Jsonb *entity, char **hint)
+lpu_hidden_lost(const LpuForeignTable *table, const LpuSetList *list, const Bitmapset *columns,
+				Jsonb *entity, char **hint)
 {
 	const char **lost = palloc(lpu_nattributes * sizeof(char *));
 	StringInfoData names;

@@ -10,18 +10,21 @@
 #include "remote/foreign_table.h"
 
 /* The SET list of an UPDATE. */
-typedef struct lpu_set_list
+typedef struct LpuSetList
 {
 	Bitmapset  *columns;		/* numbers less one */
-	const char **values;		/* by these numbers: what the statement says, as SQL; NULL where that is not known */
+	const char **values;		/* by these numbers: what the statement says,
+								 * as SQL; NULL where that is not known */
 	bool		conditional;	/* it has a condition, or a FROM list */
-} lpu_set_list;
+} LpuSetList;
 
 /*
- * The attributes of this entity that are answered blank and are not among the columns set (numbers less one), as names for
- * a message; NULL if there are none. Then *hint is the statement to write instead.
+ * The attributes of this entity that are answered blank and are not among the
+ * columns set (numbers less one), as names for a message; NULL if there are
+ * none. Then *hint is the statement to write instead.
  */
-extern char *lpu_hidden_lost(const lpu_table *table, const lpu_set_list *list, const Bitmapset *columns, Jsonb *entity,
+extern char *lpu_hidden_lost(const LpuForeignTable *table, const LpuSetList *list,
+							 const Bitmapset *columns, Jsonb *entity,
 							 char **hint);
 
 #endif

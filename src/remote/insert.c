@@ -1,10 +1,13 @@
 /*
- * insert.c: rows that are inserted into a foreign table, as users to be created.
+ * insert.c: rows that are inserted into a foreign table, as users to be
+ * created.
  *
- * A row becomes JSON as soon as it is there, the batch is checked and sent as one array. Columns that are null are left
- * out: for the API that is the same. A column that shows the whole entity is the ground that the others are laid upon.
- * What the API documents as wrong is refused before anything of the batch is sent. Which logins exist is asked when it
- * matters: before the first row that may be left out, and when the account has refused some.
+ * A row becomes JSON as soon as it is there, the batch is checked and sent as
+ * one array. Columns that are null are left out: for the API that is the same.
+ * A column that shows the whole entity is the ground that the others are laid
+ * upon. What the API documents as wrong is refused before anything of the
+ * batch is sent. Which logins exist is asked when it matters: before the first
+ * row that may be left out, and when the account has refused some.
  */
 #include "postgres.h"
 
@@ -24,29 +27,31 @@
 #include "user/login.h"
 #include "user/validate.h"
 
-struct lpu_creation
+struct LpuInsertState
 {
-	lpu_writer *writer;
-	const lpu_table *table;
+	LpuWriterState *writer;
+	const LpuForeignTable *table;
 	MemoryContext context;		/* of the statement */
-	MemoryContext batch;		/* of the rows since the last flush, and of their answer until the next row */
+	MemoryContext batch;		/* of the rows since the last flush, and of
+								 * their answer until the next row */
 	bool		skip_existing;
-	lpu_logins *existing;		/* of skip_existing, with those of this statement; NULL: not asked yet */
-	lpu_answered *answered;		/* NULL: not needed yet */
+	LpuLogins  *existing;		/* of skip_existing, with those of this
+								 * statement; NULL: not asked yet */
+	LpuReturnedUsers *answered; /* NULL: not needed yet */
 	int64		taken;			/* rows of the statement so far */
 	StringInfoData array;		/* the batch, "[{...},{...}" */
 	int64	   *rows;			/* its rows' numbers in the statement, from 1 */
 	int			n;
 	char	  **bodies;			/* while it is sent: each user for the wire */
-	lpu_user_identity *users;
+	LpuUserIdentity *users;
 	List	   *secrets;
-	lpu_api_answer *answer;		/* the last one */
+	LpuApiAnswer *answer;		/* the last one */
 };
 
-/* ------------------------------------------------------------------------------------------------------- existing */
+/* ----- existing ----- */
 
 static void
-add_costs(lpu_writer *writer, const lpu_listing *listing)
+add_costs(LpuWriterState *writer, const LpuListing *listing)
 {
 	writer->requests += lpu_listing_requests(listing);
 	writer->bytes += lpu_listing_bytes(listing);
@@ -54,21 +59,23 @@ add_costs(lpu_writer *writer, const lpu_listing *listing)
 }
 
 /* The logins of all users who are not deleted, in the current memory context. */
-static lpu_logins *
-list_logins(lpu_writer *writer)
+static LpuLogins *
+list_logins(LpuWriterState *writer)
 {
 	static const char *const names[] = {"loginName"};
-	lpu_logins *logins = lpu_logins_new();
-	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "lpusers row", ALLOCSET_SMALL_SIZES);
+	LpuLogins  *logins = lpu_logins_new();
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "lpusers row",
+											  ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = CurrentMemoryContext;
-	lpu_api_request request = {.method = LPU_LIST_USERS, .query = "&select=id,loginName"};
-	lpu_listing *listing = lpu_listing_open(writer->options, &request, "list users", names, 1, false);
-	lpu_listing_state state;
+	LpuApiRequest request = {.method = LPU_LIST_USERS,.query = "&select=id,loginName"};
+	LpuListing *listing = lpu_listing_open(writer->options, &request, "list users", names, 1,
+										   false);
+	LpuListingState state;
 
 	MemoryContextSwitchTo(row);
 	while ((state = lpu_listing_next(listing)) == LPU_LISTING_ELEMENT)
 	{
-		const lpu_value *login = &lpu_listing_values(listing)[0];
+		const LpuValue *login = &lpu_listing_values(listing)[0];
 
 		if (login->type == LPU_VALUE_STRING)
 			lpu_logins_add(logins, lpu_text_from_utf8(login->text));
@@ -83,10 +90,10 @@ list_logins(lpu_writer *writer)
 	return logins;
 }
 
-lpu_creation *
-lpu_creation_new(lpu_writer *writer, bool skip_existing)
+LpuInsertState *
+lpu_creation_new(LpuWriterState *writer, bool skip_existing)
 {
-	lpu_creation *c = palloc0(sizeof(lpu_creation));
+	LpuInsertState *c = palloc0(sizeof(LpuInsertState));
 
 	c->writer = writer;
 	c->table = writer->table;
@@ -97,12 +104,12 @@ lpu_creation_new(lpu_writer *writer, bool skip_existing)
 	return c;
 }
 
-/* ------------------------------------------------------------------------------------------------------- rows */
+/* ----- rows ----- */
 
 static char *
-name_row(const lpu_creation *c, int64 row, const char *login)
+name_row(const LpuInsertState *c, int64 row, const char *login)
 {
-	lpu_user_identity user = {.login_name = unconstify(char *, login)};
+	LpuUserIdentity user = {.login_name = unconstify(char *, login)};
 
 	if (login == NULL)
 		return psprintf("Row " INT64_FORMAT, row);
@@ -110,18 +117,19 @@ name_row(const lpu_creation *c, int64 row, const char *login)
 }
 
 static Jsonb *
-as_jsonb(const lpu_column *column, Datum value)
+as_jsonb(const LpuColumn *column, Datum value)
 {
 	Oid			type = getBaseType(column->type);
 
 	if (type == JSONBOID)
 		return DatumGetJsonbP(value);
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(lpu_datum_text(type, value))));
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+											  CStringGetDatum(lpu_datum_text(type, value))));
 }
 
 /* The column that shows the whole entity, as far as the row has it. */
 static Jsonb *
-ground_of(const lpu_creation *c, TupleTableSlot *slot)
+ground_of(const LpuInsertState *c, TupleTableSlot *slot)
 {
 	int			i;
 
@@ -133,7 +141,7 @@ ground_of(const lpu_creation *c, TupleTableSlot *slot)
 
 /* NULL: it has none, or none that is a string. */
 static char *
-login_of(const lpu_creation *c, TupleTableSlot *slot)
+login_of(const LpuInsertState *c, TupleTableSlot *slot)
 {
 	int			column = c->table->login_column - 1;
 	Jsonb	   *ground;
@@ -141,7 +149,8 @@ login_of(const lpu_creation *c, TupleTableSlot *slot)
 
 	slot_getallattrs(slot);
 	if (column >= 0 && !slot->tts_isnull[column])
-		return lpu_datum_text(getBaseType(c->table->columns[column].type), slot->tts_values[column]);
+		return lpu_datum_text(getBaseType(c->table->columns[column].type),
+							  slot->tts_values[column]);
 	ground = ground_of(c, slot);
 	if (ground == NULL || !JB_ROOT_IS_OBJECT(ground) ||
 		lpu_jsonb_get_member(&ground->root, "loginName", &value) == NULL || value.type != jbvString)
@@ -151,7 +160,7 @@ login_of(const lpu_creation *c, TupleTableSlot *slot)
 
 /* The row as one JSON object. */
 static char *
-write_row(const lpu_creation *c, TupleTableSlot *slot)
+write_row(const LpuInsertState *c, TupleTableSlot *slot)
 {
 	StringInfoData out;
 	Jsonb	   *ground;
@@ -161,14 +170,15 @@ write_row(const lpu_creation *c, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	for (i = 0; i < c->table->ncolumns; i++)
 	{
-		const lpu_column *column = &c->table->columns[i];
+		const LpuColumn *column = &c->table->columns[i];
 		const char *problem;
 
 		if (column->name == NULL || column->whole || slot->tts_isnull[i])
 			continue;
 		problem = lpu_writer_put(c->writer, &out, column, slot->tts_values[i], false);
 		if (problem != NULL)
-			lpu_writer_raise_value(c->writer, column, problem, name_row(c, c->taken, login_of(c, slot)));
+			lpu_writer_raise_value(c->writer, column, problem,
+								   name_row(c, c->taken, login_of(c, slot)));
 	}
 	appendStringInfoString(&out, out.len > 0 ? "}" : "{}");
 	ground = ground_of(c, slot);
@@ -177,7 +187,7 @@ write_row(const lpu_creation *c, TupleTableSlot *slot)
 
 /* Is the row's login to be left out? If not, it exists from now on. */
 static bool
-exists_already(lpu_creation *c, TupleTableSlot *slot)
+exists_already(LpuInsertState *c, TupleTableSlot *slot)
 {
 	char	   *login;
 
@@ -195,7 +205,7 @@ exists_already(lpu_creation *c, TupleTableSlot *slot)
 }
 
 bool
-lpu_creation_add(lpu_creation *c, TupleTableSlot *slot)
+lpu_creation_add(LpuInsertState *c, TupleTableSlot *slot)
 {
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 	bool		wanted;
@@ -219,24 +229,25 @@ lpu_creation_add(lpu_creation *c, TupleTableSlot *slot)
 }
 
 int
-lpu_creation_pending(const lpu_creation *c)
+lpu_creation_pending(const LpuInsertState *c)
 {
 	return c->n;
 }
 
-/* ------------------------------------------------------------------------------------------------------- sending */
+/* ----- sending ----- */
 
 static void
-raise_invalid(const lpu_creation *c, List *problems)
+raise_invalid(const LpuInsertState *c, List *problems)
 {
-	const lpu_user_problem *first = linitial(problems);
+	const LpuUserProblem *first = linitial(problems);
 	int			ordinal = Max(first->ordinal, 1);
 	const char *problem = first->twin == 0 ? first->text :
-		psprintf("is the same as that of row " INT64_FORMAT, c->rows[first->twin - 1]);
+	psprintf("is the same as that of row " INT64_FORMAT, c->rows[first->twin - 1]);
 	StringInfoData detail;
 
 	initStringInfo(&detail);
-	appendStringInfo(&detail, "%s: %s.", name_row(c, c->rows[ordinal - 1], c->users[ordinal - 1].login_name),
+	appendStringInfo(&detail, "%s: %s.",
+					 name_row(c, c->rows[ordinal - 1], c->users[ordinal - 1].login_name),
 					 lpu_writer_complaint(c->writer, first->attribute, problem));
 	if (list_length(problems) > 1)
 		appendStringInfo(&detail, " %d more problem(s) in this batch.", list_length(problems) - 1);
@@ -248,15 +259,15 @@ raise_invalid(const lpu_creation *c, List *problems)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
-static lpu_api_answer *
-send_users(void *batch, const int *users, int n, lpu_write *write)
+static LpuApiAnswer *
+send_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	lpu_creation *c = batch;
+	LpuInsertState *c = batch;
 	StringInfoData text;
 	int			i;
 
 	initStringInfo(&text);
-	write->users = palloc(n * sizeof(lpu_user_identity));
+	write->users = palloc(n * sizeof(LpuUserIdentity));
 	for (i = 0; i < n; i++)
 	{
 		write->users[i] = c->users[users[i]];
@@ -273,19 +284,23 @@ send_users(void *batch, const int *users, int n, lpu_write *write)
 static void
 look_for_users(void *batch, const int *users, int n, bool *there)
 {
-	lpu_creation *c = batch;
-	lpu_logins *existing = list_logins(c->writer);
+	LpuInsertState *c = batch;
+	LpuLogins  *existing = list_logins(c->writer);
 	int			i;
 
 	for (i = 0; i < n; i++)
-		there[i] = c->users[users[i]].login_name != NULL && lpu_logins_has(existing, c->users[users[i]].login_name);
+		there[i] = c->users[users[i]].login_name != NULL &&
+			lpu_logins_has(existing, c->users[users[i]].login_name);
 }
 
-/* Left out if it may be, and somebody has created it just now. Which status says so is not documented. */
+/*
+ * Left out if it may be, and somebody has created it just now. Which status
+ * says so is not documented.
+ */
 static bool
-may_be_left_out(void *batch, int user, const lpu_api_answer *answer, const lpu_write *write)
+may_be_left_out(void *batch, int user, const LpuApiAnswer *answer, const LpuWriteRequest *write)
 {
-	lpu_creation *c = batch;
+	LpuInsertState *c = batch;
 	bool		there;
 
 	if (!c->skip_existing || (answer->status != 409 && answer->status != 400))
@@ -295,10 +310,10 @@ may_be_left_out(void *batch, int user, const lpu_api_answer *answer, const lpu_w
 }
 
 void
-lpu_creation_flush(lpu_creation *c)
+lpu_creation_flush(LpuInsertState *c)
 {
-	lpu_batch	methods = {.send = send_users, .look = look_for_users, .there_is_done = c->skip_existing,
-	.excuse = may_be_left_out};
+	LpuWriteBatch methods = {.send = send_users,.look = look_for_users,
+	.there_is_done = c->skip_existing,.excuse = may_be_left_out};
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 	Jsonb	   *users;
 	List	   *problems;
@@ -321,7 +336,7 @@ lpu_creation_flush(lpu_creation *c)
 }
 
 void
-lpu_creation_return(lpu_creation *c, TupleTableSlot *slot)
+lpu_creation_return(LpuInsertState *c, TupleTableSlot *slot)
 {
 	MemoryContext caller = MemoryContextSwitchTo(c->context);
 

@@ -8,27 +8,31 @@
 
 #include "remote/write_batch.h"
 
-typedef struct lpu_creation lpu_creation;
+typedef struct LpuInsertState LpuInsertState;
 
 /*
- * For the rows of one statement. skip_existing: rows whose login the account has already are left out (ON CONFLICT DO
- * NOTHING). In the current memory context; the writer must live as long.
+ * For the rows of one statement. skip_existing: rows whose login the account
+ * has already are left out (ON CONFLICT DO NOTHING). In the current memory
+ * context; the writer must live as long.
  */
-extern lpu_creation *lpu_creation_new(lpu_writer *writer, bool skip_existing);
+extern LpuInsertState *lpu_creation_new(LpuWriterState *writer, bool skip_existing);
 
-/* Add a row to the batch. False: it is left out. Raises for a value that its attribute does not take. */
-extern bool lpu_creation_add(lpu_creation *creation, TupleTableSlot *slot);
+/*
+ * Add a row to the batch. False: it is left out. Raises for a value that its
+ * attribute does not take.
+ */
+extern bool lpu_creation_add(LpuInsertState *creation, TupleTableSlot *slot);
 
 /* Rows in the batch. */
-extern int	lpu_creation_pending(const lpu_creation *creation);
+extern int	lpu_creation_pending(const LpuInsertState *creation);
 
 /*
- * Create the users of the batch, which is then empty. Raises if one of them was not created, unless others have just
- * created it and it may be left out.
+ * Create the users of the batch, which is then empty. Raises if one of them
+ * was not created, unless others have just created it and it may be left out.
  */
-extern void lpu_creation_flush(lpu_creation *creation);
+extern void lpu_creation_flush(LpuInsertState *creation);
 
 /* After a batch of one: complete its row by what the account answered, such as the id. */
-extern void lpu_creation_return(lpu_creation *creation, TupleTableSlot *slot);
+extern void lpu_creation_return(LpuInsertState *creation, TupleTableSlot *slot);
 
 #endif

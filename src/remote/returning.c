@@ -1,8 +1,9 @@
 /*
  * returning.c: a row as the account answered it.
  *
- * What RETURNING and row triggers see of a user who was created or updated. The answer to such a request is the user, or an
- * array of that one; an answer that is neither leaves the row as it was sent.
+ * What RETURNING and row triggers see of a user who was created or updated.
+ * The answer to such a request is the user, or an array of that one; an answer
+ * that is neither leaves the row as it was sent.
  */
 #include "postgres.h"
 
@@ -13,26 +14,26 @@
 #include "remote/returning.h"
 #include "user/json_to_datum.h"
 
-struct lpu_answered
+struct LpuReturnedUsers
 {
-	const lpu_table *table;
+	const LpuForeignTable *table;
 	const char **names;			/* of the attribute behind each column */
-	lpu_converter **converters;
-	const lpu_column *converting;	/* for messages */
+	LpuConverter **converters;
+	const LpuColumn *converting;	/* for messages */
 };
 
-lpu_answered *
-lpu_answered_new(const lpu_table *table)
+LpuReturnedUsers *
+lpu_answered_new(const LpuForeignTable *table)
 {
-	lpu_answered *a = palloc0(sizeof(lpu_answered));
+	LpuReturnedUsers *a = palloc0(sizeof(LpuReturnedUsers));
 	int			i;
 
 	a->table = table;
 	a->names = palloc(Max(table->ncolumns, 1) * sizeof(char *));
-	a->converters = palloc0(Max(table->ncolumns, 1) * sizeof(lpu_converter *));
+	a->converters = palloc0(Max(table->ncolumns, 1) * sizeof(LpuConverter *));
 	for (i = 0; i < table->ncolumns; i++)
 	{
-		const lpu_column *column = &table->columns[i];
+		const LpuColumn *column = &table->columns[i];
 
 		a->names[i] = column->name ? column->attribute : "";
 		if (column->name != NULL)
@@ -44,23 +45,23 @@ lpu_answered_new(const lpu_table *table)
 static void
 value_context(void *arg)
 {
-	const lpu_answered *a = arg;
+	const LpuReturnedUsers *a = arg;
 
 	errcontext("column \"%s\" (attribute \"%s\") of foreign table \"%s\", in the answer to a request that was carried out",
 			   a->converting->name, a->converting->attribute, a->table->name);
 }
 
 static bool
-is_hidden(const lpu_column *column)
+is_hidden(const LpuColumn *column)
 {
 	return column->def != NULL && (column->def->rules & LPU_HIDDEN);
 }
 
 static void
-read_values(lpu_answered *a, lpu_reader *reader, Datum *values, bool *nulls)
+read_values(LpuReturnedUsers *a, LpuReader *reader, Datum *values, bool *nulls)
 {
 	ErrorContextCallback context = {error_context_stack, value_context, a};
-	const lpu_value *found = lpu_reader_values(reader);
+	const LpuValue *found = lpu_reader_values(reader);
 	int			i;
 
 	error_context_stack = &context;
@@ -78,10 +79,10 @@ read_values(lpu_answered *a, lpu_reader *reader, Datum *values, bool *nulls)
 }
 
 void
-lpu_answered_complete(lpu_answered *a, const lpu_api_answer *answer, TupleTableSlot *slot)
+lpu_answered_complete(LpuReturnedUsers *a, const LpuApiAnswer *answer, TupleTableSlot *slot)
 {
 	TupleDesc	desc = slot->tts_tupleDescriptor;
-	lpu_reader *reader = lpu_reader_new(a->names, a->table->ncolumns, true);
+	LpuReader  *reader = lpu_reader_new(a->names, a->table->ncolumns, true);
 	Datum	   *values = palloc(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
 	MemoryContext caller;
@@ -98,7 +99,10 @@ lpu_answered_complete(lpu_answered *a, const lpu_api_answer *answer, TupleTableS
 	for (i = 0; i < a->table->ncolumns; i++)
 		nulls[i] |= a->table->columns[i].secret;
 
-	/* the slot frees its tuple when it likes: nothing of ours may do so before */
+	/*
+	 * the slot frees its tuple when it likes: nothing of ours may do so
+	 * before
+	 */
 	caller = MemoryContextSwitchTo(slot->tts_mcxt);
 	tuple = heap_form_tuple(desc, values, nulls);
 	MemoryContextSwitchTo(caller);

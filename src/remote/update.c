@@ -1,9 +1,11 @@
 /*
  * update.c: users of a foreign table that are updated: read, merged, put back.
  *
- * An update of the API replaces the whole user, so each is read again, the changed attributes are laid over it, and the
- * whole is put back on condition that the account has not changed meanwhile; conditional.c repeats that if need be. What
- * counts as changed is what the statement has seen: the columns of the table as it read them.
+ * An update of the API replaces the whole user, so each is read again, the
+ * changed attributes are laid over it, and the whole is put back on condition
+ * that the account has not changed meanwhile; conditional.c repeats that if
+ * need be. What counts as changed is what the statement has seen: the columns
+ * of the table as it read them.
  */
 #include "postgres.h"
 
@@ -20,41 +22,42 @@
 #include "user/validate.h"
 
 /* One user. */
-typedef struct changed_user
+typedef struct ChangedUser
 {
-	lpu_delta	delta;
+	LpuRowChange delta;
 	bool		found;			/* when it was read again */
 	bool		there;			/* ... and as it is to be */
 	char	   *merged;			/* ... and with what is set, for the wire */
-} changed_user;
+} ChangedUser;
 
-struct lpu_change
+struct LpuUpdateState
 {
-	const lpu_update *update;
-	lpu_writer *writer;
-	const lpu_table *table;
-	lpu_reread *reread;
+	const LpuUpdate *update;
+	LpuWriterState *writer;
+	const LpuForeignTable *table;
+	LpuReread  *reread;
 	MemoryContext context;		/* of the statement */
 	MemoryContext batch;		/* of the rows since the last flush */
-	MemoryContext try;			/* of one try to send some of them, and of its answer */
-	changed_user *users;
+	MemoryContext try;			/* of one try to send some of them, and of its
+								 * answer */
+	ChangedUser *users;
 	int			n;
 	int			capacity;
-	lpu_answered *answered;		/* NULL: not needed yet */
-	lpu_api_answer *answer;		/* the last one */
+	LpuReturnedUsers *answered; /* NULL: not needed yet */
+	LpuApiAnswer *answer;		/* the last one */
 };
 
-lpu_change *
-lpu_change_new(const lpu_update *update)
+LpuUpdateState *
+lpu_change_new(const LpuUpdate *update)
 {
-	lpu_change *c = palloc0(sizeof(lpu_change));
+	LpuUpdateState *c = palloc0(sizeof(LpuUpdateState));
 
 	c->update = update;
 	c->writer = update->writer;
 	c->table = update->writer->table;
 	c->reread = lpu_reread_new(update, true);
 	c->capacity = c->writer->options->batch_size;
-	c->users = palloc(c->capacity * sizeof(changed_user));
+	c->users = palloc(c->capacity * sizeof(ChangedUser));
 	c->context = CurrentMemoryContext;
 	c->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
 	c->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", ALLOCSET_DEFAULT_SIZES);
@@ -62,14 +65,14 @@ lpu_change_new(const lpu_update *update)
 }
 
 void
-lpu_change_add(lpu_change *c, int64 id, Datum before, TupleTableSlot *after)
+lpu_change_add(LpuUpdateState *c, int64 id, Datum before, TupleTableSlot *after)
 {
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 
 	if (c->n == c->capacity)
 	{
 		c->capacity *= 2;
-		c->users = repalloc_huge(c->users, c->capacity * sizeof(changed_user));
+		c->users = repalloc_huge(c->users, c->capacity * sizeof(ChangedUser));
 	}
 	lpu_delta_init(&c->users[c->n].delta, c->update, id, before, after);
 	c->n++;
@@ -77,15 +80,15 @@ lpu_change_add(lpu_change *c, int64 id, Datum before, TupleTableSlot *after)
 }
 
 int
-lpu_change_pending(const lpu_change *c)
+lpu_change_pending(const LpuUpdateState *c)
 {
 	return c->n;
 }
 
-/* ------------------------------------------------------------------------------------------------------- conflicts */
+/* ----- conflicts ----- */
 
 static void
-raise_absent(const lpu_change *c, const lpu_delta *delta)
+raise_absent(const LpuUpdateState *c, const LpuRowChange *delta)
 {
 	if (!lpu_delta_was_deleted(delta))
 		lpu_conditional_conflict(delta, "It was deleted.");
@@ -99,7 +102,7 @@ raise_absent(const lpu_change *c, const lpu_delta *delta)
 
 /* An attribute that is answered blank would be put back blank. */
 static void
-check_hidden(const lpu_change *c, const lpu_delta *delta, Jsonb *entity)
+check_hidden(const LpuUpdateState *c, const LpuRowChange *delta, Jsonb *entity)
 {
 	char	   *hint = NULL;
 	char	   *lost = lpu_hidden_lost(c->table, c->update->list, delta->columns, entity, &hint);
@@ -114,11 +117,11 @@ check_hidden(const lpu_change *c, const lpu_delta *delta, Jsonb *entity)
 				 errhidestmt(true), errhidecontext(true)));
 }
 
-/* ------------------------------------------------------------------------------------------------------- reading */
+/* ----- reading ----- */
 
 /* Read some users again. Return the revision at which they were read, -1 if it is not known. */
 static int64
-read_again(lpu_change *c, const int *users, int n, lpu_with_user with_user)
+read_again(LpuUpdateState *c, const int *users, int n, LpuWithUser with_user)
 {
 	int64	   *ids = palloc(n * sizeof(int64));
 	int			i;
@@ -135,8 +138,8 @@ read_again(lpu_change *c, const int *users, int n, lpu_with_user with_user)
 static void
 merge(void *batch, int number, const Datum *values, const bool *nulls)
 {
-	lpu_change *c = batch;
-	changed_user *user = &c->users[number];
+	LpuUpdateState *c = batch;
+	ChangedUser *user = &c->users[number];
 	const char *changed = lpu_delta_conflict(&user->delta, values, nulls);
 	size_t		length;
 	const char *utf8 = lpu_reread_entity(c->reread, &length);
@@ -144,7 +147,9 @@ merge(void *batch, int number, const Datum *values, const bool *nulls)
 	Jsonb	   *entity;
 
 	if (changed != NULL)
-		lpu_conditional_conflict(&user->delta, psprintf("Attribute \"%s\" is not what the statement has read.", changed));
+		lpu_conditional_conflict(&user->delta,
+								 psprintf("Attribute \"%s\" is not what the statement has read.",
+										  changed));
 	entity = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 	check_hidden(c, &user->delta, entity);
 	user->found = true;
@@ -154,7 +159,7 @@ merge(void *batch, int number, const Datum *values, const bool *nulls)
 static int64
 read_and_merge(void *batch, const int *users, int n)
 {
-	lpu_change *c = batch;
+	LpuUpdateState *c = batch;
 	int64		revision = read_again(c, users, n, merge);
 	int			i;
 
@@ -167,8 +172,8 @@ read_and_merge(void *batch, const int *users, int n)
 static void
 compare(void *batch, int number, const Datum *values, const bool *nulls)
 {
-	lpu_change *c = batch;
-	changed_user *user = &c->users[number];
+	LpuUpdateState *c = batch;
+	ChangedUser *user = &c->users[number];
 
 	user->there = lpu_delta_is_there(&user->delta, values, nulls);
 }
@@ -176,7 +181,7 @@ compare(void *batch, int number, const Datum *values, const bool *nulls)
 static void
 look_for_users(void *batch, const int *users, int n, bool *there)
 {
-	lpu_change *c = batch;
+	LpuUpdateState *c = batch;
 	int			i;
 
 	(void) read_again(c, users, n, compare);
@@ -184,21 +189,23 @@ look_for_users(void *batch, const int *users, int n, bool *there)
 		there[i] = c->users[users[i]].there;
 }
 
-/* ------------------------------------------------------------------------------------------------------- sending */
+/* ----- sending ----- */
 
 /* What is set must be as the API documents it; what else is in the entity is the account's own. */
 static void
-check_entities(const lpu_change *c, const int *users, Jsonb *entities)
+check_entities(const LpuUpdateState *c, const int *users, Jsonb *entities)
 {
-	List	   *problems = lpu_users_check(entities, LPU_USER_UPDATE, c->writer->options->require_password);
+	List	   *problems = lpu_users_check(entities, LPU_USER_UPDATE,
+										   c->writer->options->require_password);
 	ListCell   *cell;
 
 	foreach(cell, problems)
 	{
-		const lpu_user_problem *problem = lfirst(cell);
-		const lpu_delta *delta = &c->users[users[Max(problem->ordinal, 1) - 1]].delta;
+		const LpuUserProblem *problem = lfirst(cell);
+		const LpuRowChange *delta = &c->users[users[Max(problem->ordinal, 1) - 1]].delta;
 		const char *text = problem->twin == 0 ? problem->text :
-			psprintf("is the same as that of user %s", lpu_delta_name(&c->users[users[problem->twin - 1]].delta));
+		psprintf("is the same as that of user %s",
+				 lpu_delta_name(&c->users[users[problem->twin - 1]].delta));
 
 		if (problem->attribute != NULL && !lpu_delta_sets(delta, problem->attribute))
 			continue;
@@ -214,9 +221,9 @@ check_entities(const lpu_change *c, const int *users, Jsonb *entities)
 
 /* The merged users as one array. */
 static void
-write_body(void *batch, const int *users, int n, lpu_write *write)
+write_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	lpu_change *c = batch;
+	LpuUpdateState *c = batch;
 	StringInfoData text;
 	Jsonb	   *entities;
 	int			i;
@@ -245,11 +252,11 @@ write_body(void *batch, const int *users, int n, lpu_write *write)
 	write->body = lpu_writer_utf8(text.data, &write->body_length);
 }
 
-static lpu_api_answer *
-send_users(void *batch, const int *users, int n, lpu_write *write)
+static LpuApiAnswer *
+send_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	static const lpu_conditional methods = {.read = read_and_merge, .write = write_body};
-	lpu_change *c = batch;
+	static const LpuConditional methods = {.read = read_and_merge,.write = write_body};
+	LpuUpdateState *c = batch;
 	int			i;
 
 	c->answer = lpu_conditional_send(c->writer, &methods, c, users, n, write, c->try);
@@ -259,9 +266,10 @@ send_users(void *batch, const int *users, int n, lpu_write *write)
 }
 
 void
-lpu_change_flush(lpu_change *c)
+lpu_change_flush(LpuUpdateState *c)
 {
-	static const lpu_batch methods = {.send = send_users, .look = look_for_users, .there_is_done = true};
+	static const LpuWriteBatch methods = {.send = send_users,.look = look_for_users,
+	.there_is_done = true};
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 	int			n = c->n;
 
@@ -272,7 +280,7 @@ lpu_change_flush(lpu_change *c)
 }
 
 void
-lpu_change_return(lpu_change *c, TupleTableSlot *slot)
+lpu_change_return(LpuUpdateState *c, TupleTableSlot *slot)
 {
 	MemoryContext caller = MemoryContextSwitchTo(c->context);
 

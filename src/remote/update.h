@@ -6,24 +6,33 @@
 
 #include "remote/update_row.h"
 
-typedef struct lpu_change lpu_change;
-
-/* For the rows of one statement, at most batch_size a batch. In the current memory context; the argument lives as long. */
-extern lpu_change *lpu_change_new(const lpu_update *update);
-
-/* Add a row to the batch: the user's id, the row as the statement read it (a composite value), and as it is to be. */
-extern void lpu_change_add(lpu_change *change, int64 id, Datum before, TupleTableSlot *after);
-
-/* Rows in the batch. */
-extern int	lpu_change_pending(const lpu_change *change);
+typedef struct LpuUpdateState LpuUpdateState;
 
 /*
- * Update the users of the batch, which is then empty. Raises 40001 if one of them was changed since the statement read it,
- * and for any refusal.
+ * For the rows of one statement, at most batch_size a batch. In the current
+ * memory context; the argument lives as long.
  */
-extern void lpu_change_flush(lpu_change *change);
+extern LpuUpdateState *lpu_change_new(const LpuUpdate *update);
 
-/* After a batch of one: complete its row by what the account answered, such as the date of the update. */
-extern void lpu_change_return(lpu_change *change, TupleTableSlot *slot);
+/*
+ * Add a row to the batch: the user's id, the row as the statement read it (a
+ * composite value), and as it is to be.
+ */
+extern void lpu_change_add(LpuUpdateState *change, int64 id, Datum before, TupleTableSlot *after);
+
+/* Rows in the batch. */
+extern int	lpu_change_pending(const LpuUpdateState *change);
+
+/*
+ * Update the users of the batch, which is then empty. Raises 40001 if one of
+ * them was changed since the statement read it, and for any refusal.
+ */
+extern void lpu_change_flush(LpuUpdateState *change);
+
+/*
+ * After a batch of one: complete its row by what the account answered, such as
+ * the date of the update.
+ */
+extern void lpu_change_return(LpuUpdateState *change, TupleTableSlot *slot);
 
 #endif

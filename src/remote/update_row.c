@@ -1,9 +1,10 @@
 /*
  * update_row.c: what an UPDATE or DELETE of a foreign table does to one user.
  *
- * Knows the row as the statement read it and as it is to be, and compares both with what the account has now. What the
- * statement or a trigger sets is laid over the entity; null takes an attribute away, everything else stays, also what no
- * column shows.
+ * Knows the row as the statement read it and as it is to be, and compares both
+ * with what the account has now. What the statement or a trigger sets is laid
+ * over the entity; null takes an attribute away, everything else stays, also
+ * what no column shows.
  */
 #include "postgres.h"
 
@@ -20,41 +21,43 @@
 #include "user/datum_to_json.h"
 
 static bool
-has_rule(const lpu_column *column, int rules)
+has_rule(const LpuColumn *column, int rules)
 {
 	return column->def != NULL && (column->def->rules & rules);
 }
 
 void
-lpu_delta_check_column(const lpu_table *table, const lpu_column *column)
+lpu_delta_check_column(const LpuForeignTable *table, const LpuColumn *column)
 {
 	if (column->whole)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("column \"%s\" of foreign table \"%s\" cannot be updated", column->name, table->name),
+				 errmsg("column \"%s\" of foreign table \"%s\" cannot be updated", column->name,
+						table->name),
 				 errdetail("It shows the whole entity."),
 				 errhint("Set the columns of single attributes, or call lp_update_users().")));
 	if (has_rule(column, LPU_READ_ONLY))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("column \"%s\" of foreign table \"%s\" cannot be updated", column->name, table->name),
+				 errmsg("column \"%s\" of foreign table \"%s\" cannot be updated", column->name,
+						table->name),
 				 errdetail("Attribute \"%s\" is read-only.", column->attribute)));
 }
 
 bool
-lpu_delta_tells_change(const lpu_column *column)
+lpu_delta_tells_change(const LpuColumn *column)
 {
 	return column->name != NULL && !column->whole && !column->secret &&
 		strcmp(column->attribute, "dateUpdated") != 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the row */
+/* ----- the row ----- */
 
 /* The value of a column as jsonb, as its type suggests; NULL for null. */
 static JsonbValue *
-as_json(const lpu_column *column, Datum value, bool isnull)
+as_json(const LpuColumn *column, Datum value, bool isnull)
 {
-	lpu_attribute any = {column->attribute, strlen(column->attribute), LPU_ANY, 0};
+	LpuAttribute any = {column->attribute, strlen(column->attribute), LPU_ANY, 0};
 	Oid			type = getBaseType(column->type);
 	JsonbValue *json = palloc(sizeof(JsonbValue));
 	StringInfoData text;
@@ -79,7 +82,7 @@ as_json(const lpu_column *column, Datum value, bool isnull)
 
 /* Return true if a value is written as that of the row. */
 static bool
-is_same(const lpu_delta *d, HeapTuple row, int i, Datum value, bool isnull)
+is_same(const LpuRowChange *d, HeapTuple row, int i, Datum value, bool isnull)
 {
 	Form_pg_attribute attribute = TupleDescAttr(d->update->desc, i);
 	bool		was_null;
@@ -91,9 +94,9 @@ is_same(const lpu_delta *d, HeapTuple row, int i, Datum value, bool isnull)
 
 /* Return true if the row has a value with another meaning than this one. */
 static bool
-differs(const lpu_delta *d, HeapTuple row, int i, Datum value, bool isnull)
+differs(const LpuRowChange *d, HeapTuple row, int i, Datum value, bool isnull)
 {
-	const lpu_column *column = &d->update->writer->table->columns[i];
+	const LpuColumn *column = &d->update->writer->table->columns[i];
 	bool		was_null;
 	Datum		was;
 
@@ -106,9 +109,9 @@ differs(const lpu_delta *d, HeapTuple row, int i, Datum value, bool isnull)
 
 /* Which columns are set? A trigger may have set any. */
 static Bitmapset *
-set_columns(const lpu_delta *d, TupleTableSlot *after)
+set_columns(const LpuRowChange *d, TupleTableSlot *after)
 {
-	const lpu_table *table = d->update->writer->table;
+	const LpuForeignTable *table = d->update->writer->table;
 	Bitmapset  *columns = bms_copy(d->update->list->columns);
 	int			i;
 
@@ -125,16 +128,16 @@ set_columns(const lpu_delta *d, TupleTableSlot *after)
 
 /* What is set, as a JSON object. */
 static char *
-write_members(const lpu_delta *d, TupleTableSlot *after)
+write_members(const LpuRowChange *d, TupleTableSlot *after)
 {
-	const lpu_writer *writer = d->update->writer;
+	const LpuWriterState *writer = d->update->writer;
 	StringInfoData out;
 	int			i = -1;
 
 	initStringInfo(&out);
 	while ((i = bms_next_member(d->columns, i)) >= 0)
 	{
-		const lpu_column *column = &writer->table->columns[i];
+		const LpuColumn *column = &writer->table->columns[i];
 		bool		isnull;
 		Datum		value = slot_getattr(after, i + 1, &isnull);
 		const char *problem = lpu_writer_put(writer, &out, column, value, isnull);
@@ -147,7 +150,8 @@ write_members(const lpu_delta *d, TupleTableSlot *after)
 }
 
 void
-lpu_delta_init(lpu_delta *d, const lpu_update *update, int64 id, Datum before, TupleTableSlot *after)
+lpu_delta_init(LpuRowChange *d, const LpuUpdate *update, int64 id, Datum before,
+			   TupleTableSlot *after)
 {
 	HeapTupleHeader header = DatumGetHeapTupleHeader(before);
 	HeapTupleData tuple;
@@ -171,29 +175,30 @@ lpu_delta_init(lpu_delta *d, const lpu_update *update, int64 id, Datum before, T
 }
 
 char *
-lpu_delta_login(const lpu_delta *d)
+lpu_delta_login(const LpuRowChange *d)
 {
-	const lpu_table *table = d->update->writer->table;
+	const LpuForeignTable *table = d->update->writer->table;
 	bool		isnull = true;
 	Datum		login = (Datum) 0;
 
 	if (table->login_column > 0)
 		login = heap_getattr(d->before, table->login_column, d->update->desc, &isnull);
-	return isnull ? NULL : lpu_datum_text(getBaseType(table->columns[table->login_column - 1].type), login);
+	return isnull ? NULL :
+		lpu_datum_text(getBaseType(table->columns[table->login_column - 1].type), login);
 }
 
 char *
-lpu_delta_name(const lpu_delta *d)
+lpu_delta_name(const LpuRowChange *d)
 {
-	lpu_user_identity user = {.login_name = lpu_delta_login(d), .id = d->id};
+	LpuUserIdentity user = {.login_name = lpu_delta_login(d),.id = d->id};
 
 	return lpu_writer_name(&user);
 }
 
 bool
-lpu_delta_was_deleted(const lpu_delta *d)
+lpu_delta_was_deleted(const LpuRowChange *d)
 {
-	const lpu_table *table = d->update->writer->table;
+	const LpuForeignTable *table = d->update->writer->table;
 	bool		isnull = true;
 	Datum		deleted = (Datum) 0;
 
@@ -203,24 +208,24 @@ lpu_delta_was_deleted(const lpu_delta *d)
 }
 
 bool
-lpu_delta_sets(const lpu_delta *d, const char *attribute)
+lpu_delta_sets(const LpuRowChange *d, const char *attribute)
 {
 	int			column = lpu_table_column(d->update->writer->table, attribute);
 
 	return column > 0 && bms_is_member(column - 1, d->columns);
 }
 
-/* ------------------------------------------------------------------------------------------------------- comparing */
+/* ----- comparing ----- */
 
 const char *
-lpu_delta_conflict(const lpu_delta *d, const Datum *values, const bool *nulls)
+lpu_delta_conflict(const LpuRowChange *d, const Datum *values, const bool *nulls)
 {
-	const lpu_table *table = d->update->writer->table;
+	const LpuForeignTable *table = d->update->writer->table;
 	int			i;
 
 	for (i = 0; i < table->ncolumns; i++)
 	{
-		const lpu_column *column = &table->columns[i];
+		const LpuColumn *column = &table->columns[i];
 
 		if (!lpu_delta_tells_change(column) || has_rule(column, LPU_HIDDEN) ||
 			!differs(d, d->before, i, values[i], nulls[i]))
@@ -233,9 +238,9 @@ lpu_delta_conflict(const lpu_delta *d, const Datum *values, const bool *nulls)
 }
 
 bool
-lpu_delta_is_there(const lpu_delta *d, const Datum *values, const bool *nulls)
+lpu_delta_is_there(const LpuRowChange *d, const Datum *values, const bool *nulls)
 {
-	const lpu_table *table = d->update->writer->table;
+	const LpuForeignTable *table = d->update->writer->table;
 	bool		changed = false;
 	int			i = -1;
 
@@ -250,20 +255,21 @@ lpu_delta_is_there(const lpu_delta *d, const Datum *values, const bool *nulls)
 	return changed;
 }
 
-/* ------------------------------------------------------------------------------------------------------- merging */
+/* ----- merging ----- */
 
 static Jsonb *
 take_away(Jsonb *entity, const char *name)
 {
-	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(entity), CStringGetTextDatum(name)));
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(entity),
+											  CStringGetTextDatum(name)));
 }
 
 /*
- * Members that are null leave the entity, and so does what the service itself makes of isEnabled, but only if it is not
- * told.
+ * Members that are null leave the entity, and so does what the service itself
+ * makes of isEnabled, but only if it is not told.
  */
 static Jsonb *
-take_away_nulls(const lpu_delta *d, Jsonb *merged)
+take_away_nulls(const LpuRowChange *d, Jsonb *merged)
 {
 	int			i = -1;
 
@@ -281,10 +287,11 @@ take_away_nulls(const lpu_delta *d, Jsonb *merged)
 }
 
 char *
-lpu_delta_merge(const lpu_delta *d, Jsonb *entity)
+lpu_delta_merge(const LpuRowChange *d, Jsonb *entity)
 {
 	char	   *laid = lpu_writer_lay(entity, d->members);
-	Jsonb	   *merged = take_away_nulls(d, DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(laid))));
+	Datum		parsed = DirectFunctionCall1(jsonb_in, CStringGetDatum(laid));
+	Jsonb	   *merged = take_away_nulls(d, DatumGetJsonbP(parsed));
 
 	return JsonbToCString(NULL, &merged->root, VARSIZE(merged));
 }

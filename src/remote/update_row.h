@@ -10,56 +10,65 @@
 #include "remote/write_batch.h"
 
 /* The statement. */
-typedef struct lpu_update
+typedef struct LpuUpdate
 {
-	lpu_writer *writer;
+	LpuWriterState *writer;
 	TupleDesc	desc;			/* of the table's rows */
-	const lpu_set_list *list;	/* of UPDATE */
-	bool		by_trigger;		/* rows may differ from what was read in other columns too */
-} lpu_update;
+	const LpuSetList *list;		/* of UPDATE */
+	bool		by_trigger;		/* rows may differ from what was read in other
+								 * columns too */
+} LpuUpdate;
 
-typedef struct lpu_delta
+typedef struct LpuRowChange
 {
-	const lpu_update *update;
+	const LpuUpdate *update;
 	int64		id;
 	HeapTuple	before;			/* the row as the statement read it */
 	HeapTuple	after;			/* as it is to be; NULL: deleted */
-	Bitmapset  *columns;		/* that are set, by the statement or by a trigger; numbers less one */
+	Bitmapset  *columns;		/* that are set, by the statement or by a
+								 * trigger; numbers less one */
 	char	   *members;		/* attributes that are set, as a JSON object */
-	bool		refused;		/* was in a request that was refused, and yet may have been carried out in part */
-} lpu_delta;
+	bool		refused;		/* was in a request that was refused, and yet
+								 * may have been carried out in part */
+} LpuRowChange;
 
 /* Read-only attributes, and the whole entity, cannot be set: raises if the column shows one. */
-extern void lpu_delta_check_column(const lpu_table *table, const lpu_column *column);
-
-/* Columns whose values tell whether somebody has changed the user: not those that change by themselves. */
-extern bool lpu_delta_tells_change(const lpu_column *column);
+extern void lpu_delta_check_column(const LpuForeignTable *table, const LpuColumn *column);
 
 /*
- * Of one row: the user's id, the row as it was read (a composite value), and as it is to be (NULL: deleted). In the
- * current memory context. Raises for a value that its attribute does not take.
+ * Columns whose values tell whether somebody has changed the user: not those
+ * that change by themselves.
  */
-extern void lpu_delta_init(lpu_delta *delta, const lpu_update *update, int64 id, Datum before, TupleTableSlot *after);
+extern bool lpu_delta_tells_change(const LpuColumn *column);
+
+/*
+ * Of one row: the user's id, the row as it was read (a composite value), and
+ * as it is to be (NULL: deleted). In the current memory context. Raises for a
+ * value that its attribute does not take.
+ */
+extern void lpu_delta_init(LpuRowChange *delta, const LpuUpdate *update, int64 id, Datum before,
+						   TupleTableSlot *after);
 
 /* The login that was read, NULL if the table has none; the user, for messages. */
-extern char *lpu_delta_login(const lpu_delta *delta);
-extern char *lpu_delta_name(const lpu_delta *delta);
+extern char *lpu_delta_login(const LpuRowChange *delta);
+extern char *lpu_delta_name(const LpuRowChange *delta);
 
 /* Had it been deleted when the statement read it? */
-extern bool lpu_delta_was_deleted(const lpu_delta *delta);
+extern bool lpu_delta_was_deleted(const LpuRowChange *delta);
 
-extern bool lpu_delta_sets(const lpu_delta *delta, const char *attribute);
+extern bool lpu_delta_sets(const LpuRowChange *delta, const char *attribute);
 
 /*
- * The user as it is now, as values of columns: which attribute is not what the statement has read? NULL: none, as far as
- * others are concerned.
+ * The user as it is now, as values of columns: which attribute is not what the
+ * statement has read? NULL: none, as far as others are concerned.
  */
-extern const char *lpu_delta_conflict(const lpu_delta *delta, const Datum *values, const bool *nulls);
+extern const char *lpu_delta_conflict(const LpuRowChange *delta, const Datum *values,
+									  const bool *nulls);
 
 /* Is it as it is to be, and was not when the statement read it? */
-extern bool lpu_delta_is_there(const lpu_delta *delta, const Datum *values, const bool *nulls);
+extern bool lpu_delta_is_there(const LpuRowChange *delta, const Datum *values, const bool *nulls);
 
 /* The entity with what is set laid over it, as text. */
-extern char *lpu_delta_merge(const lpu_delta *delta, Jsonb *entity);
+extern char *lpu_delta_merge(const LpuRowChange *delta, Jsonb *entity);
 
 #endif

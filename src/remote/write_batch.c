@@ -33,7 +33,7 @@
 /* Names of the record for each method. */
 static const struct
 {
-	lpu_method	method;
+	LpuMethod	method;
 	const char *operation;
 	const char *success;
 	const char *carried_out;	/* "Of this statement 3 user(s) ..." */
@@ -44,16 +44,16 @@ static const struct
 };
 
 /* A batch while it is carried out. */
-typedef struct batch_state
+typedef struct BatchState
 {
-	lpu_writer *writer;
-	const lpu_batch *methods;
+	LpuWriterState *writer;
+	const LpuWriteBatch *methods;
 	void	   *batch;
 	bool		looked;			/* once is enough */
-} batch_state;
+} BatchState;
 
 static int
-method_row(const lpu_writer *writer)
+method_row(const LpuWriterState *writer)
 {
 	int			i = 0;
 
@@ -63,7 +63,7 @@ method_row(const lpu_writer *writer)
 }
 
 char *
-lpu_writer_progress(const lpu_writer *writer)
+lpu_writer_progress(const LpuWriterState *writer)
 {
 	if (writer->done == 0)
 		return "";
@@ -86,22 +86,26 @@ lpu_writer_utf8(char *text, size_t *length)
 	return utf8;
 }
 
-/* ------------------------------------------------------------------------------------------------------- values */
+/* ----- values ----- */
 
 void
-lpu_writer_raise_value(const lpu_writer *writer, const lpu_column *column, const char *problem, const char *whose)
+lpu_writer_raise_value(const LpuWriterState *writer, const LpuColumn *column, const char *problem,
+					   const char *whose)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for column \"%s\" of foreign table \"%s\"", column->name, writer->table->name),
-			 errdetail_internal("%s: \"%s\" %s.%s", whose, column->attribute, problem, lpu_writer_progress(writer)),
+			 errmsg("invalid value for column \"%s\" of foreign table \"%s\"", column->name,
+					writer->table->name),
+			 errdetail_internal("%s: \"%s\" %s.%s", whose, column->attribute, problem,
+								lpu_writer_progress(writer)),
 			 errhidestmt(true), errhidecontext(true)));
 }
 
 const char *
-lpu_writer_put(const lpu_writer *writer, StringInfo object, const lpu_column *column, Datum value, bool isnull)
+lpu_writer_put(const LpuWriterState *writer, StringInfo object, const LpuColumn *column,
+			   Datum value, bool isnull)
 {
-	lpu_attribute unknown = {column->attribute, strlen(column->attribute), LPU_ANY, 0};
+	LpuAttribute unknown = {column->attribute, strlen(column->attribute), LPU_ANY, 0};
 	Oid			type = getBaseType(column->type);
 
 	lpu_datum_unify_json(&type, &value, &isnull);
@@ -118,14 +122,15 @@ lpu_writer_put(const lpu_writer *writer, StringInfo object, const lpu_column *co
 }
 
 char *
-lpu_writer_complaint(const lpu_writer *writer, const char *attribute, const char *problem)
+lpu_writer_complaint(const LpuWriterState *writer, const char *attribute, const char *problem)
 {
 	int			column = attribute ? lpu_table_column(writer->table, attribute) : 0;
 
 	if (attribute == NULL)
 		return psprintf("the entity %s", problem);
 	if (column == 0)
-		return psprintf("\"%s\" %s, and no column of foreign table \"%s\" has it", attribute, problem,
+		return psprintf("\"%s\" %s, and no column of foreign table \"%s\" has it", attribute,
+						problem,
 						writer->table->name);
 	return psprintf("\"%s\" %s", writer->table->columns[column - 1].name, problem);
 }
@@ -139,13 +144,13 @@ lpu_writer_lay(Jsonb *lower, const char *upper)
 	return JsonbToCString(NULL, &DatumGetJsonbP(both)->root, VARSIZE(DatumGetJsonbP(both)));
 }
 
-/* ------------------------------------------------------------------------------------------------------- sending */
+/* ----- sending ----- */
 
 /* Send it as the role whose mapping is used. */
-static lpu_api_answer *
-call_as(lpu_writer *writer, lpu_call *call, const char **error)
+static LpuApiAnswer *
+call_as(LpuWriterState *writer, LpuLoggedCall *call, const char **error)
 {
-	lpu_api_answer *answer;
+	LpuApiAnswer *answer;
 	Oid			role;
 	int			context;
 	instr_time	start;
@@ -166,21 +171,23 @@ call_as(lpu_writer *writer, lpu_call *call, const char **error)
 
 /* Whom an error of the request is about. */
 static char *
-describe_users(const lpu_write *write)
+describe_users(const LpuWriteRequest *write)
 {
 	const char *first = lpu_writer_name(&write->users[0]);
 
-	return write->nusers > 1 ? psprintf("%d users, the first is %s", write->nusers, first) : psprintf("User %s", first);
+	return write->nusers > 1 ? psprintf("%d users, the first is %s", write->nusers, first) :
+		psprintf("User %s", first);
 }
 
-pg_noreturn static void raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write);
+pg_noreturn static void raise_refusal(const LpuWriterState *writer, const LpuApiAnswer *answer,
+									  const LpuWriteRequest *write);
 
-lpu_api_answer *
-lpu_writer_send(lpu_writer *writer, lpu_write *write)
+LpuApiAnswer *
+lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *write)
 {
 	int			row = method_row(writer);
-	lpu_call	call = {0};
-	lpu_api_answer *answer;
+	LpuLoggedCall call = {0};
+	LpuApiAnswer *answer;
 
 	call.schema = lpu_extension_schema();
 	call.path = "table";
@@ -207,26 +214,28 @@ lpu_writer_send(lpu_writer *writer, lpu_write *write)
 }
 
 void
-lpu_writer_forget(const lpu_write *write, const bool *doubtful)
+lpu_writer_forget(const LpuWriteRequest *write, const bool *doubtful)
 {
 	if (write->record != NULL)
 		lpu_record_forget(write->record, doubtful);
 }
 
 void
-lpu_writer_doubt(const lpu_writer *writer, const lpu_user_identity *users, int n)
+lpu_writer_doubt(const LpuWriterState *writer, const LpuUserIdentity *users, int n)
 {
-	lpu_effect *effect = lpu_effects_begin(writer->options->account, methods[method_row(writer)].operation, users, n);
+	LpuRemoteEffect *effect = lpu_effects_begin(writer->options->account,
+												methods[method_row(writer)].operation, users, n);
 
 	*lpu_effect_sent_flag(effect) = true;
 }
 
-/* ------------------------------------------------------------------------------------------------------- refusals */
+/* ----- refusals ----- */
 
 char *
-lpu_writer_name(const lpu_user_identity *user)
+lpu_writer_name(const LpuUserIdentity *user)
 {
-	char	   *login = user->login_name ? lpu_text_excerpt(user->login_name, strlen(user->login_name), 254) : NULL;
+	char	   *login = user->login_name ?
+	lpu_text_excerpt(user->login_name, strlen(user->login_name), 254) : NULL;
 
 	if (login == NULL)
 		return psprintf("with id " INT64_FORMAT, user->id);
@@ -236,9 +245,10 @@ lpu_writer_name(const lpu_user_identity *user)
 }
 
 static void
-raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_write *write)
+raise_refusal(const LpuWriterState *writer, const LpuApiAnswer *answer,
+			  const LpuWriteRequest *write)
 {
-	lpu_problem *problem = lpu_api_refusal(writer->options, answer, writer->what);
+	LpuProblem *problem = lpu_api_refusal(writer->options, answer, writer->what);
 	StringInfoData detail;
 
 	initStringInfo(&detail);
@@ -247,7 +257,8 @@ raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_
 	appendStringInfo(&detail, "%s%s%s.%s", describe_users(write), write->error ? ": " : "",
 					 write->error ? write->error : "", lpu_writer_progress(writer));
 	if (answer->verdict == LPU_LATER)
-		appendStringInfo(&detail, " The account asks to wait %ld s.", (answer->retry_after_ms + 999) / 1000);
+		appendStringInfo(&detail, " The account asks to wait %ld s.",
+						 (answer->retry_after_ms + 999) / 1000);
 	problem->detail = detail.data;
 	if (writer->done > 0 || answer->verdict == LPU_UNCERTAIN ||
 		(answer->status == 409 && writer->method == LPU_CREATE_USERS))
@@ -255,10 +266,10 @@ raise_refusal(const lpu_writer *writer, const lpu_api_answer *answer, const lpu_
 	lpu_problem_raise(problem);
 }
 
-static void carry_out(batch_state *state, const int *users, int n);
+static void carry_out(BatchState *state, const int *users, int n);
 
 static void
-carry_out_halves(batch_state *state, const int *users, int n)
+carry_out_halves(BatchState *state, const int *users, int n)
 {
 	if (n > 1)
 	{
@@ -285,10 +296,10 @@ choose(const int *users, int n, const bool *there, bool wanted, int *nchosen)
 }
 
 /* Those of what was sent that are there. */
-static lpu_user_identity *
-identities_of(const lpu_write *write, const bool *there)
+static LpuUserIdentity *
+identities_of(const LpuWriteRequest *write, const bool *there)
 {
-	lpu_user_identity *users = palloc(write->nusers * sizeof(lpu_user_identity));
+	LpuUserIdentity *users = palloc(write->nusers * sizeof(LpuUserIdentity));
 	int			n = 0;
 	int			i;
 
@@ -300,7 +311,8 @@ identities_of(const lpu_write *write, const bool *there)
 
 /* Carry out these. If that fails, others may have been carried out as well. */
 static void
-carry_out_or_doubt(batch_state *state, const int *users, int n, const lpu_user_identity *others, int nothers)
+carry_out_or_doubt(BatchState *state, const int *users, int n, const LpuUserIdentity *others,
+				   int nothers)
 {
 	state->writer->done += nothers;
 	PG_TRY();
@@ -338,9 +350,10 @@ is_named(const char *message, const char *login)
 
 /* All who were refused together are there: only the account's message can tell who was before. */
 static void
-raise_doubtful(lpu_writer *writer, lpu_user_identity *users, int n, const lpu_api_answer *answer, const lpu_write *write)
+raise_doubtful(LpuWriterState *writer, LpuUserIdentity *users, int n, const LpuApiAnswer *answer,
+			   const LpuWriteRequest *write)
 {
-	lpu_write	about = *write;
+	LpuWriteRequest about = *write;
 	int			i;
 
 	writer->done += n;
@@ -348,9 +361,9 @@ raise_doubtful(lpu_writer *writer, lpu_user_identity *users, int n, const lpu_ap
 		;
 	if (i < n)
 	{
-		lpu_user_identity named = users[i];
+		LpuUserIdentity named = users[i];
 
-		memmove(users + i, users + i + 1, (n - i - 1) * sizeof(lpu_user_identity));
+		memmove(users + i, users + i + 1, (n - i - 1) * sizeof(LpuUserIdentity));
 		users[--n] = named;
 		about.users = &users[n];
 		about.nusers = 1;
@@ -360,15 +373,18 @@ raise_doubtful(lpu_writer *writer, lpu_user_identity *users, int n, const lpu_ap
 }
 
 /*
- * Some of the users who were refused together are there. Either they were before, and that is why; or the account has
- * carried out a part of the request, and others are guilty. Those that are not there tell: if the account accepts them
- * now, nothing had been carried out. All before the first that is there are tried, to keep the order, or one after it.
+ * Some of the users who were refused together are there. Either they were
+ * before, and that is why; or the account has carried out a part of the
+ * request, and others are guilty. Those that are not there tell: if the
+ * account accepts them now, nothing had been carried out. All before the first
+ * that is there are tried, to keep the order, or one after it.
  */
 static void
-carry_out_doubtful(batch_state *state, const int *users, int n, const bool *there, const lpu_api_answer *answer,
-				   const lpu_write *write)
+carry_out_doubtful(BatchState *state, const int *users, int n, const bool *there,
+				   const LpuApiAnswer *answer,
+				   const LpuWriteRequest *write)
 {
-	lpu_user_identity *others = identities_of(write, there);
+	LpuUserIdentity *others = identities_of(write, there);
 	int			nothers;
 	int			from = 0;		/* those that tell */
 	int			upto;
@@ -399,14 +415,18 @@ carry_out_doubtful(batch_state *state, const int *users, int n, const bool *ther
 static void
 look_context(void *arg)
 {
-	const lpu_write *write = arg;
+	const LpuWriteRequest *write = arg;
 
-	errcontext("looking which of %d users are there whom the account has refused: %s", write->nusers, write->error);
+	errcontext("looking which of %d users are there whom the account has refused: %s",
+			   write->nusers, write->error);
 }
 
-/* Which of the users who were refused together are there nevertheless? If nobody can say, all may be. */
+/*
+ * Which of the users who were refused together are there nevertheless? If
+ * nobody can say, all may be.
+ */
 static bool *
-look(batch_state *state, const int *users, int n, lpu_write *write)
+look(BatchState *state, const int *users, int n, LpuWriteRequest *write)
 {
 	ErrorContextCallback context = {error_context_stack, look_context, write};
 	bool	   *there = palloc0(n * sizeof(bool));
@@ -429,7 +449,8 @@ look(batch_state *state, const int *users, int n, lpu_write *write)
 
 /* Look for them, and go on with those who are not there. */
 static void
-look_and_carry_out(batch_state *state, const int *users, int n, const lpu_api_answer *answer, lpu_write *write)
+look_and_carry_out(BatchState *state, const int *users, int n, const LpuApiAnswer *answer,
+				   LpuWriteRequest *write)
 {
 	bool	   *there = look(state, users, n, write);
 	int			nthere;
@@ -452,18 +473,19 @@ look_and_carry_out(batch_state *state, const int *users, int n, const lpu_api_an
 }
 
 static void
-carry_out(batch_state *state, const int *users, int n)
+carry_out(BatchState *state, const int *users, int n)
 {
-	const lpu_batch *methods_of = state->methods;
-	lpu_write	write = {0};
-	lpu_api_answer *answer;
+	const LpuWriteBatch *methods_of = state->methods;
+	LpuWriteRequest write = {0};
+	LpuApiAnswer *answer;
 
 	if (n == 0)
 		return;
 	answer = methods_of->send(state->batch, users, n, &write);
 	if (answer->verdict == LPU_OK)
 		state->writer->done += n - write.ngone;
-	else if (n == 1 && methods_of->excuse != NULL && methods_of->excuse(state->batch, users[0], answer, &write))
+	else if (n == 1 && methods_of->excuse != NULL &&
+			 methods_of->excuse(state->batch, users[0], answer, &write))
 		return;
 	else if (n == 1 || answer->verdict != LPU_REJECTED)
 		raise_refusal(state->writer, answer, &write);
@@ -477,7 +499,7 @@ carry_out(batch_state *state, const int *users, int n)
 }
 
 void
-lpu_writer_carry_out(lpu_writer *writer, const lpu_batch *methods_of, void *batch, int n)
+lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods_of, void *batch, int n)
 {
 	int		   *users = palloc(Max(n, 1) * sizeof(int));
 	int			size = writer->options->batch_size;
@@ -487,7 +509,7 @@ lpu_writer_carry_out(lpu_writer *writer, const lpu_batch *methods_of, void *batc
 		users[i] = i;
 	for (i = 0; i < n; i += size)
 	{
-		batch_state state = {writer, methods_of, batch, false};
+		BatchState	state = {writer, methods_of, batch, false};
 
 		carry_out(&state, users + i, Min(size, n - i));
 	}

@@ -11,94 +11,112 @@
 #include "remote/foreign_table.h"
 #include "user/serialize.h"
 
-typedef struct lpu_writer
+typedef struct LpuWriterState
 {
-	const lpu_table *table;
-	const lpu_options *options;
+	const LpuForeignTable *table;
+	const LpuOptions *options;
 	Oid			role;			/* whose mapping is used */
-	lpu_method	method;
+	LpuMethod	method;
 	const char *what;			/* for messages: "create users" */
-	const char *hint;			/* ... how to go on when some may have been carried out */
-	int64		done;			/* users of this statement that the account has carried out */
-	int64		requests;		/* writing ones, and those that look at the account for them */
+	const char *hint;			/* ... how to go on when some may have been
+								 * carried out */
+	int64		done;			/* users of this statement that the account
+								 * has carried out */
+	int64		requests;		/* writing ones, and those that look at the
+								 * account for them */
 	int64		bytes;			/* of their bodies, in both directions */
 	double		ms;				/* waiting for them */
-} lpu_writer;
+} LpuWriterState;
 
 /* One request for some of the users. */
-typedef struct lpu_write
+typedef struct LpuWriteRequest
 {
 	char	   *body;			/* in UTF-8 */
 	size_t		body_length;
 	int64		if_match;		/* -1: whatever the revision */
-	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
+	LpuUserIdentity *users;		/* whom it is about; after a create with their
+								 * ids */
 	int			nusers;
-	int			ngone;			/* users that were left out, since they are no longer there */
+	int			ngone;			/* users that were left out, since they are no
+								 * longer there */
 	List	   *secrets;		/* C strings that must not appear in an error */
 	const char *error;			/* out: what the account said */
-	struct lpu_record *record;	/* out: or NULL */
-} lpu_write;
+	struct LpuRecord *record;	/* out: or NULL */
+} LpuWriteRequest;
 
 /*
- * Send it, recorded and with a WARNING if the transaction aborts, as any direct call. Raises if no answer came or the
- * outcome is unknown.
+ * Send it, recorded and with a WARNING if the transaction aborts, as any
+ * direct call. Raises if no answer came or the outcome is unknown.
  */
-extern lpu_api_answer *lpu_writer_send(lpu_writer *writer, lpu_write *write);
-
-/* It was refused, and its users are sent again: no record of it is wanted, but of those that are doubtful (or NULL). */
-extern void lpu_writer_forget(const lpu_write *write, const bool *doubtful);
+extern LpuApiAnswer *lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *write);
 
 /*
- * What a batch can do. Its users have numbers from 0; the functions are given some of them, in order.
+ * It was refused, and its users are sent again: no record of it is wanted, but
+ * of those that are doubtful (or NULL).
  */
-typedef struct lpu_batch
+extern void lpu_writer_forget(const LpuWriteRequest *write, const bool *doubtful);
+
+/*
+ * What a batch can do. Its users have numbers from 0; the functions are given
+ * some of them, in order.
+ */
+typedef struct LpuWriteBatch
 {
 	/* Send these in one request: the answer, and what was sent. */
-	lpu_api_answer *(*send) (void *batch, const int *users, int n, lpu_write *write);
+	LpuApiAnswer *(*send) (void *batch, const int *users, int n, LpuWriteRequest *write);
 
 	/*
-	 * These have been refused together. There are accounts that carry out a part of such a request: which of them are
-	 * there in the account now as they are wanted? NULL: what was carried out already can be sent once more.
+	 * These have been refused together. There are accounts that carry out a
+	 * part of such a request: which of them are there in the account now as
+	 * they are wanted? NULL: what was carried out already can be sent once
+	 * more.
 	 */
 	void		(*look) (void *batch, const int *users, int n, bool *there);
-	bool		there_is_done;	/* ... then it was us, or it makes no difference */
+	bool		there_is_done;	/* ... then it was us, or it makes no
+								 * difference */
 
 	/* This one was refused alone: is that all right? NULL: never. */
-	bool		(*excuse) (void *batch, int user, const lpu_api_answer *answer, const lpu_write *write);
-} lpu_batch;
+	bool		(*excuse) (void *batch, int user, const LpuApiAnswer *answer,
+						   const LpuWriteRequest *write);
+} LpuWriteBatch;
 
 /*
  * Carry out n users, batch_size of them in a request. If the account refuses one because of some
  * users, it is sent in halves: all before the first guilty one are carried out, as by a statement
  * that goes row by row, and the ERROR names that one.
  */
-extern void lpu_writer_carry_out(lpu_writer *writer, const lpu_batch *methods, void *batch, int n);
+extern void lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods, void *batch,
+								 int n);
 
 /* A request that was refused may have been carried out for these: an abort is to say so. */
-extern void lpu_writer_doubt(const lpu_writer *writer, const lpu_user_identity *users, int n);
+extern void lpu_writer_doubt(const LpuWriterState *writer, const LpuUserIdentity *users, int n);
 
 /*
- * Begin a JSON object, or go on with it, by a column's value as its attribute needs it; null as null. Returns what is
- * wrong if the attribute does not take it, or NULL.
+ * Begin a JSON object, or go on with it, by a column's value as its attribute
+ * needs it; null as null. Returns what is wrong if the attribute does not take
+ * it, or NULL.
  */
-extern const char *lpu_writer_put(const lpu_writer *writer, StringInfo object, const lpu_column *column, Datum value,
+extern const char *lpu_writer_put(const LpuWriterState *writer, StringInfo object,
+								  const LpuColumn *column, Datum value,
 								  bool isnull);
 
 /* Raise that; "whose" says of which row or user it is. */
-pg_noreturn extern void lpu_writer_raise_value(const lpu_writer *writer, const lpu_column *column, const char *problem,
+pg_noreturn extern void lpu_writer_raise_value(const LpuWriterState *writer,
+											   const LpuColumn *column, const char *problem,
 											   const char *whose);
 
 /* What is wrong with an attribute, for a message; named by its column if it has one. */
-extern char *lpu_writer_complaint(const lpu_writer *writer, const char *attribute, const char *problem);
+extern char *lpu_writer_complaint(const LpuWriterState *writer, const char *attribute,
+								  const char *problem);
 
 /* One JSON object laid over another, as text: members of the upper one win. */
 extern char *lpu_writer_lay(Jsonb *lower, const char *upper);
 
 /* A user for a message: "ann@example.com" (id 1); with what is known. */
-extern char *lpu_writer_name(const lpu_user_identity *user);
+extern char *lpu_writer_name(const LpuUserIdentity *user);
 
 /* " Of this statement 3 user(s) ...", for the DETAIL of an error; "" if there are none. */
-extern char *lpu_writer_progress(const lpu_writer *writer);
+extern char *lpu_writer_progress(const LpuWriterState *writer);
 
 /* Text in the database's encoding as UTF-8; raises if that cannot be. */
 extern char *lpu_writer_utf8(char *text, size_t *length);

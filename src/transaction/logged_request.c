@@ -1,8 +1,11 @@
 /*
- * logged_request.c: one writing request inside of the caller's transaction, with its record.
+ * logged_request.c: one writing request inside of the caller's transaction,
+ * with its record.
  *
- * In this order: record the call, note the effect, send, read the answer, complete both. What can fail locally fails
- * before anything is sent; an answer that cannot be read never fails the transaction that has just created a user.
+ * In this order: record the call, note the effect, send, read the answer,
+ * complete both. What can fail locally fails before anything is sent; an
+ * answer that cannot be read never fails the transaction that has just created
+ * a user.
  */
 #include "postgres.h"
 
@@ -18,13 +21,13 @@
 #include "user/identity.h"
 
 /*
- * Give the users of a create the ids that the answer has for them.  Return which of them the answer does not name, or NULL
- * if it names all.
+ * Give the users of a create the ids that the answer has for them.  Return
+ * which of them the answer does not name, or NULL if it names all.
  */
 static bool *
-match_ids(lpu_call *call, const lpu_api_answer *answer)
+match_ids(LpuLoggedCall *call, const LpuApiAnswer *answer)
 {
-	lpu_created *created = palloc0(Max(call->nusers, 1) * sizeof(lpu_created));
+	LpuAnsweredUser *created = palloc0(Max(call->nusers, 1) * sizeof(LpuAnsweredUser));
 	bool	   *unnamed = palloc0(Max(call->nusers, 1) * sizeof(bool));
 	bool		any = false;
 	int			i;
@@ -42,20 +45,22 @@ match_ids(lpu_call *call, const lpu_api_answer *answer)
 }
 
 /*
- * Return whether the account may have carried out a request, or a part of it.  Several users may have been refused because
- * of one of them, and the documentation does not say that it is then all or nothing.
+ * Return whether the account may have carried out a request, or a part of it.
+ * Several users may have been refused because of one of them, and the
+ * documentation does not say that it is then all or nothing.
  */
 static bool
-is_unknown(const lpu_call *call, const lpu_api_answer *answer)
+is_unknown(const LpuLoggedCall *call, const LpuApiAnswer *answer)
 {
 	return answer->verdict == LPU_UNCERTAIN ||
 		(answer->verdict == LPU_REJECTED && call->nusers > 1 && !call->looks);
 }
 
 static void
-settle_record(const lpu_call *call, const lpu_api_answer *answer, const char *error, const bool *unnamed)
+settle_record(const LpuLoggedCall *call, const LpuApiAnswer *answer, const char *error,
+			  const bool *unnamed)
 {
-	lpu_record_result result = {0};
+	LpuRecordResult result = {0};
 
 	if (call->record == NULL)
 		return;
@@ -69,11 +74,15 @@ settle_record(const lpu_call *call, const lpu_api_answer *answer, const char *er
 	lpu_record_settle(call->record, &result, call->users, unnamed);
 }
 
-/* Note what a rollback would not undo; of users that the answer does not name that is not certain. */
+/*
+ * Note what a rollback would not undo; of users that the answer does not name
+ * that is not certain.
+ */
 static void
-settle_effect(const lpu_call *call, const lpu_api_answer *answer, lpu_effect *effect, const bool *unnamed)
+settle_effect(const LpuLoggedCall *call, const LpuApiAnswer *answer, LpuRemoteEffect *effect,
+			  const bool *unnamed)
 {
-	lpu_user_identity *users[2];	/* named, and not */
+	LpuUserIdentity *users[2];	/* named, and not */
 	int			n[2] = {0, 0};
 	int			i;
 
@@ -84,8 +93,8 @@ settle_effect(const lpu_call *call, const lpu_api_answer *answer, lpu_effect *ef
 		lpu_effects_settle(effect, answer->verdict == LPU_OK, call->users, call->nusers);
 		return;
 	}
-	users[0] = palloc(call->nusers * sizeof(lpu_user_identity));
-	users[1] = palloc(call->nusers * sizeof(lpu_user_identity));
+	users[0] = palloc(call->nusers * sizeof(LpuUserIdentity));
+	users[1] = palloc(call->nusers * sizeof(LpuUserIdentity));
 	for (i = 0; i < call->nusers; i++)
 		users[unnamed[i]][n[unnamed[i]]++] = call->users[i];
 	if (n[0] == 0)
@@ -97,7 +106,7 @@ settle_effect(const lpu_call *call, const lpu_api_answer *answer, lpu_effect *ef
 
 /* The secrets in UTF-8.  Those that have no UTF-8 were not sent. */
 static List *
-secrets_as_sent(const lpu_call *call)
+secrets_as_sent(const LpuLoggedCall *call)
 {
 	List	   *secrets = NIL;
 	ListCell   *cell;
@@ -115,9 +124,10 @@ secrets_as_sent(const lpu_call *call)
 
 /* No answer came. */
 static void
-raise_silence(const lpu_call *call, const lpu_api_answer *answer)
+raise_silence(const LpuLoggedCall *call, const LpuApiAnswer *answer)
 {
-	lpu_problem *problem = call->what ? lpu_api_refusal(call->options, answer, call->what) : answer->problem;
+	LpuProblem *problem = call->what ? lpu_api_refusal(call->options, answer, call->what) :
+	answer->problem;
 
 	if (call->note != NULL && problem->detail != NULL)
 		lpu_problem_detail(problem, "%s%s", problem->detail, call->note);
@@ -126,17 +136,18 @@ raise_silence(const lpu_call *call, const lpu_api_answer *answer)
 	lpu_problem_raise(problem);
 }
 
-lpu_api_answer *
-lpu_call_send(lpu_call *call, const char **error)
+LpuApiAnswer *
+lpu_call_send(LpuLoggedCall *call, const char **error)
 {
-	lpu_effect *effect;
-	lpu_api_answer *answer;
+	LpuRemoteEffect *effect;
+	LpuApiAnswer *answer;
 	bool	   *unnamed = NULL;
 
 	/* while this waits, no listing is read */
 	lpu_listings_drain();
 	if (lpu_log_calls)
-		call->record = lpu_record_begin(call->schema, call->options, call->operation, call->path, call->users, call->nusers);
+		call->record = lpu_record_begin(call->schema, call->options, call->operation, call->path,
+										call->users, call->nusers);
 	effect = lpu_effects_begin(call->options->account, call->operation, call->users, call->nusers);
 	call->request.sent = lpu_effect_sent_flag(effect);
 	answer = lpu_api_send(call->options, &call->request);

@@ -9,29 +9,36 @@
 #include "api/users_api.h"
 #include "user/serialize.h"
 
-typedef struct lpu_call
+typedef struct LpuLoggedCall
 {
 	Oid			schema;			/* of the extension */
 	const char *path;			/* of the record: direct, sync or table */
-	const char *operation;		/* of the record: create, update, delete or reset */
-	const char *success;		/* state of the record after 2xx: created or done */
-	const lpu_options *options;
-	lpu_api_request request;
-	lpu_user_identity *users;	/* whom it is about; after a create with their ids */
+	const char *operation;		/* of the record: create, update, delete or
+								 * reset */
+	const char *success;		/* state of the record after 2xx: created or
+								 * done */
+	const LpuOptions *options;
+	LpuApiRequest request;
+	LpuUserIdentity *users;		/* whom it is about; after a create with their
+								 * ids */
 	int			nusers;
-	bool		looks;			/* the caller finds out what a refused request did */
+	bool		looks;			/* the caller finds out what a refused request
+								 * did */
 	List	   *secrets;		/* C strings that must not appear in an error */
-	const char *what;			/* for the ERROR if no answer comes: "create users", or NULL */
+	const char *what;			/* for the ERROR if no answer comes: "create
+								 * users", or NULL */
 	const char *note;			/* ... goes behind its DETAIL, or NULL */
-	const char *hint;			/* ... is its HINT if the outcome is unknown, or NULL */
-	struct lpu_record *record;	/* that was made of it, or NULL */
-} lpu_call;
+	const char *hint;			/* ... is its HINT if the outcome is unknown,
+								 * or NULL */
+	struct LpuRecord *record;	/* that was made of it, or NULL */
+} LpuLoggedCall;
 
 /*
- * Record the call (unless lpusers.log_calls is off), send it, read the answer, complete the record, and note what a
- * rollback would not undo. *error gets what the service said, or NULL. Raises if no
- * answer came. The answer is in the current memory context.
+ * Record the call (unless lpusers.log_calls is off), send it, read the answer,
+ * complete the record, and note what a rollback would not undo. *error gets
+ * what the service said, or NULL. Raises if no answer came. The answer is in
+ * the current memory context.
  */
-extern lpu_api_answer *lpu_call_send(lpu_call *call, const char **error);
+extern LpuApiAnswer *lpu_call_send(LpuLoggedCall *call, const char **error);
 
 #endif

@@ -22,7 +22,7 @@
 #include "queue/statement.h"
 #include "transaction/request_log.h"
 
-struct lpu_record
+struct LpuRecord
 {
 	int			n;
 	int64	   *ids;
@@ -84,10 +84,10 @@ find_sequence(Oid schema, const char *name)
 }
 
 /* Ids, logins and user ids of the users, as columns. */
-static lpu_columns *
-user_columns(const lpu_record *record, const lpu_user_identity *users)
+static LpuColumns *
+user_columns(const LpuRecord *record, const LpuUserIdentity *users)
 {
-	lpu_columns *columns = lpu_columns_new(id_types, lengthof(id_types));
+	LpuColumns *columns = lpu_columns_new(id_types, lengthof(id_types));
 	int			i;
 
 	for (i = 0; i < record->n; i++)
@@ -105,18 +105,19 @@ user_columns(const lpu_record *record, const lpu_user_identity *users)
  * Write the rows, in the state "failed" with the cause "unknown". Returns the record, in the
  * current memory context.
  */
-lpu_record *
-lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, const char *path,
-				 const lpu_user_identity *users, int n)
+LpuRecord *
+lpu_record_begin(Oid schema, const LpuOptions *options, const char *operation, const char *path,
+				 const LpuUserIdentity *users, int n)
 {
-	lpu_record *record = palloc(sizeof(lpu_record));
+	LpuRecord  *record = palloc(sizeof(LpuRecord));
 	Oid			sequence = find_sequence(schema, "lp_requests_id_seq");
 	Oid			requested_by = GetOuterUserId();
 	Oid			send_as = GetUserId();
-	Oid			types[14] = {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	Oid			types[14] = {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, TEXTOID,
+		TEXTOID,
 	OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID, INT8OID, TEXTOID};
 	Datum		values[14];
-	lpu_columns *columns;
+	LpuColumns *columns;
 	int			i;
 
 	record->n = n;
@@ -147,14 +148,14 @@ lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, 
 
 /* Complete the rows; those of a success mend earlier failures. */
 static void
-settle_alike(const lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users)
+settle_alike(const LpuRecord *record, const LpuRecordResult *result, const LpuUserIdentity *users)
 {
 	bool		failed = strcmp(result->state, lpu_state_name(LPU_STATE_FAILED)) == 0;
 	LpuCause	cause = result->cause != LPU_CAUSE_NONE ? result->cause : LPU_CAUSE_REFUSED;
 	Oid			types[9] = {INT8ARRAYOID, INT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, INT8OID,
 	TEXTOID, TEXTOID};
 	Datum		values[9];
-	lpu_columns *columns;
+	LpuColumns *columns;
 
 	SPI_connect();
 	columns = user_columns(record, users);
@@ -174,15 +175,16 @@ settle_alike(const lpu_record *record, const lpu_record_result *result, const lp
 }
 
 /*
- * Complete the rows, after a success.  Those of users that are doubtful (or NULL) are failed with "outcome unknown".
+ * Complete the rows, after a success.  Those of users that are doubtful (or
+ * NULL) are failed with "outcome unknown".
  */
 void
-lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users,
+lpu_record_settle(LpuRecord *record, const LpuRecordResult *result, const LpuUserIdentity *users,
 				  const bool *doubtful)
 {
-	lpu_record	parts[2] = {*record, *record};
-	lpu_user_identity *of_part[2];
-	lpu_record_result unknown = *result;
+	LpuRecord	parts[2] = {*record, *record};
+	LpuUserIdentity *of_part[2];
+	LpuRecordResult unknown = *result;
 	int			i;
 
 	if (doubtful == NULL)
@@ -194,11 +196,11 @@ lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu
 	{
 		parts[i].n = 0;
 		parts[i].ids = palloc(record->n * sizeof(int64));
-		of_part[i] = palloc(record->n * sizeof(lpu_user_identity));
+		of_part[i] = palloc(record->n * sizeof(LpuUserIdentity));
 	}
 	for (i = 0; i < record->n; i++)
 	{
-		lpu_record *part = &parts[doubtful[i]];
+		LpuRecord  *part = &parts[doubtful[i]];
 
 		of_part[doubtful[i]][part->n] = users[i];
 		part->ids[part->n++] = record->ids[i];
@@ -214,7 +216,7 @@ lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu
 
 /* Run a statement for the rows that are doubtful, or for those that are not. */
 static void
-run_for(const lpu_record *record, const char *sql, const bool *doubtful, bool which)
+run_for(const LpuRecord *record, const char *sql, const bool *doubtful, bool which)
 {
 	int64	   *ids = palloc(Max(record->n, 1) * sizeof(int64));
 	Oid			types[1] = {INT8ARRAYOID};
@@ -236,7 +238,7 @@ run_for(const lpu_record *record, const char *sql, const bool *doubtful, bool wh
  * unknown.
  */
 void
-lpu_record_forget(lpu_record *record, const bool *doubtful)
+lpu_record_forget(LpuRecord *record, const bool *doubtful)
 {
 	SPI_connect();
 	run_for(record, doubt_sql, doubtful, true);

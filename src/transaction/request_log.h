@@ -8,10 +8,10 @@
 #include "queue/request_state.h"
 #include "user/serialize.h"
 
-typedef struct lpu_record lpu_record;
+typedef struct LpuRecord LpuRecord;
 
 /* How a request ended, for all its users alike. */
-typedef struct lpu_record_result
+typedef struct LpuRecordResult
 {
 	const char *state;			/* created, done or failed */
 	LpuCause	cause;			/* of failed; NONE: refused */
@@ -20,27 +20,32 @@ typedef struct lpu_record_result
 	int64		revision;
 	const char *error;			/* or NULL */
 	const char *reason;			/* or NULL */
-} lpu_record_result;
+} LpuRecordResult;
 
 /*
- * Write one row for each user, in the caller's transaction, with the rights of the table's owner. "schema" is the
- * extension's, path one of direct, trigger, table. The rows say "outcome unknown" until they are settled. The record lives
- * in the current memory context.
+ * Write one row for each user, in the caller's transaction, with the rights of
+ * the table's owner. "schema" is the extension's, path one of direct, trigger,
+ * table. The rows say "outcome unknown" until they are settled. The record
+ * lives in the current memory context.
  */
-extern lpu_record *lpu_record_begin(Oid schema, const lpu_options *options, const char *operation, const char *path,
-									const lpu_user_identity *users, int n);
+extern LpuRecord *lpu_record_begin(Oid schema, const LpuOptions *options, const char *operation,
+								   const char *path,
+								   const LpuUserIdentity *users, int n);
 
 /*
- * Complete the rows; users are those of lpu_record_begin(), now perhaps with ids.  Those of users that are doubtful (or
- * NULL) keep saying "outcome unknown".
+ * Complete the rows; users are those of lpu_record_begin(), now perhaps with
+ * ids.  Those of users that are doubtful (or NULL) keep saying "outcome
+ * unknown".
  */
-extern void lpu_record_settle(lpu_record *record, const lpu_record_result *result, const lpu_user_identity *users,
+extern void lpu_record_settle(LpuRecord *record, const LpuRecordResult *result,
+							  const LpuUserIdentity *users,
 							  const bool *doubtful);
 
 /*
- * It was refused, and its users are sent again, each with another record: take the rows back. But not those of users that
- * are doubtful (or NULL): the request may have been carried out for them.
+ * It was refused, and its users are sent again, each with another record: take
+ * the rows back. But not those of users that are doubtful (or NULL): the
+ * request may have been carried out for them.
  */
-extern void lpu_record_forget(lpu_record *record, const bool *doubtful);
+extern void lpu_record_forget(LpuRecord *record, const bool *doubtful);
 
 #endif

@@ -1,10 +1,14 @@
 /*
- * rollback_warning.c: what this transaction did to an account and a rollback cannot undo.
+ * rollback_warning.c: what this transaction did to an account and a rollback
+ * cannot undo.
  *
- * A direct call acts at once, its transaction may still abort. What was sent is noted here before it is sent, with the
- * subtransaction it belongs to; at abort one WARNING for each account and operation names the users, and the same line
- * is in the server log. The notes live in TopTransactionContext. The callbacks are registered once per backend; at abort
- * they allocate nothing and look nothing up. A transaction with notes cannot be prepared: nobody would be there to warn.
+ * A direct call acts at once, its transaction may still abort. What was sent
+ * is noted here before it is sent, with the subtransaction it belongs to; at
+ * abort one WARNING for each account and operation names the users, and the
+ * same line is in the server log. The notes live in TopTransactionContext. The
+ * callbacks are registered once per backend; at abort they allocate nothing
+ * and look nothing up. A transaction with notes cannot be prepared: nobody
+ * would be there to warn.
  */
 #include "postgres.h"
 
@@ -25,9 +29,9 @@
 /* Room for the names in a message, each with an id and a comma. */
 #define MAX_LINE 16384
 
-struct lpu_effect
+struct LpuRemoteEffect
 {
-	lpu_effect *older;
+	LpuRemoteEffect *older;
 	SubTransactionId subtransaction;
 	bool		sent;
 	bool		certain;		/* the account said that it was carried out */
@@ -39,24 +43,27 @@ struct lpu_effect
 };
 
 /*
- * Newest first. Those of an inner subtransaction are newer than those of an outer one, so that the end of one touches
- * only the head. Effects of one kind are merged, also when a subtransaction hands its own to its parent: the list stays
- * short however many calls there are, and an abort gives one message for each kind.
+ * Newest first. Those of an inner subtransaction are newer than those of an
+ * outer one, so that the end of one touches only the head. Effects of one kind
+ * are merged, also when a subtransaction hands its own to its parent: the list
+ * stays short however many calls there are, and an abort gives one message for
+ * each kind.
  */
-static lpu_effect *effects = NULL;
+static LpuRemoteEffect *effects = NULL;
 
-/* ---------------------------------------------------------------------------------------------------- at abort */
+/* ----- at abort ----- */
 
 static bool
-same_kind(const lpu_effect *a, const lpu_effect *b)
+same_kind(const LpuRemoteEffect *a, const LpuRemoteEffect *b)
 {
-	return a->subtransaction == b->subtransaction && a->certain == b->certain && a->operation == b->operation &&
+	return a->subtransaction == b->subtransaction && a->certain == b->certain &&
+		a->operation == b->operation &&
 		strcmp(a->account, b->account) == 0;
 }
 
 /* The message, at this level. */
 static void
-emit(int level, const lpu_effect *effect, const char *names)
+emit(int level, const LpuRemoteEffect *effect, const char *names)
 {
 	ereport(level,
 			(errcode(ERRCODE_WARNING),
@@ -70,7 +77,7 @@ emit(int level, const lpu_effect *effect, const char *names)
 
 /* The log must have it whatever the level there: log, error, fatal and panic leave warnings out. */
 static void
-emit_to_log(const lpu_effect *effect, const char *names)
+emit_to_log(const LpuRemoteEffect *effect, const char *names)
 {
 	int			level = log_min_messages;
 
@@ -79,7 +86,10 @@ emit_to_log(const lpu_effect *effect, const char *names)
 	log_min_messages = level;
 }
 
-/* Names the client's encoding may lack would raise an error on their way to it, in the middle of an abort. */
+/*
+ * Names the client's encoding may lack would raise an error on their way to
+ * it, in the middle of an abort.
+ */
 static bool
 client_can_read(const char *names)
 {
@@ -94,7 +104,7 @@ client_can_read(const char *names)
 }
 
 static void
-report(const lpu_effect *effect)
+report(const LpuRemoteEffect *effect)
 {
 	static char line[MAX_LINE];
 	size_t		length = 0;
@@ -103,7 +113,8 @@ report(const lpu_effect *effect)
 
 	line[0] = '\0';
 	for (i = 0; i < effect->nnames && length < MAX_LINE; i++)
-		length += snprintf(line + length, MAX_LINE - length, "%s%s", i > 0 ? ", " : "", effect->names[i]);
+		length += snprintf(line + length, MAX_LINE - length, "%s%s", i > 0 ? ", " : "",
+						   effect->names[i]);
 	if (effect->n > effect->nnames && length < MAX_LINE)
 		snprintf(line + length, MAX_LINE - length, " and %d more", effect->n - effect->nnames);
 
@@ -121,16 +132,19 @@ report(const lpu_effect *effect)
 	emit(WARNING_CLIENT_ONLY, effect, line);
 }
 
-/* Take the effects of a subtransaction (InvalidSubTransactionId: of all) off the list. Returns them, oldest first. */
-static lpu_effect *
+/*
+ * Take the effects of a subtransaction (InvalidSubTransactionId: of all) off
+ * the list. Returns them, oldest first.
+ */
+static LpuRemoteEffect *
 take(SubTransactionId subtransaction)
 {
-	lpu_effect *oldest_first = NULL;
+	LpuRemoteEffect *oldest_first = NULL;
 
 	while (effects != NULL &&
 		   (subtransaction == InvalidSubTransactionId || effects->subtransaction == subtransaction))
 	{
-		lpu_effect *effect = effects;
+		LpuRemoteEffect *effect = effects;
 
 		effects = effect->older;
 		effect->older = oldest_first;
@@ -143,7 +157,7 @@ take(SubTransactionId subtransaction)
 static void
 drop_newest(void)
 {
-	lpu_effect *effect = effects;
+	LpuRemoteEffect *effect = effects;
 	int			i;
 
 	effects = effect->older;
@@ -158,12 +172,13 @@ drop_newest(void)
 static void
 merge_newest(void)
 {
-	lpu_effect *newest = effects;
-	lpu_effect *into = newest->older;
+	LpuRemoteEffect *newest = effects;
+	LpuRemoteEffect *into = newest->older;
 
 	if (!newest->sent)
 		return;
-	while (into != NULL && into->subtransaction == newest->subtransaction && !(into->sent && same_kind(into, newest)))
+	while (into != NULL && into->subtransaction == newest->subtransaction &&
+		   !(into->sent && same_kind(into, newest)))
 		into = into->older;
 	if (into == NULL || into->subtransaction != newest->subtransaction)
 		return;
@@ -176,11 +191,14 @@ merge_newest(void)
 	drop_newest();
 }
 
-/* Report the effects of an aborted subtransaction (InvalidSubTransactionId: all), oldest first, and forget them. */
+/*
+ * Report the effects of an aborted subtransaction (InvalidSubTransactionId:
+ * all), oldest first, and forget them.
+ */
 static void
 report_all(SubTransactionId subtransaction)
 {
-	lpu_effect *effect;
+	LpuRemoteEffect *effect;
 
 	if (effects != NULL)
 		merge_newest();			/* it may be the one that failed */
@@ -193,11 +211,11 @@ report_all(SubTransactionId subtransaction)
 static void
 hand_to_parent(SubTransactionId mine, SubTransactionId parent)
 {
-	lpu_effect *effect = take(mine);
+	LpuRemoteEffect *effect = take(mine);
 
 	while (effect != NULL)
 	{
-		lpu_effect *next = effect->older;
+		LpuRemoteEffect *next = effect->older;
 
 		effect->subtransaction = parent;
 		effect->older = effects;
@@ -242,11 +260,11 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 		hand_to_parent(mine, parent);
 }
 
-/* ------------------------------------------------------------------------------------------------------- noting */
+/* ----- noting ----- */
 
 /* One line of bounded length, whatever the login is. */
 static char *
-name_of(const lpu_user_identity *user)
+name_of(const LpuUserIdentity *user)
 {
 	int			length;
 	char	   *login;
@@ -269,7 +287,7 @@ name_of(const lpu_user_identity *user)
 }
 
 static void
-set_names(lpu_effect *effect, const lpu_user_identity *users, int n)
+set_names(LpuRemoteEffect *effect, const LpuUserIdentity *users, int n)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
 	int			i;
@@ -285,11 +303,11 @@ set_names(lpu_effect *effect, const lpu_user_identity *users, int n)
 	MemoryContextSwitchTo(caller);
 }
 
-lpu_effect *
-lpu_effects_begin(const char *account, const char *operation, const lpu_user_identity *users, int n)
+LpuRemoteEffect *
+lpu_effects_begin(const char *account, const char *operation, const LpuUserIdentity *users, int n)
 {
 	static bool registered = false;
-	lpu_effect *effect;
+	LpuRemoteEffect *effect;
 
 	if (!registered)
 	{
@@ -300,7 +318,7 @@ lpu_effects_begin(const char *account, const char *operation, const lpu_user_ide
 	/* one whose outcome is unknown was left as it was */
 	if (effects != NULL)
 		merge_newest();
-	effect = MemoryContextAllocZero(TopTransactionContext, sizeof(lpu_effect));
+	effect = MemoryContextAllocZero(TopTransactionContext, sizeof(LpuRemoteEffect));
 	effect->subtransaction = GetCurrentSubTransactionId();
 	effect->account = MemoryContextStrdup(TopTransactionContext, account);
 	effect->operation = operation;
@@ -311,18 +329,22 @@ lpu_effects_begin(const char *account, const char *operation, const lpu_user_ide
 }
 
 bool *
-lpu_effect_sent_flag(lpu_effect *effect)
+lpu_effect_sent_flag(LpuRemoteEffect *effect)
 {
 	return &effect->sent;
 }
 
 void
-lpu_effects_settle(lpu_effect *effect, bool carried_out, const lpu_user_identity *users, int n)
+lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out, const LpuUserIdentity *users, int n)
 {
 	effect->sent = effect->certain = carried_out;
 	if (carried_out)
 		set_names(effect, users, n);
-	/* another call may have been made while this one's row was written (by a trigger): then both stay */
+
+	/*
+	 * another call may have been made while this one's row was written (by a
+	 * trigger): then both stay
+	 */
 	if (effect != effects)
 		return;
 	if (carried_out)

@@ -6,18 +6,24 @@
 
 #include "user/serialize.h"
 
-typedef struct lpu_effect lpu_effect;
+typedef struct LpuRemoteEffect LpuRemoteEffect;
 
 /*
- * About to send a writing request: account, operation ("create", "update", …) and the users it is about. If the
- * transaction or subtransaction aborts after the request may have gone out, a WARNING names them.
+ * About to send a writing request: account, operation ("create", "update", …)
+ * and the users it is about. If the transaction or subtransaction aborts after
+ * the request may have gone out, a WARNING names them.
  */
-extern lpu_effect *lpu_effects_begin(const char *account, const char *operation, const lpu_user_identity *users, int n);
+extern LpuRemoteEffect *lpu_effects_begin(const char *account, const char *operation,
+										  const LpuUserIdentity *users, int n);
 
 /* To be set as soon as the request may have reached the account. */
-extern bool *lpu_effect_sent_flag(lpu_effect *effect);
+extern bool *lpu_effect_sent_flag(LpuRemoteEffect *effect);
 
-/* An answer came: was the request carried out? Users may now have ids. The effect must not be used after this. */
-extern void lpu_effects_settle(lpu_effect *effect, bool carried_out, const lpu_user_identity *users, int n);
+/*
+ * An answer came: was the request carried out? Users may now have ids. The
+ * effect must not be used after this.
+ */
+extern void lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out,
+							   const LpuUserIdentity *users, int n);
 
 #endif

@@ -1,10 +1,13 @@
 /*
- * attach.c: lp_attach_trigger() and lp_detach_trigger(): the trigger without writing it by hand.
+ * attach.c: lp_attach_trigger() and lp_detach_trigger(): the trigger without
+ * writing it by hand.
  *
- * The mapping is checked against the table and the rights of its owner before anything is created; then the CREATE
- * TRIGGER is written and run with the rights of the caller. INSERT gets a trigger FOR EACH STATEMENT with a transition
- * table, on a partitioned table, too: it sees the rows of all partitions, and is not fired by an UPDATE that moves rows.
- * UPDATE gets one FOR EACH ROW, which sees the row before and now.
+ * The mapping is checked against the table and the rights of its owner before
+ * anything is created; then the CREATE TRIGGER is written and run with the
+ * rights of the caller. INSERT gets a trigger FOR EACH STATEMENT with a
+ * transition table, on a partitioned table, too: it sees the rows of all
+ * partitions, and is not fired by an UPDATE that moves rows. UPDATE gets one
+ * FOR EACH ROW, which sees the row before and now.
  */
 #include "postgres.h"
 
@@ -53,9 +56,12 @@ raise_mapping(const char *detail)
 			 errdetail("%s", detail)));
 }
 
-/* ---------------------------------------------------------------------------------------------------- arguments */
+/* ----- arguments ----- */
 
-/* The expression of an attribute: SQL as a string, or a number or boolean that stands for itself. */
+/*
+ * The expression of an attribute: SQL as a string, or a number or boolean that
+ * stands for itself.
+ */
 static char *
 expression_of(const char *name, const JsonbValue *value)
 {
@@ -64,7 +70,8 @@ expression_of(const char *name, const JsonbValue *value)
 		case jbvString:
 			return pnstrdup(value->val.string.val, value->val.string.len);
 		case jbvNumeric:
-			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+			return DatumGetCString(DirectFunctionCall1(numeric_out,
+													   NumericGetDatum(value->val.numeric)));
 		case jbvBool:
 			return pstrdup(value->val.boolean ? "true" : "false");
 		default:
@@ -102,13 +109,13 @@ build_arguments(FunctionCallInfo fcinfo, int *n)
 	return args;
 }
 
-/* ------------------------------------------------------------------------------------------------------- checks */
+/* ----- checks ----- */
 
-static const lpu_options *
+static const LpuOptions *
 check_owner(const char *account, Relation table)
 {
-	lpu_problem *problem = NULL;
-	const lpu_options *options = lpu_server_for_account(account, table->rd_rel->relowner, &problem);
+	LpuProblem *problem = NULL;
+	const LpuOptions *options = lpu_server_for_account(account, table->rd_rel->relowner, &problem);
 
 	if (options == NULL)
 		lpu_problem_raise(problem);
@@ -116,7 +123,7 @@ check_owner(const char *account, Relation table)
 }
 
 static void
-check_required(const lpu_mapping *mapping, bool require_password)
+check_required(const LpuMapping *mapping, bool require_password)
 {
 	bool		api_user = false;
 	StringInfoData missing;
@@ -135,7 +142,8 @@ check_required(const lpu_mapping *mapping, bool require_password)
 			if (mapping->attributes[i].attribute == &lpu_attributes[a])
 				break;
 		if (i == mapping->nattributes)
-			appendStringInfo(&missing, "%s\"%s\"", missing.len > 0 ? ", " : "", lpu_attributes[a].name);
+			appendStringInfo(&missing, "%s\"%s\"", missing.len > 0 ? ", " : "",
+							 lpu_attributes[a].name);
 	}
 	if (missing.len > 0)
 		raise_mapping(psprintf("Required attributes are missing: %s.", missing.data));
@@ -149,7 +157,7 @@ is_json_type(Oid type)
 
 /* What an expression for this kind must be, or NULL if the type will do. */
 static const char *
-type_complaint(lpu_value_kind kind, Oid type)
+type_complaint(LpuValueKind kind, Oid type)
 {
 	Oid			element = get_element_type(type);
 
@@ -168,7 +176,8 @@ type_complaint(lpu_value_kind kind, Oid type)
 			return lpu_type_is_number(type) || is_json_type(type) ? NULL :
 				"a group id, or jsonb such as jsonb_build_object('agentGroupId', 1)";
 		case LPU_GROUPS:
-			return lpu_type_is_number(element) || is_json_type(type) ? NULL : "an array of group ids, or jsonb";
+			return lpu_type_is_number(element) ||
+				is_json_type(type) ? NULL : "an array of group ids, or jsonb";
 		case LPU_TEXT:
 		case LPU_LOGIN:
 		case LPU_EMAIL:
@@ -189,7 +198,7 @@ result_type(SPIPlanPtr plan, int column)
 
 /* The trigger has the condition in a CASE, where null alone is text. */
 static void
-check_condition(const lpu_mapping *mapping, const char *source, lpu_mapping_scope *scope)
+check_condition(const LpuMapping *mapping, const char *source, LpuMappingScope *scope)
 {
 	Oid			type;
 
@@ -206,11 +215,11 @@ check_condition(const lpu_mapping *mapping, const char *source, lpu_mapping_scop
  * compile there, and look at its types. A transition table has no system columns either.
  */
 static void
-check_types(const lpu_mapping *mapping, Relation table)
+check_types(const LpuMapping *mapping, Relation table)
 {
-	lpu_mapping_scope scope = {RelationGetRelationName(table), 0, NULL};
+	LpuMappingScope scope = {RelationGetRelationName(table), 0, NULL};
 	char	   *source = lpu_mapping_columns_source(table);
-	lpu_identity caller;
+	LpuSavedIdentity caller;
 	SPIPlanPtr	plan;
 	int			i;
 
@@ -229,14 +238,16 @@ check_types(const lpu_mapping *mapping, Relation table)
 
 		if (expected != NULL)
 			raise_mapping(psprintf("The expression of \"%s\" must be %s, it is %s.",
-								   mapping->attributes[i].attribute->name, expected, format_type_be(type)));
+								   mapping->attributes[i].attribute->name, expected,
+								   format_type_be(type)));
 	}
 }
 
 static void
 check_table(Relation table)
 {
-	if (table->rd_rel->relkind != RELKIND_RELATION && table->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	if (table->rd_rel->relkind != RELKIND_RELATION &&
+		table->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a table", RelationGetRelationName(table))));
@@ -261,15 +272,17 @@ check_name_is_free(Relation table, const char *name, const char *trigger)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
-			 errmsg("table \"%s\" already has a trigger for \"%s\"", RelationGetRelationName(table), name),
+			 errmsg("table \"%s\" already has a trigger for \"%s\"", RelationGetRelationName(table),
+					name),
 			 errdetail("It is called \"%s\".", trigger),
 			 errhint("Drop it with lp_detach_trigger(), or give the new one a name of its own: name => '...'.")));
 }
 
-/* ---------------------------------------------------------------------------------------------------- creating */
+/* ----- creating ----- */
 
 static char *
-create_statement(Relation table, const char *name, bool update, const char *function, char **args, int nargs)
+create_statement(Relation table, const char *name, bool update, const char *function, char **args,
+				 int nargs)
 {
 	StringInfoData sql;
 	int			i;
@@ -289,8 +302,9 @@ create_statement(Relation table, const char *name, bool update, const char *func
 static char *
 trigger_function(FunctionCallInfo fcinfo)
 {
-	return psprintf("%s.lp_create_users_trigger",
-					quote_identifier(get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid))));
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+
+	return psprintf("%s.lp_create_users_trigger", quote_identifier(get_namespace_name(schema)));
 }
 
 static void
@@ -314,7 +328,8 @@ return_text(ReturnSetInfo *result, const char *text)
 static void
 require_arguments(FunctionCallInfo fcinfo)
 {
-	static const char *const names[] = {"target", "account", "attributes", NULL, "on_update", "mode"};
+	static const char *const names[] = {"target", "account", "attributes", NULL, "on_update",
+	"mode"};
 	int			i;
 
 	for (i = 0; i < lengthof(names); i++)
@@ -324,7 +339,7 @@ require_arguments(FunctionCallInfo fcinfo)
 					 errmsg("%s must not be null", names[i])));
 }
 
-/* ------------------------------------------------------------------------------------------------- what to know */
+/* ----- what to know ----- */
 
 /* Return how many rows the table has, in words; NULL if none is known of. */
 static char *
@@ -357,7 +372,8 @@ rows_there(Relation table)
 	{
 		char	   *sql = psprintf("SELECT count(*) FROM (SELECT FROM %s%s LIMIT %d) s",
 								   partitioned ? "" : "ONLY ",
-								   lpu_mapping_table_name(RelationGetRelid(table)), MAX_COUNTED + 1);
+								   lpu_mapping_table_name(RelationGetRelid(table)),
+								   MAX_COUNTED + 1);
 
 		if (SPI_execute(sql, true, 1) < 0)
 			elog(ERROR, "could not run \"%s\"", sql);
@@ -378,11 +394,11 @@ tell_what_to_know(Relation table, Oid function, bool on_update)
 	const char *name = lpu_mapping_table_name(RelationGetRelid(table));
 	bool		partitioned = table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	char	   *rows = rows_there(table);
-	lpu_outsider outsider;
+	LpuForeignRole outsider;
 
 	if (lpu_outsider_find(RelationGetRelid(table), function, &outsider))
 	{
-		lpu_problem *problem = lpu_outsider_problem(RelationGetRelid(table), &outsider);
+		LpuProblem *problem = lpu_outsider_problem(RelationGetRelid(table), &outsider);
 
 		ereport(WARNING,
 				(errcode(problem->sqlstate),
@@ -413,10 +429,13 @@ tell_what_to_know(Relation table, Oid function, bool on_update)
 }
 
 /*
- * lp_attach_trigger(target regclass, account text, attributes jsonb, condition text DEFAULT NULL, on_update boolean
- *					 DEFAULT false, mode text DEFAULT 'queue', name text DEFAULT NULL) RETURNS SETOF text
+ * lp_attach_trigger(target regclass, account text, attributes jsonb,
+ *					 condition text DEFAULT NULL, on_update boolean DEFAULT false,
+ *					 mode text DEFAULT 'queue', name text DEFAULT NULL)
+ * RETURNS SETOF text
  *
- * Returns the CREATE TRIGGER statements that were run, with the rights of the caller, who must own the table.
+ * Returns the CREATE TRIGGER statements that were run, with the rights of the
+ * caller, who must own the table.
  */
 Datum
 lp_attach_trigger(PG_FUNCTION_ARGS)
@@ -424,7 +443,7 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		on_update;
 	Relation	table;
-	lpu_mapping *mapping;
+	LpuMapping *mapping;
 	char	  **args;
 	char	   *name;
 	char	   *statements[2] = {NULL, NULL};
@@ -451,7 +470,8 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 		char	   *trigger = lpu_attached_trigger(name, i == 1);
 
 		check_name_is_free(table, name, trigger);
-		statements[i] = create_statement(table, trigger, i == 1, trigger_function(fcinfo), args, nargs);
+		statements[i] = create_statement(table, trigger, i == 1, trigger_function(fcinfo), args,
+										 nargs);
 	}
 	for (i = 0; i <= on_update; i++)
 	{
@@ -464,7 +484,7 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------- detaching */
+/* ----- detaching ----- */
 
 /* No trigger of lp_attach_trigger() fits: say what else is there. */
 static void
@@ -473,15 +493,18 @@ tell_of_none(Relation table, Oid function)
 	const char *by_hand = lpu_attached_list(lpu_attached_find(table, function, NULL, NULL, false));
 
 	ereport(NOTICE,
-			(errmsg("table \"%s\" has no such trigger of lp_attach_trigger()", RelationGetRelationName(table)),
+			(errmsg("table \"%s\" has no such trigger of lp_attach_trigger()",
+					RelationGetRelationName(table)),
 			 *by_hand ? errdetail("It has these triggers with lp_create_users_trigger(): %s.", by_hand) : 0,
 			 *by_hand ? errhint("Use DROP TRIGGER for a trigger that was written by hand.") : 0));
 }
 
 /*
- * lp_detach_trigger(target regclass, account text DEFAULT NULL, name text DEFAULT NULL) RETURNS SETOF text
+ * lp_detach_trigger(target regclass, account text DEFAULT NULL, name text
+ * DEFAULT NULL) RETURNS SETOF text
  *
- * Returns the DROP TRIGGER statements that were run, with the rights of the caller.
+ * Returns the DROP TRIGGER statements that were run, with the rights of the
+ * caller.
  */
 Datum
 lp_detach_trigger(PG_FUNCTION_ARGS)
@@ -505,9 +528,13 @@ lp_detach_trigger(PG_FUNCTION_ARGS)
 		tell_of_none(table, lpu_attached_function(fcinfo));
 	lpu_attached_require_one(table, found, "lp_detach_trigger");
 	foreach(cell, found)
-		statements = lappend(statements, psprintf("DROP TRIGGER %s ON %s",
-												  quote_identifier(((lpu_attached *) lfirst(cell))->trigger),
-												  lpu_mapping_table_name(RelationGetRelid(table))));
+	{
+		LpuAttached *attached = lfirst(cell);
+
+		statements = lappend(statements,
+							 psprintf("DROP TRIGGER %s ON %s", quote_identifier(attached->trigger),
+									  lpu_mapping_table_name(RelationGetRelid(table))));
+	}
 	table_close(table, AccessShareLock);
 	SPI_connect();
 	foreach(cell, statements)

@@ -76,7 +76,7 @@ lpu_attached_find(Relation table, Oid function, const char *account, const char 
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
-		lpu_attached *attached = palloc(sizeof(lpu_attached));
+		LpuAttached *attached = palloc(sizeof(LpuAttached));
 		const char *known_as;
 
 		if (trigger->tgfoid != function || trigger->tgisinternal || trigger->tgisclone ||
@@ -100,7 +100,7 @@ lpu_attached_find(Relation table, Oid function, const char *account, const char 
 
 /* Return true if two triggers make the same users: a pair for INSERT and UPDATE, or equal ones. */
 static bool
-is_same(const lpu_attached *a, const lpu_attached *b)
+is_same(const LpuAttached *a, const LpuAttached *b)
 {
 	int			i;
 
@@ -118,14 +118,14 @@ is_same(const lpu_attached *a, const lpu_attached *b)
 char *
 lpu_attached_list(const List *found)
 {
-	const lpu_attached *last = NULL;
+	const LpuAttached *last = NULL;
 	StringInfoData list;
 	ListCell   *cell;
 
 	initStringInfo(&list);
 	foreach(cell, found)
 	{
-		const lpu_attached *attached = lfirst(cell);
+		const LpuAttached *attached = lfirst(cell);
 
 		if (last == NULL || !is_same(attached, last))
 			appendStringInfo(&list, "%s\"%s\" (account %s)", list.len > 0 ? ", " : "",
@@ -143,8 +143,8 @@ lpu_attached_require_one(Relation table, const List *found, const char *function
 
 	foreach(cell, found)
 	{
-		const lpu_attached *attached = lfirst(cell);
-		const lpu_attached *first = linitial(found);
+		const LpuAttached *attached = lfirst(cell);
+		const LpuAttached *first = linitial(found);
 
 		if (is_same(attached, first))
 			continue;

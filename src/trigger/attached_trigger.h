@@ -10,13 +10,14 @@
 #include "utils/reltrigger.h"
 
 /* One of them. */
-typedef struct lpu_attached
+typedef struct LpuAttached
 {
 	char	   *trigger;		/* its name in pg_trigger */
-	char	   *name;			/* given by lp_attach_trigger(); NULL: written by hand */
+	char	   *name;			/* given by lp_attach_trigger(); NULL: written
+								 * by hand */
 	int			nargs;
 	char	  **args;
-} lpu_attached;
+} LpuAttached;
 
 /* The name in pg_trigger of the trigger that lp_attach_trigger() makes under a name. */
 extern char *lpu_attached_trigger(const char *name, bool update);
@@ -25,7 +26,7 @@ extern char *lpu_attached_trigger(const char *name, bool update);
 extern Oid	lpu_attached_function(FunctionCallInfo fcinfo);
 
 /*
- * The triggers on the table itself that call the function, as a list of lpu_attached. "account",
+ * The triggers on the table itself that call the function, as a list of LpuAttached. "account",
  * "name": only those, unless NULL. "made_here": only those of lp_attach_trigger(); otherwise the
  * name of a trigger that was written by hand is its own.
  */

@@ -27,12 +27,12 @@
 PG_FUNCTION_INFO_V1(lp_enqueue_rows);
 
 /* The mapping of the table's trigger. */
-static lpu_mapping *
+static LpuMapping *
 read_mapping(Relation table, Oid function, const char *name)
 {
 	List	   *found = lpu_attached_find(table, function, NULL, name, false);
 	const char *table_name = RelationGetRelationName(table);
-	lpu_attached *attached;
+	LpuAttached *attached;
 
 	if (found == NIL)
 		ereport(ERROR,
@@ -52,17 +52,21 @@ read_mapping(Relation table, Oid function, const char *name)
  * The users of all rows that fulfil the conditions. The expressions are those of the table's owner,
  * so they run with its rights, not with those of a superuser who calls.
  */
-static lpu_mapped_users *
-run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
+static LpuMappedUsers *
+run_mapping(const LpuMapping *mapping, Relation table, bool require_password)
 {
 	Oid			oid = RelationGetRelid(table);
-	lpu_mapping_scope *scope = lpu_mapped_scope(mapping, table, oid, 0);
-	/* rows of tables that inherit from it do not fire its trigger, those of its partitions do */
+	LpuMappingScope *scope = lpu_mapped_scope(mapping, table, oid, 0);
+
+	/*
+	 * rows of tables that inherit from it do not fire its trigger, those of
+	 * its partitions do
+	 */
 	bool		partitioned = table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	char	   *source = psprintf("%s%s AS new", partitioned ? "" : "ONLY ",
 								  lpu_mapping_table_name(oid));
-	lpu_identity caller;
-	lpu_mapped_users *mapped;
+	LpuSavedIdentity caller;
+	LpuMappedUsers *mapped;
 	SPIPlanPtr	plan;
 
 	lpu_mapping_become_owner(oid, &caller);
@@ -76,12 +80,12 @@ run_mapping(const lpu_mapping *mapping, Relation table, bool require_password)
 	return mapped;
 }
 
-static const lpu_problem *
-reason_to_hold(Relation table, Oid function, const lpu_options *options,
-			   const lpu_problem *setup, int n, LpuHoldKind *kind)
+static const LpuProblem *
+reason_to_hold(Relation table, Oid function, const LpuOptions *options,
+			   const LpuProblem *setup, int n, LpuHoldKind *kind)
 {
-	lpu_outsider outsider;
-	lpu_problem *above;
+	LpuForeignRole outsider;
+	LpuProblem *above;
 
 	*kind = LPU_HOLD_SETUP;
 	if (options == NULL)
@@ -104,10 +108,10 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 {
 	Oid			function;
 	Relation	table;
-	lpu_mapping *mapping;
-	lpu_mapped_users *mapped;
-	const lpu_options *options;
-	lpu_problem *setup = NULL;
+	LpuMapping *mapping;
+	LpuMappedUsers *mapped;
+	const LpuOptions *options;
+	LpuProblem *setup = NULL;
 	int64		nusers;
 	char	   *name = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
@@ -128,7 +132,7 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 	if (mapped->n > 0)
 	{
 		LpuHoldKind kind;
-		const lpu_problem *held = reason_to_hold(table, function, options, setup, mapped->n, &kind);
+		const LpuProblem *held = reason_to_hold(table, function, options, setup, mapped->n, &kind);
 
 		if (held != NULL)
 			lpu_mapped_warn(mapping->account, held);

@@ -16,24 +16,24 @@
 #include "trigger/row_to_user.h"
 
 /* The users of a run, as they come from the query. */
-typedef struct user_receiver
+typedef struct UserReceiver
 {
 	DestReceiver pub;			/* first */
 	MemoryContext context;		/* of the users */
-	const lpu_mapping *mapping;
-	lpu_mapping_place place;	/* expression being evaluated */
+	const LpuMapping *mapping;
+	LpuMappingPlace place;		/* expression being evaluated */
 	int			nrows;			/* parameters that are rows */
 	bool		require_password;
-	lpu_user_writer *writer;
-	lpu_mapped_users *mapped;
+	LpuUserWriter *writer;
+	LpuMappedUsers *mapped;
 	int			capacity;
-} user_receiver;
+} UserReceiver;
 
 static bool
 receive_slot(TupleTableSlot *slot, DestReceiver *self)
 {
-	user_receiver *receiver = (user_receiver *) self;
-	lpu_mapped_users *mapped = receiver->mapped;
+	UserReceiver *receiver = (UserReceiver *) self;
+	LpuMappedUsers *mapped = receiver->mapped;
 	MemoryContext caller = MemoryContextSwitchTo(receiver->context);
 
 	receiver->place.at = -1;
@@ -41,8 +41,8 @@ receive_slot(TupleTableSlot *slot, DestReceiver *self)
 	{
 		receiver->capacity = Max(receiver->capacity * 2, 16);
 		mapped->users = mapped->n > 0 ?
-			repalloc_huge(mapped->users, receiver->capacity * sizeof(lpu_queued_user)) :
-			palloc(receiver->capacity * sizeof(lpu_queued_user));
+			repalloc_huge(mapped->users, receiver->capacity * sizeof(LpuQueuedUser)) :
+			palloc(receiver->capacity * sizeof(LpuQueuedUser));
 	}
 	lpu_user_from_slot(receiver->writer, slot, &mapped->users[mapped->n++]);
 	MemoryContextSwitchTo(caller);
@@ -52,7 +52,7 @@ receive_slot(TupleTableSlot *slot, DestReceiver *self)
 static void
 receive_startup(DestReceiver *self, int operation, TupleDesc desc)
 {
-	user_receiver *receiver = (user_receiver *) self;
+	UserReceiver *receiver = (UserReceiver *) self;
 	MemoryContext caller = MemoryContextSwitchTo(receiver->context);
 
 	receiver->writer = lpu_user_writer_new(receiver->mapping, receiver->require_password, desc);
@@ -68,7 +68,7 @@ receive_nothing(DestReceiver *self)
 static ParamExternData *
 fetch_parameter(ParamListInfo params, int number, bool speculative, ParamExternData *workspace)
 {
-	user_receiver *receiver = params->paramFetchArg;
+	UserReceiver *receiver = params->paramFetchArg;
 
 	if (number <= receiver->nrows)
 		return &params->params[number - 1];
@@ -82,7 +82,7 @@ fetch_parameter(ParamListInfo params, int number, bool speculative, ParamExternD
 }
 
 static ParamListInfo
-make_parameters(const lpu_mapping_scope *scope, const Datum *rows, user_receiver *receiver)
+make_parameters(const LpuMappingScope *scope, const Datum *rows, UserReceiver *receiver)
 {
 	ParamListInfo params = makeParamList(scope->nparams);
 	int			i;
@@ -90,15 +90,18 @@ make_parameters(const lpu_mapping_scope *scope, const Datum *rows, user_receiver
 	params->paramFetch = fetch_parameter;
 	params->paramFetchArg = receiver;
 	for (i = 0; i < receiver->nrows; i++)
-		params->params[i] = (ParamExternData) {rows[i], false, PARAM_FLAG_CONST, scope->types[i]};
+		params->params[i] = (ParamExternData)
+	{
+		rows[i], false, PARAM_FLAG_CONST, scope->types[i]
+	};
 	return params;
 }
 
 /* In the current memory context. */
-lpu_mapping_scope *
-lpu_mapped_scope(const lpu_mapping *mapping, Relation table, Oid root, int nrows)
+LpuMappingScope *
+lpu_mapped_scope(const LpuMapping *mapping, Relation table, Oid root, int nrows)
 {
-	lpu_mapping_scope *scope = palloc(sizeof(lpu_mapping_scope));
+	LpuMappingScope *scope = palloc(sizeof(LpuMappingScope));
 	int			i;
 
 	scope->table = get_rel_name(root);
@@ -113,11 +116,11 @@ lpu_mapped_scope(const lpu_mapping *mapping, Relation table, Oid root, int nrows
  * In the current memory context. Raises what an expression raises, with the argument in the
  * context.
  */
-lpu_mapped_users *
-lpu_mapped_run(const lpu_mapping *mapping, const lpu_mapping_scope *scope, SPIPlanPtr plan,
+LpuMappedUsers *
+lpu_mapped_run(const LpuMapping *mapping, const LpuMappingScope *scope, SPIPlanPtr plan,
 			   const Datum *rows, int nrows, bool require_password)
 {
-	user_receiver receiver = {{0}};
+	UserReceiver receiver = {{0}};
 	ErrorContextCallback context = {error_context_stack, lpu_mapping_context, &receiver.place};
 	SPIExecuteOptions options = {0};
 
@@ -130,7 +133,7 @@ lpu_mapped_run(const lpu_mapping *mapping, const lpu_mapping_scope *scope, SPIPl
 	receiver.place.at = -1;
 	receiver.nrows = nrows;
 	receiver.require_password = require_password;
-	receiver.mapped = palloc0(sizeof(lpu_mapped_users));
+	receiver.mapped = palloc0(sizeof(LpuMappedUsers));
 	options.dest = &receiver.pub;
 	options.params = make_parameters(scope, rows, &receiver);
 	error_context_stack = &context;
@@ -141,7 +144,7 @@ lpu_mapped_run(const lpu_mapping *mapping, const lpu_mapping_scope *scope, SPIPl
 }
 
 void
-lpu_mapped_raise(const lpu_mapped_users *mapped)
+lpu_mapped_raise(const LpuMappedUsers *mapped)
 {
 	int			i;
 
@@ -155,10 +158,10 @@ lpu_mapped_raise(const lpu_mapped_users *mapped)
 					 errhidestmt(true)));
 }
 
-lpu_problem *
-lpu_mapped_count(const lpu_options *options, int n)
+LpuProblem *
+lpu_mapped_count(const LpuOptions *options, int n)
 {
-	lpu_problem *problem;
+	LpuProblem *problem;
 
 	if (options->hold_above == 0 || lpu_enqueue_count(options->account, n) <= options->hold_above)
 		return NULL;
@@ -169,7 +172,7 @@ lpu_mapped_count(const lpu_options *options, int n)
 }
 
 void
-lpu_mapped_warn(const char *account, const lpu_problem *held)
+lpu_mapped_warn(const char *account, const LpuProblem *held)
 {
 	ereport(WARNING,
 			(errcode(held->sqlstate),
@@ -180,10 +183,10 @@ lpu_mapped_warn(const char *account, const lpu_problem *held)
 }
 
 void
-lpu_mapped_enqueue(const lpu_mapping *mapping, const lpu_mapped_users *mapped, Oid schema,
-				   Oid table, const lpu_options *options, LpuHoldKind kind, const lpu_problem *held)
+lpu_mapped_enqueue(const LpuMapping *mapping, const LpuMappedUsers *mapped, Oid schema,
+				   Oid table, const LpuOptions *options, LpuHoldKind kind, const LpuProblem *held)
 {
-	lpu_queue_origin origin = {0};
+	LpuQueueOrigin origin = {0};
 
 	origin.schema = schema;
 	origin.account = mapping->account;

@@ -13,11 +13,11 @@
 #include "trigger/mapping.h"
 
 /* The users of one run of the query. */
-typedef struct lpu_mapped_users
+typedef struct LpuMappedUsers
 {
-	lpu_queued_user *users;
+	LpuQueuedUser *users;
 	int			n;
-} lpu_mapped_users;
+} LpuMappedUsers;
 
 /* At most this many parameters of the query are rows: the row now, and before. */
 #define LPU_MAX_ROWS 2
@@ -25,35 +25,35 @@ typedef struct lpu_mapped_users
 /*
  * The scope of a query over rows of the table: "nrows" parameters that are rows, then the markers.
  */
-extern lpu_mapping_scope *lpu_mapped_scope(const lpu_mapping *mapping, Relation table, Oid root,
-										   int nrows);
+extern LpuMappingScope *lpu_mapped_scope(const LpuMapping *mapping, Relation table, Oid root,
+										 int nrows);
 
 /*
  * Run the query of a mapping, with SPI connected. The rows are the parameters of the table's row
  * type.
  */
-extern lpu_mapped_users *lpu_mapped_run(const lpu_mapping *mapping, const lpu_mapping_scope *scope,
-										SPIPlanPtr plan, const Datum *rows, int nrows,
-										bool require_password);
+extern LpuMappedUsers *lpu_mapped_run(const LpuMapping *mapping, const LpuMappingScope *scope,
+									  SPIPlanPtr plan, const Datum *rows, int nrows,
+									  bool require_password);
 
 /* Raise what is wrong with the data of a user: mode=sync, on_error=raise. */
-extern void lpu_mapped_raise(const lpu_mapped_users *mapped);
+extern void lpu_mapped_raise(const LpuMappedUsers *mapped);
 
 /*
  * Count n more users of this transaction; a problem if they are more than hold_above allows, else
  * NULL.
  */
-extern lpu_problem *lpu_mapped_count(const lpu_options *options, int n);
+extern LpuProblem *lpu_mapped_count(const LpuOptions *options, int n);
 
 /* Say that users are held, and how they are released. */
-extern void lpu_mapped_warn(const char *account, const lpu_problem *held);
+extern void lpu_mapped_warn(const char *account, const LpuProblem *held);
 
 /*
  * Put the users into the queue, sent as the owner of the table. "options": of the server, or NULL;
  * "held": why they are held, in this way, or NULL.
  */
-extern void lpu_mapped_enqueue(const lpu_mapping *mapping, const lpu_mapped_users *mapped,
-							   Oid schema, Oid table, const lpu_options *options,
-							   LpuHoldKind kind, const lpu_problem *held);
+extern void lpu_mapped_enqueue(const LpuMapping *mapping, const LpuMappedUsers *mapped,
+							   Oid schema, Oid table, const LpuOptions *options,
+							   LpuHoldKind kind, const LpuProblem *held);
 
 #endif

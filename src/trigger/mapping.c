@@ -1,9 +1,11 @@
 /*
  * mapping.c: from rows of a table to users: the arguments of a trigger.
  *
- * A mapping is a list of "attribute=SQL expression over the row". It is read once, and becomes one query over the rows,
- * so that expressions may be anything that PostgreSQL can evaluate: over bare column names, NEW, or the name of the table.
- * The expressions are those of the table's owner, who wrote the trigger; they are put into the query as they are.
+ * A mapping is a list of "attribute=SQL expression over the row". It is read
+ * once, and becomes one query over the rows, so that expressions may be
+ * anything that PostgreSQL can evaluate: over bare column names, NEW, or the
+ * name of the table. The expressions are those of the table's owner, who wrote
+ * the trigger; they are put into the query as they are.
  */
 #include "postgres.h"
 
@@ -61,7 +63,7 @@ raise_bad_argument(int n, const char *argument, const char *detail)
 static void
 raise_unknown_attribute(int n, const char *argument, const char *name)
 {
-	lpu_nearest nearest;
+	LpuNearestName nearest;
 	int			i;
 
 	lpu_nearest_start(&nearest, name);
@@ -69,7 +71,8 @@ raise_unknown_attribute(int n, const char *argument, const char *name)
 		if (!(lpu_attributes[i].rules & LPU_READ_ONLY))
 			lpu_nearest_consider(&nearest, lpu_attributes[i].name);
 	raise_argument(n, argument, "There is no such attribute of a user.",
-				   nearest.name ? psprintf("Perhaps you meant the attribute \"%s\".", nearest.name) : NULL);
+				   nearest.name ?
+				   psprintf("Perhaps you meant the attribute \"%s\".", nearest.name) : NULL);
 }
 
 /* A choice between two words. */
@@ -82,9 +85,9 @@ read_choice(int n, const char *argument, const char *value, const char *yes, con
 }
 
 static void
-read_attribute(lpu_mapping *mapping, int n, const char *argument, const char *name, char *expression)
+read_attribute(LpuMapping *mapping, int n, const char *argument, const char *name, char *expression)
 {
-	const lpu_attribute *attribute = lpu_attribute_named(lpu_attributes, lpu_nattributes, name);
+	const LpuAttribute *attribute = lpu_attribute_named(lpu_attributes, lpu_nattributes, name);
 	int			i;
 
 	if (attribute == NULL)
@@ -99,14 +102,15 @@ read_attribute(lpu_mapping *mapping, int n, const char *argument, const char *na
 }
 
 static void
-read_argument(lpu_mapping *mapping, int n, const char *argument)
+read_argument(LpuMapping *mapping, int n, const char *argument)
 {
 	const char *equals = strchr(argument, '=');
 	char	   *name;
 	char	   *value;
 
 	if (equals == NULL || equals == argument)
-		raise_bad_argument(n, argument, "It must be attribute=expression, or when=, mode=, on_error=.");
+		raise_bad_argument(n, argument,
+						   "It must be attribute=expression, or when=, mode=, on_error=.");
 	name = pnstrdup(argument, equals - argument);
 	value = pstrdup(equals + 1);
 	if (strspn(value, " \t\n") == strlen(value))
@@ -121,10 +125,10 @@ read_argument(lpu_mapping *mapping, int n, const char *argument)
 		read_attribute(mapping, n, argument, name, value);
 }
 
-lpu_mapping *
+LpuMapping *
 lpu_mapping_read(int nargs, char *const *args)
 {
-	lpu_mapping *mapping = palloc0(sizeof(lpu_mapping));
+	LpuMapping *mapping = palloc0(sizeof(LpuMapping));
 	int			i;
 
 	if (nargs < 1)
@@ -133,9 +137,10 @@ lpu_mapping_read(int nargs, char *const *args)
 				 errmsg("lp_create_users_trigger() needs arguments"),
 				 errdetail("The account, then attribute=expression for each attribute.")));
 	if (!lpu_account_is_valid(args[0]))
-		raise_bad_argument(1, args[0], "It must be the account id: 1 to 64 characters of 0-9, A-Z, a-z, _ and -.");
+		raise_bad_argument(1, args[0],
+						   "It must be the account id: 1 to 64 characters of 0-9, A-Z, a-z, _ and -.");
 	mapping->account = pstrdup(args[0]);
-	mapping->attributes = palloc0(nargs * sizeof(lpu_mapped_attribute));
+	mapping->attributes = palloc0(nargs * sizeof(LpuMappedAttribute));
 	for (i = 1; i < nargs; i++)
 		read_argument(mapping, i + 1, args[i]);
 	for (i = 0; i < mapping->nattributes; i++)
@@ -157,12 +162,17 @@ lpu_mapping_key(Relation table)
 		AttrNumber	number = i + FirstLowInvalidHeapAttributeNumber;
 
 		if (number > 0)
-			names = lappend(names, pstrdup(NameStr(TupleDescAttr(RelationGetDescr(table), number - 1)->attname)));
+			names = lappend(names,
+							pstrdup(NameStr(TupleDescAttr(RelationGetDescr(table),
+														  number - 1)->attname)));
 	}
 	return names;
 }
 
-/* A line end, so that a comment at the end of an expression ends there. The marker is read just before it. */
+/*
+ * A line end, so that a comment at the end of an expression ends there. The
+ * marker is read just before it.
+ */
 static void
 append_expression(StringInfo sql, const char *expression, int marker)
 {
@@ -173,7 +183,8 @@ append_expression(StringInfo sql, const char *expression, int marker)
 }
 
 char *
-lpu_mapping_query(const lpu_mapping *mapping, List *key, const char *source, const char *before, int marker)
+lpu_mapping_query(const LpuMapping *mapping, List *key, const char *source, const char *before,
+				  int marker)
 {
 	int			condition_marker = marker > 0 ? marker + mapping->nattributes : 0;
 	int			also_marker = marker > 0 ? condition_marker + 1 : 0;
@@ -211,11 +222,12 @@ lpu_mapping_query(const lpu_mapping *mapping, List *key, const char *source, con
 void
 lpu_mapping_context(void *arg)
 {
-	const lpu_mapping_place *place = arg;
-	const lpu_mapping *mapping = place->mapping;
+	const LpuMappingPlace *place = arg;
+	const LpuMapping *mapping = place->mapping;
 
 	if (place->at >= 0 && place->at < mapping->nattributes)
-		errcontext("argument \"%s=%s\" of lp_create_users_trigger()", mapping->attributes[place->at].attribute->name,
+		errcontext("argument \"%s=%s\" of lp_create_users_trigger()",
+				   mapping->attributes[place->at].attribute->name,
 				   mapping->attributes[place->at].expression);
 	else if (place->at == mapping->nattributes && mapping->condition != NULL)
 		errcontext("argument \"when=%s\" of lp_create_users_trigger()", mapping->condition);
@@ -223,16 +235,17 @@ lpu_mapping_context(void *arg)
 		errcontext("argument \"condition\" of lp_enqueue_rows()");
 }
 
-/* ------------------------------------------------------------------------------------------- names of the row */
+/* ----- names of the row ----- */
 
 /*
- * Post-columnref hook: in the query the row has the alias "new"; the name of the table means the same unless the
- * expression itself has a table of that name in scope.
+ * Post-columnref hook: in the query the row has the alias "new"; the name of
+ * the table means the same unless the expression itself has a table of that
+ * name in scope.
  */
 static Node *
 resolve_table_name(ParseState *pstate, ColumnRef *reference, Node *found)
 {
-	const lpu_mapping_scope *scope = pstate->p_ref_hook_state;
+	const LpuMappingScope *scope = pstate->p_ref_hook_state;
 	Node	   *first = linitial(reference->fields);
 	ColumnRef  *renamed;
 
@@ -250,7 +263,7 @@ resolve_table_name(ParseState *pstate, ColumnRef *reference, Node *found)
 static Node *
 resolve_parameter(ParseState *pstate, ParamRef *reference)
 {
-	const lpu_mapping_scope *scope = pstate->p_ref_hook_state;
+	const LpuMappingScope *scope = pstate->p_ref_hook_state;
 	Param	   *param;
 
 	if (reference->number < 1 || reference->number > scope->nparams)
@@ -274,9 +287,12 @@ set_up_parser(ParseState *pstate, void *scope)
 }
 
 SPIPlanPtr
-lpu_mapping_prepare(const char *sql, lpu_mapping_scope *scope)
+lpu_mapping_prepare(const char *sql, LpuMappingScope *scope)
 {
-	/* a generic plan: with the row's values in it, it would be made anew for each row */
+	/*
+	 * a generic plan: with the row's values in it, it would be made anew for
+	 * each row
+	 */
 	SPIPlanPtr	plan = SPI_prepare_params(sql, set_up_parser, scope, CURSOR_OPT_GENERIC_PLAN);
 
 	if (plan == NULL)
@@ -284,9 +300,12 @@ lpu_mapping_prepare(const char *sql, lpu_mapping_scope *scope)
 	return plan;
 }
 
-/* Constants are computed when a query is planned, rights are checked when it starts; it finds no row. */
+/*
+ * Constants are computed when a query is planned, rights are checked when it
+ * starts; it finds no row.
+ */
 static void
-try_query(const char *sql, lpu_mapping_scope *scope, bool start)
+try_query(const char *sql, LpuMappingScope *scope, bool start)
 {
 	SPIPlanPtr	plan = lpu_mapping_prepare(sql, scope);
 	SPIExecuteOptions options = {.read_only = true};
@@ -298,34 +317,43 @@ try_query(const char *sql, lpu_mapping_scope *scope, bool start)
 		ReleaseCachedPlan(planned, NULL);
 	options.params = makeParamList(scope->nparams);
 	for (i = 0; i < scope->nparams; i++)
-		options.params->params[i] = (ParamExternData) {.isnull = true, .ptype = scope->types[i]};
+		options.params->params[i] = (ParamExternData)
+	{
+		.isnull = true,.ptype = scope->types[i]
+	};
 	if (start && SPI_execute_plan_extended(plan, &options) < 0)
 		elog(ERROR, "could not run \"%s\"", sql);
 	SPI_freeplan(plan);
 }
 
 void
-lpu_mapping_try(const lpu_mapping *mapping, const char *source, const lpu_mapping_scope *scope, int nrows, bool start)
+lpu_mapping_try(const LpuMapping *mapping, const char *source, const LpuMappingScope *scope,
+				int nrows, bool start)
 {
-	lpu_mapping_scope visible = {scope->table, nrows, scope->types};
-	lpu_mapping_place place = {mapping, 0};
+	LpuMappingScope visible = {scope->table, nrows, scope->types};
+	LpuMappingPlace place = {mapping, 0};
 	ErrorContextCallback context = {error_context_stack, lpu_mapping_context, &place};
 	const char *conditions[2] = {mapping->condition, mapping->also};
 	int			i;
 
 	error_context_stack = &context;
-	/* no set, which CASE refuses, and no aggregate, which does not go with a row: one user for each row */
+
+	/*
+	 * no set, which CASE refuses, and no aggregate, which does not go with a
+	 * row: one user for each row
+	 */
 	for (place.at = 0; place.at < mapping->nattributes; place.at++)
 		try_query(psprintf("SELECT CASE WHEN true THEN (%s\n) END, new FROM %s WHERE false",
 						   mapping->attributes[place.at].expression, source), &visible, start);
 	for (i = 0; i < lengthof(conditions); i++, place.at++)
 		if (conditions[i] != NULL)
-			try_query(psprintf("SELECT CASE WHEN (%s\n) THEN 1 END, new FROM %s WHERE false", conditions[i], source),
+			try_query(psprintf("SELECT CASE WHEN (%s\n) THEN 1 END, new FROM %s WHERE false",
+							   conditions[i], source),
 					  &visible, start);
 	error_context_stack = context.previous;
 }
 
-/* ------------------------------------------------------------------------------------------------- the table */
+/* ----- the table ----- */
 
 Oid
 lpu_mapping_root(Relation table, const Trigger *trigger)
@@ -343,7 +371,8 @@ lpu_mapping_root(Relation table, const Trigger *trigger)
 		SysScanDesc scan;
 		HeapTuple	tuple;
 
-		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(oid));
 		scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
 		tuple = systable_getnext(scan);
 		oid = InvalidOid;
@@ -371,13 +400,16 @@ generated_expression(Relation table, Form_pg_attribute column)
 		if (constraints->defval[i].adnum == column->attnum)
 			expression = stringToNode(constraints->defval[i].adbin);
 	pull_varattnos(expression, 1, &used);
-	if (bms_next_member(used, -1) >= 0 && bms_next_member(used, -1) + FirstLowInvalidHeapAttributeNumber < 0)
+	if (bms_next_member(used, -1) >= 0 &&
+		bms_next_member(used, -1) + FirstLowInvalidHeapAttributeNumber < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("virtual generated column \"%s\" of table \"%s\" cannot be computed in a trigger",
 						NameStr(column->attname), RelationGetRelationName(table)),
 				 errdetail("Its expression uses a system column.")));
-	return deparse_expression(expression, deparse_context_for(RelationGetRelationName(table), RelationGetRelid(table)),
+	return deparse_expression(expression,
+							  deparse_context_for(RelationGetRelationName(table),
+												  RelationGetRelid(table)),
 							  false, false);
 }
 
@@ -413,7 +445,8 @@ char *
 lpu_mapping_source(Relation table, const char *transition, int parameter)
 {
 	const char *columns = computed_columns(table);
-	const char *rows = transition ? quote_identifier(transition) : psprintf("(SELECT ($%d).*)", parameter);
+	const char *rows = transition ? quote_identifier(transition) :
+	psprintf("(SELECT ($%d).*)", parameter);
 
 	if (columns != NULL)
 		return psprintf("(SELECT %s FROM %s AS %s) AS " ROW_ALIAS, columns, rows,
@@ -441,7 +474,8 @@ lpu_mapping_columns_source(Relation table)
 char *
 lpu_mapping_table_name(Oid table)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+									  get_rel_name(table));
 }
 
 Oid
@@ -463,7 +497,8 @@ lpu_mapping_pin_path(Oid table)
 	char	   *path = psprintf("pg_catalog, %s, pg_temp",
 								quote_identifier(get_namespace_name(get_rel_namespace(table))));
 
-	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
 }
 
 /*
@@ -471,7 +506,7 @@ lpu_mapping_pin_path(Oid table)
  * security-restricted operation, with the search_path for expressions over the table.
  */
 void
-lpu_mapping_become_owner(Oid table, lpu_identity *before)
+lpu_mapping_become_owner(Oid table, LpuSavedIdentity *before)
 {
 	GetUserIdAndSecContext(&before->role, &before->context);
 	SetUserIdAndSecContext(lpu_mapping_owner(table),

@@ -13,57 +13,68 @@
 #include "user/attribute.h"
 
 /* "attribute=expression" of a trigger. */
-typedef struct lpu_mapped_attribute
+typedef struct LpuMappedAttribute
 {
-	const lpu_attribute *attribute;
+	const LpuAttribute *attribute;
 	char	   *expression;
-} lpu_mapped_attribute;
+} LpuMappedAttribute;
 
 /* The arguments of a trigger, read. */
-typedef struct lpu_mapping
+typedef struct LpuMapping
 {
 	char	   *account;
-	lpu_mapped_attribute *attributes;
+	LpuMappedAttribute *attributes;
 	int			nattributes;
 	char	   *condition;		/* when=, or NULL */
-	char	   *also;			/* condition that lp_enqueue_rows() adds, or NULL */
+	char	   *also;			/* condition that lp_enqueue_rows() adds, or
+								 * NULL */
 	bool		sync;			/* mode=sync */
 	bool		raise;			/* on_error=raise */
-} lpu_mapping;
+} LpuMapping;
 
 /* Under which names and with which parameters the expressions of a mapping are read. */
-typedef struct lpu_mapping_scope
+typedef struct LpuMappingScope
 {
-	const char *table;			/* present name of the table that the trigger was created on */
+	const char *table;			/* present name of the table that the trigger
+								 * was created on */
 	int			nparams;
 	Oid		   *types;			/* of the parameters */
-} lpu_mapping_scope;
+} LpuMappingScope;
 
 /*
- * Read the arguments of a trigger: the account, then name=value. Raises an ERROR that names the argument if one cannot be
- * read. Allocated in the current memory context.
+ * Read the arguments of a trigger: the account, then name=value. Raises an
+ * ERROR that names the argument if one cannot be read. Allocated in the
+ * current memory context.
  */
-extern lpu_mapping *lpu_mapping_read(int nargs, char *const *args);
+extern LpuMapping *lpu_mapping_read(int nargs, char *const *args);
 
 /*
- * Which argument is being evaluated: the number of an attribute, or that of attributes for the condition, one more for
- * that of lp_enqueue_rows(); -1: none.
+ * Which argument is being evaluated: the number of an attribute, or that of
+ * attributes for the condition, one more for that of lp_enqueue_rows(); -1:
+ * none.
  */
-typedef struct lpu_mapping_place
+typedef struct LpuMappingPlace
 {
-	const lpu_mapping *mapping;
+	const LpuMapping *mapping;
 	int			at;
-} lpu_mapping_place;
+} LpuMappingPlace;
 
-/* Callback for error_context_stack whose argument is a lpu_mapping_place: names the argument at work. */
+/*
+ * Callback for error_context_stack whose argument is a LpuMappingPlace: names
+ * the argument at work.
+ */
 extern void lpu_mapping_context(void *place);
 
-/* The table on which a trigger was created: the triggers of partitions can be copies of its trigger. */
+/*
+ * The table on which a trigger was created: the triggers of partitions can be
+ * copies of its trigger.
+ */
 extern Oid	lpu_mapping_root(Relation table, const Trigger *trigger);
 
 /*
- * What stands after FROM: the transition table or, if it is NULL, the row that a parameter holds. Virtual generated
- * columns are replaced by their expressions. Raises 0A000 if that is not possible.
+ * What stands after FROM: the transition table or, if it is NULL, the row that
+ * a parameter holds. Virtual generated columns are replaced by their
+ * expressions. Raises 0A000 if that is not possible.
  */
 extern char *lpu_mapping_source(Relation table, const char *transition, int parameter);
 
@@ -71,32 +82,37 @@ extern char *lpu_mapping_source(Relation table, const char *transition, int para
 extern char *lpu_mapping_columns_source(Relation table);
 
 /*
- * The query that gives the attributes of users, then the columns of the key, for the rows of "source". "before":
- * likewise for the old row, or NULL; then the condition must have become true. "marker": number of a boolean parameter,
- * always true, that is read just before the first attribute's expression is evaluated; the next ones are those of the
- * further attributes and of the two conditions. 0: none.
+ * The query that gives the attributes of users, then the columns of the key,
+ * for the rows of "source". "before": likewise for the old row, or NULL; then
+ * the condition must have become true. "marker": number of a boolean
+ * parameter, always true, that is read just before the first attribute's
+ * expression is evaluated; the next ones are those of the further attributes
+ * and of the two conditions. 0: none.
  */
-extern char *lpu_mapping_query(const lpu_mapping *mapping, List *key, const char *source, const char *before, int marker);
+extern char *lpu_mapping_query(const LpuMapping *mapping, List *key, const char *source,
+							   const char *before, int marker);
 
 /*
- * Prepare a query over rows, with SPI connected. Expressions may call the row NEW, or by the name of the table. The scope
- * must live as long as the plan.
+ * Prepare a query over rows, with SPI connected. Expressions may call the row
+ * NEW, or by the name of the table. The scope must live as long as the plan.
  */
-extern SPIPlanPtr lpu_mapping_prepare(const char *sql, lpu_mapping_scope *scope);
+extern SPIPlanPtr lpu_mapping_prepare(const char *sql, LpuMappingScope *scope);
 
 /*
- * Plan each expression by itself, with SPI connected, so that the ERROR of one that does not compile names it. "start":
- * and begin to run it, so that the ERROR of one that the current user may not run does, too. Of the parameters they see only
- * those that are rows.
+ * Plan each expression by itself, with SPI connected, so that the ERROR of one
+ * that does not compile names it. "start": and begin to run it, so that the
+ * ERROR of one that the current user may not run does, too. Of the parameters
+ * they see only those that are rows.
  */
-extern void lpu_mapping_try(const lpu_mapping *mapping, const char *source, const lpu_mapping_scope *scope, int nrows,
+extern void lpu_mapping_try(const LpuMapping *mapping, const char *source,
+							const LpuMappingScope *scope, int nrows,
 							bool start);
 
 /* Set the search_path for expressions over the table; the caller opened a GUC nest level. */
 extern void lpu_mapping_pin_path(Oid table);
 
 /* Act as the table's owner, with that search_path, until lpu_become_again(). */
-extern void lpu_mapping_become_owner(Oid table, lpu_identity *before);
+extern void lpu_mapping_become_owner(Oid table, LpuSavedIdentity *before);
 
 /* The table's name with its schema, quoted. */
 extern char *lpu_mapping_table_name(Oid table);

@@ -95,7 +95,7 @@ count_in_leaf(Oid leaf)
 }
 
 int64
-lpu_moved_count(Relation table, lpu_moved_seen *seen)
+lpu_moved_count(Relation table, LpuMovedSeen *seen)
 {
 	int64		transaction = GetCurrentTransactionStartTimestamp();
 	int64		deleted = 0;
@@ -108,13 +108,17 @@ lpu_moved_count(Relation table, lpu_moved_seen *seen)
 	leaves = leaves_of(table, NIL);
 	foreach(cell, leaves)
 		deleted += deleted_from(lfirst_oid(cell));
-	/* the counters are of this transaction and, for up to a second, of those before */
+
+	/*
+	 * the counters are of this transaction and, for up to a second, of those
+	 * before
+	 */
 	if (pgstat_track_counts &&
 		(deleted == 0 || (seen->transaction == transaction && seen->deleted == deleted)))
 		return 0;
 	foreach(cell, leaves)
 		if (!pgstat_track_counts || deleted_from(lfirst_oid(cell)) > 0)
-			moved += count_in_leaf(lfirst_oid(cell));
+		moved += count_in_leaf(lfirst_oid(cell));
 	seen->transaction = transaction;
 	seen->deleted = deleted;
 	return moved;

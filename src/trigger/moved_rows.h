@@ -7,13 +7,13 @@
 #include "utils/relcache.h"
 
 /* What lpu_moved_count() keeps of a table between calls; zeroed at first. */
-typedef struct lpu_moved_seen
+typedef struct LpuMovedSeen
 {
 	int64		transaction;	/* its start */
 	int64		deleted;		/* rows that it had deleted at the last call */
-} lpu_moved_seen;
+} LpuMovedSeen;
 
 /* Count the rows that the statement whose AFTER trigger is running moved between partitions. */
-extern int64 lpu_moved_count(Relation table, lpu_moved_seen *seen);
+extern int64 lpu_moved_count(Relation table, LpuMovedSeen *seen);
 
 #endif

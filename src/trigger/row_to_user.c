@@ -1,10 +1,11 @@
 /*
  * row_to_user.c: one row of a mapping's query becomes one user for the queue.
  *
- * Values are written straight into the JSON text: building jsonb for each row of a load would cost more than all the
- * rest. What the rows have in common is worked out once, and a user is kept at its exact size: a load has many. What does
- * not fit is a problem of the row, with the attribute's name, never an error. (A domain does not come here: the query has
- * the base types.)
+ * Values are written straight into the JSON text: building jsonb for each row
+ * of a load would cost more than all the rest. What the rows have in common is
+ * worked out once, and a user is kept at its exact size: a load has many. What
+ * does not fit is a problem of the row, with the attribute's name, never an
+ * error. (A domain does not come here: the query has the base types.)
  */
 #include "postgres.h"
 
@@ -19,23 +20,25 @@
 #include "user/validate.h"
 
 /* An attribute of the mapping. */
-typedef struct written_attribute
+typedef struct WrittenAttribute
 {
-	const lpu_attribute *attribute;
+	const LpuAttribute *attribute;
 	Oid			type;			/* of its expression */
 	char	   *prefix;			/* ,"name": */
 	int			length;			/* of the prefix */
 	bool		is_login;
 	bool		required[2];	/* of users, and of API users */
-} written_attribute;
+} WrittenAttribute;
 
-struct lpu_user_writer
+struct LpuUserWriter
 {
-	const lpu_mapping *mapping;
+	const LpuMapping *mapping;
 	TupleDesc	desc;
-	written_attribute *attributes;
-	int			api_user;		/* which says whether it is an API user; -1: none */
-	char	   *missing[2];		/* required attributes that the mapping lacks, of users, and of API users; or NULL */
+	WrittenAttribute *attributes;
+	int			api_user;		/* which says whether it is an API user; -1:
+								 * none */
+	char	   *missing[2];		/* required attributes that the mapping lacks,
+								 * of users, and of API users; or NULL */
 	MemoryContext context;		/* of the users */
 	MemoryContext row_context;	/* of what is left over from a row */
 	StringInfoData body;		/* of the row at work */
@@ -50,7 +53,7 @@ add_problem(StringInfo problems, const char *attribute, const char *text)
 
 /* Is this row an API user? Then it needs a key and no password. */
 static bool
-is_api_user(const lpu_user_writer *writer, TupleTableSlot *slot)
+is_api_user(const LpuUserWriter *writer, TupleTableSlot *slot)
 {
 	Oid			type;
 	Datum		value;
@@ -62,12 +65,13 @@ is_api_user(const lpu_user_writer *writer, TupleTableSlot *slot)
 	value = slot->tts_values[writer->api_user];
 	isnull = slot->tts_isnull[writer->api_user];
 	lpu_datum_unify_json(&type, &value, &isnull);
-	return !isnull && (type == BOOLOID ? DatumGetBool(value) : strcmp(lpu_datum_text(type, value), "true") == 0);
+	return !isnull &&
+		(type == BOOLOID ? DatumGetBool(value) : strcmp(lpu_datum_text(type, value), "true") == 0);
 }
 
 /* Required attributes that the mapping does not have at all; NULL if there are none. */
 static char *
-find_missing(const lpu_mapping *mapping, bool require_password, bool api_user)
+find_missing(const LpuMapping *mapping, bool require_password, bool api_user)
 {
 	StringInfoData problems;
 	int			a;
@@ -87,20 +91,20 @@ find_missing(const lpu_mapping *mapping, bool require_password, bool api_user)
 	return problems.len > 0 ? problems.data : NULL;
 }
 
-lpu_user_writer *
-lpu_user_writer_new(const lpu_mapping *mapping, bool require_password, TupleDesc desc)
+LpuUserWriter *
+lpu_user_writer_new(const LpuMapping *mapping, bool require_password, TupleDesc desc)
 {
-	lpu_user_writer *writer = palloc0(sizeof(lpu_user_writer));
+	LpuUserWriter *writer = palloc0(sizeof(LpuUserWriter));
 	int			i;
 
 	writer->mapping = mapping;
 	writer->desc = desc;
 	writer->api_user = -1;
-	writer->attributes = palloc0(mapping->nattributes * sizeof(written_attribute));
+	writer->attributes = palloc0(mapping->nattributes * sizeof(WrittenAttribute));
 	for (i = 0; i < mapping->nattributes; i++)
 	{
-		const lpu_attribute *attribute = mapping->attributes[i].attribute;
-		written_attribute *written = &writer->attributes[i];
+		const LpuAttribute *attribute = mapping->attributes[i].attribute;
+		WrittenAttribute *written = &writer->attributes[i];
 
 		written->attribute = attribute;
 		written->type = TupleDescAttr(desc, i)->atttypid;
@@ -115,7 +119,8 @@ lpu_user_writer_new(const lpu_mapping *mapping, bool require_password, TupleDesc
 	writer->missing[false] = find_missing(mapping, require_password, false);
 	writer->missing[true] = find_missing(mapping, require_password, true);
 	writer->context = CurrentMemoryContext;
-	writer->row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers row", ALLOCSET_SMALL_SIZES);
+	writer->row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers row",
+												ALLOCSET_SMALL_SIZES);
 	initStringInfo(&writer->body);
 	initStringInfo(&writer->problems);
 	return writer;
@@ -123,7 +128,7 @@ lpu_user_writer_new(const lpu_mapping *mapping, bool require_password, TupleDesc
 
 /* The columns behind the attributes are the key. */
 static Jsonb *
-write_key(const lpu_user_writer *writer, TupleTableSlot *slot)
+write_key(const LpuUserWriter *writer, TupleTableSlot *slot)
 {
 	JsonbParseState *state = NULL;
 	int			i;
@@ -149,8 +154,9 @@ write_key(const lpu_user_writer *writer, TupleTableSlot *slot)
 
 /* Append one attribute to the body; returns what is wrong with it, or NULL. */
 static const char *
-write_attribute(StringInfo body, const written_attribute *written, bool api_user, Datum value, bool isnull,
-				lpu_queued_user *user)
+write_attribute(StringInfo body, const WrittenAttribute *written, bool api_user, Datum value,
+				bool isnull,
+				LpuQueuedUser *user)
 {
 	Oid			type = written->type;
 	bool		required = written->required[api_user];
@@ -187,7 +193,7 @@ copy_body(StringInfo body)
 
 /* A user outlives the row it comes from. */
 static void
-keep_user(lpu_user_writer *writer, lpu_queued_user *user)
+keep_user(LpuUserWriter *writer, LpuQueuedUser *user)
 {
 	StringInfo	problems = &writer->problems;
 	Jsonb	   *key = user->key;
@@ -199,14 +205,14 @@ keep_user(lpu_user_writer *writer, lpu_queued_user *user)
 }
 
 void
-lpu_user_from_slot(lpu_user_writer *writer, TupleTableSlot *slot, lpu_queued_user *user)
+lpu_user_from_slot(LpuUserWriter *writer, TupleTableSlot *slot, LpuQueuedUser *user)
 {
-	lpu_mapping_place place = {writer->mapping, 0};
+	LpuMappingPlace place = {writer->mapping, 0};
 	ErrorContextCallback context = {error_context_stack, lpu_mapping_context, &place};
 	MemoryContext caller = MemoryContextSwitchTo(writer->row_context);
 	bool		api_user;
 
-	memset(user, 0, sizeof(lpu_queued_user));
+	memset(user, 0, sizeof(LpuQueuedUser));
 	slot_getallattrs(slot);
 	resetStringInfo(&writer->body);
 	resetStringInfo(&writer->problems);
@@ -214,8 +220,9 @@ lpu_user_from_slot(lpu_user_writer *writer, TupleTableSlot *slot, lpu_queued_use
 	error_context_stack = &context;
 	for (place.at = 0; place.at < writer->mapping->nattributes; place.at++)
 	{
-		const written_attribute *written = &writer->attributes[place.at];
-		const char *problem = write_attribute(&writer->body, written, api_user, slot->tts_values[place.at],
+		const WrittenAttribute *written = &writer->attributes[place.at];
+		const char *problem = write_attribute(&writer->body, written, api_user,
+											  slot->tts_values[place.at],
 											  slot->tts_isnull[place.at], user);
 
 		if (problem != NULL)
@@ -223,7 +230,8 @@ lpu_user_from_slot(lpu_user_writer *writer, TupleTableSlot *slot, lpu_queued_use
 	}
 	error_context_stack = context.previous;
 	if (writer->missing[api_user] != NULL)
-		appendStringInfo(&writer->problems, "%s%s", writer->problems.len > 0 ? "; " : "", writer->missing[api_user]);
+		appendStringInfo(&writer->problems, "%s%s", writer->problems.len > 0 ? "; " : "",
+						 writer->missing[api_user]);
 	user->key = write_key(writer, slot);
 	MemoryContextSwitchTo(writer->context);
 	keep_user(writer, user);

@@ -9,12 +9,13 @@
 #include "queue/enqueue.h"
 #include "trigger/mapping.h"
 
-typedef struct lpu_user_writer lpu_user_writer;
+typedef struct LpuUserWriter LpuUserWriter;
 
 /* For rows of this kind; it lives in the current memory context, and the users, too. */
-extern lpu_user_writer *lpu_user_writer_new(const lpu_mapping *mapping, bool require_password, TupleDesc desc);
+extern LpuUserWriter *lpu_user_writer_new(const LpuMapping *mapping, bool require_password,
+										  TupleDesc desc);
 
 /* Write the row's user; what is wrong with its data goes into "problem". */
-extern void lpu_user_from_slot(lpu_user_writer *writer, TupleTableSlot *slot, lpu_queued_user *user);
+extern void lpu_user_from_slot(LpuUserWriter *writer, TupleTableSlot *slot, LpuQueuedUser *user);
 
 #endif

@@ -1,10 +1,13 @@
 /*
  * trigger.c: lp_create_users_trigger(): rows of a table become users.
  *
- * The trigger's arguments are read, and its query prepared, once per trigger and session; both are forgotten when the
- * table changes. The query runs with the rights of whoever fires the trigger, under a fixed search_path; the users go
- * out with the credentials of the table's owner, as referential-integrity triggers act as the owner. What is wrong with
- * the data of a row is recorded with it, what is wrong with the set-up holds it: the statement goes on.
+ * The trigger's arguments are read, and its query prepared, once per trigger
+ * and session; both are forgotten when the table changes. The query runs with
+ * the rights of whoever fires the trigger, under a fixed search_path; the
+ * users go out with the credentials of the table's owner, as
+ * referential-integrity triggers act as the owner. What is wrong with the data
+ * of a row is recorded with it, what is wrong with the set-up holds it: the
+ * statement goes on.
  */
 #include "postgres.h"
 
@@ -41,43 +44,52 @@
 
 PG_FUNCTION_INFO_V1(lp_create_users_trigger);
 
-/* A trigger for INSERT and UPDATE has two queries; what a role may call is decided in part when its query is planned. */
-typedef struct trigger_key
+/*
+ * A trigger for INSERT and UPDATE has two queries; what a role may call is
+ * decided in part when its query is planned.
+ */
+typedef struct TriggerKey
 {
 	Oid			trigger;
 	Oid			role;
 	int			update;
-} trigger_key;
+} TriggerKey;
 
 /* A trigger as this session knows it. */
-typedef struct known_trigger
+typedef struct KnownTrigger
 {
-	trigger_key key;
+	TriggerKey	key;
 	Oid			table;
-	Oid			root;			/* the table that the trigger was created on: of a copy in a partition, not that partition */
+	Oid			root;			/* the table that the trigger was created on:
+								 * of a copy in a partition, not that
+								 * partition */
 	bool		valid;
-	bool		changed;		/* one of the two tables, while it was being learned */
-	TimestampTz warned_at;		/* start of the statement that was last warned that its users are held */
+	bool		changed;		/* one of the two tables, while it was being
+								 * learned */
+	TimestampTz warned_at;		/* start of the statement that was last warned
+								 * that its users are held */
 	MemoryContext context;
-	lpu_mapping *mapping;
-	lpu_mapping_scope *scope;
+	LpuMapping *mapping;
+	LpuMappingScope *scope;
 	SPIPlanPtr	plan;
-	int			nrows;			/* parameters that are rows; behind them are the markers */
-	uint64		asked;			/* generation in which "outsider" was looked for; 0: never */
+	int			nrows;			/* parameters that are rows; behind them are
+								 * the markers */
+	uint64		asked;			/* generation in which "outsider" was looked
+								 * for; 0: never */
 	bool		has_outsider;
-	lpu_outsider outsider;
-	lpu_moved_seen moved;
-} known_trigger;
+	LpuForeignRole outsider;
+	LpuMovedSeen moved;
+} KnownTrigger;
 
 static HTAB *triggers = NULL;
 
-/* ------------------------------------------------------------------------------------------------ what is known */
+/* ----- what is known ----- */
 
 static void
 on_relation_change(Datum arg, Oid relation)
 {
 	HASH_SEQ_STATUS status;
-	known_trigger *known;
+	KnownTrigger *known;
 
 	hash_seq_init(&status, triggers);
 	while ((known = hash_seq_search(&status)) != NULL)
@@ -89,12 +101,13 @@ on_relation_change(Datum arg, Oid relation)
 		}
 }
 
-static known_trigger *
+static KnownTrigger *
 find_known(const TriggerData *data)
 {
-	HASHCTL		ctl = {.keysize = sizeof(trigger_key), .entrysize = sizeof(known_trigger)};
-	trigger_key key = {data->tg_trigger->tgoid, GetUserId(), TRIGGER_FIRED_BY_UPDATE(data->tg_event)};
-	known_trigger *known;
+	HASHCTL		ctl = {.keysize = sizeof(TriggerKey),.entrysize = sizeof(KnownTrigger)};
+	TriggerKey	key = {data->tg_trigger->tgoid, GetUserId(),
+	TRIGGER_FIRED_BY_UPDATE(data->tg_event)};
+	KnownTrigger *known;
 	bool		found;
 
 	if (triggers == NULL)
@@ -104,8 +117,12 @@ find_known(const TriggerData *data)
 	}
 	known = hash_search(triggers, &key, HASH_ENTER, &found);
 	if (!found)
-		memset((char *) known + sizeof(trigger_key), 0, sizeof(known_trigger) - sizeof(trigger_key));
-	/* before anything is read from the catalogs: what changes meanwhile is noticed */
+		memset((char *) known + sizeof(TriggerKey), 0, sizeof(KnownTrigger) - sizeof(TriggerKey));
+
+	/*
+	 * before anything is read from the catalogs: what changes meanwhile is
+	 * noticed
+	 */
 	if (!known->valid)
 	{
 		known->changed = false;
@@ -121,14 +138,18 @@ free_plan(void *plan)
 	SPI_freeplan(plan);
 }
 
-/* An outer firing of the same trigger may still use what is known: it goes at the end of the transaction. */
+/*
+ * An outer firing of the same trigger may still use what is known: it goes at
+ * the end of the transaction.
+ */
 static void
-forget(known_trigger *known)
+forget(KnownTrigger *known)
 {
 	known->valid = false;
 	if (known->plan != NULL)
 	{
-		MemoryContextCallback *at_end = MemoryContextAlloc(TopTransactionContext, sizeof(MemoryContextCallback));
+		MemoryContextCallback *at_end = MemoryContextAlloc(TopTransactionContext,
+														   sizeof(MemoryContextCallback));
 
 		at_end->func = free_plan;
 		at_end->arg = known->plan;
@@ -141,12 +162,13 @@ forget(known_trigger *known)
 }
 
 static void
-check_events(const TriggerData *data, const lpu_mapping *mapping)
+check_events(const TriggerData *data, const LpuMapping *mapping)
 {
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && mapping->condition == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("trigger \"%s\" for UPDATE needs an argument when=", data->tg_trigger->tgname),
+				 errmsg("trigger \"%s\" for UPDATE needs an argument when=",
+						data->tg_trigger->tgname),
 				 errdetail("A user is created when the condition has become true.")));
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event) && TRIGGER_FIRED_FOR_ROW(data->tg_event) &&
 		data->tg_relation->rd_rel->relispartition)
@@ -156,9 +178,12 @@ check_events(const TriggerData *data, const lpu_mapping *mapping)
 				 errhint("Use lp_attach_trigger(), or FOR EACH STATEMENT on the partitioned table.")));
 }
 
-/* The columns of the key of the table that the trigger was created on; partitions have them under the same names. */
+/*
+ * The columns of the key of the table that the trigger was created on;
+ * partitions have them under the same names.
+ */
 static List *
-key_of_root(const known_trigger *known, Relation table)
+key_of_root(const KnownTrigger *known, Relation table)
 {
 	Relation	root;
 	List	   *key;
@@ -171,9 +196,12 @@ key_of_root(const known_trigger *known, Relation table)
 	return key;
 }
 
-/* Read the arguments and prepare the query, with SPI connected and the trigger's data registered. */
+/*
+ * Read the arguments and prepare the query, with SPI connected and the
+ * trigger's data registered.
+ */
 static void
-learn(known_trigger *known, TriggerData *data)
+learn(KnownTrigger *known, TriggerData *data)
 {
 	Relation	table = data->tg_relation;
 	bool		by_row = TRIGGER_FIRED_FOR_ROW(data->tg_event);
@@ -183,7 +211,8 @@ learn(known_trigger *known, TriggerData *data)
 
 	forget(known);
 	known->nrows = !by_row ? 0 : TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? 2 : 1;
-	known->context = AllocSetContextCreate(TopMemoryContext, "lpusers trigger", ALLOCSET_SMALL_SIZES);
+	known->context = AllocSetContextCreate(TopMemoryContext, "lpusers trigger",
+										   ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(known->context);
 	known->mapping = lpu_mapping_read(data->tg_trigger->tgnargs, data->tg_trigger->tgargs);
 	known->scope = lpu_mapped_scope(known->mapping, table, known->root, known->nrows);
@@ -193,27 +222,30 @@ learn(known_trigger *known, TriggerData *data)
 	source = lpu_mapping_source(table, by_row ? NULL : data->tg_trigger->tgnewtable, 1);
 	before = known->nrows == 2 ? lpu_mapping_source(table, NULL, 2) : NULL;
 	lpu_mapping_try(known->mapping, source, known->scope, known->nrows, true);
-	known->plan = lpu_mapping_prepare(lpu_mapping_query(known->mapping, key_of_root(known, table), source, before,
+	known->plan = lpu_mapping_prepare(lpu_mapping_query(known->mapping, key_of_root(known, table),
+														source, before,
 														known->nrows + 1), known->scope);
 	SPI_keepplan(known->plan);
 	known->valid = !known->changed;
 }
 
 /* Run the query over the rows of this firing. */
-static lpu_mapped_users *
-run_query(const known_trigger *known, const TriggerData *data, bool require_password)
+static LpuMappedUsers *
+run_query(const KnownTrigger *known, const TriggerData *data, bool require_password)
 {
 	TupleDesc	desc = RelationGetDescr(data->tg_relation);
 	Datum		rows[LPU_MAX_ROWS] = {(Datum) 0, (Datum) 0};
 
 	if (known->nrows > 0)
-		rows[0] = heap_copy_tuple_as_datum(known->nrows == 2 ? data->tg_newtuple : data->tg_trigtuple, desc);
+		rows[0] = heap_copy_tuple_as_datum(known->nrows == 2 ? data->tg_newtuple :
+										   data->tg_trigtuple, desc);
 	if (known->nrows == 2)
 		rows[1] = heap_copy_tuple_as_datum(data->tg_trigtuple, desc);
-	return lpu_mapped_run(known->mapping, known->scope, known->plan, rows, known->nrows, require_password);
+	return lpu_mapped_run(known->mapping, known->scope, known->plan, rows, known->nrows,
+						  require_password);
 }
 
-/* ------------------------------------------------------------------------------------------------ the firing */
+/* ----- the firing ----- */
 
 static void
 check_call(FunctionCallInfo fcinfo)
@@ -236,13 +268,14 @@ check_call(FunctionCallInfo fcinfo)
 	if (complaint != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("lp_create_users_trigger() cannot be used as trigger \"%s\"", data->tg_trigger->tgname),
+				 errmsg("lp_create_users_trigger() cannot be used as trigger \"%s\"",
+						data->tg_trigger->tgname),
 				 errdetail("%s", complaint)));
 }
 
 /* Another role that could make a trigger like this one, as a problem; NULL if there is none. */
-static const lpu_problem *
-find_outsider(known_trigger *known, Oid function)
+static const LpuProblem *
+find_outsider(KnownTrigger *known, Oid function)
 {
 	uint64		generation = lpu_outsider_generation();
 
@@ -256,10 +289,11 @@ find_outsider(known_trigger *known, Oid function)
 }
 
 /* Rows that a MERGE moved are among those of a statement trigger. */
-static lpu_problem *
-find_moved(known_trigger *known, const TriggerData *data)
+static LpuProblem *
+find_moved(KnownTrigger *known, const TriggerData *data)
 {
-	int64		n = TRIGGER_FIRED_FOR_STATEMENT(data->tg_event) ? lpu_moved_count(data->tg_relation, &known->moved) : 0;
+	int64		n = TRIGGER_FIRED_FOR_STATEMENT(data->tg_event) ?
+	lpu_moved_count(data->tg_relation, &known->moved) : 0;
 
 	if (n == 0)
 		return NULL;
@@ -270,12 +304,13 @@ find_moved(known_trigger *known, const TriggerData *data)
 }
 
 /* Why the users of this firing are held, and in which way; or NULL. */
-static const lpu_problem *
-reason_to_hold(known_trigger *known, FunctionCallInfo fcinfo, const lpu_options *options, const lpu_problem *setup, int n,
+static const LpuProblem *
+reason_to_hold(KnownTrigger *known, FunctionCallInfo fcinfo, const LpuOptions *options,
+			   const LpuProblem *setup, int n,
 			   LpuHoldKind *kind)
 {
-	const lpu_problem *held;
-	const lpu_problem *above;
+	const LpuProblem *held;
+	const LpuProblem *above;
 
 	*kind = LPU_HOLD_SETUP;
 	if (options == NULL)
@@ -292,29 +327,32 @@ reason_to_hold(known_trigger *known, FunctionCallInfo fcinfo, const lpu_options 
 
 /* One WARNING a statement, also if the trigger fires for each of its rows. */
 static void
-warn_once(known_trigger *known, const TriggerData *data, const char *account, const lpu_problem *held)
+warn_once(KnownTrigger *known, const TriggerData *data, const char *account, const LpuProblem *held)
 {
-	if (TRIGGER_FIRED_FOR_ROW(data->tg_event) && known->warned_at == GetCurrentStatementStartTimestamp())
+	if (TRIGGER_FIRED_FOR_ROW(data->tg_event) &&
+		known->warned_at == GetCurrentStatementStartTimestamp())
 		return;
 	known->warned_at = GetCurrentStatementStartTimestamp();
 	lpu_mapped_warn(account, held);
 }
 
 static void
-enqueue_users(known_trigger *known, FunctionCallInfo fcinfo, const lpu_mapping *mapping, const lpu_mapped_users *mapped,
-			  const lpu_options *options, const lpu_problem *setup)
+enqueue_users(KnownTrigger *known, FunctionCallInfo fcinfo, const LpuMapping *mapping,
+			  const LpuMappedUsers *mapped,
+			  const LpuOptions *options, const LpuProblem *setup)
 {
 	LpuHoldKind kind;
-	const lpu_problem *held = reason_to_hold(known, fcinfo, options, setup, mapped->n, &kind);
+	const LpuProblem *held = reason_to_hold(known, fcinfo, options, setup, mapped->n, &kind);
 
 	if (held != NULL)
 		warn_once(known, (TriggerData *) fcinfo->context, mapping->account, held);
-	lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid), known->root, options, kind, held);
+	lpu_mapped_enqueue(mapping, mapped, get_func_namespace(fcinfo->flinfo->fn_oid), known->root,
+					   options, kind, held);
 }
 
 /* All users as one JSON array in UTF-8. */
 static char *
-array_of_users(const lpu_mapped_users *mapped, size_t *length)
+array_of_users(const LpuMappedUsers *mapped, size_t *length)
 {
 	StringInfoData text;
 	char	   *utf8;
@@ -328,6 +366,7 @@ array_of_users(const lpu_mapped_users *mapped, size_t *length)
 	}
 	appendStringInfoChar(&text, ']');
 	*length = text.len;
+
 	utf8 = lpu_text_to_utf8(text.data, length);
 	if (utf8 == NULL)
 		ereport(ERROR,
@@ -339,32 +378,36 @@ array_of_users(const lpu_mapped_users *mapped, size_t *length)
 
 /* Anything but success, in mode=sync. */
 static void
-raise_refusal(const char *account, const lpu_api_answer *answer, const char *error, int n)
+raise_refusal(const char *account, const LpuApiAnswer *answer, const char *error, int n)
 {
 	if (answer->verdict == LPU_UNCERTAIN)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("account \"%s\" may have created the user%s: status %d", account, n == 1 ? "" : "s",
+				 errmsg("account \"%s\" may have created the user%s: status %d", account,
+						n == 1 ? "" : "s",
 						answer->status),
 				 errdetail("Outcome unknown. %s", error ? error : ""),
 				 errhint("Look in the account before you repeat it."),
 				 errhidestmt(true)));
 	ereport(ERROR,
 			(errcode(lpu_api_sqlstate(answer)),
-			 errmsg("account \"%s\" did not create the user%s: status %d", account, n == 1 ? "" : "s", answer->status),
+			 errmsg("account \"%s\" did not create the user%s: status %d", account,
+					n == 1 ? "" : "s", answer->status),
 			 error ? errdetail("%s", error) : 0,
 			 errhidestmt(true)));
 }
 
 /* mode=sync: create the users now, in one request; anything but success raises. */
 static void
-create_users(FunctionCallInfo fcinfo, Oid root, const lpu_mapped_users *mapped, const lpu_options *options)
+create_users(FunctionCallInfo fcinfo, Oid root, const LpuMappedUsers *mapped,
+			 const LpuOptions *options)
 {
-	lpu_call	call = {0};
-	lpu_api_answer *answer;
+	LpuLoggedCall call = {0};
+	LpuApiAnswer *answer;
 	const char *error;
 	Jsonb	   *users;
 	char	   *body;
+	char	   *text;
 	Oid			role;
 	int			context;
 
@@ -376,8 +419,9 @@ create_users(FunctionCallInfo fcinfo, Oid root, const lpu_mapped_users *mapped, 
 	call.request.method = LPU_CREATE_USERS;
 	body = array_of_users(mapped, &call.request.body_length);
 	call.request.body = body;
-	users = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(
-											  pg_any_to_server(body, (int) call.request.body_length, PG_UTF8))));
+	text = pg_any_to_server(body, (int) call.request.body_length, PG_UTF8);
+
+	users = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 	call.users = lpu_users_identify(users, &call.nusers);
 	call.secrets = lpu_users_secrets(users);
 
@@ -391,9 +435,9 @@ create_users(FunctionCallInfo fcinfo, Oid root, const lpu_mapped_users *mapped, 
 }
 
 static void
-check_sync(known_trigger *known, Oid function, const lpu_options *options, const lpu_problem *setup)
+check_sync(KnownTrigger *known, Oid function, const LpuOptions *options, const LpuProblem *setup)
 {
-	const lpu_problem *problem = options ? find_outsider(known, function) : setup;
+	const LpuProblem *problem = options ? find_outsider(known, function) : setup;
 
 	if (IsLogicalWorker())
 		ereport(ERROR,
@@ -407,17 +451,18 @@ check_sync(known_trigger *known, Oid function, const lpu_options *options, const
 /*
  * lp_create_users_trigger() RETURNS trigger
  *
- * Arguments of the trigger: the account, attribute=expression, when=expression, mode=queue|sync, on_error=record|raise.
+ * Arguments of the trigger: the account, attribute=expression,
+ * when=expression, mode=queue|sync, on_error=record|raise.
  */
 Datum
 lp_create_users_trigger(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	lpu_problem *problem = NULL;
-	lpu_mapped_users *mapped;
-	known_trigger *known;
-	const lpu_mapping *mapping;
-	const lpu_options *options;
+	LpuProblem *problem = NULL;
+	LpuMappedUsers *mapped;
+	KnownTrigger *known;
+	const LpuMapping *mapping;
+	const LpuOptions *options;
 	int			nest;
 
 	check_call(fcinfo);

@@ -81,7 +81,7 @@ has_rights_of_one(Oid role, const List *grantees, Oid *one)
 
 /* A role that is a member of grantees of both. */
 static bool
-find_member(Oid owner, const List *creators, const List *executors, lpu_outsider *outsider)
+find_member(Oid owner, const List *creators, const List *executors, LpuForeignRole *outsider)
 {
 	Relation	catalog = table_open(AuthIdRelationId, AccessShareLock);
 	TableScanDesc scan = table_beginscan_catalog(catalog, 0, NULL);
@@ -103,7 +103,7 @@ find_member(Oid owner, const List *creators, const List *executors, lpu_outsider
 
 /* Allocates in the current memory context; raises nothing but what the catalogs raise. */
 bool
-lpu_outsider_find(Oid table, Oid function, lpu_outsider *outsider)
+lpu_outsider_find(Oid table, Oid function, LpuForeignRole *outsider)
 {
 	Oid			owner = lpu_mapping_owner(table);
 	List	   *creators = grantees_of(RELOID, table, Anum_pg_class_relacl, OBJECT_TABLE,
@@ -143,11 +143,11 @@ name_of(Oid role)
 	return name ? quote_identifier(name) : "PUBLIC";
 }
 
-lpu_problem *
-lpu_outsider_problem(Oid table, const lpu_outsider *outsider)
+LpuProblem *
+lpu_outsider_problem(Oid table, const LpuForeignRole *outsider)
 {
 	const char *name = lpu_mapping_table_name(table);
-	lpu_problem *problem;
+	LpuProblem *problem;
 
 	problem = lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
 							  "%s may create triggers on table %s that act as its owner",
@@ -159,7 +159,7 @@ lpu_outsider_problem(Oid table, const lpu_outsider *outsider)
 							name, name_of(outsider->grantee));
 }
 
-/* ---------------------------------------------------------------------------------- generations */
+/* ----- generations ----- */
 
 static uint64 generation = 1;
 

@@ -10,20 +10,20 @@
  * A role that has both rights, and the grantee of TRIGGER by which it has that one. InvalidOid:
  * PUBLIC.
  */
-typedef struct lpu_outsider
+typedef struct LpuForeignRole
 {
 	Oid			role;
 	Oid			grantee;
-} lpu_outsider;
+} LpuForeignRole;
 
 /*
  * Return true if a role that cannot act as the owner of the table has both TRIGGER on the table and
  * EXECUTE on the function, directly, by PUBLIC or by membership. Superusers do not count.
  */
-extern bool lpu_outsider_find(Oid table, Oid function, lpu_outsider *outsider);
+extern bool lpu_outsider_find(Oid table, Oid function, LpuForeignRole *outsider);
 
 /* What is wrong then, with the REVOKE that ends it. */
-extern lpu_problem *lpu_outsider_problem(Oid table, const lpu_outsider *outsider);
+extern LpuProblem *lpu_outsider_problem(Oid table, const LpuForeignRole *outsider);
 
 /*
  * A number that changes when an answer of lpu_outsider_find() may have changed for another reason

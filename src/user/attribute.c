@@ -1,9 +1,10 @@
 /*
  * attribute.c: the attributes of a user entity, and how their values are read.
  *
- * One table lists the attributes of the API's version 4.0 with their types and rules; checking and writing walk it. A new
- * attribute is one line here. The list is not closed: what it lacks passes unchanged. Quoted numbers and booleans, as in
- * the API's own examples, are read as what they mean.
+ * One table lists the attributes of the API's version 4.0 with their types and
+ * rules; checking and writing walk it. A new attribute is one line here. The
+ * list is not closed: what it lacks passes unchanged. Quoted numbers and
+ * booleans, as in the API's own examples, are read as what they mean.
  */
 #include "postgres.h"
 
@@ -15,7 +16,7 @@
 #include "base/encoding.h"
 #include "user/attribute.h"
 
-const lpu_attribute lpu_attributes[] = {
+const LpuAttribute lpu_attributes[] = {
 	LPU_ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY),
 	LPU_ATTRIBUTE("pid", LPU_TEXT, 0),
 	LPU_ATTRIBUTE("deleted", LPU_BOOLEAN, LPU_READ_ONLY),
@@ -54,15 +55,15 @@ const lpu_attribute lpu_attributes[] = {
 const int	lpu_nattributes = lengthof(lpu_attributes);
 
 /* Members of a group assignment. */
-const lpu_attribute lpu_group_members[] = {
+const LpuAttribute lpu_group_members[] = {
 	LPU_ATTRIBUTE("agentGroupId", LPU_LONG, LPU_REQUIRED),	/* the root group is -1 */
 	LPU_ATTRIBUTE("assignmentDate", LPU_DATE, LPU_READ_ONLY),
 };
 
 const int	lpu_ngroup_members = lengthof(lpu_group_members);
 
-const lpu_attribute *
-lpu_attribute_named(const lpu_attribute *defs, int n, const char *name)
+const LpuAttribute *
+lpu_attribute_named(const LpuAttribute *defs, int n, const char *name)
 {
 	int			i;
 
@@ -72,8 +73,8 @@ lpu_attribute_named(const lpu_attribute *defs, int n, const char *name)
 	return NULL;
 }
 
-const lpu_attribute *
-lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key)
+const LpuAttribute *
+lpu_find_attribute(const LpuAttribute *defs, int n, const JsonbValue *key)
 {
 	int			i;
 
@@ -84,8 +85,8 @@ lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key)
 	return NULL;
 }
 
-lpu_value_kind
-lpu_element_kind(lpu_value_kind kind)
+LpuValueKind
+lpu_element_kind(LpuValueKind kind)
 {
 	switch (kind)
 	{
@@ -118,7 +119,8 @@ lpu_value_as_boolean(const JsonbValue *value, bool *result)
 	if (value->type != jbvString)
 		return false;
 	*result = value->val.string.len == 4 && pg_strncasecmp(value->val.string.val, "true", 4) == 0;
-	return *result || (value->val.string.len == 5 && pg_strncasecmp(value->val.string.val, "false", 5) == 0);
+	return *result ||
+		(value->val.string.len == 5 && pg_strncasecmp(value->val.string.val, "false", 5) == 0);
 }
 
 /* A whole number within bigint, as number or as string. */
@@ -128,8 +130,11 @@ lpu_value_as_int64(const JsonbValue *value, int64 *result)
 	if (value->type == jbvString)
 		return lpu_text_as_int64(pnstrdup(value->val.string.val, value->val.string.len), result);
 	if (value->type == jbvNumeric)
-		return lpu_text_as_int64(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric))),
-								 result);
+	{
+		Datum		number = NumericGetDatum(value->val.numeric);
+
+		return lpu_text_as_int64(DatumGetCString(DirectFunctionCall1(numeric_out, number)), result);
+	}
 	return false;
 }
 
@@ -152,7 +157,10 @@ lpu_jsonb_get_member(JsonbContainer *object, const char *name, JsonbValue *resul
 	return getKeyJsonValueFromContainer(object, name, strlen(name), result);
 }
 
-/* The users of a document in turn: the elements of an array, or the one object. False at the end. */
+/*
+ * The users of a document in turn: the elements of an array, or the one
+ * object. False at the end.
+ */
 bool
 lpu_next_user(JsonbIterator **it, JsonbContainer *document, JsonbValue *user)
 {

@@ -6,71 +6,79 @@
 
 #include "utils/jsonb.h"
 
-typedef enum lpu_value_kind
+typedef enum LpuValueKind
 {
-	LPU_ANY,				/* not in the table: as it is */
+	LPU_ANY,					/* not in the table: as it is */
 	LPU_TEXT,
 	LPU_LOGIN,					/* text that names a user: see login.h */
 	LPU_EMAIL,					/* text, sent in NFC and compared like a login */
 	LPU_DATE,					/* YYYY-MM-DD HH:MM:SS, without a time zone */
 	LPU_LONG,					/* whole number within bigint */
-	LPU_ID,					/* likewise, positive */
+	LPU_ID,						/* likewise, positive */
 	LPU_NUMBER,
 	LPU_BOOLEAN,
 	LPU_IDS,					/* array of LPU_ID */
 	LPU_LONGS,					/* array of LPU_LONG */
 	LPU_GROUP,					/* {agentGroupId, assignmentDate} */
 	LPU_GROUPS					/* array of LPU_GROUP */
-} lpu_value_kind;
+} LpuValueKind;
 
 /* Rules, to be combined. */
-#define LPU_REQUIRED 1				/* on create and update */
-#define LPU_PASSWORD 2				/* required on create, but not of API users */
-#define LPU_API_KEY 4				/* required of API users */
-#define LPU_READ_ONLY 8				/* not to be sent on create */
-#define LPU_SECRET 16				/* never to be shown */
-#define LPU_IDENTITY 32				/* required on update */
-#define LPU_HIDDEN 64				/* answered blank, whatever it is */
+#define LPU_REQUIRED 1			/* on create and update */
+#define LPU_PASSWORD 2			/* required on create, but not of API users */
+#define LPU_API_KEY 4			/* required of API users */
+#define LPU_READ_ONLY 8			/* not to be sent on create */
+#define LPU_SECRET 16			/* never to be shown */
+#define LPU_IDENTITY 32			/* required on update */
+#define LPU_HIDDEN 64			/* answered blank, whatever it is */
 
-typedef struct lpu_attribute
+typedef struct LpuAttribute
 {
 	const char *name;
 	int			length;			/* of the name */
-	lpu_value_kind kind;
+	LpuValueKind kind;
 	int			rules;
-} lpu_attribute;
+} LpuAttribute;
 
 /* A line of a table of attributes. */
 #define LPU_ATTRIBUTE(name, kind, rules) {name, sizeof(name) - 1, kind, rules}
 
-extern const lpu_attribute lpu_attributes[];
+extern const LpuAttribute lpu_attributes[];
 extern const int lpu_nattributes;
 
 /* Members of memberOf and of the elements of managerOf. */
-extern const lpu_attribute lpu_group_members[];
+extern const LpuAttribute lpu_group_members[];
 extern const int lpu_ngroup_members;
 
 /* The attribute with this name, or NULL. */
-extern const lpu_attribute *lpu_attribute_named(const lpu_attribute *defs, int n, const char *name);
+extern const LpuAttribute *lpu_attribute_named(const LpuAttribute *defs, int n, const char *name);
 
 /* The attribute that a key names, or NULL. */
-extern const lpu_attribute *lpu_find_attribute(const lpu_attribute *defs, int n, const JsonbValue *key);
+extern const LpuAttribute *lpu_find_attribute(const LpuAttribute *defs, int n,
+											  const JsonbValue *key);
 
 /* The kind of the elements of an array; LPU_ANY if values of the kind are no arrays. */
-extern lpu_value_kind lpu_element_kind(lpu_value_kind kind);
+extern LpuValueKind lpu_element_kind(LpuValueKind kind);
 
 /* Is the value this string? */
 extern bool lpu_string_equals(const JsonbValue *value, const char *text);
 
-/* A boolean, also as string; a whole number within bigint, also as string. False if the value is none. */
+/*
+ * A boolean, also as string; a whole number within bigint, also as string.
+ * False if the value is none.
+ */
 extern bool lpu_value_as_boolean(const JsonbValue *value, bool *result);
 extern bool lpu_value_as_int64(const JsonbValue *value, int64 *result);
 
 extern bool lpu_jsonb_is_object(const JsonbValue *value);
 extern bool lpu_jsonb_is_array(const JsonbValue *value);
-extern JsonbValue *lpu_jsonb_get_member(JsonbContainer *object, const char *name, JsonbValue *result);
+extern JsonbValue *lpu_jsonb_get_member(JsonbContainer *object, const char *name,
+										JsonbValue *result);
 
-/* The users of a document in turn: the elements of an array, or the one object. *it starts as NULL; false at the end. */
+/*
+ * The users of a document in turn: the elements of an array, or the one
+ * object. *it starts as NULL; false at the end.
+ */
 extern bool lpu_next_user(JsonbIterator **it, JsonbContainer *document, JsonbValue *user);
 
 #endif

@@ -1,8 +1,10 @@
 /*
  * compare.c: when two values of an attribute, or two users, mean the same.
  *
- * An account writes values in its own way: numbers and booleans as strings, sets of ids in any order, "nothing" as null, as
- * an empty string or not at all, groups with the date of the assignment.  A difference in spelling is none.
+ * An account writes values in its own way: numbers and booleans as strings,
+ * sets of ids in any order, "nothing" as null, as an empty string or not at
+ * all, groups with the date of the assignment.  A difference in spelling is
+ * none.
  */
 #include "postgres.h"
 
@@ -17,11 +19,11 @@
 #include "user/compare.h"
 #include "user/login.h"
 
-typedef struct id_set
+typedef struct IdSet
 {
 	int64	   *ids;
 	int			n;
-} id_set;
+} IdSet;
 
 /* A string that numeric_in() takes. */
 static bool
@@ -29,23 +31,26 @@ is_number(const char *text)
 {
 	size_t		digits;
 
-	text += *text == '-';
+	text	  +=*text == '-';
+
 	digits = strspn(text, "0123456789");
-	text += digits;
+	text	  +=digits;
+
 	if (digits > 0 && *text == '.')
 	{
 		digits = strspn(++text, "0123456789");
-		text += digits;
+		text	  +=digits;
 	}
 	if (digits > 0 && (*text == 'e' || *text == 'E'))
 	{
-		text++;
-		text += *text == '-' || *text == '+';
+		text	  ++;
+		text	  +=*text == '-' || *text == '+';
+
 		digits = strspn(text, "0123456789");
 		/* numeric_in() raises for exponents of more digits */
 		if (digits > 3)
 			return false;
-		text += digits;
+		text	  +=digits;
 	}
 	return digits > 0 && *text == '\0';
 }
@@ -61,9 +66,11 @@ as_numeric(const JsonbValue *value)
 	if (value->type != jbvString)
 		return NULL;
 	text = pnstrdup(value->val.string.val, value->val.string.len);
+
 	if (!is_number(text))
 		return NULL;
-	return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid),
+	return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+											   ObjectIdGetDatum(InvalidOid),
 											   Int32GetDatum(-1)));
 }
 
@@ -74,7 +81,8 @@ same_number(const JsonbValue *a, const JsonbValue *b)
 	Numeric		right = as_numeric(b);
 
 	return left != NULL && right != NULL &&
-		DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(left), NumericGetDatum(right)));
+		DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(left),
+										 NumericGetDatum(right)));
 }
 
 /* Return 1 or 0, or -1 if the value is no boolean. */
@@ -87,7 +95,8 @@ as_boolean(const JsonbValue *value)
 		return -1;
 	if (value->val.string.len == 4 && pg_strncasecmp(value->val.string.val, "true", 4) == 0)
 		return 1;
-	return value->val.string.len == 5 && pg_strncasecmp(value->val.string.val, "false", 5) == 0 ? 0 : -1;
+	return value->val.string.len == 5 &&
+		pg_strncasecmp(value->val.string.val, "false", 5) == 0 ? 0 : -1;
 }
 
 static bool
@@ -104,14 +113,15 @@ plain_text(const JsonbValue *value)
 	size_t		length = strlen(text);
 
 	while (length > 0 && text[length - 1] == ' ')
-		text[--length] = '\0';
-	return text + strspn(text, " ");
+		text[	  --length] = '\0';
+	return text +strspn(text, " ");
 }
 
 static bool
 same_text(const JsonbValue *a, const JsonbValue *b)
 {
-	return a->type == jbvString && b->type == jbvString && strcmp(plain_text(a), plain_text(b)) == 0;
+	return a->type == jbvString && b->type == jbvString &&
+		strcmp(plain_text(a), plain_text(b)) == 0;
 }
 
 static bool
@@ -122,7 +132,7 @@ same_login(const JsonbValue *a, const JsonbValue *b)
 			   lpu_login_fold(pnstrdup(b->val.string.val, b->val.string.len))) == 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------ sets of ids */
+/* ----- sets of ids ----- */
 
 static int
 compare_ids(const void *a, const void *b)
@@ -135,7 +145,7 @@ compare_ids(const void *a, const void *b)
 
 /* Add an id, or the id of a group.  Return false if the value is neither; null is nothing. */
 static bool
-add_id(id_set *set, const JsonbValue *value)
+add_id(IdSet *set, const JsonbValue *value)
 {
 	JsonbValue	member;
 	Numeric		number;
@@ -162,7 +172,7 @@ add_id(id_set *set, const JsonbValue *value)
 
 /* Read ids, groups, or one group.  Return false if the value is something else. */
 static bool
-read_ids(const JsonbValue *value, id_set *set)
+read_ids(const JsonbValue *value, IdSet *set)
 {
 	JsonbIterator *it;
 	JsonbValue	element;
@@ -187,14 +197,14 @@ read_ids(const JsonbValue *value, id_set *set)
 static bool
 same_ids(const JsonbValue *a, const JsonbValue *b)
 {
-	id_set		left;
-	id_set		right;
+	IdSet		left;
+	IdSet		right;
 
 	return read_ids(a, &left) && read_ids(b, &right) && left.n == right.n &&
 		memcmp(left.ids, right.ids, left.n * sizeof(int64)) == 0;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- values */
+/* ----- values ----- */
 
 static bool
 same_json(const JsonbValue *a, const JsonbValue *b)
@@ -207,9 +217,9 @@ same_json(const JsonbValue *a, const JsonbValue *b)
 
 /* Return true if a value stands for nothing. */
 static bool
-is_empty(lpu_value_kind kind, const JsonbValue *value)
+is_empty(LpuValueKind kind, const JsonbValue *value)
 {
-	id_set		set;
+	IdSet		set;
 
 	if (value == NULL || value->type == jbvNull)
 		return true;
@@ -221,12 +231,14 @@ is_empty(lpu_value_kind kind, const JsonbValue *value)
 }
 
 /*
- * Return true if two values of an attribute of this kind mean the same.  NULL stands for an attribute that is absent, and is
- * the same as null, as an empty text and as an empty list.  Logins and e-mails are compared as lpu_login_fold() writes
- * them, lists of ids as sets, groups by their id.  Allocates in the current memory context.
+ * Return true if two values of an attribute of this kind mean the same.  NULL
+ * stands for an attribute that is absent, and is the same as null, as an empty
+ * text and as an empty list.  Logins and e-mails are compared as
+ * lpu_login_fold() writes them, lists of ids as sets, groups by their id.
+ * Allocates in the current memory context.
  */
 bool
-lpu_value_means_same(lpu_value_kind kind, const JsonbValue *a, const JsonbValue *b)
+lpu_value_means_same(LpuValueKind kind, const JsonbValue *a, const JsonbValue *b)
 {
 	if (is_empty(kind, a) || is_empty(kind, b))
 		return is_empty(kind, a) && is_empty(kind, b);
@@ -256,9 +268,11 @@ lpu_value_means_same(lpu_value_kind kind, const JsonbValue *a, const JsonbValue 
 }
 
 /*
- * Return the names of the attributes of a user that the account has with another meaning, separated by commas; NULL if there
- * are none.  Only attributes that "wanted" has are compared, and of them only those that an account shows as they were sent:
- * no secrets, none that it leaves blank, none that it sets itself, none that are not in the table.
+ * Return the names of the attributes of a user that the account has with
+ * another meaning, separated by commas; NULL if there are none.  Only
+ * attributes that "wanted" has are compared, and of them only those that an
+ * account shows as they were sent: no secrets, none that it leaves blank, none
+ * that it sets itself, none that are not in the table.
  */
 char *
 lpu_user_differences(Jsonb *wanted, Jsonb *listed)
@@ -269,14 +283,15 @@ lpu_user_differences(Jsonb *wanted, Jsonb *listed)
 	initStringInfo(&names);
 	for (i = 0; i < lpu_nattributes; i++)
 	{
-		const lpu_attribute *def = &lpu_attributes[i];
+		const LpuAttribute *def = &lpu_attributes[i];
 		JsonbValue	left;
 		JsonbValue	right;
 
 		if ((def->rules & (LPU_SECRET | LPU_HIDDEN | LPU_READ_ONLY)) != 0 ||
 			lpu_jsonb_get_member(&wanted->root, def->name, &left) == NULL)
 			continue;
-		if (!lpu_value_means_same(def->kind, &left, lpu_jsonb_get_member(&listed->root, def->name, &right)))
+		if (!lpu_value_means_same(def->kind, &left,
+								  lpu_jsonb_get_member(&listed->root, def->name, &right)))
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", def->name);
 	}
 	return names.len > 0 ? names.data : NULL;

@@ -6,7 +6,7 @@
 
 #include "user/attribute.h"
 
-extern bool lpu_value_means_same(lpu_value_kind kind, const JsonbValue *a, const JsonbValue *b);
+extern bool lpu_value_means_same(LpuValueKind kind, const JsonbValue *a, const JsonbValue *b);
 extern char *lpu_user_differences(Jsonb *wanted, Jsonb *listed);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * datum_to_json.c: values of SQL types as JSON values of attributes.
  *
- * Values are written straight into the JSON text, by the kind of the attribute and their type. What does not fit is a
- * problem in words, never an error. It knows neither where values come from nor where they go.
+ * Values are written straight into the JSON text, by the kind of the attribute
+ * and their type. What does not fit is a problem in words, never an error. It
+ * knows neither where values come from nor where they go.
  */
 #include "postgres.h"
 
@@ -27,11 +28,15 @@
 bool
 lpu_type_is_number(Oid type)
 {
-	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID || type == OIDOID ||
+	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID ||
+		type == OIDOID ||
 		type == FLOAT4OID || type == FLOAT8OID;
 }
 
-/* Dates as JSON has them, whatever the session's DateStyle; the blanks that fill up a char(n) mean nothing. */
+/*
+ * Dates as JSON has them, whatever the session's DateStyle; the blanks that
+ * fill up a char(n) mean nothing.
+ */
 static char *
 output(Oid type, Datum value)
 {
@@ -67,7 +72,8 @@ lpu_datum_unify_json(Oid *type, Datum *value, bool *isnull)
 		*value = DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(*value)));
 	*type = JSONBOID;
 	jsonb = DatumGetJsonbP(*value);
-	*isnull = JB_ROOT_IS_SCALAR(jsonb) && JsonbExtractScalar(&jsonb->root, &scalar) && scalar.type == jbvNull;
+	*isnull = JB_ROOT_IS_SCALAR(jsonb) && JsonbExtractScalar(&jsonb->root, &scalar) &&
+		scalar.type == jbvNull;
 }
 
 char *
@@ -92,7 +98,8 @@ is_plain_number(const char *text)
 static bool
 is_integer(Oid type, Datum value, int64 *number)
 {
-	float8		real = type == FLOAT4OID ? DatumGetFloat4(value) : type == FLOAT8OID ? DatumGetFloat8(value) : 0;
+	float8		real = type == FLOAT4OID ? DatumGetFloat4(value) : type == FLOAT8OID ?
+	DatumGetFloat8(value) : 0;
 
 	if (type == INT4OID)
 		*number = DatumGetInt32(value);
@@ -100,7 +107,8 @@ is_integer(Oid type, Datum value, int64 *number)
 		*number = DatumGetInt64(value);
 	else if (type == INT2OID)
 		*number = DatumGetInt16(value);
-	else if ((type == FLOAT4OID || type == FLOAT8OID) && real == rint(real) && FLOAT8_FITS_IN_INT64(real))
+	else if ((type == FLOAT4OID || type == FLOAT8OID) && real == rint(real) &&
+			 FLOAT8_FITS_IN_INT64(real))
 		*number = (int64) real;
 	else
 		return false;
@@ -108,7 +116,7 @@ is_integer(Oid type, Datum value, int64 *number)
 }
 
 static const char *
-write_number(StringInfo out, lpu_value_kind kind, Oid type, Datum value)
+write_number(StringInfo out, LpuValueKind kind, Oid type, Datum value)
 {
 	char		digits[MAXINT8LEN + 1];
 	int64		number = 0;
@@ -120,6 +128,7 @@ write_number(StringInfo out, lpu_value_kind kind, Oid type, Datum value)
 		value = DirectFunctionCall1(numeric_trim_scale, value);
 	if (!whole)
 		text = output(type, value);
+
 	whole = whole || lpu_text_as_int64(text, &number);
 
 	if (!whole && (kind != LPU_NUMBER || !lpu_type_is_number(type) || !is_plain_number(text)))
@@ -137,7 +146,8 @@ write_number(StringInfo out, lpu_value_kind kind, Oid type, Datum value)
 static const char *
 write_boolean(StringInfo out, Oid type, Datum value)
 {
-	char	   *text = type == BOOLOID ? (DatumGetBool(value) ? "true" : "false") : output(type, value);
+	char	   *text = type == BOOLOID ? (DatumGetBool(value) ? "true" : "false") :
+	output(type, value);
 
 	if (pg_strcasecmp(text, "true") != 0 && pg_strcasecmp(text, "false") != 0)
 		return "must be true or false";
@@ -161,7 +171,7 @@ write_group(StringInfo out, Oid type, Datum value)
 
 /* An array of ids or groups; "expected" is said if it is something else. */
 static const char *
-write_elements(StringInfo out, lpu_value_kind kind, Oid type, Datum value, const char *expected)
+write_elements(StringInfo out, LpuValueKind kind, Oid type, Datum value, const char *expected)
 {
 	Oid			element = get_element_type(type);
 	int16		length;
@@ -175,7 +185,8 @@ write_elements(StringInfo out, lpu_value_kind kind, Oid type, Datum value, const
 	if (!OidIsValid(element))
 		return expected;
 	get_typlenbyvalalign(element, &length, &byval, &align);
-	deconstruct_array(DatumGetArrayTypeP(value), element, length, byval, align, &values, &nulls, &n);
+	deconstruct_array(DatumGetArrayTypeP(value), element, length, byval, align, &values, &nulls,
+					  &n);
 	appendStringInfoChar(out, '[');
 	for (i = 0; i < n; i++)
 	{
@@ -193,7 +204,7 @@ write_elements(StringInfo out, lpu_value_kind kind, Oid type, Datum value, const
 
 /* jsonb stands for itself, if it is what the attribute needs. */
 static const char *
-write_json(StringInfo out, const lpu_attribute *attribute, Datum value, lpu_user_use use)
+write_json(StringInfo out, const LpuAttribute *attribute, Datum value, LpuUserUse use)
 {
 	Jsonb	   *jsonb = DatumGetJsonbP(value);
 	const char *problem = lpu_value_check(attribute, jsonb, use);
@@ -268,15 +279,18 @@ lpu_datum_scalar(JsonbValue *json, Oid type, Datum value)
 		return;
 	}
 	text = output(type, value);
+
 	if (lpu_type_is_number(type) && is_plain_number(text))
 	{
 		json->type = jbvNumeric;
 		json->val.numeric = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-																ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+																ObjectIdGetDatum(InvalidOid),
+																Int32GetDatum(-1)));
 		return;
 	}
 	json->type = jbvString;
 	json->val.string.val = text;
+
 	json->val.string.len = strlen(text);
 }
 
@@ -292,7 +306,8 @@ write_any(StringInfo out, Oid type, Datum value)
 }
 
 const char *
-lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum value, lpu_user_use use)
+lpu_datum_write(StringInfo out, const LpuAttribute *attribute, Oid type, Datum value,
+				LpuUserUse use)
 {
 	if (type == JSONBOID)
 		return write_json(out, attribute, value, use);
@@ -305,13 +320,15 @@ lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum 
 		case LPU_BOOLEAN:
 			return write_boolean(out, type, value);
 		case LPU_IDS:
-			return write_elements(out, LPU_ID, type, value, "must be an array of positive whole numbers");
+			return write_elements(out, LPU_ID, type, value,
+								  "must be an array of positive whole numbers");
 		case LPU_LONGS:
 			return write_elements(out, LPU_LONG, type, value, "must be an array of whole numbers");
 		case LPU_GROUP:
 			return write_group(out, type, value);
 		case LPU_GROUPS:
-			return write_elements(out, LPU_GROUP, type, value, "must be an array of group ids, or jsonb");
+			return write_elements(out, LPU_GROUP, type, value,
+								  "must be an array of group ids, or jsonb");
 		case LPU_ANY:
 			return write_any(out, type, value);
 		case LPU_LOGIN:

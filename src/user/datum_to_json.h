@@ -9,7 +9,8 @@
 #include "user/validate.h"
 
 /*
- * json as jsonb, and its null as NULL: for the API, too, an attribute that is null is one that is not there.
+ * json as jsonb, and its null as NULL: for the API, too, an attribute that is
+ * null is one that is not there.
  */
 extern void lpu_datum_unify_json(Oid *type, Datum *value, bool *isnull);
 
@@ -20,10 +21,12 @@ extern bool lpu_type_is_number(Oid type);
 extern char *lpu_datum_text(Oid type, Datum value);
 
 /*
- * Append a value that is not null, in the form that the attribute needs; json must be unified before. Returns what is
- * wrong with it (then what was appended is of no use), or NULL. A group may be given by its id.
+ * Append a value that is not null, in the form that the attribute needs; json
+ * must be unified before. Returns what is wrong with it (then what was
+ * appended is of no use), or NULL. A group may be given by its id.
  */
-extern const char *lpu_datum_write(StringInfo out, const lpu_attribute *attribute, Oid type, Datum value, lpu_user_use use);
+extern const char *lpu_datum_write(StringInfo out, const LpuAttribute *attribute, Oid type,
+								   Datum value, LpuUserUse use);
 
 /* Append a value that is not null: as number or boolean if it is one, else as string. */
 extern void lpu_datum_write_scalar(StringInfo out, Oid type, Datum value);

@@ -1,9 +1,10 @@
 /*
  * identity.c: the users that the answer to a create names.
  *
- * They are matched by login, never by position: by the login as it was sent, then as accounts may store it (login.c).  If
- * one user that was sent and one user of the answer are left, they are a pair.  No tree is built of an answer of which only
- * logins and ids are needed.
+ * They are matched by login, never by position: by the login as it was sent,
+ * then as accounts may store it (login.c).  If one user that was sent and one
+ * user of the answer are left, they are a pair.  No tree is built of an answer
+ * of which only logins and ids are needed.
  */
 #include "postgres.h"
 
@@ -18,35 +19,35 @@
 #include "user/login.h"
 
 /* A user of the answer. */
-typedef struct answered_user
+typedef struct AnsweredUser
 {
 	char	   *login_name;		/* or NULL */
 	int64		id;				/* or 0 */
 	bool		matched;
-} answered_user;
+} AnsweredUser;
 
-typedef struct answered_entry
+typedef struct AnsweredEntry
 {
 	const char *key;
-	answered_user *user;
-} answered_entry;
+	AnsweredUser *user;
+} AnsweredEntry;
 
 /* Read the users of an answer.  What is wrong somewhere is believed nowhere. */
-static answered_user *
+static AnsweredUser *
 read_answer(const char *body, size_t length, int expected, int *n)
 {
 	static const char *const names[] = {"loginName", "id"};
-	lpu_reader *reader = lpu_reader_new(names, lengthof(names), false);
-	lpu_reader_state state;
+	LpuReader  *reader = lpu_reader_new(names, lengthof(names), false);
+	LpuReaderState state;
 	int			capacity = Max(expected, 1);
-	answered_user *users = palloc0(capacity * sizeof(answered_user));
+	AnsweredUser *users = palloc0(capacity * sizeof(AnsweredUser));
 
 	*n = 0;
 	lpu_reader_feed(reader, body, length);
 	lpu_reader_end(reader);
 	while ((state = lpu_reader_next(reader)) == LPU_READER_ELEMENT)
 	{
-		const lpu_value *values = lpu_reader_values(reader);
+		const LpuValue *values = lpu_reader_values(reader);
 		const char *login = lpu_value_text(&values[0]);
 		const char *id = lpu_value_text(&values[1]);
 
@@ -54,7 +55,7 @@ read_answer(const char *body, size_t length, int expected, int *n)
 		if (*n == capacity)
 		{
 			capacity *= 2;
-			users = repalloc(users, capacity * sizeof(answered_user));
+			users = repalloc(users, capacity * sizeof(AnsweredUser));
 		}
 		users[*n].login_name = login ? lpu_text_from_utf8(login) : NULL;
 		users[*n].matched = false;
@@ -68,7 +69,7 @@ read_answer(const char *body, size_t length, int expected, int *n)
 }
 
 static void
-match(lpu_created *sent, answered_user *answered)
+match(LpuAnsweredUser *sent, AnsweredUser *answered)
 {
 	sent->named = answered->matched = true;
 	sent->id = answered->id;
@@ -76,7 +77,7 @@ match(lpu_created *sent, answered_user *answered)
 
 /* Answers usually come in the order of the request.  Return true if all users were matched. */
 static bool
-match_in_order(lpu_created *users, int n, answered_user *answered, int nanswered)
+match_in_order(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nanswered)
 {
 	int			next = 0;
 	int			i;
@@ -107,13 +108,14 @@ compare_keys(const void *a, const void *b, Size size)
 
 /* Match what is left by a form of the logins. */
 static void
-match_by(char *(*form) (const char *login), lpu_created *users, int n, answered_user *answered, int nanswered)
+match_by(char *(*form) (const char *login), LpuAnsweredUser *users, int n, AnsweredUser *answered,
+		 int nanswered)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *), .entrysize = sizeof(answered_entry), .hash = hash_key,
-	.match = compare_keys, .hcxt = CurrentMemoryContext};
+	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(AnsweredEntry),
+	.hash = hash_key,.match = compare_keys,.hcxt = CurrentMemoryContext};
 	HTAB	   *table = hash_create("lpusers answered users", Max(nanswered, 16), &ctl,
 									HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
-	answered_entry *entry;
+	AnsweredEntry *entry;
 	const char *key;
 	bool		found;
 	int			i;
@@ -141,7 +143,7 @@ match_by(char *(*form) (const char *login), lpu_created *users, int n, answered_
 }
 
 static void
-match_single_pair(lpu_created *users, int n, answered_user *answered, int nanswered)
+match_single_pair(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nanswered)
 {
 	int			user = -1;
 	int			other = -1;
@@ -167,16 +169,18 @@ match_single_pair(lpu_created *users, int n, answered_user *answered, int nanswe
 }
 
 /*
- * Set named and id of users that were sent from the body of a 2xx answer: an array, or one object.  The time is linear in
- * the number of users.  Serves interrupts; leaves nothing allocated.
+ * Set named and id of users that were sent from the body of a 2xx answer: an
+ * array, or one object.  The time is linear in the number of users.  Serves
+ * interrupts; leaves nothing allocated.
  */
 void
-lpu_created_match(const char *body, size_t length, lpu_created *users, int n)
+lpu_created_match(const char *body, size_t length, LpuAnsweredUser *users, int n)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers answer", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers answer",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	int			nanswered;
-	answered_user *answered = read_answer(body, length, n, &nanswered);
+	AnsweredUser *answered = read_answer(body, length, n, &nanswered);
 	int			i;
 
 	for (i = 0; i < n; i++)

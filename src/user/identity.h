@@ -5,13 +5,14 @@
 #define LPU_USER_IDENTITY_H
 
 /* What an answer says of one user that was sent. */
-typedef struct lpu_created
+typedef struct LpuAnsweredUser
 {
-	const char *login_name;		/* that was sent, or NULL; in the database's encoding */
+	const char *login_name;		/* that was sent, or NULL; in the database's
+								 * encoding */
 	bool		named;			/* the answer names the user */
 	int64		id;				/* as it says; 0: it does not */
-} lpu_created;
+} LpuAnsweredUser;
 
-extern void lpu_created_match(const char *body, size_t length, lpu_created *users, int n);
+extern void lpu_created_match(const char *body, size_t length, LpuAnsweredUser *users, int n);
 
 #endif

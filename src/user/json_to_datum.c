@@ -1,10 +1,12 @@
 /*
  * json_to_datum.c: values of the API as values of columns.
  *
- * Values go through the type's input function, which also words the error.  The API writes numbers and booleans as such
- * or as strings, and whole numbers also as 4.0 or 4e0; all mean the same here.  Values come in UTF-8 and leave in the
- * database's encoding.  A group assignment is shown as its agentGroupId, and as itself only in a column of type json or
- * jsonb.  Nulls in arrays of ids are left out.  This file knows neither tables nor users.
+ * Values go through the type's input function, which also words the error.
+ * The API writes numbers and booleans as such or as strings, and whole numbers
+ * also as 4.0 or 4e0; all mean the same here.  Values come in UTF-8 and leave
+ * in the database's encoding.  A group assignment is shown as its
+ * agentGroupId, and as itself only in a column of type json or jsonb.  Nulls
+ * in arrays of ids are left out.  This file knows neither tables nor users.
  */
 #include "postgres.h"
 
@@ -22,7 +24,7 @@
 #include "user/json_to_datum.h"
 
 /* How a type is made. */
-typedef enum way
+typedef enum ConversionKind
 {
 	BY_INPUT,					/* its input function */
 	BY_TEXT,
@@ -30,18 +32,19 @@ typedef enum way
 	BY_JSON,
 	BY_ELEMENTS,				/* an array */
 	BY_BASE						/* a domain: as its base type */
-} way;
+} ConversionKind;
 
-struct lpu_converter
+struct LpuConverter
 {
-	lpu_value_kind kind;
-	way			how;
-	bool		takes_blank;	/* the empty string is a value of its own, not the absence of one */
+	LpuValueKind kind;
+	ConversionKind how;
+	bool		takes_blank;	/* the empty string is a value of its own, not
+								 * the absence of one */
 	Oid			type;
 	int32		typmod;
 	FmgrInfo	input;
 	Oid			ioparam;
-	lpu_converter *element;		/* of an array; of a domain the base type's */
+	LpuConverter *element;		/* of an array; of a domain the base type's */
 	int16		length;			/* of an array's elements */
 	bool		byval;
 	char		align;
@@ -49,7 +52,7 @@ struct lpu_converter
 	MemoryContext context;
 };
 
-static way
+static ConversionKind
 way_of(Oid type, int32 typmod)
 {
 	switch (type)
@@ -81,10 +84,10 @@ is_text(Oid type)
 	return category == TYPCATEGORY_STRING;
 }
 
-lpu_converter *
-lpu_converter_new(lpu_value_kind kind, Oid type, int32 typmod)
+LpuConverter *
+lpu_converter_new(LpuValueKind kind, Oid type, int32 typmod)
 {
-	lpu_converter *c = palloc0(sizeof(lpu_converter));
+	LpuConverter *c = palloc0(sizeof(LpuConverter));
 	Oid			function;
 
 	c->kind = kind;
@@ -111,7 +114,7 @@ lpu_converter_new(lpu_value_kind kind, Oid type, int32 typmod)
 	return c;
 }
 
-/* ------------------------------------------------------------------------------------------------------- texts */
+/* ----- texts ----- */
 
 /* In the database's encoding. */
 static char *
@@ -124,7 +127,7 @@ to_server(const char *utf8, size_t length)
 
 /* The value as text: a string without its quotes, everything else as JSON writes it. */
 static char *
-text_of(const lpu_value *value)
+text_of(const LpuValue *value)
 {
 	switch (value->type)
 	{
@@ -138,13 +141,13 @@ text_of(const lpu_value *value)
 }
 
 static Datum
-by_input(lpu_converter *c, const lpu_value *value)
+by_input(LpuConverter *c, const LpuValue *value)
 {
 	return InputFunctionCall(&c->input, text_of(value), c->ioparam, c->typmod);
 }
 
 static Datum
-by_text(const lpu_value *value)
+by_text(const LpuValue *value)
 {
 	const char *text = value->text;
 	char	   *converted;
@@ -158,7 +161,7 @@ by_text(const lpu_value *value)
 }
 
 static Datum
-by_json(lpu_converter *c, const lpu_value *value)
+by_json(LpuConverter *c, const LpuValue *value)
 {
 	StringInfoData quoted;
 
@@ -169,32 +172,36 @@ by_json(lpu_converter *c, const lpu_value *value)
 	return InputFunctionCall(&c->input, quoted.data, c->ioparam, c->typmod);
 }
 
-/* ------------------------------------------------------------------------------------------------------- scalars */
+/* ----- scalars ----- */
 
 static Datum
-by_integer(lpu_converter *c, const lpu_value *value)
+by_integer(LpuConverter *c, const LpuValue *value)
 {
 	int64		number;
 
-	if ((value->type != LPU_VALUE_NUMBER && value->type != LPU_VALUE_STRING) || !lpu_text_as_int64(value->text, &number))
+	if ((value->type != LPU_VALUE_NUMBER && value->type != LPU_VALUE_STRING) ||
+		!lpu_text_as_int64(value->text, &number))
 		return by_input(c, value);
 	return InputFunctionCall(&c->input, psprintf(INT64_FORMAT, number), c->ioparam, c->typmod);
 }
 
-/* ------------------------------------------------------------------------------------------------------- nested */
+/* ----- nested ----- */
 
-/* A nested value as jsonb.  The text has been read, so that it is JSON; in the database's encoding it is converted. */
+/*
+ * A nested value as jsonb.  The text has been read, so that it is JSON; in the
+ * database's encoding it is converted.
+ */
 static Jsonb *
-parse_nested(const lpu_value *value)
+parse_nested(const LpuValue *value)
 {
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text_of(value))));
 }
 
 /* A value of a jsonb document as the reader would return it, in the current memory context. */
-static lpu_value
+static LpuValue
 value_of_jsonb(const JsonbValue *json)
 {
-	lpu_value	value = {LPU_VALUE_NULL};
+	LpuValue	value = {LPU_VALUE_NULL};
 	char	   *text = NULL;
 
 	switch (json->type)
@@ -206,19 +213,23 @@ value_of_jsonb(const JsonbValue *json)
 			break;
 		case jbvNumeric:
 			value.type = LPU_VALUE_NUMBER;
-			text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(json->val.numeric)));
+			text = DatumGetCString(DirectFunctionCall1(numeric_out,
+													   NumericGetDatum(json->val.numeric)));
+
 			break;
 		case jbvString:
 			value.type = LPU_VALUE_STRING;
 			text = pnstrdup(json->val.string.val, json->val.string.len);
+
 			break;
 		default:
 			value.type = LPU_VALUE_NESTED;
 			text = JsonbToCString(NULL, json->val.binary.data, json->val.binary.len);
+
 			break;
 	}
 	/* values are in UTF-8 */
-	if (text != NULL)
+	if (text !=NULL)
 	{
 		value.text = pg_server_to_any(text, (int) strlen(text), PG_UTF8);
 		value.length = strlen(value.text);
@@ -227,7 +238,7 @@ value_of_jsonb(const JsonbValue *json)
 }
 
 static Datum
-by_elements(lpu_converter *c, const lpu_value *value)
+by_elements(LpuConverter *c, const LpuValue *value)
 {
 	ArrayBuildState *array = initArrayResult(c->element->type, CurrentMemoryContext, false);
 	bool		ids = c->element->kind != LPU_ANY;
@@ -239,13 +250,14 @@ by_elements(lpu_converter *c, const lpu_value *value)
 	if (value->type != LPU_VALUE_NESTED || value->text[0] != '[')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("invalid input syntax for type %s: \"%s\"", format_type_be(c->type), text_of(value)),
+				 errmsg("invalid input syntax for type %s: \"%s\"", format_type_be(c->type),
+						text_of(value)),
 				 errdetail("It is no array.")));
 	it = JsonbIteratorInit(&parse_nested(value)->root);
 	(void) JsonbIteratorNext(&it, &json, true);
 	while (JsonbIteratorNext(&it, &json, true) == WJB_ELEM)
 	{
-		lpu_value	v = value_of_jsonb(&json);
+		LpuValue	v = value_of_jsonb(&json);
 
 		isnull = lpu_convert(c->element, &v, &element);
 		if (!isnull || !ids)
@@ -255,7 +267,7 @@ by_elements(lpu_converter *c, const lpu_value *value)
 }
 
 static bool
-by_base(lpu_converter *c, const lpu_value *value, Datum *result)
+by_base(LpuConverter *c, const LpuValue *value, Datum *result)
 {
 	bool		isnull = lpu_convert(c->element, value, result);
 
@@ -264,14 +276,15 @@ by_base(lpu_converter *c, const lpu_value *value, Datum *result)
 }
 
 /*
- * The id of a group assignment: of {"agentGroupId": 1, ...}, or of an array of one of these or of one id.  {} and []
- * are no group.  Anything else stays as it is.
+ * The id of a group assignment: of {"agentGroupId": 1, ...}, or of an array of
+ * one of these or of one id.  {} and [] are no group.  Anything else stays as
+ * it is.
  */
-static lpu_value
-group_id(const lpu_value *value)
+static LpuValue
+group_id(const LpuValue *value)
 {
 	JsonbContainer *object = &parse_nested(value)->root;
-	lpu_value	none = {LPU_VALUE_NULL};
+	LpuValue	none = {LPU_VALUE_NULL};
 	JsonbValue	member;
 
 	if (JsonContainerSize(object) == 0)
@@ -292,9 +305,9 @@ group_id(const lpu_value *value)
 }
 
 bool
-lpu_convert(lpu_converter *c, const lpu_value *value, Datum *result)
+lpu_convert(LpuConverter *c, const LpuValue *value, Datum *result)
 {
-	lpu_value	group;
+	LpuValue	group;
 
 	if (c->how == BY_BASE)
 		return by_base(c, value, result);

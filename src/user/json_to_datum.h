@@ -7,15 +7,19 @@
 #include "json/array_reader.h"
 #include "user/attribute.h"
 
-typedef struct lpu_converter lpu_converter;
-
-/* What turns values of an attribute into this type; in the current memory context, where it lives. */
-extern lpu_converter *lpu_converter_new(lpu_value_kind kind, Oid type, int32 typmod);
+typedef struct LpuConverter LpuConverter;
 
 /*
- * The value in the current memory context; true if it is null: null, absent, or, unless the column holds text, the empty
- * string that the API writes for what it does not show. Raises for a value that the type does not take.
+ * What turns values of an attribute into this type; in the current memory
+ * context, where it lives.
  */
-extern bool lpu_convert(lpu_converter *converter, const lpu_value *value, Datum *result);
+extern LpuConverter *lpu_converter_new(LpuValueKind kind, Oid type, int32 typmod);
+
+/*
+ * The value in the current memory context; true if it is null: null, absent,
+ * or, unless the column holds text, the empty string that the API writes for
+ * what it does not show. Raises for a value that the type does not take.
+ */
+extern bool lpu_convert(LpuConverter *converter, const LpuValue *value, Datum *result);
 
 #endif

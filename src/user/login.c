@@ -1,10 +1,14 @@
 /*
- * login.c: login names: what they may hold, when two are the same, and sets of them.
+ * login.c: login names: what they may hold, when two are the same, and sets of
+ * them.
  *
- * Accounts store logins in their own form: trimmed, composed, in lower case.  Two logins are the same here if they are the
- * same after normalization to NFC, without blanks at the ends, and after case folding.  Both follow Unicode and not the
- * locale of the database, so that the result is the same everywhere and after each upgrade.  The tables are in
- * login_table.h; normalization is PostgreSQL's own.  The names of an account of 100,000 users take some 10 MB in a set.
+ * Accounts store logins in their own form: trimmed, composed, in lower case.
+ * Two logins are the same here if they are the same after normalization to
+ * NFC, without blanks at the ends, and after case folding.  Both follow
+ * Unicode and not the locale of the database, so that the result is the same
+ * everywhere and after each upgrade.  The tables are in login_table.h;
+ * normalization is PostgreSQL's own.  The names of an account of 100,000 users
+ * take some 10 MB in a set.
  */
 #include "postgres.h"
 
@@ -20,21 +24,22 @@
 #include "user/login_table.h"
 
 /*
- * Longer texts are not normalized: the time for a long run of combining marks grows with its square.  No login of 254
- * characters is as long: a composed character has at most four parts of four bytes.
+ * Longer texts are not normalized: the time for a long run of combining marks
+ * grows with its square.  No login of 254 characters is as long: a composed
+ * character has at most four parts of four bytes.
  */
 #define MAX_NORMALIZED_BYTES 8192
 
-struct lpu_logins
+struct LpuLogins
 {
 	MemoryContext context;
 	HTAB	   *names;			/* of char *, folded */
 };
 
-/* ------------------------------------------------------------------------------------------------------ characters */
+/* ----- characters ----- */
 
 static bool
-is_in(const lpu_character_range *ranges, int n, pg_wchar c)
+is_in(const LpuCharacterRange *ranges, int n, pg_wchar c)
 {
 	int			i;
 
@@ -65,7 +70,7 @@ fold(pg_wchar c)
 	while (low <= high)
 	{
 		int			middle = (low + high) / 2;
-		const lpu_fold_range *range = &folds[middle];
+		const LpuFoldRange *range = &folds[middle];
 
 		if (c < range->first)
 			high = middle - 1;
@@ -91,11 +96,14 @@ normalize_utf8(const char *utf8, int *n)
 	if (unicode_is_normalized_quickcheck(UNICODE_NFC, characters) != UNICODE_NORM_QC_YES)
 		characters = unicode_normalize(UNICODE_NFC, characters);
 	for (*n = 0; characters[*n] != 0;)
-		++*n;
+		++* n;
 	return characters;
 }
 
-/* Likewise of a text in the database's encoding.  NULL if it is too long, or not valid in its encoding. */
+/*
+ * Likewise of a text in the database's encoding.  NULL if it is too long, or
+ * not valid in its encoding.
+ */
 static pg_wchar *
 normalize(const char *text, int *n)
 {
@@ -122,14 +130,15 @@ write_characters(const pg_wchar *characters, int n)
 	return utf8;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- logins */
+/* ----- logins ----- */
 
 static const char too_long[] = "must have at most 254 characters";
 static const char has_control[] = "must not hold the control or format character U+%04X";
 static const char has_blank[] = "must not begin or end with a blank";
 
 /*
- * Return a text in Unicode normalization form C, or unchanged if it is longer than 8 kB or is not valid in its encoding.
+ * Return a text in Unicode normalization form C, or unchanged if it is longer
+ * than 8 kB or is not valid in its encoding.
  */
 char *
 lpu_text_nfc(const char *text)
@@ -243,7 +252,7 @@ lpu_login_check(const char *login)
 	return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- sets */
+/* ----- sets ----- */
 
 static uint32
 hash_name(const void *key, Size size)
@@ -259,20 +268,21 @@ compare_names(const void *a, const void *b, Size size)
 	return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-lpu_logins *
+LpuLogins *
 lpu_logins_new(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *), .entrysize = sizeof(char *), .hash = hash_name,
-	.match = compare_names, .hcxt = CurrentMemoryContext};
-	lpu_logins *logins = palloc(sizeof(lpu_logins));
+	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(char *),.hash = hash_name,
+	.match = compare_names,.hcxt = CurrentMemoryContext};
+	LpuLogins  *logins = palloc(sizeof(LpuLogins));
 
 	logins->context = CurrentMemoryContext;
-	logins->names = hash_create("lpusers logins", 256, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	logins->names = hash_create("lpusers logins", 256, &ctl,
+								HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	return logins;
 }
 
 bool
-lpu_logins_add(lpu_logins *logins, const char *login)
+lpu_logins_add(LpuLogins *logins, const char *login)
 {
 	MemoryContext caller = MemoryContextSwitchTo(logins->context);
 	char	   *name = lpu_login_fold(login);
@@ -286,7 +296,7 @@ lpu_logins_add(lpu_logins *logins, const char *login)
 }
 
 bool
-lpu_logins_has(const lpu_logins *logins, const char *login)
+lpu_logins_has(const LpuLogins *logins, const char *login)
 {
 	char	   *name = lpu_login_fold(login);
 	bool		found;

@@ -10,16 +10,18 @@
 /* All texts are in the database's encoding; results are in the current memory context. */
 extern char *lpu_text_nfc(const char *text);
 extern char *lpu_login_fold(const char *login);
-extern char *lpu_login_fold_utf8(const char *login);	/* in UTF-8, whatever the database's encoding */
+extern char *lpu_login_fold_utf8(const char *login);	/* in UTF-8, whatever
+														 * the database's
+														 * encoding */
 extern const char *lpu_login_check(const char *login);
 
-typedef struct lpu_logins lpu_logins;
+typedef struct LpuLogins LpuLogins;
 
 /* An empty set in the current memory context. */
-extern lpu_logins *lpu_logins_new(void);
+extern LpuLogins *lpu_logins_new(void);
 
 /* Add one. False: it was there. */
-extern bool lpu_logins_add(lpu_logins *logins, const char *login);
-extern bool lpu_logins_has(const lpu_logins *logins, const char *login);
+extern bool lpu_logins_add(LpuLogins *logins, const char *login);
+extern bool lpu_logins_has(const LpuLogins *logins, const char *login);
 
 #endif

@@ -6,22 +6,22 @@
 #ifndef LPU_USER_LOGIN_TABLE_H
 #define LPU_USER_LOGIN_TABLE_H
 
-typedef struct lpu_character_range
+typedef struct LpuCharacterRange
 {
 	pg_wchar	first;
 	pg_wchar	last;
-} lpu_character_range;
+} LpuCharacterRange;
 
-typedef struct lpu_fold_range
+typedef struct LpuFoldRange
 {
 	pg_wchar	first;
 	pg_wchar	last;
 	int			step;
 	int			delta;
-} lpu_fold_range;
+} LpuFoldRange;
 
 /* Cc and Cf: control and format characters. */
-static const lpu_character_range controls[] = {
+static const LpuCharacterRange controls[] = {
 	{0x0000, 0x001F},
 	{0x007F, 0x009F},
 	{0x00AD, 0x00AD},
@@ -48,7 +48,7 @@ static const lpu_character_range controls[] = {
 };
 
 /* Zs, Zl and Zp: spaces. */
-static const lpu_character_range separators[] = {
+static const LpuCharacterRange separators[] = {
 	{0x0020, 0x0020},
 	{0x00A0, 0x00A0},
 	{0x1680, 0x1680},
@@ -60,7 +60,7 @@ static const lpu_character_range separators[] = {
 };
 
 /* Simple case folding: every step-th character of a range, by adding delta. */
-static const lpu_fold_range folds[] = {
+static const LpuFoldRange folds[] = {
 	{0x0041, 0x005A, 1, 32},
 	{0x00B5, 0x00B5, 1, 775},
 	{0x00C0, 0x00D6, 1, 32},

@@ -1,9 +1,10 @@
 /*
  * serialize.c: users as JSON for the wire, and who they are.
  *
- * Users come as jsonb and go out as JSON text.  Numbers and booleans are written in the form that the API documents: its
- * own examples quote them, and it does not promise to accept that.  Attributes that are not in the table pass unchanged.
- * Nothing here knows of requests.
+ * Users come as jsonb and go out as JSON text.  Numbers and booleans are
+ * written in the form that the API documents: its own examples quote them, and
+ * it does not promise to accept that.  Attributes that are not in the table
+ * pass unchanged. Nothing here knows of requests.
  */
 #include "postgres.h"
 
@@ -16,9 +17,9 @@
 #include "user/login.h"
 #include "user/serialize.h"
 
-/* -------------------------------------------------------------------------------------------------------- writing */
+/* ----- writing ----- */
 
-static void write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value);
+static void write_value(StringInfo out, LpuValueKind kind, const JsonbValue *value);
 
 static void
 write_string(StringInfo out, const char *text, int length)
@@ -30,7 +31,7 @@ write_string(StringInfo out, const char *text, int length)
 }
 
 static void
-write_elements(StringInfo out, lpu_value_kind kind, JsonbContainer *array)
+write_elements(StringInfo out, LpuValueKind kind, JsonbContainer *array)
 {
 	JsonbIterator *it = JsonbIteratorInit(array);
 	JsonbValue	element;
@@ -40,7 +41,10 @@ write_elements(StringInfo out, lpu_value_kind kind, JsonbContainer *array)
 	appendStringInfoChar(out, '[');
 	while (JsonbIteratorNext(&it, &element, true) == WJB_ELEM)
 	{
-		/* a service that answers with nulls in arrays of ids does not take them back */
+		/*
+		 * a service that answers with nulls in arrays of ids does not take
+		 * them back
+		 */
 		if (element.type == jbvNull)
 			continue;
 		if (!first)
@@ -52,7 +56,7 @@ write_elements(StringInfo out, lpu_value_kind kind, JsonbContainer *array)
 }
 
 static void
-write_object(StringInfo out, const lpu_attribute *defs, int n, JsonbContainer *object)
+write_object(StringInfo out, const LpuAttribute *defs, int n, JsonbContainer *object)
 {
 	JsonbIterator *it = JsonbIteratorInit(object);
 	JsonbValue	value;
@@ -62,7 +66,7 @@ write_object(StringInfo out, const lpu_attribute *defs, int n, JsonbContainer *o
 	appendStringInfoChar(out, '{');
 	while (JsonbIteratorNext(&it, &value, true) == WJB_KEY)
 	{
-		const lpu_attribute *def = lpu_find_attribute(defs, n, &value);
+		const LpuAttribute *def = lpu_find_attribute(defs, n, &value);
 
 		if (!first)
 			appendStringInfoChar(out, ',');
@@ -80,7 +84,7 @@ write_object(StringInfo out, const lpu_attribute *defs, int n, JsonbContainer *o
  * true.  Return false if it is neither.
  */
 static bool
-write_plain(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
+write_plain(StringInfo out, LpuValueKind kind, const JsonbValue *value)
 {
 	int64		number;
 	bool		boolean;
@@ -90,7 +94,8 @@ write_plain(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
 		appendStringInfoString(out, boolean ? "true" : "false");
 		return true;
 	}
-	if ((kind == LPU_LONG || kind == LPU_ID || kind == LPU_NUMBER) && lpu_value_as_int64(value, &number))
+	if ((kind == LPU_LONG || kind == LPU_ID || kind == LPU_NUMBER) &&
+		lpu_value_as_int64(value, &number))
 	{
 		appendStringInfo(out, INT64_FORMAT, number);
 		return true;
@@ -101,6 +106,8 @@ write_plain(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
 static void
 write_scalar(StringInfo out, const JsonbValue *value)
 {
+	Datum		number;
+
 	switch (value->type)
 	{
 		case jbvNull:
@@ -110,8 +117,8 @@ write_scalar(StringInfo out, const JsonbValue *value)
 			appendStringInfoString(out, value->val.boolean ? "true" : "false");
 			break;
 		case jbvNumeric:
-			appendStringInfoString(out, DatumGetCString(DirectFunctionCall1(numeric_out,
-																			NumericGetDatum(value->val.numeric))));
+			number = DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric));
+			appendStringInfoString(out, DatumGetCString(number));
 			break;
 		case jbvString:
 			write_string(out, value->val.string.val, value->val.string.len);
@@ -131,9 +138,9 @@ write_normalized(StringInfo out, const JsonbValue *value)
 }
 
 static void
-write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
+write_value(StringInfo out, LpuValueKind kind, const JsonbValue *value)
 {
-	lpu_value_kind element = lpu_element_kind(kind);
+	LpuValueKind element = lpu_element_kind(kind);
 
 	if (lpu_jsonb_is_array(value) && element != LPU_ANY)
 		write_elements(out, element, value->val.binary.data);
@@ -148,7 +155,7 @@ write_value(StringInfo out, lpu_value_kind kind, const JsonbValue *value)
 }
 
 void
-lpu_value_write(StringInfo out, lpu_value_kind kind, Jsonb *document)
+lpu_value_write(StringInfo out, LpuValueKind kind, Jsonb *document)
 {
 	JsonbValue	value;
 
@@ -182,7 +189,7 @@ lpu_users_write(StringInfo out, Jsonb *users)
 		appendStringInfoChar(out, ']');
 }
 
-char **
+char	  **
 lpu_users_write_each(Jsonb *users, int n)
 {
 	char	  **texts = palloc0(Max(n, 1) * sizeof(char *));
@@ -203,13 +210,13 @@ lpu_users_write_each(Jsonb *users, int n)
 	return texts;
 }
 
-/* ----------------------------------------------------------------------------------------------------- who is who */
+/* ----- who is who ----- */
 
-lpu_user_identity *
+LpuUserIdentity *
 lpu_users_identify(Jsonb *users, int *n)
 {
 	int			room = JB_ROOT_IS_ARRAY(users) ? JB_ROOT_COUNT(users) : 1;
-	lpu_user_identity *identities = palloc0(Max(room, 1) * sizeof(lpu_user_identity));
+	LpuUserIdentity *identities = palloc0(Max(room, 1) * sizeof(LpuUserIdentity));
 	JsonbIterator *it = NULL;
 	JsonbValue	user;
 	JsonbValue	value;
@@ -219,13 +226,16 @@ lpu_users_identify(Jsonb *users, int *n)
 		return identities;
 	while (lpu_next_user(&it, &users->root, &user))
 	{
-		lpu_user_identity *identity = &identities[(*n)++];
+		LpuUserIdentity *identity = &identities[(*n)++];
 
 		if (!lpu_jsonb_is_object(&user))
 			continue;
-		if (lpu_jsonb_get_member(user.val.binary.data, "loginName", &value) != NULL && value.type == jbvString)
-			identity->login_name = lpu_text_nfc(pnstrdup(value.val.string.val, value.val.string.len));
-		if (lpu_jsonb_get_member(user.val.binary.data, "id", &value) == NULL || !lpu_value_as_int64(&value, &identity->id))
+		if (lpu_jsonb_get_member(user.val.binary.data, "loginName", &value) != NULL &&
+			value.type == jbvString)
+			identity->login_name = lpu_text_nfc(pnstrdup(value.val.string.val,
+														 value.val.string.len));
+		if (lpu_jsonb_get_member(user.val.binary.data, "id", &value) == NULL ||
+			!lpu_value_as_int64(&value, &identity->id))
 			identity->id = 0;
 	}
 	return identities;
@@ -246,7 +256,8 @@ lpu_users_secrets(Jsonb *users)
 		for (i = 0; lpu_jsonb_is_object(&user) && i < lpu_nattributes; i++)
 		{
 			if ((lpu_attributes[i].rules & LPU_SECRET) == 0 ||
-				lpu_jsonb_get_member(user.val.binary.data, lpu_attributes[i].name, &value) == NULL ||
+				lpu_jsonb_get_member(user.val.binary.data, lpu_attributes[i].name,
+									 &value) == NULL ||
 				value.type != jbvString)
 				continue;
 			secrets = lappend(secrets, pnstrdup(value.val.string.val, value.val.string.len));

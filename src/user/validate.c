@@ -1,9 +1,10 @@
 /*
  * validate.c: what is wrong with users, before they are sent.
  *
- * Only what the API documents is checked: required and read-only attributes, types, nulls in arrays of ids, the same
- * login twice; and what a login may hold, since the queue's indexes keep it. Policy and other lengths are the service's to
- * judge. Problems come back as a list; nothing is raised.
+ * Only what the API documents is checked: required and read-only attributes,
+ * types, nulls in arrays of ids, the same login twice; and what a login may
+ * hold, since the queue's indexes keep it. Policy and other lengths are the
+ * service's to judge. Problems come back as a list; nothing is raised.
  */
 #include "postgres.h"
 
@@ -15,37 +16,40 @@
 #include "user/validate.h"
 
 /* What a check is about, and what it found. */
-typedef struct check_state
+typedef struct UserCheckState
 {
-	lpu_user_use use;
+	LpuUserUse	use;
 	bool		require_password;
 	int			ordinal;
 	List	   *problems;
-	JsonbValue *values;			/* of the user's attributes, in the order of the table */
+	JsonbValue *values;			/* of the user's attributes, in the order of
+								 * the table */
 	bool	   *present;
 	int			api_user;		/* which of them says if it is an API user */
-} check_state;
+} UserCheckState;
 
 static void
-complain(check_state *state, const char *attribute, const char *text)
+complain(UserCheckState *state, const char *attribute, const char *text)
 {
-	lpu_user_problem *problem;
+	LpuUserProblem *problem;
 
-	problem = palloc0(sizeof(lpu_user_problem));
+	problem = palloc0(sizeof(LpuUserProblem));
 	problem->ordinal = state->ordinal;
 	problem->attribute = attribute;
 	problem->text = text;
+
 	problem->position = list_length(state->problems);
 	state->problems = lappend(state->problems, problem);
 }
 
 static const char read_only_member[] = "must not hold the read-only \"assignmentDate\"";
 
-static const char *check_value(check_state *state, lpu_value_kind kind, const JsonbValue *value);
+static const char *check_value(UserCheckState *state, LpuValueKind kind, const JsonbValue *value);
 
 /* Check the elements of an array against a kind. */
 static const char *
-check_elements(check_state *state, lpu_value_kind kind, const JsonbValue *array, const char *expected)
+check_elements(UserCheckState *state, LpuValueKind kind, const JsonbValue *array,
+			   const char *expected)
 {
 	JsonbIterator *it;
 	JsonbValue	element;
@@ -67,7 +71,7 @@ check_elements(check_state *state, lpu_value_kind kind, const JsonbValue *array,
 }
 
 static const char *
-check_group(check_state *state, const JsonbValue *group)
+check_group(UserCheckState *state, const JsonbValue *group)
 {
 	JsonbValue	member;
 	int			i;
@@ -76,8 +80,9 @@ check_group(check_state *state, const JsonbValue *group)
 		return "must be an object with \"agentGroupId\"";
 	for (i = 0; i < lpu_ngroup_members; i++)
 	{
-		const lpu_attribute *def = &lpu_group_members[i];
-		bool		present = lpu_jsonb_get_member(group->val.binary.data, def->name, &member) != NULL;
+		const LpuAttribute *def = &lpu_group_members[i];
+		bool		present = lpu_jsonb_get_member(group->val.binary.data, def->name,
+												   &member) != NULL;
 
 		if (present && (def->rules & LPU_READ_ONLY) && state->use == LPU_USER_CREATE)
 			return read_only_member;
@@ -90,7 +95,7 @@ check_group(check_state *state, const JsonbValue *group)
 
 /* What is wrong with a value that is not null? NULL: nothing. */
 static const char *
-check_value(check_state *state, lpu_value_kind kind, const JsonbValue *value)
+check_value(UserCheckState *state, LpuValueKind kind, const JsonbValue *value)
 {
 	int64		number;
 	bool		boolean;
@@ -107,19 +112,23 @@ check_value(check_state *state, lpu_value_kind kind, const JsonbValue *value)
 		case LPU_LONG:
 			return lpu_value_as_int64(value, &number) ? NULL : "must be a whole number";
 		case LPU_ID:
-			return lpu_value_as_int64(value, &number) && number > 0 ? NULL : "must be a positive whole number";
+			return lpu_value_as_int64(value, &number) &&
+				number > 0 ? NULL : "must be a positive whole number";
 		case LPU_NUMBER:
-			return value->type == jbvNumeric || lpu_value_as_int64(value, &number) ? NULL : "must be a number";
+			return value->type == jbvNumeric ||
+				lpu_value_as_int64(value, &number) ? NULL : "must be a number";
 		case LPU_BOOLEAN:
 			return lpu_value_as_boolean(value, &boolean) ? NULL : "must be true or false";
 		case LPU_IDS:
-			return check_elements(state, LPU_ID, value, "must be an array of positive whole numbers");
+			return check_elements(state, LPU_ID, value,
+								  "must be an array of positive whole numbers");
 		case LPU_LONGS:
 			return check_elements(state, LPU_LONG, value, "must be an array of whole numbers");
 		case LPU_GROUP:
 			return check_group(state, value);
 		case LPU_GROUPS:
-			return check_elements(state, LPU_GROUP, value, "must be an array of objects with \"agentGroupId\"");
+			return check_elements(state, LPU_GROUP, value,
+								  "must be an array of objects with \"agentGroupId\"");
 		case LPU_ANY:
 			break;
 	}
@@ -128,7 +137,7 @@ check_value(check_state *state, lpu_value_kind kind, const JsonbValue *value)
 
 /* Is the attribute required of this user? */
 static bool
-is_required(const check_state *state, const lpu_attribute *def, bool api_user)
+is_required(const UserCheckState *state, const LpuAttribute *def, bool api_user)
 {
 	if (def->rules & LPU_REQUIRED)
 		return true;
@@ -140,9 +149,9 @@ is_required(const check_state *state, const lpu_attribute *def, bool api_user)
 }
 
 static void
-check_attribute(check_state *state, int i, bool api_user)
+check_attribute(UserCheckState *state, int i, bool api_user)
 {
-	const lpu_attribute *def = &lpu_attributes[i];
+	const LpuAttribute *def = &lpu_attributes[i];
 	const JsonbValue *value = &state->values[i];
 	const char *complaint;
 
@@ -172,7 +181,7 @@ check_attribute(check_state *state, int i, bool api_user)
 
 /* Go through what the user has: that is less than looking for what it may have. */
 static void
-read_attributes(check_state *state, JsonbContainer *user)
+read_attributes(UserCheckState *state, JsonbContainer *user)
 {
 	JsonbIterator *it = JsonbIteratorInit(user);
 	JsonbValue	value;
@@ -181,7 +190,7 @@ read_attributes(check_state *state, JsonbContainer *user)
 	(void) JsonbIteratorNext(&it, &value, true);
 	while (JsonbIteratorNext(&it, &value, true) == WJB_KEY)
 	{
-		const lpu_attribute *def = lpu_find_attribute(lpu_attributes, lpu_nattributes, &value);
+		const LpuAttribute *def = lpu_find_attribute(lpu_attributes, lpu_nattributes, &value);
 
 		(void) JsonbIteratorNext(&it, &value, true);
 		if (def == NULL)
@@ -192,7 +201,7 @@ read_attributes(check_state *state, JsonbContainer *user)
 }
 
 static void
-check_user(check_state *state, const JsonbValue *user)
+check_user(UserCheckState *state, const JsonbValue *user)
 {
 	bool		api_user = false;
 	int			i;
@@ -203,23 +212,24 @@ check_user(check_state *state, const JsonbValue *user)
 		return;
 	}
 	read_attributes(state, user->val.binary.data);
-	if (!state->present[state->api_user] || !lpu_value_as_boolean(&state->values[state->api_user], &api_user))
+	if (!state->present[state->api_user] ||
+		!lpu_value_as_boolean(&state->values[state->api_user], &api_user))
 		api_user = false;
 	for (i = 0; i < lpu_nattributes; i++)
 		check_attribute(state, i, api_user);
 }
 
-typedef struct named_user
+typedef struct NamedUser
 {
 	char	   *login;			/* folded */
 	int			ordinal;
-} named_user;
+} NamedUser;
 
 static int
 compare_logins(const void *a, const void *b)
 {
-	const named_user *left = a;
-	const named_user *right = b;
+	const NamedUser *left = a;
+	const NamedUser *right = b;
 	int			order = strcmp(left->login, right->login);
 
 	return order != 0 ? order : left->ordinal - right->ordinal;
@@ -227,11 +237,11 @@ compare_logins(const void *a, const void *b)
 
 /* The same login twice in one document, upper and lower case alike, cannot both be created. */
 static void
-check_duplicates(check_state *state, Jsonb *users)
+check_duplicates(UserCheckState *state, Jsonb *users)
 {
 	int			n;
-	lpu_user_identity *identities = lpu_users_identify(users, &n);
-	named_user *named = palloc(Max(n, 1) * sizeof(named_user));
+	LpuUserIdentity *identities = lpu_users_identify(users, &n);
+	NamedUser  *named = palloc(Max(n, 1) * sizeof(NamedUser));
 	int			nnamed = 0;
 	int			i;
 
@@ -244,37 +254,40 @@ check_duplicates(check_state *state, Jsonb *users)
 		named[nnamed].login = lpu_login_fold(login);
 		named[nnamed++].ordinal = i + 1;
 	}
-	qsort(named, nnamed, sizeof(named_user), compare_logins);
+	qsort(named, nnamed, sizeof(NamedUser), compare_logins);
 	for (i = 1; i < nnamed; i++)
 	{
 		if (strcmp(named[i].login, named[i - 1].login) != 0)
 			continue;
 		state->ordinal = named[i].ordinal;
-		complain(state, "loginName", psprintf("is the same as that of user %d", named[i - 1].ordinal));
-		((lpu_user_problem *) llast(state->problems))->twin = named[i - 1].ordinal;
+		complain(state, "loginName",
+				 psprintf("is the same as that of user %d", named[i - 1].ordinal));
+		((LpuUserProblem *) llast(state->problems))->twin = named[i - 1].ordinal;
 	}
 }
 
 static int
 compare_problems(const ListCell *a, const ListCell *b)
 {
-	const lpu_user_problem *left = lfirst(a);
-	const lpu_user_problem *right = lfirst(b);
+	const LpuUserProblem *left = lfirst(a);
+	const LpuUserProblem *right = lfirst(b);
 
-	return left->ordinal != right->ordinal ? left->ordinal - right->ordinal : left->position - right->position;
+	return left->ordinal != right->ordinal ? left->ordinal - right->ordinal :
+		left->position - right->position;
 }
 
 List *
-lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password)
+lpu_users_check(Jsonb *users, LpuUserUse use, bool require_password)
 {
-	check_state state = {use, require_password, 0, NIL};
+	UserCheckState state = {use, require_password, 0, NIL};
 	JsonbIterator *it = NULL;
 	JsonbValue	user;
 	int			found;
 
 	state.values = palloc(lpu_nattributes * sizeof(JsonbValue));
 	state.present = palloc(lpu_nattributes * sizeof(bool));
-	state.api_user = (int) (lpu_attribute_named(lpu_attributes, lpu_nattributes, "isApiUser") - lpu_attributes);
+	state.api_user = (int) (lpu_attribute_named(lpu_attributes, lpu_nattributes, "isApiUser") -
+							lpu_attributes);
 	if (JB_ROOT_IS_SCALAR(users))
 		complain(&state, NULL, "must be an array of user objects, or one user object");
 	else if (JB_ROOT_COUNT(users) == 0 && JB_ROOT_IS_ARRAY(users))
@@ -297,9 +310,9 @@ lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password)
 }
 
 const char *
-lpu_value_check(const lpu_attribute *attribute, Jsonb *document, lpu_user_use use)
+lpu_value_check(const LpuAttribute *attribute, Jsonb *document, LpuUserUse use)
 {
-	check_state state = {use, false, 0, NIL};
+	UserCheckState state = {use, false, 0, NIL};
 	JsonbValue	value;
 
 	if (JB_ROOT_IS_SCALAR(document))
@@ -317,9 +330,9 @@ lpu_value_check(const lpu_attribute *attribute, Jsonb *document, lpu_user_use us
 }
 
 bool
-lpu_is_required(const lpu_attribute *attribute, bool require_password, bool api_user)
+lpu_is_required(const LpuAttribute *attribute, bool require_password, bool api_user)
 {
-	check_state state = {LPU_USER_CREATE, require_password, 0, NIL};
+	UserCheckState state = {LPU_USER_CREATE, require_password, 0, NIL};
 
 	return is_required(&state, attribute, api_user);
 }

@@ -10,34 +10,37 @@
 #include "user/attribute.h"
 
 /* What the entities are meant for decides which attributes are required or forbidden. */
-typedef enum lpu_user_use
+typedef enum LpuUserUse
 {
 	LPU_USER_CREATE,
 	LPU_USER_UPDATE
-} lpu_user_use;
+} LpuUserUse;
 
 /* One thing that is wrong. */
-typedef struct lpu_user_problem
+typedef struct LpuUserProblem
 {
-	int			ordinal;		/* of the user in the array, from 1; 0: the whole document */
+	int			ordinal;		/* of the user in the array, from 1; 0: the
+								 * whole document */
 	const char *attribute;		/* or NULL */
 	const char *text;
-	int			twin;			/* ordinal of the user whose login this one has, too; 0 */
+	int			twin;			/* ordinal of the user whose login this one
+								 * has, too; 0 */
 	int			position;		/* in the order of discovery */
-} lpu_user_problem;
+} LpuUserProblem;
 
 /*
- * Check an array of user objects, or one object, against what is documented of them. Returns a list of
- * lpu_user_problem in order, at most as many as make sense to read; NIL if all is well.
+ * Check an array of user objects, or one object, against what is documented of
+ * them. Returns a list of LpuUserProblem in order, at most as many as make
+ * sense to read; NIL if all is well.
  */
-extern List *lpu_users_check(Jsonb *users, lpu_user_use use, bool require_password);
+extern List *lpu_users_check(Jsonb *users, LpuUserUse use, bool require_password);
 
 /*
  * What is wrong with one value for an attribute; NULL: nothing. The value is not null.
  */
-extern const char *lpu_value_check(const lpu_attribute *attribute, Jsonb *value, lpu_user_use use);
+extern const char *lpu_value_check(const LpuAttribute *attribute, Jsonb *value, LpuUserUse use);
 
 /* Must a user to be created have this attribute? */
-extern bool lpu_is_required(const lpu_attribute *attribute, bool require_password, bool api_user);
+extern bool lpu_is_required(const LpuAttribute *attribute, bool require_password, bool api_user);
 
 #endif

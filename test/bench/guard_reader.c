@@ -15,7 +15,7 @@ int
 main(void)
 {
 	static const char *const names[] = {"id", "loginName", "email", "isEnabled"};
-	lpu_reader *reader = lpu_reader_new(names, lengthof(names), false);
+	LpuReader *reader = lpu_reader_new(names, lengthof(names), false);
 	char		piece[PIECE];
 	size_t		length;
 	int			users = 0;

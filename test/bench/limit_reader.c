@@ -64,13 +64,13 @@ expect(int count)
 static void
 by_reader(int n, bool whole)
 {
-	lpu_reader *reader = lpu_reader_new(names, n, whole);
+	LpuReader *reader = lpu_reader_new(names, n, whole);
 	size_t		at = 0;
 	int			count = 0;
 
 	for (;;)
 	{
-		lpu_reader_state state = lpu_reader_next(reader);
+		LpuReaderState state = lpu_reader_next(reader);
 		size_t		length = list_length - at < PIECE ? list_length - at : PIECE;
 
 		if (state == LPU_READER_ELEMENT)

@@ -22,7 +22,7 @@
 
 typedef struct state
 {
-	lpu_reader *reader;
+	LpuReader *reader;
 	struct json_tokener *tokener;	/* what is parsed with it stands behind a bracket or a comma */
 	bool		inside;			/* of a user */
 	long		users;
@@ -42,7 +42,7 @@ take_nothing(state *s, const char *data, size_t length)
 static void
 take_by_reader(state *s, const char *data, size_t length)
 {
-	lpu_reader_state next;
+	LpuReaderState next;
 
 	lpu_reader_feed(s->reader, data, length);
 	while ((next = lpu_reader_next(s->reader)) == LPU_READER_ELEMENT)
