@@ -58,10 +58,15 @@ insert_schema(const char *sql, const char *schema)
 	return text.data;
 }
 
+/*
+ * The plan does not depend on the values of parameters: to plan each execution
+ * anew would cost more than the statement.
+ */
 static SPIPlanPtr
 make_plan(const char *sql, const char *schema, int nargs, Oid *types)
 {
-	SPIPlanPtr	plan = SPI_prepare(insert_schema(sql, schema), nargs, types);
+	SPIPlanPtr	plan = SPI_prepare_cursor(insert_schema(sql, schema), nargs, types,
+										  CURSOR_OPT_GENERIC_PLAN);
 
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a statement of the queue: %s",
