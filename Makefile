@@ -34,7 +34,7 @@ PROVE_TESTS ?= test/t/*.pl
 EXTRA_CLEAN = test/lpsim/lpsim test/slowdns.so test/certs test/reader_diff test/bench/limit_reader
 
 ifdef DEVEL
-PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wshadow=local
+PG_CFLAGS += -Werror -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wshadow=local
 endif
 PG_CPPFLAGS += -I$(TOP)src -DLPU_VERSION='"$(EXTVERSION)"' $(shell curl-config --cflags) $(shell pkg-config --cflags json-c)
 SHLIB_LINK += $(shell curl-config --libs) $(shell pkg-config --libs json-c)

@@ -27,6 +27,10 @@ SELECT lp_detach_trigger('hr.emp', '99');
 SELECT lp_detach_trigger('hr.emp', name => 'hook');
 SELECT lp_detach_trigger('hr.emp', '55550001', 'VIP "x"');
 
+-- no such table
+SELECT f, a.* FROM unnest('{"lp_attach_trigger(0, ''12345678'', base())","lp_detach_trigger(0)","lp_enqueue_rows(0)","lp_attach_trigger(4294967295, ''12345678'', base())"}'::text[]) f,
+	LATERAL (SELECT state, message, detail, hint FROM attempt('SELECT ' || f)) a;
+
 -- Rows that are there already go through the mapping of one trigger, with its condition.
 SELECT state, message, detail, hint FROM attempt($$SELECT lp_enqueue_rows('hr.emp')$$);
 SELECT state, message, detail, hint FROM attempt($$SELECT lp_enqueue_rows('hr.emp', name => 'nosuch')$$);

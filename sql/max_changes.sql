@@ -52,8 +52,8 @@ CALL lp.undo();
 UPDATE lp.users u SET nickname = 'x', full_name = 'x' FROM generate_series(1, 3) i WHERE u.id <= 4000000005;
 TABLE lp.state;
 CALL lp.undo();
--- several statements, also of one query: each has its own limit
-WITH a AS (UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE id <= 4000000004), b AS (UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE id BETWEEN 4000000005 AND 4000000008) SELECT 'main query';
+-- the parts of a query count together, statements each for themselves
+WITH a AS (UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE id <= 4000000004), b AS (UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE id BETWEEN 4000000005 AND 4000000008) SELECT 'main query'; -- ERROR
 TABLE lp.state;
 CALL lp.undo();
 -- plans that are kept have the limit of the statement

@@ -3,6 +3,11 @@
 -- an excerpt of what is not JSON: one line, of whole characters, bad bytes made harmless
 \! printf '{"action":"body","status":400,"body":"a\\tb\\r\\n  c\\u0001\\u007fd \\u00e4 \\u4e2d \\ud83d\\ude00"}' | curl -sSfo /dev/null -d @- $LPSIM_URL/_sim/faults
 SELECT status, error FROM lp_delete_users('12345678', '{1}');
+-- nor characters that are not seen or turn the text around: NEL, zero width, bidi controls, line separator, byte order mark
+\! printf '{"action":"body","status":400,"body":"a\\u0085b \\u200bc \\u202ed\\u2066e \\u2028f \\ufeffg\\udb40\\udc41h \\u00a0i"}' | curl -sSfo /dev/null -d @- $LPSIM_URL/_sim/faults
+SELECT status, error FROM lp_delete_users('12345678', '{1}');
+\! printf '{"action":"body","status":400,"body":"{\\"message\\":\\"x\\\\u202ey\\u202ez\\"}"}' | curl -sSfo /dev/null -d @- $LPSIM_URL/_sim/faults
+SELECT status, error FROM lp_delete_users('12345678', '{1}');
 \! curl -sSfo /dev/null -d '{"action":"bad_utf8","status":400}' $LPSIM_URL/_sim/faults
 SELECT status, error FROM lp_delete_users('12345678', '{1}');
 SELECT 'cut in whole characters' AS case, jsonb_build_object('action', 'body', 'status', 400, 'body', repeat('é', 300))::text AS fault \gset

@@ -34,7 +34,7 @@ CREATE VIEW new_users AS
 SELECT id, email, team, jsonb_build_object(
            'loginName', email, 'email', email, 'nickname', first_name,
            'fullName', first_name || ' ' || last_name,
-           'passwordSh', 'Aa1!' || gen_random_uuid(), 'changePwdNextLogin', true,
+           'passwordSh', 'Aa1!' || gen_random_uuid()::text, 'changePwdNextLogin', true,
            'isEnabled', true, 'maxChats', 3, 'profileIds', jsonb_build_array(1),
            'memberOf', jsonb_build_object('agentGroupId', team)) AS entity
 FROM employees;
@@ -73,7 +73,7 @@ FROM lp_check('12345678') WHERE step = 'read';
 CREATE TABLE hires (id int PRIMARY KEY, first_name text, last_name text, email text);
 SELECT count(*) AS triggers FROM lp_attach_trigger('hires', '12345678',
   $${"loginName": "email", "fullName": "first_name || ' ' || last_name", "nickname": "first_name", "email": "email",
-     "passwordSh": "'Aa1!' || gen_random_uuid()", "isEnabled": "true", "maxChats": "3", "profileIds": "ARRAY[1]",
+     "passwordSh": "'Aa1!' || gen_random_uuid()::text", "isEnabled": "true", "maxChats": "3", "profileIds": "ARRAY[1]",
      "memberOf": "jsonb_build_object('agentGroupId', 1)"}$$);
 INSERT INTO hires VALUES (101, 'Rowan', 'Utrecht', 'rowan.utrecht@example.com'), (102, 'Sorrel', 'Vigo', NULL),
                          (103, 'Thyme', 'Warsaw', 'thyme.warsaw@example.com');

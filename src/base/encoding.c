@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 
+#include "base/character.h"
 #include "base/encoding.h"
 
 /* Longer numbers are no bigint, however they are written; a larger exponent neither. */
@@ -46,7 +47,10 @@ lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
 	{
 		int			width = pg_utf_mblen(in);
 
-		if (*in <= ' ' || *in == 0x7f)
+		bool		broken = in + width > end || !pg_utf8_islegal(in, width);
+
+		if (!broken && (lpu_character_is_control(utf8_to_unicode(in)) ||
+						lpu_character_is_separator(utf8_to_unicode(in))))
 		{
 			if (!blank)
 			{
@@ -54,10 +58,10 @@ lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
 				chars++;
 			}
 			blank = true;
-			in++;
+			in += width;
 			continue;
 		}
-		if (in + width > end || !pg_utf8_islegal(in, width))
+		if (broken)
 		{
 			*out++ = '?';
 			in++;

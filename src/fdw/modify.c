@@ -395,22 +395,22 @@ raise_limit(const UsersModifyState *state, int64 done)
 }
 
 /*
- * Count a row. Raise an error if the statement concerns more users than it may change, in all its
- * foreign tables together.
+ * Count a row.  Raise an error if the statement concerns more users than it may
+ * change, in all its foreign tables and all parts of WITH together.
  */
 static void
 count_user(UsersModifyState *state)
 {
 	int64		touched = 0;
 	int64		done = 0;
-	int			i;
+	ListCell   *cell;
 
 	if (state->limit == 0)
 		return;
 	state->touched++;
-	for (i = 0; i < state->mtstate->mt_nrels; i++)
+	foreach(cell, state->mtstate->ps.state->es_opened_result_relations)
 	{
-		const ResultRelInfo *info = &state->mtstate->resultRelInfo[i];
+		const ResultRelInfo *info = lfirst(cell);
 		const UsersModifyState *target = info->ri_FdwState;
 
 		if (target == NULL || info->ri_FdwRoutine->BeginForeignModify != lpuBeginForeignModify)

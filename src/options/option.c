@@ -37,6 +37,7 @@ typedef enum OptionKind
 	KIND_TEXT,					/* anything but control characters */
 	KIND_SECRET,				/* likewise, and never shown */
 	KIND_ACCOUNT,
+	KIND_VERSION,				/* of the API: 4.0 */
 	KIND_HOST,
 	KIND_ATTRIBUTE,				/* name of an attribute, or "*" */
 	KIND_ORIGIN,				/* https://host[:port] */
@@ -82,7 +83,7 @@ static const OptionDef option_defs[] = {
 	SERVER("domain_api_url", KIND_ORIGIN, domain_api_url, "https://api.liveperson.net", 0, 0, true),
 	SERVER("login_url", KIND_ORIGIN, login_url, NULL, 0, 0, true),
 	SERVER("token_url", KIND_URL, token_url, NULL, 0, 0, true),
-	SERVER("api_version", KIND_TEXT, api_version, "4.0", 0, 0, false),
+	SERVER("api_version", KIND_VERSION, api_version, "4.0", 0, 0, false),
 	SERVER("connect_timeout", KIND_DURATION, connect_timeout, "5s", 1, MAX_DURATION_MS, false),
 	SERVER("timeout", KIND_DURATION, timeout, "60s", 1, MAX_DURATION_MS, false),
 	SERVER("batch_size", KIND_INT, batch_size, "100", 1, 10000, false),
@@ -124,6 +125,8 @@ const char *const lpu_resource_names[] = {
 	NULL
 };
 
+#define DIGITS "0123456789"
+
 /* ----- values ----- */
 
 bool
@@ -143,6 +146,15 @@ has_control_character(const char *text)
 		if ((unsigned char) *text <' ' || *text == 0x7f)
 			return true;
 	return false;
+}
+
+static bool
+version_is_valid(const char *value)
+{
+	size_t		major = strspn(value, DIGITS);
+	size_t		minor = value[major] == '.' ? strspn(value + major + 1, DIGITS) : 0;
+
+	return major > 0 && minor > 0 && value[major + 1 + minor] == '\0' && strlen(value) <= 16;
 }
 
 static bool
@@ -288,6 +300,10 @@ set_option(LpuOptions *options, const OptionDef *def, const char *value)
 		case KIND_ACCOUNT:
 			if (!lpu_account_is_valid(value))
 				complaint = "An account id has 1 to 64 characters of 0-9, A-Z, a-z, _ and -.";
+			break;
+		case KIND_VERSION:
+			if (!version_is_valid(value))
+				complaint = "It must be digits, a point and digits, such as 4.0.";
 			break;
 		case KIND_HOST:
 			if (!host_is_valid(value))

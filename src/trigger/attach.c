@@ -257,14 +257,6 @@ check_table(Relation table)
 				 errmsg("\"%s\" is a temporary table", RelationGetRelationName(table))));
 }
 
-/* Before the table is locked: a role that may not attach does not wait for it either. */
-static void
-check_right(Oid table)
-{
-	if (get_rel_name(table) != NULL && !LPU_OWNS_TABLE(table, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(table));
-}
-
 static void
 check_name_is_free(Relation table, const char *name, const char *trigger)
 {
@@ -458,7 +450,7 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 		raise_mapping("on_update needs a condition: a user is created when it has become true.");
 	name = PG_ARGISNULL(6) ? mapping->account : text_to_cstring(PG_GETARG_TEXT_PP(6));
 
-	check_right(PG_GETARG_OID(0));
+	lpu_trigger_require_owner(PG_GETARG_OID(0));
 	table = table_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
 	check_table(table);
 	check_required(mapping, check_owner(mapping->account, table)->require_password);
@@ -521,6 +513,7 @@ lp_detach_trigger(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("target must not be null")));
+	lpu_trigger_require_owner(PG_GETARG_OID(0));
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	table = table_open(PG_GETARG_OID(0), AccessShareLock);
 	found = lpu_attached_find(table, lpu_attached_function(fcinfo), account, name, true);

@@ -120,8 +120,7 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("target must not be null")));
 	PreventCommandIfReadOnly("lp_enqueue_rows()");
-	if (get_rel_name(PG_GETARG_OID(0)) != NULL && !LPU_OWNS_TABLE(PG_GETARG_OID(0), GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(PG_GETARG_OID(0)));
+	lpu_trigger_require_owner(PG_GETARG_OID(0));
 	table = table_open(PG_GETARG_OID(0), AccessShareLock);
 	function = lpu_attached_function(fcinfo);
 	mapping = read_mapping(table, function, name);

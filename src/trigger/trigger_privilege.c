@@ -19,6 +19,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -182,4 +183,22 @@ lpu_outsider_generation(void)
 		registered = true;
 	}
 	return generation;
+}
+
+/*
+ * Raise an error unless the table exists and belongs to the current role.  To be
+ * called before the table is locked: a role without the right does not wait for
+ * the lock either.
+ */
+void
+lpu_trigger_require_owner(Oid table)
+{
+	char	   *name = get_rel_name(table);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table with OID %u does not exist", table)));
+	if (!LPU_OWNS_TABLE(table, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, name);
 }

@@ -31,4 +31,7 @@ extern LpuProblem *lpu_outsider_problem(Oid table, const LpuForeignRole *outside
  */
 extern uint64 lpu_outsider_generation(void);
 
+/* Raise an error unless the table exists and belongs to the current role. */
+extern void lpu_trigger_require_owner(Oid table);
+
 #endif

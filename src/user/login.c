@@ -6,7 +6,7 @@
  * Two logins are the same here if they are the same after normalization to
  * NFC, without blanks at the ends, and after case folding.  Both follow
  * Unicode and not the locale of the database, so that the result is the same
- * everywhere and after each upgrade.  The tables are in login_table.h;
+ * everywhere and after each upgrade (base/character.h);
  * normalization is PostgreSQL's own.  The names of an account of 100,000 users
  * take some 10 MB in a set.
  */
@@ -19,9 +19,9 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "base/character.h"
 #include "base/encoding.h"
 #include "user/login.h"
-#include "user/login_table.h"
 
 /*
  * Longer texts are not normalized: the time for a long run of combining marks
@@ -36,51 +36,7 @@ struct LpuLogins
 	HTAB	   *names;			/* of char *, folded */
 };
 
-/* ----- characters ----- */
-
-static bool
-is_in(const LpuCharacterRange *ranges, int n, pg_wchar c)
-{
-	int			i;
-
-	for (i = 0; i < n && ranges[i].first <= c; i++)
-		if (c <= ranges[i].last)
-			return true;
-	return false;
-}
-
-static bool
-is_control(pg_wchar c)
-{
-	return is_in(controls, lengthof(controls), c);
-}
-
-static bool
-is_separator(pg_wchar c)
-{
-	return is_in(separators, lengthof(separators), c);
-}
-
-static pg_wchar
-fold(pg_wchar c)
-{
-	int			low = 0;
-	int			high = lengthof(folds) - 1;
-
-	while (low <= high)
-	{
-		int			middle = (low + high) / 2;
-		const LpuFoldRange *range = &folds[middle];
-
-		if (c < range->first)
-			high = middle - 1;
-		else if (c > range->last)
-			low = middle + 1;
-		else
-			return (c - range->first) % range->step == 0 ? c + range->delta : c;
-	}
-	return c;
-}
+/* ----- normalization ----- */
 
 /* Return the characters of a valid UTF-8 text in NFC, terminated by 0, and their number. */
 static pg_wchar *
@@ -176,12 +132,12 @@ fold_characters(pg_wchar *characters, int n)
 	int			start = 0;
 	int			i;
 
-	while (n > 0 && is_separator(characters[n - 1]))
+	while (n > 0 && lpu_character_is_separator(characters[n - 1]))
 		n--;
-	while (start < n && is_separator(characters[start]))
+	while (start < n && lpu_character_is_separator(characters[start]))
 		start++;
 	for (i = start; i < n; i++)
-		characters[i] = fold(characters[i]);
+		characters[i] = lpu_character_fold(characters[i]);
 	return write_characters(characters + start, n - start);
 }
 
@@ -245,9 +201,9 @@ lpu_login_check(const char *login)
 	if (n > LPU_LOGIN_CHARACTERS)
 		return too_long;
 	for (i = 0; i < n; i++)
-		if (is_control(characters[i]))
+		if (lpu_character_is_control(characters[i]))
 			return psprintf(has_control, characters[i]);
-	if (n > 0 && (is_separator(characters[0]) || is_separator(characters[n - 1])))
+	if (n > 0 && (lpu_character_is_separator(characters[0]) || lpu_character_is_separator(characters[n - 1])))
 		return has_blank;
 	return NULL;
 }

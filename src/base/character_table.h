@@ -1,10 +1,10 @@
 /*
- * login_table.h: characters that matter in logins, of Unicode 14.0.0.
+ * character_table.h: categories and case folding of characters, of Unicode 14.0.0.
  *
- * Written by test/make_login_table; not to be edited.
+ * Written by test/make_character_table; not to be edited.
  */
-#ifndef LPU_USER_LOGIN_TABLE_H
-#define LPU_USER_LOGIN_TABLE_H
+#ifndef LPU_BASE_CHARACTER_TABLE_H
+#define LPU_BASE_CHARACTER_TABLE_H
 
 typedef struct LpuCharacterRange
 {

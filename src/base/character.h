@@ -1,0 +1,18 @@
+/*
+ * character.h: what Unicode says of a character.
+ */
+#ifndef LPU_BASE_CHARACTER_H
+#define LPU_BASE_CHARACTER_H
+
+#include "mb/pg_wchar.h"
+
+/* Categories Cc and Cf: not seen, or changes how other characters are shown. */
+extern bool lpu_character_is_control(pg_wchar c);
+
+/* Categories Zs, Zl and Zp. */
+extern bool lpu_character_is_separator(pg_wchar c);
+
+/* Simple case folding. */
+extern pg_wchar lpu_character_fold(pg_wchar c);
+
+#endif
