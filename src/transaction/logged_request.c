@@ -136,6 +136,27 @@ raise_silence(const LpuLoggedCall *call, const LpuApiAnswer *answer)
 	lpu_problem_raise(problem);
 }
 
+/* A success that does not name all users: it is not known what the account has of them. */
+static void
+warn_unnamed(const LpuLoggedCall *call, const LpuApiAnswer *answer, const bool *unnamed)
+{
+	const char *first = NULL;
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < call->nusers; i++)
+		if (unnamed[i] && n++ == 0)
+			first = call->users[i].login_name;
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg_plural("account \"%s\" did not name %d user in its response: outcome unknown",
+						   "account \"%s\" did not name %d users in its response: outcome unknown",
+						   n, call->options->account, n),
+			 errdetail("The status is %d. The first login is \"%s\".", answer->status,
+					   first ? first : ""),
+			 errhint("Look for the users in the account before creating them again.")));
+}
+
 LpuApiAnswer *
 lpu_call_send(LpuLoggedCall *call, const char **error)
 {
@@ -160,5 +181,7 @@ lpu_call_send(LpuLoggedCall *call, const char **error)
 	lpu_api_hide(answer, secrets_as_sent(call));
 	*error = answer->error;
 	settle_record(call, answer, *error, unnamed);
+	if (unnamed != NULL)
+		warn_unnamed(call, answer, unnamed);
 	return answer;
 }
