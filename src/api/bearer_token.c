@@ -321,7 +321,7 @@ lpu_auth_renew(const LpuOptions *options, const char *refused_bearer)
 		again = ready_bearer(options, &ignored);
 		return again != NULL && strcmp(again, refused_bearer) != 0;
 	}
-	/* somebody may have renewed it already while this request was under way */
+	/* another request may have renewed it meanwhile */
 	entry = find_kept(options);
 	if (entry != NULL && strcmp(entry->bearer, refused_bearer) == 0)
 		forget_bearers(options->mapping, options->generation);

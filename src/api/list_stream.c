@@ -227,9 +227,8 @@ too_slow(LpuListing *l)
 }
 
 /*
- * Requests that were started ahead have their connection made while nobody
- * looks after them, if what is done with the rows takes long: then libcurl, or
- * the service, may lose its patience although it would have been quick.
+ * A request that was started ahead may time out because the caller was busy
+ * with the rows of an earlier one and did not drive the transfer.
  */
 static bool
 was_left_alone(const LpuListing *l)
@@ -269,7 +268,7 @@ conclude(LpuListing *l)
 		return true;
 	}
 	l->problem = lpu_api_refusal(l->options, l->answer, l->what);
-	/* nobody cares for the outcome of a GET */
+	/* the outcome of a GET does not matter */
 	if (l->answer->problem != NULL)
 		l->problem->detail = l->problem->hint = NULL;
 	return false;

@@ -48,8 +48,8 @@ extern const LpuValue *lpu_listing_whole(const LpuListing *listing);
 extern LpuProblem *lpu_listing_problem(const LpuListing *listing);
 
 /*
- * Nobody may ask for a long time: take the rest of the answer now. False: the
- * network is too slow for it.
+ * The caller may not read for a long time: take the rest of the response now.
+ * Return false if the network is too slow for it.
  */
 extern bool lpu_listing_drain(LpuListing *listing);
 

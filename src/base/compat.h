@@ -24,10 +24,9 @@
 #endif
 
 /*
- * The number of a wait event, for one who is about to wait: the caller keeps
- * it in a static variable that was 0. 17 lets an extension name its wait
- * events. They are registered in shared memory, so at first use, never in the
- * postmaster.
+ * Return the number of a wait event; the caller keeps it in a static variable
+ * that was 0.  17 lets an extension name its wait events. They are registered
+ * in shared memory, so at first use, never in the postmaster.
  */
 static inline uint32
 lpu_wait_event(uint32 *event, const char *name)

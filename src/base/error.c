@@ -5,9 +5,8 @@
  * service can cause: they return an LpuProblem, because the same failure is an
  * ERROR for a function call, a state of a row for the queue, and a line of a
  * table for lp_check(). Strings are allocated in the memory context that is
- * current when they are set. No problem ever carries a secret: whoever fills
- * one in uses names of options, attributes and hosts, never their secret
- * values.
+ * current when they are set. No problem ever carries a secret: options,
+ * attributes and hosts are named, never their secret values.
  */
 #include "postgres.h"
 

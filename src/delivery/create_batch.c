@@ -4,8 +4,8 @@
  * Builds the body from the rows' payloads, and reads from the answer what
  * became of each row.  A refusal of several users does not say which of them
  * is meant, nor whether the others were created: that is looked up by the
- * caller.  A refusal of one user created nobody, unless that user was sent
- * before.  It knows nothing of the database.
+ * caller.  A refused request of one user created no user, unless that user
+ * was sent before.  It knows nothing of the database.
  */
 #include "postgres.h"
 

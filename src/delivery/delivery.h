@@ -19,7 +19,7 @@ typedef struct LpuTotals
 } LpuTotals;
 
 /*
- * How the one who delivers makes transactions. Claims and settlements are each
+ * How the deliverer makes transactions. Claims and settlements are each
  * one, with SPI connected and a snapshot to be had; between them, while
  * requests are under way, there is none.
  */

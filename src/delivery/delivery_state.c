@@ -1,12 +1,11 @@
 /*
- * delivery_state.c: the part of a delivery that sees to what became of
- * batches.
+ * delivery_state.c: what became of the batches of a delivery.
  *
  * Each row's result goes into the settlement of the step at work, which is
- * written once, before the step is committed. An answer may concern more than
- * the batch it belongs to: who asks to wait asks the whole account,
- * credentials that were refused are refused for the next batch, too, and where
- * nobody answers the next batch need not knock.
+ * written once, before the step is committed. One response can affect other
+ * batches.  A 429 delays the whole account.  Rejected credentials hold every
+ * batch that would use them.  If the service is unreachable, the remaining
+ * batches go back to the queue instead of being tried one by one.
  */
 #include "postgres.h"
 

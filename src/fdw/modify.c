@@ -3,8 +3,8 @@
  *
  * INSERT and COPY create users, UPDATE reads, merges and puts them back,
  * DELETE deletes them. Rows are collected and go in batches of batch_size,
- * unless somebody wants to see each row as it is written: RETURNING, row
- * triggers, WITH CHECK OPTION. The executor batches INSERT by itself; of
+ * unless each row is read back as it is written: RETURNING, row triggers, WITH
+ * CHECK OPTION. The executor batches INSERT by itself; of
  * UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch goes when
  * it ends the table, which is still inside of the statement, but after its
  * AFTER STATEMENT triggers: if there are any, nothing waits.

@@ -213,7 +213,10 @@ integer_of(Oid type, Datum value)
 		DatumGetInt64(value);
 }
 
-/* The ids to ask for, in the current memory context; nulls are nobody's. */
+/*
+ * Return the ids to request, allocated in the current memory context.  NULL
+ * elements are ignored.
+ */
 static int64 *
 evaluate_ids(ForeignScanState *node, UsersScanState *state, int *n)
 {
@@ -365,8 +368,8 @@ lpuReScanForeignScan(ForeignScanState *node)
 	}
 
 	/*
-	 * nobody said that it might happen: the rows are gone, and wanted again
-	 * perhaps more than this once
+	 * the plan did not announce a rescan, so the rows were not kept: read
+	 * them again, and keep them from now on
 	 */
 	state->begun = state->listed = false;
 	keep_rows(node, state);

@@ -414,10 +414,9 @@ carried_row_name(PlannerInfo *root, Index rti)
 }
 
 /*
- * Does the query itself want the whole row? UPDATE ... FROM and FOR UPDATE
- * carry it along, in case the row that is changed or locked has just been
- * changed by somebody else and the conditions must be checked again; for that,
- * the columns that the query wants are enough. If in doubt: yes.
+ * Return true if the query itself reads the whole row.  UPDATE ... FROM and FOR
+ * UPDATE carry a whole-row variable for EvalPlanQual; for that the columns that
+ * the query reads are enough.  If in doubt, return true.
  */
 static bool
 wants_whole_row(PlannerInfo *root, Index rti)

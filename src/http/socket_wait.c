@@ -1,8 +1,8 @@
 /*
  * socket_wait.c: waiting for sockets together with the process latch.
  *
- * Whoever drives sockets says which it wants watched; lpu_sockets_wait() waits
- * for all of them, the latch and the postmaster's death in one wait event set.
+ * A module that drives sockets registers them; lpu_sockets_wait() waits for
+ * all of them, the latch and the postmaster's death in one wait event set.
  * The set is kept from one wait to the next while the sockets stay the same,
  * because building one costs more than a request over a kept connection waits.
  * The kernel drops a closed socket from the set in silence, so every close has

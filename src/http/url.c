@@ -13,7 +13,7 @@
 
 #include "http/url.h"
 
-/* A day is longer than anybody waits for an answer. */
+/* No caller waits longer than a day. */
 #define MAX_RETRY_AFTER_S 86400
 
 static char *

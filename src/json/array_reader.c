@@ -11,8 +11,8 @@
  *
  * U+0000 may be written in JSON, but is no text in PostgreSQL: nothing that is
  * handed over has it, neither as a byte nor as \u0000. An element with \u0000
- * in a wanted value, or anywhere if its own text is wanted, is refused. In an
- * attribute that nobody asked for it does no harm, and is let pass.
+ * in a wanted value, or anywhere if its own text is wanted, is refused. In other
+ * attributes it is ignored.
  *
  * Memory belongs to the context of lpu_reader_new(); nothing is raised but out
  * of memory. It knows no users and no HTTP.

@@ -160,7 +160,7 @@ lpu_json_is_false(LpuJson *json)
 		!json_object_get_boolean(unwrap(json));
 }
 
-/* The text of a piece, or NULL for lack of memory, which whoever owns the piece has to raise. */
+/* Return the text of a piece, or NULL if there is no memory; the caller raises that error. */
 static char *
 copy_of_text(struct json_object *object)
 {

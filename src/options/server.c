@@ -40,7 +40,7 @@
 /* The wrapper's name, fixed by the install script. */
 #define WRAPPER_NAME "lpusers"
 
-/* Whoever keeps something for a mapping: tokens, connections. */
+/* Callbacks of modules that keep something for a mapping: tokens, connections. */
 #define MAX_LISTENERS 4
 
 /*

@@ -20,7 +20,7 @@ extern const LpuOptions *lpu_server_for_account(const char *account, Oid role,
  */
 extern const LpuOptions *lpu_server_for_role(Oid server, Oid role, LpuProblem **problem);
 
-/* The options of a server without anybody's credentials. */
+/* The options of a server, without credentials. */
 extern const LpuOptions *lpu_server_alone(Oid server, LpuProblem **problem);
 
 /*

@@ -1,10 +1,11 @@
 /*
  * take_over.c: what a deliverer finds in the queue.
  *
- * Whoever gets the lock on an account knows that nothing is being sent for it: a row "sending" has
- * an unknown outcome.  Rows that were written on another timeline or in another system are held, or
- * looked up before they are sent.  Rows that another transaction has locked are passed over; the
- * next take-over finds them.
+ * The process that holds the lock on an account knows that no other process
+ * sends for it: a row "sending" has an unknown outcome.  Rows that were
+ * written on another timeline or in another system are held, or looked up
+ * before they are sent.  Rows that another transaction has locked are passed
+ * over; the next take-over finds them.
  */
 #include "postgres.h"
 

@@ -92,7 +92,7 @@ collect_names(const LpuForeignTable *table, const LpuFetchPlan *plan, const char
 	return n;
 }
 
-/* An assignment is asked for with its members, and without those that nobody needs. */
+/* An assignment is requested with its members, without those that are not needed. */
 static const char *
 members_of(const LpuForeignTable *table, const char *name)
 {
@@ -265,7 +265,7 @@ lpu_fetch_ids(LpuFetch *f, const int64 *ids, int n)
 	sorted = palloc(Max(n, 1) * sizeof(int64));
 	memcpy(sorted, ids, n * sizeof(int64));
 	qsort(sorted, n, sizeof(int64), compare_ids);
-	/* nobody has an id below 1 */
+	/* ids are positive */
 	for (i = 0; i < n; i++)
 		if (sorted[i] > 0 && (f->nids == 0 || sorted[i] != sorted[f->nids - 1]))
 			sorted[f->nids++] = sorted[i];
@@ -440,8 +440,8 @@ lpu_fetch_drain(LpuFetch *f)
 		(void) lpu_listing_drain(f->list);
 
 	/*
-	 * they go on together: if one is slow, so are the others, and nobody is
-	 * to wait for each of them
+	 * they go on together: if one is slow, so are the others, and the waits
+	 * must not add up
 	 */
 	for (i = f->at; i < f->opened; i++)
 		if (f->gets[i % room] != NULL && !lpu_listing_drain(f->gets[i % room]))

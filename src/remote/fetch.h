@@ -79,10 +79,10 @@ extern const char *lpu_fetch_entity(const LpuFetch *fetch, size_t *length);
  */
 extern int64 lpu_fetch_revision(const LpuFetch *fetch);
 
-/* Nobody may ask for more for a long time: take what the network has of it now. */
+/* The caller may not read for a long time: take the rest from the network now. */
 extern void lpu_fetch_drain(LpuFetch *fetch);
 
-/* Nobody will ask for more: end what is under way. Not needed after an error. */
+/* The caller reads no further: end what is under way.  Not needed after an error. */
 extern void lpu_fetch_stop(LpuFetch *fetch);
 
 extern LpuFetchCost lpu_fetch_costs(const LpuFetch *fetch);

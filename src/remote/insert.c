@@ -294,8 +294,8 @@ look_for_users(void *batch, const int *users, int n, bool *there)
 }
 
 /*
- * Left out if it may be, and somebody has created it just now. Which status
- * says so is not documented.
+ * Return true if the user may be left out and another client has created it
+ * since.  The API does not document which status says so.
  */
 static bool
 may_be_left_out(void *batch, int user, const LpuApiAnswer *answer, const LpuWriteRequest *write)

@@ -36,8 +36,8 @@ typedef struct LpuRowChange
 extern void lpu_delta_check_column(const LpuForeignTable *table, const LpuColumn *column);
 
 /*
- * Columns whose values tell whether somebody has changed the user: not those
- * that change by themselves.
+ * Return true for columns whose values tell that another client has changed the
+ * user: not those that change by themselves.
  */
 extern bool lpu_delta_tells_change(const LpuColumn *column);
 

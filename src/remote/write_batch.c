@@ -27,7 +27,7 @@
 #include "transaction/rollback_warning.h"
 #include "user/datum_to_json.h"
 
-/* The request is too large: certainly nobody has looked at its users. */
+/* The request was too large: its users were certainly not processed. */
 #define TOO_LARGE 413
 
 /* Names of the record for each method. */
@@ -411,7 +411,7 @@ carry_out_doubtful(BatchState *state, const int *users, int n, const bool *there
 	carry_out_halves(state, users + Max(upto, first + 1), n - Max(upto, first + 1));
 }
 
-/* Should that look fail: why anybody had to look. */
+/* Context of an error of the lookup: the request that made it necessary. */
 static void
 look_context(void *arg)
 {
@@ -422,8 +422,8 @@ look_context(void *arg)
 }
 
 /*
- * Which of the users who were refused together are there nevertheless? If
- * nobody can say, all may be.
+ * Return which of the users that were refused together are in the account
+ * nevertheless.  If that cannot be found out, all may be.
  */
 static bool *
 look(BatchState *state, const int *users, int n, LpuWriteRequest *write)

@@ -35,8 +35,8 @@ END;
 $$;
 
 /*
- * What everybody may use: the views filter themselves, the functions check whose rows or tables they are given, and
- * lp_check() needs USAGE on the server. Functions that the views and the report call run as whoever reads these. All
+ * What PUBLIC may use: the views filter themselves, the functions check whose rows or tables they are given, and
+ * lp_check() needs USAGE on the server. Functions that the views and the report call run as their reader. All
  * other functions are granted by the administrator: writing needs EXECUTE and USAGE on the server.
  */
 GRANT SELECT ON @extschema@.lp_results, @extschema@.lp_summary, @extschema@.lp_progress TO PUBLIC;
@@ -78,7 +78,7 @@ COMMENT ON COLUMN @extschema@.lp_summary.p95_seconds IS '95th percentile of the 
 COMMENT ON COLUMN @extschema@.lp_progress.pending IS 'waiting to be sent';
 COMMENT ON COLUMN @extschema@.lp_progress.sending IS 'in a request that is under way';
 COMMENT ON COLUMN @extschema@.lp_progress.uncertain IS 'sent, outcome unknown: to be looked up';
-COMMENT ON COLUMN @extschema@.lp_progress.held IS 'not to be sent until somebody says so: lp_release() or lp_adopt()';
+COMMENT ON COLUMN @extschema@.lp_progress.held IS 'not sent until lp_release() or lp_adopt() is called';
 COMMENT ON COLUMN @extschema@.lp_progress.created IS 'created in the account';
 COMMENT ON COLUMN @extschema@.lp_progress.failed IS 'not created';
 COMMENT ON COLUMN @extschema@.lp_progress.users_per_second IS 'created per second in the last minute';

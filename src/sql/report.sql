@@ -218,7 +218,7 @@ COMMENT ON FUNCTION @extschema@._lp_report_page(text, date, date) IS 'internal: 
 
 /*
  * One page about the creates that were asked for since a while ago: how many per day, how long it took, what failed and
- * why, what is stuck. Shows what lp_results shows to whoever calls it. Needs nothing from elsewhere: style and pictures
+ * why, what is stuck. Shows what lp_results shows to the caller. Needs nothing from elsewhere: style and pictures
  * are in the page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
  */
 CREATE FUNCTION @extschema@.lp_report(account text DEFAULT NULL, since interval DEFAULT '30 days') RETURNS text

@@ -4,8 +4,8 @@
 
 /*
  * Until the end of the script every operator, function and type is that of pg_catalog. Where pg_catalog has none for
- * exactly these types, one in the extension's schema would be preferred, run now and stored for later; and whoever may
- * create objects there need not be trusted.
+ * exactly these types, one in the extension's schema would be preferred, run now and stored for later; a role that may
+ * create objects there is not trusted.
  */
 SET LOCAL search_path = pg_catalog, pg_temp;
 

@@ -7,8 +7,8 @@
  * abort one WARNING for each account and operation names the users, and the
  * same line is in the server log. The notes live in TopTransactionContext. The
  * callbacks are registered once per backend; at abort they allocate nothing
- * and look nothing up. A transaction with notes cannot be prepared: nobody
- * would be there to warn.
+ * and look nothing up. A transaction with notes cannot be prepared: its
+ * rollback could not warn.
  */
 #include "postgres.h"
 

@@ -3,7 +3,7 @@
  *
  * The trigger's arguments are read, and its query prepared, once per trigger
  * and session; both are forgotten when the table changes. The query runs with
- * the rights of whoever fires the trigger, under a fixed search_path; the
+ * the rights of the role that fires the trigger, under a fixed search_path; the
  * users go out with the credentials of the table's owner, as
  * referential-integrity triggers act as the owner. What is wrong with the data
  * of a row is recorded with it, what is wrong with the set-up holds it: the

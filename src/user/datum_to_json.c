@@ -214,7 +214,7 @@ write_json(StringInfo out, const LpuAttribute *attribute, Datum value, LpuUserUs
 	return problem;
 }
 
-/* Anything has a text, but "t", "{a,b}" and "(a,b)" are nobody's name. */
+/* Every type has a text form, but "t", "{a,b}" and "(a,b)" are not names: refuse those types. */
 static const char *
 write_text(StringInfo out, Oid type, Datum value)
 {

@@ -203,7 +203,8 @@ lpu_login_check(const char *login)
 	for (i = 0; i < n; i++)
 		if (lpu_character_is_control(characters[i]))
 			return psprintf(has_control, characters[i]);
-	if (n > 0 && (lpu_character_is_separator(characters[0]) || lpu_character_is_separator(characters[n - 1])))
+	if (n > 0 && (lpu_character_is_separator(characters[0]) ||
+				  lpu_character_is_separator(characters[n - 1])))
 		return has_blank;
 	return NULL;
 }
