@@ -76,6 +76,8 @@ static const Action actions[] = {
 		.text = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Le"},
 	{.name = "delay", .help = "later, then as usual", .act = act_delay, .needs = "ms",
 		.flags = F_USUAL | F_CARRY},
+	{.name = "hold", .help = "when the faults are removed, then as usual", .act = act_hold,
+		.flags = F_USUAL | F_CARRY},
 	{.name = "drip", .help = "the usual answer, 1 byte every 100 ms", .act = act_drip,
 		.takes = "bytes ms chunked", .flags = F_USUAL | F_CARRY},
 	{.name = "stall", .help = "the usual answer, its second half after 60 seconds",

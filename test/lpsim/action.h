@@ -50,6 +50,7 @@ extern void act_headers_only(Request *req, Answer *ans, const Action *action);
 extern void act_wrong_length(Request *req, Answer *ans, const Action *action);
 extern void act_nothing(Request *req, Answer *ans, const Action *action);
 extern void act_delay(Request *req, Answer *ans, const Action *action);
+extern void act_hold(Request *req, Answer *ans, const Action *action);
 extern void act_raw(Request *req, Answer *ans, const Action *action);
 extern void act_endless(Request *req, Answer *ans, const Action *action);
 extern void act_fixed(Request *req, Answer *ans, const Action *action);

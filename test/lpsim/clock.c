@@ -37,8 +37,11 @@ date_text(char buf[32])
 	return buf;
 }
 
-/* Sleeps until the time is over, the program ends, or the peer of fd hangs up (-1: no peer). */
-void
+/*
+ * Sleep until the time is over, the program ends, or the peer of fd hangs up (-1: no peer).  Return
+ * true if the time is over.
+ */
+bool
 nap(int fd, double seconds)
 {
 	struct pollfd p[2] = {{stop_fd, POLLIN, 0}, {fd, POLLRDHUP, 0}};
@@ -47,5 +50,6 @@ nap(int fd, double seconds)
 
 	while ((left = end - now_monotonic()) > 0)
 		if (poll(p, 2, (int) ceil(left * 1000)) > 0)
-			return;
+			return false;
+	return true;
 }

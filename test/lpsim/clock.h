@@ -7,11 +7,13 @@
 #ifndef LPSIM_CLOCK_H
 #define LPSIM_CLOCK_H
 
+#include <stdbool.h>
+
 /* Becomes readable, for good, when the program ends: every sleep looks at it. */
 extern int	stop_fd;
 
 extern double now_monotonic(void);
 extern const char *date_text(char buf[32]);
-extern void nap(int fd, double seconds);
+extern bool nap(int fd, double seconds);
 
 #endif

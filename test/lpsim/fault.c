@@ -176,6 +176,7 @@ rules_clear(void)
 	{
 		Rule	   *next = rules->next;
 
+		rules->removed = true;
 		rule_release(rules);
 		rules = next;
 	}

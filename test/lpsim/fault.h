@@ -8,6 +8,7 @@
 #define LPSIM_FAULT_H
 
 #include <json-c/json.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "action.h"
 
@@ -18,6 +19,7 @@ typedef struct Rule
 	const struct Action *action;
 	int64_t		seen;
 	int64_t		struck;
+	bool		removed;		/* it is in no list any more */
 	struct Rule *next;
 } Rule;
 

@@ -38,6 +38,23 @@ Door		doors[2];
 int64_t		connections_seen;
 int64_t		connections_open;
 
+/* So often a held request looks whether its rule is removed. */
+#define HOLD_STEP		0.005
+
+/* Sleep until the rule of a request is removed, or the program ends. */
+static void
+wait_for_removal(const Rule *rule)
+{
+	bool		removed = false;
+
+	while (!removed && nap(-1, HOLD_STEP))
+	{
+		pthread_mutex_lock(&lock);
+		removed = rule->removed;
+		pthread_mutex_unlock(&lock);
+	}
+}
+
 /*
  * A request to the account, whole: find its fault, take its time, carry it out, note what comes
  * of it.
@@ -46,6 +63,7 @@ static void
 serve_account(Request *req, Answer *ans)
 {
 	int64_t		ms;
+	bool		hold;
 
 	pthread_mutex_lock(&lock);
 	log_users(req->entry, req);
@@ -54,9 +72,12 @@ serve_account(Request *req, Answer *ans)
 	ms = config_int("delay_ms");
 	if (req->rule && req->rule->action->act == act_delay)
 		ms += rule_int(req, "ms", 0);
+	hold = req->rule && req->rule->action->act == act_hold;
 	pthread_mutex_unlock(&lock);
 
 	nap(-1, ms / 1e3);
+	if (hold)
+		wait_for_removal(req->rule);
 
 	pthread_mutex_lock(&lock);
 	if (req->too_large)

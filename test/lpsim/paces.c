@@ -102,6 +102,13 @@ act_delay(Request *req, Answer *ans, const Action *action)
 	(void) action;
 }
 
+/* The same, when the rule is removed. */
+void
+act_hold(Request *req, Answer *ans, const Action *action)
+{
+	act_delay(req, ans, action);
+}
+
 /* Bytes as they are, without HTTP.  The text, then the hex digits. */
 void
 act_raw(Request *req, Answer *ans, const Action *action)

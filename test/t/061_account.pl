@@ -233,6 +233,22 @@ subtest 'other clients' => sub {
 	is(ask('PUT', $users, [ person('agent00001', id => $id) ])->{status}, 404, 'deleted meanwhile');
 };
 
+subtest 'held requests' => sub {
+	fresh();
+	fault(method => 'POST', action => 'hold', times => 2);
+	my @pipes = map {
+		open(my $pipe, '-|', 'curl', '-sS', '-o', '/dev/null', '-w', '%{http_code}', '-H', "Authorization: Bearer $bearer", '-H', 'Content-Type: application/json',
+			'--data-binary', $json->encode(person($_)), "$sim->{url}$users?v=4.0") or die "curl: $!";
+		$pipe } 'h1@x', 'h2@x';
+	LpUsers::wait_for(sub { $sim->get('faults')->[0]{struck} == 2 }, 'both to arrive');
+	is(post('h3@x')->{status}, 201, 'a third is answered');
+	is($sim->count(status => 0) . ' ' . $sim->users_with('h1@x') . $sim->users_with('h2@x'), '2 00', 'the two are neither answered nor carried out');
+	$sim->remove('faults');
+	is(join(' ', map { scalar(<$_>) } @pipes), '201 201', 'until the faults are removed');
+	close($_) foreach @pipes;
+	is($sim->users_with('h1@x') . $sim->users_with('h2@x'), '11', 'then as usual');
+};
+
 subtest 'versions' => sub {
 	fresh(single_form => {});
 	my $id = $sim->get('user?login=agent00001')->{id};
