@@ -155,6 +155,29 @@ sub wait_for
 	die "timed out waiting for $what";
 }
 
+# What a process has while it waits for the network: a hash of snapshot ("xmin xid"), transaction (when it began) and locks,
+# "-" for none. Another session is asked until it says the same twice and shows that wait: a process that has just sent
+# something may still be in the middle of a statement.
+sub while_waiting
+{
+	my ($session, $pid) = @_;
+	my $last = '';
+	my $sample = wait_for(
+		sub {
+			my $now = $session->query(qq{SELECT concat_ws('|', a.wait_event_type, a.state_change,
+				coalesce(a.backend_xmin::text, '-') || ' ' || coalesce(a.backend_xid::text, '-'), coalesce(a.xact_start::text, '-'),
+				coalesce((SELECT string_agg(DISTINCT l.locktype, ' ' ORDER BY l.locktype) FROM pg_locks l WHERE l.pid = a.pid AND l.locktype <> 'virtualxid'), '-'))
+				FROM pg_stat_activity a WHERE a.pid = $pid});
+			my $same = $now eq $last && $now =~ /^Extension\|/;
+			$last = $now;
+			return $same ? $now : '';
+		}, 'the process to wait for the network');
+	my %has;
+
+	(undef, undef, @has{ 'snapshot', 'transaction', 'locks' }) = split(/\|/, $sample);
+	return \%has;
+}
+
 # The part of the server's log that was written since this offset (-s of the file).
 sub log_since
 {

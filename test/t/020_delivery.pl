@@ -1075,12 +1075,11 @@ foreach my $end (['statement_timeout', "SET statement_timeout = '500ms'", qr/ERR
 sub holds
 {
 	my ($what, $pid) = @_;
+	my $has = LpUsers::while_waiting($admin, $pid);
 
-	is($admin->query("SELECT coalesce(backend_xmin::text, '-') || ' ' || coalesce(backend_xid::text, '-') FROM pg_stat_activity WHERE pid = $pid"),
-		'- -', "$what: no snapshot, no xid");
-	is($admin->query("SELECT string_agg(DISTINCT locktype, ' ' ORDER BY locktype) FROM pg_locks WHERE pid = $pid AND locktype <> 'virtualxid'"),
-		'userlock', "$what: no lock but the account's");
-	return;
+	is($has->{snapshot}, '- -', "$what: no snapshot, no xid");
+	is($has->{locks}, 'userlock', "$what: no lock but the account's");
+	return $has;
 }
 foreach my $settings ('SELECT', "SET default_transaction_isolation = 'repeatable read'", 'SET default_transaction_isolation = serializable',
 	'SET synchronous_commit = off', 'SET default_transaction_deferrable = on; SET default_transaction_isolation = serializable',
@@ -1179,15 +1178,15 @@ LpUsers::wait_for(sub { $session->query('SHOW lpusers.worker') eq 'on' }, 'the s
 {
 	fresh(batch_size => 4, max_connections => 2);
 	my @names = map { "w$_" } 1 .. 20;
-	fault(action => 'delay', ms => 1500, times => 2);
+	fault(action => 'hold', times => 2);
 	enqueue(@names);
 	unanswered(2);
 	my $pid = $admin->query('SELECT lp_worker_pid()');
 	like($pid, qr/^\d+$/, 'worker: it is there');
-	holds('worker: sending', $pid);
-	is($admin->query("SELECT coalesce(xact_start::text, '-') FROM pg_stat_activity WHERE pid = $pid"), '-', 'worker: sending: no transaction');
+	is(holds('worker: sending', $pid)->{transaction}, '-', 'worker: sending: no transaction');
 	my (undef, $err) = $session->run("CALL lp_deliver('$account')");
 	like($err, qr/is being delivered by somebody else/, 'worker: CALL leaves it to it');
+	$sim->remove('faults');
 	finished('the worker');
 	is(posts(), 5, 'worker: as many POSTs as batches');
 	created('worker', \@names, evidence => 'answer');

@@ -72,6 +72,9 @@ sub registered
 # The next POST is answered later (that many milliseconds); wait until it has arrived.
 sub slow_down { my ($ms) = @_; $sim->remove('faults'); $sim->post('faults', { method => 'POST', path => '/users', action => 'delay', ms => $ms }); return; }
 
+# The next POST, or as many, is answered when the faults are removed.
+sub hold_back { my ($n) = @_; $sim->remove('faults'); $sim->post('faults', { method => 'POST', path => '/users', action => 'hold', times => $n // 1 }); return; }
+
 sub arrived
 {
 	LpUsers::wait_for(sub { grep { $_->{struck} > 0 } @{ $sim->get('faults') } }, 'the request to arrive');
@@ -215,14 +218,14 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 {
 	my ($name, $behind) = (fresh('seen'), fresh('behind'));
 
-	slow_down(1500);
+	hold_back();
 	enqueue($name);
 	arrived();
 	my $pid = worker();
-	LpUsers::wait_for(sub { q1("SELECT state, wait_event_type FROM pg_stat_activity WHERE pid = $pid") eq 'idle|Extension' }, 'the worker to wait');
+	my $has = LpUsers::while_waiting($session, $pid);
+	is("$has->{snapshot} $has->{transaction} $has->{locks}", '- - - userlock', 'no transaction, snapshot or lock but its own while it waits for the network');
 	is(q1("SELECT backend_type, application_name, state, query, wait_event_type, wait_event IS NOT NULL, usename FROM pg_stat_activity WHERE pid = $pid"),
 		'lpusers worker|lpusers worker|idle|delivering|Extension|t|' . q1("SELECT rolname FROM pg_roles WHERE oid = 10"), 'pg_stat_activity');
-	is(q1("SELECT backend_xid, backend_xmin, xact_start FROM pg_stat_activity WHERE pid = $pid"), '||', 'no transaction and no snapshot while it waits for the network');
 	is(q1("SELECT string_agg(DISTINCT locktype || ' ' || mode, ', ') FROM pg_locks WHERE pid = $pid"), 'userlock ExclusiveLock, userlock ShareLock', '... only its own locks');
 	is(state_of($name), 'sending', 'the row is being sent');
 	is(q1("SELECT sending, worker_pid FROM lp_progress"), "1|$pid", 'lp_progress while it is being sent');
@@ -231,6 +234,7 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 	enqueue($behind);
 	# a reload, too, disturbs nothing
 	q1('SELECT pg_reload_conf()');
+	$sim->remove('faults');
 	delivered('with others looking', $name, $behind);
 	is(workers() || $pid, $pid, 'it was one worker all the time');
 	no_worker();
@@ -243,12 +247,13 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 	my ($under_way, $later, $next) = map { fresh('off') } 1 .. 3;
 	my $offset;
 
-	slow_down(700);
+	hold_back();
 	enqueue($under_way);
 	arrived();
 	setting('lpusers.worker', 'off');
 	$offset = -s $node->logfile;
 	enqueue($later);
+	$sim->remove('faults');
 	no_worker();
 	is(state_of($under_way), 'created', 'lpusers.worker = off: what is under way is settled');
 	is(state_of($later), 'pending', '... what comes later waits');
@@ -275,12 +280,13 @@ is($second->query("SELECT paused, pending, worker_pid FROM lp_progress"), "t|1|$
 {
 	my ($under_way, $later, $afterwards) = map { fresh('stop') } 1 .. 3;
 
-	slow_down(700);
+	hold_back();
 	enqueue($under_way);
 	arrived();
 	my $pid = worker();
 	enqueue($later);
 	is(q1('SELECT lp_worker_stop()'), 't', 'lp_worker_stop()');
+	$sim->remove('faults');
 	LpUsers::wait_for(sub { workers() ne $pid }, 'the worker to leave');
 	is(state_of($under_way), 'created', 'lp_worker_stop(): what is under way is settled');
 	is(state_of($later), 'pending', '... the rest waits');
@@ -290,11 +296,12 @@ is($second->query("SELECT paused, pending, worker_pid FROM lp_progress"), "t|1|$
 	no_worker();
 
 	($under_way, $later) = map { fresh('stop') } 1, 2;
-	slow_down(700);
+	hold_back();
 	enqueue($under_way);
 	arrived();
 	q1('SELECT lp_worker_stop()');
 	enqueue($later);
+	$sim->remove('faults');
 	delivered('a commit after lp_worker_stop(), before the worker has left', $under_way, $later);
 	no_worker();
 }
@@ -390,7 +397,10 @@ $resumed = time();
 	enqueue($settled);
 	LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /WARNING:  request \d+ is passed over: not now/ }, 'the warning in the log');
 	$pid = worker();
-	is(state_of($settled), 'sending', 'an error at the settlement: the row was being sent');
+	# the turn of the account is over, and the next one finds a row that is being sent by no process
+	LpUsers::wait_for(sub { state_of($settled) ne 'sending' }, 'the next turn');
+	is(q1("SELECT state, attempts, status, evidence, user_id FROM lp_requests WHERE login_name = '$settled\@example.com'"), 'uncertain|1|||',
+		'an error at the settlement: the outcome is unknown');
 	is($sim->users_with("$settled\@example.com"), 1, '... and the user exists');
 	q1('DROP TRIGGER no ON lp_requests');
 	LpUsers::wait_for(sub { due_now(); state_of($settled) eq 'created' }, 'a look-up');
@@ -408,11 +418,12 @@ $resumed = time();
 		my $name = fresh('locked');
 
 		$offset = -s $node->logfile;
-		slow_down(500);
+		hold_back();
 		enqueue($name);
 		arrived();
 		$pid = worker();
 		$locker->query('SET lock_timeout = 0; BEGIN; LOCK TABLE lp_requests IN ACCESS EXCLUSIVE MODE');
+		$sim->remove('faults');
 		LpUsers::wait_for(sub { q1("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid") eq 't' }, 'the worker to wait for the lock');
 		if ($cancel)
 		{
@@ -430,11 +441,12 @@ $resumed = time();
 
 	# waiting for a lock it can be terminated
 	my $name = fresh('error');
-	slow_down(500);
+	hold_back();
 	enqueue($name);
 	arrived();
 	$pid = worker();
 	$locker->query('BEGIN; LOCK TABLE lp_requests IN ACCESS EXCLUSIVE MODE');
+	$sim->remove('faults');
 	LpUsers::wait_for(sub { q1("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid") eq 't' }, 'the worker to wait for the lock');
 	# a look-up this early finds only who is there
 	LpUsers::wait_for(sub { $sim->users_with("$name\@example.com") }, 'the account to have the user');
@@ -478,11 +490,12 @@ $resumed = time();
 	q1('CREATE DATABASE third');
 	$node->safe_psql('third', 'CREATE EXTENSION lpusers');
 	LpUsers::connect_account($node, $sim, db => 'third');
-	slow_down(1000);
+	hold_back();
 	$node->safe_psql('third', enqueue_sql('third'));
 	arrived();
 	like(worker('third'), qr/^\d+$/, 'a worker of another database');
 	is((LpUsers::try_sql($node, 'SET client_min_messages = warning; DROP EXTENSION lpusers CASCADE', db => 'third'))[2], '', 'DROP EXTENSION while a request is under way');
+	$sim->remove('faults');
 	# the error is logged; a reload spares us the wait after it
 	LpUsers::wait_for(sub { q1('SELECT pg_reload_conf()'); workers('third') eq '' }, 'the worker to leave');
 	is($node->safe_psql('third', 'CREATE EXTENSION lpusers; SELECT count(*) FROM lp_requests'), 0, '... and CREATE EXTENSION again');
@@ -498,19 +511,19 @@ $resumed = time();
 {
 	my @names = map { fresh('two') } 1, 2;
 
-	slow_down(500);
-	$sim->post('faults', { method => 'POST', path => '/users', action => 'delay', ms => 500 });
 	LpUsers::wait_for(sub { state_of('second', $second) eq 'created' }, 'delivery to be resumed by ALTER SERVER alone');
 	my $noticed = $second->query("SELECT extract(epoch FROM sent_at) - $resumed FROM lp_requests WHERE login_name = 'second\@example.com'");
 	cmp_ok($noticed, '<', 15, 'ALTER SERVER … delivery is noticed by a worker that sleeps');
 	note(sprintf('delivery = on was noticed after %.1f s', $noticed));
 	is(posts('second'), 1, '... and its row sent once');
+	hold_back(2);
 	$second->query(enqueue_sql($names[0]));
 	enqueue($names[1]);
 	my ($one, $other) = (worker('second'), worker());
 	isnt($one, $other, 'two databases have a worker each');
 	is($second->query('SELECT lp_worker_pid()'), $one, '... lp_worker_pid() in one');
 	is(q1('SELECT lp_worker_pid()'), $other, '... and in the other');
+	$sim->remove('faults');
 	LpUsers::wait_for(sub { state_of($names[0], $second) eq 'created' && state_of($names[1]) eq 'created' }, 'both to be delivered');
 	is(join(' ', map { posts($_) } @names), '1 1', 'each sends its own');
 	no_worker('second');
@@ -665,10 +678,11 @@ $session = LpUsers::session($node);
 	my ($first, $other) = map { fresh('slot') } 1, 2;
 
 	no_worker();
-	slow_down(1000);
+	hold_back();
 	enqueue($first);
 	arrived();
 	$node->safe_psql('second', enqueue_sql($other));
+	$sim->remove('faults');
 	like(LpUsers::log_since($node, $offset), qr/LOG:  no background worker slot is free/, 'one slot, two databases: there is none for the second');
 	LpUsers::wait_for(sub { $node->safe_psql('second', "SELECT state FROM lp_requests WHERE login_name = '$other\@example.com'") eq 'created' },
 		'the second database');
