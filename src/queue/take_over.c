@@ -38,7 +38,8 @@ static const char elsewhere_sql[] =
 /*
  * Take on rows of another timeline of this database if $3 (lpusers.after_promotion = resume): they
  * are looked up before they are sent, not before the first retry delay, for the service may still
- * be at it.  All others are held.  $1 ids, $2 origin here.  Writes lp_requests.
+ * be at it, and not before they were due, for it may have asked to wait.  All others are held.  $1
+ * ids, $2 origin here.  Writes lp_requests.
  */
 static const char take_on_sql[] =
 "WITH locked AS MATERIALIZED ("
@@ -51,7 +52,8 @@ static const char take_on_sql[] =
 "   'uncertain' END,"
 "   hold = CASE WHEN NOT l.keep THEN 'elsewhere' END,"
 "   look_first = r.look_first OR (l.keep AND r.state = 'pending'),"
-"   next_attempt_at = CASE WHEN l.keep THEN clock_timestamp() + @extschema@._lp_backoff(1) END,"
+"   next_attempt_at = CASE WHEN l.keep THEN greatest(r.next_attempt_at, clock_timestamp() +"
+"     @extschema@._lp_backoff(1)) END,"
 "   held_at = CASE WHEN NOT l.keep THEN clock_timestamp() END,"
 "   reason = CASE WHEN NOT l.keep THEN 'written elsewhere (' || r.origin || ', here is ' || $2"
 "     || '): a failover, a restore or a copy; see lp_adopt()' END,"
