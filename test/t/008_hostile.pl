@@ -18,6 +18,8 @@ my $node     = LpUsers::server(conf => "log_statement = none\n");
 my $limit    = 4 * 1024 * 1024;
 LpUsers::connect_account($node, $sim, options => "timeout '5s', max_response_size '4MB'");
 
+# Whom the body of an answer names.
+$node->safe_psql('postgres', 'CREATE TABLE named (login text PRIMARY KEY, id text NOT NULL)');
 my $session = LpUsers::session($node);
 my $pid     = $session->query('SELECT pg_backend_pid()');
 my $count   = 0;
@@ -47,7 +49,9 @@ sub call
 	my $json = LpUsers::user($name, passwordSh => $password);
 
 	LpUsers::wait_for(sub { lines('closed') == lines('requests') }, 'the end of the connection') if $account eq 'raw';
-	return $session->run("SELECT status, body IS NOT NULL, ac_revision, error FROM lp_create_users('$account', '$json')");
+	return $session->run("WITH answer AS MATERIALIZED (SELECT * FROM lp_create_users('$account', '$json')),
+		note AS (INSERT INTO named SELECT '$name\@example.com', coalesce(body ->> 'id', body -> 0 ->> 'id', '') FROM answer)
+		SELECT status, body IS NOT NULL, ac_revision, error FROM answer");
 }
 
 # Expected is a row or the SQLSTATE and message of an error; posts tells how often a login was sent.
@@ -61,11 +65,13 @@ sub check_answer
 	{
 		check_row($what, $out, $err, $expected);
 		my $status = $expected->[0];
-		my $record = $node->safe_psql('postgres', "SELECT state, status, reason FROM lp_results WHERE login_name = '$name\@example.com'");
+		my ($named, @record) = split(/\|/, $node->safe_psql('postgres', "SELECT n.id, r.state, r.status, r.user_id, r.reason
+			FROM lp_results r JOIN named n ON n.login = r.login_name WHERE r.login_name = '$name\@example.com'"), -1);
+		my $id = $status =~ /^2/ && $named =~ /^\d{1,18}$/ ? $named : '';
 
-		# a success that does not name the user proves nothing
-		like($record, $status =~ /^2/ ? qr/^(created\|$status\||failed\|$status\|outcome unknown)$/ :
-			$status >= 500 ? qr/^failed\|$status\|outcome unknown$/ : qr/^failed\|$status\|$/, "$what: the record");
+		# a success that names no user proves nothing
+		is(join('|', @record), join('|', $id ne '' ? 'created' : 'failed', $status, $id,
+			($status =~ /^2/ && $id eq '') || $status >= 500 ? 'outcome unknown' : ''), "$what: the record");
 	}
 	else
 	{
@@ -85,7 +91,7 @@ my $unknown = qr/ERROR:  08006: no answer from the account: .*DETAIL:  Outcome u
 my $not_json = qr/^the answer cannot be read as JSON/;
 
 foreach my $case (
-	# what, fault, expected, how many users there are then (undef: none)
+	# what, fault, expected, how many users there are then, whether the answer names the user
 	[ 'not JSON, 201', { action => 'not_json', status => 201, applied => \1 }, [ 201, 0, $not_json ], 1 ],
 	[ 'not JSON, 400', { action => 'not_json', status => 400 }, [ 400, 0, qr/./ ], 0 ],
 	[ 'HTML', { action => 'html' }, [ 502, 0, qr/./ ], 0 ],
@@ -103,7 +109,7 @@ foreach my $case (
 	[ 'reset', { action => 'reset', applied => \1 }, $unknown, 1 ],
 	[ 'close', { action => 'close' }, $unknown, 0 ],
 	[ 'reset of a kept connection', { action => 'reset', kept_only => \1 }, $unknown, 0 ],
-	[ 'drip', { action => 'drip', bytes => 64, ms => 20 }, [ 201, 1, qr/^$/ ], 1 ],
+	[ 'drip', { action => 'drip', bytes => 64, ms => 20 }, [ 201, 1, qr/^$/ ], 1, 1 ],
 	[ 'too large', { action => 'huge', bytes => $limit + 1_000_000, status => 201, applied => \1 },
 		[ 201, 0, qr/larger than max_response_size \($limit bytes\) and was dropped/ ], 1 ],
 	[ 'too large, 500', { action => 'huge', bytes => $limit + 1_000_000, status => 500 },
@@ -124,11 +130,14 @@ foreach my $case (
 	[ '429 with a date', { action => 'retry_after', value => 'Fri, 31 Dec 2099 23:59:59 GMT' }, [ 429, undef, qr/./ ], 0 ],
 	[ '401', { action => 'status', status => 401 }, [ 401, undef, qr/./ ], 0 ])
 {
-	my ($what, $fault, $expected, $users) = @$case;
+	my ($what, $fault, $expected, $users, $named) = @$case;
 
 	$sim->post('faults', { method => 'POST', path => '/users', %$fault });
 	my $name = check_answer("lpsim, $what", '12345678', $expected, \&sim_posts);
-	is($sim->users_with("$name\@example.com"), $users, "lpsim, $what: users with the login: $users");
+	my @there = map { $_->{id} } grep { !$_->{deleted} && $_->{loginName} eq "$name\@example.com" } @{ $sim->get('users') };
+	is(scalar(@there), $users, "lpsim, $what: users with the login: $users");
+	my $recorded = $node->safe_psql('postgres', "SELECT user_id FROM lp_results WHERE login_name = '$name\@example.com' AND state = 'created'");
+	is($recorded, $named ? $there[0] : '', "lpsim, $what: " . ($named ? 'the id on record is that of the account' : 'no id is on record'));
 	$sim->remove('faults');
 	my ($out, $err) = call('12345678', "next$count");
 	like($out, qr/^201\|t\|\d+\|$/, "lpsim, $what: the next call works") or diag($err);
