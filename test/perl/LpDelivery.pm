@@ -19,7 +19,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 our @EXPORT = qw($account $sim $node $admin $deliverer $holder %moments
-	fresh enqueue fault posts gets due_now states deliver set_worker unanswered account_is_quiet each_once connect_anew deliverer_pid
+	fresh enqueue fault posts gets due_now states deliver set_worker unanswered let_go account_is_quiet each_once connect_anew deliverer_pid
 	start_delivery prepare approach reach dice one_of random_faults finish_by_calls);
 
 our $account = '12345678';
@@ -82,6 +82,9 @@ sub unanswered
 	LpUsers::wait_for(sub { $sim->count(status => 0, method => $method, path => '/le-users/users') == $n }, "$n unanswered requests");
 	return;
 }
+
+# The account goes on with what it holds.
+sub let_go { $sim->remove('faults') if grep { $_->{fault}{action} eq 'hold' } @{ $sim->get('faults') }; return; }
 
 # Nothing that the account is still at, but what it never answers.
 sub account_is_quiet
@@ -187,25 +190,42 @@ sub hold_requests
 	return;
 }
 
-# before: faults, and what else is to be prepared; reached: wait for it; posts: how many there will have been in the end if
-# the delivery breaks off there, of six users by twos: what was not carried out is sent again, up to five each alone.
+# Two requests are under way, and the last two users are claimed.
+sub two_under_way { unanswered(2, 'POST'); LpUsers::wait_for(sub { states() eq 'sending6' }, 'all to be claimed'); return; }
+
+# All six are created, and not one is on record.
+sub answered
+{
+	my ($pid) = @_;
+
+	two_under_way();
+	let_go();
+	waits_for_lock($pid);
+	LpUsers::wait_for(sub { $sim->count(status => 201, method => 'POST', path => '/le-users/users') == 3 }, 'three answers');
+	return;
+}
+
+# before: faults, and what else is to be prepared; reached: wait for it; states: what is on record then; posts: how many there
+# will have been in the end if the delivery breaks off there, of six users by twos: what was not carried out is sent again, up
+# to five each alone.
 our %moments = (
-	'claiming' => { posts => 3, before => \&hold_requests, reached => \&waits_for_lock },
-	'not applied' => { posts => 5, before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::false) },
-		reached => sub { unanswered(2, 'POST') } },
-	'applied later' => { posts => 4, before => sub { fault('POST', action => 'delay', ms => 1500, times => 2) },
-		reached => sub { unanswered(2, 'POST') } },
-	'applied' => { posts => 4, before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
-		reached => sub { unanswered(2, 'POST') } },
-	'answered' => { posts => 3, before => \&hold_settlement, reached => \&waits_for_lock },
-	'one settled' => { posts => 3, settled => 2, before => sub { fault('POST', action => 'delay', ms => 1, login => 'n1@example.com');
+	'claiming' => { posts => 3, states => 'pending6', before => \&hold_requests, reached => \&waits_for_lock },
+	'not applied' => { posts => 5, states => 'sending6', before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::false) },
+		reached => \&two_under_way },
+	# when the account is let go
+	'applied later' => { posts => 4, states => 'sending6', before => sub { fault('POST', action => 'hold', times => 2) }, reached => \&two_under_way },
+	'applied' => { posts => 4, states => 'sending6', before => sub { fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
+		reached => \&two_under_way },
+	'answered' => { posts => 3, states => 'sending6', before => sub { hold_settlement(); fault('POST', action => 'hold', times => 2) },
+		reached => \&answered },
+	'one settled' => { posts => 3, states => 'created2 sending4', before => sub { fault('POST', action => 'delay', ms => 1, login => 'n1@example.com');
 			fault('POST', action => 'silence', times => 2, applied => JSON::PP::true) },
-		reached => sub { unanswered(2, 'POST'); LpUsers::wait_for(sub { states() =~ /created2/ }, 'one batch to be settled') } },
-	'looking up' => { posts => 3, lookup => 1, before => sub { fault('GET', action => 'silence') },
+		reached => sub { unanswered(2, 'POST'); LpUsers::wait_for(sub { states() eq 'created2 sending4' }, 'one batch to be settled') } },
+	'looking up' => { posts => 3, states => 'uncertain6', lookup => 1, before => sub { fault('GET', action => 'silence') },
 		reached => sub { unanswered(1, 'GET') } },
-	'listed later' => { posts => 3, lookup => 1, before => sub { fault('GET', action => 'delay', ms => 1500) },
+	'listed later' => { posts => 3, states => 'uncertain6', lookup => 1, before => sub { fault('GET', action => 'hold') },
 		reached => sub { unanswered(1, 'GET') } },
-	'looked up' => { posts => 3, lookup => 1, before => \&hold_settlement, reached => \&waits_for_lock });
+	'looked up' => { posts => 3, states => 'uncertain6', lookup => 1, before => \&hold_settlement, reached => \&waits_for_lock });
 
 sub start_delivery
 {
@@ -235,7 +255,10 @@ sub prepare
 		enqueue(@names);
 		deliver();
 		is(states(), 'uncertain' . @names, "$what: in doubt");
+		# no crash takes that back
+		$admin->query('SET synchronous_commit = on');
 		due_now();
+		$admin->query('RESET synchronous_commit');
 	}
 	enqueue(@names) unless $m->{lookup};
 	$m->{before}->();
