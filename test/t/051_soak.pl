@@ -87,7 +87,9 @@ my @mischief = (
 	sub { return { action => 'delay', ms => int(rand(1800)) } },
 	sub { return { action => 'drip', bytes => 1 + int(rand(200)), ms => 20 } },
 	sub { return { method => 'GET', action => 'retry_after', value => '1' } },
-	sub { return { method => 'GET', action => 'status', status => 503 } });
+	sub { return { method => 'GET', action => 'status', status => 503 } },
+	# what is due, or in doubt, is held from then on
+	sub { return { method => 'GET', action => 'status', status => 403 } });
 
 # The account's mood for the next moment.
 sub roll
@@ -140,7 +142,8 @@ foreach my $i (1 .. $sessions)
 }
 
 sub hiring { return $admin->query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CALL hire%' AND state = 'active'"); }
-sub open_rows { return $admin->query("SELECT count(*) FROM lp_requests WHERE state IN ('pending', 'sending', 'uncertain')"); }
+sub open_rows { return $admin->query("SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'failed')"); }
+sub release { return $admin->query("SELECT lp_release('12345678')"); }
 sub worker { return $admin->query('SELECT lp_worker_pid()'); }
 
 sub watch
@@ -153,6 +156,7 @@ sub watch
 
 my $rounds = 0;
 my $disturbances = 0;
+my $released = 0;
 while (hiring() > 0)
 {
 	roll();
@@ -163,6 +167,7 @@ while (hiring() > 0)
 		$admin->query(rand() < 0.5 ? 'SELECT lp_worker_stop()' : 'SELECT pg_terminate_backend(lp_worker_pid())');
 		$disturbances++;
 	}
+	$released += release() if $rounds % 5 == 0;
 	usleep(100_000);
 }
 foreach my $hirer (@hirers)
@@ -175,11 +180,14 @@ my $hired = time() - $begun;
 # The account is well again. What failed waits 5 s and more: for the short run that is too long.
 my $patience = time() + ($long ? 240 : 0);
 $sim->remove('faults');
-$admin->query('SELECT lp_wake()');
+is($admin->query("SELECT count(*) FROM lp_requests WHERE state = 'held' AND hold IS DISTINCT FROM 'credentials'"), 0, 'rows are held for credentials only');
 while ((my $open = open_rows()) > 0)
 {
 	die "timed out with $open rows open" if time() > $begun + $hired + $LpUsers::patience + 240;
 	watch();
+	# a refused listing may still be written down
+	$released += release();
+	$admin->query('SELECT lp_wake()');
 	$admin->due_now(wake => 1) if time() > $patience;
 	usleep(200_000);
 }
@@ -235,8 +243,8 @@ cmp_ok($most{session}, '<', 2048, 'sessions do not grow (kB)');
 cmp_ok($most{worker}, '<', 4096 + $users, 'nor do workers (kB)');
 unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
 
-diag(sprintf('soak: seed %d, an account that creates %s; %d users in %.0f s, %.0f users/s; %d requests, %d of them struck (%s); %d disturbances of the worker; growth in kB: sessions %d, worker %d',
+diag(sprintf('soak: seed %d, an account that creates %s; %d users in %.0f s, %.0f users/s; %d requests, %d of them struck (%s); %d disturbances of the worker; %d rows held and released; growth in kB: sessions %d, worker %d',
 	$seed, $partial ? 'some' : 'all or nothing', $users, $took, $users / $took, $requests, eval { my $n = 0; $n += $_ foreach values %struck; $n },
-	join(' ', map { "$_ $struck{$_}" } sort keys %struck), $disturbances, $most{session}, $most{worker}));
+	join(' ', map { "$_ $struck{$_}" } sort keys %struck), $disturbances, $released, $most{session}, $most{worker}));
 
 done_testing();
