@@ -160,10 +160,11 @@ subtest 'databases that are gone' => sub {
 subtest 'DROP EXTENSION names what is under way' => sub {
 	my $from = -s $node->logfile;
 
-	$sim->post('faults', { method => 'POST', path => '/users', action => 'delay', ms => 1500, login => 'lost@example.com' });
+	$sim->post('faults', { method => 'POST', path => '/users', action => 'hold', login => 'lost@example.com' });
 	enqueue('postgres', 'lost');
 	LpUsers::wait_for(sub { grep { $_->{struck} > 0 && ($_->{fault}{login} // '') eq 'lost@example.com' } @{ $sim->get('faults') } }, 'the request to arrive');
 	in_db('postgres', 'SET client_min_messages = warning; DROP EXTENSION lpusers CASCADE');
+	$sim->remove('faults');
 	LpUsers::wait_for(sub { LpUsers::log_since($node, $from) =~ /ERROR:  the queue of account "12345678" was dropped during delivery/ }, 'the worker to notice');
 	like(LpUsers::log_since($node, $from),
 		qr/LOG:  extension "lpusers" was dropped while 1 user of account "12345678" was being created\n.*DETAIL:  The outcome is unknown: lost\@example\.com\./, 'the log names it');
