@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
 #
-# valgrind.sh [names...]: the regression run with every server process under valgrind's memcheck.
+# valgrind.sh [--short | names...]: the regression run with every server process under valgrind's memcheck.
+#
+# All of it takes half an hour; --short runs one test of each part, without those that wait or read long lists.
 #
 # What PostgreSQL and the libraries do by themselves is not ours: an error counts when lpusers.so is on its stack.
 set -euo pipefail
 # shellcheck source=test/setup.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
+short=(functions record created user api auth secret option check fdw fdw_plan fdw_import removal
+	trigger attach trigger_partitions enqueue_rows enqueue own_rows table deliver)
+
 need_packages valgrind
 drop_root "$@"
+if [ "${1:-}" = --short ]; then set -- "${short[@]}"; fi
 private_postgres
 build all test/lpsim/lpsim
 
