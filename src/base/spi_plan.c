@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "base/extension.h"
 #include "base/spi_plan.h"
@@ -162,4 +163,26 @@ lpu_bool_column(int row, int column)
 									  &isnull);
 
 	return !isnull && DatumGetBool(value);
+}
+
+/* Return a timestamp with time zone; 0 for null. */
+TimestampTz
+lpu_timestamp_column(int row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(value);
+}
+
+/* Return an OID; InvalidOid for null. */
+Oid
+lpu_oid_column(int row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
 }

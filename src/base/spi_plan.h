@@ -4,6 +4,8 @@
 #ifndef LPU_BASE_SPI_PLAN_H
 #define LPU_BASE_SPI_PLAN_H
 
+#include "datatype/timestamp.h"
+
 /* Run a statement with SPI connected. "@extschema@" in it stands for the extension's schema. */
 extern void lpu_run(const char *sql, int nargs, Oid *types, Datum *values);
 
@@ -15,5 +17,7 @@ extern char *lpu_text_column(int row, int column);
 extern int64 lpu_int64_column(int row, int column);
 extern int	lpu_int_column(int row, int column);
 extern bool lpu_bool_column(int row, int column);
+extern TimestampTz lpu_timestamp_column(int row, int column);
+extern Oid	lpu_oid_column(int row, int column);
 
 #endif

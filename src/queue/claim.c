@@ -40,7 +40,7 @@
 "    login" \
 "  FROM @extschema@.lp_requests r" \
 "  WHERE r.account = $1 AND r.server_oid = $2 AND r.state = 'pending' AND NOT r.look_first" \
-"    AND r.next_attempt_at <= $8 AND (r.next_attempt_at, r.id) > ($3, $4)" \
+"    AND r.operation = 'create' AND r.next_attempt_at <= $8 AND (r.next_attempt_at, r.id) > ($3, $4)" \
 "    AND r.origin = $5 AND r.id <> ALL ($6)" \
 "    AND (SELECT f.id FROM @extschema@.lp_requests f" \
 "      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE" \
@@ -49,6 +49,14 @@
 "    AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
 "      WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = $2" \
 "        AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL)" \
+"    AND (NOT EXISTS (SELECT FROM @extschema@.lp_requests c" \
+"        WHERE c.account = $1 AND c.state IN ('pending', 'uncertain')" \
+"          AND c.operation IN ('update', 'delete'))" \
+"      OR (SELECT f.id FROM @extschema@.lp_requests f" \
+"        WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE" \
+"          \"C\")" \
+"          AND f.login_name IS NOT NULL AND f.server_oid = $2 AND f.state IN ('pending', 'held')" \
+"          AND f.state = 'pending' AND f.operation <> 'create' AND f.id < r.id LIMIT 1) IS NULL)" \
 "  ORDER BY r.next_attempt_at, r.id" \
 "  LIMIT $7" \
 "  FOR UPDATE OF r SKIP LOCKED" \
@@ -61,7 +69,7 @@
 static const char list_sql[] =
 "SELECT r.id, r.login_name, r.send_as_oid, r.send_as, r.server_oid FROM @extschema@.lp_requests r "
 "WHERE r.account = $1 AND r.server_oid = ANY ($2) AND r.state = 'pending' AND NOT r.look_first"
-"  AND r.next_attempt_at <= $4 AND r.origin = $3 "
+"  AND r.operation = 'create' AND r.next_attempt_at <= $4 AND r.origin = $3 "
 "ORDER BY r.next_attempt_at, r.id LIMIT $5";
 
 /* The first of them, without claiming it. */
@@ -111,24 +119,25 @@ static const char doubts_sql[] =
 "FROM @extschema@.lp_requests r"
 "  LEFT JOIN LATERAL (SELECT p.body FROM @extschema@.lp_payloads p WHERE p.request_id = r.id LIMIT 1) b"
 "    ON true "
-"WHERE r.account = $1 AND r.state = 'uncertain' AND r.server_oid <> ALL ($2)"
+"WHERE r.account = $1 AND r.state = 'uncertain' AND r.operation = 'create'"
+"  AND r.server_oid <> ALL ($2)"
 "  AND r.next_attempt_at <= clock_timestamp() + interval '1 second'"
 "  AND EXISTS (SELECT FROM @extschema@.lp_requests d"
-"    WHERE d.account = $1 AND d.state = 'uncertain' AND d.server_oid <> ALL ($2)"
+"    WHERE d.account = $1 AND d.state = 'uncertain' AND d.operation = 'create' AND d.server_oid <> ALL ($2)"
 "      AND d.next_attempt_at <= clock_timestamp()) "
 "ORDER BY r.id";
 
 /* The rows of one claim, freed when the last of them is settled. */
-typedef struct ClaimGroup
+struct LpuClaimGroup
 {
 	MemoryContext context;
 	int			open;
-} ClaimGroup;
+};
 
 typedef struct ClaimedRow
 {
 	LpuQueueRow row;			/* first: a row is also a claimed row */
-	ClaimGroup *claim;
+	LpuClaimGroup *claim;
 } ClaimedRow;
 
 /* How far the rows of a server have been claimed. */
@@ -150,31 +159,41 @@ struct LpuClaimer
 	TimestampTz until;			/* rows that are due later are not claimed */
 };
 
+/* Return a group without rows; its memory context is a child of the current one. */
+LpuClaimGroup *
+lpu_claim_group(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim",
+												  ALLOCSET_DEFAULT_SIZES);
+	LpuClaimGroup *group = MemoryContextAllocZero(context, sizeof(LpuClaimGroup));
+
+	group->context = context;
+	return group;
+}
+
+/* Return the memory context of a group, which ends with its last row. */
+MemoryContext
+lpu_claim_group_context(const LpuClaimGroup *group)
+{
+	return group->context;
+}
+
+/* Add an empty row to a group. */
+LpuQueueRow *
+lpu_claim_add(LpuClaimGroup *group)
+{
+	ClaimedRow *claimed = MemoryContextAllocZero(group->context, sizeof(ClaimedRow));
+
+	claimed->claim = group;
+	group->open++;
+	return &claimed->row;
+}
+
 /* A text of SPI's in the current memory context, or NULL. */
 static char *
 keep(const char *text)
 {
 	return text ? pstrdup(text) : NULL;
-}
-
-static TimestampTz
-timestamp_column(int row, int column)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
-									  &isnull);
-
-	return isnull ? 0 : DatumGetTimestampTz(value);
-}
-
-static Oid
-oid_column(int row, int column)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
-									  &isnull);
-
-	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
 /* ----- servers ----- */
@@ -256,7 +275,7 @@ typedef struct ClaimRun
 	ServerCursor *cursor;
 	const char *sql;
 	int			max;
-	ClaimGroup *from;
+	LpuClaimGroup *from;
 	LpuQueueRow **rows;
 	int			n;
 } ClaimRun;
@@ -279,15 +298,12 @@ run_due(ClaimRun *w)
 static LpuQueueRow *
 read_claimed(ClaimRun *w, int i)
 {
-	ClaimedRow *claimed = palloc0(sizeof(ClaimedRow));
-	LpuQueueRow *row = &claimed->row;
+	LpuQueueRow *row = lpu_claim_add(w->from);
 	char	   *role;
 
-	claimed->claim = w->from;
-	w->from->open++;
 	row->id = lpu_int64_column(i, 1);
 	row->login_name = keep(lpu_text_column(i, 4));
-	row->role = oid_column(i, 6);
+	row->role = lpu_oid_column(i, 6);
 
 	/*
 	 * a role that was renamed has another name in the row; one that is gone
@@ -298,7 +314,7 @@ read_claimed(ClaimRun *w, int i)
 	row->server = w->cursor->server;
 	row->attempts = lpu_int_column(i, 7);
 	row->sent_before = row->attempts > 1;
-	row->last_sent_at = timestamp_column(i, 8);
+	row->last_sent_at = lpu_timestamp_column(i, 8);
 	/* nothing can be sent without a login to match the answer by */
 	row->body = row->login_name ? keep(lpu_text_column(i, 9)) : NULL;
 	return row;
@@ -325,7 +341,7 @@ claim_after(void *arg)
 	MemoryContextSwitchTo(caller);
 	if (found > 0)
 	{
-		w->cursor->at = timestamp_column(found - 1, 2);
+		w->cursor->at = lpu_timestamp_column(found - 1, 2);
 		w->cursor->id = lpu_int64_column(found - 1, 1);
 	}
 	w->cursor->ended = found == 0;
@@ -355,7 +371,7 @@ claim_each(ClaimRun *w)
 		if (w->cursor->ended)
 			return;
 		id = lpu_int64_column(0, 1);
-		at = timestamp_column(0, 2);
+		at = lpu_timestamp_column(0, 2);
 		SPI_freetuptable(SPI_tuptable);
 		message = lpu_queue_try(claim_after, w);
 		w->cursor->at = at;
@@ -376,13 +392,9 @@ claim_each(ClaimRun *w)
 LpuQueueRow **
 lpu_claim_rows(LpuClaimer *c, int max, int *n)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim",
-												  ALLOCSET_DEFAULT_SIZES);
-	ClaimRun	w = {.claimer = c};
+	ClaimRun	w = {.claimer = c,.from = lpu_claim_group()};
 
-	w.from = MemoryContextAllocZero(context, sizeof(ClaimGroup));
-	w.from->context = context;
-	w.rows = MemoryContextAlloc(context, max * sizeof(LpuQueueRow *));
+	w.rows = MemoryContextAlloc(w.from->context, max * sizeof(LpuQueueRow *));
 	while ((w.cursor = next_server(c)) != NULL)
 	{
 		w.max = max;
@@ -402,7 +414,7 @@ lpu_claim_rows(LpuClaimer *c, int max, int *n)
 			return w.rows;
 	}
 	*n = 0;
-	MemoryContextDelete(context);
+	MemoryContextDelete(w.from->context);
 	return NULL;
 }
 
@@ -440,10 +452,10 @@ lpu_claim_list(LpuClaimer *c, int max, int *n)
 
 		rows[i].id = lpu_int64_column(i, 1);
 		rows[i].login_name = keep(lpu_text_column(i, 2));
-		rows[i].role = oid_column(i, 3);
+		rows[i].role = lpu_oid_column(i, 3);
 		role = GetUserNameFromId(rows[i].role, true);
 		rows[i].send_as = role ? role : keep(lpu_text_column(i, 4));
-		rows[i].server = oid_column(i, 5);
+		rows[i].server = lpu_oid_column(i, 5);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	set_servers(c, rows, *n);
@@ -470,13 +482,13 @@ lpu_claim_doubts(const char *account, int *n)
 		char	   *role;
 
 		row->id = lpu_int64_column(i, 1);
-		row->role = oid_column(i, 3);
+		row->role = lpu_oid_column(i, 3);
 		role = GetUserNameFromId(row->role, true);
 		row->send_as = role ? role : keep(lpu_text_column(i, 2));
-		row->server = oid_column(i, 4);
+		row->server = lpu_oid_column(i, 4);
 		row->login_name = keep(lpu_text_column(i, 5));
 		row->attempts = lpu_int_column(i, 6);
-		row->last_sent_at = timestamp_column(i, 7);
+		row->last_sent_at = lpu_timestamp_column(i, 7);
 		row->body = keep(lpu_text_column(i, 8));
 		doubts[i].status = lpu_int_column(i, 9);
 		doubts[i].accepted = doubts[i].status / 100 == 2;
@@ -505,7 +517,7 @@ lpu_claim_context(const LpuQueueRow *row)
 void
 lpu_claim_release(LpuQueueRow *row)
 {
-	ClaimGroup *from = ((ClaimedRow *) row)->claim;
+	LpuClaimGroup *from = ((ClaimedRow *) row)->claim;
 
 	if (--from->open == 0)
 		MemoryContextDelete(from->context);

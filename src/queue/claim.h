@@ -38,7 +38,25 @@ typedef struct LpuQueueRow
 	const char *reason;			/* or NULL */
 	int64		wait_ms;		/* of pending and uncertain; -1: by the number
 								 * of attempts */
+	const char *outcome;		/* JSON, or NULL */
+
+	/* of an update or delete (claim_change.h) */
+	bool		deletes;
+	int			phase;
+	int64		target;			/* the user's id, or 0 */
+	bool		doubtful;		/* it was uncertain when it was claimed */
+	int			last_status;	/* before this claim, or 0 */
+	const char *last_error;		/* ... or NULL */
+	bool		planned;		/* it belongs to a plan */
 } LpuQueueRow;
+
+/* The rows of one claim, which are freed together. */
+typedef struct LpuClaimGroup LpuClaimGroup;
+
+/* For the files that claim: a group below the current memory context, and a row in it. */
+extern LpuClaimGroup *lpu_claim_group(void);
+extern MemoryContext lpu_claim_group_context(const LpuClaimGroup *group);
+extern LpuQueueRow *lpu_claim_add(LpuClaimGroup *group);
 
 /* A row whose outcome is unknown, and what was sent for it. */
 typedef struct LpuDoubt

@@ -29,12 +29,6 @@
 #include "queue/statement.h"
 #include "queue/worker_slots.h"
 
-/* A user is a few kB; batches of larger ones could pass what memory and the service can hold. */
-#define MAX_BODY (1024 * 1024)
-
-/* A longer login never reaches an index. */
-#define MAX_LOGIN 254
-
 /* Users of one INSERT: enough that the statement's own cost does not count, in little memory. */
 #define CHUNK_USERS 2000
 #define CHUNK_BYTES (4 * 1024 * 1024)
@@ -147,14 +141,13 @@ static const Oid types[NCOLUMNS] = {
 	[BODY] = TEXTOID,
 };
 
-#define ENQUEUE_ARGS 17
+#define ENQUEUE_ARGS (4 + LPU_ORIGIN_PARAMS + 1)
 
 /*
- * Append users: one element of each array $1 to $4 (ids, logins, problems, keys).  $5 account, $6
- * and $7 name and OID of the server, $8 and $9, $10 and $11 those of the roles that ask and send,
- * $12 kind of hold and $13 why, or empty, $14 and $15 source table, $16 origin, $17 the first id of
- * this statement.  A login is taken if an unfinished row of the server has it, unless that is held
- * for its set-up, or a row of this statement.  Returns the first user that is wrong.  Writes
+ * Append users: one element of each array $1 to $4 (ids, logins, problems, keys).  $5 to $18 are
+ * what lpu_origin_params() sets, $19 the first id of this statement.  A login is taken if an
+ * unfinished create of the server has it, unless that is held for its set-up, or a row of this
+ * statement.  Returns the first user that is wrong.  Writes
  * lp_requests.
  */
 static const char enqueue_sql[] =
@@ -165,28 +158,28 @@ static const char enqueue_sql[] =
 "), judged AS MATERIALIZED ("
 "  SELECT g.id, g.login_name, g.source_key,"
 "    CASE WHEN g.problem IS NOT NULL THEN g.problem"
-"      WHEN waiting.id < $17 OR flying.id IS NOT NULL THEN '\"loginName\" is already in the queue'"
+"      WHEN waiting.id < $19 OR flying.id IS NOT NULL THEN '\"loginName\" is already in the queue'"
 "      WHEN waiting.id IS NOT NULL"
 "        OR row_number() OVER (PARTITION BY g.problem IS NULL, g.folded ORDER BY g.id) > 1"
 "      THEN '\"loginName\" is there twice in this statement' END AS problem"
 "  FROM given g"
 "  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
 "    WHERE g.problem IS NULL AND r.account = $5 AND lower(r.login_name COLLATE \"C\") = g.folded"
-"      AND r.login_name IS NOT NULL AND r.state IN ('pending', 'held')"
-"      AND (r.id >= $17 OR r.server_oid = $7 AND r.hold IS DISTINCT FROM 'setup')"
+"      AND r.login_name IS NOT NULL AND r.state IN ('pending', 'held') AND r.operation = 'create'"
+"      AND (r.id >= $19 OR r.server_oid = $7 AND r.hold IS DISTINCT FROM 'setup')"
 "    LIMIT 1) waiting ON true"
 "  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
 "    WHERE g.problem IS NULL AND r.account = $5 AND lower(r.login_name COLLATE \"C\") = g.folded"
-"      AND r.server_oid = $7 AND r.state IN ('sending', 'uncertain')"
+"      AND r.server_oid = $7 AND r.state IN ('sending', 'uncertain') AND r.operation = 'create'"
 "    LIMIT 1) flying ON true"
 "), made AS ("
-"  INSERT INTO @extschema@.lp_requests (id, account, operation, path, server, server_oid, requested_by,"
+"  INSERT INTO @extschema@.lp_requests (id, account, operation, path, plan, action, server, server_oid, requested_by,"
 "    requested_by_oid, send_as,"
 "    send_as_oid, login_name, state, hold, cause, next_attempt_at, error, reason, origin,"
 "      source_table, source_table_oid,"
 "    source_key, finished_at, held_at)"
 "  OVERRIDING SYSTEM VALUE"
-"  SELECT j.id, $5, 'create', 'queue', nullif($6, ''), $7, $8, $9, $10, $11, j.login_name,"
+"  SELECT j.id, $5, 'create', 'queue', nullif($17, 0), nullif($18, ''), nullif($6, ''), $7, $8, $9, $10, $11, j.login_name,"
 "    CASE WHEN j.problem IS NOT NULL THEN 'failed' WHEN $12 <> '' THEN 'held' ELSE 'pending' END,"
 "    CASE WHEN j.problem IS NULL THEN nullif($12, '') END, CASE WHEN j.problem IS NOT NULL THEN"
 "      'refused' END,"
@@ -223,21 +216,43 @@ problem_of(const LpuQueuedUser *user)
 	 */
 	if (user->login_name == NULL || user->body == NULL)
 		return "\"loginName\" is required";
-	if (pg_mbstrlen(user->login_name) > MAX_LOGIN)
+	if (pg_mbstrlen(user->login_name) > LPU_MAX_LOGIN)
 		return "\"loginName\" is longer than 254 characters";
-	if (strlen(user->body) > MAX_BODY)
+	if (strlen(user->body) > LPU_MAX_PAYLOAD)
 		return "the user is larger than 1 MB";
 	return NULL;
+}
+
+/* Set the LPU_ORIGIN_PARAMS parameters of a statement that appends rows; none of them is null. */
+void
+lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Datum *values)
+{
+	static const Oid origin_types[LPU_ORIGIN_PARAMS] = {TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
+	TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID, INT8OID, TEXTOID};
+	LpuHoldKind hold = origin->held != NULL ? origin->hold : LPU_HOLD_NONE;
+
+	memcpy(param_types, origin_types, sizeof(origin_types));
+	values[0] = CStringGetTextDatum(origin->account);
+	values[1] = CStringGetTextDatum(origin->server ? origin->server : "");
+	values[2] = ObjectIdGetDatum(origin->server_oid);
+	values[3] = CStringGetTextDatum(GetUserNameFromId(origin->requested_by, false));
+	values[4] = ObjectIdGetDatum(origin->requested_by);
+	values[5] = CStringGetTextDatum(GetUserNameFromId(origin->send_as, false));
+	values[6] = ObjectIdGetDatum(origin->send_as);
+	values[7] = CStringGetTextDatum(hold != LPU_HOLD_NONE ? lpu_hold_kind_name(hold) : "");
+	values[8] = CStringGetTextDatum(origin->held ? origin->held : "");
+	values[9] = CStringGetTextDatum(origin->source_table ? origin->source_table : "");
+	values[10] = ObjectIdGetDatum(origin->source_table_oid);
+	values[11] = CStringGetTextDatum(lpu_origin_text());
+	values[12] = Int64GetDatum(origin->plan);
+	values[13] = CStringGetTextDatum(origin->action ? origin->action : "");
 }
 
 /* Write the users of one INSERT. */
 static void
 write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 {
-	LpuHoldKind hold = origin->held != NULL ? origin->hold : LPU_HOLD_NONE;
-	Oid			all_types[ENQUEUE_ARGS] = {0, 0, 0, 0, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
-		TEXTOID, OIDOID, TEXTOID,
-	TEXTOID, TEXTOID, OIDOID, TEXTOID, INT8OID};
+	Oid			all_types[ENQUEUE_ARGS];
 	Datum		values[ENQUEUE_ARGS];
 	Oid			payload_types[2] = {INT8ARRAYOID, TEXTARRAYOID};
 	Datum		payloads[2];
@@ -248,19 +263,9 @@ write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 		all_types[i] = lpu_columns_type(users, i);
 		values[i] = lpu_columns_array(users, i);
 	}
-	values[4] = CStringGetTextDatum(origin->account);
-	values[5] = CStringGetTextDatum(origin->server ? origin->server : "");
-	values[6] = ObjectIdGetDatum(origin->server_oid);
-	values[7] = CStringGetTextDatum(GetUserNameFromId(origin->requested_by, false));
-	values[8] = ObjectIdGetDatum(origin->requested_by);
-	values[9] = CStringGetTextDatum(GetUserNameFromId(origin->send_as, false));
-	values[10] = ObjectIdGetDatum(origin->send_as);
-	values[11] = CStringGetTextDatum(hold != LPU_HOLD_NONE ? lpu_hold_kind_name(hold) : "");
-	values[12] = CStringGetTextDatum(origin->held ? origin->held : "");
-	values[13] = CStringGetTextDatum(origin->source_table ? origin->source_table : "");
-	values[14] = ObjectIdGetDatum(origin->source_table_oid);
-	values[15] = CStringGetTextDatum(lpu_origin_text());
-	values[16] = Int64GetDatum(first);
+	lpu_origin_params(origin, &all_types[BODY], &values[BODY]);
+	all_types[ENQUEUE_ARGS - 1] = INT8OID;
+	values[ENQUEUE_ARGS - 1] = Int64GetDatum(first);
 	lpu_queue_run(enqueue_sql, ENQUEUE_ARGS, all_types, values);
 	if (SPI_processed > 0 && origin->raise)
 	{
@@ -295,7 +300,7 @@ add_user(LpuColumns *users, const LpuQueuedUser *user, int64 id)
 	 * without the payload, a user too large cannot be sent by lp_retry()
 	 * after all
 	 */
-	if (length <= MAX_BODY)
+	if (length <= LPU_MAX_PAYLOAD)
 		lpu_columns_set_text(users, BODY, user->body);
 	return length;
 }

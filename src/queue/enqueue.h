@@ -32,7 +32,20 @@ typedef struct LpuQueueOrigin
 								 * not a failed row */
 	const char *source_table;	/* or NULL */
 	Oid			source_table_oid;	/* or InvalidOid */
+	int64		plan;			/* of lp_sync, or 0 */
+	const char *action;			/* of creates of a plan, or NULL */
 } LpuQueueOrigin;
+
+/* A user is a few kB; batches of larger ones could pass what memory and the service can hold. */
+#define LPU_MAX_PAYLOAD (1024 * 1024)
+
+/* A longer login never reaches an index. */
+#define LPU_MAX_LOGIN 254
+
+/* What all rows of a statement have in common, as its parameters. */
+#define LPU_ORIGIN_PARAMS 14
+
+extern void lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Datum *values);
 
 /*
  * Append users to the queue, as part of the current transaction and with the rights of the tables'

@@ -26,9 +26,9 @@
 /*
  * The first of the ids that is no request of the caller's.  $1 ids, $2 OID of the caller, $3 origin
  * here.  A request belongs to the role it is sent as; to the role that asked for it while that role
- * may still ask for it: insert into the source table, or, without one, EXECUTE lp_enqueue_users()
- * and use the server; and to the owner of the tables.  In a row that was written elsewhere only the
- * name of the role it is sent as counts.  Reads lp_requests.
+ * may still ask for it: insert into the source table, or, without one, EXECUTE the function that
+ * queues such a request, and use the server; and to the owner of the tables.  In a row that was
+ * written elsewhere only the name of the role it is sent as counts.  Reads lp_requests.
  */
 static const char stranger_sql[] =
 "SELECT u.id FROM unnest($1::bigint[]) AS u (id) "
@@ -43,7 +43,9 @@ static const char stranger_sql[] =
 "         false)"
 "       ELSE coalesce(has_function_privilege(r.requested_by_oid, (SELECT p.oid FROM pg_proc p"
 "           JOIN pg_class c ON c.relnamespace = p.pronamespace"
-"           WHERE c.oid = r.tableoid AND p.proname = 'lp_enqueue_users'), 'EXECUTE'), false)"
+"           WHERE c.oid = r.tableoid AND p.proname = CASE r.operation WHEN 'update' THEN"
+"             'lp_enqueue_changes' WHEN 'delete' THEN 'lp_enqueue_deletes' ELSE 'lp_enqueue_users' END"
+"           ), 'EXECUTE'), false)"
 "         AND coalesce(has_server_privilege(r.requested_by_oid, r.server_oid, 'USAGE'), false)"
 "           END)) "
 "ORDER BY u.id LIMIT 1";

@@ -33,7 +33,7 @@ enum
 {
 	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH,
 	HOLD,
-	CAUSE, LAST_SENT, EVIDENCE, NCOLUMNS
+	CAUSE, LAST_SENT, EVIDENCE, OUTCOME, NCOLUMNS
 };
 
 static const Oid types[NCOLUMNS] = {
@@ -52,24 +52,26 @@ static const Oid types[NCOLUMNS] = {
 	[CAUSE] = TEXTOID,
 	[LAST_SENT] = TIMESTAMPTZOID,
 	[EVIDENCE] = TEXTOID,
+	[OUTCOME] = TEXTOID,
 };
 
 /*
  * Write results, one element of the arrays each.  A row that was not sent after all gets back its
  * attempt and, if no answer came, the time it was sent before.  The payload leaves with success.  A
  * look-up that fails again and again waits a quarter of the time since the row was sent, at most 8
- * minutes.  Returns the ids of the rows that were not locked by others, and once more those that
- * are created or done now.  Writes lp_requests, lp_payloads.
+ * minutes.  Returns the ids of the rows that were not locked by others (0), and once more those
+ * that are created or done now (1), and those of plans that are finished (2).  Writes lp_requests,
+ * lp_payloads.
  */
 static const char settle_sql[] =
 "WITH locked AS MATERIALIZED ("
 "  SELECT u.* FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::boolean[], $5::integer[],"
 "    $6::bigint[],"
 "    $7::bigint[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[],"
-"    $14::timestamptz[], $15::text[])"
+"    $14::timestamptz[], $15::text[], $16::text[])"
 "    AS u (id, attempts, state, unsent, status, revision, user_id, error, reason, wait, batch,"
 "      hold, cause, last_sent,"
-"      evidence)"
+"      evidence, outcome)"
 "  CROSS JOIN LATERAL (SELECT q.state, q.attempts FROM @extschema@.lp_requests q WHERE q.id = u.id LIMIT 1"
 "    FOR UPDATE SKIP LOCKED) r"
 "  WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts"
@@ -80,7 +82,7 @@ static const char settle_sql[] =
 "    status = coalesce(u.status, r.status), ac_revision = coalesce(u.revision, r.ac_revision),"
 "    user_id = coalesce(u.user_id, r.user_id), error = u.error, reason = u.reason, batch ="
 "      coalesce(u.batch, r.batch),"
-"    look_first = r.look_first AND u.state IN ('uncertain', 'held'),"
+"    outcome = u.outcome::jsonb, look_first = r.look_first AND u.state IN ('uncertain', 'held'),"
 "    evidence = CASE WHEN u.state IN ('created', 'done', 'failed') THEN u.evidence END,"
 "    finished_at = CASE WHEN u.state IN ('created', 'done', 'failed') THEN clock_timestamp() END,"
 "    held_at = CASE WHEN u.state = 'held' THEN clock_timestamp() END,"
@@ -94,7 +96,7 @@ static const char settle_sql[] =
 "      ELSE clock_timestamp() + u.wait * interval '1 millisecond' END"
 "  FROM locked u"
 "  WHERE r.id = u.id"
-"  RETURNING r.id, r.state"
+"  RETURNING r.id, r.state, r.plan"
 "), payloads AS MATERIALIZED ("
 "  SELECT p.request_id FROM written w CROSS JOIN LATERAL ("
 "    SELECT q.request_id FROM @extschema@.lp_payloads q WHERE q.request_id = w.id LIMIT 1 FOR UPDATE"
@@ -103,8 +105,10 @@ static const char settle_sql[] =
 "), emptied AS ("
 "  DELETE FROM @extschema@.lp_payloads p USING payloads x WHERE p.request_id = x.request_id"
 ")"
-"SELECT l.id, false FROM locked l UNION ALL SELECT w.id, true FROM written w WHERE w.state IN"
-"  ('created', 'done')";
+"SELECT l.id, 0 FROM locked l "
+"UNION ALL SELECT w.id, 1 FROM written w WHERE w.state IN ('created', 'done') "
+"UNION ALL SELECT w.id, 2 FROM written w"
+"  WHERE w.state IN ('created', 'done', 'failed') AND w.plan IS NOT NULL";
 
 /*
  * Those of the rows that are still in flight with the same attempt. $1 ids, $2 attempts. Reads
@@ -116,23 +120,34 @@ static const char in_flight_sql[] =
 "WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts";
 
 /*
- * Mark failures that a later success of the same login (of the same server) or of the same source
- * row made good, but for rows that others have locked.  $1 ids of the successful rows.  Writes
- * lp_requests.
+ * Mark failures that a later success of the same login or user (of the same server) or of the same
+ * source row made good, but for rows that others have locked.  An update that was queued is made
+ * good by one that does the same, or by one of a later plan, which has all that still differs.  $1
+ * ids of the successful rows.  Writes lp_requests.
  */
+#define MADE_GOOD_SQL \
+"      AND r.operation = w.operation AND r.state = 'failed' AND NOT r.mended" \
+"      AND (r.operation <> 'update' OR r.path <> 'queue' OR r.plan < w.plan" \
+"        OR r.action = w.action AND r.action <> 'update')"
+
 static const char mend_sql[] =
 "WITH good AS MATERIALIZED ("
 "  SELECT w.* FROM unnest($1::bigint[]) AS u (id) CROSS JOIN LATERAL ("
-"    SELECT r.account, r.server_oid, r.operation, r.source_table_oid, r.source_key,"
-"      lower(r.login_name COLLATE \"C\") AS login"
+"    SELECT r.account, r.server_oid, r.operation, r.source_table_oid, r.source_key, r.user_id,"
+"      r.plan, r.action, lower(r.login_name COLLATE \"C\") AS login"
 "    FROM @extschema@.lp_requests r WHERE r.id = u.id LIMIT 1) w"
 "), found AS MATERIALIZED ("
 "  SELECT f.id FROM good w CROSS JOIN LATERAL ("
 "    SELECT r.id FROM @extschema@.lp_requests r"
 "    WHERE r.account = w.account AND lower(r.login_name COLLATE \"C\") = w.login AND r.server_oid"
 "      = w.server_oid"
-"      AND r.operation = w.operation AND r.state = 'failed' AND NOT r.mended AND"
-"        char_length(r.login_name) <= 254"
+"      AND char_length(r.login_name) <= 254" MADE_GOOD_SQL
+"    OFFSET 0) f"
+"  UNION "
+"  SELECT f.id FROM good w CROSS JOIN LATERAL ("
+"    SELECT r.id FROM @extschema@.lp_requests r"
+"    WHERE r.account = w.account AND r.user_id = w.user_id AND r.server_oid = w.server_oid"
+"      AND r.operation IN ('update', 'delete')" MADE_GOOD_SQL
 "    OFFSET 0) f"
 "  UNION "
 "  SELECT f.id FROM good w CROSS JOIN LATERAL ("
@@ -140,8 +155,7 @@ static const char mend_sql[] =
 "    WHERE r.source_table_oid = w.source_table_oid AND jsonb_hash(r.source_key) ="
 "      jsonb_hash(w.source_key)"
 "      AND r.source_key = w.source_key AND r.source_table_oid <> 0 AND r.source_key IS NOT NULL"
-"      AND r.account = w.account AND r.server_oid = w.server_oid"
-"      AND r.operation = w.operation AND r.state = 'failed' AND NOT r.mended"
+"      AND r.account = w.account AND r.server_oid = w.server_oid" MADE_GOOD_SQL
 "    OFFSET 0) f"
 "), locked AS MATERIALIZED ("
 "  SELECT r.id FROM found f CROSS JOIN LATERAL ("
@@ -170,6 +184,9 @@ struct LpuSettlement
 								 * the rows keep theirs */
 	LpuColumns *rows;
 };
+
+/* See settle.h. */
+LpuSettledHook lpu_settled_hook = NULL;
 
 /* What could not be written yet, in a memory context of its own; NULL: nothing. */
 static LpuColumns *kept = NULL;
@@ -228,6 +245,7 @@ lpu_settlement_add(LpuSettlement *s, const LpuQueueRow *row)
 	if (row->last_sent_at != 0)
 		lpu_columns_set(c, LAST_SENT, TimestampTzGetDatum(row->last_sent_at));
 	lpu_columns_set_text(c, EVIDENCE, s->answered ? "answer" : "lookup");
+	lpu_columns_set_text(c, OUTCOME, row->outcome);
 }
 
 /* ----- writing ----- */
@@ -240,6 +258,8 @@ typedef struct SettlementWrite
 	int			nsettled;
 	int64	   *successes;
 	int			nsuccesses;
+	int64	   *planned;		/* ids of rows of plans that are finished */
+	int			nplanned;
 } SettlementWrite;
 
 static void
@@ -260,10 +280,18 @@ run_settle(void *arg)
 	{
 		int64		id = lpu_int64_column(i, 1);
 
-		if (lpu_bool_column(i, 2))
-			w->successes[w->nsuccesses++] = id;
-		else
-			w->settled[w->nsettled++] = id;
+		switch (lpu_int_column(i, 2))
+		{
+			case 0:
+				w->settled[w->nsettled++] = id;
+				break;
+			case 1:
+				w->successes[w->nsuccesses++] = id;
+				break;
+			default:
+				w->planned[w->nplanned++] = id;
+				break;
+		}
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -361,13 +389,16 @@ write_rows(const LpuColumns *rows)
 		return;
 	w.settled = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
 	w.successes = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
+	w.planned = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
 	if (lpu_queue_try(run_settle, &w) != NULL)
 	{
-		w.nsettled = w.nsuccesses = 0;
+		w.nsettled = w.nsuccesses = w.nplanned = 0;
 		settle_each(&w);
 	}
 	qsort(w.settled, w.nsettled, sizeof(int64), compare_ids);
 	lpu_settle_mend(w.successes, w.nsuccesses);
+	if (lpu_settled_hook != NULL && w.nplanned > 0)
+		lpu_settled_hook(w.planned, w.nplanned);
 	if (w.nsettled < n)
 		keep_locked(&w);
 }
@@ -380,6 +411,13 @@ lpu_settle_mend(const int64 *ids, int n)
 	Datum		values[1];
 
 	(void) lpu_queue_change(mend_sql, ids, n, 1, mend_types, values);
+}
+
+static bool
+is_created(const LpuColumns *rows, int i)
+{
+	return strcmp(TextDatumGetCString(lpu_columns_get(rows, STATE, i)),
+				  lpu_state_name(LPU_STATE_CREATED)) == 0;
 }
 
 /*
@@ -404,7 +442,7 @@ refuse_users_of_others(LpuSettlement *s)
 		int64		user = DatumGetInt64(lpu_columns_get(s->rows, USER_ID, i));
 
 		ids[i] = id_of(s->rows, i);
-		if (user != 0)
+		if (user != 0 && is_created(s->rows, i))
 			users[nusers++] = user;
 	}
 	if (nusers == 0)
@@ -419,8 +457,7 @@ refuse_users_of_others(LpuSettlement *s)
 	qsort(others, nothers, sizeof(int64), compare_ids);
 	for (i = 0; i < n; i++)
 		if (is_among(DatumGetInt64(lpu_columns_get(s->rows, USER_ID, i)), others, nothers) &&
-			strcmp(TextDatumGetCString(lpu_columns_get(s->rows, STATE, i)),
-				   lpu_state_name(LPU_STATE_CREATED)) == 0)
+			is_created(s->rows, i))
 		{
 			lpu_columns_replace_text(s->rows, STATE, i, lpu_state_name(LPU_STATE_FAILED));
 			lpu_columns_replace_text(s->rows, CAUSE, i, lpu_cause_name(LPU_CAUSE_REFUSED));

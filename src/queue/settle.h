@@ -9,6 +9,13 @@
 typedef struct LpuSettlement LpuSettlement;
 
 /*
+ * Called in the transaction of a settlement, with SPI connected: these rows of plans are created,
+ * done or failed now.  It may raise nothing but what is no fault of the rows.
+ */
+typedef void (*LpuSettledHook) (const int64 *ids, int n);
+extern LpuSettledHook lpu_settled_hook;
+
+/*
  * A settlement, in the current memory context; "answered": what is settled is known from answers,
  * not from a look-up. Add each row whose state is set; it is copied.
  */

@@ -52,7 +52,7 @@ CREATE FUNCTION @extschema@.lp_account_is_paused(account text) RETURNS boolean
 COMMENT ON FUNCTION @extschema@.lp_account_is_paused(text) IS 'does a server of this account have the option delivery ''paused''?';
 
 CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
-	SELECT p.account, p.pending, p.sending, p.uncertain, p.held, p.created, p.failed,
+	SELECT p.account, p.pending, p.sending, p.uncertain, p.held, p.created, p.done, p.failed,
 		   p.users_per_second,
 		   CASE WHEN p.pending + p.sending + p.uncertain > 0 AND p.users_per_second > 0
 				THEN date_trunc('second', clock_timestamp() + (p.pending + p.sending + p.uncertain) / p.users_per_second
@@ -70,8 +70,9 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 				 count(*) FILTER (WHERE r.state = 'uncertain') AS uncertain,
 				 count(*) FILTER (WHERE r.state = 'held') AS held,
 				 count(*) FILTER (WHERE r.state = 'created') AS created,
+				 count(*) FILTER (WHERE r.state = 'done') AS done,
 				 count(*) FILTER (WHERE r.state = 'failed') AS failed,
-				 round((count(*) FILTER (WHERE r.state = 'created' AND r.finished_at > clock_timestamp() - interval '1 minute')
+				 round((count(*) FILTER (WHERE r.state IN ('created', 'done') AND r.finished_at > clock_timestamp() - interval '1 minute')
 						/ greatest(extract(epoch FROM max(r.finished_at)
 										   - greatest(min(r.enqueued_at), clock_timestamp() - interval '1 minute')), 1))::numeric, 1)
 					 AS users_per_second,

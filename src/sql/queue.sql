@@ -40,10 +40,37 @@ CREATE FUNCTION @extschema@._lp_server_here(origin text, here text, server oid, 
 	END;
 COMMENT ON FUNCTION @extschema@._lp_server_here(text, text, oid, text) IS 'internal: the server of a row of lp_requests in this database';
 
+/*
+ * The payload of an update with a newer one laid over it (src/queue/enqueue_change.h): the newer wish wins, the older base, which
+ * is what the account had before both.
+ */
+CREATE FUNCTION @extschema@._lp_lay_change(older jsonb, newer jsonb) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT older || newer || jsonb_build_object(
+			'set', coalesce(older -> 'set', '{}'::jsonb) || coalesce(newer -> 'set', '{}'::jsonb),
+			'add', (coalesce(older -> 'add', '{}'::jsonb) - w.wished) || coalesce(newer -> 'add', '{}'::jsonb),
+			'take', (coalesce(older -> 'take', '{}'::jsonb) - w.wished) || coalesce(newer -> 'take', '{}'::jsonb),
+			'base', coalesce(newer -> 'base', '{}'::jsonb) || coalesce(older -> 'base', '{}'::jsonb),
+			'hidden', coalesce(older -> 'hidden', '{}'::jsonb) || coalesce(newer -> 'hidden', '{}'::jsonb))
+		FROM (SELECT ARRAY(SELECT k FROM jsonb_object_keys(coalesce(newer -> 'set', '{}'::jsonb)) k) AS wished) w;
+	END;
+COMMENT ON FUNCTION @extschema@._lp_lay_change(jsonb, jsonb) IS 'internal: the payload of an update with a newer one laid over it';
+
 CREATE FUNCTION @extschema@.lp_enqueue_users(account text, users jsonb) RETURNS SETOF bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 COST 1000;
 COMMENT ON FUNCTION @extschema@.lp_enqueue_users(text, jsonb)
 	IS 'queues users to be created after commit with the caller''s credentials; returns the ids of their requests in order';
+
+CREATE FUNCTION @extschema@.lp_enqueue_changes(account text, users jsonb) RETURNS SETOF bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 COST 1000;
+COMMENT ON FUNCTION @extschema@.lp_enqueue_changes(text, jsonb)
+	IS 'queues changes of users, by id or else by loginName, to be laid over what the account has; returns the ids of their requests in order';
+
+CREATE FUNCTION @extschema@.lp_enqueue_deletes(account text, ids bigint[]) RETURNS SETOF bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 COST 1000;
+COMMENT ON FUNCTION @extschema@.lp_enqueue_deletes(text, bigint[])
+	IS 'queues users to be deleted, by id; returns the ids of their requests in order';
 
 CREATE PROCEDURE @extschema@.lp_deliver(account text DEFAULT NULL)
 	AS 'MODULE_PATHNAME' LANGUAGE C;

@@ -15,6 +15,7 @@ CREATE TABLE @extschema@.lp_requests (
 	path            text NOT NULL CHECK (path IN ('queue', 'direct', 'trigger', 'table')),
 	plan            bigint,
 	action          text,
+	phase           smallint NOT NULL DEFAULT 5 CHECK (phase BETWEEN 1 AND 5),
 	server          text,
 	server_oid      oid NOT NULL DEFAULT 0,
 	requested_by    text NOT NULL,
@@ -37,6 +38,7 @@ CREATE TABLE @extschema@.lp_requests (
 	error           text,
 	evidence        text CHECK (evidence IN ('answer', 'lookup')),
 	reason          text,
+	outcome         jsonb,
 	origin          text,
 	source_table    text,
 	source_table_oid oid NOT NULL DEFAULT 0,
@@ -59,7 +61,8 @@ COMMENT ON COLUMN @extschema@.lp_requests.account IS 'LivePerson account id';
 COMMENT ON COLUMN @extschema@.lp_requests.operation IS 'create, update, delete or reset';
 COMMENT ON COLUMN @extschema@.lp_requests.path IS 'how it is sent: queue, direct (a function call), trigger (mode=sync) or table (a foreign table)';
 COMMENT ON COLUMN @extschema@.lp_requests.plan IS 'plan it belongs to, if any';
-COMMENT ON COLUMN @extschema@.lp_requests.action IS 'what the plan does with the user';
+COMMENT ON COLUMN @extschema@.lp_requests.action IS 'what is done with the user: disable, delete, rename, update, enable and the like; null of a create without a plan';
+COMMENT ON COLUMN @extschema@.lp_requests.phase IS 'order in which an account is served: 1 disable, 2 delete, 3 rename, 4 update and enable, 5 create';
 COMMENT ON COLUMN @extschema@.lp_requests.server IS 'foreign server whose options are used';
 COMMENT ON COLUMN @extschema@.lp_requests.server_oid IS 'its OID in the database of origin; 0: none yet';
 COMMENT ON COLUMN @extschema@.lp_requests.requested_by IS 'role that asked for it';
@@ -80,7 +83,8 @@ COMMENT ON COLUMN @extschema@.lp_requests.ac_revision IS 'header ac-revision of 
 COMMENT ON COLUMN @extschema@.lp_requests.user_id IS 'LivePerson user id, when known';
 COMMENT ON COLUMN @extschema@.lp_requests.error IS 'why it failed: what the API said, or attribute and problem';
 COMMENT ON COLUMN @extschema@.lp_requests.evidence IS 'how the result is known: from the answer, or from a look-up';
-COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, or "outcome unknown" of a direct call that may have been carried out';
+COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, what is special about its result, or "outcome unknown" of a direct call that may have been carried out';
+COMMENT ON COLUMN @extschema@.lp_requests.outcome IS 'of an update: "drifted", attributes that were left as the account has them; of a plan also "dateUpdated"';
 COMMENT ON COLUMN @extschema@.lp_requests.origin IS 'system identifier/database OID/timeline where the row was last written';
 COMMENT ON COLUMN @extschema@.lp_requests.source_table IS 'table whose trigger asked for it';
 COMMENT ON COLUMN @extschema@.lp_requests.source_table_oid IS 'its OID in the database of origin; 0: none';
@@ -92,7 +96,8 @@ COMMENT ON COLUMN @extschema@.lp_requests.held_at IS 'since when it is held';
 
 /*
  * Indexes: the unfinished rows are few, the finished ones are many. "due" has the rows to claim in their order, "logins" those
- * that are not in flight by login. The in-flight indexes are the proof that never two requests for one login or user are under
+ * that are not in flight by login, and "users" by user. "changes" has the updates and deletes of an account that may be
+ * claimed, those in doubt too, in the order in which they are served. The in-flight indexes are the proof that never two requests for one login or user are under
  * way. The conditions are such that each statement of the queue can use one index only: a kept plan may have been made when
  * the table was empty. Logins are compared with ASCII letters folded, byte by byte: no upgrade of libc or ICU changes that. The failed ones
  * are looked for by a later success.
@@ -107,8 +112,14 @@ CREATE UNIQUE INDEX lp_requests_in_flight ON @extschema@.lp_requests (account, l
 	WHERE state IN ('sending', 'uncertain');
 CREATE UNIQUE INDEX lp_requests_users_in_flight ON @extschema@.lp_requests (account, user_id, server_oid)
 	WHERE state IN ('sending', 'uncertain') AND user_id IS NOT NULL;
+CREATE INDEX lp_requests_users ON @extschema@.lp_requests (account, user_id, server_oid)
+	WHERE state IN ('pending', 'held') AND user_id IS NOT NULL;
+CREATE INDEX lp_requests_changes ON @extschema@.lp_requests (account, phase, id)
+	WHERE state IN ('pending', 'uncertain') AND operation IN ('update', 'delete');
 CREATE INDEX lp_requests_failed_logins ON @extschema@.lp_requests (account, lower(login_name COLLATE "C"), server_oid)
 	WHERE state = 'failed' AND NOT mended AND char_length(login_name) <= 254;
+CREATE INDEX lp_requests_failed_users ON @extschema@.lp_requests (account, user_id, server_oid)
+	WHERE state = 'failed' AND NOT mended AND user_id IS NOT NULL AND operation IN ('update', 'delete');
 CREATE INDEX lp_requests_failed_sources ON @extschema@.lp_requests (source_table_oid, jsonb_hash(source_key))
 	WHERE state = 'failed' AND NOT mended AND source_key IS NOT NULL AND source_table_oid <> 0;
 CREATE INDEX lp_requests_enqueued_at ON @extschema@.lp_requests USING brin (enqueued_at);
@@ -127,7 +138,7 @@ CREATE TABLE @extschema@.lp_payloads (
 );
 COMMENT ON TABLE @extschema@.lp_payloads IS 'what is to be sent for a queued request; leaves with success';
 COMMENT ON COLUMN @extschema@.lp_payloads.request_id IS 'lp_requests.id';
-COMMENT ON COLUMN @extschema@.lp_payloads.body IS 'the user as JSON, with its secrets';
+COMMENT ON COLUMN @extschema@.lp_payloads.body IS 'of a create: the user, with its secrets; of an update or delete: an object, see src/queue/enqueue_change.h';
 ALTER TABLE @extschema@.lp_payloads SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 COMMENT ON SEQUENCE @extschema@.lp_requests_id_seq IS 'numbers of requests';
@@ -165,9 +176,9 @@ CREATE VIEW @extschema@.lp_results WITH (security_barrier) AS
 					 JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw, pg_catalog.unnest(s.srvoptions) o
 					 WHERE w.fdwname = 'lpusers'::name AND pg_catalog.pg_has_role(s.srvowner, 'USAGE')) AS server_names
 	)
-	SELECT r.id, r.account, r.operation, r.path, r.plan, r.action, r.server, r.server_oid, r.requested_by, r.requested_by_oid,
+	SELECT r.id, r.account, r.operation, r.path, r.plan, r.action, r.phase, r.server, r.server_oid, r.requested_by, r.requested_by_oid,
 		   r.send_as, r.send_as_oid, r.login_name, r.state, r.hold, r.cause, r.look_first, r.mended, r.attempts,
-		   r.next_attempt_at, r.batch, r.status, r.ac_revision, r.user_id, r.error, r.evidence, r.reason, r.origin,
+		   r.next_attempt_at, r.batch, r.status, r.ac_revision, r.user_id, r.error, r.evidence, r.reason, r.outcome, r.origin,
 		   r.source_table, r.source_table_oid, r.source_key, r.enqueued_at, r.sent_at, r.finished_at, r.held_at
 	FROM @extschema@.lp_requests r, mine m
 	WHERE m.all_rows

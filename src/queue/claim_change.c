@@ -1,0 +1,255 @@
+/*
+ * claim_change.c: updates and deletes of the queue that are claimed.
+ *
+ * They are claimed in the order of their phase and id, for one role of one server at a time, whose
+ * credentials one request can carry.  A pending row waits until all earlier requests of its user
+ * on its server, creates too, are finished.  Rows in doubt are claimed like pending ones, since
+ * what sends them reads the users first anyway (delivery/change_chain.c); they do not wait for
+ * earlier rows, which wait for them.  Everything here needs a transaction with SPI connected,
+ * under the lock on the account.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/origin.h"
+#include "base/spi_plan.h"
+#include "options/server.h"
+#include "queue/claim_change.h"
+#include "queue/pending.h"
+#include "queue/statement.h"
+
+/*
+ * Rows that are due.  $1 account, $2 origin, $3 ids to pass over, $4 servers that may be sent to,
+ * $5 servers that are paused.  What is in flight or waits before a row is asked by subqueries,
+ * each of which one index can serve.  Reads lp_requests.
+ */
+#define DUE_SQL \
+"  FROM @extschema@.lp_requests r" \
+"  WHERE r.account = $1 AND r.state IN ('pending', 'uncertain')" \
+"    AND r.operation IN ('update', 'delete') AND r.next_attempt_at <= clock_timestamp()" \
+"    AND r.origin = $2 AND r.id <> ALL ($3)" \
+"    AND CASE WHEN r.state = 'uncertain' THEN r.server_oid <> ALL ($5) ELSE" \
+"      NOT r.look_first AND r.server_oid = ANY ($4)" \
+"      AND (r.login_name IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
+"          WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\")" \
+"              = lower(r.login_name COLLATE \"C\")" \
+"            AND f.server_oid = r.server_oid AND f.state IN ('sending', 'uncertain')" \
+"          LIMIT 1) IS NULL" \
+"        AND (SELECT f.id FROM @extschema@.lp_requests f" \
+"          WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\")" \
+"              = lower(r.login_name COLLATE \"C\")" \
+"            AND f.login_name IS NOT NULL AND f.server_oid = r.server_oid" \
+"            AND f.state IN ('pending', 'held') AND f.hold IS DISTINCT FROM 'elsewhere'" \
+"            AND f.id < r.id LIMIT 1) IS NULL)" \
+"      AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
+"          WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = r.server_oid" \
+"            AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL" \
+"        AND (SELECT f.id FROM @extschema@.lp_requests f" \
+"          WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = r.server_oid" \
+"            AND f.state IN ('pending', 'held') AND f.hold IS DISTINCT FROM 'elsewhere'" \
+"            AND f.id < r.id LIMIT 1) IS NULL) END"
+
+/* The first of them. */
+static const char next_sql[] =
+"SELECT r.server_oid, r.send_as_oid, r.id" DUE_SQL " ORDER BY r.phase, r.id LIMIT 1";
+
+/*
+ * Claim those of a server, $6, and a role, $7; $8 how many.  Returns what was claimed, in order,
+ * with what was known of it before.  Writes lp_requests, reads lp_payloads.
+ */
+static const char claim_sql[] =
+"WITH due AS MATERIALIZED ("
+"  SELECT r.id, r.state, r.sent_at, r.status, r.error, r.reason" DUE_SQL
+"    AND r.server_oid = $6 AND r.send_as_oid = $7"
+"  ORDER BY r.phase, r.id LIMIT $8"
+"  FOR UPDATE OF r SKIP LOCKED"
+"), claimed AS ("
+"  UPDATE @extschema@.lp_requests r"
+"  SET state = 'sending', attempts = r.attempts + 1, sent_at = clock_timestamp(),"
+"    next_attempt_at = NULL, status = NULL, error = NULL, reason = NULL"
+"  FROM due d WHERE r.id = d.id"
+"  RETURNING r.id, r.state, r.phase, r.operation, r.login_name, r.user_id, r.send_as, r.attempts,"
+"    r.plan, d.sent_at, d.state AS was, d.status, coalesce(d.error, d.reason) AS error"
+")"
+"SELECT c.id, c.phase, c.operation = 'delete', c.login_name, c.user_id, c.send_as, c.attempts,"
+"  c.sent_at, c.was = 'uncertain', c.status, c.error, c.plan IS NOT NULL,"
+"  (SELECT p.body::text FROM @extschema@.lp_payloads p WHERE p.request_id = c.id) "
+"FROM claimed c WHERE c.state = 'sending' ORDER BY c.phase, c.id";
+
+/* The parameters of DUE_SQL. */
+#define DUE_PARAMS 5
+
+typedef struct ChangeClaim
+{
+	const char *account;
+	const LpuNextChange *next;
+	int			max;
+	LpuClaimGroup *group;
+	LpuQueueRow **rows;
+	int			n;
+} ChangeClaim;
+
+/* Set the parameters of DUE_SQL.  Rows that have no server get one, or are held. */
+static void
+due_params(const char *account, Oid *types, Datum *values)
+{
+	int			n;
+	Oid		   *servers = lpu_pending_servers(account, &n);
+	Datum	   *oids = palloc(Max(n, 1) * sizeof(Datum));
+	int			i;
+
+	for (i = 0; i < n; i++)
+		oids[i] = ObjectIdGetDatum(servers[i]);
+	types[0] = types[1] = TEXTOID;
+	types[2] = INT8ARRAYOID;
+	types[3] = types[4] = OIDARRAYOID;
+	values[0] = CStringGetTextDatum(account);
+	values[1] = CStringGetTextDatum(lpu_origin_text());
+	values[2] = lpu_queue_passed_over();
+	values[3] = PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	values[4] = lpu_server_paused_array();
+}
+
+/* Find the row that is to be claimed next.  Return its id, 0 if there is none. */
+static int64
+find_next(const char *account, LpuNextChange *next)
+{
+	Oid			types[DUE_PARAMS];
+	Datum		values[DUE_PARAMS];
+	int64		id = 0;
+
+	due_params(account, types, values);
+	lpu_queue_run(next_sql, DUE_PARAMS, types, values);
+	if (SPI_processed > 0)
+	{
+		next->server = lpu_oid_column(0, 1);
+		next->role = lpu_oid_column(0, 2);
+		id = lpu_int64_column(0, 3);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return id;
+}
+
+/*
+ * Return true if an update or delete of the account can be claimed now; *next says as which role
+ * and of which server the first one is sent.
+ */
+bool
+lpu_claim_next_change(const char *account, LpuNextChange *next)
+{
+	return find_next(account, next) != 0;
+}
+
+static char *
+copy_column(int row, int column)
+{
+	const char *text = lpu_text_column(row, column);
+
+	return text ? pstrdup(text) : NULL;
+}
+
+/* Row i of the result, in the memory context of the claim, which is the current one. */
+static LpuQueueRow *
+read_row(ChangeClaim *claim, int i)
+{
+	LpuQueueRow *row = lpu_claim_add(claim->group);
+	char	   *role = GetUserNameFromId(claim->next->role, true);
+
+	row->id = lpu_int64_column(i, 1);
+	row->phase = lpu_int_column(i, 2);
+	row->deletes = lpu_bool_column(i, 3);
+	row->login_name = copy_column(i, 4);
+	row->target = lpu_int64_column(i, 5);
+	row->role = claim->next->role;
+	row->send_as = role ? role : copy_column(i, 6);
+	row->server = claim->next->server;
+	row->attempts = lpu_int_column(i, 7);
+	row->last_sent_at = lpu_timestamp_column(i, 8);
+	row->doubtful = lpu_bool_column(i, 9);
+	row->last_status = lpu_int_column(i, 10);
+	row->last_error = copy_column(i, 11);
+	row->planned = lpu_bool_column(i, 12);
+	row->body = copy_column(i, 13);
+	return row;
+}
+
+static void
+run_claim(void *arg)
+{
+	ChangeClaim *claim = arg;
+	Oid			types[DUE_PARAMS + 3];
+	Datum		values[DUE_PARAMS + 3];
+	MemoryContext caller = CurrentMemoryContext;
+	int			i;
+
+	due_params(claim->account, types, values);
+	types[DUE_PARAMS] = types[DUE_PARAMS + 1] = OIDOID;
+	types[DUE_PARAMS + 2] = INT4OID;
+	values[DUE_PARAMS] = ObjectIdGetDatum(claim->next->server);
+	values[DUE_PARAMS + 1] = ObjectIdGetDatum(claim->next->role);
+	values[DUE_PARAMS + 2] = Int32GetDatum(claim->max);
+	lpu_queue_run(claim_sql, lengthof(types), types, values);
+	MemoryContextSwitchTo(lpu_claim_group_context(claim->group));
+	for (i = 0; i < (int) SPI_processed; i++)
+		claim->rows[claim->n++] = read_row(claim, i);
+	MemoryContextSwitchTo(caller);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * The claim of several rows raised: claim the first by itself.  If that raises, too, the row is
+ * held, or passed over if it cannot be held.
+ */
+static void
+claim_first(ChangeClaim *claim)
+{
+	LpuNextChange next;
+	int64		id;
+	char	   *message;
+
+	claim->max = 1;
+	while ((id = find_next(claim->account, &next)) != 0 && next.role == claim->next->role &&
+		   next.server == claim->next->server)
+	{
+		CHECK_FOR_INTERRUPTS();
+		message = lpu_queue_try(run_claim, claim);
+		if (message == NULL)
+			return;
+		claim->n = 0;
+		if (lpu_pending_hold_rows(&id, 1, LPU_HOLD_SETUP,
+								  psprintf("the row cannot be claimed: %s", message)) == 0)
+			lpu_queue_pass_over(id, message, true);
+	}
+}
+
+/*
+ * Claim at most so many updates and deletes of the server and role that lpu_claim_next_change()
+ * found, and return them in order; they have a memory context of their own, below the current one.
+ * NULL if there are none any more.
+ */
+LpuQueueRow **
+lpu_claim_changes(const char *account, const LpuNextChange *next, int max, int *n)
+{
+	ChangeClaim claim = {.account = account,.next = next,.max = max};
+
+	claim.group = lpu_claim_group();
+	claim.rows = MemoryContextAlloc(lpu_claim_group_context(claim.group),
+									max * sizeof(LpuQueueRow *));
+	if (lpu_queue_try(run_claim, &claim) != NULL)
+	{
+		claim.n = 0;
+		claim_first(&claim);
+	}
+	*n = claim.n;
+	if (claim.n > 0)
+		return claim.rows;
+	MemoryContextDelete(lpu_claim_group_context(claim.group));
+	return NULL;
+}

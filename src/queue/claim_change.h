@@ -1,0 +1,20 @@
+/*
+ * claim_change.h: updates and deletes of the queue that are claimed.
+ */
+#ifndef LPU_QUEUE_CLAIM_CHANGE_H
+#define LPU_QUEUE_CLAIM_CHANGE_H
+
+#include "queue/claim.h"
+
+/* The role and server of the update or delete that is to be sent next. */
+typedef struct LpuNextChange
+{
+	Oid			server;
+	Oid			role;
+} LpuNextChange;
+
+extern bool lpu_claim_next_change(const char *account, LpuNextChange *next);
+extern LpuQueueRow **lpu_claim_changes(const char *account, const LpuNextChange *next, int max,
+									   int *n);
+
+#endif

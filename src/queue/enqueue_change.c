@@ -1,0 +1,249 @@
+/*
+ * enqueue_change.c: putting updates and deletes of users into the queue.
+ *
+ * The rows are part of the caller's transaction, as those of enqueue.c.  A pending or held request
+ * of the same user, operation, server and sender is superseded: what the new one wants is laid
+ * over what the old one wants, in the payload of the new one, which keeps the old one's base
+ * values, expected login, and hold.  If the newest unfinished request of the user is another one,
+ * or is locked because a deliverer claims it, the new request waits behind it (claim_change.c).
+ *
+ * A user may be there once in a call: which of two changes is the newer one could not be told from
+ * an array.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "base/spi_plan.h"
+#include "queue/columns.h"
+#include "queue/enqueue_change.h"
+#include "queue/statement.h"
+
+/* Users of one INSERT. */
+#define CHUNK_CHANGES 2000
+
+/* The columns that differ from row to row, in the order of enqueue_sql's first parameters. */
+enum
+{
+	ID, OPERATION, USER_ID, LOGIN_NAME, ACTION, PROBLEM, SOURCE_KEY, BODY, NCOLUMNS
+};
+
+static const Oid types[NCOLUMNS] = {
+	[ID] = INT8OID,
+	[OPERATION] = TEXTOID,
+	[USER_ID] = INT8OID,
+	[LOGIN_NAME] = TEXTOID,
+	[ACTION] = TEXTOID,
+	[PROBLEM] = TEXTOID,
+	[SOURCE_KEY] = JSONBOID,
+	[BODY] = TEXTOID,
+};
+
+/*
+ * Append changes: one element of each array $1 to $8 (ids, operations, user ids, logins, actions,
+ * problems, keys, payloads); $9 to $22 as lpu_origin_params() sets them, $23 the first id of this
+ * call.  "newest" has the newest unfinished request of each user, "older" those of them that are
+ * replaced.  (max(r.id + 0) keeps the planner from the primary key.)  Writes lp_requests and
+ * lp_payloads.
+ */
+static const char enqueue_sql[] =
+"WITH given AS MATERIALIZED ("
+"  SELECT u.*, lower(u.login_name COLLATE \"C\") AS folded"
+"  FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],"
+"      $7::jsonb[], $8::text[])"
+"    AS u (id, operation, user_id, login_name, action, problem, source_key, body)"
+"), newest AS MATERIALIZED ("
+"  SELECT g.id AS newer, g.operation, (SELECT max(r.id + 0) FROM @extschema@.lp_requests r"
+"    WHERE r.account = $9 AND r.user_id = g.user_id AND r.server_oid = $11"
+"      AND r.state IN ('pending', 'held')) AS id"
+"  FROM given g WHERE g.problem IS NULL AND g.user_id IS NOT NULL"
+"  UNION ALL"
+"  SELECT g.id, g.operation, (SELECT max(r.id + 0) FROM @extschema@.lp_requests r"
+"    WHERE r.account = $9 AND lower(r.login_name COLLATE \"C\") = g.folded"
+"      AND r.login_name IS NOT NULL AND r.server_oid = $11 AND r.state IN ('pending', 'held'))"
+"  FROM given g WHERE g.problem IS NULL AND g.user_id IS NULL"
+"), older AS MATERIALIZED ("
+"  SELECT n.newer, o.*, p.body FROM newest n CROSS JOIN LATERAL ("
+"    SELECT r.id, r.user_id, r.login_name, r.state, r.hold, r.held_at, r.reason, r.status,"
+"      r.look_first, r.next_attempt_at"
+"    FROM @extschema@.lp_requests r"
+"    WHERE r.id = n.id AND r.id < $23 AND r.state IN ('pending', 'held')"
+"      AND r.operation = n.operation AND r.send_as_oid = $15 AND r.origin = $20"
+"      AND r.hold IS DISTINCT FROM 'elsewhere'"
+"    LIMIT 1 FOR UPDATE SKIP LOCKED) o"
+"  CROSS JOIN LATERAL (SELECT q.body::jsonb FROM @extschema@.lp_payloads q"
+"    WHERE q.request_id = o.id LIMIT 1) p"
+"), judged AS MATERIALIZED ("
+"  SELECT g.id, g.operation, coalesce(g.user_id, o.user_id) AS user_id,"
+"    coalesce(o.login_name, g.login_name) AS login_name, g.action, g.source_key,"
+"    CASE WHEN g.problem IS NOT NULL THEN g.problem"
+"      WHEN n.id >= $23 OR row_number() OVER (PARTITION BY g.problem IS NULL, g.user_id,"
+"        CASE WHEN g.user_id IS NULL THEN g.folded END ORDER BY g.id) > 1"
+"      THEN 'the user is there twice in this statement' END AS problem,"
+"    CASE WHEN o.id IS NULL THEN g.body::jsonb"
+"      ELSE @extschema@._lp_lay_change(o.body, g.body::jsonb) END AS body,"
+"    o.id AS older, coalesce(nullif($16, ''), o.hold) AS hold,"
+"    CASE WHEN $16 <> '' THEN $17 WHEN o.hold IS NOT NULL THEN o.reason END AS reason,"
+"    o.held_at, o.status, coalesce(o.look_first, false) AS look_first, o.next_attempt_at"
+"  FROM given g LEFT JOIN newest n ON n.newer = g.id LEFT JOIN older o ON o.newer = g.id"
+"), phased AS ("
+"  SELECT j.*, CASE WHEN j.operation = 'delete' THEN 2"
+"    WHEN j.body->'set'->'isEnabled' = 'false' THEN 1"
+"    WHEN jsonb_exists(j.body->'set', 'loginName') THEN 3 ELSE 4 END AS phase"
+"  FROM judged j"
+"), made AS ("
+"  INSERT INTO @extschema@.lp_requests (id, account, operation, path, plan, action, phase, server,"
+"    server_oid, requested_by, requested_by_oid, send_as, send_as_oid, login_name, user_id, state,"
+"    hold, cause, status, look_first, next_attempt_at, error, reason, origin, source_table,"
+"    source_table_oid, source_key, finished_at, held_at)"
+"  OVERRIDING SYSTEM VALUE"
+"  SELECT f.id, $9, f.operation, 'queue', nullif($21, 0),"
+"    coalesce(f.action, CASE f.phase WHEN 1 THEN 'disable' WHEN 2 THEN 'delete'"
+"      WHEN 3 THEN 'rename' ELSE CASE WHEN f.body->'set'->'isEnabled' = 'true' THEN 'enable' ELSE 'update' END END),"
+"    f.phase, nullif($10, ''), $11, $12, $13, $14, $15, f.login_name, f.user_id,"
+"    CASE WHEN f.problem IS NOT NULL THEN 'failed' WHEN f.hold IS NOT NULL THEN 'held'"
+"      ELSE 'pending' END,"
+"    CASE WHEN f.problem IS NULL THEN f.hold END,"
+"    CASE WHEN f.problem IS NOT NULL THEN 'refused' END, f.status, f.look_first,"
+"    CASE WHEN f.problem IS NULL AND f.hold IS NULL"
+"      THEN greatest(f.next_attempt_at, clock.now) END,"
+"    f.problem, CASE WHEN f.problem IS NULL THEN f.reason END, $20, nullif($18, ''), $19,"
+"    f.source_key, CASE WHEN f.problem IS NOT NULL THEN clock.now END,"
+"    CASE WHEN f.problem IS NULL AND f.hold IS NOT NULL THEN coalesce(f.held_at, clock.now) END"
+"  FROM phased f, (SELECT clock_timestamp() AS now) clock"
+"  ORDER BY f.id"
+"  RETURNING id, user_id, login_name, error"
+"), payloads AS ("
+"  INSERT INTO @extschema@.lp_payloads (request_id, body)"
+"  SELECT j.id, j.body::text::json FROM judged j"
+"  WHERE j.body IS NOT NULL AND EXISTS (SELECT FROM made m WHERE m.id = j.id)"
+"), superseded AS ("
+"  UPDATE @extschema@.lp_requests r"
+"  SET state = 'superseded', hold = NULL, held_at = NULL, next_attempt_at = NULL,"
+"    look_first = false, finished_at = clock_timestamp(),"
+"    reason = 'replaced by request ' || o.newer"
+"  FROM older o JOIN made m ON m.id = o.newer"
+"  WHERE r.id = o.id AND m.error IS NULL"
+"  RETURNING r.id"
+"), emptied AS ("
+"  DELETE FROM @extschema@.lp_payloads p USING superseded s WHERE p.request_id = s.id"
+")"
+"SELECT m.user_id, m.login_name, m.error FROM made m WHERE m.error IS NOT NULL "
+"ORDER BY m.id LIMIT 1";
+
+/* What is wrong with a change by itself; NULL: nothing. */
+static const char *
+problem_of(const LpuQueuedChange *change)
+{
+	if (change->problem != NULL)
+		return change->problem;
+	if (change->user_id == 0 && change->login_name == NULL)
+		return "\"id\" or \"loginName\" is required";
+	if (change->body == NULL)
+		return "there is nothing to change";
+	if (change->login_name != NULL && pg_mbstrlen(change->login_name) > LPU_MAX_LOGIN)
+		return "\"loginName\" is longer than 254 characters";
+	if (strlen(change->body) > LPU_MAX_PAYLOAD)
+		return "the change is larger than 1 MB";
+	return NULL;
+}
+
+static void
+add_change(LpuColumns *changes, const LpuQueuedChange *change, int64 id)
+{
+	const char *problem = problem_of(change);
+
+	lpu_columns_next(changes);
+	lpu_columns_set(changes, ID, Int64GetDatum(id));
+	lpu_columns_set_text(changes, OPERATION, change->deletes ? "delete" : "update");
+	if (change->user_id != 0)
+		lpu_columns_set(changes, USER_ID, Int64GetDatum(change->user_id));
+	lpu_columns_set_text(changes, LOGIN_NAME, change->login_name);
+	lpu_columns_set_text(changes, ACTION, change->action);
+	lpu_columns_set_text(changes, PROBLEM, problem);
+	if (change->key != NULL)
+		lpu_columns_set(changes, SOURCE_KEY, JsonbPGetDatum(change->key));
+	if (problem == NULL)
+		lpu_columns_set_text(changes, BODY, change->body);
+}
+
+/* Write the rows of one INSERT. */
+static void
+write_chunk(const LpuQueueOrigin *origin, const LpuColumns *changes, int64 first)
+{
+	Oid			all_types[NCOLUMNS + LPU_ORIGIN_PARAMS + 1];
+	Datum		values[NCOLUMNS + LPU_ORIGIN_PARAMS + 1];
+	int			i;
+
+	for (i = 0; i < NCOLUMNS; i++)
+	{
+		all_types[i] = lpu_columns_type(changes, i);
+		values[i] = lpu_columns_array(changes, i);
+	}
+	lpu_origin_params(origin, &all_types[NCOLUMNS], &values[NCOLUMNS]);
+	all_types[NCOLUMNS + LPU_ORIGIN_PARAMS] = INT8OID;
+	values[NCOLUMNS + LPU_ORIGIN_PARAMS] = Int64GetDatum(first);
+	lpu_queue_run(enqueue_sql, lengthof(values), all_types, values);
+	if (SPI_processed > 0 && origin->raise)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid change of user \"%s\"",
+						lpu_text_column(0, 2) ? lpu_text_column(0, 2) :
+						psprintf(INT64_FORMAT, lpu_int64_column(0, 1))),
+				 errdetail("%s.", lpu_text_column(0, 3)),
+				 errhidestmt(true)));
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * Append n changes to the queue, as part of the current transaction and with the rights of the
+ * tables' owner; delivery begins after COMMIT.  *ids gets their request ids, in order, unless it
+ * is NULL.  Raises what the statement raises, and for a change that is wrong if origin->raise.
+ * Waits for no row.
+ */
+void
+lpu_enqueue_changes(const LpuQueueOrigin *origin, const LpuQueuedChange *changes, int n,
+					int64 *ids)
+{
+	Oid			sequence = get_relname_relid("lp_requests_id_seq", origin->schema);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers enqueue",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	int64		first = 0;
+	int			i = 0;
+
+	SPI_connect();
+	while (i < n)
+	{
+		LpuColumns *chunk;
+		int			end = i + Min(CHUNK_CHANGES, n - i);
+
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		chunk = lpu_columns_new(types, NCOLUMNS);
+		for (; i < end; i++)
+		{
+			int64		id = nextval_internal(sequence, false);
+
+			first = first != 0 ? first : id;
+			add_change(chunk, &changes[i], id);
+			if (ids != NULL)
+				ids[i] = id;
+		}
+		write_chunk(origin, chunk, first);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	if (n > 0)
+		lpu_enqueue_wake();
+}

@@ -1,0 +1,75 @@
+/*
+ * merge.c: attributes that are laid over a user as the account has it.
+ *
+ * An update of the API replaces the whole user: what is not sent is lost.  So the user is read,
+ * what is wanted is laid over it, and everything else goes back as it came, also what is in no
+ * table of attributes.  The exception are attributes that the account answers blank whatever they
+ * are.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+
+#include "user/merge.h"
+
+/* Return an object without a member. */
+Jsonb *
+lpu_jsonb_without(Jsonb *object, const char *name)
+{
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(object),
+											  CStringGetTextDatum(name)));
+}
+
+/* Return a member that is an object by itself; NULL if there is none. */
+Jsonb *
+lpu_jsonb_of_member(Jsonb *object, const char *name)
+{
+	JsonbValue	value;
+
+	if (lpu_jsonb_get_member(&object->root, name, &value) == NULL || !lpu_jsonb_is_object(&value))
+		return NULL;
+	return JsonbValueToJsonb(&value);
+}
+
+/*
+ * Return the user with these attributes instead of its own.  One that is null leaves the user, and
+ * so does what the account itself makes of isEnabled, unless it is among them.  In the current
+ * memory context.
+ */
+Jsonb *
+lpu_user_lay(Jsonb *entity, Jsonb *set)
+{
+	Jsonb	   *laid = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(entity),
+														  JsonbPGetDatum(set)));
+	JsonbIterator *it = JsonbIteratorInit(&set->root);
+	JsonbValue	key;
+	JsonbValue	value;
+
+	if (lpu_jsonb_get_member(&set->root, "isEnabled", &value) != NULL &&
+		lpu_jsonb_get_member(&set->root, "disabledManually", &value) == NULL)
+		laid = lpu_jsonb_without(laid, "disabledManually");
+	(void) JsonbIteratorNext(&it, &key, true);
+	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&it, &value, true);
+		if (value.type == jbvNull)
+			laid = lpu_jsonb_without(laid, pnstrdup(key.val.string.val, key.val.string.len));
+	}
+	return laid;
+}
+
+/*
+ * Return true if the account answers the attribute blank, so that it would be lost if the user
+ * were sent back as it is.  One that is absent was never there.
+ */
+bool
+lpu_user_hides(Jsonb *entity, const LpuAttribute *attribute)
+{
+	JsonbValue	value;
+
+	return (attribute->rules & LPU_HIDDEN) != 0 &&
+		lpu_jsonb_get_member(&entity->root, attribute->name, &value) != NULL &&
+		lpu_string_equals(&value, "");
+}
