@@ -15,7 +15,8 @@
  * A delivery never waits for a lock, because that would stop all accounts of its process.
  * Instead it tries again, and meanwhile holds the turnstile, a third lock: a writer passes the
  * turnstile before it takes its place in the queue of the revision's lock. So the next to get
- * that lock is the delivery, and writers and deliveries take turns.
+ * that lock is the delivery, and writers and deliveries take turns. For its own conditional writes
+ * the delivery takes it for itself, in the same way.
  */
 #include "postgres.h"
 
@@ -68,6 +69,13 @@ try_for_session(const LOCKTAG *tag, LOCKMODE mode)
 	return LockAcquire(tag, mode, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+static void
+release_if_held(const LOCKTAG *tag, LOCKMODE mode)
+{
+	if (LPU_LOCK_HELD_BY_ME(tag, mode))
+		LockRelease(tag, mode, true);
+}
+
 /* ----- the deliverer's lock ----- */
 
 /*
@@ -116,22 +124,38 @@ lpu_lock_worker(void)
 /* ----- the revision's lock ----- */
 
 /*
+ * Take the revision's lock for the session, without waiting; or have a place in
+ * the queue for it, see above.
+ */
+static bool
+try_revision(const char *account, LOCKMODE mode)
+{
+	LOCKTAG		tag = account_tag(REVISION, account);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	bool		had = LPU_LOCK_HELD_BY_ME(&tag, mode) || try_for_session(&tag, mode);
+
+	if (had)
+		release_if_held(&turnstile, ExclusiveLock);
+	else if (!LPU_LOCK_HELD_BY_ME(&turnstile, ExclusiveLock))
+		(void) try_for_session(&turnstile, ExclusiveLock);
+	return had;
+}
+
+/*
  * Share the revision's lock for the session, without waiting. Return false if a writer has it
- * or waits for it: then call again after a while, or lpu_unshare_revision() to give up.
+ * or waits for it: then call again after a while, or lpu_release_revision() to give up.
  */
 bool
 lpu_share_revision(const char *account)
 {
-	LOCKTAG		tag = account_tag(REVISION, account);
-	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
-	bool		shared = LPU_LOCK_HELD_BY_ME(&tag, ShareLock) || try_for_session(&tag, ShareLock);
-	bool		waits = LPU_LOCK_HELD_BY_ME(&turnstile, ExclusiveLock);
+	return try_revision(account, ShareLock);
+}
 
-	if (shared && waits)
-		LockRelease(&turnstile, ExclusiveLock, true);
-	else if (!shared && !waits)
-		(void) try_for_session(&turnstile, ExclusiveLock);
-	return shared;
+/* The same for conditional writes of a delivery, which exclude creates and other writers. */
+bool
+lpu_hold_revision(const char *account)
+{
+	return try_revision(account, ExclusiveLock);
 }
 
 /* Return true if a writer waits for the revision's lock that this session shares. */
@@ -144,19 +168,18 @@ lpu_revision_is_wanted(const char *account)
 }
 
 /*
- * Let go of the revision's lock, or stop trying to share it. It is no error if there is nothing
- * to release.
+ * Let go of the revision's lock, or stop trying to have it. It is no error if there is nothing to
+ * release.
  */
 void
-lpu_unshare_revision(const char *account)
+lpu_release_revision(const char *account)
 {
 	LOCKTAG		tag = account_tag(REVISION, account);
 	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
 
-	if (LPU_LOCK_HELD_BY_ME(&tag, ShareLock))
-		LockRelease(&tag, ShareLock, true);
-	if (LPU_LOCK_HELD_BY_ME(&turnstile, ExclusiveLock))
-		LockRelease(&turnstile, ExclusiveLock, true);
+	release_if_held(&tag, ShareLock);
+	release_if_held(&tag, ExclusiveLock);
+	release_if_held(&turnstile, ExclusiveLock);
 }
 
 /* Pass the turnstile, then wait for the revision's lock, each at most until lock_timeout raises. */
@@ -206,7 +229,7 @@ lpu_lock_revision(const char *account, int timeout_ms)
 	LockTimeout = before;
 }
 
-/* Return true if this transaction has taken the revision's lock of the account for itself. */
+/* Return true if this process has the revision's lock of the account for itself. */
 bool
 lpu_revision_is_locked(const char *account)
 {

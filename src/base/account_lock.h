@@ -16,12 +16,13 @@ extern void lpu_unlock_account(const char *account);
 extern bool lpu_lock_worker(void);
 
 /*
- * The revision's lock, shared by a delivery for its session while creates are in flight; none
- * of these waits.
+ * The revision's lock, shared by a delivery for its session while creates are in flight, or held
+ * by it for conditional writes; none of these waits.
  */
 extern bool lpu_share_revision(const char *account);
 extern bool lpu_revision_is_wanted(const char *account);
-extern void lpu_unshare_revision(const char *account);
+extern bool lpu_hold_revision(const char *account);
+extern void lpu_release_revision(const char *account);
 
 /* The revision's lock, taken by a transaction for one conditional write. */
 extern void lpu_lock_revision(const char *account, int timeout_ms);

@@ -284,6 +284,17 @@ compare_attributes(Comparison *c)
 
 /* ----- the judgement ----- */
 
+/* The login that an object has, folded; NULL: none. */
+static char *
+folded_login(Jsonb *object)
+{
+	JsonbValue	value;
+
+	if (member(object, "loginName", &value) == NULL || value.type != jbvString)
+		return NULL;
+	return lpu_login_fold(pnstrdup(value.val.string.val, value.val.string.len));
+}
+
 /* Return false, with the row failed, if the user has not the login that the request expects. */
 static bool
 check_login(Comparison *c)
@@ -361,6 +372,7 @@ is_given_up(LpuChangedUser *user, int max_retries)
 	set_failed(row, LPU_CAUSE_GAVE_UP,
 			   psprintf("given up after %d attempts: %s", sent,
 						row->last_error ? row->last_error : "no answer"));
+	row->status = row->last_status;
 	return true;
 }
 
@@ -406,6 +418,8 @@ judge_update(LpuChangedUser *user, Comparison *c, int max_retries)
 	length = body.len;
 	user->body = lpu_text_to_utf8(body.data, &length);
 	user->set = c->set;
+	user->renamed_from = folded_login(c->entity);
+	user->renamed_to = folded_login(c->set);
 	c->row->reason = keep_text(c->row, drift_reason(c));
 	if (user->body == NULL)
 		set_failed(c->row, LPU_CAUSE_REFUSED, "the user cannot be sent as UTF-8");

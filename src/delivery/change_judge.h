@@ -11,17 +11,20 @@
 /* A user to be changed, and what its request wants of it. */
 typedef struct LpuChangedUser
 {
-	LpuQueueRow *row;
+	LpuQueueRow *row;			/* NULL: it is settled */
 	int64		id;				/* 0: not known yet */
-	bool		seen;			/* entity is what the account has now: */
+	const char *login_key;		/* without an id: the folded login, UTF-8 */
+	bool		seen;			/* entity is what the account has: */
 	const char *entity;			/* JSON in UTF-8; NULL: there is no such user */
-	Jsonb	   *set;			/* attributes that are sent, as far as they
-								 * can be seen later */
-	char	   *body;			/* what is to be sent, for the wire; NULL:
-								 * nothing yet */
+	char	   *body;			/* what is to be sent, in UTF-8; NULL: not
+								 * known */
+	Jsonb	   *set;			/* ... of an update: the attributes in it */
+	const char *renamed_from;	/* ... of one that sets another login: the
+								 * folded logins */
+	const char *renamed_to;
+	bool		sent;			/* in a request that perhaps was carried out */
 	int			part;			/* at most so many go in one request with it */
-	const char *refusal;		/* the words with which a request with others
-								 * was refused, or NULL */
+	const char *refusal;		/* with what words it was refused, or NULL */
 } LpuChangedUser;
 
 extern bool lpu_change_judge(LpuChangedUser *user, int max_retries);

@@ -10,6 +10,7 @@
 typedef struct LpuTotals
 {
 	int64		created;
+	int64		done;			/* updated or deleted */
 	int64		failed;
 	int64		again;			/* to be sent or looked up later */
 	int64		held;

@@ -67,8 +67,10 @@ unfinished_rows(LpuDelivery *d)
 void
 lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row)
 {
-	bool		finished = row->state == LPU_STATE_CREATED || row->state == LPU_STATE_FAILED;
+	bool		finished = row->state == LPU_STATE_CREATED || row->state == LPU_STATE_DONE ||
+	row->state == LPU_STATE_FAILED;
 	int64	   *counter = row->state == LPU_STATE_CREATED ? &d->totals->created :
+	row->state == LPU_STATE_DONE ? &d->totals->done :
 	row->state == LPU_STATE_FAILED ? &d->totals->failed :
 	row->state == LPU_STATE_HELD ? &d->totals->held : &d->totals->again;
 	bool		found;
@@ -165,6 +167,35 @@ lpu_delivery_next_batch(LpuDelivery *d)
 		return batch;
 	}
 	return NULL;
+}
+
+/* Return true if a request may be sent now, and count it for rate_limit. */
+bool
+lpu_delivery_may_request(LpuDelivery *d)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < d->next_start)
+		return false;
+	if (d->rate_limit > 0)
+		d->next_start = TimestampTzPlusMilliseconds(now, (int64) (1000 / d->rate_limit));
+	return true;
+}
+
+/* Return the milliseconds until a request may be sent. */
+long
+lpu_delivery_request_wait(const LpuDelivery *d)
+{
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), d->next_start);
+}
+
+/* Return the shorter of two times to wait; -1 is no limit. */
+long
+lpu_delivery_shorter(long a, long b)
+{
+	if (a < 0 || b < 0)
+		return Max(a, b);
+	return Min(a, b);
 }
 
 /* ----- settling ----- */
@@ -377,17 +408,28 @@ lpu_delivery_hold_role(LpuDelivery *d, const LpuOptions *options, const LpuQueue
 	d->totals->held += lpu_pending_hold(d->account, row->server, row->role, hold, why);
 }
 
-/* The account was not reached.  What else is due waits in the queue until the caller comes back. */
+/*
+ * The account was not reached.  What else is due waits in the queue until the
+ * caller comes back.
+ */
+void
+lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options, const char *why,
+							  int64 wait_ms)
+{
+	spare_ready(d, options, LPU_HOLD_NONE, why, wait_ms);
+	d->totals->unreachable = true;
+}
+
+/* So were not the rows of a batch. */
 static void
-note_unreachable(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
+set_unreachable(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
 {
 	int64		wait_ms = lpu_delivery_backoff(options);
 	int			i;
 
 	for (i = 0; i < n; i++)
 		rows[i]->wait_ms = wait_ms;
-	spare_ready(d, options, LPU_HOLD_NONE, rows[0]->error, wait_ms);
-	d->totals->unreachable = true;
+	lpu_delivery_note_unreachable(d, options, rows[0]->error, wait_ms);
 }
 
 void
@@ -416,7 +458,7 @@ lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch)
 	if (rows[0]->state == LPU_STATE_HELD)
 		lpu_delivery_hold_role(d, options, rows[0], rows[0]->hold, rows[0]->reason);
 	if (result.verdict == LPU_NOT_SENT)
-		note_unreachable(d, options, rows, n);
+		set_unreachable(d, options, rows, n);
 	if (rows[0]->status == 429)
 		lpu_delivery_wait_as_asked(d, rows[0]->wait_ms, options->timeout);
 	lpu_delivery_settle(d, rows, n);

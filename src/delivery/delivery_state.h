@@ -9,7 +9,7 @@
 #include "delivery/create_batch.h"
 #include "delivery/delivery.h"
 #include "delivery/lookup.h"
-#include "queue/claim.h"
+#include "queue/claim_change.h"
 #include "queue/settle.h"
 
 /*
@@ -57,6 +57,18 @@ struct LpuDelivery
 	struct LpuLookAhead *look_ahead;
 	struct LpuRefusal *refusal;
 	struct LpuReconciliation *reconciliation;
+
+	struct LpuChangeChain *chain;	/* updates and deletes under way, or NULL */
+	LpuNextChange next_change;
+	bool		changes_due;	/* an update or delete can be claimed: nothing
+								 * is created */
+	bool		changes_left;	/* ... but the turn is over */
+	TimestampTz changes_checked;	/* when that was asked */
+	bool		changes_stale;	/* ... before something was settled */
+	int			unrest;			/* writes in a row that were stale */
+	int			calm;			/* ... and since then were not */
+	TimestampTz unrest_since;
+	TimestampTz unrest_until;	/* changes wait until then */
 
 	LpuClaimer *claimer;
 	bool		in_round;		/* rows are claimed that were due when it
@@ -108,6 +120,20 @@ extern void lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch);
 /* In a step: put claimed rows that will not be sent soon back into the queue. */
 extern void lpu_delivery_give_back(LpuDelivery *d);
 
+/*
+ * A request may be sent now as far as rate_limit and Retry-After are concerned, and is counted;
+ * else how long to wait for that.
+ */
+extern bool lpu_delivery_may_request(LpuDelivery *d);
+extern long lpu_delivery_request_wait(const LpuDelivery *d);
+
+/* The shorter of two times to wait; -1: no limit. */
+extern long lpu_delivery_shorter(long a, long b);
+
+/* In a step: what is in hand waits as long as a request that could not be sent. */
+extern void lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options,
+										  const char *why, int64 wait_ms);
+
 /* Count a row's result among the totals. */
 extern void lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row);
 
@@ -133,6 +159,9 @@ extern void lpu_delivery_wait_as_asked(LpuDelivery *d, int64 wait_ms, int64 pati
 extern LpuCreateBatch *lpu_delivery_next_batch(LpuDelivery *d);
 extern bool lpu_delivery_has_next_batch(const LpuDelivery *d);
 
+/* So often the revision's lock is asked for while a writer has it. */
+#define LPU_REVISION_POLL_MS 50
+
 /* So many batches are claimed at a time, or kept ahead. */
 #define LPU_CLAIM_BATCHES 2
 
@@ -147,6 +176,12 @@ extern void lpu_delivery_claim(LpuDelivery *d);
 extern const LpuOptions *lpu_delivery_options(LpuDelivery *d, const LpuQueueRow *row,
 											  MemoryContext context,
 											  const char **why);
+
+/* delivery_step.c: raise if the deliverer's lock was released behind our back. */
+extern void lpu_delivery_check_lock(const LpuDelivery *d);
+
+/* delivery_step.c: let go of the revision's lock. */
+extern void lpu_delivery_unshare_revision(LpuDelivery *d);
 
 /* delivery_step.c: return true if claims are over because the process is asked to stop. */
 extern bool lpu_delivery_must_stop(const LpuDelivery *d);
@@ -169,6 +204,11 @@ extern void lpu_delivery_make_batches(LpuDelivery *d, const LpuOptions *options,
 extern void lpu_delivery_put_refused(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows,
 									 int n);
 extern LpuStep lpu_delivery_judge_refused(LpuDelivery *d, long *wait_ms);
+
+/* change_chain.c, change_turn.c: updates and deletes. */
+extern LpuStep lpu_delivery_change(LpuDelivery *d, long *wait_ms);
+extern bool lpu_change_chain_begin(LpuDelivery *d);
+extern bool lpu_change_chain_step(LpuDelivery *d, long *wait_ms);
 
 /*
  * reconcile.c: what a user in the account has otherwise than what was sent, as

@@ -26,12 +26,8 @@
  */
 #define SLICE_MS 10000
 
-/*
- * So long the revision's lock is kept although a writer waits for it, and so often it is asked
- * for while one has it.
- */
+/* So long the revision's lock is kept although a writer waits for it. */
 #define SHARE_MS 2000
-#define REVISION_POLL_MS 50
 
 /*
  * Rows in doubt are looked up beside other requests if the delivery has not
@@ -46,8 +42,8 @@
  * Raise if the deliverer's lock was released behind our back: another process may deliver this
  * account now.
  */
-static void
-check_lock(const LpuDelivery *d)
+void
+lpu_delivery_check_lock(const LpuDelivery *d)
 {
 	if (!lpu_account_is_locked(d->account))
 		ereport(ERROR,
@@ -65,10 +61,11 @@ lpu_delivery_must_stop(const LpuDelivery *d)
 	return d->deliverer->stop != NULL && d->deliverer->stop();
 }
 
-static void
-unshare_revision(LpuDelivery *d)
+/* Let go of the revision's lock. */
+void
+lpu_delivery_unshare_revision(LpuDelivery *d)
 {
-	lpu_unshare_revision(d->account);
+	lpu_release_revision(d->account);
 	d->shares = false;
 }
 
@@ -89,7 +86,7 @@ share_revision(LpuDelivery *d)
 		else if (d->flying != NIL)
 			return false;
 		else
-			unshare_revision(d);
+			lpu_delivery_unshare_revision(d);
 	}
 	if (!d->shares)
 	{
@@ -105,6 +102,8 @@ may_start(LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (d->chain != NULL || d->changes_due)
+		return false;
 	return list_length(d->flying) < d->max_connections && now >= d->next_start &&
 		(now < d->send_end || d->deliverer->stop == NULL) && lpu_delivery_has_next_batch(d);
 }
@@ -120,7 +119,7 @@ start_batches(LpuDelivery *d)
 	{
 		LpuCreateBatch *batch;
 
-		check_lock(d);
+		lpu_delivery_check_lock(d);
 		batch = lpu_delivery_next_batch(d);
 		d->flying = lappend(d->flying, batch);
 		lpu_batch_start(batch);
@@ -200,6 +199,7 @@ settle_done(LpuDelivery *d)
 	 * claimed
 	 */
 	d->empty = false;
+	d->changes_stale = true;
 	if (d->deliverer->progress != NULL)
 		d->deliverer->progress(d->account, d->totals);
 	return true;
@@ -221,7 +221,7 @@ time_to_wait(LpuDelivery *d)
 		wait_ms = TimestampDifferenceMilliseconds(now, d->send_end);
 	if (list_length(d->flying) < d->max_connections)
 	{
-		long		start_ms = REVISION_POLL_MS;
+		long		start_ms = LPU_REVISION_POLL_MS;
 
 		if (now < d->next_start)
 			start_ms = TimestampDifferenceMilliseconds(now, d->next_start);
@@ -233,6 +233,8 @@ time_to_wait(LpuDelivery *d)
 static bool
 may_claim(LpuDelivery *d)
 {
+	if (d->chain != NULL || d->changes_due)
+		return false;
 	return !d->empty && !d->must_look && d->refusal == NULL && !d->totals->unreachable &&
 		GetCurrentTimestamp() < d->slice_end && !lpu_delivery_must_stop(d);
 }
@@ -290,7 +292,7 @@ step_at_rest(LpuDelivery *d, long *wait_ms)
 			return result;
 	}
 	/* the worker comes back to what is left after other accounts */
-	if (d->empty || d->totals->unreachable || d->deliverer->stop != NULL)
+	if ((d->empty && !d->changes_left) || d->totals->unreachable || d->deliverer->stop != NULL)
 		return LPU_STEP_OVER;
 	*wait_ms = -1;
 	return LPU_STEP_WAITS;		/* for its next turn */
@@ -323,15 +325,6 @@ step_look_up(LpuDelivery *d, long *wait_ms)
 	return lpu_delivery_look_up(d, wait_ms);
 }
 
-/* Return the shorter of two times to wait; -1 is no limit. */
-static long
-shorter(long a, long b)
-{
-	if (a < 0 || b < 0)
-		return Max(a, b);
-	return Min(a, b);
-}
-
 /*
  * Go on with the delivery, without waiting. Return whether there may be more to do at once,
  * after the network has moved or *wait_ms have passed (-1: no limit), or never. Called outside
@@ -342,16 +335,21 @@ LpuStep
 lpu_delivery_step(LpuDelivery *d, long *wait_ms)
 {
 	bool		claimed;
+	LpuStep		change;
 	LpuStep		listing;
 	LpuStep		lookup;
+	long		change_ms = -1;
 	long		listing_ms = -1;
 	long		lookup_ms = -1;
 
 	keep_flying(d);
+	change = lpu_delivery_change(d, &change_ms);
+	if (change == LPU_STEP_MOVED)
+		return LPU_STEP_MOVED;
 	claimed = wants_claim(d);
 	if (claimed)
 	{
-		check_lock(d);
+		lpu_delivery_check_lock(d);
 		lpu_delivery_claim(d);
 		keep_flying(d);
 	}
@@ -368,15 +366,16 @@ lpu_delivery_step(LpuDelivery *d, long *wait_ms)
 		give_back(d);
 		return LPU_STEP_MOVED;
 	}
-	*wait_ms = shorter(listing_ms, lookup_ms);
+	*wait_ms = lpu_delivery_shorter(change_ms, lpu_delivery_shorter(listing_ms, lookup_ms));
 	if (d->flying == NIL && d->ready == NIL)
 	{
-		unshare_revision(d);
-		if (listing == LPU_STEP_WAITS || lookup == LPU_STEP_WAITS)
+		if (change == LPU_STEP_OVER)
+			lpu_delivery_unshare_revision(d);
+		if (change == LPU_STEP_WAITS || listing == LPU_STEP_WAITS || lookup == LPU_STEP_WAITS)
 			return LPU_STEP_WAITS;
 		return may_claim(d) ? LPU_STEP_MOVED : step_at_rest(d, wait_ms);
 	}
-	*wait_ms = shorter(*wait_ms, time_to_wait(d));
+	*wait_ms = lpu_delivery_shorter(*wait_ms, time_to_wait(d));
 	return LPU_STEP_WAITS;
 }
 
@@ -386,7 +385,8 @@ lpu_delivery_begin_turn(LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	d->empty = false;
+	d->empty = d->changes_left = false;
+	d->changes_checked = 0;
 
 	/*
 	 * what comes during a turn does not make it longer: then lookups would
@@ -433,14 +433,16 @@ lpu_delivery_has_turn(const LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	return (now < d->slice_end && !d->empty) || (now < d->send_end && d->ready != NIL);
+	return (now < d->slice_end && (!d->empty || d->changes_due || d->chain != NULL)) ||
+		(now < d->send_end && d->ready != NIL);
 }
 
 /* Return true if the turn is over and was too short for all that is due. */
 bool
 lpu_delivery_wants_turn(const LpuDelivery *d)
 {
-	return GetCurrentTimestamp() >= d->slice_end && !d->empty && !d->totals->unreachable;
+	return GetCurrentTimestamp() >= d->slice_end && (!d->empty || d->changes_left) &&
+		!d->totals->unreachable;
 }
 
 /*
@@ -492,6 +494,6 @@ lpu_delivery_close(LpuDelivery *d)
 
 	/* requests end with the context */
 	MemoryContextDelete(d->context);
-	lpu_unshare_revision(account);
+	lpu_release_revision(account);
 	lpu_unlock_account(account);
 }

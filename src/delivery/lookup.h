@@ -4,7 +4,7 @@
 #ifndef LPU_DELIVERY_LOOKUP_H
 #define LPU_DELIVERY_LOOKUP_H
 
-#include "api/users_api.h"
+#include "delivery/user_list.h"
 
 typedef struct LpuLookup LpuLookup;
 
@@ -15,19 +15,6 @@ typedef struct LpuListedUser
 	bool		enabled;
 	const char *entity;			/* JSON in UTF-8; NULL if it was not asked for */
 } LpuListedUser;
-
-/* How a listing ended. */
-typedef struct LpuListingResult
-{
-	bool		known;			/* lpu_lookup_find() tells who is there */
-	bool		unchanged;		/* ... nothing changed since the revision that
-								 * was given: no user is found */
-	LpuVerdict	verdict;		/* of a listing that failed */
-	const char *why;			/* ... in words */
-	long		wait_ms;		/* ... as long as the account asks to wait */
-	int			requests;		/* that were sent */
-	int64		revision;		/* of the answer; -1: none */
-} LpuListingResult;
 
 extern LpuLookup *lpu_lookup_new(bool entities);
 extern void lpu_lookup_add(LpuLookup *lookup, const char *login);

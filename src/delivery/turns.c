@@ -208,7 +208,8 @@ wait_after(AccountTurn *t)
 		return Min(wait_ms, MAX_UNREACHABLE_WAIT_MS);
 	}
 	t->unreachable = 0;
-	if (totals->created == 0 && totals->failed == 0 && totals->held == 0 && totals->again == 0)
+	if (totals->created == 0 && totals->done == 0 && totals->failed == 0 && totals->held == 0 &&
+		totals->again == 0)
 		return IDLE_WAIT_MS;	/* paused, or what is due is locked by others */
 	return 0;
 }

@@ -70,10 +70,14 @@ commit_step(void)
 static void
 notice(const char *account, const LpuTotals *totals)
 {
+	const char *done = totals->done == 0 ? "" :
+	psprintf(INT64_FORMAT " updated or deleted, ", totals->done);
+
 	ereport(NOTICE,
-			(errmsg("account \"%s\": " INT64_FORMAT " created, " INT64_FORMAT " failed, " INT64_FORMAT " held, "
-					INT64_FORMAT " to be tried again, " INT64_FORMAT " requests",
-					account, totals->created, totals->failed, totals->held, totals->again,
+			(errmsg("account \"%s\": " INT64_FORMAT " created, %s" INT64_FORMAT " failed, "
+					INT64_FORMAT " held, " INT64_FORMAT " to be tried again, " INT64_FORMAT
+					" requests",
+					account, totals->created, done, totals->failed, totals->held, totals->again,
 					totals->requests)));
 	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
 }

@@ -9,27 +9,15 @@
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "api/conditional_write.h"
 #include "api/list_stream.h"
 #include "base/account_lock.h"
 #include "base/error.h"
 #include "http/socket_wait.h"
 #include "remote/conditional.h"
-
-/* The first pause on average, about the time of a few requests; each is twice the one before. */
-#define FIRST_PAUSE_MS 50
-
-/* Longer pauses would leave an account unused that has come to rest. */
-#define MAX_PAUSE_MS 2000
-
-/*
- * More users than this are read by one listing: other clients have less time to change the account
- * than while the users are read one by one.
- */
-#define MAX_REREADS 24
 
 struct LpuReread
 {
@@ -68,7 +56,7 @@ lpu_reread_new(const LpuUpdate *update, bool entity)
 	r->plan.columns = bms_add_member(r->plan.columns, table->id_column - 1);
 	r->plan.by_id = true;
 	r->plan.entity = entity;
-	r->plan.max_gets = MAX_REREADS;
+	r->plan.max_gets = LPU_MAX_REREADS;
 	r->fetch = lpu_fetch_new(table, r->writer->options, &r->plan);
 	r->row = AllocSetContextCreate(CurrentMemoryContext, "lpusers row", ALLOCSET_DEFAULT_SIZES);
 	return r;
@@ -232,19 +220,16 @@ lock_revision(LpuWriterState *writer, int timeout_ms)
 	error_context_stack = context.previous;
 }
 
-/*
- * Return true if the request was refused because the account is at another revision. 409 can also
- * mean something about a user.
- */
+/* Return true if the request was refused because the account is at another revision. */
 static bool
 is_stale(const LpuConditional *methods, void *batch, const int *users, int n,
 		 const LpuWriteRequest *write,
 		 const LpuApiAnswer *answer)
 {
-	if (write->if_match < 0)
-		return false;
-	return answer->status == 412 ||
-		(answer->status == 409 && methods->read(batch, users, n) != write->if_match);
+	LpuStaleness staleness = lpu_write_staleness(write->if_match, answer);
+
+	return staleness == LPU_STALE ||
+		(staleness == LPU_STALE_IF_MOVED && methods->read(batch, users, n) != write->if_match);
 }
 
 static LpuApiAnswer *
@@ -291,7 +276,7 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 {
 	const LpuOptions *options = writer->options;
 	MemoryContext caller = MemoryContextSwitchTo(try);
-	double		pause = FIRST_PAUSE_MS;
+	int			round = 0;
 	TimestampTz start;
 	LpuApiAnswer *answer;
 
@@ -301,7 +286,7 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 	start = GetCurrentTimestamp();
 	for (;;)
 	{
-		long		wait = (long) (pause * (0.5 + pg_prng_double(&pg_global_prng_state))) + 1;
+		long		wait = lpu_write_pause(++round);
 		long		passed;
 
 		MemoryContextReset(try);
@@ -313,7 +298,6 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 		if (passed + wait >= options->timeout)
 			raise_unrest(writer);
 		lpu_pause(wait);
-		pause = Min(pause * 2, MAX_PAUSE_MS);
 		lock_revision(writer, (int) (options->timeout - passed - wait));
 	}
 	MemoryContextSwitchTo(caller);

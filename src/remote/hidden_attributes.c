@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 
 #include "remote/hidden_attributes.h"
+#include "user/merge.h"
 
 static bool
 is_set(const LpuForeignTable *table, const Bitmapset *columns, const char *attribute)
@@ -64,11 +65,7 @@ static bool
 would_be_lost(const LpuForeignTable *table, const LpuAttribute *attribute, const Bitmapset *columns,
 			  Jsonb *entity)
 {
-	JsonbValue	value;
-
-	return (attribute->rules & LPU_HIDDEN) && !is_set(table, columns, attribute->name) &&
-		lpu_jsonb_get_member(&entity->root, attribute->name, &value) != NULL &&
-		lpu_string_equals(&value, "");
+	return lpu_user_hides(entity, attribute) && !is_set(table, columns, attribute->name);
 }
 
 /* The statement to write; first, where the table lacks columns for it, how to add them. */

@@ -19,6 +19,7 @@
 #include "remote/update_row.h"
 #include "user/compare.h"
 #include "user/datum_to_json.h"
+#include "user/merge.h"
 
 static bool
 has_rule(const LpuColumn *column, int rules)
@@ -257,41 +258,11 @@ lpu_delta_is_there(const LpuRowChange *d, const Datum *values, const bool *nulls
 
 /* ----- merging ----- */
 
-static Jsonb *
-take_away(Jsonb *entity, const char *name)
-{
-	return DatumGetJsonbP(DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(entity),
-											  CStringGetTextDatum(name)));
-}
-
-/*
- * Members that are null leave the entity, and so does what the service itself
- * makes of isEnabled, but only if it is not told.
- */
-static Jsonb *
-take_away_nulls(const LpuRowChange *d, Jsonb *merged)
-{
-	int			i = -1;
-
-	if (lpu_delta_sets(d, "isEnabled") && !lpu_delta_sets(d, "disabledManually"))
-		merged = take_away(merged, "disabledManually");
-	while ((i = bms_next_member(d->columns, i)) >= 0)
-	{
-		const char *name = d->update->writer->table->columns[i].attribute;
-		JsonbValue	value;
-
-		if (lpu_jsonb_get_member(&merged->root, name, &value) != NULL && value.type == jbvNull)
-			merged = take_away(merged, name);
-	}
-	return merged;
-}
-
 char *
 lpu_delta_merge(const LpuRowChange *d, Jsonb *entity)
 {
-	char	   *laid = lpu_writer_lay(entity, d->members);
-	Datum		parsed = DirectFunctionCall1(jsonb_in, CStringGetDatum(laid));
-	Jsonb	   *merged = take_away_nulls(d, DatumGetJsonbP(parsed));
+	Datum		members = DirectFunctionCall1(jsonb_in, CStringGetDatum(d->members));
+	Jsonb	   *merged = lpu_user_lay(entity, DatumGetJsonbP(members));
 
 	return JsonbToCString(NULL, &merged->root, VARSIZE(merged));
 }

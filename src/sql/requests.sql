@@ -189,13 +189,13 @@ CREATE VIEW @extschema@.lp_results WITH (security_barrier) AS
 COMMENT ON VIEW @extschema@.lp_results IS 'the requests that the current user asked for, that are sent with its credentials, or that belong to a server it owns';
 
 CREATE VIEW @extschema@.lp_summary WITH (security_barrier) AS
-	SELECT account, (enqueued_at AT TIME ZONE current_setting('TimeZone'))::date AS day, state, status, evidence,
+	SELECT account, (enqueued_at AT TIME ZONE current_setting('TimeZone'))::date AS day, operation, state, status, evidence,
 		   count(*) AS requests,
 		   round(percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - enqueued_at))::numeric, 3)
 			   AS median_seconds,
 		   round(percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - enqueued_at))::numeric, 3)
 			   AS p95_seconds
 	FROM @extschema@.lp_results
-	GROUP BY 1, 2, 3, 4, 5;
-COMMENT ON VIEW @extschema@.lp_summary IS 'lp_results per account, day, state, status and evidence: how many, and how long from request to result';
+	GROUP BY 1, 2, 3, 4, 5, 6;
+COMMENT ON VIEW @extschema@.lp_summary IS 'lp_results per account, day, operation, state, status and evidence: how many, and how long from request to result';
 

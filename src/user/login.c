@@ -153,6 +153,17 @@ lpu_login_fold(const char *login)
 	return lpu_text_from_utf8(fold_characters(characters, n));
 }
 
+/* Return the same in UTF-8, as lpu_login_fold_utf8() writes it.  Needs a transaction. */
+char *
+lpu_login_key(const char *login)
+{
+	char	   *folded = lpu_login_fold(login);
+	size_t		length = strlen(folded);
+	char	   *utf8 = lpu_text_to_utf8(folded, &length);
+
+	return utf8 ? utf8 : folded;
+}
+
 /* The same for a login in valid UTF-8.  Needs no transaction. */
 char *
 lpu_login_fold_utf8(const char *login)

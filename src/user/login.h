@@ -10,6 +10,7 @@
 /* All texts are in the database's encoding; results are in the current memory context. */
 extern char *lpu_text_nfc(const char *text);
 extern char *lpu_login_fold(const char *login);
+extern char *lpu_login_key(const char *login);
 extern char *lpu_login_fold_utf8(const char *login);	/* in UTF-8, whatever
 														 * the database's
 														 * encoding */

@@ -1,0 +1,458 @@
+/*
+ * change_chain.c: updates and deletes of the queue, carried out one request after the other.
+ *
+ * A chain has claimed some rows of one role and server, and the revision's lock of the account.
+ * It reads their users at a revision (change_read.c), judges each (change_judge.c), and writes
+ * those for whom something is to be done, batch by batch and phase by phase, on condition of that
+ * revision. Each write that is carried out makes the next revision, with which it goes on from the
+ * same entities; whenever the account is at another one, or the outcome of a write is not known,
+ * what is left is read again.  So a write that comes late, or a second time, is refused by the
+ * account, and a row in doubt is looked up before anything is sent for it.
+ *
+ * Other clients make writes stale: that is no failure.  After two stale rounds only a few users
+ * are read at a time, one by one, which takes less time than a listing.
+ *
+ * A chain lasts two seconds, so that creates, other writers and more urgent changes have their
+ * turn.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "api/conditional_write.h"
+#include "base/account_lock.h"
+#include "base/encoding.h"
+#include "delivery/change_chain.h"
+#include "user/login.h"
+
+/* Rows that a chain claims: their entities are in memory, some kB each. */
+#define CHAIN_ROWS 1000
+
+/* See above. */
+#define CHAIN_MS 2000
+
+/* So many users are read at a time beside restless clients. */
+#define FEW_USERS 10
+
+/* ----- reading ----- */
+
+/* Choose whom to read: all who are left, or a few whose ids are known. */
+static void
+choose_users(LpuChangeChain *chain)
+{
+	bool		few = chain->delivery->unrest >= LPU_STALE_ROUNDS;
+	int			n;
+	int			i;
+
+	MemoryContextReset(chain->round);
+	chain->reading = lpu_chain_left(chain, &n);
+	chain->nreading = n;
+	if (!few)
+		return;
+	chain->nreading = 0;
+	for (i = 0; i < n && chain->nreading < FEW_USERS; i++)
+		if (chain->reading[i]->id != 0)
+			chain->reading[chain->nreading++] = chain->reading[i];
+	/* only a listing finds those without an id */
+	if (chain->nreading == 0)
+		chain->nreading = n;
+}
+
+/* Users cannot be read now. */
+static void
+end_unread(LpuChangeChain *chain, const LpuListingResult *result)
+{
+	LpuDelivery *d = chain->delivery;
+	const char *why = psprintf("could not read users: %s", result->why ? result->why : "");
+	int64		wait_ms;
+
+	switch (result->verdict)
+	{
+		case LPU_UNAUTHORIZED:
+		case LPU_FORBIDDEN:
+			lpu_chain_hold_role(chain, LPU_HOLD_CREDENTIALS, why);
+			break;
+		case LPU_REJECTED:
+		case LPU_MISDIRECTED:
+			lpu_chain_hold_role(chain, LPU_HOLD_SETUP, why);
+			break;
+		case LPU_LATER:
+			lpu_chain_give_back(chain, why, result->wait_ms, 429);
+			lpu_delivery_wait_as_asked(d, result->wait_ms, chain->options->timeout);
+			break;
+		default:
+			wait_ms = lpu_delivery_backoff(chain->options);
+			lpu_chain_give_back(chain, why, wait_ms, 0);
+			lpu_delivery_note_unreachable(d, chain->options, why, wait_ms);
+			break;
+	}
+}
+
+/* Judge a user that was read.  Return true if something is to be sent for it. */
+static bool
+judge_user(LpuChangeChain *chain, LpuChangedUser *user, MemoryContext scratch)
+{
+	MemoryContext caller = MemoryContextSwitchTo(scratch);
+	bool		sends;
+
+	sends = lpu_change_judge(user, chain->options->max_retries);
+	MemoryContextSwitchTo(chain->round);
+	if (sends)
+	{
+		user->body = pstrdup(user->body);
+		if (user->set != NULL)
+			user->set = DatumGetJsonbPCopy(PointerGetDatum(user->set));
+		if (user->renamed_to != NULL)
+		{
+			user->renamed_from = pstrdup(user->renamed_from ? user->renamed_from : "");
+			user->renamed_to = pstrdup(user->renamed_to);
+		}
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(scratch);
+	return sends;
+}
+
+/* Return true if an earlier user of those that were read has the same id. */
+static bool
+is_twin(const LpuChangeChain *chain, int i)
+{
+	int			j;
+
+	if (chain->reading[i]->login_key == NULL || chain->reading[i]->entity == NULL)
+		return false;
+	for (j = 0; j < chain->nreading; j++)
+		if (j != i && chain->reading[j]->row != NULL &&
+			chain->reading[j]->id == chain->reading[i]->id &&
+			(j < i || chain->reading[j]->login_key == NULL))
+			return true;
+	return false;
+}
+
+/* Judge all users that were read, and settle those for whom nothing is to be sent. */
+static void
+judge_users(LpuChangeChain *chain)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers judged user",
+												  ALLOCSET_DEFAULT_SIZES);
+	int			i;
+
+	for (i = 0; i < chain->nreading; i++)
+	{
+		LpuChangedUser *user = chain->reading[i];
+
+		if (user->row == NULL)
+			continue;
+		/* another request is about the same user: this one comes after it */
+		if (is_twin(chain, i))
+		{
+			lpu_chain_set_back(user->row, NULL, 0, 0);
+			lpu_chain_settle(chain, &user, 1, false);
+		}
+		else if (!judge_user(chain, user, scratch))
+		{
+			user->row->unsent = !user->sent;
+			lpu_chain_settle(chain, &user, 1, true);
+		}
+	}
+	MemoryContextDelete(scratch);
+}
+
+/* Responses without a revision: what others change meanwhile could not be noticed. */
+static void
+check_revision(LpuChangeChain *chain)
+{
+	if (chain->left == 0 || chain->revision >= 0 || !chain->options->if_match_required)
+		return;
+	lpu_chain_hold_rows(chain, LPU_HOLD_SETUP,
+						psprintf("responses of account \"%s\" carry no revision, so that concurrent"
+								 " changes could not be noticed: see option \"if_match\" of server"
+								 " \"%s\"", chain->options->account, chain->options->server_name));
+}
+
+/* The users were read: judge them. */
+static void
+end_read(LpuChangeChain *chain)
+{
+	LpuDelivery *d = chain->delivery;
+	MemoryContext caller = lpu_delivery_begin(d);
+	const LpuListingResult *result = lpu_change_read_result(chain->read);
+	int64		refused_at = chain->refused_at;
+
+	MemoryContextSwitchTo(chain->round);
+	chain->read = NULL;
+	chain->refused_at = -1;
+	chain->revision = result->revision;
+	if (!result->known)
+		end_unread(chain, result);
+	else
+	{
+		lpu_delivery_note_reached(d, chain->options);
+		chain->step = LPU_CHAIN_WRITE;
+		chain->wrote = false;
+		if (chain->end == 0)
+			chain->end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CHAIN_MS);
+		/* a 409 was about a user, or about the revision */
+		if (refused_at >= 0 && refused_at == chain->revision)
+			lpu_chain_judge_refused(chain, chain->refusal, 409);
+		else if (refused_at >= 0)
+			lpu_chain_note_stale(chain);
+		judge_users(chain);
+		check_revision(chain);
+	}
+	lpu_delivery_commit(d, caller);
+}
+
+/* Read users, or go on with that.  Return false if that waits. */
+static bool
+step_read(LpuChangeChain *chain, long *wait_ms)
+{
+	if (chain->read == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(chain->round);
+
+		choose_users(chain);
+		chain->read = lpu_change_read_start(chain->delivery, chain->options, chain->reading,
+											chain->nreading);
+		MemoryContextSwitchTo(caller);
+	}
+	if (!lpu_change_read_done(chain->read, wait_ms))
+		return false;
+	end_read(chain);
+	return true;
+}
+
+/* ----- writing ----- */
+
+/* Go on with the next users, or end. */
+static bool
+step_write(LpuChangeChain *chain, long *wait_ms)
+{
+	LpuDelivery *d = chain->delivery;
+	MemoryContext caller;
+
+	/* something is written each time, however long it takes to read the users */
+	if (chain->wrote && GetCurrentTimestamp() >= chain->end)
+	{
+		caller = lpu_delivery_begin(d);
+		MemoryContextSwitchTo(chain->round);
+		lpu_chain_give_back(chain, NULL, 0, 0);
+		lpu_delivery_commit(d, caller);
+		return true;
+	}
+	if (!lpu_delivery_may_request(d))
+	{
+		*wait_ms = lpu_delivery_request_wait(d);
+		return false;
+	}
+	caller = MemoryContextSwitchTo(chain->round);
+	if (lpu_chain_build(chain))
+	{
+		lpu_delivery_check_lock(d);
+		chain->call = lpu_api_start(chain->options, &chain->request);
+		chain->step = LPU_CHAIN_SENT;
+		chain->wrote = true;
+		d->totals->requests++;
+		/* what was listed before is not so any more */
+		d->revision = -1;
+	}
+	else
+		/* the others have not been read */
+		lpu_chain_forget(chain);
+	MemoryContextSwitchTo(caller);
+	return true;
+}
+
+static bool
+step_sent(LpuChangeChain *chain, long *wait_ms)
+{
+	LpuDelivery *d = chain->delivery;
+	MemoryContext caller;
+
+	if (!lpu_api_done(chain->call))
+	{
+		*wait_ms = -1;
+		return false;
+	}
+	caller = lpu_delivery_begin(d);
+	MemoryContextSwitchTo(chain->round);
+	lpu_chain_finish_write(chain);
+	lpu_delivery_commit(d, caller);
+	if (d->deliverer->progress != NULL)
+		d->deliverer->progress(d->account, d->totals);
+	return true;
+}
+
+/* While it waits for other clients it does without the lock. */
+static bool
+step_pause(LpuChangeChain *chain, long *wait_ms)
+{
+	LpuDelivery *d = chain->delivery;
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext caller;
+
+	if (now >= chain->end)
+	{
+		int64		left_ms = TimestampDifferenceMilliseconds(now, chain->resume);
+
+		caller = lpu_delivery_begin(d);
+		MemoryContextSwitchTo(chain->round);
+		lpu_chain_give_back(chain, "other clients keep changing the account", left_ms, 0);
+		lpu_delivery_commit(d, caller);
+		d->unrest_until = chain->resume;
+		return true;
+	}
+	if (now < chain->resume)
+	{
+		lpu_delivery_unshare_revision(d);
+		*wait_ms = TimestampDifferenceMilliseconds(now, Min(chain->resume, chain->end));
+		return false;
+	}
+	if (!lpu_hold_revision(d->account))
+	{
+		*wait_ms = LPU_REVISION_POLL_MS;
+		return false;
+	}
+	chain->step = LPU_CHAIN_READ;
+	return true;
+}
+
+/* ----- the chain ----- */
+
+/* The delivery is to end. */
+static void
+give_back_all(LpuChangeChain *chain)
+{
+	MemoryContext caller = lpu_delivery_begin(chain->delivery);
+
+	MemoryContextSwitchTo(chain->context);
+	lpu_chain_give_back(chain, NULL, 0, 0);
+	lpu_delivery_commit(chain->delivery, caller);
+}
+
+/* The users of the rows that were claimed.  In a step. */
+static void
+add_users(LpuChangeChain *chain, LpuQueueRow **rows, int n)
+{
+	int			i;
+
+	chain->users = palloc0(n * sizeof(LpuChangedUser));
+	chain->sent = palloc(n * sizeof(LpuChangedUser *));
+	chain->n = chain->left = n;
+	for (i = 0; i < n; i++)
+	{
+		LpuChangedUser *user = &chain->users[i];
+
+		user->row = rows[i];
+		user->id = rows[i]->target;
+
+		/*
+		 * what an answer did not name is asked by itself, so that it is
+		 * judged by itself
+		 */
+		user->part = rows[i]->doubtful && rows[i]->last_status / 100 == 2 ? 1 : PG_INT32_MAX;
+		if (user->id == 0)
+			user->login_key = lpu_login_key(rows[i]->login_name);
+	}
+}
+
+/* Rows that cannot be sent: settle them, and return how many are left. */
+static int
+drop_unsendable(LpuDelivery *d, LpuQueueRow **rows, int n, const char *why)
+{
+	int			kept = 0;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (why == NULL && rows[i]->body != NULL)
+			rows[kept++] = rows[i];
+		else
+		{
+			lpu_rows_set_held(&rows[i], 1, LPU_HOLD_SETUP, why ? why : "what was to be sent is gone");
+			rows[i]->unsent = true;
+			lpu_delivery_settle(d, &rows[i], 1);
+		}
+	return kept;
+}
+
+/*
+ * Claim the updates and deletes that are due, of d->next_change, and begin to carry them out.  The
+ * revision's lock is held.  Return false if there is nothing to do for a chain.
+ */
+bool
+lpu_change_chain_begin(LpuDelivery *d)
+{
+	MemoryContext caller = lpu_delivery_begin(d);
+	MemoryContext context = AllocSetContextCreate(d->context, "lpusers change chain",
+												  ALLOCSET_DEFAULT_SIZES);
+	LpuChangeChain *chain = MemoryContextAllocZero(context, sizeof(LpuChangeChain));
+	const char *why = NULL;
+	LpuQueueRow **rows;
+	int			n;
+
+	ForceSyncCommit();
+	rows = lpu_claim_changes(d->account, &d->next_change, CHAIN_ROWS, &n);
+	if (rows != NULL)
+	{
+		chain->options = lpu_delivery_options(d, rows[0], context, &why);
+		n = drop_unsendable(d, rows, n, why);
+	}
+	if (n > 0)
+	{
+		MemoryContextSwitchTo(context);
+		chain->delivery = d;
+		chain->context = context;
+		chain->round = AllocSetContextCreate(context, "lpusers change round",
+											 ALLOCSET_DEFAULT_SIZES);
+		chain->refused_at = -1;
+		chain->sender = d->next_change;
+		add_users(chain, rows, n);
+		d->chain = chain;
+	}
+	lpu_delivery_commit(d, caller);
+	if (n == 0)
+		MemoryContextDelete(context);
+	return rows != NULL;
+}
+
+/*
+ * Go on with the chain, without waiting.  Return false if that waits, with *wait_ms, true if it
+ * has moved; it is over when d->chain is NULL.  Called outside of a transaction.
+ */
+bool
+lpu_change_chain_step(LpuDelivery *d, long *wait_ms)
+{
+	LpuChangeChain *chain = d->chain;
+	bool		moved = true;
+
+	if (chain->left == 0)
+		chain->step = LPU_CHAIN_OVER;
+	else if (chain->step != LPU_CHAIN_SENT && lpu_delivery_must_stop(d))
+		give_back_all(chain);
+	switch (chain->step)
+	{
+		case LPU_CHAIN_READ:
+			moved = step_read(chain, wait_ms);
+			break;
+		case LPU_CHAIN_WRITE:
+			moved = step_write(chain, wait_ms);
+			break;
+		case LPU_CHAIN_SENT:
+			moved = step_sent(chain, wait_ms);
+			break;
+		case LPU_CHAIN_PAUSE:
+			moved = step_pause(chain, wait_ms);
+			break;
+		case LPU_CHAIN_OVER:
+			break;
+	}
+	if (chain->step == LPU_CHAIN_OVER)
+	{
+		d->chain = NULL;
+		MemoryContextDelete(chain->context);
+	}
+	return moved;
+}

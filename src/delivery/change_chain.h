@@ -1,0 +1,69 @@
+/*
+ * change_chain.h: updates and deletes under way, for the files that carry them out.
+ */
+#ifndef LPU_DELIVERY_CHANGE_CHAIN_H
+#define LPU_DELIVERY_CHANGE_CHAIN_H
+
+#include "delivery/change_read.h"
+
+/* What comes next. */
+typedef enum LpuChainStep
+{
+	LPU_CHAIN_READ,				/* users are to be read, or are being read */
+	LPU_CHAIN_WRITE,			/* some of them are to be sent */
+	LPU_CHAIN_SENT,				/* ... and are under way */
+	LPU_CHAIN_PAUSE,			/* until other clients have come to rest */
+	LPU_CHAIN_OVER
+} LpuChainStep;
+
+typedef struct LpuChangeChain
+{
+	LpuDelivery *delivery;
+	MemoryContext context;		/* of the chain, its options and users */
+	MemoryContext round;		/* of what was read last, and of what is sent */
+	const LpuOptions *options;
+	LpuNextChange sender;
+	LpuChangedUser *users;
+	int			n;
+	int			left;			/* users that are not settled */
+	LpuChainStep step;
+	TimestampTz end;			/* of its time, which begins when users were
+								 * read; 0: not yet */
+	bool		wrote;			/* something was sent since users were read */
+	TimestampTz resume;			/* of a pause */
+	LpuChangeRead *read;		/* under way, or NULL */
+	LpuChangedUser **reading;	/* ... and whom it is about */
+	int			nreading;
+	int64		revision;		/* of the account when they were read; -1: it
+								 * shows none */
+	LpuChangedUser **sent;		/* in the request that is built or under way */
+	int			nsent;
+	LpuApiRequest request;
+	LpuApiCall *call;			/* or NULL */
+	bool		renewed;		/* it was sent again after a 401 */
+	int64		refused_at;		/* a 409 came at this revision, and is perhaps
+								 * stale; -1: none */
+	const char *refusal;		/* ... its words */
+} LpuChangeChain;
+
+/* After so many stale writes in a row only few users are read at a time. */
+#define LPU_STALE_ROUNDS 2
+
+/* change_settle.c: in a step, what becomes of users. */
+extern LpuChangedUser **lpu_chain_left(const LpuChangeChain *chain, int *n);
+extern void lpu_chain_set_back(LpuQueueRow *row, const char *why, int64 wait_ms, int status);
+extern void lpu_chain_settle(LpuChangeChain *chain, LpuChangedUser **users, int n, bool looked);
+extern void lpu_chain_give_back(LpuChangeChain *chain, const char *why, int64 wait_ms, int status);
+extern void lpu_chain_hold_rows(LpuChangeChain *chain, LpuHoldKind hold, const char *why);
+extern void lpu_chain_hold_role(LpuChangeChain *chain, LpuHoldKind hold, const char *why);
+extern void lpu_chain_forget(LpuChangeChain *chain);
+extern void lpu_chain_note_stale(LpuChangeChain *chain);
+extern void lpu_chain_note_written(LpuChangeChain *chain);
+extern void lpu_chain_pause(LpuChangeChain *chain);
+
+/* change_write.c: the request of the next users, and what its answer says. */
+extern bool lpu_chain_build(LpuChangeChain *chain);
+extern void lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status);
+extern void lpu_chain_finish_write(LpuChangeChain *chain);
+
+#endif

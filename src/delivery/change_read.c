@@ -1,0 +1,456 @@
+/*
+ * change_read.c: the users that are to be changed, as the account has them now.
+ *
+ * First the revision is read, by a request that costs little, then the users: a change of the
+ * account in between makes the write stale, and is never overwritten.  Few users are read one by
+ * one, several at a time, since that costs less than a listing of a large account; more by one
+ * listing.  Users without an id are found by their login, which takes a listing.  That a user is
+ * not there (404) is believed only of an account that has shown another one; else it is listed.
+ *
+ * It takes steps that do not wait.  The entities live in the memory context that was the current
+ * one at the start, with the read itself.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "api/conditional_write.h"
+#include "base/encoding.h"
+#include "delivery/change_read.h"
+#include "user/login.h"
+
+/* What comes next. */
+typedef enum ReadStep
+{
+	READ_REVISION,				/* from one user */
+	READ_REVISION_OF_LIST,
+	READ_USERS,					/* one by one */
+	READ_LIST,
+	READ_OVER
+} ReadStep;
+
+/* A user who is looked for in a listing: by its id, or by its login. */
+typedef struct SoughtUser
+{
+	const char *key;			/* folded login or id, UTF-8 */
+	LpuChangedUser *user;
+} SoughtUser;
+
+/* A GET of one user under way. */
+typedef struct ReadGet
+{
+	LpuUserQuery query;
+	LpuUserList *list;			/* or NULL */
+	LpuChangeRead *read;
+	LpuChangedUser *user;
+} ReadGet;
+
+struct LpuChangeRead
+{
+	MemoryContext context;
+	LpuDelivery *delivery;
+	const LpuOptions *options;
+	LpuChangedUser **users;
+	int			n;
+	ReadStep	step;
+	LpuUserQuery query;			/* of the revision, or of the listing */
+	LpuUserList *list;			/* ... under way, or NULL */
+	ReadGet    *gets;			/* as many as may be under way */
+	int			ngets;
+	int			next;			/* the user that is to be read next */
+	bool		absent;			/* some user is not there */
+	bool		proved;			/* the account has shown a user */
+	HTAB	   *sought;			/* of SoughtUser, for a listing */
+	LpuListingResult result;	/* revision; known: all users were seen */
+};
+
+/* What is read of each user, beside its JSON. */
+static const char *const attributes[] = {"id", "loginName", "deleted"};
+
+enum
+{
+	ID,
+	LOGIN_NAME,
+	DELETED
+};
+
+/* ----- who is looked for ----- */
+
+static uint32
+hash_key(const void *key, Size size)
+{
+	const char *text = *(char *const *) key;
+
+	return hash_bytes((const unsigned char *) text, (int) strlen(text));
+}
+
+static int
+compare_keys(const void *a, const void *b, Size size)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static SoughtUser *
+find_user(LpuChangeRead *r, const char *key)
+{
+	return hash_search(r->sought, &key, HASH_FIND, NULL);
+}
+
+/* Note all users for a listing.  A login could be a number, so ids have a sign that none has. */
+static void
+seek_users(LpuChangeRead *r)
+{
+	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(SoughtUser),.hash = hash_key,
+	.match = compare_keys,.hcxt = r->context};
+	int			i;
+
+	r->sought = hash_create("lpusers sought users", 256, &ctl,
+							HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	for (i = 0; i < r->n; i++)
+	{
+		LpuChangedUser *user = r->users[i];
+		const char *key = user->id != 0 ? psprintf("\t" INT64_FORMAT, user->id) : user->login_key;
+		bool		found;
+		SoughtUser *entry = hash_search(r->sought, &key, HASH_ENTER, &found);
+
+		/* the other one is in the next read */
+		if (!found)
+			entry->user = user;
+	}
+}
+
+/* The user is there with this entity. */
+static void
+keep_user(LpuChangeRead *r, LpuChangedUser *user, int64 id, const char *entity)
+{
+	user->id = id;
+	user->entity = MemoryContextStrdup(r->context, entity);
+	r->proved = true;
+}
+
+/* Keep a user of the listing that is looked for. */
+static void
+take_listed(void *arg, LpuReader *reader)
+{
+	LpuChangeRead *r = arg;
+	const LpuValue *values = lpu_reader_values(reader);
+	const char *id_text = lpu_value_text(&values[ID]);
+	const char *login = lpu_value_text(&values[LOGIN_NAME]);
+	SoughtUser *entry;
+	int64		id;
+
+	if (id_text == NULL || !lpu_text_as_int64(id_text, &id) ||
+		lpu_user_value_is_true(&values[DELETED]))
+		return;
+	entry = find_user(r, psprintf("\t" INT64_FORMAT, id));
+	if (entry != NULL)
+		keep_user(r, entry->user, id, lpu_reader_whole(reader)->text);
+	if (login == NULL)
+		return;
+	entry = find_user(r, lpu_login_fold_utf8(login));
+	if (entry != NULL && entry->user->entity == NULL)
+		keep_user(r, entry->user, id, lpu_reader_whole(reader)->text);
+}
+
+/* Keep a user that was asked for by its id. */
+static void
+take_one(void *arg, LpuReader *reader)
+{
+	ReadGet    *get = arg;
+	const LpuValue *values = lpu_reader_values(reader);
+
+	if (!lpu_user_value_is_true(&values[DELETED]))
+		keep_user(get->read, get->user, get->user->id, lpu_reader_whole(reader)->text);
+}
+
+/* ----- steps ----- */
+
+/* End the read: it has failed. */
+static void
+fail(LpuChangeRead *r, const LpuListingResult *result)
+{
+	int64		revision = r->result.revision;
+
+	r->result = *result;
+	r->result.known = false;
+	r->result.revision = revision;
+	r->step = READ_OVER;
+}
+
+/* End a list, and count its requests.  Needs no step of the delivery under way. */
+static void
+finish_list(LpuChangeRead *r, LpuUserList *list, LpuListingResult *result)
+{
+	MemoryContext caller = lpu_delivery_begin(r->delivery);
+
+	lpu_user_list_finish(list, r->context, result);
+	r->delivery->totals->requests += result->requests;
+	lpu_delivery_commit(r->delivery, caller);
+}
+
+/* Start the listing that the step is about.  Return false if it is too early. */
+static bool
+start_list(LpuChangeRead *r, int64 user_id, const char *query, LpuTakeUser take)
+{
+	MemoryContext caller;
+
+	if (!lpu_delivery_may_request(r->delivery))
+		return false;
+	caller = MemoryContextSwitchTo(r->context);
+	memset(&r->query, 0, sizeof(LpuUserQuery));
+	r->query.user_id = user_id;
+	r->query.query = query;
+	r->query.names = attributes;
+	r->query.nnames = lengthof(attributes);
+	r->query.whole = take != NULL;
+	r->query.take = take;
+	r->query.arg = r;
+	r->list = lpu_user_list_start(r->options, &r->query);
+	MemoryContextSwitchTo(caller);
+	return true;
+}
+
+/* Go on with the list of the step.  Return false if that has to wait; else *result is set. */
+static bool
+step_list(LpuChangeRead *r, int64 user_id, const char *query, LpuTakeUser take,
+		  LpuListingResult *result, long *wait_ms)
+{
+	if (r->list == NULL && !start_list(r, user_id, query, take))
+	{
+		*wait_ms = lpu_delivery_request_wait(r->delivery);
+		return false;
+	}
+	if (!lpu_user_list_done(r->list, wait_ms))
+		return false;
+	finish_list(r, r->list, result);
+	r->list = NULL;
+	return true;
+}
+
+static int64
+first_id(const LpuChangeRead *r)
+{
+	int			i;
+
+	for (i = 0; i < r->n; i++)
+		if (r->users[i]->id != 0)
+			return r->users[i]->id;
+	return 0;
+}
+
+static bool
+all_have_ids(const LpuChangeRead *r)
+{
+	int			i;
+
+	for (i = 0; i < r->n && r->users[i]->id != 0; i++)
+		;
+	return i == r->n;
+}
+
+/* The revision is known, or cannot be had. */
+static void
+begin_users(LpuChangeRead *r)
+{
+	if (r->n <= LPU_MAX_REREADS && all_have_ids(r))
+	{
+		r->step = READ_USERS;
+		return;
+	}
+	r->step = READ_LIST;
+	seek_users(r);
+}
+
+/* Read the revision, from one user or from the list of all, of which only the ids are asked for. */
+static bool
+step_revision(LpuChangeRead *r, long *wait_ms)
+{
+	LpuListingResult result;
+	int64		id = r->step == READ_REVISION ? first_id(r) : 0;
+
+	if (!step_list(r, id, "&select=id", NULL, &result, wait_ms))
+		return false;
+	if (!result.known)
+	{
+		fail(r, &result);
+		return true;
+	}
+	r->proved |= !result.absent;
+	r->result.revision = result.revision;
+	/* the answer about a user who is gone may have none */
+	if (result.revision < 0 && r->step == READ_REVISION && result.absent)
+		r->step = READ_REVISION_OF_LIST;
+	else
+		begin_users(r);
+	return true;
+}
+
+static bool
+step_listing(LpuChangeRead *r, long *wait_ms)
+{
+	LpuListingResult result;
+
+	if (!step_list(r, 0, "&select=$all", take_listed, &result, wait_ms))
+		return false;
+	if (!result.known)
+		fail(r, &result);
+	r->result.known = result.known;
+	r->step = READ_OVER;
+	return true;
+}
+
+/* Start GETs for the next users, as many as may be under way. */
+static void
+start_gets(LpuChangeRead *r)
+{
+	MemoryContext caller = MemoryContextSwitchTo(r->context);
+	int			i;
+
+	for (i = 0; i < r->ngets && r->next < r->n; i++)
+	{
+		ReadGet    *get = &r->gets[i];
+
+		if (get->list != NULL)
+			continue;
+		if (!lpu_delivery_may_request(r->delivery))
+			break;
+		get->read = r;
+		get->user = r->users[r->next++];
+		memset(&get->query, 0, sizeof(LpuUserQuery));
+		get->query.user_id = get->user->id;
+		get->query.query = "&select=$all";
+		get->query.names = attributes;
+		get->query.nnames = lengthof(attributes);
+		get->query.whole = true;
+		get->query.take = take_one;
+		get->query.arg = get;
+		get->list = lpu_user_list_start(r->options, &get->query);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/* A GET has ended. */
+static void
+finish_get(LpuChangeRead *r, ReadGet *get)
+{
+	LpuListingResult result;
+
+	finish_list(r, get->list, &result);
+	get->list = NULL;
+	if (!result.known)
+		fail(r, &result);
+	r->absent |= result.absent;
+	r->proved |= result.known && !result.absent;
+}
+
+/* Read users one by one.  Return false if that has to wait. */
+static bool
+step_users(LpuChangeRead *r, long *wait_ms)
+{
+	bool		waits = false;
+	int			i;
+
+	start_gets(r);
+	*wait_ms = -1;
+	for (i = 0; i < r->ngets && r->step == READ_USERS; i++)
+	{
+		long		ms;
+
+		if (r->gets[i].list == NULL)
+			continue;
+		if (lpu_user_list_done(r->gets[i].list, &ms))
+		{
+			finish_get(r, &r->gets[i]);
+			return true;
+		}
+		waits = true;
+		*wait_ms = lpu_delivery_shorter(*wait_ms, ms);
+	}
+	if (r->step == READ_USERS && !waits && r->next < r->n)
+	{
+		*wait_ms = lpu_delivery_request_wait(r->delivery);
+		return false;
+	}
+	if (waits)
+		return false;
+	r->result.known = true;
+	r->step = READ_OVER;
+	/* perhaps it is no account at all */
+	if (r->absent && !r->proved)
+	{
+		r->step = READ_LIST;
+		seek_users(r);
+	}
+	return true;
+}
+
+/*
+ * Begin to read users, in the current memory context, which must outlive the read; so must the
+ * options.  All of them have an id or a login_key.
+ */
+LpuChangeRead *
+lpu_change_read_start(LpuDelivery *d, const LpuOptions *options, LpuChangedUser **users, int n)
+{
+	LpuChangeRead *r = palloc0(sizeof(LpuChangeRead));
+	int			i;
+
+	r->context = CurrentMemoryContext;
+	r->delivery = d;
+	r->options = options;
+	r->users = users;
+	r->n = n;
+	r->ngets = Min(n, options->max_connections);
+	r->gets = palloc0(r->ngets * sizeof(ReadGet));
+	r->result.revision = -1;
+	r->step = first_id(r) != 0 ? READ_REVISION : READ_REVISION_OF_LIST;
+	for (i = 0; i < n; i++)
+	{
+		users[i]->seen = false;
+		users[i]->entity = NULL;
+	}
+	return r;
+}
+
+/*
+ * Go on, without waiting.  Return true if all users were read, or it has failed.  Else *wait_ms
+ * says how long to wait for the network.  Called outside of a transaction; serves interrupts.
+ */
+bool
+lpu_change_read_done(LpuChangeRead *r, long *wait_ms)
+{
+	bool		moved = true;
+	int			i;
+
+	while (moved && r->step != READ_OVER)
+		switch (r->step)
+		{
+			case READ_REVISION:
+			case READ_REVISION_OF_LIST:
+				moved = step_revision(r, wait_ms);
+				break;
+			case READ_USERS:
+				moved = step_users(r, wait_ms);
+				break;
+			case READ_LIST:
+				moved = step_listing(r, wait_ms);
+				break;
+			case READ_OVER:
+				break;
+		}
+	for (i = 0; i < r->n && r->step == READ_OVER; i++)
+		r->users[i]->seen = r->result.known;
+	return r->step == READ_OVER;
+}
+
+/*
+ * Return what came of it: "known" if the entities of all users were read, and the revision before
+ * that; -1 if the account does not show one.
+ */
+const LpuListingResult *
+lpu_change_read_result(const LpuChangeRead *r)
+{
+	return &r->result;
+}

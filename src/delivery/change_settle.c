@@ -1,0 +1,156 @@
+/*
+ * change_settle.c: what becomes of the users of a chain: settled, given back, held, or read again.
+ *
+ * All of it is part of a step of the delivery, and written when that is committed.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "api/conditional_write.h"
+#include "delivery/change_chain.h"
+
+/* After so many writes that went well other clients have come to rest. */
+#define CALM_WRITES 5
+
+/* Settle users whose rows have their results. */
+void
+lpu_chain_settle(LpuChangeChain *chain, LpuChangedUser **users, int n, bool looked)
+{
+	LpuQueueRow **rows = palloc(Max(n, 1) * sizeof(LpuQueueRow *));
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		rows[i] = users[i]->row;
+		/* while it is in flight the row may not be of a user of another one */
+		if (rows[i]->state == LPU_STATE_DONE || rows[i]->state == LPU_STATE_FAILED)
+			rows[i]->user_id = users[i]->id;
+		users[i]->row = NULL;
+		if (looked)
+			lpu_delivery_settle_looked(chain->delivery, rows[i]);
+	}
+	if (!looked)
+		lpu_delivery_settle(chain->delivery, rows, n);
+	chain->left -= n;
+}
+
+/* A row that was not sent now is as it was when it was claimed, and waits. */
+void
+lpu_chain_set_back(LpuQueueRow *row, const char *why, int64 wait_ms, int status)
+{
+	lpu_rows_set(&row, 1, row->doubtful ? LPU_STATE_UNCERTAIN : LPU_STATE_UNSENT,
+				 row->doubtful ? row->last_error : why, row->doubtful ? why : NULL, wait_ms);
+	row->unsent = true;
+	row->status = row->doubtful && status == 0 ? row->last_status : status;
+	row->outcome = NULL;
+}
+
+/* All users that are left.  In the current memory context. */
+LpuChangedUser **
+lpu_chain_left(const LpuChangeChain *chain, int *n)
+{
+	LpuChangedUser **left = palloc(Max(chain->n, 1) * sizeof(LpuChangedUser *));
+	int			i;
+
+	*n = 0;
+	for (i = 0; i < chain->n; i++)
+		if (chain->users[i].row != NULL)
+			left[(*n)++] = &chain->users[i];
+	return left;
+}
+
+/* In a step: what is left goes back into the queue, and the chain ends.  "why" may be NULL. */
+void
+lpu_chain_give_back(LpuChangeChain *chain, const char *why, int64 wait_ms, int status)
+{
+	int			n;
+	LpuChangedUser **left = lpu_chain_left(chain, &n);
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		MemoryContext context = lpu_claim_context(left[i]->row);
+
+		lpu_chain_set_back(left[i]->row, why ? MemoryContextStrdup(context, why) : NULL, wait_ms,
+						   status);
+	}
+	lpu_chain_settle(chain, left, n, false);
+	chain->step = LPU_CHAIN_OVER;
+}
+
+/* In a step: what is left is held, and the chain ends. */
+void
+lpu_chain_hold_rows(LpuChangeChain *chain, LpuHoldKind hold, const char *why)
+{
+	int			n;
+	LpuChangedUser **left = lpu_chain_left(chain, &n);
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		lpu_rows_set_held(&left[i]->row, 1, hold,
+						  MemoryContextStrdup(lpu_claim_context(left[i]->row), why));
+		left[i]->row->unsent = true;
+	}
+	lpu_chain_settle(chain, left, n, false);
+	chain->step = LPU_CHAIN_OVER;
+}
+
+/* The same, with what else the role would send. */
+void
+lpu_chain_hold_role(LpuChangeChain *chain, LpuHoldKind hold, const char *why)
+{
+	LpuQueueRow sender = {.server = chain->sender.server,.role = chain->sender.role};
+
+	lpu_chain_hold_rows(chain, hold, why);
+	lpu_delivery_hold_role(chain->delivery, chain->options, &sender, hold, why);
+}
+
+/* What was read is not believed any more: read again what is left. */
+void
+lpu_chain_forget(LpuChangeChain *chain)
+{
+	int			i;
+
+	for (i = 0; i < chain->n; i++)
+	{
+		chain->users[i].seen = false;
+		chain->users[i].entity = NULL;
+		chain->users[i].body = NULL;
+		chain->users[i].set = NULL;
+		chain->users[i].renamed_from = chain->users[i].renamed_to = NULL;
+	}
+	chain->step = LPU_CHAIN_READ;
+}
+
+/* Another client has changed the account since the users were read. */
+void
+lpu_chain_note_stale(LpuChangeChain *chain)
+{
+	LpuDelivery *d = chain->delivery;
+
+	if (d->unrest++ == 0)
+		d->unrest_since = GetCurrentTimestamp();
+	d->calm = 0;
+}
+
+/* A write was carried out. */
+void
+lpu_chain_note_written(LpuChangeChain *chain)
+{
+	LpuDelivery *d = chain->delivery;
+
+	d->unrest = ++d->calm >= CALM_WRITES ? 0 : Min(d->unrest, LPU_STALE_ROUNDS);
+}
+
+/* Wait for other clients to come to rest, then read again. */
+void
+lpu_chain_pause(LpuChangeChain *chain)
+{
+	lpu_chain_forget(chain);
+	chain->step = LPU_CHAIN_PAUSE;
+	chain->resume = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												lpu_write_pause(chain->delivery->unrest));
+}

@@ -1,0 +1,418 @@
+/*
+ * change_write.c: the requests of a chain of updates and deletes, and what their answers say.
+ *
+ * A request is about users of one phase; if the account refuses one of several users, they are
+ * sent in smaller requests, until the guilty one stands alone.  A success is believed for the
+ * users that the answer shows as they were sent.  Of a delete the answer shows nothing.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "api/conditional_write.h"
+#include "base/encoding.h"
+#include "delivery/change_chain.h"
+#include "user/serialize.h"
+
+/* What is read of each user of an answer, beside its JSON. */
+static const char *const attributes[] = {"id", "dateUpdated"};
+
+enum
+{
+	ID,
+	DATE_UPDATED
+};
+
+/* The phase of renames, see lp_requests.phase. */
+#define RENAME_PHASE 3
+
+/* ----- building ----- */
+
+/* The login that a user is to have is still that of another one, who is to be renamed, too. */
+static bool
+waits_for_rename(const LpuChangeChain *chain, const LpuChangedUser *user)
+{
+	int			i;
+
+	for (i = 0; user->renamed_to != NULL && i < chain->n; i++)
+	{
+		const LpuChangedUser *other = &chain->users[i];
+
+		if (other != user && other->row != NULL && other->renamed_to != NULL &&
+			strcmp(other->renamed_from, user->renamed_to) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Choose the users of the next request: the first that are to be sent, of one phase. */
+static void
+choose_sent(LpuChangeChain *chain, bool wait)
+{
+	int			max = chain->options->batch_size;
+	int			phase = 0;
+	int			i;
+
+	chain->nsent = 0;
+	for (i = 0; i < chain->n && chain->nsent < max; i++)
+	{
+		LpuChangedUser *user = &chain->users[i];
+
+		if (user->row == NULL || user->body == NULL)
+			continue;
+		if (phase != 0 && user->row->phase != phase)
+			break;
+		phase = user->row->phase;
+		if (chain->nsent >= user->part)
+			break;
+		if (wait && phase == RENAME_PHASE && waits_for_rename(chain, user))
+			continue;
+		max = Min(max, user->part);
+		chain->sent[chain->nsent++] = user;
+	}
+}
+
+/*
+ * Build the request for the next users.  Return false if nothing is to be sent for those that were
+ * read.
+ */
+bool
+lpu_chain_build(LpuChangeChain *chain)
+{
+	StringInfoData body;
+	int			i;
+
+	choose_sent(chain, true);
+	/* logins that change in a circle: the account says what it thinks of that */
+	if (chain->nsent == 0)
+		choose_sent(chain, false);
+	if (chain->nsent == 0)
+		return false;
+	initStringInfo(&body);
+	for (i = 0; i < chain->nsent; i++)
+	{
+		appendStringInfoChar(&body, i > 0 ? ',' : '[');
+		appendStringInfoString(&body, chain->sent[i]->body);
+	}
+	appendStringInfoChar(&body, ']');
+	memset(&chain->request, 0, sizeof(LpuApiRequest));
+	chain->request.method = chain->sent[0]->row->deletes ? LPU_DELETE_USERS : LPU_UPDATE_USERS;
+	chain->request.body = body.data;
+	chain->request.body_length = body.len;
+	chain->request.if_match = chain->revision;
+	chain->renewed = false;
+	return true;
+}
+
+/* ----- results ----- */
+
+static const char *
+keep_text(const LpuQueueRow *row, const char *text)
+{
+	return text ? MemoryContextStrdup(lpu_claim_context(row), text) : NULL;
+}
+
+/* The status of an answer that broke off could be taken for a refusal; a success is remembered. */
+static int
+status_of(const LpuApiAnswer *answer)
+{
+	return answer->problem != NULL && answer->status / 100 != 2 ? 0 : answer->status;
+}
+
+/* The users that were sent have this result. */
+static void
+set_sent(LpuChangeChain *chain, const LpuApiAnswer *answer)
+{
+	int			i;
+
+	for (i = 0; i < chain->nsent; i++)
+	{
+		LpuQueueRow *row = chain->sent[i]->row;
+
+		row->status = status_of(answer);
+		row->has_revision = answer->has_revision;
+		row->revision = answer->revision;
+	}
+}
+
+/* Settle the users that were sent, whose states are set. */
+static void
+settle_sent(LpuChangeChain *chain)
+{
+	lpu_chain_settle(chain, chain->sent, chain->nsent, false);
+	chain->nsent = 0;
+}
+
+/* The secrets that were sent, in UTF-8. */
+static List *
+secrets_of(const LpuChangeChain *chain)
+{
+	List	   *secrets = NIL;
+	ListCell   *cell;
+	int			i;
+
+	for (i = 0; i < chain->nsent; i++)
+		if (chain->sent[i]->set != NULL)
+			secrets = list_concat(secrets, lpu_users_secrets(chain->sent[i]->set));
+	foreach(cell, secrets)
+	{
+		size_t		length = strlen(lfirst(cell));
+		char	   *utf8 = lpu_text_to_utf8(lfirst(cell), &length);
+
+		if (utf8 != NULL)
+			lfirst(cell) = utf8;
+	}
+	return secrets;
+}
+
+/* ----- success ----- */
+
+static LpuChangedUser *
+find_sent(const LpuChangeChain *chain, int64 id)
+{
+	int			i;
+
+	for (i = 0; i < chain->nsent; i++)
+		if (chain->sent[i]->id == id)
+			return chain->sent[i];
+	return NULL;
+}
+
+/* A plan wants to know when the account has noted the change. */
+static void
+note_date(LpuQueueRow *row, const char *date)
+{
+	const char *before = row->outcome;
+	char	   *text;
+
+	if (!row->planned || date == NULL || strspn(date, "0123456789-: .TZ+") != strlen(date))
+		return;
+	text = before ? psprintf("%.*s, \"dateUpdated\": \"%s\"}", (int) strlen(before) - 1, before, date) :
+	psprintf("{\"dateUpdated\": \"%s\"}", date);
+
+	row->outcome = keep_text(row, text);
+}
+
+/* An answer shows a user that was sent. */
+static void
+take_answered(LpuChangeChain *chain, const LpuValue *values, const LpuValue *whole)
+{
+	const char *id_text = lpu_value_text(&values[ID]);
+	LpuChangedUser *user;
+	const char *why = NULL;
+	int64		id;
+
+	if (id_text == NULL || !lpu_text_as_int64(id_text, &id))
+		return;
+	user = find_sent(chain, id);
+	if (user == NULL)
+		return;
+	if (lpu_change_is_as_sent(user, whole->text, whole->length, &why))
+	{
+		lpu_rows_set(&user->row, 1, LPU_STATE_DONE, NULL, user->row->reason, 0);
+		note_date(user->row, lpu_value_text(&values[DATE_UPDATED]));
+	}
+	else
+		user->row->error = keep_text(user->row, why);
+}
+
+/* Which users does the answer show as they were sent? */
+static void
+match_answer(LpuChangeChain *chain, const LpuApiAnswer *answer)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers answered user",
+												  ALLOCSET_DEFAULT_SIZES);
+	LpuReader  *reader = lpu_reader_new(attributes, lengthof(attributes), true);
+
+	lpu_reader_feed(reader, answer->body, answer->body_length);
+	lpu_reader_end(reader);
+	while (lpu_reader_next(reader) == LPU_READER_ELEMENT)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(scratch);
+
+		take_answered(chain, lpu_reader_values(reader), lpu_reader_whole(reader));
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(scratch);
+	}
+	MemoryContextDelete(scratch);
+}
+
+/* The request was carried out. */
+static void
+set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
+{
+	bool		deletes = chain->request.method == LPU_DELETE_USERS;
+	int			i;
+
+	if (!deletes)
+		match_answer(chain, answer);
+	for (i = 0; i < chain->nsent; i++)
+	{
+		LpuQueueRow *row = chain->sent[i]->row;
+		const char *why = row->error ? row->error : "the answer does not name the user";
+
+		if (deletes)
+			lpu_rows_set(&row, 1, LPU_STATE_DONE, NULL, NULL, 0);
+		else if (row->state != LPU_STATE_DONE)
+			/* it is looked up at once, but not again and again */
+			lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL,
+						 keep_text(row, psprintf("status %d, but %s", answer->status, why)),
+						 row->doubtful ? -1 : 0);
+	}
+	set_sent(chain, answer);
+	settle_sent(chain);
+	lpu_chain_note_written(chain);
+
+	/* go on from the same entities, if nothing else has changed the account */
+	chain->step = LPU_CHAIN_WRITE;
+	if (chain->revision >= 0 && answer->has_revision && answer->revision == chain->revision + 1)
+		chain->revision = answer->revision;
+	else if (chain->revision >= 0)
+		lpu_chain_forget(chain);
+}
+
+/* ----- refusals ----- */
+
+/*
+ * The account has refused the users that were sent, for what they are.  If there are several, they
+ * go in smaller requests.
+ */
+void
+lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status)
+{
+	LpuChangedUser *user = chain->sent[0];
+	int			i;
+
+	chain->step = LPU_CHAIN_WRITE;
+	for (i = 0; i < chain->nsent; i++)
+	{
+		chain->sent[i]->part = (chain->nsent + 1) / 2;
+		chain->sent[i]->sent = true;
+	}
+	if (chain->nsent > 1)
+		return;
+	/* that it is not there is to be seen */
+	if ((status == 404 || status == 410) && user->refusal == NULL)
+	{
+		user->refusal = MemoryContextStrdup(chain->context, words);
+		lpu_chain_forget(chain);
+		return;
+	}
+	lpu_row_set_failed(user->row, LPU_CAUSE_REFUSED, keep_text(user->row, words));
+	user->row->status = status;
+	settle_sent(chain);
+}
+
+/* The outcome is not known: the users are looked up after a while; the others are read again. */
+static void
+set_unknown(LpuChangeChain *chain, const LpuApiAnswer *answer, const char *why)
+{
+	int			i;
+
+	if (why == NULL)
+		why = psprintf("status %d, but the answer is not the account's", answer->status);
+	for (i = 0; i < chain->nsent; i++)
+	{
+		LpuQueueRow *row = chain->sent[i]->row;
+
+		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, keep_text(row, why), row->reason, -1);
+	}
+	set_sent(chain, answer);
+	settle_sent(chain);
+	lpu_chain_forget(chain);
+}
+
+/* Nothing was sent. */
+static void
+set_unsent(LpuChangeChain *chain, const LpuApiAnswer *answer, const char *why)
+{
+	int64		wait_ms;
+
+	if (answer->problem->sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)
+	{
+		lpu_chain_hold_role(chain, LPU_HOLD_CREDENTIALS, why);
+		return;
+	}
+	wait_ms = lpu_delivery_backoff(chain->options);
+	lpu_chain_give_back(chain, why, wait_ms, 0);
+	lpu_delivery_note_unreachable(chain->delivery, chain->options, why, wait_ms);
+}
+
+static void
+finish_by_verdict(LpuChangeChain *chain, const LpuApiAnswer *answer)
+{
+	LpuDelivery *d = chain->delivery;
+	const char *why = answer->problem ? answer->problem->message : answer->error;
+
+	switch (answer->verdict)
+	{
+		case LPU_OK:
+			set_written(chain, answer);
+			break;
+		case LPU_REJECTED:
+			lpu_chain_judge_refused(chain, why, answer->status);
+			/* a part may have been carried out */
+			if (!answer->has_revision || answer->revision != chain->revision)
+				lpu_chain_forget(chain);
+			break;
+		case LPU_LATER:
+			lpu_chain_give_back(chain, why, answer->retry_after_ms, answer->status);
+			lpu_delivery_wait_as_asked(d, answer->retry_after_ms, chain->options->timeout);
+			break;
+		case LPU_UNAUTHORIZED:
+		case LPU_FORBIDDEN:
+			set_sent(chain, answer);
+			lpu_chain_hold_role(chain, LPU_HOLD_CREDENTIALS, why);
+			break;
+		case LPU_MISDIRECTED:
+			set_sent(chain, answer);
+			lpu_chain_hold_role(chain, LPU_HOLD_SETUP, why);
+			break;
+		case LPU_NOT_SENT:
+			set_unsent(chain, answer, why);
+			break;
+		case LPU_UNCERTAIN:
+			set_unknown(chain, answer, why);
+			break;
+	}
+}
+
+/* In a step: the answer has come, or none will.  Decide what becomes of the users sent. */
+void
+lpu_chain_finish_write(LpuChangeChain *chain)
+{
+	LpuDelivery *d = chain->delivery;
+	LpuApiAnswer *answer = lpu_api_finish(chain->call);
+
+	if (answer->verdict == LPU_UNAUTHORIZED && !chain->renewed && lpu_api_renewed(chain->call))
+	{
+		chain->renewed = true;
+		chain->call = lpu_api_start(chain->options, &chain->request);
+		d->totals->requests++;
+		return;
+	}
+	chain->call = NULL;
+	if (answer->error != NULL)
+		lpu_api_hide(answer, secrets_of(chain));
+	switch (lpu_write_staleness(chain->request.if_match, answer))
+	{
+		case LPU_STALE:
+			lpu_chain_note_stale(chain);
+			lpu_chain_pause(chain);
+			return;
+		case LPU_STALE_IF_MOVED:
+			chain->refused_at = chain->revision;
+			chain->refusal = MemoryContextStrdup(chain->context,
+												 answer->error ? answer->error : "");
+			lpu_chain_forget(chain);
+			return;
+		case LPU_NOT_STALE:
+			break;
+	}
+	if (answer->verdict == LPU_OK || answer->verdict == LPU_REJECTED ||
+		answer->verdict == LPU_LATER)
+		lpu_delivery_note_reached(d, chain->options);
+	finish_by_verdict(chain, answer);
+}

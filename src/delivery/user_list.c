@@ -1,0 +1,263 @@
+/*
+ * user_list.c: users of the account, read while they arrive, in steps that do not wait.
+ *
+ * All users, or the one with an id.  The deliveries of other accounts go on meanwhile: what has
+ * come is read whenever lpu_user_list_done() asks.  No transaction is needed for that.  It knows
+ * nothing of requests and what they mean; each user is handed over to the caller.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "delivery/user_list.h"
+#include "http/request.h"
+
+/*
+ * What libcurl may bring before the reader has its turn: several of the pieces
+ * in which a list comes.
+ */
+#define SINK_BYTES (512 * 1024)
+
+typedef struct UserSink
+{
+	LpuHttpSink sink;			/* first: a sink is also a UserSink */
+	size_t		used;
+	char		data[SINK_BYTES];
+} UserSink;
+
+struct LpuUserList
+{
+	UserSink	sink;			/* first */
+	MemoryContext context;		/* its own, and of what it needs */
+	MemoryContext scratch;
+	const LpuOptions *options;
+	const LpuUserQuery *query;
+	LpuApiRequest request;
+	LpuApiCall *call;
+	bool		renewed;		/* it was sent again after a 401 */
+	int			requests;
+	LpuReader  *reader;
+	LpuReaderState state;
+	char		first;			/* character of the answer that is no blank;
+								 * 0: not seen */
+	TimestampTz last;			/* when something came */
+	bool		silent;			/* nothing came for too long */
+};
+
+/* Called by libcurl: nothing here may raise. */
+static bool
+sink_write(LpuHttpSink *arg, const char *data, size_t length)
+{
+	UserSink   *sink = (UserSink *) arg;
+
+	if (length > SINK_BYTES - sink->used)
+		return false;
+	memcpy(sink->data + sink->used, data, length);
+	sink->used += length;
+	return true;
+}
+
+/* Return true for the literal and for the string, in any case. */
+bool
+lpu_user_value_is_true(const LpuValue *value)
+{
+	return value->type == LPU_VALUE_TRUE ||
+		(value->type == LPU_VALUE_STRING && pg_strcasecmp(value->text, "true") == 0);
+}
+
+/* Read what has come. */
+static void
+read_piece(LpuUserList *l)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	lpu_reader_feed(l->reader, l->sink.data, l->sink.used);
+	while ((l->state = lpu_reader_next(l->reader)) == LPU_READER_ELEMENT)
+	{
+		MemoryContextSwitchTo(l->scratch);
+		if (l->query->take != NULL)
+			l->query->take(l->query->arg, l->reader);
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(l->scratch);
+	}
+}
+
+static void
+note_first(LpuUserList *l)
+{
+	size_t		i;
+
+	for (i = 0; l->first == '\0' && i < l->sink.used; i++)
+		if (strchr(" \t\r\n", l->sink.data[i]) == NULL)
+			l->first = l->sink.data[i];
+}
+
+/* Send the request, for the first time or once more with a new bearer. */
+static void
+send_request(LpuUserList *l)
+{
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+
+	l->sink.used = 0;
+	l->first = '\0';
+	l->reader = lpu_reader_new(l->query->names, l->query->nnames, l->query->whole);
+	l->state = LPU_READER_MORE;
+	l->call = lpu_api_start(l->options, &l->request);
+	l->last = GetCurrentTimestamp();
+	l->requests++;
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Start to read users, in a memory context below the current one, with which the request ends,
+ * too. The options must stay valid until the list has ended.
+ */
+LpuUserList *
+lpu_user_list_start(const LpuOptions *options, const LpuUserQuery *query)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers listing",
+												  ALLOCSET_DEFAULT_SIZES);
+	LpuUserList *l = MemoryContextAllocZero(context, sizeof(LpuUserList));
+
+	l->context = context;
+	l->scratch = AllocSetContextCreate(context, "lpusers listed user", ALLOCSET_SMALL_SIZES);
+	l->options = options;
+	l->query = query;
+	l->sink.sink.write = sink_write;
+	l->request.method = query->user_id != 0 ? LPU_GET_USER : LPU_LIST_USERS;
+	l->request.user_id = query->user_id;
+	l->request.if_match = query->revision;
+	l->request.query = query->query;
+	l->request.sink = &l->sink.sink;
+	send_request(l);
+	return l;
+}
+
+/* Read what has come, and let more come. */
+static void
+take_piece(LpuUserList *l)
+{
+	l->last = GetCurrentTimestamp();
+	note_first(l);
+	if (l->state != LPU_READER_WRONG)
+		read_piece(l);
+	l->sink.used = 0;
+	lpu_api_resume(l->call);
+}
+
+/* Read what has come.  Return true if the listing has ended. */
+static bool
+advance(LpuUserList *l, long *wait_ms)
+{
+	bool		done;
+
+	*wait_ms = 0;
+	/* what came while this process was busy is no silence */
+	lpu_http_turn(0);
+	done = lpu_api_done(l->call);
+	if (l->sink.used > 0)
+	{
+		take_piece(l);
+		return false;
+	}
+	if (!done)
+	{
+		*wait_ms = l->options->timeout -
+			TimestampDifferenceMilliseconds(l->last, GetCurrentTimestamp());
+		l->silent = *wait_ms <= 0;
+		return l->silent;
+	}
+	if (lpu_api_status(l->call) == 401 && !l->renewed && lpu_api_renewed(l->call))
+	{
+		l->renewed = true;
+		send_request(l);
+		return false;
+	}
+	lpu_reader_end(l->reader);
+	l->state = lpu_reader_next(l->reader);
+	return true;
+}
+
+/*
+ * Read what has come, without waiting.  Return true if the list has ended, also because nothing
+ * came for "timeout".  Else *wait_ms says how long to wait for the network; 0: there may be more
+ * at once. A 401 is answered with a new bearer once.  Serves interrupts.
+ */
+bool
+lpu_user_list_done(LpuUserList *l, long *wait_ms)
+{
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+	bool		done = advance(l, wait_ms);
+
+	MemoryContextSwitchTo(caller);
+	return done;
+}
+
+/* Return true if the answer is complete: a list, or the one user that was asked for. */
+static bool
+is_whole(const LpuUserList *l, const LpuApiAnswer *answer)
+{
+	if (answer->verdict != LPU_OK)
+		return false;
+	if (l->query->user_id != 0)
+		return l->state == LPU_READER_END && l->first == '{';
+	return l->first != '{' && (l->state == LPU_READER_END || answer->status == 204);
+}
+
+/* Say how a list ended of which the answer is here. */
+static void
+conclude(const LpuUserList *l, const LpuApiAnswer *answer, LpuListingResult *result)
+{
+	result->verdict = answer->verdict;
+	if (lpu_api_sqlstate(answer) == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)
+		result->verdict = LPU_UNAUTHORIZED;
+	result->wait_ms = answer->retry_after_ms;
+	result->revision = answer->has_revision ? answer->revision : -1;
+	result->unchanged = l->query->revision > 0 && answer->status == 304;
+	result->absent = l->query->user_id != 0 &&
+		(answer->status == 410 || (answer->status == 404 && answer->verdict == LPU_REJECTED));
+	result->known = result->unchanged || result->absent || is_whole(l, answer);
+	if (result->known)
+		return;
+	if (answer->verdict != LPU_OK)
+	{
+		result->why = answer->problem ? answer->problem->message : answer->error;
+		return;
+	}
+
+	/*
+	 * a page is a gateway's; anything else may be one user that cannot be
+	 * read
+	 */
+	result->verdict = l->first == '<' ? LPU_MISDIRECTED : LPU_UNCERTAIN;
+	if (l->first != (l->query->user_id != 0 ? '{' : '['))
+		result->why = l->query->user_id != 0 ? "the answer is not a user" :
+			"the answer is not a list of users";
+	else
+		result->why = lpu_reader_complaint(l->reader);
+}
+
+/*
+ * Say how a list ended, and free it.  Texts of the result are in the memory context "texts".
+ * Needs a transaction.
+ */
+void
+lpu_user_list_finish(LpuUserList *l, MemoryContext texts, LpuListingResult *result)
+{
+	MemoryContext caller = MemoryContextSwitchTo(l->context);
+
+	memset(result, 0, sizeof(LpuListingResult));
+	result->requests = l->requests;
+	if (l->silent)
+	{
+		result->verdict = LPU_UNCERTAIN;
+		result->why = "nothing came for too long";
+	}
+	else
+		conclude(l, lpu_api_finish(l->call), result);
+	if (result->why != NULL)
+		result->why = MemoryContextStrdup(texts, result->why);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(l->context);
+}

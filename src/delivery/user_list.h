@@ -1,0 +1,49 @@
+/*
+ * user_list.h: users of the account, read while they arrive, in steps that do not wait.
+ */
+#ifndef LPU_DELIVERY_USER_LIST_H
+#define LPU_DELIVERY_USER_LIST_H
+
+#include "api/users_api.h"
+#include "json/array_reader.h"
+
+typedef struct LpuUserList LpuUserList;
+
+/* Called for each user that has come; the current memory context is reset afterwards. */
+typedef void (*LpuTakeUser) (void *arg, LpuReader *reader);
+
+/* What is asked for.  All pointers must stay valid until the list has ended. */
+typedef struct LpuUserQuery
+{
+	int64		user_id;		/* only this user; 0: all */
+	const char *query;			/* "&select=..." */
+	int64		revision;		/* of a list: 304 if nothing changed since, if
+								 * above 0 */
+	const char *const *names;	/* attributes that are read of each user */
+	int			nnames;
+	bool		whole;			/* ... and its JSON */
+	LpuTakeUser take;			/* or NULL */
+	void	   *arg;
+} LpuUserQuery;
+
+/* How it ended. */
+typedef struct LpuListingResult
+{
+	bool		known;			/* all that was asked for has come */
+	bool		unchanged;		/* ... nothing, since nothing changed since
+								 * the revision given */
+	bool		absent;			/* ... nothing, since the account has no user
+								 * with this id */
+	LpuVerdict	verdict;		/* of one that failed */
+	const char *why;			/* ... in words */
+	long		wait_ms;		/* ... as long as the account asks to wait */
+	int			requests;		/* that were sent */
+	int64		revision;		/* of the answer; -1: none */
+} LpuListingResult;
+
+extern LpuUserList *lpu_user_list_start(const LpuOptions *options, const LpuUserQuery *query);
+extern bool lpu_user_list_done(LpuUserList *list, long *wait_ms);
+extern void lpu_user_list_finish(LpuUserList *list, MemoryContext texts, LpuListingResult *result);
+extern bool lpu_user_value_is_true(const LpuValue *value);
+
+#endif
