@@ -125,6 +125,8 @@ my %functions = (
 	lp_validate_users       => [ $all, $all, "SELECT * FROM lp_validate_users('$json')" ],
 	lp_check                => [ $writer, $writer, "SELECT * FROM lp_check('$account')" ],
 	lp_enqueue_users        => [ '---++c-+', $writer, "SELECT * FROM lp_enqueue_users('$account', '$json')" ],
+	lp_enqueue_changes      => [ $none, $writer, "SELECT * FROM lp_enqueue_changes('$account', '{\"id\": 5, \"maxChats\": 1}')" ],
+	lp_enqueue_deletes      => [ $none, $writer, "SELECT * FROM lp_enqueue_deletes('$account', '{6}')" ],
 	lp_enqueue_rows         => [ $none, $mine, "SELECT lp_enqueue_rows('hires')" ],
 	lp_deliver              => [ $none, $all, "CALL lp_deliver('no-such-account')" ],
 	lp_create_users_trigger => [ '---(39P01)(39P01)(39P01)(39P01)(39P01)', '(39P01)' x 8, 'SELECT lp_create_users_trigger()' ],
@@ -149,6 +151,7 @@ my %functions = (
 	_lp_report_days         => [ $all, $all, "SELECT * FROM _lp_report_days('1 day')" ],
 	_lp_report_head         => [ $all, $all, 'SELECT _lp_report_head()' ],
 	_lp_report_page         => [ $all, $all, "SELECT _lp_report_page('$account', 'today', 'today')" ],
+	_lp_lay_change          => [ $none, $all, "SELECT _lp_lay_change('{}', '{}')" ],
 	_lp_backoff             => [ $none, $all, 'SELECT _lp_backoff(1)' ],
 	_lp_is_here             => [ $none, $all, "SELECT _lp_is_here('1/2/3', '1/2/4')" ],
 	_lp_role_here           => [ $none, $all, "SELECT _lp_role_here('1/2/3', '1/2/4', 10, 'x')" ],
@@ -211,7 +214,7 @@ foreach my $role (@roles)
 
 	is($root->query("$set; SELECT string_agg(split_part(login_name, '\@', 1), ' ' ORDER BY login_name) FROM lp_results"), $sees{$role}, "lp_results: $role sees '$sees{$role}'");
 	is($root->query('SELECT coalesce(sum(requests), 0) FROM lp_summary'), scalar(@seen), "lp_summary: $role has as many");
-	is($root->query('SELECT coalesce(sum(pending + sending + uncertain + held + created + failed), 0) FROM lp_progress'), $queued, "lp_progress: $role has those of the queue");
+	is($root->query('SELECT coalesce(sum(pending + sending + uncertain + held + created + done + failed), 0) FROM lp_progress'), $queued, "lp_progress: $role has those of the queue");
 	$root->query('RESET ROLE');
 }
 
