@@ -192,6 +192,10 @@ ALTER SERVER acme OPTIONS (DROP if_match);
 -- The views
 SELECT account, pending, held, created, done, failed FROM lp_progress;
 SELECT operation, state, evidence, requests FROM lp_summary ORDER BY 1, 2, 3;
+SELECT wish(2, '{"set": {"nickname": "x"}}', 'b2@example.com') > 0;
+CALL lp_deliver('12345678');
+SELECT array_to_string(m, ' | ') AS report FROM regexp_matches(lp_report(), '<tr><th scope="row" class="day">(update|delete)</th><td>(\d+)</td><td>(\d+)</td><td>(\d+)</td>', 'g') m;
+SELECT array_to_string(m, ' | ') AS report FROM regexp_matches(lp_report(), '<td>([^<]*)</td><td>(update[^<]*)</td><th scope="row">([^<]*)<small>([^<]*)', 'g') m;
 DROP VIEW there, changes;
 DROP FOREIGN TABLE users;
 DROP FUNCTION wish(integer, jsonb, text, bigint), gone(integer, jsonb, text);

@@ -134,7 +134,7 @@ $css$ || '</style></head>';
 COMMENT ON FUNCTION @extschema@._lp_report_head() IS 'internal: head of the page of a report';
 
 /*
- * The page: creates from a day to a day, of one account, or of all (null). Of one reason it names 20 logins; a table has
+ * The page: creates, and queued updates and deletes, from a day to a day, of one account, or of all (null). Of one reason it names 20 logins; a table has
  * 200 rows: beyond that, query lp_results.
  */
 CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date) RETURNS text
@@ -150,6 +150,14 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 				   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open
 			FROM @extschema@.lp_results q
 			WHERE q.operation = 'create' AND q.enqueued_at >= _lp_report_page.start::timestamptz
+			  AND (_lp_report_page.account IS NULL OR q.account = _lp_report_page.account)
+		), c AS MATERIALIZED (
+			SELECT q.action, q.state, q.enqueued_at, coalesce(q.login_name, 'user ' || q.user_id) AS login,
+				   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open,
+				   replace(coalesce(q.error, q.reason, 'no trouble is on record'), coalesce(q.login_name, ''), '...') AS kind
+			FROM @extschema@.lp_results q
+			WHERE q.operation IN ('update', 'delete') AND q.path = 'queue' AND q.state <> 'superseded'
+			  AND q.enqueued_at >= _lp_report_page.start::timestamptz
 			  AND (_lp_report_page.account IS NULL OR q.account = _lp_report_page.account)
 		), per_day AS (
 			SELECT d.day::date AS day, count(r.id) FILTER (WHERE r.state = 'created') AS created,
@@ -167,6 +175,18 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			GROUP BY 1, 2, 3
 		), part AS (
 			SELECT
+			(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td>%s</td><td>%s</td><td>%s</td></tr>',
+									  @extschema@._lp_html(action), done, failed, open), '' ORDER BY action)
+			 FROM (SELECT action, count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'failed') AS failed,
+						  count(*) FILTER (WHERE open) AS open FROM c GROUP BY 1) a) AS changes,
+			(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><th scope="row">%s <small>%s</small></th><td>%s</td></tr>', n,
+									  @extschema@._lp_html(action) || ', ' || state, @extschema@._lp_html(kind), logins,
+									  to_char(latest, 'YYYY-MM-DD HH24:MI')), '' ORDER BY n DESC, action, state, kind)
+			 FROM (SELECT action, state, kind, count(*) AS n, max(enqueued_at) AS latest,
+						  @extschema@._lp_html(array_to_string((array_agg(login ORDER BY enqueued_at DESC))[1:20], ', '))
+						  || CASE WHEN count(*) > 20 THEN format(' and %s more', count(*) - 20) ELSE '' END AS logins
+				   FROM c WHERE state IN ('failed', 'held') OR open AND enqueued_at < clock_timestamp() - interval '10 minutes'
+				   GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT 200) k) AS unchanged,
 			(SELECT string_agg(format('<div class="tile %s"><dt>%s</dt><dd>%s</dd></div>', class, label, value), '' ORDER BY i)
 			 FROM (SELECT count(*) FILTER (WHERE state = 'created') AS created, count(*) FILTER (WHERE state = 'failed') AS failed,
 						  count(*) FILTER (WHERE open AND state <> 'held') AS waiting, count(*) FILTER (WHERE state = 'held') AS held,
@@ -206,6 +226,10 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			|| '</section><section><h2>Stuck</h2>'
 			|| @extschema@._lp_html_table('Held, or waiting for more than ten minutes', ARRAY['Users', 'State', 'Reason, and logins', 'Since'], stuck,
 										 'Nothing is stuck.')
+			|| CASE WHEN changes IS NULL THEN '' ELSE '</section><section><h2>Updated and deleted</h2>'
+			|| @extschema@._lp_html_table('Requests that were queued, by what they do', ARRAY['Action', 'Done', 'Failed', 'Open'], changes, '')
+			|| @extschema@._lp_html_table('Not done, and why', ARRAY['Users', 'Action', 'Reason, and users', 'Latest'], unchanged,
+										 'Nothing failed, nothing is stuck.') END
 			|| '</section><section><h2>Throughput</h2>'
 			|| @extschema@._lp_html_table('The busiest hours', ARRAY['Hour', 'Created', 'Per second'], hours, 'Nothing was created.')
 			|| '</section><section><h2>Day by day</h2>'
@@ -218,7 +242,7 @@ COMMENT ON FUNCTION @extschema@._lp_report_page(text, date, date) IS 'internal: 
 
 /*
  * One page about the creates that were asked for since a while ago: how many per day, how long it took, what failed and
- * why, what is stuck. Shows what lp_results shows to the caller. Needs nothing from elsewhere: style and pictures
+ * why, what is stuck; and about queued updates and deletes, if there are any. Shows what lp_results shows to the caller. Needs nothing from elsewhere: style and pictures
  * are in the page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
  */
 CREATE FUNCTION @extschema@.lp_report(account text DEFAULT NULL, since interval DEFAULT '30 days') RETURNS text
@@ -227,5 +251,5 @@ CREATE FUNCTION @extschema@.lp_report(account text DEFAULT NULL, since interval 
 		SELECT @extschema@._lp_report_page(lp_report.account, d.start, d.stop) FROM @extschema@._lp_report_days(lp_report.since) d;
 	END;
 COMMENT ON FUNCTION @extschema@.lp_report(text, interval)
-	IS 'one HTML page about creates since a while ago: per day, how long, failures by reason, what is stuck, throughput';
+	IS 'one HTML page about creates since a while ago: per day, how long, failures by reason, what is stuck, throughput; and queued updates and deletes';
 
