@@ -29,7 +29,7 @@
 #include "user/login.h"
 
 /* Rows that a chain claims: their entities are in memory, some kB each. */
-#define CHAIN_ROWS 1000
+#define CHAIN_ROWS 2000
 
 /* See above. */
 #define CHAIN_MS 2000
