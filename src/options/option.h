@@ -31,7 +31,7 @@ typedef struct LpuOptions
 	char	   *server_name;	/* or that of the foreign table, if it has the
 								 * options */
 
-	/* server options, see the table in option.c and the README */
+	/* server options, see the table in option.c and docs/reference.md */
 	char	   *account;
 	char	   *domain;
 	char	   *base_url;

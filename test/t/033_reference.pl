@@ -32,4 +32,30 @@ is($node->safe_psql('postgres', q{
 	WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'lpusers') AND obj_description(p.oid, 'pg_proc') IS NULL}),
 	'', 'no function is without a comment');
 
+# Each SQLSTATE that the sources raise is in the table, under the number that PostgreSQL gives it.
+{
+	my ($sharedir) = run_command([ 'pg_config', '--sharedir' ]);
+	my %number = map { /^(\w{5})\s+\S\s+ERRCODE_(\w+)/ ? ($2 => $1) : () } split(/\n/, slurp_file("$sharedir/errcodes.txt"));
+	my %raised;
+
+	foreach my $file (glob("$LpUsers::top/src/*.c $LpUsers::top/src/*/*.c"))
+	{
+		$raised{$_} = 1 foreach slurp_file($file) =~ /(?:errcode\(|lpu_problem_new\(|LPU_\w+,)\s*ERRCODE_(\w+)/g;
+	}
+	delete $raised{WARNING};
+	cmp_ok(scalar(keys %raised), '>=', 30, 'the sources raise SQLSTATEs');
+	is(join(' ', sort grep { !defined $number{$_} || $made !~ /^\| $number{$_} \| /m } keys %raised), '', 'each is in the table');
+}
+
+# So is each option that the validator takes.
+foreach my $sql ("CREATE SERVER x FOREIGN DATA WRAPPER lpusers OPTIONS (no_such_thing_at_all '')",
+	"CREATE SERVER x FOREIGN DATA WRAPPER lpusers OPTIONS (account '1'); CREATE USER MAPPING FOR CURRENT_USER SERVER x OPTIONS (no_such_thing_at_all '')")
+{
+	my (undef, undef, $err) = LpUsers::try_sql($node, $sql);
+	my ($names) = $err =~ /Valid options are: (.*)\./;
+
+	cmp_ok(scalar(split(/, /, $names // '')), '>=', 10, 'the validator names its options');
+	is(join(' ', grep { $made !~ /^\| `$_` \| .* \| (?:yes|no) \| \S/m } split(/, /, $names // '')), '', 'each has a line and a meaning');
+}
+
 done_testing();
