@@ -188,62 +188,133 @@ sub log_since
 
 # ---------------------------------------------------------------------------------------------- documents
 
-# The SQL blocks of a document of the source tree: { sql, text, line }; text is what is shown right below, if anything.
-sub sql_blocks
+# The blocks of a document of the source tree: { kind, code, text, line }; kind is sql or sh, text is what is shown right
+# below, if anything.
+sub document_blocks
 {
 	my ($document) = @_;
 	my $text = slurp_file("$top/$document");
 	my @blocks;
 
-	while ($text =~ /^```sql\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/msg)
+	while ($text =~ /^```(sql|sh)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/msg)
 	{
-		my ($sql, $output) = ($1, $2);
+		my ($kind, $code, $output) = ($1, $2, $3);
 		my $line = 2 + (substr($text, 0, $-[0]) =~ tr/\n//);
-		push @blocks, { sql => $sql, text => $output, line => $line };
+		push @blocks, { kind => $kind, code => $code, text => $output, line => $line };
 	}
 	return @blocks;
 }
 
 # Until the worker has done with what the blocks so far have queued; a paused account keeps what it has.
-my $settle = 'DO $settle$ BEGIN FOR i IN 1 .. 600 LOOP EXIT WHEN NOT EXISTS (SELECT FROM lp_progress'
+my $settle = 'DO $settle$ BEGIN FOR i IN 1 .. 600 LOOP EXIT WHEN to_regclass(\'lp_progress\') IS NULL; EXIT WHEN NOT EXISTS (SELECT FROM lp_progress'
   . " WHERE NOT paused AND pending + sending + uncertain > 0); PERFORM pg_sleep(0.05); END LOOP; END \$settle\$;\n";
 
-# Run all SQL blocks of a document as they stand, in order, in one session. An output that is shown is what comes out, but
-# for times and the ids that the account gives; without one there is no error, unless the block says "-- ERROR".
-# Options: db; replace => { what the document says => what is so here }; settle => 1: wait for the queue between blocks.
+# The make that is beside the stub.
+my ($make) = grep { -x } map { "$_/make" } split(/:/, $ENV{PATH});
+
+# Programs that a document names and a test does not run: what installs or builds is only looked at.
+my %stubs = (
+	# the user that is named decides the role; without it psql connects as a role that is not there
+	sudo => <<'END',
+user=
+while [ $# -gt 0 ]; do
+	case $1 in
+		-u) user=$2; shift 2 ;;
+		*) break ;;
+	esac
+done
+[ "$user" != postgres ] || export PGUSER=$LPUSERS_SUPERUSER PGDATABASE=postgres
+exec "$@"
+END
+	make    => qq{exec $make -s -n "\$@" >/dev/null\n},
+	bash    => qq{exec /bin/bash -n "\$1"\n},
+	install => qq{mkdir -p "\${\@: -1}"\n},
+	map { $_ => "exit 0\n" } qw(apt-get docker dpkg-buildpackage pg_buildext pg_ctlcluster)
+);
+
+# A directory in which the commands of documents run: the files of the source tree, and programs that take the place of others.
+sub _shell_directory
+{
+	my $directory = File::Temp->newdir();
+
+	mkdir("$directory/bin") or die "mkdir: $!";
+	symlink($_, "$directory/" . basename($_)) foreach glob("$top/*");
+	foreach my $name (keys %stubs)
+	{
+		append_to_file("$directory/bin/$name", "#!/bin/bash\n$stubs{$name}");
+		chmod(0755, "$directory/bin/$name");
+	}
+	return $directory;
+}
+
+# A block of shell commands as a line of psql. Its last line may open the session of the SQL blocks that follow.
+sub _shell_line
+{
+	my ($node, $directory, $i, $code) = @_;
+	my $session = $code =~ s/^sudo -u postgres psql(?: (\w+))?\n\z//m ? '\c ' . ($1 // 'postgres') . "\n" : '';
+	my ($host, $port) = ($node->host, $node->port);
+
+	# the stand-in account runs already
+	$code =~ s/(lpsim --port) \d+ &/$1 0 -- true/;
+	append_to_file("$directory/block$i", <<"END" . $code);
+cd '$directory'
+unset MAKEFLAGS MAKELEVEL MFLAGS
+export PATH='$directory/bin':\$PATH PGHOST='$host' PGPORT=$port LPUSERS_SUPERUSER=\${PGUSER:-\$(id -un)}
+export PGUSER=nobody_in_particular
+END
+	return "\\! /bin/bash -eo pipefail $directory/block$i >$directory/block$i.out 2>&1; echo \$? >$directory/block$i.status\n$session";
+}
+
+# Run the blocks of a document as they stand, in order, the SQL in one session. An output that is shown is what comes out, but
+# for times and the ids that the account gives; without one there is no error, unless the block says "-- ERROR". Commands of
+# the shell run as the user that they name, see %stubs. Returns how many blocks there are.
+# Options: db; replace => { what the document says => what is so here }; settle => 1: wait for the queue between blocks;
+# only => [first, last] blocks, from 0.
 sub test_document
 {
 	my ($node, $document, %options) = @_;
 	my %replace = %{ $options{replace} // {} };
-	my @blocks  = sql_blocks($document);
-	my $between = $options{settle} ? $settle : '';
-	my $script  = join($between, map { "\\echo <<<$_>>>\n$blocks[$_]{sql}" } 0 .. $#blocks) . "\\echo <<<end>>>\n";
+	my @said    = sort { length($b) <=> length($a) } keys %replace;
+	my @blocks  = document_blocks($document);
+	my $script  = '';
 	my $file    = File::Temp->new(SUFFIX => '.sql');
+	my $directory = _shell_directory();
 	my $out;
 
-	foreach my $said (keys %replace)
+	my ($first, $last) = @{ $options{only} // [ 0, $#blocks ] };
+	@blocks = @blocks[ $first .. ($last < 0 ? $#blocks : $last) ];
+	foreach my $i (0 .. $#blocks)
 	{
-		$script =~ s/\Q$said\E/$replace{$said}/g;
+		my $code = $blocks[$i]{code};
+
+		$code =~ s/\Q$_\E/$replace{$_}/g foreach @said;
+		$script .= "\\echo <<<$i>>>\n";
+		$script .= $blocks[$i]{kind} eq 'sh' ? _shell_line($node, $directory, $i, $code) : $code . ($options{settle} ? $settle : '');
 	}
-	print $file $script;
+	print $file "$script\\echo <<<end>>>\n";
 	close($file);
 	IPC::Run::run([ 'psql', '-X', '-q', '-d', $node->connstr($options{db} // 'postgres'), '-f', "$file" ], '>', \$out, '2>&1');
-	foreach my $said (keys %replace)
-	{
-		$out =~ s/\Q$replace{$said}\E/$said/g;
-	}
 	foreach my $i (0 .. $#blocks)
 	{
 		my $block = $blocks[$i];
+		my $shell = $block->{kind} eq 'sh';
 		my ($got) = $out =~ /<<<$i>>>\n(.*?)<<</s;
 
+		$got = slurp_file("$directory/block$i.out") if $shell && -e "$directory/block$i.out";
 		$got //= 'nothing: psql ended before';
+		$got =~ s/\Q$replace{$_}\E/$_/g foreach @said;
+		if ($shell)
+		{
+			my $status = -e "$directory/block$i.status" ? slurp_file("$directory/block$i.status") : "not run\n";
+
+			is($status, "0\n", "$document:$block->{line}: the commands succeed") or diag($got);
+		}
 		if (defined $block->{text})
 		{
 			ok(index(_plain($got), _plain($block->{text})) >= 0, "$document:$block->{line}: the output is the one shown")
 			  or diag("got:\n$got\n$document:\n$block->{text}");
 		}
-		elsif ($block->{sql} !~ /-- ERROR/)
+		elsif (!$shell && $block->{code} !~ /-- ERROR/)
 		{
 			unlike($got, qr/ERROR|FATAL|psql ended/, "$document:$block->{line}: no error") or diag($got);
 		}

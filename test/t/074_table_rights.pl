@@ -49,11 +49,11 @@ is($sim->count(method => 'DELETE', path => '/le-users'), 0, 'nothing was sent');
 
 # ---------------------------------------------------------------------------------------------- the query
 
-my ($query) = grep { $_->{sql} =~ /^SELECT r.rolname AS role/m } LpUsers::sql_blocks('docs/security.md');
+my ($query) = grep { $_->{code} =~ /^SELECT r.rolname AS role/m } LpUsers::document_blocks('docs/security.md');
 my ($inserts, $updates) = map { "$_ on lp_payloads, $_ on lp_requests" } 'INSERT', 'UPDATE';
 my @hires = map { "$_ on hires" } qw(INSERT TRIGGER UPDATE);
 my $hr = join(', ', @hires, 'lp_create_users_trigger on tables of its own');
-is($root->query($query->{sql}), join("\n",
+is($root->query($query->{code}), join("\n",
 	'batch|acme|batch|DELETE on lp.users, lp_delete_users',
 	'caller|acme|caller|lp_create_users',
 	'columns|acme|columns|UPDATE on lp.users, lp_update_users',
