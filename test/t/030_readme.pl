@@ -1,5 +1,5 @@
-# Every SQL block of the README runs as it stands, in order, in one session; an output that is shown below a block is what
-# comes out. Only the port of the stand-in account and times differ.
+# Every block of the README runs as it stands, in order; an output that is shown below a block is what comes out. Only the port
+# of the stand-in account, what stands for an account of one's own, and times differ.
 use strict;
 use warnings;
 use FindBin;
@@ -8,24 +8,35 @@ use LpUsers;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $sim  = LpUsers::account();
-my $node = LpUsers::server();
+my $sim     = LpUsers::account();
+my $node    = LpUsers::server();
+my %replace = ('http://127.0.0.1:8080' => $sim->url);
 
-cmp_ok(LpUsers::test_document($node, 'README.md', replace => { 'http://127.0.0.1:8080' => $sim->url }), '>=', 20,
-	'the README has SQL blocks');
+cmp_ok(-s "$LpUsers::top/README.md", '<=', 18_000, 'the README is short');
 
-# What the queue section says of its example.
-LpUsers::wait_for(
-	sub { $node->safe_psql('postgres', "SELECT count(*) FROM lp_results WHERE login_name = 'fern\@example.com' AND state = 'created'") == 1 },
-	'the hire to be created');
+# The first two blocks are an example of an account that is set up.
+$node->safe_psql('postgres', 'CREATE DATABASE opening');
+$node->safe_psql('opening', 'CREATE EXTENSION lpusers');
+LpUsers::connect_account($node, LpUsers::account(), db => 'opening');
+is(LpUsers::test_document($node, 'README.md', db => 'opening', only => [ 0, 1 ], settle => 1), 2, 'an example at the top');
+$node->safe_psql('postgres', 'DROP DATABASE opening WITH (FORCE)');
+
+# The rest begins with an installation.
+$node->safe_psql('postgres', 'DROP EXTENSION lpusers');
+$replace{"account 'YOUR ACCOUNT ID'"} = "account '12345678', base_url '" . $sim->url . "'";
+$replace{"'YOUR ACCOUNT ID'"} = "'12345678'";
+$replace{"client_id '...', client_secret '...'"} = "token 'lp-token'";
+cmp_ok(LpUsers::test_document($node, 'README.md', only => [ 2, -1 ], settle => 1, replace => \%replace), '>=', 20, 'the README has blocks');
+
+# What it says of its examples.
 is($sim->users_with('fern@example.com'), 1, 'the active hire has a user');
 is($sim->users_with('heath@example.com'), 0, 'the inactive one has none');
-like($node->safe_psql('postgres', "SELECT error FROM lp_results WHERE source_key ->> 'id' = '2' AND source_table = 'hr.hires'"),
-	qr/"loginName" is required/, 'the one without e-mail is on record as failed');
+is($sim->users_with('agent2200@example.com'), 1, 'the mass hire was released');
+is($node->safe_psql('postgres', q{SELECT is_enabled FROM lp.users WHERE login_name = 'fern@example.com'}), 't', 'the one who was hired again is enabled');
 
-# To be rid of it.
+# To remove it.
 {
-	my ($sql) = slurp_file("$LpUsers::top/README.md") =~ /To be rid of all of it: `([^`]*)`/;
+	my ($sql) = slurp_file("$LpUsers::top/README.md") =~ /To remove everything that this page creates: `([^`]*)`/;
 	my ($status, undef, $err) = LpUsers::try_sql($node, $sql, on_error_stop => 1);
 
 	is($status, 0, 'the examples can be dropped again') or diag($err);

@@ -1,5 +1,5 @@
-# Every SQL block of docs/ runs as it stands, in order, and outputs that are shown are what comes out. The tutorial begins in
-# an empty database, the others go on in it.
+# Every block of docs/ runs as it stands, in order, and outputs that are shown are what comes out. The tutorial makes its own
+# database, the others go on in it. Commands of the shell run as the user that they name, see LpUsers.pm.
 use strict;
 use warnings;
 use FindBin;
@@ -10,23 +10,28 @@ use LpUsers;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $sim    = LpUsers::account();
-my $node   = LpUsers::server();
-my $secret = File::Temp->new;
-my @order  = map { "docs/$_.md" } qw(tutorial cookbook operations high-availability security);
-my %sql    = map { $_ => 1 } grep { LpUsers::sql_blocks($_) } map { 'docs/' . basename($_) } glob("$LpUsers::top/docs/*.md");
+my $sim     = LpUsers::account();
+my $node    = LpUsers::server();
+my $secrets = File::Temp->newdir();
+my @order   = ((map { "docs/$_.md" } qw(tutorial cookbook queue foreign-tables functions reporting operations high-availability security
+	performance privacy upgrade-and-uninstall)), 'CONTRIBUTING.md');
+my %left    = map { $_ => 1 } grep { LpUsers::document_blocks($_) } map { 'docs/' . basename($_) } glob("$LpUsers::top/docs/*.md");
+my %replace = (
+	'http://127.0.0.1:8080' => $sim->url,
+	'/run/secrets' => "$secrets/secrets",
+	# an account of one's own
+	"account 'YOUR ACCOUNT ID'" => "account '12345678', base_url '" . $sim->url . "'",
+	"'YOUR ACCOUNT ID'" => "'12345678'",
+	"client_id '...', client_secret '...'" => "token 'lp-token'");
 
-print $secret "lp-token\n";
-close($secret);
-chmod(0600, "$secret");
-$node->safe_psql('postgres', 'CREATE DATABASE tutorial');
 foreach my $document (@order)
 {
-	cmp_ok(LpUsers::test_document($node, $document, db => 'tutorial', settle => 1,
-			replace => { 'http://127.0.0.1:8080' => $sim->url, '/run/secrets/liveperson' => "$secret" }), '>', 0, "$document has SQL blocks");
-	delete $sql{$document};
+	my $db = $document =~ /tutorial|CONTRIBUTING/ ? 'postgres' : 'tutorial';
+
+	cmp_ok(LpUsers::test_document($node, $document, db => $db, settle => 1, replace => \%replace), '>', 0, "$document has blocks");
+	delete $left{$document};
 }
-is(join(' ', sort keys %sql), '', 'no document with SQL is left out');
+is(join(' ', sort keys %left), '', 'no document with blocks is left out');
 
 # What the documents link to is there: files, and headings of files.
 foreach my $path (glob("$LpUsers::top/*.md $LpUsers::top/docs/*.md"))
