@@ -51,7 +51,21 @@ endif
 $(CREATE_SCRIPT): $(CREATE_PARTS)
 	cat $^ > $@
 
-installcheck: test/lpsim/lpsim test/slowdns.so test/certs/ca.pem
+installcheck: installcheck-needs test/lpsim/lpsim test/slowdns.so test/certs/ca.pem
+
+# What the tests need of this machine, before one of them fails for want of it.
+.PHONY: installcheck-needs
+installcheck-needs:
+	@for program in curl openssl; do \
+		command -v $$program >/dev/null || { echo "installcheck: $$program is missing" >&2; exit 1; }; \
+	done
+	@psql=$$(command -v $(bindir)/psql || command -v psql); \
+	ask() { $$psql -XAtqd postgres -c "$$1"; }; \
+	super=$$(ask "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user") || \
+		{ echo "installcheck: no connection; it needs a running server and a role with your name (PGUSER), say: sudo -u postgres createuser --superuser $$(id -un)" >&2; exit 1; }; \
+	[ "$$super" = t ] || { echo "installcheck: the role must be a superuser" >&2; exit 1; }; \
+	ask "SELECT pg_catalog.pg_read_file('$(CURDIR)/Makefile', 0, 1)" >/dev/null || \
+		{ echo "installcheck: the server cannot read $(CURDIR); its operating-system user needs the right to enter each directory above it" >&2; exit 1; }
 
 # The stand-in account: what the tests and the demonstration talk to.
 test/lpsim/lpsim: $(wildcard $(TOP)test/lpsim/*.c) $(wildcard $(TOP)test/lpsim/*.h)
