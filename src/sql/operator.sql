@@ -59,7 +59,7 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 													  * interval '1 second') END AS estimated_end,
 		   p.oldest_pending, @extschema@.lp_account_is_paused(p.account) AS paused,
 		   @extschema@.lp_worker_pid() AS worker_pid,
-		   CASE WHEN p.waits_since < clock_timestamp() - interval '10 seconds'
+		   CASE WHEN p.pending + p.sending + p.uncertain > 0 AND p.waits_since < clock_timestamp() - interval '10 seconds'
 					 AND NOT @extschema@.lp_account_is_paused(p.account)
 				THEN coalesce('not delivered since ' || date_trunc('second', p.waits_since) || ': '
 							  || @extschema@._lp_worker_missing(), p.last_error)
