@@ -175,6 +175,14 @@ SELECT wish(1, '{"set": {"nickname": "unnamed"}}') > 0;
 CALL lp_deliver('12345678');
 SELECT "user", state, status, evidence, attempts, error, reason FROM changes;
 
+-- a later change that does the same makes a failure good, one that does something else does not
+SELECT forget();
+SELECT wish(2, '{"set": {"isEnabled": false}}', 'b2@example.com') > 0, wish(3, '{"set": {"nickname": "x"}}', 'b3@example.com') > 0;
+CALL lp_deliver('12345678');
+SELECT wish(2, '{"set": {"isEnabled": false}}') > 0, wish(3, '{"set": {"nickname": "y"}}') > 0;
+CALL lp_deliver('12345678');
+SELECT user_id - 4000000000 AS "user", action, state, mended FROM lp_requests ORDER BY id;
+
 -- Without a revision nothing is sent, unless the server says so.
 SELECT forget();
 \! curl -sSfo /dev/null -d '{"revision_header": "none"}' $LPSIM_URL/_sim/config

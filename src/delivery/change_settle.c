@@ -5,11 +5,15 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "api/conditional_write.h"
 #include "delivery/change_chain.h"
+
+/* So many user IDs are named in the log. */
+#define MAX_IDS 50
 
 /* After so many writes that went well other clients have come to rest. */
 #define CALM_WRITES 5
@@ -153,4 +157,29 @@ lpu_chain_pause(LpuChangeChain *chain)
 	chain->step = LPU_CHAIN_PAUSE;
 	chain->resume = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												lpu_write_pause(chain->delivery->unrest));
+}
+
+/*
+ * The extension was dropped while a write was under way: the server log is the only place left to
+ * say so.
+ */
+void
+lpu_change_chain_report(const LpuChangeChain *chain)
+{
+	StringInfoData ids;
+	int			i;
+
+	if (chain->call == NULL)
+		return;
+	initStringInfo(&ids);
+	for (i = 0; i < chain->nsent && i < MAX_IDS; i++)
+		appendStringInfo(&ids, "%s" INT64_FORMAT, i > 0 ? ", " : "", chain->sent[i]->id);
+	if (chain->nsent > MAX_IDS)
+		appendStringInfo(&ids, " and %d more", chain->nsent - MAX_IDS);
+	ereport(LOG,
+			(errmsg_plural("extension \"lpusers\" was dropped while %d user of account \"%s\" was being changed",
+						   "extension \"lpusers\" was dropped while %d users of account \"%s\" were being changed",
+						   chain->nsent, chain->nsent, chain->options->account),
+			 errdetail("The outcome is unknown: %s.", ids.data),
+			 errhidestmt(true)));
 }

@@ -15,6 +15,9 @@
 /* So often it is asked whether changes are due: a leaver waits for that long at most. */
 #define CHECK_MS 500
 
+/* A delivery does not stay open for longer only because the account asked to wait. */
+#define MAX_WAIT_MS 2000
+
 /* A CALL waits for so long until other clients of an account have come to rest. */
 #define PATIENCE_MS 60000
 
@@ -96,11 +99,18 @@ begin_chain(LpuDelivery *d, long *wait_ms)
 		lpu_delivery_unshare_revision(d);
 		return LPU_STEP_OVER;
 	}
-	if (GetCurrentTimestamp() < d->next_start)
+	*wait_ms = lpu_delivery_request_wait(d);
+	if (*wait_ms > MAX_WAIT_MS + (d->rate_limit > 0 ? 1000 / d->rate_limit : 0))
 	{
-		*wait_ms = lpu_delivery_request_wait(d);
-		return LPU_STEP_WAITS;
+		/*
+		 * the account asked to wait: what is due by then is found when it may
+		 * be asked again
+		 */
+		d->changes_due = false;
+		return LPU_STEP_OVER;
 	}
+	if (*wait_ms > 0)
+		return LPU_STEP_WAITS;
 	/* creates in flight have their end first */
 	if (d->flying != NIL || d->done != NIL)
 	{

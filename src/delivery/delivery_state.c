@@ -12,6 +12,7 @@
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -278,6 +279,8 @@ report_dropped(LpuDelivery *d)
 	ListCell   *cell;
 	int			n = 0;
 
+	if (d->chain != NULL)
+		lpu_change_chain_report(d->chain);
 	initStringInfo(&logins);
 	foreach(cell, d->refused_batches)
 	{
@@ -316,6 +319,8 @@ lpu_delivery_begin(LpuDelivery *d)
 	MemoryContext caller = CurrentMemoryContext;
 
 	d->deliverer->begin();
+	/* the transaction of a CALL began before it waited */
+	AcceptInvalidationMessages();
 	if (!OidIsValid(d->table))
 		d->table = get_relname_relid("lp_requests", d->schema_oid);
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(d->table)))

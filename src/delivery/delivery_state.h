@@ -209,6 +209,7 @@ extern LpuStep lpu_delivery_judge_refused(LpuDelivery *d, long *wait_ms);
 extern LpuStep lpu_delivery_change(LpuDelivery *d, long *wait_ms);
 extern bool lpu_change_chain_begin(LpuDelivery *d);
 extern bool lpu_change_chain_step(LpuDelivery *d, long *wait_ms);
+extern void lpu_change_chain_report(const struct LpuChangeChain *chain);
 
 /*
  * reconcile.c: what a user in the account has otherwise than what was sent, as

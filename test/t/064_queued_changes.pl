@@ -307,6 +307,21 @@ foreach my $operation ('update', 'delete')
 		};
 	}
 }
+# The extension is dropped while a write is under way: the log says whom it was about.
+{
+	my $deliverer = LpUsers::session($node);
+
+	fresh(2);
+	queue('update', 2);
+	$sim->post('faults', { method => 'PUT', action => 'delay', ms => 1000 });
+	$deliverer->send("CALL lp_deliver('$account')");
+	unanswered('PUT');
+	$admin->query('DROP EXTENSION lpusers CASCADE');
+	my (undef, $err) = $deliverer->take;
+	like($err, qr/ERROR:  42P01: the queue of account "$account" was dropped during delivery/, 'dropped: the CALL ends');
+	like(LpUsers::log_since($node, 0), qr/extension "lpusers" was dropped while 1 user of account "$account" was being changed\n.*The outcome is unknown: 4000000001\./,
+		'dropped: the log says who');
+}
 unlike(LpUsers::log_since($node, 0), qr/TRAP:|PANIC:|signal 11/, 'nothing crashed by itself');
 
 done_testing();
