@@ -16,7 +16,7 @@ TOP = $(if $(filter-out .,$(VPATH)),$(VPATH)/)
 OBJS = $(patsubst $(TOP)%.c,%.o,$(sort $(wildcard $(TOP)src/*.c $(TOP)src/*/*.c)))
 # released scripts, and that of this version, made of its parts
 CREATE_SCRIPT = src/lpusers--$(EXTVERSION).sql
-CREATE_PARTS = $(patsubst %,$(TOP)src/sql/%.sql,wrapper requests functions queue operator report grants)
+CREATE_PARTS = $(patsubst %,$(TOP)src/sql/%.sql,wrapper requests functions queue operator report sync grants)
 DATA = $(filter-out $(CREATE_SCRIPT),$(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)src/lpusers--*.sql))))
 DATA_built = $(CREATE_SCRIPT)
 OUR_HEADERS = $(wildcard $(TOP)src/*.h $(TOP)src/*/*.h)
@@ -24,7 +24,7 @@ PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
 REGRESS = install lpusers option server secret url domain auth validate user api body functions check record created effects http \
 	text value logins convert fetch resource fdw fdw_import fdw_plan fdw_scan fdw_rescan fdw_system creation change removal writer fdw_modify max_changes \
-	trigger attach trigger_partitions trigger_rights enqueue_rows doubles table own_rows enqueue enqueue_changes deliver_changes stored outcome known verdict deliver report uninstall
+	trigger attach trigger_partitions trigger_rights enqueue_rows doubles table own_rows enqueue enqueue_changes deliver_changes stored outcome known verdict deliver report sync_define sync_diff uninstall
 # each test file runs beside a stand-in account of its own; they show characters beyond ASCII, whatever the cluster's encoding
 REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale --launcher=$(CURDIR)/test/with_account
 ISOLATION = queue recheck_rows

@@ -15,6 +15,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xlog.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "commands/trigger.h"
@@ -131,9 +132,15 @@ check_triggers(Relation table, Oid owner)
 
 /* ----- acting as the owner ----- */
 
+/* The tables on which statements run as their owner. The first decides who that is. */
+static const char *const tables[] = {
+	"lp_requests", "lp_payloads", "_lp_sync", "_lp_sync_link", "_lp_sync_plan", "_lp_sync_item",
+	"_lp_sync_mark"
+};
+
 /*
  * One of the extension's tables, locked so that it gets no trigger until the
- * end of the transaction.
+ * end of the transaction. A standby can only be read, and takes no such lock.
  */
 static Relation
 open_table(Oid schema, const char *name)
@@ -145,7 +152,7 @@ open_table(Oid schema, const char *name)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table \"%s.%s\" does not exist", get_namespace_name(schema), name),
 				 errhint("DROP EXTENSION lpusers and create it again.")));
-	return table_open(table, RowExclusiveLock);
+	return table_open(table, RecoveryInProgress() ? AccessShareLock : RowExclusiveLock);
 }
 
 /*
@@ -158,14 +165,18 @@ open_table(Oid schema, const char *name)
 void
 lpu_become_owner(Oid schema, LpuSavedIdentity *before)
 {
-	Relation	requests = open_table(schema, "lp_requests");
-	Relation	payloads = open_table(schema, "lp_payloads");
-	Oid			owner = requests->rd_rel->relowner;
+	Oid			owner = InvalidOid;
+	int			i;
 
-	check_triggers(requests, owner);
-	check_triggers(payloads, owner);
-	table_close(payloads, NoLock);
-	table_close(requests, NoLock);
+	for (i = 0; i < lengthof(tables); i++)
+	{
+		Relation	table = open_table(schema, tables[i]);
+
+		if (!OidIsValid(owner))
+			owner = table->rd_rel->relowner;
+		check_triggers(table, owner);
+		table_close(table, NoLock);
+	}
 	GetUserIdAndSecContext(&before->role, &before->context);
 	SetUserIdAndSecContext(owner,
 						   before->context | SECURITY_LOCAL_USERID_CHANGE |

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "nodes/params.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -127,6 +128,41 @@ lpu_run(const char *sql, int nargs, Oid *types, Datum *values)
 	MemoryContextSwitchTo(caller);
 	if (result < 0)
 		elog(ERROR, "could not run a statement of the queue: %s", SPI_result_code_string(result));
+}
+
+/*
+ * Run a statement as lpu_run() does, but once: its plan is not kept, so that it
+ * may read relations that the caller has registered with SPI. nulls is 'n' for
+ * each parameter that is null, or NULL if none is. Its rows go to dest unless
+ * that is NULL. Return how many there were.
+ */
+uint64
+lpu_run_once(const char *sql, const LpuParameters *parameters, bool read_only, DestReceiver *dest)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			schema = lpu_extension_schema();
+	SPIExecuteOptions options = {.read_only = read_only,.dest = dest};
+	LpuSavedIdentity before;
+	int			result;
+	int			i;
+
+	options.params = makeParamList(parameters->n);
+	for (i = 0; i < parameters->n; i++)
+	{
+		ParamExternData *p = &options.params->params[i];
+
+		p->value = parameters->values[i];
+		p->isnull = parameters->nulls != NULL && parameters->nulls[i] == 'n';
+		p->pflags = PARAM_FLAG_CONST;
+		p->ptype = parameters->types[i];
+	}
+	lpu_become_owner(schema, &before);
+	result = SPI_execute_extended(insert_schema(sql, get_namespace_name(schema)), &options);
+	lpu_become_again(&before);
+	MemoryContextSwitchTo(caller);
+	if (result < 0)
+		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
+	return SPI_processed;
 }
 
 char *

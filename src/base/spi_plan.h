@@ -5,9 +5,23 @@
 #define LPU_BASE_SPI_PLAN_H
 
 #include "datatype/timestamp.h"
+#include "tcop/dest.h"
 
 /* Run a statement with SPI connected. "@extschema@" in it stands for the extension's schema. */
 extern void lpu_run(const char *sql, int nargs, Oid *types, Datum *values);
+
+/* Parameters of a statement. */
+typedef struct LpuParameters
+{
+	int			n;
+	const Oid  *types;
+	const Datum *values;
+	const char *nulls;			/* 'n' for each that is null; or NULL */
+} LpuParameters;
+
+/* Run a statement once, without keeping its plan; its rows go to dest, if that is not NULL. */
+extern uint64 lpu_run_once(const char *sql, const LpuParameters *parameters, bool read_only,
+						   DestReceiver *dest);
 
 /*
  * A column (from 1) of a row (from 0) of its result: text in SPI's context,

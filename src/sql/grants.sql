@@ -39,7 +39,8 @@ $$;
  * lp_check() needs USAGE on the server. Functions that the views and the report call run as their reader. All
  * other functions are granted by the administrator: writing needs EXECUTE and USAGE on the server.
  */
-GRANT SELECT ON @extschema@.lp_results, @extschema@.lp_summary, @extschema@.lp_progress TO PUBLIC;
+GRANT SELECT ON @extschema@.lp_results, @extschema@.lp_summary, @extschema@.lp_progress, @extschema@.lp_syncs,
+	@extschema@.lp_sync_links, @extschema@.lp_sync_plans, @extschema@.lp_sync_changes TO PUBLIC;
 GRANT USAGE ON TYPE @extschema@.lp_response TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	@extschema@.lpusers_handler(), @extschema@.lpusers_validator(text[], oid),
@@ -47,24 +48,31 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.lp_attach_trigger(regclass, text, jsonb, text, boolean, text, text), @extschema@.lp_detach_trigger(regclass, text, text),
 	@extschema@.lp_retry(bigint[]), @extschema@.lp_discard(bigint[]),
 	@extschema@.lp_origin(), @extschema@.lp_worker_pid(), @extschema@._lp_worker_missing(), @extschema@.lp_account_is_paused(text),
+	@extschema@._lp_is_here(text, text), @extschema@._lp_role_here(text, text, oid, text),
+	@extschema@._lp_server_here(text, text, oid, text), @extschema@._lp_sync_is_mine(text, oid, text, oid, text, text),
+	@extschema@._lp_sync_limit(jsonb, text, bigint),
 	@extschema@.lp_report(text, interval), @extschema@._lp_report_page(text, date, date),
 	@extschema@._lp_report_days(interval), @extschema@._lp_report_head(),
 	@extschema@._lp_html(text), @extschema@._lp_html_table(text, text[], text, text),
 	@extschema@._lp_duration(double precision), @extschema@._lp_chart(date[], bigint[], bigint[], bigint[])
 	TO PUBLIC;
 
-/* The views show what the table holds: their columns mean the same. */
+/* The views show what the tables hold: their columns mean the same, unless they have a comment of their own. */
 DO $$
 DECLARE
 	c record;
 BEGIN
 	FOR c IN
 		SELECT v.oid::pg_catalog.regclass AS view, a.attname, pg_catalog.col_description(t.oid, ta.attnum) AS words
-		FROM pg_catalog.pg_class t
-		JOIN pg_catalog.pg_attribute ta ON ta.attrelid = t.oid
-		JOIN pg_catalog.pg_class v ON v.relnamespace = t.relnamespace AND v.relname IN ('lp_results', 'lp_summary', 'lp_progress')
+		FROM (VALUES ('lp_requests'::pg_catalog.text, 'lp_results'::pg_catalog.text), ('lp_requests', 'lp_summary'), ('lp_requests', 'lp_progress'),
+				('_lp_sync', 'lp_syncs'), ('_lp_sync_link', 'lp_sync_links'), ('_lp_sync_item', 'lp_sync_changes')) n (shown, by)
+		JOIN pg_catalog.pg_class t ON t.relname = n.shown::pg_catalog.name
+			AND t.relnamespace = (SELECT r.relnamespace FROM pg_catalog.pg_class r
+								  WHERE r.oid = '@extschema@.lp_requests'::pg_catalog.regclass)
+		JOIN pg_catalog.pg_attribute ta ON ta.attrelid = t.oid AND ta.attnum > 0
+		JOIN pg_catalog.pg_class v ON v.relnamespace = t.relnamespace AND v.relname = n.by::pg_catalog.name
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attname = ta.attname
-		WHERE t.oid = '@extschema@.lp_requests'::pg_catalog.regclass AND ta.attnum > 0
+		WHERE pg_catalog.col_description(v.oid, a.attnum) IS NULL
 	LOOP
 		EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', c.view, c.attname, c.words);
 	END LOOP;

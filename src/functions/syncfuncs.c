@@ -1,0 +1,161 @@
+/*
+ * syncfuncs.c: the SQL functions of the desired state.
+ *
+ * They read their arguments, check that the caller may act as the owner of the
+ * sync, and hand over to src/sync/. EXECUTE alone is not enough for any of
+ * them.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "sync/define.h"
+#include "sync/difference.h"
+
+PG_FUNCTION_INFO_V1(lp_sync_define);
+PG_FUNCTION_INFO_V1(lp_sync_diff);
+
+/* ----- arguments ----- */
+
+static void
+require_arguments(FunctionCallInfo fcinfo, const char *const *names, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not be null", names[i])));
+}
+
+static char *
+text_argument(FunctionCallInfo fcinfo, int i)
+{
+	return PG_ARGISNULL(i) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
+}
+
+/* A name[] as a list of strings. */
+static List *
+names_argument(FunctionCallInfo fcinfo, int i)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	List	   *list = NIL;
+	int			n;
+	int			j;
+
+	if (PG_ARGISNULL(i))
+		return NIL;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(i), NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR,
+					  &elements, &nulls, &n);
+	for (j = 0; j < n; j++)
+		if (!nulls[j])
+			list = lappend(list, pstrdup(NameStr(*DatumGetName(elements[j]))));
+	return list;
+}
+
+/* Keys, a text[]; 0: none were given. */
+static Datum
+keys_argument(FunctionCallInfo fcinfo, int i)
+{
+	return PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+}
+
+/* What puts rows into the result of a function. */
+static DestReceiver *
+result_receiver(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	DestReceiver *dest;
+
+	InitMaterializedSRF(fcinfo, 0);
+	dest = CreateTuplestoreDestReceiver();
+	SetTuplestoreDestReceiverParams(dest, result->setResult,
+									result->econtext->ecxt_per_query_memory, true, NULL, NULL);
+	return dest;
+}
+
+/* ----- functions ----- */
+
+static void
+put_columns(FunctionCallInfo fcinfo, const LpuSync *sync)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < sync->ncolumns; i++)
+	{
+		const LpuSyncColumn *column = &sync->columns[i];
+		NameData	name;
+		Datum		values[3];
+		bool		nulls[3] = {false, column->attribute == NULL, false};
+
+		namestrcpy(&name, column->name);
+		values[0] = NameGetDatum(&name);
+		values[1] = nulls[1] ? (Datum) 0 : CStringGetTextDatum(column->attribute->name);
+		values[2] = CStringGetTextDatum(lpu_sync_understood_as(column));
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+}
+
+/*
+ * lp_sync_define(sync text, account text, source regclass, key name, create_only name[],
+ * add_only name[], leavers text, delete_after interval, drift text, limits jsonb)
+ * RETURNS TABLE(column_name name, attribute text, understood_as text)
+ */
+Datum
+lp_sync_define(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {"sync", "account", "source", "key"};
+	LpuSync    *sync = palloc0(sizeof(LpuSync));
+	LpuSyncPolicy policy;
+
+	require_arguments(fcinfo, names, lengthof(names));
+	PreventCommandIfReadOnly("lp_sync_define()");
+	sync->name = text_argument(fcinfo, 0);
+	sync->account = text_argument(fcinfo, 1);
+	sync->source = PG_GETARG_OID(2);
+	sync->key = NameStr(*PG_GETARG_NAME(3));
+	sync->create_only = names_argument(fcinfo, 4);
+	sync->add_only = names_argument(fcinfo, 5);
+	policy.leavers = text_argument(fcinfo, 6);
+	policy.delete_after = PG_ARGISNULL(7) ? NULL : PG_GETARG_INTERVAL_P(7);
+	sync->drift = text_argument(fcinfo, 8);
+	policy.limits = PG_ARGISNULL(9) ? NULL : PG_GETARG_JSONB_P(9);
+	SPI_connect();
+	lpu_sync_define(sync, &policy);
+	put_columns(fcinfo, sync);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * lp_sync_diff(sync text, keys text[], against regclass) RETURNS TABLE(action text,
+ * source_key text, user_id bigint, login_name text, attribute text, old jsonb, new jsonb,
+ * reason text)
+ */
+Datum
+lp_sync_diff(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {"sync"};
+	LpuSyncSides sides;
+	Oid			against = PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2);
+
+	require_arguments(fcinfo, names, lengthof(names));
+	SPI_connect();
+	lpu_sync_read_sides(&sides, lpu_sync_named(text_argument(fcinfo, 0), false), against);
+	lpu_sync_diff(&sides, keys_argument(fcinfo, 1), result_receiver(fcinfo));
+	SPI_finish();
+	return (Datum) 0;
+}

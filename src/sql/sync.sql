@@ -1,0 +1,369 @@
+/* sync.sql: the desired state: a relation says who should have a user, and how. */
+
+/*
+ * One row for each sync. Role, server and source are kept by OID, which decides in the database where the row was
+ * written (origin), and by name, for people and for dumps.
+ */
+CREATE TABLE @extschema@._lp_sync (
+	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name           text COLLATE "C" NOT NULL UNIQUE CHECK (char_length(name) BETWEEN 1 AND 63),
+	account        text COLLATE "C" NOT NULL,
+	server         text NOT NULL,
+	server_oid     oid NOT NULL,
+	owner          text NOT NULL,
+	owner_oid      oid NOT NULL,
+	source         text NOT NULL,
+	source_oid     oid NOT NULL,
+	key            text NOT NULL,
+	create_only    text[] NOT NULL,
+	add_only       text[] NOT NULL,
+	leavers        text NOT NULL CHECK (leavers IN ('disable', 'delete', 'report')),
+	delete_after   interval CHECK (delete_after >= interval '0'),
+	drift          text NOT NULL CHECK (drift IN ('overwrite', 'report', 'accept')),
+	limits         jsonb NOT NULL CHECK (jsonb_typeof(limits) = 'object'),
+	state          text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'quarantined')),
+	why            text,
+	failures       integer NOT NULL DEFAULT 0,
+	last_run       timestamptz,
+	base_rows      bigint,
+	base_listed    bigint,
+	source_rows    bigint,
+	listed         bigint,
+	differing      bigint,
+	waiting        bigint,
+	blocked        bigint,
+	unverifiable   bigint,
+	origin         text NOT NULL
+);
+COMMENT ON TABLE @extschema@._lp_sync IS 'one row for each sync: its definition, its state and what its last run found';
+COMMENT ON COLUMN @extschema@._lp_sync.id IS 'number of the sync';
+COMMENT ON COLUMN @extschema@._lp_sync.name IS 'name of the sync';
+COMMENT ON COLUMN @extschema@._lp_sync.account IS 'LivePerson account id';
+COMMENT ON COLUMN @extschema@._lp_sync.server IS 'foreign server whose options are used';
+COMMENT ON COLUMN @extschema@._lp_sync.server_oid IS 'its OID in the database of origin';
+COMMENT ON COLUMN @extschema@._lp_sync.owner IS 'role that reads the source and whose user mapping is used';
+COMMENT ON COLUMN @extschema@._lp_sync.owner_oid IS 'its OID in the database of origin';
+COMMENT ON COLUMN @extschema@._lp_sync.source IS 'relation that says who should have a user';
+COMMENT ON COLUMN @extschema@._lp_sync.source_oid IS 'its OID in the database of origin';
+COMMENT ON COLUMN @extschema@._lp_sync.key IS 'column of the source that identifies a person';
+COMMENT ON COLUMN @extschema@._lp_sync.create_only IS 'columns that are sent with a create only';
+COMMENT ON COLUMN @extschema@._lp_sync.add_only IS 'columns of sets from which only what the sync added is removed';
+COMMENT ON COLUMN @extschema@._lp_sync.leavers IS 'what happens to users without a row in the source: disable, delete or report';
+COMMENT ON COLUMN @extschema@._lp_sync.delete_after IS 'users that the sync disabled are deleted after this time; null: never';
+COMMENT ON COLUMN @extschema@._lp_sync.drift IS 'what happens to attributes that were changed in the account: overwrite, report or accept';
+COMMENT ON COLUMN @extschema@._lp_sync.limits IS 'limits that differ from the defaults, by action';
+COMMENT ON COLUMN @extschema@._lp_sync.state IS 'active, paused or quarantined';
+COMMENT ON COLUMN @extschema@._lp_sync.why IS 'why the last run was held or failed';
+COMMENT ON COLUMN @extschema@._lp_sync.failures IS 'how many runs in a row were held or failed';
+COMMENT ON COLUMN @extschema@._lp_sync.last_run IS 'when the last plan of all keys was made';
+COMMENT ON COLUMN @extschema@._lp_sync.base_rows IS 'rows of the source in the last applied plan of all keys';
+COMMENT ON COLUMN @extschema@._lp_sync.base_listed IS 'users in the last listing of the account that was not too short';
+COMMENT ON COLUMN @extschema@._lp_sync.source_rows IS 'rows of the source in the last plan of all keys';
+COMMENT ON COLUMN @extschema@._lp_sync.listed IS 'users of the account in that plan';
+COMMENT ON COLUMN @extschema@._lp_sync.differing IS 'users in that plan that differ from the source';
+COMMENT ON COLUMN @extschema@._lp_sync.waiting IS 'users in that plan with an unfinished request';
+COMMENT ON COLUMN @extschema@._lp_sync.blocked IS 'users in that plan that are blocked';
+COMMENT ON COLUMN @extschema@._lp_sync.unverifiable IS 'users in that plan that were changed in the account, in no attribute that can be seen';
+COMMENT ON COLUMN @extschema@._lp_sync.origin IS 'system identifier/database OID/timeline where the sync was last defined or resumed';
+
+/* Who is who. Written with the settlement of a request, in its transaction (src/sync/link.c). */
+CREATE TABLE @extschema@._lp_sync_link (
+	sync           bigint NOT NULL,
+	source_key     text COLLATE "C" NOT NULL CHECK (char_length(source_key) BETWEEN 1 AND 254),
+	user_id        bigint NOT NULL,
+	login_name     text,
+	state          text NOT NULL CHECK (state IN ('active', 'disabled', 'gone')),
+	since          timestamptz NOT NULL DEFAULT clock_timestamp(),
+	by_us          boolean NOT NULL,
+	base           jsonb NOT NULL DEFAULT '{}',
+	hidden         jsonb NOT NULL DEFAULT '{}',
+	date_updated   text,
+	PRIMARY KEY (sync, source_key)
+);
+CREATE INDEX _lp_sync_link_user ON @extschema@._lp_sync_link (user_id);
+COMMENT ON TABLE @extschema@._lp_sync_link IS 'one row for each pair of a source key and a user';
+COMMENT ON COLUMN @extschema@._lp_sync_link.sync IS '_lp_sync.id';
+COMMENT ON COLUMN @extschema@._lp_sync_link.source_key IS 'key in the source';
+COMMENT ON COLUMN @extschema@._lp_sync_link.user_id IS 'LivePerson user id';
+COMMENT ON COLUMN @extschema@._lp_sync_link.login_name IS 'loginName of the user when it was last written';
+COMMENT ON COLUMN @extschema@._lp_sync_link.state IS 'active, disabled or gone (deleted)';
+COMMENT ON COLUMN @extschema@._lp_sync_link.since IS 'since when it is in this state';
+COMMENT ON COLUMN @extschema@._lp_sync_link.by_us IS 'the sync brought it into this state';
+COMMENT ON COLUMN @extschema@._lp_sync_link.base IS 'what the source said of each owned attribute when it was last sent or found equal';
+COMMENT ON COLUMN @extschema@._lp_sync_link.hidden IS 'values last sent of the attributes that the API answers blank';
+COMMENT ON COLUMN @extschema@._lp_sync_link.date_updated IS 'dateUpdated of the user after the last write of the sync; null: unknown';
+
+CREATE TABLE @extschema@._lp_sync_plan (
+	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	sync           bigint NOT NULL,
+	made_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+	made_by        text NOT NULL,
+	state          text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'applied', 'superseded', 'expired')),
+	whole          boolean NOT NULL,
+	source_rows    bigint NOT NULL,
+	listed         bigint NOT NULL,
+	guard          text CHECK (guard IN ('source', 'listing', 'duplicates')),
+	reason         text
+);
+CREATE INDEX _lp_sync_plan_sync ON @extschema@._lp_sync_plan (sync);
+COMMENT ON TABLE @extschema@._lp_sync_plan IS 'one row for each plan';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.id IS 'number of the plan';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.sync IS '_lp_sync.id';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.made_at IS 'when it was made';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.made_by IS 'role that made it';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.state IS 'draft, applied, superseded or expired';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.whole IS 'it looked at all keys';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.source_rows IS 'rows of the source';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.listed IS 'users of the account';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.guard IS 'why the whole plan is held: source, listing or duplicates';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.reason IS 'the same in words';
+
+/*
+ * One row for each user that differs. "changes" is an array of objects with attribute, old, new, reason, and "reported" if
+ * the change is not sent. "source" is the row of the source, "base" and "hidden" are what the link has after success.
+ * The action "follow" changes the state of the link only, to "link" in the first of its changes.
+ */
+CREATE TABLE @extschema@._lp_sync_item (
+	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	plan           bigint NOT NULL,
+	sync           bigint NOT NULL,
+	action         text NOT NULL CHECK (action IN ('wait', 'blocked', 'reopen', 'recreate', 'enable', 'disable', 'rename',
+										   'adopt', 'update', 'create', 'delete', 'relink', 'report', 'follow')),
+	source_key     text COLLATE "C",
+	user_id        bigint,
+	login_name     text,
+	changes        jsonb NOT NULL DEFAULT '[]',
+	source         jsonb,
+	base           jsonb,
+	hidden         jsonb,
+	date_updated   text,
+	reason         text,
+	state          text NOT NULL CHECK (state IN ('planned', 'queued', 'done', 'failed', 'superseded', 'held', 'stale', 'blocked',
+										  'wait', 'reported')),
+	request        bigint,
+	queued_at      timestamptz
+);
+CREATE INDEX _lp_sync_item_plan ON @extschema@._lp_sync_item (plan);
+CREATE INDEX _lp_sync_item_request ON @extschema@._lp_sync_item (request) WHERE request IS NOT NULL;
+CREATE INDEX _lp_sync_item_queued ON @extschema@._lp_sync_item (sync, queued_at) WHERE queued_at IS NOT NULL;
+COMMENT ON TABLE @extschema@._lp_sync_item IS 'one row for each user of a plan that differs from the source';
+COMMENT ON COLUMN @extschema@._lp_sync_item.id IS 'number of the item';
+COMMENT ON COLUMN @extschema@._lp_sync_item.plan IS '_lp_sync_plan.id';
+COMMENT ON COLUMN @extschema@._lp_sync_item.sync IS '_lp_sync.id';
+COMMENT ON COLUMN @extschema@._lp_sync_item.action IS 'what is to be done with the user';
+COMMENT ON COLUMN @extschema@._lp_sync_item.source_key IS 'key in the source';
+COMMENT ON COLUMN @extschema@._lp_sync_item.user_id IS 'LivePerson user id; null: none yet';
+COMMENT ON COLUMN @extschema@._lp_sync_item.login_name IS 'loginName in the account, or, without a user, in the source';
+COMMENT ON COLUMN @extschema@._lp_sync_item.changes IS 'what is to be changed: an array of objects, one for each attribute';
+COMMENT ON COLUMN @extschema@._lp_sync_item.source IS 'row of the source as it was planned; null: none';
+COMMENT ON COLUMN @extschema@._lp_sync_item.base IS '_lp_sync_link.base after success';
+COMMENT ON COLUMN @extschema@._lp_sync_item.hidden IS '_lp_sync_link.hidden after success';
+COMMENT ON COLUMN @extschema@._lp_sync_item.date_updated IS 'dateUpdated of the user when it was planned';
+COMMENT ON COLUMN @extschema@._lp_sync_item.reason IS 'why';
+COMMENT ON COLUMN @extschema@._lp_sync_item.state IS 'planned, queued, done, failed, superseded, held, stale, blocked, wait or reported';
+COMMENT ON COLUMN @extschema@._lp_sync_item.request IS 'lp_requests.id';
+COMMENT ON COLUMN @extschema@._lp_sync_item.queued_at IS 'when it was applied';
+
+/* Append only: no unique key, so that no transaction waits for another and none loses its mark to an older one. */
+CREATE TABLE @extschema@._lp_sync_mark (
+	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	sync           bigint NOT NULL,
+	source_key     text COLLATE "C",
+	marked_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE @extschema@._lp_sync_mark IS 'keys that a watched table has changed and no run has looked at since';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.id IS 'number of the mark';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.sync IS '_lp_sync.id';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.source_key IS 'key in the source';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.marked_at IS 'when it was marked';
+
+COMMENT ON SEQUENCE @extschema@._lp_sync_id_seq IS 'numbers of syncs';
+COMMENT ON SEQUENCE @extschema@._lp_sync_plan_id_seq IS 'numbers of plans';
+COMMENT ON SEQUENCE @extschema@._lp_sync_item_id_seq IS 'numbers of items';
+COMMENT ON SEQUENCE @extschema@._lp_sync_mark_id_seq IS 'numbers of marks';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_link', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_plan', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_item', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_mark', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_plan_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_item_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_mark_id_seq', '');
+
+/* ----- values, limits, rights: functions that touch no table ----- */
+
+/* The set after a change of an add_only attribute: what is there, and what is wanted, without what was added and is wanted no more. */
+CREATE FUNCTION @extschema@._lp_set_target(there bigint[], wanted bigint[], added jsonb) RETURNS bigint[]
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT coalesce(array_agg(t.id ORDER BY t.id), '{}'::bigint[])
+		FROM (SELECT unnest(there)
+			  EXCEPT SELECT a.e::bigint FROM jsonb_array_elements_text(coalesce(added, '[]'::jsonb)) a (e) WHERE a.e::bigint <> ALL (wanted)
+			  UNION SELECT unnest(wanted)) t (id);
+	END;
+COMMENT ON FUNCTION @extschema@._lp_set_target(bigint[], bigint[], jsonb) IS 'internal: the value of an add_only attribute that a sync sends';
+
+/* What the sync has added, of what is wanted. */
+CREATE FUNCTION @extschema@._lp_set_added(there bigint[], wanted bigint[], added jsonb) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT coalesce(jsonb_agg(w.id ORDER BY w.id), '[]'::jsonb)
+		FROM unnest(wanted) w (id)
+		WHERE w.id <> ALL (coalesce(there, '{}'::bigint[])) OR coalesce(added, '[]'::jsonb) @> to_jsonb(w.id);
+	END;
+COMMENT ON FUNCTION @extschema@._lp_set_added(bigint[], bigint[], jsonb) IS 'internal: the part of an add_only attribute that a sync has added';
+
+/* What the sync has added and is wanted no more. */
+CREATE FUNCTION @extschema@._lp_set_taken(wanted bigint[], added jsonb) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT jsonb_agg(a.e ORDER BY a.e::bigint)
+		FROM jsonb_array_elements(coalesce(added, '[]'::jsonb)) a (e) WHERE a.e::bigint <> ALL (wanted);
+	END;
+COMMENT ON FUNCTION @extschema@._lp_set_taken(bigint[], jsonb) IS 'internal: the part of an add_only attribute that a sync takes away again';
+
+/* Of how many users an action may be applied without being confirmed; null: any number. */
+CREATE FUNCTION @extschema@._lp_sync_limit(limits jsonb, action text, linked bigint) RETURNS bigint
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE jsonb_typeof(l.value)
+			WHEN 'number' THEN (l.value #>> '{}')::bigint
+			WHEN 'string' THEN greatest(3, ceil(linked::numeric * rtrim(l.value #>> '{}', '%')::numeric / 100::numeric)::bigint) END
+		FROM (SELECT ('{"create": 100, "adopt": 0, "update": "10%", "rename": 20, "enable": 20, "disable": "2%", "delete": 0,
+						"reopen": 0, "recreate": 0, "relink": 0}'::jsonb || limits) -> action) l (value);
+	END;
+COMMENT ON FUNCTION @extschema@._lp_sync_limit(jsonb, text, bigint) IS 'internal: limit of an action of a sync; null: none';
+
+/* May the current user see this sync? Its owner and the owner of its server may. */
+CREATE FUNCTION @extschema@._lp_sync_is_mine(origin text, owner oid, owner_name text, server oid, server_name text, account text)
+	RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT coalesce(pg_catalog.pg_has_role(@extschema@._lp_role_here(origin, @extschema@.lp_origin(), owner, owner_name), 'USAGE'), false)
+			OR EXISTS (SELECT FROM pg_catalog.pg_foreign_server s
+					   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+					   WHERE s.oid = @extschema@._lp_server_here(origin, @extschema@.lp_origin(), server, server_name)
+						 AND w.fdwname = 'lpusers'::name AND 'account=' || account = ANY (s.srvoptions)
+						 AND pg_catalog.pg_has_role(s.srvowner, 'USAGE'));
+	END;
+COMMENT ON FUNCTION @extschema@._lp_sync_is_mine(text, oid, text, oid, text, text) IS 'internal: may the current user see a sync?';
+
+/* ----- functions ----- */
+
+CREATE FUNCTION @extschema@.lp_sync_define(sync text, account text, source regclass, key name,
+		create_only name[] DEFAULT '{password_sh,change_pwd_next_login}', add_only name[] DEFAULT '{}', leavers text DEFAULT 'disable',
+		delete_after interval DEFAULT NULL, drift text DEFAULT 'overwrite', limits jsonb DEFAULT '{}',
+		OUT column_name name, OUT attribute text, OUT understood_as text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10 COST 1000;
+COMMENT ON FUNCTION @extschema@.lp_sync_define(text, text, regclass, name, name[], name[], text, interval, text, jsonb)
+	IS 'declares a sync of an account with a relation, or replaces its definition; returns how each column is understood';
+
+CREATE FUNCTION @extschema@.lp_sync_diff(sync text, keys text[] DEFAULT NULL, against regclass DEFAULT NULL,
+		OUT action text, OUT source_key text, OUT user_id bigint, OUT login_name text, OUT attribute text, OUT old jsonb, OUT new jsonb,
+		OUT reason text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 COST 10000;
+COMMENT ON FUNCTION @extschema@.lp_sync_diff(text, text[], regclass)
+	IS 'shows how the account (or a relation with the columns of lp.users) differs from the source; stores and sends nothing';
+
+/* ----- views ----- */
+
+CREATE VIEW @extschema@.lp_syncs WITH (security_barrier) AS
+	WITH counted AS (
+		SELECT l.sync, count(*) FILTER (WHERE l.state <> 'gone') AS linked FROM @extschema@._lp_sync_link l GROUP BY l.sync
+	)
+	SELECT s.name AS sync, s.account, s.server, s.owner, s.source, s.key,
+		   CASE WHEN s.state <> 'active' THEN s.state
+				WHEN NOT @extschema@._lp_is_here(s.origin, @extschema@.lp_origin()) THEN 'copy'
+				WHEN s.failures > 0 THEN 'failing'
+				WHEN s.last_run IS NULL THEN 'new'
+				WHEN s.differing + s.waiting + s.blocked = 0 THEN 'in sync'
+				ELSE 'differing' END AS state,
+		   s.why, s.last_run, s.source_rows, s.listed, coalesce(c.linked, 0::bigint) AS linked, s.differing, s.waiting, s.blocked,
+		   s.unverifiable
+	FROM @extschema@._lp_sync s LEFT JOIN counted c ON c.sync = s.id
+	WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account);
+COMMENT ON VIEW @extschema@.lp_syncs IS 'the syncs that the current user owns or whose server it owns, and what their last run found';
+COMMENT ON COLUMN @extschema@.lp_syncs.sync IS 'name of the sync';
+COMMENT ON COLUMN @extschema@.lp_syncs.state IS 'new, in sync, differing, failing (the last run was held or failed), paused, quarantined, or copy (lp_sync_resume())';
+COMMENT ON COLUMN @extschema@.lp_syncs.linked IS 'users that are linked to a source key, disabled ones too';
+
+CREATE VIEW @extschema@.lp_sync_links WITH (security_barrier) AS
+	WITH mine AS MATERIALIZED (
+		SELECT s.id, s.name FROM @extschema@._lp_sync s
+		WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account)
+	)
+	SELECT m.name AS sync, l.source_key, l.user_id, l.login_name, l.state, l.since, l.by_us
+	FROM mine m JOIN @extschema@._lp_sync_link l ON l.sync = m.id;
+COMMENT ON VIEW @extschema@.lp_sync_links IS 'who is who: source key and user of the current user''s syncs';
+COMMENT ON COLUMN @extschema@.lp_sync_links.sync IS 'name of the sync';
+
+CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
+	WITH mine AS MATERIALIZED (
+		SELECT s.id, s.name, s.limits,
+			   (SELECT count(*) FROM @extschema@._lp_sync_link l WHERE l.sync = s.id AND l.state <> 'gone') AS linked
+		FROM @extschema@._lp_sync s
+		WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account)
+	), classes AS (
+		SELECT i.plan, i.action, count(*) AS users, count(*) FILTER (WHERE i.state IN ('planned', 'held')) AS left_over,
+			   count(*) FILTER (WHERE i.state = 'stale') AS stale
+		FROM @extschema@._lp_sync_item i
+		WHERE i.sync IN (SELECT m.id FROM mine m) AND i.action <> 'follow'
+		GROUP BY i.plan, i.action
+	), used AS (
+		SELECT i.sync, i.action, count(*) AS n
+		FROM @extschema@._lp_sync_item i
+		WHERE i.sync IN (SELECT m.id FROM mine m) AND i.queued_at > clock_timestamp() - interval '24 hours'
+			AND i.state IN ('queued', 'done')
+		GROUP BY i.sync, i.action
+	)
+	SELECT p.id AS plan, m.name AS sync, p.made_at, p.made_by,
+		   CASE WHEN p.state = 'draft' AND p.made_at < clock_timestamp() - interval '24 hours' THEN 'expired' ELSE p.state END AS state,
+		   c.action, coalesce(c.users, 0::bigint) AS users, l.n AS "limit",
+		   coalesce(c.left_over > 0 AND c.left_over + coalesce(u.n, 0::bigint) > l.n, false) AS over,
+		   concat_ws('; ', p.reason,
+					 CASE WHEN c.left_over > 0 AND c.left_over + coalesce(u.n, 0::bigint) > l.n
+						  THEN 'over its limit' || CASE WHEN u.n > 0 THEN ', ' || u.n::text || ' applied in 24 hours' ELSE '' END
+							   || ': apply with confirm => ''{"' || c.action || '": ' || c.users::text || '}''' END,
+					 CASE WHEN c.stale > 0 THEN c.stale::text || ' stale: plan again' END) AS reason
+	FROM @extschema@._lp_sync_plan p
+	JOIN mine m ON m.id = p.sync
+	LEFT JOIN classes c ON c.plan = p.id
+	LEFT JOIN used u ON u.sync = p.sync AND u.action = c.action
+	LEFT JOIN LATERAL (SELECT @extschema@._lp_sync_limit(m.limits, c.action, m.linked)) l (n) ON true
+	ORDER BY p.id, c.action;
+COMMENT ON VIEW @extschema@.lp_sync_plans IS 'the plans of the current user''s syncs: one row for each plan and action';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.plan IS 'number of the plan';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.sync IS 'name of the sync';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.made_at IS 'when it was made';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.made_by IS 'role that made it';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.state IS 'draft, applied, superseded or expired';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.action IS 'what is to be done; null: the account is in sync';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.users IS 'with how many users';
+COMMENT ON COLUMN @extschema@.lp_sync_plans."limit" IS 'with how many in 24 hours without being confirmed; null: any number';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.over IS 'what is left of the action is over its limit and waits to be confirmed';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.reason IS 'why the plan or the action is held';
+
+CREATE VIEW @extschema@.lp_sync_changes WITH (security_barrier) AS
+	WITH mine AS MATERIALIZED (
+		SELECT s.id FROM @extschema@._lp_sync s
+		WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account)
+	)
+	SELECT i.plan, i.action, i.source_key, i.user_id, i.login_name, c.change ->> 'attribute' AS attribute,
+		   nullif(c.change -> 'old', 'null'::jsonb) AS old, nullif(c.change -> 'new', 'null'::jsonb) AS new,
+		   coalesce(c.change ->> 'reason', i.reason) AS reason,
+		   CASE WHEN (c.change -> 'reported')::boolean THEN 'reported' ELSE i.state END AS state
+	FROM mine m
+	JOIN @extschema@._lp_sync_item i ON i.sync = m.id AND i.action <> 'follow'
+	LEFT JOIN LATERAL jsonb_array_elements(i.changes) WITH ORDINALITY c (change, n) ON true;
+COMMENT ON VIEW @extschema@.lp_sync_changes IS 'what the plans of the current user''s syncs change: one row for each user and attribute';
+COMMENT ON COLUMN @extschema@.lp_sync_changes.plan IS 'number of the plan';
+COMMENT ON COLUMN @extschema@.lp_sync_changes.action IS 'what is to be done with the user';
+COMMENT ON COLUMN @extschema@.lp_sync_changes.attribute IS 'the API''s name of the attribute; null: the user as a whole';
+COMMENT ON COLUMN @extschema@.lp_sync_changes.old IS 'its value in the account';
+COMMENT ON COLUMN @extschema@.lp_sync_changes.new IS 'its value in the source';
+COMMENT ON COLUMN @extschema@.lp_sync_changes.reason IS 'why';
+COMMENT ON COLUMN @extschema@.lp_sync_changes.state IS 'planned, queued, done, failed, superseded, held, stale, blocked, wait or reported';

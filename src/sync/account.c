@@ -1,0 +1,381 @@
+/*
+ * account.c: the users of an account, in the form in which they are compared.
+ *
+ * One listing, of those attributes that the source decides; or, so that a
+ * mapping can be tried without a network, any relation with the columns of
+ * lp.users, read with the rights of the caller. What the account does not have
+ * is empty: what an API leaves out, answers as null or as "" means the same.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "remote/fetch.h"
+#include "sync/rows.h"
+#include "user/login.h"
+
+/* The fixed columns of the account; the last may be missing in a relation. */
+enum
+{
+	ID, LOGIN, LOGIN_NAME, ENABLED, UPDATED
+};
+
+/* What is read: these, and then the values. */
+enum
+{
+	READ_ID, READ_LOGIN_NAME, READ_ENABLED, READ_UPDATED, READ_FIXED
+};
+
+/* What takes users. */
+typedef struct UserReceiver
+{
+	DestReceiver receiver;
+	const LpuSyncRows *source;
+	LpuSyncRows *rows;
+	MemoryContext row_context;
+	Datum	   *values;
+	bool	   *nulls;
+	bool		listed;			/* a group comes as its id, not as a set */
+} UserReceiver;
+
+/* ----- the shape of the rows ----- */
+
+static LpuSyncRows *
+new_rows(const LpuSyncRows *source)
+{
+	LpuSyncRows *rows = palloc0(sizeof(LpuSyncRows));
+	int			number = LPU_ACCOUNT_COLUMNS;
+	int			i;
+
+	rows->nvalues = source->nvalues;
+	rows->values = palloc0(Max(source->nvalues, 1) * sizeof(LpuSyncValue));
+	for (i = 0; i < source->nvalues; i++)
+	{
+		LpuSyncValue *value = &rows->values[i];
+
+		value->column = source->values[i].column;
+		value->form = source->values[i].form;
+		if (!lpu_sync_is_compared(value->column))
+			continue;
+		value->value = ++number;
+		value->folded = lpu_sync_form_folds(value->form) ? ++number : 0;
+	}
+	rows->desc = CreateTemplateTupleDesc(number);
+	TupleDescInitEntry(rows->desc, ID + 1, "id", INT8OID, -1, 0);
+	TupleDescInitEntry(rows->desc, LOGIN + 1, "login", TEXTOID, -1, 0);
+	TupleDescInitEntry(rows->desc, LOGIN_NAME + 1, "login_name", TEXTOID, -1, 0);
+	TupleDescInitEntry(rows->desc, ENABLED + 1, "enabled", BOOLOID, -1, 0);
+	TupleDescInitEntry(rows->desc, UPDATED + 1, "updated", TEXTOID, -1, 0);
+	for (i = 0; i < rows->nvalues; i++)
+	{
+		const LpuSyncValue *value = &rows->values[i];
+		Oid			type = lpu_sync_form_type(value->form);
+
+		if (value->value)
+			TupleDescInitEntry(rows->desc, value->value, psprintf("v%d", i), type, -1, 0);
+		if (value->folded)
+			TupleDescInitEntry(rows->desc, value->folded, psprintf("c%d", i), type, -1, 0);
+	}
+	for (i = 0; i < number; i++)
+		if (OidIsValid(TupleDescAttr(rows->desc, i)->attcollation))
+			TupleDescInitEntryCollation(rows->desc, i + 1, C_COLLATION_OID);
+	rows->store = tuplestore_begin_heap(false, false, work_mem);
+	return rows;
+}
+
+static void
+start_receiver(UserReceiver *r, const LpuSyncRows *source)
+{
+	r->source = source;
+	r->rows = new_rows(source);
+	r->values = palloc(r->rows->desc->natts * sizeof(Datum));
+	r->nulls = palloc(r->rows->desc->natts * sizeof(bool));
+	r->row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers account row",
+										   ALLOCSET_DEFAULT_SIZES);
+}
+
+/* ----- one user ----- */
+
+/* What stands for an attribute that a user does not have; false: null. */
+static bool
+empty_value(LpuSyncForm form, Datum *value)
+{
+	switch (form)
+	{
+		case LPU_FORM_TEXT:
+		case LPU_FORM_FOLDED:
+			*value = CStringGetTextDatum("");
+			return true;
+		case LPU_FORM_BOOLEAN:
+			*value = BoolGetDatum(false);
+			return true;
+		case LPU_FORM_SET:
+			*value = PointerGetDatum(construct_empty_array(INT8OID));
+			return true;
+		case LPU_FORM_NAMES:
+			*value = PointerGetDatum(construct_empty_array(TEXTOID));
+			return true;
+		case LPU_FORM_NUMBER:
+			break;
+	}
+	return false;
+}
+
+static void
+put(UserReceiver *r, int number, Datum value)
+{
+	r->values[number - 1] = value;
+	r->nulls[number - 1] = false;
+}
+
+static void
+put_value(UserReceiver *r, const LpuSyncValue *value, bool isnull, Datum given)
+{
+	if (isnull)
+	{
+		if (!empty_value(value->form, &given))
+			return;
+	}
+	else
+	{
+		if (r->listed && value->column->attribute->kind == LPU_GROUP)
+			given = PointerGetDatum(construct_array(&given, 1, INT8OID, sizeof(int64),
+													FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		given = lpu_sync_normalize(value->form, given);
+	}
+	put(r, value->value, given);
+	if (value->folded)
+		put(r, value->folded, lpu_sync_fold(value->form, given));
+}
+
+/* A user without an id cannot be linked, one without a login not be found. */
+static void
+put_user(UserReceiver *r, const Datum *values, const bool *nulls)
+{
+	LpuSyncRows *rows = r->rows;
+	MemoryContext caller = MemoryContextSwitchTo(r->row_context);
+	int			n = READ_FIXED;
+	int			i;
+
+	if (!nulls[READ_ID])
+	{
+		memset(r->nulls, true, rows->desc->natts * sizeof(bool));
+		put(r, ID + 1, values[READ_ID]);
+		if (!nulls[READ_LOGIN_NAME])
+		{
+			put(r, LOGIN_NAME + 1, values[READ_LOGIN_NAME]);
+			put(r, LOGIN + 1, lpu_sync_fold(LPU_FORM_FOLDED, values[READ_LOGIN_NAME]));
+		}
+		put(r, ENABLED + 1, BoolGetDatum(!nulls[READ_ENABLED] &&
+										 DatumGetBool(values[READ_ENABLED])));
+		if (!nulls[READ_UPDATED])
+			put(r, UPDATED + 1, values[READ_UPDATED]);
+		for (i = 0; i < rows->nvalues; i++)
+			if (rows->values[i].value)
+			{
+				put_value(r, &rows->values[i], nulls[n], values[n]);
+				n++;
+			}
+		tuplestore_putvalues(rows->store, rows->desc, r->values, r->nulls);
+		rows->count++;
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(r->row_context);
+}
+
+/* ----- the listing ----- */
+
+static LpuColumn
+column_of(const char *attribute, LpuValueKind kind, Oid type)
+{
+	LpuColumn	column = {attribute, attribute, NULL, kind, false, false, type, -1};
+
+	return column;
+}
+
+/* The account as a foreign table that has just what is needed. */
+static LpuForeignTable *
+table_of(const LpuSyncRows *rows)
+{
+	LpuForeignTable *table = palloc0(sizeof(LpuForeignTable));
+	int			i;
+
+	table->resource = lpu_resource_of(LPU_USERS);
+	table->name = table->qualified_name = lpu_resource_names[LPU_USERS];
+	table->columns = palloc0((READ_FIXED + rows->nvalues) * sizeof(LpuColumn));
+	table->columns[READ_ID] = column_of("id", LPU_ID, INT8OID);
+	table->columns[READ_LOGIN_NAME] = column_of("loginName", LPU_LOGIN, TEXTOID);
+	table->columns[READ_ENABLED] = column_of("isEnabled", LPU_BOOLEAN, BOOLOID);
+	table->columns[READ_UPDATED] = column_of("dateUpdated", LPU_TEXT, TEXTOID);
+	table->ncolumns = READ_FIXED;
+	for (i = 0; i < rows->nvalues; i++)
+	{
+		const LpuSyncValue *value = &rows->values[i];
+		const LpuAttribute *attribute = value->column->attribute;
+
+		if (value->value)
+			table->columns[table->ncolumns++] =
+				column_of(attribute->name, attribute->kind,
+						  attribute->kind == LPU_GROUP ? INT8OID : lpu_sync_form_type(value->form));
+	}
+	return table;
+}
+
+/*
+ * Read the users of an account in the form of a source, in the current memory
+ * context. Sends one request. Raises if the list is refused, or ends before it
+ * is whole: what is missing in it must not be taken for absent.
+ */
+LpuSyncRows *
+lpu_sync_read_account(const LpuSync *sync, const LpuSyncRows *source, const LpuOptions *options)
+{
+	UserReceiver receiver = {.listed = true};
+	LpuFetchPlan plan = {0};
+	LpuForeignTable *table;
+	LpuFetch   *fetch;
+	MemoryContext caller;
+	Datum	   *values;
+	bool	   *nulls;
+	bool		more = true;
+
+	start_receiver(&receiver, source);
+	table = table_of(receiver.rows);
+	plan.columns = bms_add_range(NULL, 0, table->ncolumns - 1);
+	fetch = lpu_fetch_new(table, options, &plan);
+	values = palloc(table->ncolumns * sizeof(Datum));
+	nulls = palloc(table->ncolumns * sizeof(bool));
+	lpu_fetch_list(fetch);
+	while (more)
+	{
+		CHECK_FOR_INTERRUPTS();
+		caller = MemoryContextSwitchTo(receiver.row_context);
+		more = lpu_fetch_next(fetch, values, nulls);
+		MemoryContextSwitchTo(caller);
+		if (more)
+			put_user(&receiver, values, nulls);
+	}
+	MemoryContextDelete(receiver.row_context);
+	return receiver.rows;
+}
+
+/* ----- a relation in place of the account ----- */
+
+bool
+lpu_sync_relation_has(Oid relation, const char *column)
+{
+	return get_attnum(relation, column) > 0;
+}
+
+/* Append what reads a column that must be there. */
+static void
+append_column(StringInfo query, Oid relation, const char *column, LpuValueKind kind, bool names)
+{
+	AttrNumber	number = get_attnum(relation, column);
+
+	if (number <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("relation \"%s\" has no column \"%s\"", get_rel_name(relation), column),
+				 errdetail("Every attribute of the source is compared with the relation.")));
+	if (!lpu_sync_type_fits(kind, names, get_atttype(relation, number)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("column \"%s\" of relation \"%s\" has the wrong type", column,
+						get_rel_name(relation))));
+	appendStringInfo(query, ", %s", lpu_sync_expression(kind, names, quote_identifier(column)));
+}
+
+static char *
+write_query(const LpuSyncRows *rows, Oid relation)
+{
+	StringInfoData query;
+	int			i;
+
+	initStringInfo(&query);
+	append_column(&query, relation, "id", LPU_ID, false);
+	appendStringInfoString(&query, "::pg_catalog.int8");
+	append_column(&query, relation, "login_name", LPU_LOGIN, false);
+	append_column(&query, relation, "is_enabled", LPU_BOOLEAN, false);
+	appendStringInfoString(&query, ", NULL::pg_catalog.text");
+	for (i = 0; i < rows->nvalues; i++)
+	{
+		const LpuSyncValue *value = &rows->values[i];
+		const LpuAttribute *attribute = value->column->attribute;
+		bool		names = value->form == LPU_FORM_NAMES;
+
+		if (value->value)
+			append_column(&query, relation,
+						  names ? value->column->name : lpu_column_of_attribute(attribute->name),
+						  attribute->kind, names);
+	}
+	appendStringInfo(&query, " FROM %s",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
+												get_rel_name(relation)));
+	if (lpu_sync_relation_has(relation, "deleted"))
+		appendStringInfoString(&query, " WHERE deleted IS NOT TRUE");
+	/* without the first comma */
+	return psprintf("SELECT %s", query.data + 1);
+}
+
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	slot_getallattrs(slot);
+	put_user((UserReceiver *) self, slot->tts_values, slot->tts_isnull);
+	return true;
+}
+
+static void
+start_rows(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+end_rows(DestReceiver *self)
+{
+}
+
+/* Likewise, of a relation that the current user may read. */
+LpuSyncRows *
+lpu_sync_read_against(const LpuSync *sync, const LpuSyncRows *source, Oid relation)
+{
+	UserReceiver receiver = {
+		.receiver = {receive_row, start_rows, end_rows, end_rows, DestNone}
+	};
+
+	start_receiver(&receiver, source);
+	lpu_sync_read_as(GetUserId(), write_query(receiver.rows, relation), (Datum) 0,
+					 &receiver.receiver);
+	MemoryContextDelete(receiver.row_context);
+	return receiver.rows;
+}
+
+/* ----- for SQL ----- */
+
+void
+lpu_sync_register(const LpuSyncRows *rows, const char *name)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+	int			result;
+
+	relation->md.name = pstrdup(name);
+	relation->md.reliddesc = InvalidOid;
+	relation->md.tupdesc = rows->desc;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = rows->count;
+	relation->reldata = rows->store;
+	result = SPI_register_relation(relation);
+	if (result != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register a relation: %s", SPI_result_code_string(result));
+}

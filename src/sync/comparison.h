@@ -1,0 +1,24 @@
+/*
+ * comparison.h: the pieces of the statement that compares source and account.
+ */
+#ifndef LPU_SYNC_COMPARISON_H
+#define LPU_SYNC_COMPARISON_H
+
+#include "sync/difference.h"
+
+/* The values of a source row "s" and a user "a", under names that tell them apart. */
+extern char *lpu_sync_write_columns(const LpuSyncSides *sides);
+
+/* Does any attribute of "s", its link "k" and "a" differ? Null counts as no. */
+extern char *lpu_sync_write_any_differs(const LpuSyncSides *sides);
+
+/* The lines of a list of a candidate's attributes. */
+extern char *lpu_sync_write_attributes(const LpuSyncSides *sides);
+
+/* What the source "s" says of isEnabled; null if it has no say in it. */
+extern const char *lpu_sync_write_wanted(const LpuSyncSides *sides);
+
+/* What a user to be created lacks, a text. */
+extern char *lpu_sync_write_missing(const LpuSyncSides *sides);
+
+#endif

@@ -1,0 +1,254 @@
+/*
+ * define.c: declaring a sync.
+ *
+ * Whatever can be wrong with a definition is found when it is declared, not in
+ * the night: columns, types, words, limits, and the rights of the owner on
+ * source and server. Who declares a sync is its owner; whoever replaces the
+ * definition must be a member of that role, and does not become the owner.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "base/encoding.h"
+#include "base/error.h"
+#include "base/origin.h"
+#include "base/spi_plan.h"
+#include "options/server.h"
+#include "sync/define.h"
+
+/* Longest name, as in the CHECK of the table. */
+#define MAX_NAME 63
+
+/* Actions that can have a limit. */
+static const char *const limited[] = {
+	"create", "adopt", "update", "rename", "enable", "disable", "delete", "reopen", "recreate",
+	"relink"
+};
+
+static void
+raise_parameter(const char *parameter, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for parameter \"%s\"", parameter),
+			 errdetail("%s", detail)));
+}
+
+/* ----- words and limits ----- */
+
+static void
+check_word(const char *parameter, const char *value, const char *const *words, int n)
+{
+	StringInfoData detail;
+	int			i;
+
+	initStringInfo(&detail);
+	for (i = 0; i < n; i++)
+	{
+		if (value != NULL && strcmp(value, words[i]) == 0)
+			return;
+		appendStringInfo(&detail, "%s%s", i == 0 ? "" : i == n - 1 ? " or " : ", ", words[i]);
+	}
+	raise_parameter(parameter, psprintf("It must be %s.", detail.data));
+}
+
+static void
+check_limited(const char *action)
+{
+	LpuNearestName nearest;
+	int			i;
+
+	lpu_nearest_start(&nearest, action);
+	for (i = 0; i < lengthof(limited); i++)
+	{
+		if (strcmp(action, limited[i]) == 0)
+			return;
+		lpu_nearest_consider(&nearest, limited[i]);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for parameter \"limits\""),
+			 errdetail("There is no action \"%s\".", action),
+			 nearest.name != NULL ? errhint("Perhaps you meant \"%s\".", nearest.name) : 0));
+}
+
+/* A number of users, a percentage, or null. */
+static bool
+is_limit(const JsonbValue *value)
+{
+	char	   *text;
+	size_t		digits;
+	int64		number;
+
+	if (value->type == jbvNull)
+		return true;
+	if (value->type == jbvNumeric)
+		return lpu_value_as_int64(value, &number) && number >= 0 && number <= PG_INT32_MAX;
+	if (value->type != jbvString)
+		return false;
+	text = pnstrdup(value->val.string.val, value->val.string.len);
+
+	digits = strspn(text, "0123456789");
+	if (digits == 0 || digits > 3)
+		return false;
+	text	  +=digits;
+
+	if (*text == '.')
+	{
+		digits = strspn(text +1, "0123456789");
+		if (digits == 0 || digits > 3)
+			return false;
+		text	  +=digits + 1;
+	}
+	return strcmp(text, "%") == 0;
+}
+
+static void
+check_limits(Jsonb *limits)
+{
+	JsonbIterator *it;
+	JsonbValue	value;
+
+	if (limits == NULL)
+		return;
+	if (!JB_ROOT_IS_OBJECT(limits))
+		raise_parameter("limits", "It must be an object of actions and limits.");
+	it = JsonbIteratorInit(&limits->root);
+	(void) JsonbIteratorNext(&it, &value, true);
+	while (JsonbIteratorNext(&it, &value, true) == WJB_KEY)
+	{
+		char	   *action = pnstrdup(value.val.string.val, value.val.string.len);
+
+		check_limited(action);
+		(void) JsonbIteratorNext(&it, &value, true);
+		if (!is_limit(&value))
+			raise_parameter("limits", psprintf("The limit of \"%s\" must be a whole number, "
+											   "a percentage such as \"10%%\", or null.", action));
+	}
+}
+
+/* ----- rights ----- */
+
+static void
+check_source(const LpuSync *sync)
+{
+	AclResult	right = pg_class_aclcheck(sync->source, sync->owner, ACL_SELECT);
+
+	if (right != ACLCHECK_OK)
+		aclcheck_error(right, get_relkind_objtype(get_rel_relkind(sync->source)),
+					   get_rel_name(sync->source));
+}
+
+/* What may not change, since the links would mean something else. */
+static void
+check_same(const LpuSync *sync, const LpuSync *stored)
+{
+	if (strcmp(sync->account, stored->account) != 0 || strcmp(sync->key, stored->key) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sync \"%s\" has another account or key", sync->name),
+				 errdetail("It is defined for account \"%s\" with the key \"%s\".", stored->account,
+						   stored->key),
+				 errhint("Call lp_sync_drop() first, or define a sync of another name.")));
+}
+
+/* ----- storing ----- */
+
+static Datum
+text_array(const List *list)
+{
+	Datum	   *values = palloc(Max(list_length(list), 1) * sizeof(Datum));
+	ListCell   *cell;
+	int			n = 0;
+
+	foreach(cell, list)
+		values[n++] = CStringGetTextDatum(lfirst(cell));
+	return PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* The drafts of an earlier definition would apply what is not defined any more. */
+static void
+store(LpuSync *sync, const LpuSyncPolicy *policy, const LpuOptions *options)
+{
+	static const char sql[] =
+	"WITH stored AS (INSERT INTO @extschema@._lp_sync AS s (name, account, server, server_oid, owner, "
+	" owner_oid, source, source_oid, key, create_only, add_only, leavers, delete_after, drift, limits, "
+	" origin) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) "
+	"ON CONFLICT (name) DO UPDATE SET server = excluded.server, server_oid = excluded.server_oid, "
+	" owner_oid = excluded.owner_oid, source = excluded.source, source_oid = excluded.source_oid, "
+	" create_only = excluded.create_only, add_only = excluded.add_only, leavers = excluded.leavers, "
+	" delete_after = excluded.delete_after, drift = excluded.drift, limits = excluded.limits "
+	"RETURNING id) "
+	"UPDATE @extschema@._lp_sync_plan p SET state = 'expired' FROM stored s "
+	"WHERE p.sync = s.id AND (p.state = 'draft' OR (p.state = 'applied' AND EXISTS "
+	" (SELECT FROM @extschema@._lp_sync_item i WHERE i.plan = p.id AND i.state IN ('planned', 'held'))))";
+	Oid			types[16] = {TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
+	TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, INTERVALOID, TEXTOID, JSONBOID, TEXTOID};
+	Datum		values[16] = {
+		CStringGetTextDatum(sync->name), CStringGetTextDatum(sync->account),
+		CStringGetTextDatum(options->server_name), ObjectIdGetDatum(options->server),
+		CStringGetTextDatum(sync->owner_name), ObjectIdGetDatum(sync->owner),
+		CStringGetTextDatum(sync->source_name), ObjectIdGetDatum(sync->source),
+		CStringGetTextDatum(sync->key), text_array(sync->create_only), text_array(sync->add_only),
+		CStringGetTextDatum(policy->leavers), IntervalPGetDatum(policy->delete_after),
+		CStringGetTextDatum(sync->drift),
+		policy->limits != NULL ? JsonbPGetDatum(policy->limits) :
+		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")),
+		CStringGetTextDatum(lpu_origin_text())
+	};
+	LpuParameters parameters = {16, types, values,
+	policy->delete_after != NULL ? NULL : "            n   "};
+
+	(void) lpu_run_once(sql, &parameters, false, NULL);
+}
+
+/*
+ * Raises 22023 for a definition that makes no sense, 42501 where a right is
+ * missing, 28000 if there is no server for the account.
+ */
+void
+lpu_sync_define(LpuSync *sync, const LpuSyncPolicy *policy)
+{
+	static const char *const leavers[] = {"disable", "delete", "report"};
+	static const char *const drifts[] = {"overwrite", "report", "accept"};
+	LpuSync    *stored;
+	LpuProblem *problem = NULL;
+	const LpuOptions *options;
+
+	if (*sync->name == '\0' || pg_mbstrlen(sync->name) > MAX_NAME)
+		raise_parameter("sync", "It must have 1 to 63 characters.");
+	check_word("leavers", policy->leavers, leavers, lengthof(leavers));
+	check_word("drift", sync->drift, drifts, lengthof(drifts));
+	check_limits(policy->limits);
+	if (policy->delete_after != NULL && policy->delete_after->time + policy->delete_after->day +
+		policy->delete_after->month < 0)
+		raise_parameter("delete_after", "It must not be negative.");
+	stored = lpu_sync_find(sync->name, true);
+	if (stored != NULL)
+	{
+		lpu_sync_check_rights(stored);
+		check_same(sync, stored);
+	}
+	sync->owner = stored != NULL && OidIsValid(stored->owner) ? stored->owner : GetUserId();
+	sync->owner_name = GetUserNameFromId(sync->owner, false);
+	sync->source_name =
+		quote_qualified_identifier(get_namespace_name(get_rel_namespace(sync->source)),
+								   get_rel_name(sync->source));
+	options = lpu_server_for_account(sync->account, sync->owner, &problem);
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	check_source(sync);
+	lpu_sync_read_columns(sync);
+	store(sync, policy, options);
+}

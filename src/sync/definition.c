@@ -1,0 +1,168 @@
+/*
+ * definition.c: what a sync is.
+ *
+ * A sync is a row of _lp_sync. Role, server and source are found by their OIDs
+ * in the database where the row was written, and by their names in a copy. The
+ * columns of the source are read anew each time (column.c).
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/varlena.h"
+
+#include "base/error.h"
+#include "base/extension.h"
+#include "base/guc.h"
+#include "base/origin.h"
+#include "base/spi_plan.h"
+#include "options/server.h"
+#include "sync/definition.h"
+
+/* The columns of a row, in the order in which read_row() takes them. */
+#define COLUMNS \
+	"SELECT s.id, s.name, s.account, " \
+	"@extschema@._lp_server_here(s.origin, $2, s.server_oid, s.server), " \
+	"@extschema@._lp_role_here(s.origin, $2, s.owner_oid, s.owner), s.owner, " \
+	"CASE WHEN @extschema@._lp_is_here(s.origin, $2) THEN s.source_oid END, s.source, s.key, " \
+	"s.create_only, s.add_only, s.drift, s.state, s.why, s.origin = $2, " \
+	"@extschema@._lp_is_here(s.origin, $2) FROM @extschema@._lp_sync s "
+
+static Oid
+oid_column(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column,
+									  &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
+}
+
+/* A text[] as a list of strings. */
+static List *
+list_column(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column,
+									  &isnull);
+	Datum	   *elements;
+	List	   *list = NIL;
+	int			n;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL,
+					  &n);
+	for (i = 0; i < n; i++)
+		list = lappend(list, TextDatumGetCString(elements[i]));
+	return list;
+}
+
+/* The relation with this name in a copy of the database; InvalidOid: none. */
+static Oid
+relation_named(const char *name)
+{
+	List	   *names = textToQualifiedNameList(cstring_to_text(name));
+
+	return RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, true);
+}
+
+/* Another timeline of the same database counts as here if the settings say so. */
+static LpuSync *
+read_row(void)
+{
+	LpuSync    *sync = palloc0(sizeof(LpuSync));
+	char	   *name = get_rel_name(oid_column(7));
+
+	sync->id = lpu_int64_column(0, 1);
+	sync->name = lpu_text_column(0, 2);
+	sync->account = lpu_text_column(0, 3);
+	sync->server = oid_column(4);
+	sync->owner = oid_column(5);
+	sync->owner_name = lpu_text_column(0, 6);
+	sync->source = oid_column(7);
+	sync->source_name = lpu_text_column(0, 8);
+	if (!lpu_bool_column(0, 16))
+		sync->source = relation_named(sync->source_name);
+	else if (name != NULL)
+		sync->source_name =
+			quote_qualified_identifier(get_namespace_name(get_rel_namespace(sync->source)), name);
+	sync->key = lpu_text_column(0, 9);
+	sync->create_only = list_column(10);
+	sync->add_only = list_column(11);
+	sync->drift = lpu_text_column(0, 12);
+	sync->state = lpu_text_column(0, 13);
+	sync->why = lpu_text_column(0, 14);
+	sync->here = lpu_bool_column(0, 15) ||
+		(lpu_bool_column(0, 16) && lpu_after_promotion == LPU_RESUME);
+	return sync;
+}
+
+static LpuSync *
+find(const char *sql, Oid type, Datum value)
+{
+	Oid			types[2] = {type, TEXTOID};
+	Datum		values[2] = {value, CStringGetTextDatum(lpu_origin_text())};
+
+	lpu_run(sql, 2, types, values);
+	return SPI_processed == 0 ? NULL : read_row();
+}
+
+LpuSync *
+lpu_sync_find(const char *name, bool lock)
+{
+	return find(lock ? COLUMNS "WHERE s.name = $1 FOR UPDATE" : COLUMNS "WHERE s.name = $1",
+				TEXTOID, CStringGetTextDatum(name));
+}
+
+LpuSync *
+lpu_sync_by_id(int64 id, bool lock)
+{
+	return find(lock ? COLUMNS "WHERE s.id = $1 FOR UPDATE" : COLUMNS "WHERE s.id = $1",
+				INT8OID, Int64GetDatum(id));
+}
+
+/*
+ * Raises 42501. A superuser may act as any role, and as one that is gone:
+ * somebody has to be able to drop the sync.
+ */
+void
+lpu_sync_check_rights(const LpuSync *sync)
+{
+	if (OidIsValid(sync->owner) ? !has_privs_of_role(GetUserId(), sync->owner) : !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for sync \"%s\"", sync->name),
+				 errdetail("Only a member of role \"%s\" may use it.", sync->owner_name)));
+}
+
+LpuSync *
+lpu_sync_named(const char *name, bool lock)
+{
+	LpuSync    *sync = lpu_sync_find(name, lock);
+
+	if (sync == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("sync \"%s\" does not exist", name),
+				 errhint("View lp_syncs has the syncs that you may use.")));
+	lpu_sync_check_rights(sync);
+	return sync;
+}
+
+const LpuOptions *
+lpu_sync_options(const LpuSync *sync)
+{
+	LpuProblem *problem = NULL;
+	const LpuOptions *options = lpu_server_for_request(sync->server, sync->account, sync->owner,
+													   sync->owner_name, &problem);
+
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	return options;
+}

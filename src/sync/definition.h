@@ -1,0 +1,70 @@
+/*
+ * definition.h: what a sync is.
+ */
+#ifndef LPU_SYNC_DEFINITION_H
+#define LPU_SYNC_DEFINITION_H
+
+#include "nodes/pg_list.h"
+
+#include "options/option.h"
+#include "sync/value.h"
+
+/* A column of the source. */
+typedef struct LpuSyncColumn
+{
+	const char *name;
+	const LpuAttribute *attribute;	/* NULL: the key alone */
+	int			names;			/* LpuResourceId whose names it holds; -1: the
+								 * values themselves */
+	bool		is_key;
+	bool		create_only;	/* never compared */
+	bool		add_only;
+} LpuSyncColumn;
+
+typedef struct LpuSync
+{
+	int64		id;				/* 0: not stored yet */
+	const char *name;
+	const char *account;
+	Oid			server;
+	Oid			owner;
+	const char *owner_name;
+	Oid			source;
+	const char *source_name;	/* with its schema, quoted */
+	const char *key;
+	List	   *create_only;	/* names of columns */
+	List	   *add_only;
+	const char *drift;
+	const char *state;			/* active, paused or quarantined */
+	const char *why;
+	bool		here;			/* defined or resumed in this database */
+	int			ncolumns;
+	LpuSyncColumn *columns;		/* of lpu_sync_read_columns() */
+} LpuSync;
+
+/*
+ * The sync of this name, in the current memory context, with SPI connected; NULL if there is none.
+ * "lock": until the end of the transaction no other changes, plans or applies it.
+ */
+extern LpuSync *lpu_sync_find(const char *name, bool lock);
+
+/* Likewise; raises if there is none or the current user may not act as its owner. */
+extern LpuSync *lpu_sync_named(const char *name, bool lock);
+extern LpuSync *lpu_sync_by_id(int64 id, bool lock);
+
+/* Raise if the current user may not act as the owner of a sync. */
+extern void lpu_sync_check_rights(const LpuSync *sync);
+
+/* The options of its server with the mapping of its owner; raises if there are none. */
+extern const LpuOptions *lpu_sync_options(const LpuSync *sync);
+
+/* Read the columns of the source, and what they mean; raises 22023 for what has no meaning. */
+extern void lpu_sync_read_columns(LpuSync *sync);
+
+/* The column that shows an attribute, or NULL. */
+extern const LpuSyncColumn *lpu_sync_column(const LpuSync *sync, const char *attribute);
+
+/* How a column is understood, in words. */
+extern char *lpu_sync_understood_as(const LpuSyncColumn *column);
+
+#endif

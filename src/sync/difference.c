@@ -1,0 +1,290 @@
+/*
+ * difference.c: how the account differs from the source.
+ *
+ * Source, links and account are joined by one statement for all users, on one
+ * text: "#" and the id of a linked user, else the login. The statement is
+ * written here for the columns that the source has; all names in it are ours.
+ * Rows that do not differ leave it early, so that what is expensive (jsonb,
+ * reasons, who else has a login) is done for the few that do. It runs as the
+ * owner of the extension's tables, and reads the two sides as tuplestores:
+ * nothing of another role is called.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "base/spi_plan.h"
+#include "sync/comparison.h"
+
+/* ----- reading both sides ----- */
+
+/* What finds the ids of names, by column; NULL where "against" has the names. */
+static LpuSyncNames **
+read_names(const LpuSync *sync, const LpuOptions *options, Oid against)
+{
+	LpuSyncNames **names = palloc0(Max(sync->ncolumns, 1) * sizeof(LpuSyncNames *));
+	LpuSyncNames *read[LPU_LOBS + 1] = {NULL};
+	int			i;
+
+	for (i = 0; i < sync->ncolumns; i++)
+	{
+		int			resource = sync->columns[i].names;
+
+		if (resource < 0 || sync->columns[i].create_only ||
+			(OidIsValid(against) && lpu_sync_relation_has(against, sync->columns[i].name)))
+			continue;
+		if (read[resource] == NULL)
+			read[resource] = lpu_sync_names_read(options, resource);
+		names[i] = read[resource];
+	}
+	return names;
+}
+
+/* Raises if source or account cannot be read. Memory is that of the caller. */
+void
+lpu_sync_read_sides(LpuSyncSides *sides, LpuSync *sync, Oid against)
+{
+	sides->sync = sync;
+	sides->options = lpu_sync_options(sync);
+	lpu_sync_read_columns(sync);
+	sides->source = lpu_sync_read_source(sync, false, (Datum) 0,
+										 read_names(sync, sides->options, against));
+	sides->account = OidIsValid(against) ?
+		lpu_sync_read_against(sync, sides->source, against) :
+		lpu_sync_read_account(sync, sides->source, sides->options);
+	lpu_sync_register(sides->source, "_source");
+	lpu_sync_register(sides->account, "_account");
+}
+
+/* ----- the statement ----- */
+
+/*
+ * The users that may differ. %1: values of both sides; %2: the source's
+ * isEnabled; %3: does the login differ; %4: does any attribute. Each row of the
+ * source meets its link by key, and each user its link by id.
+ */
+static const char candidates[] =
+"WITH y AS MATERIALIZED (SELECT * FROM @extschema@._lp_sync WHERE id = $1), "
+"unfinished AS MATERIALIZED ( "
+" SELECT r.user_id, lower(r.login_name COLLATE \"C\") AS login FROM @extschema@.lp_requests r, y "
+" WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' "
+"  AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
+"twice_key AS MATERIALIZED (SELECT s.key FROM _source s WHERE s.key IS NOT NULL "
+" GROUP BY s.key HAVING count(*) > 1), "
+"twice_login AS MATERIALIZED (SELECT s.login FROM _source s WHERE s.login IS NOT NULL "
+" GROUP BY s.login HAVING count(*) > 1), "
+"candidate AS MATERIALIZED ( "
+" SELECT s.n IS NOT NULL AS in_source, coalesce(s.key, k.source_key) AS key, s.login, "
+"  s.login_name AS s_login_name, s.problem, %s AS wanted, k.state AS link, k.by_us, k.since, "
+"  k.user_id AS linked, k.base, k.hidden, k.date_updated, k.login_name AS k_login_name, a.id, "
+"  a.login AS a_login, a.login_name, a.enabled, a.updated, "
+"  coalesce(s.key IN (SELECT t.key FROM twice_key t), false) AS twice_key, "
+"  coalesce(s.login IN (SELECT t.login FROM twice_login t), false) AS twice_login, "
+"  coalesce(coalesce(a.id, k.user_id) IN (SELECT u.user_id FROM unfinished u "
+"    WHERE u.user_id IS NOT NULL), false) "
+"   OR coalesce(s.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
+"   OR coalesce(a.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
+"   AS unfinished %s "
+" FROM (_source s FULL JOIN (SELECT l.* FROM @extschema@._lp_sync_link l WHERE l.sync = $1) k "
+"   ON k.source_key = s.key) "
+" LEFT JOIN (SELECT u.*, CASE WHEN l.user_id IS NULL THEN u.login ELSE '#' || u.id::text END AS match "
+"   FROM _account u LEFT JOIN (SELECT l.user_id FROM @extschema@._lp_sync_link l "
+"    WHERE l.sync = $1 AND l.state <> 'gone') l ON l.user_id = u.id) a "
+"  ON a.match = CASE WHEN k.state <> 'gone' THEN '#' || k.user_id::text ELSE s.login END "
+" CROSS JOIN y "
+" WHERE ($2::text[] IS NULL OR coalesce(s.key, k.source_key) = ANY ($2)) AND CASE "
+"  WHEN s.n IS NULL THEN k.state = 'active' OR (k.state = 'disabled' AND (a.id IS NULL OR a.enabled "
+"   OR (k.by_us AND k.since + y.delete_after <= clock_timestamp()))) "
+"  ELSE s.problem IS NOT NULL OR k.source_key IS NULL OR k.state = 'gone' OR a.id IS NULL OR %s "
+"   OR (a.enabled AND (%s IS FALSE OR k.state = 'disabled')) "
+"   OR (NOT a.enabled AND (%s IS TRUE OR (k.state = 'disabled' AND %s IS NOT FALSE))) "
+"   OR coalesce(k.date_updated <> a.updated, false) "
+"   OR coalesce(s.key IN (SELECT t.key FROM twice_key t), false) "
+"   OR coalesce(s.login IN (SELECT t.login FROM twice_login t), false) "
+"   OR coalesce(a.id IN (SELECT u.user_id FROM unfinished u WHERE u.user_id IS NOT NULL), false) "
+"   OR coalesce(s.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
+"   OR coalesce(%s, false) END), ";
+
+/*
+ * Who else has the login of a row that needs it: the user (and how many), its
+ * key if this sync has linked it, and whether it gives the login up.
+ */
+static const char holders[] =
+"checked AS ( "
+" SELECT c.*, c.link IS NULL OR c.link = 'gone' AS unlinked, h.id AS holder, h.n AS holders, "
+"  k.source_key AS holder_key, "
+"  k.source_key IN (SELECT m.key FROM candidate m WHERE m.in_source AND m.id IS NOT NULL "
+"   AND m.link <> 'gone' AND m.a_login <> m.login AND m.problem IS NULL) AS holder_moves "
+" FROM candidate c "
+" LEFT JOIN (SELECT u.login, min(u.id) AS id, count(*) AS n FROM _account u GROUP BY u.login) h "
+"  ON h.login = CASE WHEN c.in_source AND (c.link IS NULL OR c.link = 'gone' OR c.id IS NULL "
+"   OR c.a_login <> c.login) THEN c.login END "
+" LEFT JOIN @extschema@._lp_sync_link k ON k.sync = $1 AND k.state <> 'gone' AND k.user_id = h.id), ";
+
+/* Why a row is blocked, or null. %1: what a user to be created lacks. */
+static const char blocks[] =
+"judged AS ( "
+" SELECT c.*, CASE WHEN NOT c.in_source THEN NULL "
+"  WHEN c.problem IS NOT NULL THEN c.problem "
+"  WHEN c.twice_key THEN 'the key is in several rows of the source' "
+"  WHEN c.twice_login THEN 'loginName is in several rows of the source' "
+"  WHEN c.unlinked AND c.holders > 1 THEN 'several users of the account have the loginName' "
+"  WHEN c.unlinked AND c.id IS NOT NULL THEN "
+"   (SELECT 'user ' || c.id::text || ' is linked by sync \"' || min(o.name) || '\"' "
+"    FROM @extschema@._lp_sync_link l JOIN @extschema@._lp_sync o ON o.id = l.sync, y "
+"    WHERE l.user_id = c.id AND l.state <> 'gone' AND o.id <> y.id AND o.account = y.account) "
+"  WHEN NOT c.unlinked AND c.holder <> coalesce(c.id, 0) AND c.holder_moves IS NOT TRUE "
+"   THEN 'loginName is that of user ' || c.holder::text "
+"  WHEN c.unlinked AND c.holder IS NOT NULL AND c.holder_moves IS NOT TRUE "
+"   AND c.holder_key IN (SELECT s.key FROM _source s) "
+"   THEN 'loginName is that of user ' || c.holder::text || ', linked to key \"' || c.holder_key || '\"' "
+"  WHEN c.id IS NULL AND NOT (c.unlinked AND c.holder IS NOT NULL AND c.holder_moves IS NOT TRUE) "
+"   THEN nullif('required and missing: ' || %s, 'required and missing: ') END AS block "
+" FROM checked c), ";
+
+/*
+ * What differs, attribute by attribute. A change is sent if the source decides
+ * it. %1: the list of attributes.
+ */
+static const char differences[] =
+"compared AS ( "
+" SELECT c.*, d.* FROM judged c, y CROSS JOIN LATERAL ( "
+"  SELECT count(*) FILTER (WHERE v.differs AND v.sends) AS sent, "
+"   count(*) FILTER (WHERE v.differs AND v.reports) AS reported, "
+"   coalesce(bool_or(v.differs AND v.sends AND v.attribute = 'loginName'), false) AS renames, "
+"   coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('reason', CASE WHEN c.id IS NULL THEN NULL "
+"     WHEN v.base IS NULL THEN 'differs' WHEN v.moved AND v.news THEN 'changed in the source and in the account' "
+"     WHEN v.moved THEN 'changed in the account' ELSE 'changed in the source' END, "
+"     'add', v.add, 'take', v.take, 'reported', CASE WHEN v.reports THEN true END)) "
+"     || jsonb_build_object('attribute', v.attribute, 'old', v.old, 'new', v.new) ORDER BY v.n) "
+"    FILTER (WHERE v.differs AND (v.sends OR v.reports)), '[]') AS changes, "
+"   coalesce(jsonb_object_agg(v.attribute, v.said) FILTER (WHERE v.said IS NOT NULL AND NOT v.hidden "
+"    AND (v.sends OR NOT v.differs)), '{}') AS new_base, "
+"   coalesce(jsonb_object_agg(v.attribute, v.said) FILTER (WHERE v.said IS NOT NULL AND v.hidden), '{}') "
+"    AS new_hidden "
+"  FROM (SELECT w.*, NOT w.moved OR y.drift = 'overwrite' OR (y.drift = 'accept' AND w.news) AS sends, "
+"    w.moved AND y.drift = 'report' AS reports "
+"   FROM (SELECT x.*, c.id IS NOT NULL AND x.base IS NOT NULL AND x.there IS DISTINCT FROM x.base AS moved, "
+"     x.said IS DISTINCT FROM x.base AS news "
+"    FROM (VALUES %s) x (n, attribute, differs, old, new, base, there, said, hidden, add, take)) w) v) d), ";
+
+/* The action, the first that fits. %1: the row of the source as an object. */
+static const char actions[] =
+"acting AS ( "
+" SELECT c.*, CASE "
+"  WHEN c.unfinished THEN 'wait' "
+"  WHEN NOT c.in_source AND c.id IS NULL THEN 'follow' "
+"  WHEN NOT c.in_source AND NOT c.enabled AND c.link = 'active' THEN 'follow' "
+"  WHEN NOT c.in_source AND NOT c.enabled THEN 'delete' "
+"  WHEN NOT c.in_source AND c.a_login IN (SELECT s.login FROM _source s WHERE s.login IS NOT NULL) THEN NULL "
+"  WHEN NOT c.in_source THEN y.leavers "
+"  WHEN c.block IS NOT NULL THEN 'blocked' "
+"  WHEN c.unlinked AND c.id IS NOT NULL THEN 'adopt' "
+"  WHEN c.unlinked AND c.holder IS NOT NULL AND c.holder_moves IS NOT TRUE THEN 'relink' "
+"  WHEN c.unlinked THEN 'create' "
+"  WHEN c.id IS NULL THEN 'recreate' "
+"  WHEN NOT c.enabled AND c.link = 'disabled' AND c.by_us AND c.wanted IS NOT FALSE THEN 'enable' "
+"  WHEN NOT c.enabled AND (c.wanted OR (c.link = 'disabled' AND c.wanted IS NULL)) THEN 'reopen' "
+"  WHEN c.enabled AND c.wanted IS FALSE THEN 'disable' "
+"  WHEN c.renames THEN 'rename' "
+"  WHEN c.sent > 0 THEN 'update' "
+"  WHEN c.reported > 0 THEN 'report' "
+"  WHEN c.enabled AND c.link = 'disabled' THEN 'follow' "
+"  WHEN c.date_updated <> c.updated THEN 'unverifiable' END AS action "
+" FROM compared c, y), "
+"decided AS ( "
+" SELECT c.action, c.key AS source_key, c.in_source, "
+"  CASE c.action WHEN 'relink' THEN c.holder WHEN 'create' THEN NULL "
+"   ELSE coalesce(c.id, CASE WHEN NOT c.unlinked THEN c.linked END) END AS user_id, "
+"  CASE WHEN c.action IN ('create', 'recreate', 'blocked', 'relink') "
+"   THEN coalesce(c.s_login_name, c.login_name, c.k_login_name) "
+"   ELSE coalesce(c.login_name, c.k_login_name, c.s_login_name) END AS login_name, "
+"  CASE WHEN c.action = 'follow' THEN jsonb_build_array(jsonb_build_object('link', "
+"    CASE WHEN c.id IS NULL THEN 'gone' WHEN c.enabled THEN 'active' ELSE 'disabled' END)) "
+"   WHEN c.action IN ('enable', 'reopen', 'disable') THEN jsonb_build_array(jsonb_build_object( "
+"    'attribute', 'isEnabled', 'old', c.enabled, 'new', NOT c.enabled)) || "
+"     CASE WHEN c.in_source THEN c.changes ELSE '[]' END "
+"   WHEN c.in_source AND c.action NOT IN ('wait', 'blocked', 'relink') THEN c.changes ELSE '[]' END AS changes, "
+"  CASE WHEN c.in_source THEN %s END AS source, "
+"  CASE WHEN c.in_source THEN CASE WHEN c.id IS NULL THEN '{}' ELSE coalesce(c.base, '{}') END || c.new_base END "
+"   AS base, "
+"  CASE WHEN c.in_source THEN coalesce(c.hidden, '{}') || c.new_hidden END AS hidden, "
+"  c.updated AS date_updated, c.twice_key OR c.twice_login AS duplicate, "
+"  CASE c.action WHEN 'wait' THEN 'an unfinished request' WHEN 'blocked' THEN c.block "
+"   WHEN 'adopt' THEN CASE WHEN c.enabled THEN 'the loginName is there' ELSE 'the loginName is there, disabled' END "
+"   WHEN 'relink' THEN 'the loginName is that of key \"' || c.holder_key || '\"' "
+"   WHEN 'create' THEN CASE WHEN c.link = 'gone' AND c.by_us THEN 'the sync has deleted user ' || c.linked::text "
+"    WHEN c.link = 'gone' THEN 'user ' || c.linked::text || ' is gone' END "
+"   WHEN 'recreate' THEN 'user ' || c.linked::text || ' is gone' "
+"   WHEN 'enable' THEN 'the sync has disabled the user' "
+"   WHEN 'reopen' THEN 'disabled in the account' "
+"   WHEN 'disable' THEN CASE WHEN c.in_source THEN 'disabled in the source' ELSE 'not in the source' END "
+"   WHEN 'delete' THEN CASE WHEN c.enabled THEN 'not in the source' "
+"    ELSE 'the sync has disabled the user longer ago than delete_after' END "
+"   WHEN 'report' THEN CASE WHEN NOT c.in_source THEN 'not in the source' END END AS reason "
+" FROM acting c WHERE c.action IS NOT NULL) ";
+
+char *
+lpu_sync_decide(const LpuSyncSides *sides)
+{
+	const char *wanted = lpu_sync_write_wanted(sides);
+	const char *login_differs = lpu_sync_column(sides->sync, "loginName")->create_only ?
+	"false" : "coalesce(a.login <> s.login, false)";
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, candidates, wanted, lpu_sync_write_columns(sides), login_differs,
+					 wanted, wanted, wanted, lpu_sync_write_any_differs(sides));
+	appendStringInfoString(&sql, holders);
+	appendStringInfo(&sql, blocks, lpu_sync_write_missing(sides));
+	appendStringInfo(&sql, differences, lpu_sync_write_attributes(sides));
+	appendStringInfo(&sql, actions,
+					 lpu_sync_write_source(sides->source, "c.s_", "c.s_login_name"));
+	return sql.data;
+}
+
+/*
+ * Run the statement with what follows; $4 is the number of a plan. Its rows go
+ * to dest unless that is NULL. Plans that compare each user with each other
+ * are not considered, and compiling costs more than it saves.
+ */
+uint64
+lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys, bool read_only,
+					 int64 plan, DestReceiver *dest)
+{
+	Oid			types[4] = {INT8OID, TEXTARRAYOID, OIDOID, INT8OID};
+	Datum		values[4] = {Int64GetDatum(sides->sync->id), keys,
+		ObjectIdGetDatum(sides->options->server), Int64GetDatum(plan)
+	};
+	LpuParameters parameters = {4, types, values, keys == (Datum) 0 ? " n  " : NULL};
+	int			level = NewGUCNestLevel();
+	uint64		n;
+
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	n = lpu_run_once(psprintf("%s%s", lpu_sync_decide(sides), rest), &parameters, read_only, dest);
+	AtEOXact_GUC(false, level);
+	return n;
+}
+
+/* Put the differences into dest, a row for each attribute, as lp_sync_diff() returns them. */
+void
+lpu_sync_diff(const LpuSyncSides *sides, Datum keys, DestReceiver *dest)
+{
+	static const char rest[] =
+	"SELECT d.action, d.source_key, d.user_id, d.login_name, c.change ->> 'attribute', "
+	" nullif(c.change -> 'old', 'null'), nullif(c.change -> 'new', 'null'), "
+	" coalesce(c.change ->> 'reason', d.reason) || CASE WHEN (c.change -> 'reported')::boolean "
+	"  AND d.action <> 'report' THEN ': reported' ELSE '' END "
+	"FROM decided d LEFT JOIN LATERAL jsonb_array_elements(d.changes) WITH ORDINALITY c (change, n) ON true "
+	"WHERE d.action NOT IN ('follow', 'unverifiable') AND $4 IS NOT NULL "
+	"ORDER BY d.action, d.source_key, d.login_name, c.n";
+
+	(void) lpu_sync_run_decided(sides, rest, keys, true, 0, dest);
+}

@@ -1,0 +1,168 @@
+/*
+ * names.c: ids of what an account has names for.
+ *
+ * A name is looked for as it is written, then without regard to case. What is
+ * deleted or disabled does not count. The lists are short beside that of the
+ * users, and are read once for each plan.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+
+#include "base/encoding.h"
+#include "remote/fetch.h"
+#include "sync/names.h"
+#include "user/login.h"
+
+/* A name, or what it is without case, and who has it. */
+typedef struct NameEntry
+{
+	char	   *name;			/* the key of the hash table */
+	int64		id;
+	int			holders;
+} NameEntry;
+
+struct LpuSyncNames
+{
+	const char *what;			/* "profile" */
+	HTAB	   *exact;
+	HTAB	   *folded;
+};
+
+/* The columns that are read of each resource. */
+enum
+{
+	ID, NAME, DELETED, IS_ENABLED, NCOLUMNS
+};
+
+static uint32
+hash_entry(const void *key, Size size)
+{
+	const char *name = *(char *const *) key;
+
+	return hash_bytes((const unsigned char *) name, (int) strlen(name));
+}
+
+static int
+compare_entries(const void *a, const void *b, Size size)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static HTAB *
+new_table(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(NameEntry),.hash = hash_entry,
+	.match = compare_entries,.hcxt = CurrentMemoryContext};
+
+	return hash_create("lpusers names", 128, &ctl,
+					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+}
+
+static void
+add_name(HTAB *table, char *name, int64 id)
+{
+	bool		found;
+	NameEntry  *entry = hash_search(table, &name, HASH_ENTER, &found);
+
+	if (!found)
+		entry->holders = 0;
+	entry->id = id;
+	entry->holders++;
+}
+
+static LpuForeignTable *
+table_of(LpuResourceId resource)
+{
+	static LpuColumn columns[NCOLUMNS] = {
+		[ID] = {"id", "id", NULL, LPU_LONG, false, false, INT8OID, -1},
+		[NAME] = {"name", "name", NULL, LPU_TEXT, false, false, TEXTOID, -1},
+		[DELETED] = {"deleted", "deleted", NULL, LPU_BOOLEAN, false, false, BOOLOID, -1},
+		[IS_ENABLED] = {"is_enabled", "isEnabled", NULL, LPU_BOOLEAN, false, false, BOOLOID, -1},
+	};
+	LpuForeignTable *table = palloc0(sizeof(LpuForeignTable));
+
+	table->resource = lpu_resource_of(resource);
+	table->name = table->qualified_name = lpu_resource_names[resource];
+	table->ncolumns = NCOLUMNS;
+	table->columns = columns;
+	return table;
+}
+
+/* Sends one request. Raises if the account refuses the list. */
+LpuSyncNames *
+lpu_sync_names_read(const LpuOptions *options, LpuResourceId resource)
+{
+	static const char *const words[] = {"user", "skill", "profile", "agent group",
+	"line of business"};
+	LpuSyncNames *names = palloc(sizeof(LpuSyncNames));
+	LpuFetchPlan plan = {.columns = bms_add_range(NULL, 0, NCOLUMNS - 1)};
+	LpuFetch   *fetch = lpu_fetch_new(table_of(resource), options, &plan);
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS];
+
+	names->what = words[resource];
+	names->exact = new_table();
+	names->folded = new_table();
+	lpu_fetch_list(fetch);
+	while (lpu_fetch_next(fetch, values, nulls))
+	{
+		char	   *name;
+
+		if (nulls[NAME] || (!nulls[DELETED] && DatumGetBool(values[DELETED])) ||
+			(!nulls[IS_ENABLED] && !DatumGetBool(values[IS_ENABLED])))
+			continue;
+		name = TextDatumGetCString(values[NAME]);
+		add_name(names->exact, name, DatumGetInt64(values[ID]));
+		add_name(names->folded, lpu_login_fold(name), DatumGetInt64(values[ID]));
+	}
+	return names;
+}
+
+/* Write what is wrong with a name: the nearest one, if there is one. */
+static void
+describe(const LpuSyncNames *names, const char *name, const NameEntry *entry, StringInfo problem)
+{
+	LpuNearestName nearest;
+	HASH_SEQ_STATUS scan;
+	NameEntry  *other;
+
+	if (problem->len > 0)
+		appendStringInfoString(problem, "; ");
+	if (entry != NULL)
+	{
+		appendStringInfo(problem, "%d of the account have the name of %s \"%s\"", entry->holders,
+						 names->what, name);
+		return;
+	}
+	appendStringInfo(problem, "%s \"%s\" does not exist", names->what, name);
+	lpu_nearest_start(&nearest, name);
+	hash_seq_init(&scan, names->exact);
+	while ((other = hash_seq_search(&scan)) != NULL)
+		lpu_nearest_consider(&nearest, other->name);
+	if (nearest.name != NULL)
+		appendStringInfo(problem, ", perhaps \"%s\" is meant", nearest.name);
+}
+
+bool
+lpu_sync_names_find(const LpuSyncNames *names, const char *name, int64 *id, StringInfo problem)
+{
+	NameEntry  *entry = hash_search(names->exact, &name, HASH_FIND, NULL);
+	char	   *folded;
+
+	if (entry == NULL)
+	{
+		folded = lpu_login_fold(name);
+		entry = hash_search(names->folded, &folded, HASH_FIND, NULL);
+	}
+	if (entry == NULL || entry->holders != 1)
+	{
+		describe(names, name, entry, problem);
+		return false;
+	}
+	*id = entry->id;
+	return true;
+}

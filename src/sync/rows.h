@@ -1,0 +1,70 @@
+/*
+ * rows.h: the source and the account as relations in one form.
+ */
+#ifndef LPU_SYNC_ROWS_H
+#define LPU_SYNC_ROWS_H
+
+#include "access/tupdesc.h"
+#include "tcop/dest.h"
+#include "utils/tuplestore.h"
+
+#include "sync/definition.h"
+#include "sync/names.h"
+
+/*
+ * The columns of both relations are fixed ones, and then for each column of the source that
+ * is read: "v<i>", the value in its form; "c<i>", by which it is compared, if its form folds;
+ * and of the source "r<i>", the names as they are, if the value is the ids of these.
+ */
+#define LPU_SOURCE_COLUMNS 5
+#define LPU_ACCOUNT_COLUMNS 5
+
+typedef struct LpuSyncValue
+{
+	const LpuSyncColumn *column;
+	LpuSyncForm form;
+	LpuSyncNames *names;		/* by which ids are found, or NULL */
+	int			value;			/* numbers of the columns; 0: there is none */
+	int			folded;
+	int			raw;
+} LpuSyncValue;
+
+typedef struct LpuSyncRows
+{
+	TupleDesc	desc;
+	Tuplestorestate *store;
+	int64		count;
+	int			nvalues;
+	LpuSyncValue *values;		/* in the order of the columns of the sync */
+} LpuSyncRows;
+
+/*
+ * Read the source as its owner. "all": those columns, too, that are only sent with a create;
+ * keys: only these, a text[]; 0: all. names: for each column of the sync what finds the ids of
+ * the names that it holds; NULL: they stay names.
+ */
+extern LpuSyncRows *lpu_sync_read_source(const LpuSync *sync, bool all, Datum keys,
+										 LpuSyncNames *const *names);
+
+/* Read the account, or a relation that stands for it, in the forms of the source. */
+extern LpuSyncRows *lpu_sync_read_account(const LpuSync *sync, const LpuSyncRows *source,
+										  const LpuOptions *options);
+extern LpuSyncRows *lpu_sync_read_against(const LpuSync *sync, const LpuSyncRows *source,
+										  Oid relation);
+
+/* Return true if a relation has a column. */
+extern bool lpu_sync_relation_has(Oid relation, const char *column);
+
+/* Is this value compared with the account? Others are hidden, or only sent with a create. */
+extern bool lpu_sync_is_compared(const LpuSyncColumn *column);
+
+/*
+ * Run a query as a role, restricted, with SPI connected. Only its own rights are used: whatever
+ * the relations call runs as that role.
+ */
+extern void lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest);
+
+/* Make rows known to SPI, which is connected, under a name. */
+extern void lpu_sync_register(const LpuSyncRows *rows, const char *name);
+
+#endif

@@ -1,0 +1,352 @@
+/*
+ * source.c: the rows of a source, in the form in which they are compared.
+ *
+ * The source is read by one query with the rights of the sync's owner, in a
+ * security-restricted operation; each row is brought into its form while it
+ * arrives and goes into a tuplestore, which spills at work_mem. What is wrong
+ * with a row is noted in it: the others go on. What raises while the source is
+ * read, raises here.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/params.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "sync/rows.h"
+#include "user/login.h"
+
+/* A longer key never reaches an index. */
+#define MAX_KEY 254
+
+/* The fixed columns of the source. */
+enum
+{
+	NUMBER, KEY, LOGIN, LOGIN_NAME, PROBLEM
+};
+
+/* What takes the rows of the query. */
+typedef struct SourceReceiver
+{
+	DestReceiver receiver;
+	const LpuSync *sync;
+	LpuSyncRows *rows;
+	MemoryContext row_context;
+	Datum	   *values;
+	bool	   *nulls;
+	StringInfo	problem;
+} SourceReceiver;
+
+/* ----- the shape of the rows ----- */
+
+/* The login is a fixed column. */
+static bool
+is_read(const LpuSyncColumn *column, bool all)
+{
+	return column->attribute != NULL && column->attribute->kind != LPU_LOGIN &&
+		(all || !column->create_only);
+}
+
+bool
+lpu_sync_is_compared(const LpuSyncColumn *column)
+{
+	return !column->create_only && (column->attribute->rules & LPU_HIDDEN) == 0 &&
+		strcmp(column->attribute->name, "isEnabled") != 0;
+}
+
+static void
+add_column(TupleDesc desc, int number, const char *name, Oid type)
+{
+	TupleDescInitEntry(desc, number, name, type, -1, 0);
+	if (type == TEXTOID || type == TEXTARRAYOID)
+		TupleDescInitEntryCollation(desc, number, C_COLLATION_OID);
+}
+
+/* The values that are read, with the numbers of their columns. */
+static void
+choose_values(const LpuSync *sync, bool all, LpuSyncNames *const *names, LpuSyncRows *rows)
+{
+	int			number = LPU_SOURCE_COLUMNS;
+	int			i;
+
+	rows->values = palloc0(Max(sync->ncolumns, 1) * sizeof(LpuSyncValue));
+	for (i = 0; i < sync->ncolumns; i++)
+	{
+		const LpuSyncColumn *column = &sync->columns[i];
+		LpuSyncValue *value = &rows->values[rows->nvalues];
+
+		if (!is_read(column, all))
+			continue;
+		rows->nvalues++;
+		value->column = column;
+		value->names = column->names >= 0 && names != NULL ? names[i] : NULL;
+		value->form = column->names >= 0 && value->names == NULL ? LPU_FORM_NAMES :
+			lpu_sync_form(column->attribute->kind);
+		value->value = ++number;
+		value->folded = lpu_sync_form_folds(value->form) ? ++number : 0;
+		value->raw = value->names != NULL ? ++number : 0;
+	}
+	rows->desc = CreateTemplateTupleDesc(number);
+}
+
+static void
+describe_rows(LpuSyncRows *rows)
+{
+	int			i;
+
+	add_column(rows->desc, NUMBER + 1, "n", INT8OID);
+	add_column(rows->desc, KEY + 1, "key", TEXTOID);
+	add_column(rows->desc, LOGIN + 1, "login", TEXTOID);
+	add_column(rows->desc, LOGIN_NAME + 1, "login_name", TEXTOID);
+	add_column(rows->desc, PROBLEM + 1, "problem", TEXTOID);
+	for (i = 0; i < rows->nvalues; i++)
+	{
+		const LpuSyncValue *value = &rows->values[i];
+		Oid			type = lpu_sync_form_type(value->form);
+
+		add_column(rows->desc, value->value, psprintf("v%d", i), type);
+		if (value->folded)
+			add_column(rows->desc, value->folded, psprintf("c%d", i), type);
+		if (value->raw)
+			add_column(rows->desc, value->raw, psprintf("r%d", i), TEXTARRAYOID);
+	}
+}
+
+/* ----- one row ----- */
+
+static void
+add_problem(StringInfo problem, const char *format, const char *what)
+{
+	appendStringInfoString(problem, problem->len > 0 ? "; " : "");
+	appendStringInfo(problem, format, what);
+}
+
+static void
+put(SourceReceiver *r, int number, Datum value)
+{
+	r->values[number - 1] = value;
+	r->nulls[number - 1] = false;
+}
+
+static void
+take_key(SourceReceiver *r, bool isnull, Datum value)
+{
+	char	   *key = isnull ? "" : TextDatumGetCString(value);
+
+	if (*key == '\0')
+		add_problem(r->problem, "%s", "the key is empty");
+	else if (pg_mbstrlen(key) > MAX_KEY)
+		add_problem(r->problem, "the key is longer than %s characters",
+					CppAsString2(MAX_KEY));
+	else
+		put(r, KEY + 1, value);
+}
+
+static void
+take_login(SourceReceiver *r, bool isnull, Datum value)
+{
+	char	   *login = isnull ? "" :
+	TextDatumGetCString(lpu_sync_normalize(LPU_FORM_FOLDED, value));
+	const char *wrong = lpu_login_check(login);
+
+	if (*login == '\0')
+		add_problem(r->problem, "%s", "loginName is empty");
+	else if (wrong != NULL)
+		add_problem(r->problem, "loginName %s", wrong);
+	else
+	{
+		put(r, LOGIN + 1, CStringGetTextDatum(lpu_login_fold(login)));
+		put(r, LOGIN_NAME + 1, CStringGetTextDatum(login));
+	}
+}
+
+/* The ids of an array of names, a set; false if one of them has none. */
+static bool
+find_ids(SourceReceiver *r, const LpuSyncNames *names, Datum value, Datum *result)
+{
+	Datum	   *elements;
+	Datum	   *ids;
+	int			n;
+	int			i;
+	bool		found = true;
+
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL,
+					  &n);
+	ids = palloc(Max(n, 1) * sizeof(Datum));
+	for (i = 0; i < n; i++)
+	{
+		int64		id = 0;
+
+		found &= lpu_sync_names_find(names, TextDatumGetCString(elements[i]), &id, r->problem);
+		ids[i] = Int64GetDatum(id);
+	}
+	if (found)
+		*result = lpu_sync_normalize(LPU_FORM_SET,
+									 PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64),
+																	 FLOAT8PASSBYVAL,
+																	 TYPALIGN_DOUBLE)));
+	return found;
+}
+
+/* Ids of the API are positive; a group's may be -1. */
+static void
+check_ids(SourceReceiver *r, const LpuSyncValue *value, Datum set)
+{
+	ArrayType  *array = DatumGetArrayTypeP(set);
+
+	if (value->column->attribute->kind == LPU_IDS &&
+		ARR_NDIM(array) > 0 && *(int64 *) ARR_DATA_PTR(array) <= 0)
+		add_problem(r->problem, "%s must not hold numbers below 1",
+					value->column->attribute->name);
+}
+
+static void
+take_value(SourceReceiver *r, const LpuSyncValue *value, Datum given)
+{
+	if (value->names != NULL)
+	{
+		given = lpu_sync_normalize(LPU_FORM_NAMES, given);
+		put(r, value->raw, given);
+		if (!find_ids(r, value->names, given, &given))
+			return;
+	}
+	else
+		given = lpu_sync_normalize(value->form, given);
+	put(r, value->value, given);
+	if (value->folded)
+		put(r, value->folded, lpu_sync_fold(value->form, given));
+	if (value->form == LPU_FORM_SET)
+		check_ids(r, value, given);
+}
+
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	SourceReceiver *r = (SourceReceiver *) self;
+	LpuSyncRows *rows = r->rows;
+	MemoryContext caller = MemoryContextSwitchTo(r->row_context);
+	int			i;
+
+	slot_getallattrs(slot);
+	memset(r->nulls, true, rows->desc->natts * sizeof(bool));
+	r->problem = makeStringInfo();
+	put(r, NUMBER + 1, Int64GetDatum(++rows->count));
+	take_key(r, slot->tts_isnull[0], slot->tts_values[0]);
+	take_login(r, slot->tts_isnull[1], slot->tts_values[1]);
+	for (i = 0; i < rows->nvalues; i++)
+		if (!slot->tts_isnull[2 + i])
+			take_value(r, &rows->values[i], slot->tts_values[2 + i]);
+	if (r->problem->len > 0)
+		put(r, PROBLEM + 1, CStringGetTextDatum(r->problem->data));
+	tuplestore_putvalues(rows->store, rows->desc, r->values, r->nulls);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(r->row_context);
+	return true;
+}
+
+static void
+start_rows(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+end_rows(DestReceiver *self)
+{
+}
+
+/* ----- the query ----- */
+
+static char *
+write_query(const LpuSync *sync, const LpuSyncRows *rows, bool keys)
+{
+	StringInfoData query;
+	char	   *key = psprintf("(%s)::pg_catalog.text", quote_identifier(sync->key));
+	int			i;
+
+	initStringInfo(&query);
+	appendStringInfo(&query, "SELECT %s, (%s)::pg_catalog.text", key,
+					 quote_identifier(lpu_sync_column(sync, "loginName")->name));
+	for (i = 0; i < rows->nvalues; i++)
+	{
+		const LpuSyncColumn *column = rows->values[i].column;
+
+		appendStringInfo(&query, ", %s", lpu_sync_expression(column->attribute->kind,
+															 column->names >= 0,
+															 quote_identifier(column->name)));
+	}
+	appendStringInfo(&query, " FROM %s", sync->source_name);
+	if (keys)
+		appendStringInfo(&query, " WHERE %s OPERATOR(pg_catalog.=) ANY ($1)", key);
+	return query.data;
+}
+
+/*
+ * Run a query as a role, restricted, with SPI connected; its parameter is an
+ * array of keys, or there is none (0). Raises what the query raises. The
+ * current memory context, role and settings are as before.
+ */
+void
+lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	SPIExecuteOptions options = {.read_only = true,.dest = dest};
+	Oid			before;
+	int			context;
+	int			level = NewGUCNestLevel();
+	int			result;
+
+	options.params = makeParamList(keys != (Datum) 0 ? 1 : 0);
+	if (keys != (Datum) 0)
+	{
+		options.params->params[0].value = keys;
+		options.params->params[0].pflags = PARAM_FLAG_CONST;
+		options.params->params[0].ptype = TEXTARRAYOID;
+	}
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	GetUserIdAndSecContext(&before, &context);
+	SetUserIdAndSecContext(role, context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	result = SPI_execute_extended(query, &options);
+	SetUserIdAndSecContext(before, context);
+	AtEOXact_GUC(false, level);
+	MemoryContextSwitchTo(caller);
+	if (result < 0)
+		elog(ERROR, "could not read a relation: %s", SPI_result_code_string(result));
+}
+
+/*
+ * Read the source of a sync, whose columns have been read, in the current
+ * memory context. Rows that are wrong are there, with what is wrong with them.
+ */
+LpuSyncRows *
+lpu_sync_read_source(const LpuSync *sync, bool all, Datum keys, LpuSyncNames *const *names)
+{
+	LpuSyncRows *rows = palloc0(sizeof(LpuSyncRows));
+	SourceReceiver receiver = {
+		.receiver = {receive_row, start_rows, end_rows, end_rows, DestNone},
+		.sync = sync,.rows = rows
+	};
+
+	choose_values(sync, all, names, rows);
+	describe_rows(rows);
+	rows->store = tuplestore_begin_heap(false, false, work_mem);
+	receiver.values = palloc(rows->desc->natts * sizeof(Datum));
+	receiver.nulls = palloc(rows->desc->natts * sizeof(bool));
+	receiver.row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers source row",
+												 ALLOCSET_DEFAULT_SIZES);
+	lpu_sync_read_as(sync->owner, write_query(sync, rows, keys != (Datum) 0), keys,
+					 &receiver.receiver);
+	MemoryContextDelete(receiver.row_context);
+	return rows;
+}

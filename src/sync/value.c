@@ -1,0 +1,259 @@
+/*
+ * value.c: values of attributes in the form in which a sync compares them.
+ *
+ * Source and account are joined and compared in SQL, for all users at once.
+ * There two values must be equal if they mean the same (user/compare.c says
+ * when that is), so both sides are brought into one form while they are read.
+ * Only types of pg_catalog come out of it, and what is written here as SQL
+ * runs with the rights of the role that reads: no operator and no cast of a
+ * type that another role made is used by the extension's owner.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/qunique.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "sync/value.h"
+#include "user/datum_to_json.h"
+#include "user/login.h"
+
+LpuSyncForm
+lpu_sync_form(LpuValueKind kind)
+{
+	switch (kind)
+	{
+		case LPU_LOGIN:
+		case LPU_EMAIL:
+			return LPU_FORM_FOLDED;
+		case LPU_LONG:
+		case LPU_ID:
+		case LPU_NUMBER:
+			return LPU_FORM_NUMBER;
+		case LPU_BOOLEAN:
+			return LPU_FORM_BOOLEAN;
+		case LPU_IDS:
+		case LPU_LONGS:
+		case LPU_GROUP:
+		case LPU_GROUPS:
+			return LPU_FORM_SET;
+		case LPU_ANY:
+		case LPU_TEXT:
+		case LPU_DATE:
+			break;
+	}
+	return LPU_FORM_TEXT;
+}
+
+Oid
+lpu_sync_form_type(LpuSyncForm form)
+{
+	static const Oid types[] = {
+		[LPU_FORM_TEXT] = TEXTOID,
+		[LPU_FORM_FOLDED] = TEXTOID,
+		[LPU_FORM_NUMBER] = NUMERICOID,
+		[LPU_FORM_BOOLEAN] = BOOLOID,
+		[LPU_FORM_SET] = INT8ARRAYOID,
+		[LPU_FORM_NAMES] = TEXTARRAYOID,
+	};
+
+	return types[form];
+}
+
+bool
+lpu_sync_form_folds(LpuSyncForm form)
+{
+	return form == LPU_FORM_FOLDED || form == LPU_FORM_NAMES;
+}
+
+/* ----- SQL that reads a column ----- */
+
+/* Types whose text is what people mean by the value. */
+static bool
+is_textual(Oid type)
+{
+	char		category;
+	bool		preferred;
+
+	if (!OidIsValid(type))
+		return false;
+	get_type_category_preferred(type, &category, &preferred);
+	return category == TYPCATEGORY_STRING || category == TYPCATEGORY_ENUM ||
+		category == TYPCATEGORY_NUMERIC || category == TYPCATEGORY_DATETIME || type == UUIDOID;
+}
+
+bool
+lpu_sync_type_fits(LpuValueKind kind, bool names, Oid type)
+{
+	Oid			base = getBaseType(type);
+	Oid			element = get_element_type(base);
+
+	if (OidIsValid(element))
+		element = getBaseType(element);
+	switch (lpu_sync_form(kind))
+	{
+		case LPU_FORM_NUMBER:
+			return lpu_type_is_number(base);
+		case LPU_FORM_BOOLEAN:
+			return base == BOOLOID;
+		case LPU_FORM_SET:
+			if (kind == LPU_GROUP)
+				return names ? is_textual(base) : lpu_type_is_number(base);
+			return OidIsValid(element) &&
+				(names ? is_textual(element) : lpu_type_is_number(element));
+		default:
+			return is_textual(base);
+	}
+}
+
+/*
+ * The column is quoted. Of a group's name the empty text is the empty set: the
+ * user is to be in no group.
+ */
+char *
+lpu_sync_expression(LpuValueKind kind, bool names, const char *column)
+{
+	Oid			type = lpu_sync_form_type(lpu_sync_form(kind));
+
+	if (kind == LPU_GROUP && names)
+		return psprintf("CASE WHEN (%s)::pg_catalog.text OPERATOR(pg_catalog.=) ''::pg_catalog.text"
+						" THEN '{}'::pg_catalog.text[] WHEN (%s)::pg_catalog.text IS NOT NULL"
+						" THEN ARRAY[(%s)::pg_catalog.text] END", column, column, column);
+	if (kind == LPU_GROUP)
+		return psprintf("CASE WHEN (%s)::pg_catalog.int8 IS NOT NULL"
+						" THEN ARRAY[(%s)::pg_catalog.int8] END", column, column);
+	if (names)
+		return psprintf("(%s)::pg_catalog.text[]", column);
+	return psprintf("(%s)::%s", column, format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY));
+}
+
+/* ----- one form ----- */
+
+static bool
+is_ascii(const char *text, int length)
+{
+	while (length > 0 && !IS_HIGHBIT_SET(text[length - 1]))
+		length--;
+	return length == 0;
+}
+
+static Datum
+normalize_text(Datum value)
+{
+	text	   *given = DatumGetTextPP(value);
+	const char *start = VARDATA_ANY(given);
+	int			length = VARSIZE_ANY_EXHDR(given);
+
+	if (!is_ascii(start, length))
+	{
+		start = lpu_text_nfc(text_to_cstring(given));
+		length = (int) strlen(start);
+	}
+	else if (length == 0 || (start[0] != ' ' && start[length - 1] != ' '))
+		return PointerGetDatum(given);
+	for (; length > 0 && *start == ' '; length--)
+		start++;
+	while (length > 0 && start[length - 1] == ' ')
+		length--;
+	return PointerGetDatum(cstring_to_text_with_len(start, length));
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+static int
+compare_texts(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static Datum
+normalize_set(Datum value)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int64	   *ids;
+	int			n;
+	int			count = 0;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(value), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elements, &nulls, &n);
+	ids = palloc(Max(n, 1) * sizeof(int64));
+	for (i = 0; i < n; i++)
+		if (!nulls[i])
+			ids[count++] = DatumGetInt64(elements[i]);
+	qsort(ids, count, sizeof(int64), compare_ids);
+	count = (int) qunique(ids, count, sizeof(int64), compare_ids);
+	for (i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	return PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* Without nulls and blanks, ascending. */
+static Datum
+normalize_names(Datum value, bool folded)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	char	  **names;
+	int			n;
+	int			count = 0;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &nulls, &n);
+	names = palloc(Max(n, 1) * sizeof(char *));
+	for (i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			continue;
+		names[count] = TextDatumGetCString(normalize_text(elements[i]));
+		if (folded)
+			names[count] = lpu_login_fold(names[count]);
+		count += names[count][0] != '\0';
+	}
+	qsort(names, count, sizeof(char *), compare_texts);
+	count = (int) qunique(names, count, sizeof(char *), compare_texts);
+	for (i = 0; i < count; i++)
+		elements[i] = CStringGetTextDatum(names[i]);
+	return PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Return a value, which is not null, in its form, in the current memory context or as it was. */
+Datum
+lpu_sync_normalize(LpuSyncForm form, Datum value)
+{
+	switch (form)
+	{
+		case LPU_FORM_TEXT:
+		case LPU_FORM_FOLDED:
+			return normalize_text(value);
+		case LPU_FORM_SET:
+			return normalize_set(value);
+		case LPU_FORM_NAMES:
+			return normalize_names(value, false);
+		case LPU_FORM_NUMBER:
+		case LPU_FORM_BOOLEAN:
+			break;
+	}
+	return value;
+}
+
+/* Of a form that folds. */
+Datum
+lpu_sync_fold(LpuSyncForm form, Datum value)
+{
+	if (form == LPU_FORM_NAMES)
+		return normalize_names(value, true);
+	return CStringGetTextDatum(lpu_login_fold(TextDatumGetCString(value)));
+}

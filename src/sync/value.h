@@ -1,0 +1,39 @@
+/*
+ * value.h: values of attributes in the form in which a sync compares them.
+ */
+#ifndef LPU_SYNC_VALUE_H
+#define LPU_SYNC_VALUE_H
+
+#include "user/attribute.h"
+
+/* One form for all values of an attribute, so that equal ones are equal byte by byte. */
+typedef enum LpuSyncForm
+{
+	LPU_FORM_TEXT,				/* text: NFC, trimmed */
+	LPU_FORM_FOLDED,			/* likewise, compared without regard to case */
+	LPU_FORM_NUMBER,			/* numeric */
+	LPU_FORM_BOOLEAN,			/* boolean */
+	LPU_FORM_SET,				/* bigint[]: ascending, no nulls; a group is a
+								 * set of one */
+	LPU_FORM_NAMES				/* text[]: likewise, compared without regard
+								 * to case */
+} LpuSyncForm;
+
+/* Return the form of an attribute, and the type of a form. */
+extern LpuSyncForm lpu_sync_form(LpuValueKind kind);
+extern Oid	lpu_sync_form_type(LpuSyncForm form);
+
+/* Return true if values of the form are compared by a second one, lpu_sync_fold(). */
+extern bool lpu_sync_form_folds(LpuSyncForm form);
+
+/* Return true if a column of this type can hold an attribute, or its names. */
+extern bool lpu_sync_type_fits(LpuValueKind kind, bool names, Oid type);
+
+/* Return SQL that makes a column of such a type a value of the form's type. */
+extern char *lpu_sync_expression(LpuValueKind kind, bool names, const char *column);
+
+/* Bring a value into its form; return what a value in its form is compared by. */
+extern Datum lpu_sync_normalize(LpuSyncForm form, Datum value);
+extern Datum lpu_sync_fold(LpuSyncForm form, Datum value);
+
+#endif
