@@ -4,6 +4,7 @@
 \i sql/worker_off.sql
 \i sql/start.sql
 \set ECHO none
+TRUNCATE _lp_sync, _lp_sync_plan, _lp_sync_item RESTART IDENTITY;
 CREATE SCHEMA hr;
 CREATE TABLE hr.staff (key text, login text, email text, name text, nick text, chats numeric, enabled boolean, profile_ids bigint[],
 	team bigint, skill_ids bigint[], description text);

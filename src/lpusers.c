@@ -14,7 +14,9 @@
 
 #include "base/compat.h"
 #include "base/guc.h"
+#include "queue/settle.h"
 #include "queue/worker_slots.h"
+#include "sync/plan.h"
 
 LPU_MODULE_MAGIC;
 
@@ -53,6 +55,7 @@ void
 _PG_init(void)
 {
 	lpu_define_settings();
+	lpu_settled_hook = lpu_sync_settled;
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	next_shmem_request = shmem_request_hook;

@@ -20,9 +20,17 @@
 
 #include "sync/define.h"
 #include "sync/difference.h"
+#include "sync/operate.h"
+#include "sync/plan.h"
 
 PG_FUNCTION_INFO_V1(lp_sync_define);
 PG_FUNCTION_INFO_V1(lp_sync_diff);
+PG_FUNCTION_INFO_V1(lp_sync_plan);
+PG_FUNCTION_INFO_V1(lp_sync_apply);
+PG_FUNCTION_INFO_V1(lp_sync_unlink);
+PG_FUNCTION_INFO_V1(lp_sync_pause);
+PG_FUNCTION_INFO_V1(lp_sync_resume);
+PG_FUNCTION_INFO_V1(lp_sync_drop);
 
 /* ----- arguments ----- */
 
@@ -158,4 +166,103 @@ lp_sync_diff(PG_FUNCTION_ARGS)
 	lpu_sync_diff(&sides, keys_argument(fcinfo, 1), result_receiver(fcinfo));
 	SPI_finish();
 	return (Datum) 0;
+}
+
+/*
+ * lp_sync_plan(sync text, keys text[]) RETURNS bigint
+ */
+Datum
+lp_sync_plan(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {"sync"};
+	LpuSyncPlanned planned;
+
+	require_arguments(fcinfo, names, lengthof(names));
+	PreventCommandIfReadOnly("lp_sync_plan()");
+	SPI_connect();
+	lpu_sync_plan(lpu_sync_named(text_argument(fcinfo, 0), false), keys_argument(fcinfo, 1),
+				  &planned);
+	if (planned.guard != NULL)
+		ereport(WARNING,
+				(errmsg("plan %lld is held: %s", (long long) planned.id, planned.reason)));
+	SPI_finish();
+	PG_RETURN_INT64(planned.id);
+}
+
+/*
+ * lp_sync_apply(plan bigint, confirm jsonb) RETURNS TABLE(action text, queued bigint, held bigint,
+ * stale bigint, blocked bigint, waiting bigint)
+ */
+Datum
+lp_sync_apply(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {"plan"};
+
+	require_arguments(fcinfo, names, lengthof(names));
+	PreventCommandIfReadOnly("lp_sync_apply()");
+	SPI_connect();
+	lpu_sync_apply(PG_GETARG_INT64(0), PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
+				   result_receiver(fcinfo));
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/* ----- what people do with syncs ----- */
+
+/* The sync in the first argument, locked; SPI is connected then. */
+static LpuSync *
+begin_change(FunctionCallInfo fcinfo, const char *function)
+{
+	static const char *const names[] = {"sync"};
+
+	require_arguments(fcinfo, names, lengthof(names));
+	PreventCommandIfReadOnly(function);
+	SPI_connect();
+	return lpu_sync_named(text_argument(fcinfo, 0), true);
+}
+
+/*
+ * lp_sync_unlink(sync text, keys text[]) RETURNS bigint
+ */
+Datum
+lp_sync_unlink(PG_FUNCTION_ARGS)
+{
+	LpuSync    *sync = begin_change(fcinfo, "lp_sync_unlink()");
+	int64		n = PG_ARGISNULL(1) ? 0 : lpu_sync_unlink(sync, PG_GETARG_DATUM(1));
+
+	SPI_finish();
+	PG_RETURN_INT64(n);
+}
+
+/*
+ * lp_sync_pause(sync text) RETURNS void
+ */
+Datum
+lp_sync_pause(PG_FUNCTION_ARGS)
+{
+	lpu_sync_pause(begin_change(fcinfo, "lp_sync_pause()"));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * lp_sync_resume(sync text) RETURNS void
+ */
+Datum
+lp_sync_resume(PG_FUNCTION_ARGS)
+{
+	lpu_sync_resume(begin_change(fcinfo, "lp_sync_resume()"));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * lp_sync_drop(sync text) RETURNS void
+ */
+Datum
+lp_sync_drop(PG_FUNCTION_ARGS)
+{
+	lpu_sync_drop(begin_change(fcinfo, "lp_sync_drop()"));
+	SPI_finish();
+	PG_RETURN_VOID();
 }

@@ -224,6 +224,35 @@ CREATE FUNCTION @extschema@._lp_set_taken(wanted bigint[], added jsonb) RETURNS 
 	END;
 COMMENT ON FUNCTION @extschema@._lp_set_taken(bigint[], jsonb) IS 'internal: the part of an add_only attribute that a sync takes away again';
 
+/*
+ * Changes of an item as attributes of the API: their new or old values ("side"). Without those that are reported, and those
+ * of sets of which only a part is changed.
+ */
+CREATE FUNCTION @extschema@._lp_sync_entity(changes jsonb, side text) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT coalesce(jsonb_object_agg(
+			CASE c.change ->> 'attribute' WHEN 'agentGroupId' THEN 'memberOf' ELSE c.change ->> 'attribute' END,
+			CASE WHEN jsonb_typeof(c.change -> side) = 'null' THEN 'null'::jsonb
+				 WHEN c.change ->> 'attribute' = 'agentGroupId' THEN jsonb_build_object('agentGroupId', c.change -> side)
+				 WHEN c.change ->> 'attribute' = 'managerOf' THEN
+					(SELECT coalesce(jsonb_agg(jsonb_build_object('agentGroupId', g.id)), '[]'::jsonb) FROM jsonb_array_elements(c.change -> side) g (id))
+				 ELSE c.change -> side END), '{}'::jsonb)
+		FROM jsonb_array_elements(changes) c (change)
+		WHERE NOT jsonb_exists(c.change, 'reported') AND NOT jsonb_exists(c.change, 'add') AND jsonb_exists(c.change, side);
+	END;
+COMMENT ON FUNCTION @extschema@._lp_sync_entity(jsonb, text) IS 'internal: changes of a plan as attributes of the API';
+
+/* What is added to sets, or taken from them ("side"), by attribute. */
+CREATE FUNCTION @extschema@._lp_sync_parts(changes jsonb, side text) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT coalesce(jsonb_object_agg(c.change ->> 'attribute', c.change -> side), '{}'::jsonb)
+		FROM jsonb_array_elements(changes) c (change)
+		WHERE jsonb_exists(c.change, side) AND NOT jsonb_exists(c.change, 'reported');
+	END;
+COMMENT ON FUNCTION @extschema@._lp_sync_parts(jsonb, text) IS 'internal: the parts of sets that a plan changes';
+
 /* Of how many users an action may be applied without being confirmed; null: any number. */
 CREATE FUNCTION @extschema@._lp_sync_limit(limits jsonb, action text, linked bigint) RETURNS bigint
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -268,6 +297,33 @@ CREATE FUNCTION @extschema@.lp_sync_diff(sync text, keys text[] DEFAULT NULL, ag
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 COST 10000;
 COMMENT ON FUNCTION @extschema@.lp_sync_diff(text, text[], regclass)
 	IS 'shows how the account (or a relation with the columns of lp.users) differs from the source; stores and sends nothing';
+
+CREATE FUNCTION @extschema@.lp_sync_plan(sync text, keys text[] DEFAULT NULL) RETURNS bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 10000;
+COMMENT ON FUNCTION @extschema@.lp_sync_plan(text, text[]) IS 'stores what lp_sync_diff() shows as a plan; returns its number';
+
+CREATE FUNCTION @extschema@.lp_sync_apply(plan bigint, confirm jsonb DEFAULT NULL,
+		OUT action text, OUT queued bigint, OUT held bigint, OUT stale bigint, OUT blocked bigint, OUT waiting bigint)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5 COST 10000;
+COMMENT ON FUNCTION @extschema@.lp_sync_apply(bigint, jsonb)
+	IS 'queues what a plan has within the limits, and what is confirmed by its number; returns counts by action';
+
+CREATE FUNCTION @extschema@.lp_sync_unlink(sync text, keys text[]) RETURNS bigint
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lp_sync_unlink(text, text[]) IS 'gives up links without touching the users; returns how many';
+
+CREATE FUNCTION @extschema@.lp_sync_pause(sync text) RETURNS void
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lp_sync_pause(text) IS 'stops a sync: plans are made, none is applied';
+
+CREATE FUNCTION @extschema@.lp_sync_resume(sync text) RETURNS void
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lp_sync_resume(text) IS 'lets a sync go on that is paused, quarantined, or in a copy of its database';
+
+CREATE FUNCTION @extschema@.lp_sync_drop(sync text) RETURNS void
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lp_sync_drop(text) IS 'forgets a sync with its links and plans; users are not touched';
 
 /* ----- views ----- */
 
@@ -358,7 +414,8 @@ CREATE VIEW @extschema@.lp_sync_changes WITH (security_barrier) AS
 		   CASE WHEN (c.change -> 'reported')::boolean THEN 'reported' ELSE i.state END AS state
 	FROM mine m
 	JOIN @extschema@._lp_sync_item i ON i.sync = m.id AND i.action <> 'follow'
-	LEFT JOIN LATERAL jsonb_array_elements(i.changes) WITH ORDINALITY c (change, n) ON true;
+	LEFT JOIN LATERAL jsonb_array_elements(i.changes) WITH ORDINALITY c (change, n) ON true
+	ORDER BY i.plan, i.action, i.source_key, i.id, c.n;
 COMMENT ON VIEW @extschema@.lp_sync_changes IS 'what the plans of the current user''s syncs change: one row for each user and attribute';
 COMMENT ON COLUMN @extschema@.lp_sync_changes.plan IS 'number of the plan';
 COMMENT ON COLUMN @extschema@.lp_sync_changes.action IS 'what is to be done with the user';

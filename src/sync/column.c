@@ -118,6 +118,8 @@ check_column(const LpuSync *sync, const LpuSyncColumn *column, Oid type)
 							 attribute->kind == LPU_GROUP))
 		raise_column(sync, column->name, psprintf("\"%s\" is not a set, and cannot be in add_only.",
 												  attribute->name));
+	if (column->create_only && column->names >= 0)
+		raise_column(sync, column->name, "What is only sent with a create must be given by ids.");
 	if (column->add_only && column->create_only)
 		raise_column(sync, column->name, "It is in both create_only and add_only.");
 }

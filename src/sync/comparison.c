@@ -25,8 +25,8 @@ is_group(const LpuSyncColumn *column)
 }
 
 /* The name under which an attribute is shown. */
-static const char *
-shown_name(const LpuSyncColumn *column)
+const char *
+lpu_sync_shown_name(const LpuSyncColumn *column)
 {
 	return is_group(column) ? "agentGroupId" : column->attribute->name;
 }
@@ -74,12 +74,12 @@ write_differs(const LpuSyncValue *value, int i)
 		piece = "(s.v# IS NOT NULL AND s.v# IS DISTINCT FROM a.v#)";
 	else
 		piece = value->folded ? "s.c# <> a.c#" : "s.v# <> a.v#";
-	return write_piece(piece, i, shown_name(column));
+	return write_piece(piece, i, lpu_sync_shown_name(column));
 }
 
-/* The value of a candidate's side, "s_" or "a_", as jsonb; null if it is empty. */
-static char *
-write_shown(const LpuSyncValue *value, int i, const char *side)
+/* Its side: "s_" or "a_", or nothing. Null if it is empty. */
+char *
+lpu_sync_write_shown(const LpuSyncValue *value, int i, const char *side)
 {
 	const char *piece = "to_jsonb(c.!v#)";
 
@@ -120,9 +120,9 @@ static void
 append_attribute(StringInfo out, const LpuSyncValue *value, int i)
 {
 	const LpuSyncColumn *column = value->column;
-	const char *name = shown_name(column);
-	const char *old = write_shown(value, i, "a_");
-	const char *new = write_shown(value, i, "s_");
+	const char *name = lpu_sync_shown_name(column);
+	const char *old = lpu_sync_write_shown(value, i, "a_");
+	const char *new = lpu_sync_write_shown(value, i, "s_");
 	const char *rest;
 
 	append_piece(out, present_piece(value), i, name);

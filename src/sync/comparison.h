@@ -6,6 +6,10 @@
 
 #include "sync/difference.h"
 
+/* The name under which an attribute is shown; the value of "c" as it is shown, a jsonb. */
+extern const char *lpu_sync_shown_name(const LpuSyncColumn *column);
+extern char *lpu_sync_write_shown(const LpuSyncValue *value, int i, const char *side);
+
 /* The values of a source row "s" and a user "a", under names that tell them apart. */
 extern char *lpu_sync_write_columns(const LpuSyncSides *sides);
 

@@ -309,6 +309,7 @@ lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest)
 	if (keys != (Datum) 0)
 	{
 		options.params->params[0].value = keys;
+		options.params->params[0].isnull = false;
 		options.params->params[0].pflags = PARAM_FLAG_CONST;
 		options.params->params[0].ptype = TEXTARRAYOID;
 	}

@@ -1,0 +1,225 @@
+-- sync_plan: plans and their life: limits, numbers to confirm, guards, what is stale, superseded or expired
+\i sql/sync_start.sql
+CREATE FUNCTION defined(more text DEFAULT '') RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	n bigint;
+BEGIN
+	EXECUTE $q$SELECT count(*) FROM lp_sync_define('staff', '12345678', 'hr.people', 'key'$q$ || more || ')' INTO n;
+	RETURN n;
+END $$;
+CREATE VIEW plans AS SELECT plan - (SELECT min(plan) FROM lp_sync_plans) + 1 AS plan, state, action, users, "limit", over,
+	replace(reason, plan::text, 'N') AS reason FROM lp_sync_plans;
+CREATE VIEW items AS SELECT action, source_key, attribute, old, new, reason, state FROM lp_sync_changes WHERE plan = (SELECT max(plan) FROM lp_sync_changes);
+CREATE FUNCTION applied(confirm jsonb DEFAULT NULL) RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', a.action, 'queued', a.queued, 'held', a.held, 'stale', a.stale, 'blocked', a.blocked, 'waiting', a.waiting)
+	FROM lp_sync_apply((SELECT max(id) FROM _lp_sync_plan), confirm) a $$;
+CREATE FUNCTION refused(confirm jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
+	SELECT regexp_replace(concat_ws(' | ', a.state, a.message, a.detail, a.hint), 'plan \d+', 'plan N')
+	FROM attempt(format('SELECT applied(%L)', confirm)) a $$;
+SELECT defined(', limits => ''{"create": 4}''');
+
+-- A plan of joiners: what it shows is what is sent, and what is only sent with a create is in the payload alone.
+SELECT hr.join('new' || n) FROM generate_series(1, 3) n;
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT * FROM plans;
+SELECT attribute, new, state FROM items WHERE source_key = 'new1';
+SELECT count(*) FROM _lp_sync_item i WHERE i::text LIKE '%Start-%';
+SELECT state, source_rows, listed, linked, differing, waiting, blocked FROM lp_syncs;
+SELECT applied();
+SELECT operation, path, action, login_name, state, source_table, source_key, plan = (SELECT max(id) FROM _lp_sync_plan) AS plan FROM lp_results ORDER BY id;
+SELECT p.body::jsonb - 'passwordSh' AS body, p.body->>'passwordSh' = 'Start-' || md5('new1') AS password FROM lp_payloads p ORDER BY request_id LIMIT 1;
+SELECT action, source_key, state FROM items GROUP BY 1, 2, 3 ORDER BY 2;
+SELECT refused(); -- ERROR
+-- what is queued is waited for; the account is not asked twice
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT action, source_key, reason, state FROM items;
+-- delivered: links, and an account in sync, whose plan has no item and nothing to write
+CALL lp_deliver();
+SELECT sync, source_key, user_id, login_name, state, by_us FROM lp_sync_links ORDER BY user_id;
+SELECT base, hidden FROM _lp_sync_link ORDER BY user_id LIMIT 1;
+SELECT state, count(*) FROM _lp_sync_item WHERE action = 'create' GROUP BY state;
+SELECT count(*) FROM lp_sync_diff('staff');
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT action, users, over, reason FROM lp_sync_plans WHERE plan = :plan;
+SELECT count(*) FROM _lp_sync_item WHERE plan = :plan;
+SELECT state, linked, differing, waiting, blocked FROM lp_syncs;
+SELECT count(*) FROM lp_sync_apply(:plan);
+
+-- Limits count a day: three creates were queued, one more is within, two are over.
+SELECT hr.join('more1'), hr.join('more2');
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT action, users, "limit", over, reason FROM lp_sync_plans WHERE plan = (SELECT max(plan) FROM lp_sync_plans);
+-- a wrong number confirms nothing, not even what is right
+SELECT refused('{"create": 3}'); -- ERROR
+SELECT refused('{"create": "2"}'); -- ERROR
+SELECT refused('[2]'); -- ERROR
+SELECT refused('{"create": 2, "delete": 1}'); -- ERROR
+SELECT refused('{"nonsense": 1}'); -- ERROR
+SELECT applied();
+SELECT DISTINCT action, source_key, state FROM items ORDER BY 2;
+-- what was left may be applied by a further call; numbers of others may be stated, too
+SELECT applied('{"create": 2, "delete": 0}');
+SELECT refused('{"create": 2}'); -- ERROR
+-- after a day they do not count; nor do those that failed
+UPDATE _lp_sync_item SET queued_at = queued_at - interval '25 hours' WHERE source_key LIKE 'new%';
+UPDATE _lp_sync_item SET state = 'failed' WHERE source_key = 'more1';
+DELETE FROM lp_payloads; DELETE FROM lp_requests;
+SELECT hr.join('late1'), hr.join('late2');
+SELECT lp_sync_plan('staff', '{late1,late2}') > 0 AS planned;
+SELECT action, users, "limit", over FROM lp_sync_plans WHERE plan = (SELECT max(plan) FROM lp_sync_plans);
+-- percentages of the linked users, at least 3; 0 asks; null does not
+SELECT l.limits, l.action, l.linked, _lp_sync_limit(l.limits::jsonb, l.action, l.linked) FROM (VALUES ('{}', 'update', 1000), ('{}', 'update', 5), ('{}', 'disable', 151),
+	('{}', 'adopt', 9), ('{}', 'nothing', 9), ('{"update": null}', 'update', 9), ('{"update": "0.5%"}', 'update', 1001), ('{"update": 0}', 'update', 9)) l (limits, action, linked);
+
+-- Stale: the row is not as it was planned, or gone; the others go on.
+SELECT defined();
+UPDATE hr.staff SET name = 'Other' WHERE key = 'late1';
+SELECT refused(); -- ERROR
+SELECT lp_sync_plan('staff', '{late1,late2}') > 0 AS planned;
+UPDATE hr.staff SET name = 'Another' WHERE key = 'late1';
+SELECT applied();
+SELECT DISTINCT source_key, state FROM items ORDER BY 1;
+DELETE FROM lp_payloads; DELETE FROM lp_requests;
+SELECT lp_sync_plan('staff', '{late1,more1}') > 0 AS planned;
+DELETE FROM hr.staff WHERE key = 'late1';
+SELECT hr.join('more1', '{"login": "second@x.example"}');
+SELECT applied();
+DELETE FROM hr.staff WHERE key IN ('late2', 'more1', 'more2');
+DELETE FROM lp_payloads; DELETE FROM lp_requests;
+
+-- Expired and superseded.
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT hr.join('x1');
+SELECT lp_sync_plan('staff') AS old \gset
+SELECT lp_sync_plan('staff') AS plan \gset
+UPDATE _lp_sync_plan SET made_at = made_at - interval '25 hours' WHERE id = :plan;
+SELECT state FROM lp_sync_plans WHERE plan = :plan;
+SELECT refused(); -- ERROR
+UPDATE _lp_sync_plan SET made_at = now() WHERE id = :plan;
+SELECT applied();
+SELECT count(*) FROM lp_sync_apply(:old); -- ERROR
+SELECT count(*) FROM lp_sync_apply(-1); -- ERROR
+SELECT lp_sync_apply(NULL); -- ERROR
+SELECT lp_sync_plan('nothing'); -- ERROR
+-- a rollback takes it all back
+DELETE FROM lp_payloads; DELETE FROM lp_requests;
+SELECT lp_sync_plan('staff') AS plan \gset
+BEGIN;
+SELECT applied();
+ROLLBACK;
+SELECT state FROM lp_sync_plans WHERE plan = :plan;
+SELECT count(*) FROM lp_requests;
+SELECT applied();
+CALL lp_deliver();
+SELECT count(*) FROM lp_sync_diff('staff');
+
+-- Movers, leavers, a changed login, a user of the account who is to be adopted: what is queued.
+SELECT status FROM lp_create_users('12345678', person('there', '{"maxChats": 7}'));
+SELECT hr.join('there', '{"login": "there@example.com", "email": "there@example.com"}');
+UPDATE hr.staff SET chats = 5, team = 2002, description = 'moved' WHERE key = 'new1';
+UPDATE hr.staff SET login = 'married@x.example', name = 'Married' WHERE key = 'new2';
+DELETE FROM hr.staff WHERE key = 'new3';
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT * FROM items;
+SELECT applied('{"adopt": 1}');
+SELECT r.operation, r.action, r.phase, r.login_name, r.user_id IS NOT NULL AS user_id, r.state, r.source_key, p.body FROM lp_results r LEFT JOIN lp_payloads p ON p.request_id = r.id
+	WHERE plan = :plan ORDER BY r.id;
+DELETE FROM lp_payloads; DELETE FROM lp_requests;
+
+-- Links alone: followed, adopted without a difference, given a new key.
+UPDATE hr.staff SET nick = 'there', chats = 7, name = 'Full there' WHERE key = 'there';
+SELECT status FROM lp_delete_users('12345678', ARRAY(SELECT user_id FROM _lp_sync_link WHERE source_key = 'new3'));
+UPDATE hr.staff SET key = 'number2' WHERE key = 'x1';
+SELECT lp_sync_plan('staff', '{there,new3,number2,x1}') AS plan \gset
+SELECT * FROM items;
+SELECT action, source_key, changes FROM _lp_sync_item WHERE plan = :plan AND action = 'follow';
+SELECT applied('{"adopt": 1, "relink": 1}');
+SELECT source_key, login_name, state, by_us FROM lp_sync_links ORDER BY source_key;
+SELECT count(*) FROM lp_requests WHERE plan = :plan;
+SELECT action, source_key FROM lp_sync_diff('staff', '{there,new3,number2,x1}');
+
+-- Guards, from five rows on: an empty source, a short one, a short listing, duplicates.
+SELECT hr.forget();
+SELECT lp_sync_resume('staff');
+SELECT hr.join('there', '{"login": "there@example.com", "email": "there@example.com", "chats": 7}');
+SELECT hr.join('g' || n) FROM generate_series(1, 9) n;
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT applied('{"adopt": 1}');
+CALL lp_deliver();
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT base_rows, base_listed FROM _lp_sync;
+BEGIN;
+TRUNCATE hr.staff;
+SELECT lp_sync_plan('staff'); -- ERROR
+ROLLBACK;
+BEGIN;
+DELETE FROM hr.staff WHERE key IN ('g1', 'g2', 'g3');
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT action, users, reason FROM lp_sync_plans WHERE plan = (SELECT max(plan) FROM lp_sync_plans);
+SELECT refused(); -- ERROR
+SELECT refused('{"update": 0}'); -- ERROR
+SELECT applied('{"disable": 3, "update": 0}');
+ROLLBACK;
+BEGIN;
+SELECT hr.join('g1', '{"login": "again@x.example"}');
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT refused(); -- ERROR
+SELECT refused('{"blocked": 2}'); -- ERROR
+ROLLBACK;
+SELECT status FROM lp_delete_users('12345678', ARRAY(SELECT user_id FROM _lp_sync_link WHERE source_key IN ('g1', 'g2', 'g3', 'g4', 'g5')));
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT refused(); -- ERROR
+-- a plan of some keys asks no guard, and does not move what they compare with
+SELECT lp_sync_plan('staff', '{g1}') > 0 AS planned;
+SELECT applied('{"recreate": 1}');
+SELECT base_rows, base_listed FROM _lp_sync;
+
+-- Paused; in a copy of the database; unlinked; dropped
+SELECT lp_sync_pause('staff');
+SELECT sync, state FROM lp_syncs;
+SELECT lp_sync_plan('staff', '{g6}') > 0 AS planned;
+SELECT refused(); -- ERROR
+SELECT lp_sync_resume('staff');
+SELECT count(*) FROM applied();
+UPDATE _lp_sync SET origin = '1/1/1', source_oid = 1, owner_oid = 1, server_oid = 1;
+SELECT sync, owner = current_user AS mine, state FROM lp_syncs;
+SELECT lp_sync_plan('staff', '{g6}') > 0 AS planned;
+SELECT refused(); -- ERROR
+SELECT lp_sync_resume('staff');
+SELECT sync, state FROM lp_syncs;
+SELECT count(*) FROM applied();
+SELECT lp_sync_unlink('staff', '{g6,g7,nothing}');
+SELECT action, source_key, reason FROM lp_sync_diff('staff', '{g6,g7}');
+SELECT lp_sync_drop('staff');
+SELECT count(*) FROM lp_syncs;
+SELECT count(*) FROM _lp_sync_link;
+SELECT lp_sync_drop('staff'); -- ERROR
+-- who may
+SELECT defined();
+CREATE ROLE regress_clerk;
+GRANT EXECUTE ON FUNCTION lp_sync_plan, lp_sync_apply, lp_sync_unlink, lp_sync_pause, lp_sync_resume, lp_sync_drop TO regress_clerk;
+SELECT lp_sync_plan('staff', '{}') AS plan \gset
+SET ROLE regress_clerk;
+SELECT lp_sync_plan('staff'); -- ERROR
+SELECT lp_sync_apply(:plan); -- ERROR
+SELECT lp_sync_pause('staff'); -- ERROR
+SELECT lp_sync_resume('staff'); -- ERROR
+SELECT lp_sync_unlink('staff', '{}'); -- ERROR
+SELECT lp_sync_drop('staff'); -- ERROR
+SELECT count(*) FROM lp_sync_plans;
+SELECT count(*) FROM lp_sync_changes;
+SELECT count(*) FROM lp_sync_links;
+SELECT count(*) FROM _lp_sync; -- ERROR
+RESET ROLE;
+BEGIN READ ONLY;
+SELECT lp_sync_plan('staff'); -- ERROR
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT lp_sync_apply(1); -- ERROR
+ROLLBACK;
+
+DROP OWNED BY regress_clerk;
+DROP ROLE regress_clerk;
+DROP VIEW plans, items;
+DROP FUNCTION defined(text), applied(jsonb), refused(jsonb);
+\i sql/sync_finish.sql

@@ -1,0 +1,282 @@
+/*
+ * applied_plan.c: the items of a plan become requests.
+ *
+ * Items that are planned, neither stale nor held, are queued in chunks, so that
+ * memory is bounded; those that concern the link alone are done at once. A link
+ * that depends on a request is written when that is settled (link.c).
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/extension.h"
+#include "base/spi_plan.h"
+#include "options/server.h"
+#include "queue/enqueue_change.h"
+#include "queue/statement.h"
+#include "sync/applied_plan.h"
+#include "sync/comparison.h"
+#include "user/validate.h"
+
+/* Items that are queued together. */
+#define CHUNK 2000
+
+/* A statement on the plan: its number is $1, that of the sync $2. */
+void
+lpu_applied_run(const LpuAppliedPlan *plan, const char *sql)
+{
+	Oid			types[2] = {INT8OID, INT8OID};
+	Datum		values[2] = {Int64GetDatum(plan->id), Int64GetDatum(plan->sync->id)};
+
+	lpu_run(sql, 2, types, values);
+}
+
+/* Likewise one that reads the source. */
+void
+lpu_applied_run_with_source(const LpuAppliedPlan *plan, const char *sql)
+{
+	Oid			types[2] = {INT8OID, INT8OID};
+	Datum		values[2] = {Int64GetDatum(plan->id), Int64GetDatum(plan->sync->id)};
+	LpuParameters parameters = {2, types, values, NULL};
+
+	(void) lpu_run_once(sql, &parameters, false, NULL);
+}
+
+/* ----- what concerns the links alone ----- */
+
+/*
+ * Follow, relink, and adopt users who do not differ. Their items are done.
+ */
+void
+lpu_applied_change_links(const LpuAppliedPlan *plan)
+{
+	/*
+	 * the user's state was changed by others; or by the sync, before it was
+	 * linked again
+	 */
+	lpu_applied_run(plan, "WITH item AS (UPDATE @extschema@._lp_sync_item i SET state = 'done', "
+					"  queued_at = clock_timestamp() WHERE i.plan = $1 AND i.sync = $2 "
+					"  AND i.state = 'planned' AND i.action = 'follow' RETURNING i.source_key, i.changes) "
+					"UPDATE @extschema@._lp_sync_link l SET state = i.changes -> 0 ->> 'link', by_us = false, "
+					" since = clock_timestamp() FROM item i WHERE l.sync = $2 AND l.source_key = i.source_key");
+	lpu_applied_run(plan, "WITH item AS (UPDATE @extschema@._lp_sync_item i SET state = 'done', "
+					"  queued_at = clock_timestamp() WHERE i.plan = $1 AND i.sync = $2 "
+					"  AND i.state = 'planned' AND i.action = 'relink' RETURNING i.source_key, i.user_id), "
+					"gone AS (DELETE FROM @extschema@._lp_sync_link l USING item i "
+					"  WHERE l.sync = $2 AND l.source_key = i.source_key AND l.state = 'gone') "
+					"UPDATE @extschema@._lp_sync_link l SET source_key = i.source_key FROM item i "
+					"WHERE l.sync = $2 AND l.user_id = i.user_id AND l.state <> 'gone'");
+	lpu_applied_run(plan, "WITH item AS (UPDATE @extschema@._lp_sync_item i SET state = 'done', "
+					"  queued_at = clock_timestamp() WHERE i.plan = $1 AND i.sync = $2 "
+					"  AND i.state = 'planned' AND i.action = 'adopt' AND i.changes = '[]' RETURNING i.*) "
+					"INSERT INTO @extschema@._lp_sync_link (sync, source_key, user_id, login_name, state, by_us, "
+					"  base, hidden, date_updated) "
+					"SELECT $2, i.source_key, i.user_id, i.login_name, 'active', false, i.base, i.hidden, "
+					" i.date_updated FROM item i "
+					"ON CONFLICT (sync, source_key) DO UPDATE SET user_id = excluded.user_id, "
+					" login_name = excluded.login_name, state = 'active', by_us = false, base = excluded.base, "
+					" hidden = excluded.hidden, date_updated = excluded.date_updated, since = clock_timestamp()");
+}
+
+/* ----- requests ----- */
+
+static LpuQueueOrigin
+origin_of(const LpuAppliedPlan *plan, const LpuOptions *options)
+{
+	LpuQueueOrigin origin = {0};
+
+	origin.schema = lpu_extension_schema();
+	origin.account = options->account;
+	origin.server = options->server_name;
+	origin.server_oid = options->server;
+	origin.requested_by = GetOuterUserId();
+	origin.send_as = plan->sync->owner;
+	origin.source_table = plan->sync->source_name;
+	origin.source_table_oid = plan->sync->source;
+	origin.plan = plan->id;
+	return origin;
+}
+
+/* The items get their requests; one that failed at once has failed. */
+static void
+mark_queued(const int64 *items, const int64 *requests, int n)
+{
+	Oid			types[2] = {INT8ARRAYOID, INT8ARRAYOID};
+	Datum		values[2] = {lpu_queue_id_array(items, n), lpu_queue_id_array(requests, n)};
+
+	lpu_run("UPDATE @extschema@._lp_sync_item i SET request = q.request, "
+			" queued_at = clock_timestamp(), "
+			" state = CASE r.state WHEN 'failed' THEN 'failed' ELSE 'queued' END "
+			"FROM unnest($1, $2) q (item, request) JOIN @extschema@.lp_requests r ON r.id = q.request "
+			"WHERE i.id = q.item", 2, types, values);
+}
+
+/* What is only sent with a create, as changes; of the source "c". */
+static char *
+write_create_only(const LpuSyncRows *source)
+{
+	StringInfoData out;
+	int			i;
+
+	initStringInfo(&out);
+	appendStringInfoString(&out, "'[]'::jsonb");
+	for (i = 0; i < source->nvalues; i++)
+		if (source->values[i].column->create_only)
+			appendStringInfo(&out, " || CASE WHEN c.v%d IS NULL THEN '[]' ELSE jsonb_build_array("
+							 "jsonb_build_object('attribute', '%s', 'new', %s)) END", i,
+							 lpu_sync_shown_name(source->values[i].column),
+							 lpu_sync_write_shown(&source->values[i], i, ""));
+	return out.data;
+}
+
+/* What is wrong with a user to be created, or NULL. */
+static char *
+problem_of(Jsonb *user, bool require_password)
+{
+	List	   *problems = lpu_users_check(user, LPU_USER_CREATE, require_password);
+	StringInfoData text;
+	ListCell   *cell;
+
+	if (problems == NIL)
+		return NULL;
+	initStringInfo(&text);
+	foreach(cell, problems)
+	{
+		const LpuUserProblem *problem = lfirst(cell);
+
+		appendStringInfo(&text, "%s\"%s\" %s", text.len > 0 ? "; " : "",
+						 problem->attribute ? problem->attribute : "user", problem->text);
+	}
+	return text.data;
+}
+
+static Jsonb *
+jsonb_column(int row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
+
+	return isnull ? NULL : DatumGetJsonbP(value);
+}
+
+/* Queue up to CHUNK creates; return how many there were. */
+static int
+queue_creates(const LpuAppliedPlan *plan, const LpuOptions *options, const char *sql,
+			  const char *action)
+{
+	LpuQueueOrigin origin = origin_of(plan, options);
+	LpuQueuedUser *users;
+	int64	   *items;
+	int64	   *requests;
+	int			n;
+	int			i;
+
+	lpu_applied_run_with_source(plan, sql);
+	n = (int) SPI_processed;
+	users = palloc0(Max(n, 1) * sizeof(LpuQueuedUser));
+	items = palloc(Max(n, 1) * sizeof(int64));
+	requests = palloc(Max(n, 1) * sizeof(int64));
+	for (i = 0; i < n; i++)
+	{
+		items[i] = lpu_int64_column(i, 1);
+		users[i].login_name = lpu_text_column(i, 2);
+		users[i].key = jsonb_column(i, 3);
+		users[i].problem = problem_of(jsonb_column(i, 4), options->require_password);
+		users[i].body = users[i].problem == NULL ? lpu_text_column(i, 4) : NULL;
+	}
+	origin.action = action;
+	if (n > 0)
+	{
+		lpu_enqueue(&origin, users, n, requests);
+		mark_queued(items, requests, n);
+	}
+	return n;
+}
+
+static int
+queue_changes(const LpuAppliedPlan *plan, const LpuOptions *options, const char *sql)
+{
+	LpuQueueOrigin origin = origin_of(plan, options);
+	LpuQueuedChange *changes;
+	int64	   *items;
+	int64	   *requests;
+	int			n;
+	int			i;
+
+	lpu_applied_run(plan, sql);
+	n = (int) SPI_processed;
+	changes = palloc0(Max(n, 1) * sizeof(LpuQueuedChange));
+	items = palloc(Max(n, 1) * sizeof(int64));
+	requests = palloc(Max(n, 1) * sizeof(int64));
+	for (i = 0; i < n; i++)
+	{
+		items[i] = lpu_int64_column(i, 1);
+		changes[i].login_name = lpu_text_column(i, 2);
+		changes[i].key = jsonb_column(i, 3);
+		changes[i].body = lpu_text_column(i, 4);
+		changes[i].action = lpu_text_column(i, 5);
+		changes[i].user_id = lpu_int64_column(i, 6);
+		changes[i].deletes = strcmp(changes[i].action, "delete") == 0;
+	}
+	if (n > 0)
+	{
+		lpu_enqueue_changes(&origin, changes, n, requests);
+		mark_queued(items, requests, n);
+	}
+	return n;
+}
+
+/* The changes of a plan; $1 its number, $2 that of the sync. */
+static const char changes_sql[] =
+"SELECT i.id, i.login_name, jsonb_build_object(y.key, i.source_key), CASE "
+"  WHEN i.action <> 'delete' THEN jsonb_strip_nulls(jsonb_build_object( "
+"   'add', nullif(@extschema@._lp_sync_parts(i.changes, 'add'), '{}'), "
+"   'take', nullif(@extschema@._lp_sync_parts(i.changes, 'take'), '{}'), "
+"   'hidden', nullif(coalesce(i.hidden, k.hidden), '{}'), 'drift', y.drift)) "
+"   || jsonb_build_object('set', @extschema@._lp_sync_entity(i.changes, 'new'), "
+"    'base', @extschema@._lp_sync_entity(i.changes, 'old')) "
+"  WHEN k.state = 'disabled' THEN jsonb_build_object('base', jsonb_build_object('isEnabled', false)) "
+"  ELSE '{}' END, i.action, i.user_id "
+"FROM @extschema@._lp_sync_item i JOIN @extschema@._lp_sync y ON y.id = i.sync "
+"LEFT JOIN @extschema@._lp_sync_link k ON k.sync = i.sync AND k.source_key = i.source_key "
+"WHERE i.plan = $1 AND i.sync = $2 AND i.state = 'planned' "
+" AND i.action IN ('disable', 'delete', 'rename', 'update', 'enable', 'reopen', 'adopt') "
+"ORDER BY i.id LIMIT " CppAsString2(CHUNK);
+
+static char *
+creates_sql(const LpuAppliedPlan *plan, const char *action)
+{
+	return psprintf("SELECT i.id, i.login_name, jsonb_build_object(y.key, i.source_key), "
+					" jsonb_strip_nulls(@extschema@._lp_sync_entity(i.changes || %s, 'new')) "
+					"FROM @extschema@._lp_sync_item i JOIN @extschema@._lp_sync y ON y.id = i.sync "
+					"JOIN _source c ON c.key = i.source_key "
+					"WHERE i.plan = $1 AND i.sync = $2 AND i.state = 'planned' AND i.action = '%s' "
+					"ORDER BY i.id LIMIT " CppAsString2(CHUNK),
+					write_create_only(plan->source), action);
+}
+
+/* Until no item of the plan is planned any more. */
+void
+lpu_applied_queue(const LpuAppliedPlan *plan)
+{
+	static const char *const creates[] = {"create", "recreate"};
+	const LpuOptions *options = lpu_sync_options(plan->sync);
+	MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "lpusers sync chunk",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(chunk);
+	int			i;
+
+	while (queue_changes(plan, options, changes_sql) > 0)
+		MemoryContextReset(chunk);
+	for (i = 0; i < lengthof(creates); i++)
+		while (queue_creates(plan, options, creates_sql(plan, creates[i]), creates[i]) > 0)
+			MemoryContextReset(chunk);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(chunk);
+}

@@ -1,0 +1,318 @@
+/*
+ * apply.c: putting a plan into the queue.
+ *
+ * All of it is one transaction, the caller's, under a lock on the row of the
+ * sync. The source is read again, as its owner, for the users of the plan: an
+ * item whose row is not as it was planned is left as stale, so that nothing is
+ * applied with other values than were shown. What is only sent with a create is
+ * read now, and kept nowhere but in the payload of the request. The account's
+ * side is checked by the deliverer, user by user, at the moment it acts.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/spi_plan.h"
+#include "sync/applied_plan.h"
+#include "sync/comparison.h"
+#include "sync/plan.h"
+
+/* ----- may it be applied? ----- */
+
+static void
+raise_state(const char *message, const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s", message),
+			 detail != NULL ? errdetail("%s", detail) : 0,
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/* The sync is locked before the state of the plan is read. */
+static void
+read_plan(LpuAppliedPlan *plan)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(plan->id)};
+	int64		sync = 0;
+
+	lpu_run("SELECT p.sync FROM @extschema@._lp_sync_plan p WHERE p.id = $1", 1, types, values);
+	if (SPI_processed > 0)
+		sync = lpu_int64_column(0, 1);
+	plan->sync = sync != 0 ? lpu_sync_by_id(sync, true) : NULL;
+	if (plan->sync == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("plan %lld does not exist", (long long) plan->id)));
+	lpu_sync_check_rights(plan->sync);
+	lpu_run("SELECT CASE WHEN p.made_at < clock_timestamp() - interval '24 hours' "
+			"  AND p.state IN ('draft', 'applied') AND EXISTS (SELECT "
+			"   FROM @extschema@._lp_sync_item i WHERE i.plan = p.id AND i.state IN ('planned', 'held')) "
+			"  THEN 'expired' ELSE p.state END, p.guard, p.reason, p.whole, p.source_rows "
+			"FROM @extschema@._lp_sync_plan p WHERE p.id = $1", 1, types, values);
+	plan->state = lpu_text_column(0, 1);
+	plan->guard = lpu_text_column(0, 2);
+	plan->reason = lpu_text_column(0, 3);
+	plan->whole = lpu_bool_column(0, 4);
+	plan->source_rows = lpu_int64_column(0, 5);
+}
+
+static bool
+has_items_left(const LpuAppliedPlan *plan)
+{
+	lpu_applied_run(plan, "SELECT FROM @extschema@._lp_sync_item i "
+					"WHERE i.plan = $1 AND i.sync = $2 AND i.state IN ('planned', 'held') LIMIT 1");
+	return SPI_processed > 0;
+}
+
+static void
+check_state(const LpuAppliedPlan *plan)
+{
+	const LpuSync *sync = plan->sync;
+
+	if (strcmp(sync->state, "active") != 0)
+		raise_state(psprintf("sync \"%s\" is %s", sync->name, sync->state), sync->why,
+					"Call lp_sync_resume() to go on.");
+	if (!sync->here)
+		raise_state(psprintf("sync \"%s\" was defined in another database", sync->name),
+					"This database is a copy, or was promoted.",
+					"If this is the one that may change the account, call lp_sync_resume().");
+	if (strcmp(plan->state, "superseded") == 0)
+		raise_state(psprintf("plan %lld is superseded", (long long) plan->id),
+					"A newer plan of the sync was applied.", "Make a new plan.");
+	if (strcmp(plan->state, "expired") == 0)
+		raise_state(psprintf("plan %lld has expired", (long long) plan->id),
+					"A plan can be applied for 24 hours, and while the sync is defined as it was.",
+					"Make a new plan.");
+	if (strcmp(plan->state, "applied") == 0 && !has_items_left(plan))
+		raise_state(psprintf("plan %lld was applied already", (long long) plan->id), NULL, NULL);
+}
+
+/* ----- what is confirmed ----- */
+
+/* The plan's numbers by action, as JSON: what confirms all of it. */
+static char *
+numbers_of(const LpuAppliedPlan *plan, bool left_only)
+{
+	lpu_applied_run(plan, left_only ?
+					"SELECT coalesce(jsonb_object_agg(n.action, n.users), '{}')::text FROM (SELECT i.action, "
+					"  count(*) AS users FROM @extschema@._lp_sync_item i WHERE i.plan = $1 AND i.sync = $2 "
+					"  AND i.action <> 'follow' GROUP BY i.action "
+					"  HAVING bool_or(i.state IN ('planned', 'held'))) n" :
+					"SELECT coalesce(jsonb_object_agg(n.action, n.users), '{}')::text FROM (SELECT i.action, "
+					"  count(*) AS users FROM @extschema@._lp_sync_item i WHERE i.plan = $1 AND i.sync = $2 "
+					"  AND i.action <> 'follow' GROUP BY i.action) n");
+	return lpu_text_column(0, 1);
+}
+
+static int64
+number_in(const char *numbers, const char *action)
+{
+	Jsonb	   *object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(numbers)));
+	JsonbValue	value;
+	int64		number = 0;
+
+	if (lpu_jsonb_get_member(&object->root, action, &value) != NULL)
+		(void) lpu_value_as_int64(&value, &number);
+	return number;
+}
+
+static void
+raise_confirm(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for parameter \"confirm\""),
+			 errdetail("%s Nothing was queued.", detail)));
+}
+
+/* Each number must be that of the plan, so that what is confirmed is what was seen. */
+static void
+check_confirm(const LpuAppliedPlan *plan, Jsonb *confirm)
+{
+	char	   *numbers;
+	JsonbIterator *it;
+	JsonbValue	value;
+
+	if (confirm == NULL)
+		return;
+	if (!JB_ROOT_IS_OBJECT(confirm))
+		raise_confirm("It must be an object of actions and numbers of users.");
+	numbers = numbers_of(plan, false);
+	it = JsonbIteratorInit(&confirm->root);
+	(void) JsonbIteratorNext(&it, &value, true);
+	while (JsonbIteratorNext(&it, &value, true) == WJB_KEY)
+	{
+		char	   *action = pnstrdup(value.val.string.val, value.val.string.len);
+		int64		number;
+
+		(void) JsonbIteratorNext(&it, &value, true);
+		if (value.type != jbvNumeric || !lpu_value_as_int64(&value, &number))
+			raise_confirm(psprintf("\"%s\" must be a whole number.", action));
+		if (number != number_in(numbers, action))
+			raise_confirm(psprintf("The plan has \"%s\" for %lld users, not %lld.", action,
+								   (long long) number_in(numbers, action), (long long) number));
+	}
+}
+
+/* A source that came back short may be right; a listing or duplicates need another plan. */
+static void
+check_guard(const LpuAppliedPlan *plan, Jsonb *confirm)
+{
+	char	   *numbers;
+	Jsonb	   *object;
+	JsonbIterator *it;
+	JsonbValue	value;
+	JsonbValue	stated;
+	bool		all = confirm != NULL;
+
+	if (plan->guard == NULL)
+		return;
+	if (strcmp(plan->guard, "source") != 0)
+		raise_state(psprintf("plan %lld is held", (long long) plan->id), plan->reason,
+					"Make a new plan when that is mended.");
+	numbers = numbers_of(plan, true);
+	object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(numbers)));
+	it = JsonbIteratorInit(&object->root);
+	(void) JsonbIteratorNext(&it, &value, true);
+	while (all && JsonbIteratorNext(&it, &value, true) == WJB_KEY)
+	{
+		char	   *action = pnstrdup(value.val.string.val, value.val.string.len);
+
+		all = lpu_jsonb_get_member(&confirm->root, action, &stated) != NULL;
+		(void) JsonbIteratorNext(&it, &value, true);
+	}
+	if (!all)
+		raise_state(psprintf("plan %lld is held", (long long) plan->id), plan->reason,
+					psprintf("If that is right, confirm all numbers: confirm => '%s'.", numbers));
+}
+
+/* ----- the source, once more ----- */
+
+/* The keys of what is left; 0 if all rows are needed, to see that leavers have not come back. */
+static Datum
+keys_left(const LpuAppliedPlan *plan)
+{
+	bool		isnull;
+	Datum		keys;
+
+	lpu_applied_run(plan, "SELECT CASE WHEN bool_and(i.source IS NOT NULL) "
+					"  THEN array_agg(DISTINCT i.source_key::text) END "
+					"FROM @extschema@._lp_sync_item i WHERE i.plan = $1 AND i.sync = $2 "
+					" AND i.state IN ('planned', 'held')");
+	keys = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? (Datum) 0 : PointerGetDatum(DatumGetArrayTypePCopy(keys));
+}
+
+static void
+read_source(LpuAppliedPlan *plan)
+{
+	lpu_sync_read_columns(plan->sync);
+	plan->source = lpu_sync_read_source(plan->sync, true, keys_left(plan), NULL);
+	lpu_sync_register(plan->source, "_source");
+}
+
+static void
+mark_stale(const LpuAppliedPlan *plan)
+{
+	lpu_applied_run_with_source(plan, psprintf(
+											   "UPDATE @extschema@._lp_sync_item i SET state = 'stale' "
+											   "FROM @extschema@._lp_sync_item j LEFT JOIN (SELECT s.key, "
+											   "  count(*) AS n, (array_agg(%s))[1] AS source "
+											   "  FROM _source s GROUP BY s.key) c ON c.key = j.source_key "
+											   "WHERE i.id = j.id AND j.plan = $1 AND j.sync = $2 "
+											   " AND j.state IN ('planned', 'held') "
+											   " AND (j.source IS DISTINCT FROM c.source OR c.n > 1 "
+											   "  OR (j.source IS NULL AND lower(j.login_name COLLATE \"C\") IN "
+											   "   (SELECT s.login FROM _source s WHERE s.login IS NOT NULL)))",
+											   lpu_sync_write_source(plan->source, "s.", "s.login_name")));
+}
+
+/* ----- limits ----- */
+
+/* Classes over their limit are held, unless they are confirmed. $3: actions that are confirmed. */
+static void
+hold_classes(const LpuAppliedPlan *plan, Jsonb *confirm)
+{
+	Oid			types[3] = {INT8OID, INT8OID, JSONBOID};
+	Datum		values[3] = {
+		Int64GetDatum(plan->id), Int64GetDatum(plan->sync->id),
+		confirm != NULL ? JsonbPGetDatum(confirm) :
+		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))
+	};
+
+	lpu_run("WITH linked AS (SELECT count(*) AS n FROM @extschema@._lp_sync_link l "
+			"  WHERE l.sync = $2 AND l.state <> 'gone'), "
+			"used AS (SELECT i.action, count(*) AS n FROM @extschema@._lp_sync_item i "
+			"  WHERE i.sync = $2 AND i.queued_at > clock_timestamp() - interval '24 hours' "
+			"   AND i.state IN ('queued', 'done') GROUP BY i.action), "
+			"class AS (SELECT i.action, count(*) AS n FROM @extschema@._lp_sync_item i "
+			"  WHERE i.plan = $1 AND i.state IN ('planned', 'held') AND i.action <> 'follow' "
+			"  GROUP BY i.action), "
+			"judged AS (SELECT c.action, NOT jsonb_exists($3, c.action) AND coalesce(c.n + coalesce(u.n, 0) > "
+			"   @extschema@._lp_sync_limit(s.limits, c.action, k.n), false) AS over "
+			"  FROM class c LEFT JOIN used u ON u.action = c.action, linked k, @extschema@._lp_sync s "
+			"  WHERE s.id = $2) "
+			"UPDATE @extschema@._lp_sync_item i SET state = CASE WHEN j.over THEN 'held' ELSE 'planned' END "
+			"FROM judged j WHERE i.plan = $1 AND i.state IN ('planned', 'held') AND i.action = j.action",
+			3, types, values);
+}
+
+/* ----- the plan as a whole ----- */
+
+static void
+finish(const LpuAppliedPlan *plan)
+{
+	lpu_applied_run(plan, "UPDATE @extschema@._lp_sync_plan p SET state = CASE p.id WHEN $1 THEN 'applied' "
+					"  ELSE 'superseded' END "
+					"WHERE p.id = $1 OR (p.sync = $2 AND p.id < $1 AND (p.state = 'draft' OR (p.state = 'applied' "
+					"  AND EXISTS (SELECT FROM @extschema@._lp_sync_item i WHERE i.plan = p.id "
+					"   AND i.state IN ('planned', 'held')))))");
+	if (plan->whole)
+		lpu_applied_run(plan, "UPDATE @extschema@._lp_sync s SET base_rows = p.source_rows "
+						"FROM @extschema@._lp_sync_plan p WHERE p.id = $1 AND s.id = $2");
+}
+
+static const char result_sql[] =
+"SELECT i.action, count(*) FILTER (WHERE i.queued_at >= $2 AND i.state IN ('queued', 'done')), "
+" count(*) FILTER (WHERE i.state = 'held'), count(*) FILTER (WHERE i.state = 'stale'), "
+" count(*) FILTER (WHERE i.state = 'blocked'), count(*) FILTER (WHERE i.state = 'wait') "
+"FROM @extschema@._lp_sync_item i WHERE i.plan = $1 AND i.action <> 'follow' "
+"GROUP BY i.action ORDER BY i.action";
+
+/*
+ * Apply a plan in the caller's transaction, with SPI connected; a row for each
+ * action goes to dest, unless that is NULL. Raises 42704 for a plan that does
+ * not exist, 55000 for one that may not be applied, and 22023 for a number that
+ * is not the plan's: then nothing is queued.
+ */
+void
+lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
+{
+	LpuAppliedPlan plan = {.id = id};
+	Oid			types[2] = {INT8OID, TIMESTAMPTZOID};
+	Datum		values[2] = {Int64GetDatum(id), TimestampTzGetDatum(GetCurrentTimestamp())};
+	LpuParameters parameters = {2, types, values, NULL};
+
+	read_plan(&plan);
+	check_state(&plan);
+	check_confirm(&plan, confirm);
+	check_guard(&plan, confirm);
+	read_source(&plan);
+	mark_stale(&plan);
+	hold_classes(&plan, confirm);
+	lpu_applied_change_links(&plan);
+	lpu_applied_queue(&plan);
+	finish(&plan);
+	if (dest != NULL)
+		(void) lpu_run_once(result_sql, &parameters, false, dest);
+}

@@ -1,0 +1,62 @@
+/*
+ * link.c: who is who, written when requests of plans are settled.
+ *
+ * A link is written in the transaction in which its request becomes final, by
+ * the number of the request: not by login, since namesakes come and go. A user
+ * who was created and whose request was lost has no link, and is adopted by
+ * login by the next plan.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+
+#include "base/spi_plan.h"
+#include "queue/statement.h"
+#include "sync/plan.h"
+
+/*
+ * $1: ids of requests. An attribute that was left as the account has it keeps
+ * what the source said of it before. A disable and a delete say nothing of
+ * attributes: what the link has stays. Writes items and links.
+ */
+static const char settle_sql[] =
+"WITH settled AS ( "
+" SELECT i.id, i.sync, i.action, i.source_key, i.base, i.hidden, r.state, r.user_id, "
+"  r.outcome ->> 'dateUpdated' AS date_updated, "
+"  coalesce((SELECT c.change ->> 'new' FROM jsonb_array_elements(i.changes) c (change) "
+"   WHERE c.change ->> 'attribute' = 'loginName' AND NOT jsonb_exists(c.change, 'reported')), "
+"   i.login_name) AS login_name, "
+"  ARRAY(SELECT CASE d.name WHEN 'memberOf' THEN 'agentGroupId' ELSE d.name END "
+"   FROM jsonb_object_keys(coalesce(r.outcome -> 'drifted', '{}')) d (name)) AS drifted, "
+"  CASE WHEN i.action = 'disable' THEN 'disabled' WHEN i.action = 'delete' THEN 'gone' "
+"   WHEN i.action IN ('create', 'recreate') AND i.base -> 'isEnabled' = 'false' THEN 'disabled' "
+"   WHEN i.action IN ('update', 'rename') THEN NULL ELSE 'active' END AS link_state "
+" FROM @extschema@.lp_requests r JOIN @extschema@._lp_sync_item i ON i.request = r.id "
+" WHERE r.id = ANY ($1) AND r.state IN ('created', 'done', 'failed')), "
+"item AS (UPDATE @extschema@._lp_sync_item i "
+" SET state = CASE WHEN s.state = 'failed' THEN 'failed' ELSE 'done' END, "
+"  user_id = coalesce(s.user_id, i.user_id) FROM settled s WHERE i.id = s.id) "
+"INSERT INTO @extschema@._lp_sync_link (sync, source_key, user_id, login_name, state, since, by_us, "
+" base, hidden, date_updated) "
+"SELECT s.sync, s.source_key, s.user_id, s.login_name, coalesce(s.link_state, k.state, 'active'), "
+" CASE WHEN coalesce(s.link_state, k.state) = k.state THEN k.since ELSE clock_timestamp() END, "
+" CASE WHEN s.link_state IS NULL THEN coalesce(k.by_us, true) ELSE s.action <> 'adopt' END, "
+" CASE WHEN k.user_id = s.user_id THEN k.base ELSE '{}' END || (coalesce(s.base, '{}') - s.drifted), "
+" coalesce(k.hidden, '{}') || coalesce(s.hidden, '{}'), s.date_updated "
+"FROM settled s JOIN @extschema@._lp_sync y ON y.id = s.sync "
+"LEFT JOIN @extschema@._lp_sync_link k ON k.sync = s.sync AND k.source_key = s.source_key "
+"WHERE s.state <> 'failed' AND s.user_id IS NOT NULL AND s.source_key IS NOT NULL "
+"ON CONFLICT (sync, source_key) DO UPDATE SET user_id = excluded.user_id, "
+" login_name = excluded.login_name, state = excluded.state, since = excluded.since, "
+" by_us = excluded.by_us, base = excluded.base, hidden = excluded.hidden, "
+" date_updated = excluded.date_updated";
+
+/* In the transaction of the settlement, with SPI connected. */
+void
+lpu_sync_settled(const int64 *ids, int n)
+{
+	Oid			types[1] = {INT8ARRAYOID};
+	Datum		values[1] = {lpu_queue_id_array(ids, n)};
+
+	lpu_run(settle_sql, 1, types, values);
+}

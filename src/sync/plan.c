@@ -1,0 +1,219 @@
+/*
+ * plan.c: differences that are kept, to be applied later.
+ *
+ * A plan is a row of _lp_sync_plan, and one of _lp_sync_item for each user that
+ * differs: an account in sync has none. What was found is also written into
+ * the row of the sync, for lp_syncs. A plan whose sides cannot be trusted (a
+ * source or a listing that came back short, many duplicates) is made, so that
+ * it can be looked at, and marked so that it is not applied.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "base/guc.h"
+#include "base/spi_plan.h"
+#include "sync/difference.h"
+#include "sync/plan.h"
+
+/* Guards ask from so many rows on: of few people, one is a large part. */
+#define MIN_GUARDED 5
+
+/* What was there last time, and how many users are linked. */
+typedef struct SyncBase
+{
+	int64		rows;
+	int64		listed;
+	int64		linked;
+} SyncBase;
+
+/* ----- what was before ----- */
+
+/* Requests that are gone (discarded), or replaced by others, settle no item. */
+static void
+settle_lost_items(const LpuSync *sync)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(sync->id)};
+
+	lpu_run("UPDATE @extschema@._lp_sync_item i "
+			"SET state = CASE WHEN r.state = 'superseded' THEN 'superseded' ELSE 'failed' END "
+			"FROM @extschema@._lp_sync_item j "
+			"LEFT JOIN @extschema@.lp_requests r ON r.id = j.request "
+			"WHERE i.id = j.id AND j.sync = $1 AND j.state = 'queued' "
+			" AND (r.id IS NULL OR r.state = 'superseded')", 1, types, values);
+}
+
+/* Plans that are as old as the requests that are purged. */
+static void
+forget_old_plans(const LpuSync *sync)
+{
+	Oid			types[2] = {INT8OID, INT4OID};
+	Datum		values[2] = {Int64GetDatum(sync->id), Int32GetDatum(lpu_retention)};
+
+	if (lpu_retention <= 0)
+		return;
+	lpu_run("WITH old AS (DELETE FROM @extschema@._lp_sync_plan p WHERE p.sync = $1 "
+			"  AND p.made_at < clock_timestamp() - $2 * interval '1 second' RETURNING p.id) "
+			"DELETE FROM @extschema@._lp_sync_item i USING old WHERE i.plan = old.id",
+			2, types, values);
+}
+
+static void
+read_base(const LpuSync *sync, SyncBase *base)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(sync->id)};
+
+	lpu_run("SELECT coalesce(s.base_rows, 0), coalesce(s.base_listed, 0), "
+			" (SELECT count(*) FROM @extschema@._lp_sync_link l "
+			"  WHERE l.sync = s.id AND l.state <> 'gone') "
+			"FROM @extschema@._lp_sync s WHERE s.id = $1", 1, types, values);
+	base->rows = lpu_int64_column(0, 1);
+	base->listed = lpu_int64_column(0, 2);
+	base->linked = lpu_int64_column(0, 3);
+}
+
+/* ----- guards ----- */
+
+/* An empty source means a mistake, if it was not empty before. */
+static void
+check_not_empty(const LpuSync *sync, const LpuSyncRows *source, const SyncBase *base)
+{
+	if (source->count > 0 || Max(base->rows, base->linked) < MIN_GUARDED)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("source %s of sync \"%s\" is empty", sync->source_name, sync->name),
+			 errdetail("The sync has %lld users, and would disable all of them.",
+					   (long long) base->linked),
+			 errhint("Check that role \"%s\" sees the rows of the source.", sync->owner_name)));
+}
+
+static bool
+is_short(int64 count, int64 base)
+{
+	return base >= MIN_GUARDED && count * 10 < base * 8;
+}
+
+static void
+choose_guard(LpuSyncPlanned *planned, const LpuSyncSides *sides, const SyncBase *base,
+			 int64 duplicates)
+{
+	int64		rows = sides->source->count;
+	int64		listed = sides->account->count;
+
+	if (is_short(listed, base->listed))
+	{
+		planned->guard = "listing";
+		planned->reason = psprintf("the account's list is short: %lld users after %lld",
+								   (long long) listed, (long long) base->listed);
+	}
+	else if (rows >= MIN_GUARDED && duplicates * 100 > rows)
+	{
+		planned->guard = "duplicates";
+		planned->reason = psprintf("%lld of %lld rows of the source are duplicates",
+								   (long long) duplicates, (long long) rows);
+	}
+	else if (is_short(rows, base->rows))
+	{
+		planned->guard = "source";
+		planned->reason = psprintf("the source is short: %lld rows after %lld", (long long) rows,
+								   (long long) base->rows);
+	}
+}
+
+/* ----- writing ----- */
+
+static int64
+insert_plan(const LpuSync *sync, const LpuSyncSides *sides, bool whole)
+{
+	Oid			types[5] = {INT8OID, TEXTOID, BOOLOID, INT8OID, INT8OID};
+	Datum		values[5] = {
+		Int64GetDatum(sync->id), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
+		BoolGetDatum(whole), Int64GetDatum(sides->source->count),
+		Int64GetDatum(sides->account->count)
+	};
+
+	lpu_run("INSERT INTO @extschema@._lp_sync_plan (sync, made_by, whole, source_rows, listed) "
+			"VALUES ($1, $2, $3, $4, $5) RETURNING id", 5, types, values);
+	return lpu_int64_column(0, 1);
+}
+
+/* The items; the result has one row, of numbers. */
+static const char items_sql[] =
+", item AS (INSERT INTO @extschema@._lp_sync_item (plan, sync, action, source_key, user_id, "
+"  login_name, changes, source, base, hidden, date_updated, reason, state) "
+" SELECT $4, $1, d.action, d.source_key, d.user_id, d.login_name, d.changes, d.source, d.base, "
+"  d.hidden, d.date_updated, d.reason, CASE d.action WHEN 'wait' THEN 'wait' "
+"   WHEN 'blocked' THEN 'blocked' WHEN 'report' THEN 'reported' ELSE 'planned' END "
+" FROM decided d WHERE d.action <> 'unverifiable' ORDER BY d.action, d.source_key) "
+"SELECT count(*) FILTER (WHERE d.action NOT IN ('wait', 'blocked', 'follow', 'unverifiable')), "
+" count(*) FILTER (WHERE d.action = 'wait'), count(*) FILTER (WHERE d.action = 'blocked'), "
+" count(*) FILTER (WHERE d.action = 'unverifiable'), "
+" count(*) FILTER (WHERE d.action = 'blocked' AND d.duplicate) FROM decided d";
+
+/* What a plan of all keys found, in the row of the sync. */
+static void
+update_sync(const LpuSync *sync, const LpuSyncSides *sides, const int64 *counts,
+			const LpuSyncPlanned *planned)
+{
+	Oid			types[8] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID};
+	Datum		values[8] = {
+		Int64GetDatum(sync->id), Int64GetDatum(sides->source->count),
+		Int64GetDatum(sides->account->count), Int64GetDatum(counts[0]), Int64GetDatum(counts[1]),
+		Int64GetDatum(counts[2]), Int64GetDatum(counts[3]),
+		BoolGetDatum(planned->guard != NULL && strcmp(planned->guard, "listing") == 0)
+	};
+
+	lpu_run("UPDATE @extschema@._lp_sync SET last_run = clock_timestamp(), source_rows = $2, "
+			" listed = $3, differing = $4, waiting = $5, blocked = $6, unverifiable = $7, "
+			" base_listed = CASE WHEN $8 THEN base_listed ELSE $3 END WHERE id = $1",
+			8, types, values);
+}
+
+static void
+mark_guarded(const LpuSyncPlanned *planned)
+{
+	Oid			types[3] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int64GetDatum(planned->id), CStringGetTextDatum(planned->guard),
+	CStringGetTextDatum(planned->reason)};
+
+	lpu_run("UPDATE @extschema@._lp_sync_plan SET guard = $2, reason = $3 WHERE id = $1",
+			3, types, values);
+}
+
+/*
+ * Raises what reading source and account raises, and 22023 if the source is
+ * empty though it was not. The plan is part of the caller's transaction.
+ */
+void
+lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned)
+{
+	LpuSyncSides sides;
+	SyncBase	base;
+	bool		whole = keys == (Datum) 0;
+	int64		counts[5];
+	int			i;
+
+	memset(planned, 0, sizeof(LpuSyncPlanned));
+	settle_lost_items(sync);
+	forget_old_plans(sync);
+	lpu_sync_read_sides(&sides, sync, InvalidOid);
+	read_base(sync, &base);
+	if (whole)
+		check_not_empty(sync, sides.source, &base);
+	planned->id = insert_plan(sync, &sides, whole);
+	(void) lpu_sync_run_decided(&sides, items_sql, keys, false, planned->id, NULL);
+	for (i = 0; i < lengthof(counts); i++)
+		counts[i] = lpu_int64_column(0, i + 1);
+	if (!whole)
+		return;
+	choose_guard(planned, &sides, &base, counts[4]);
+	if (planned->guard != NULL)
+		mark_guarded(planned);
+	update_sync(sync, &sides, counts, planned);
+}
