@@ -24,7 +24,7 @@ PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
 REGRESS = install lpusers option server secret url domain auth validate user api body functions check record created effects http \
 	text value logins convert fetch resource fdw fdw_import fdw_plan fdw_scan fdw_rescan fdw_system creation change removal writer fdw_modify max_changes \
-	trigger attach trigger_partitions trigger_rights enqueue_rows doubles table own_rows enqueue enqueue_changes deliver_changes stored outcome known verdict deliver report sync_define sync_diff sync_plan uninstall
+	trigger attach trigger_partitions trigger_rights enqueue_rows doubles table own_rows enqueue enqueue_changes deliver_changes stored outcome known verdict deliver report sync_define sync_diff sync_plan sync_run uninstall
 # each test file runs beside a stand-in account of its own; they show characters beyond ASCII, whatever the cluster's encoding
 REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale --launcher=$(CURDIR)/test/with_account
 ISOLATION = queue recheck_rows

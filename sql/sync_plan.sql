@@ -101,6 +101,14 @@ SELECT count(*) FROM lp_sync_apply(:old); -- ERROR
 SELECT count(*) FROM lp_sync_apply(-1); -- ERROR
 SELECT lp_sync_apply(NULL); -- ERROR
 SELECT lp_sync_plan('nothing'); -- ERROR
+-- a plan of some keys leaves one of all keys; what it has queued is stale there
+DELETE FROM lp_payloads; DELETE FROM lp_requests;
+SELECT hr.join('x2');
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT lp_sync_plan('staff', '{x2}') AS part \gset
+SELECT action, queued FROM lp_sync_apply(:part);
+SELECT action, queued, stale FROM lp_sync_apply(:plan);
+DELETE FROM hr.staff WHERE key = 'x2';
 -- a rollback takes it all back
 DELETE FROM lp_payloads; DELETE FROM lp_requests;
 SELECT lp_sync_plan('staff') AS plan \gset

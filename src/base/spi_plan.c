@@ -137,11 +137,11 @@ lpu_run(const char *sql, int nargs, Oid *types, Datum *values)
  * that is NULL. Return how many there were.
  */
 uint64
-lpu_run_once(const char *sql, const LpuParameters *parameters, bool read_only, DestReceiver *dest)
+lpu_run_once(const char *sql, const LpuParameters *parameters, DestReceiver *dest)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Oid			schema = lpu_extension_schema();
-	SPIExecuteOptions options = {.read_only = read_only,.dest = dest};
+	SPIExecuteOptions options = {.dest = dest};
 	LpuSavedIdentity before;
 	int			result;
 	int			i;

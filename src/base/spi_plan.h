@@ -20,8 +20,7 @@ typedef struct LpuParameters
 } LpuParameters;
 
 /* Run a statement once, without keeping its plan; its rows go to dest, if that is not NULL. */
-extern uint64 lpu_run_once(const char *sql, const LpuParameters *parameters, bool read_only,
-						   DestReceiver *dest);
+extern uint64 lpu_run_once(const char *sql, const LpuParameters *parameters, DestReceiver *dest);
 
 /*
  * A column (from 1) of a row (from 0) of its result: text in SPI's context,

@@ -13,20 +13,25 @@
 #include "executor/tstoreReceiver.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "sync/define.h"
 #include "sync/difference.h"
 #include "sync/operate.h"
 #include "sync/plan.h"
+#include "sync/run.h"
 
 PG_FUNCTION_INFO_V1(lp_sync_define);
 PG_FUNCTION_INFO_V1(lp_sync_diff);
 PG_FUNCTION_INFO_V1(lp_sync_plan);
 PG_FUNCTION_INFO_V1(lp_sync_apply);
+PG_FUNCTION_INFO_V1(lp_sync);
 PG_FUNCTION_INFO_V1(lp_sync_unlink);
 PG_FUNCTION_INFO_V1(lp_sync_pause);
 PG_FUNCTION_INFO_V1(lp_sync_resume);
@@ -205,6 +210,85 @@ lp_sync_apply(PG_FUNCTION_ARGS)
 				   result_receiver(fcinfo));
 	SPI_finish();
 	return (Datum) 0;
+}
+
+/* ----- the procedure ----- */
+
+/* The names in a copy of their own: SPI's memory ends with the transaction. */
+static List *
+names_to_run(FunctionCallInfo fcinfo, MemoryContext context)
+{
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	List	   *names = NIL;
+	ListCell   *cell;
+
+	if (!PG_ARGISNULL(0))
+		names = list_make1(text_argument(fcinfo, 0));
+	else
+		foreach(cell, lpu_sync_names())
+			names = lappend(names, pstrdup(lfirst(cell)));
+	MemoryContextSwitchTo(caller);
+	return names;
+}
+
+/* Run a sync and commit; return the error by which it failed, or NULL. */
+static ErrorData *
+run_and_commit(const char *name, bool watched, MemoryContext context)
+{
+	ErrorData  *error;
+
+	XactIsoLevel = XACT_READ_COMMITTED;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	error = lpu_sync_run(name, watched);
+	PopActiveSnapshot();
+	SPI_commit();
+	MemoryContextSwitchTo(context);
+	return error;
+}
+
+/*
+ * lp_sync(sync text, watched boolean)
+ *
+ * One sync that fails does not keep the others from running; its error is
+ * raised when all have run, so that what schedules the call sees it.
+ */
+Datum
+lp_sync(PG_FUNCTION_ARGS)
+{
+	CallContext *call = fcinfo->context && IsA(fcinfo->context, CallContext) ?
+	(CallContext *) fcinfo->context : NULL;
+	bool		watched = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+	ErrorData  *failed = NULL;
+	MemoryContext context;
+	List	   *names;
+	ListCell   *cell;
+
+	if (call == NULL || call->atomic || IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("lp_sync() cannot run inside a transaction block or a function"),
+				 errdetail("It commits after each sync. Nothing was queued.")));
+	PreventCommandIfReadOnly("lp_sync()");
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers sync", ALLOCSET_DEFAULT_SIZES);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	names = names_to_run(fcinfo, context);
+	PopActiveSnapshot();
+	foreach(cell, names)
+	{
+		ErrorData  *error = run_and_commit(lfirst(cell), watched, context);
+
+		if (error != NULL && list_length(names) > 1)
+			ereport(WARNING,
+					(errmsg("sync \"%s\" failed: %s", (char *) lfirst(cell), error->message)));
+		failed = failed == NULL ? error : failed;
+	}
+	/* the error lives in SPI's memory */
+	if (failed != NULL)
+		ReThrowError(failed);
+	SPI_finish();
+	PG_RETURN_VOID();
 }
 
 /* ----- what people do with syncs ----- */

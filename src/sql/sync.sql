@@ -309,6 +309,24 @@ CREATE FUNCTION @extschema@.lp_sync_apply(plan bigint, confirm jsonb DEFAULT NUL
 COMMENT ON FUNCTION @extschema@.lp_sync_apply(bigint, jsonb)
 	IS 'queues what a plan has within the limits, and what is confirmed by its number; returns counts by action';
 
+CREATE PROCEDURE @extschema@.lp_sync(sync text DEFAULT NULL, watched boolean DEFAULT false)
+	AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE @extschema@.lp_sync(text, boolean)
+	IS 'makes a plan of a sync (or of all) and applies what is within the limits; commits after each sync';
+
+CREATE FUNCTION @extschema@.lp_sync_watch(target regclass, sync text, key_expression text) RETURNS SETOF text
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 3 COST 1000;
+COMMENT ON FUNCTION @extschema@.lp_sync_watch(regclass, text, text)
+	IS 'creates triggers that mark the keys of changed rows for CALL lp_sync(watched => true); returns what was run';
+
+CREATE FUNCTION @extschema@.lp_sync_unwatch(target regclass) RETURNS SETOF text
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 3 COST 1000;
+COMMENT ON FUNCTION @extschema@.lp_sync_unwatch(regclass) IS 'drops the triggers that lp_sync_watch() made; returns what was run';
+
+CREATE FUNCTION @extschema@._lp_sync_mark_trigger() RETURNS trigger
+	AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@._lp_sync_mark_trigger() IS 'internal: marks the keys of the rows that a statement changes';
+
 CREATE FUNCTION @extschema@.lp_sync_unlink(sync text, keys text[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.lp_sync_unlink(text, text[]) IS 'gives up links without touching the users; returns how many';

@@ -375,6 +375,7 @@ lpu_sync_register(const LpuSyncRows *rows, const char *name)
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
 	relation->md.enrtuples = rows->count;
 	relation->reldata = rows->store;
+	(void) SPI_unregister_relation(name);
 	result = SPI_register_relation(relation);
 	if (result != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register a relation: %s", SPI_result_code_string(result));

@@ -44,7 +44,7 @@ lpu_applied_run_with_source(const LpuAppliedPlan *plan, const char *sql)
 	Datum		values[2] = {Int64GetDatum(plan->id), Int64GetDatum(plan->sync->id)};
 	LpuParameters parameters = {2, types, values, NULL};
 
-	(void) lpu_run_once(sql, &parameters, false, NULL);
+	(void) lpu_run_once(sql, &parameters, NULL);
 }
 
 /* ----- what concerns the links alone ----- */

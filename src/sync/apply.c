@@ -224,17 +224,20 @@ read_source(LpuAppliedPlan *plan)
 static void
 mark_stale(const LpuAppliedPlan *plan)
 {
-	lpu_applied_run_with_source(plan, psprintf(
-											   "UPDATE @extschema@._lp_sync_item i SET state = 'stale' "
-											   "FROM @extschema@._lp_sync_item j LEFT JOIN (SELECT s.key, "
-											   "  count(*) AS n, (array_agg(%s))[1] AS source "
-											   "  FROM _source s GROUP BY s.key) c ON c.key = j.source_key "
-											   "WHERE i.id = j.id AND j.plan = $1 AND j.sync = $2 "
-											   " AND j.state IN ('planned', 'held') "
-											   " AND (j.source IS DISTINCT FROM c.source OR c.n > 1 "
-											   "  OR (j.source IS NULL AND lower(j.login_name COLLATE \"C\") IN "
-											   "   (SELECT s.login FROM _source s WHERE s.login IS NOT NULL)))",
-											   lpu_sync_write_source(plan->source, "s.", "s.login_name")));
+	static const char sql[] =
+	"UPDATE @extschema@._lp_sync_item i SET state = 'stale' "
+	"FROM @extschema@._lp_sync_plan p JOIN @extschema@._lp_sync_item j ON j.plan = p.id "
+	"LEFT JOIN (SELECT s.key, count(*) AS n, (array_agg(%s))[1] AS source "
+	"  FROM _source s GROUP BY s.key) c ON c.key = j.source_key "
+	"WHERE i.id = j.id AND p.id = $1 AND j.sync = $2 AND j.state IN ('planned', 'held') "
+	" AND (j.source IS DISTINCT FROM c.source OR c.n > 1 "
+	"  OR (j.source IS NULL AND lower(j.login_name COLLATE \"C\") IN "
+	"   (SELECT s.login FROM _source s WHERE s.login IS NOT NULL)) "
+	"  OR j.source_key IN (SELECT o.source_key FROM @extschema@._lp_sync_item o "
+	"   WHERE o.sync = $2 AND o.plan <> $1 AND o.queued_at > p.made_at))";
+
+	lpu_applied_run_with_source(plan, psprintf(sql, lpu_sync_write_source(plan->source, "s.",
+																		  "s.login_name")));
 }
 
 /* ----- limits ----- */
@@ -269,14 +272,20 @@ hold_classes(const LpuAppliedPlan *plan, Jsonb *confirm)
 
 /* ----- the plan as a whole ----- */
 
+/*
+ * Older plans are superseded. A plan of some keys leaves those of all keys, which
+ * may wait to be confirmed: what it has queued is stale in them.
+ */
 static void
 finish(const LpuAppliedPlan *plan)
 {
-	lpu_applied_run(plan, "UPDATE @extschema@._lp_sync_plan p SET state = CASE p.id WHEN $1 THEN 'applied' "
-					"  ELSE 'superseded' END "
-					"WHERE p.id = $1 OR (p.sync = $2 AND p.id < $1 AND (p.state = 'draft' OR (p.state = 'applied' "
+	lpu_applied_run(plan, "UPDATE @extschema@._lp_sync_plan p "
+					"SET state = CASE p.id WHEN $1 THEN 'applied' ELSE 'superseded' END "
+					"FROM @extschema@._lp_sync_plan a "
+					"WHERE a.id = $1 AND (p.id = $1 OR (p.sync = $2 AND p.id < $1 "
+					" AND (a.whole OR NOT p.whole) AND (p.state = 'draft' OR (p.state = 'applied' "
 					"  AND EXISTS (SELECT FROM @extschema@._lp_sync_item i WHERE i.plan = p.id "
-					"   AND i.state IN ('planned', 'held')))))");
+					"   AND i.state IN ('planned', 'held'))))))");
 	if (plan->whole)
 		lpu_applied_run(plan, "UPDATE @extschema@._lp_sync s SET base_rows = p.source_rows "
 						"FROM @extschema@._lp_sync_plan p WHERE p.id = $1 AND s.id = $2");
@@ -314,5 +323,5 @@ lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
 	lpu_applied_queue(&plan);
 	finish(&plan);
 	if (dest != NULL)
-		(void) lpu_run_once(result_sql, &parameters, false, dest);
+		(void) lpu_run_once(result_sql, &parameters, dest);
 }

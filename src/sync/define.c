@@ -210,7 +210,7 @@ store(LpuSync *sync, const LpuSyncPolicy *policy, const LpuOptions *options)
 	LpuParameters parameters = {16, types, values,
 	policy->delete_after != NULL ? NULL : "            n   "};
 
-	(void) lpu_run_once(sql, &parameters, false, NULL);
+	(void) lpu_run_once(sql, &parameters, NULL);
 }
 
 /*

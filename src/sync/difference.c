@@ -253,8 +253,8 @@ lpu_sync_decide(const LpuSyncSides *sides)
  * are not considered, and compiling costs more than it saves.
  */
 uint64
-lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys, bool read_only,
-					 int64 plan, DestReceiver *dest)
+lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys, int64 plan,
+					 DestReceiver *dest)
 {
 	Oid			types[4] = {INT8OID, TEXTARRAYOID, OIDOID, INT8OID};
 	Datum		values[4] = {Int64GetDatum(sides->sync->id), keys,
@@ -268,7 +268,7 @@ lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys, bo
 							 false);
 	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	n = lpu_run_once(psprintf("%s%s", lpu_sync_decide(sides), rest), &parameters, read_only, dest);
+	n = lpu_run_once(psprintf("%s%s", lpu_sync_decide(sides), rest), &parameters, dest);
 	AtEOXact_GUC(false, level);
 	return n;
 }
@@ -286,5 +286,5 @@ lpu_sync_diff(const LpuSyncSides *sides, Datum keys, DestReceiver *dest)
 	"WHERE d.action NOT IN ('follow', 'unverifiable') AND $4 IS NOT NULL "
 	"ORDER BY d.action, d.source_key, d.login_name, c.n";
 
-	(void) lpu_sync_run_decided(sides, rest, keys, true, 0, dest);
+	(void) lpu_sync_run_decided(sides, rest, keys, 0, dest);
 }

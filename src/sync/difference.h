@@ -26,7 +26,7 @@ extern char *lpu_sync_decide(const LpuSyncSides *sides);
 
 /* Run a statement that begins so, with both sides registered. keys: a text[], or 0 for all. */
 extern uint64 lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys,
-								   bool read_only, int64 plan, DestReceiver *dest);
+								   int64 plan, DestReceiver *dest);
 
 /* Put the differences into dest, as lp_sync_diff() returns them. */
 extern void lpu_sync_diff(const LpuSyncSides *sides, Datum keys, DestReceiver *dest);

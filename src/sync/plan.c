@@ -207,7 +207,7 @@ lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned)
 	if (whole)
 		check_not_empty(sync, sides.source, &base);
 	planned->id = insert_plan(sync, &sides, whole);
-	(void) lpu_sync_run_decided(&sides, items_sql, keys, false, planned->id, NULL);
+	(void) lpu_sync_run_decided(&sides, items_sql, keys, planned->id, NULL);
 	for (i = 0; i < lengthof(counts); i++)
 		counts[i] = lpu_int64_column(0, i + 1);
 	if (!whole)

@@ -292,14 +292,15 @@ write_query(const LpuSync *sync, const LpuSyncRows *rows, bool keys)
 
 /*
  * Run a query as a role, restricted, with SPI connected; its parameter is an
- * array of keys, or there is none (0). Raises what the query raises. The
+ * array of keys, or there is none (0). It sees what is committed now: a mark
+ * that was read before has its change in the source. Raises what the query raises. The
  * current memory context, role and settings are as before.
  */
 void
 lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	SPIExecuteOptions options = {.read_only = true,.dest = dest};
+	SPIExecuteOptions options = {.read_only = false,.dest = dest};
 	Oid			before;
 	int			context;
 	int			level = NewGUCNestLevel();

@@ -1,0 +1,211 @@
+/*
+ * run.c: a run of a sync: plan, and apply what is within the limits.
+ *
+ * The sync is locked from the beginning, so that two runs of it follow each
+ * other. A run that fails is rolled back and written down, as is one whose plan
+ * is held; after three in a row the sync is quarantined. Marks are read before
+ * the source is, and exactly these are removed, by their numbers, when the run
+ * has succeeded: a change that is committed later has a mark of its own.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "base/origin.h"
+#include "base/spi_plan.h"
+#include "queue/statement.h"
+#include "sync/definition.h"
+#include "sync/plan.h"
+#include "sync/run.h"
+
+/* Held or failed runs in a row, after which a sync is quarantined. */
+#define MAX_FAILURES 3
+
+/* Those that a run would be refused for are left out. */
+List *
+lpu_sync_names(void)
+{
+	List	   *names = NIL;
+	Oid			types[2] = {OIDOID, TEXTOID};
+	Datum		values[2] = {ObjectIdGetDatum(GetUserId()), CStringGetTextDatum(lpu_origin_text())};
+	int			i;
+
+	lpu_run("SELECT s.name FROM @extschema@._lp_sync s WHERE pg_catalog.pg_has_role($1, "
+			" @extschema@._lp_role_here(s.origin, $2, s.owner_oid, s.owner), 'USAGE') "
+			"ORDER BY s.name", 2, types, values);
+	for (i = 0; i < (int) SPI_processed; i++)
+		names = lappend(names, lpu_text_column(i, 1));
+	return names;
+}
+
+/* ----- marks ----- */
+
+typedef struct SyncMarks
+{
+	int64	   *ids;
+	int			n;
+	Datum		keys;			/* a text[] */
+} SyncMarks;
+
+static void
+read_marks(const LpuSync *sync, SyncMarks *marks)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(sync->id)};
+	Datum	   *keys;
+	int			i;
+
+	lpu_run("SELECT m.id, m.source_key FROM @extschema@._lp_sync_mark m "
+			"WHERE m.sync = $1 AND m.source_key IS NOT NULL", 1, types, values);
+	marks->ids = lpu_queue_ids(&marks->n);
+	keys = palloc(Max(marks->n, 1) * sizeof(Datum));
+	for (i = 0; i < marks->n; i++)
+		keys[i] = CStringGetTextDatum(lpu_text_column(i, 2));
+	marks->keys = PointerGetDatum(construct_array(keys, marks->n, TEXTOID, -1, false,
+												  TYPALIGN_INT));
+}
+
+static void
+remove_marks(const SyncMarks *marks)
+{
+	Oid			types[1] = {INT8ARRAYOID};
+	Datum		values[1] = {lpu_queue_id_array(marks->ids, marks->n)};
+
+	if (marks->n > 0)
+		lpu_run("DELETE FROM @extschema@._lp_sync_mark m WHERE m.id = ANY ($1)", 1, types, values);
+}
+
+/* ----- one run ----- */
+
+/* What a plan has become, as a NOTICE. */
+static void
+tell(const LpuSync *sync, int64 plan)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(plan)};
+
+	lpu_run("SELECT count(*) FILTER (WHERE i.state IN ('queued', 'done')), "
+			" count(*) FILTER (WHERE i.state = 'held'), count(*) FILTER (WHERE i.state = 'stale'), "
+			" count(*) FILTER (WHERE i.state = 'blocked'), count(*) FILTER (WHERE i.state = 'wait') "
+			"FROM @extschema@._lp_sync_item i WHERE i.plan = $1 AND i.action <> 'follow'",
+			1, types, values);
+	ereport(NOTICE,
+			(errmsg("sync \"%s\", plan %lld: %lld queued, %lld held, %lld stale, %lld blocked, "
+					"%lld waiting", sync->name, (long long) plan,
+					(long long) lpu_int64_column(0, 1), (long long) lpu_int64_column(0, 2),
+					(long long) lpu_int64_column(0, 3), (long long) lpu_int64_column(0, 4),
+					(long long) lpu_int64_column(0, 5))));
+}
+
+/* One more that was held or failed; the third quarantines. */
+static void
+count_failure(const char *name, const char *why)
+{
+	Oid			types[3] = {TEXTOID, TEXTOID, INT4OID};
+	Datum		values[3] = {CStringGetTextDatum(name), CStringGetTextDatum(why),
+	Int32GetDatum(MAX_FAILURES)};
+
+	lpu_run("UPDATE @extschema@._lp_sync SET failures = failures + 1, why = $2, "
+			" state = CASE WHEN state = 'active' AND failures + 1 >= $3 THEN 'quarantined' "
+			"  ELSE state END WHERE name = $1 RETURNING state = 'quarantined'", 3, types, values);
+	if (SPI_processed > 0 && lpu_bool_column(0, 1))
+		ereport(NOTICE,
+				(errmsg("sync \"%s\" is quarantined", name),
+				 errdetail("%d runs in a row were held or failed.", MAX_FAILURES),
+				 errhint("Call lp_sync_resume() when the cause is mended.")));
+}
+
+static void
+count_success(const LpuSync *sync)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(sync->id)};
+
+	lpu_run("UPDATE @extschema@._lp_sync SET failures = 0, why = NULL WHERE id = $1 "
+			" AND (failures > 0 OR why IS NOT NULL)", 1, types, values);
+}
+
+static void
+run(const char *name, bool watched)
+{
+	LpuSync    *sync = lpu_sync_named(name, true);
+	LpuSyncPlanned planned;
+	SyncMarks	marks;
+
+	if (strcmp(sync->state, "active") != 0 || !sync->here)
+	{
+		ereport(NOTICE,
+				(errmsg("sync \"%s\" is %s", name,
+						sync->here ? sync->state : "of another database"),
+				 errhint("Call lp_sync_resume() to go on.")));
+		return;
+	}
+	read_marks(sync, &marks);
+	if (watched && marks.n == 0)
+		return;
+	lpu_sync_plan(sync, watched ? marks.keys : (Datum) 0, &planned);
+	if (planned.guard != NULL)
+	{
+		ereport(WARNING,
+				(errmsg("sync \"%s\", plan %lld is held: %s", name, (long long) planned.id,
+						planned.reason)));
+		count_failure(name, planned.reason);
+		return;
+	}
+	lpu_sync_apply(planned.id, NULL, NULL);
+	remove_marks(&marks);
+	count_success(sync);
+	tell(sync, planned.id);
+}
+
+/* Errors that do not speak of the sync. */
+static bool
+is_interruption(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
+}
+
+ErrorData *
+lpu_sync_run(const char *name, bool watched)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	/* what the caller may not do is no failure of the sync */
+	(void) lpu_sync_named(name, false);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		/* a connection of its own: its memory ends with the run */
+		SPI_connect();
+		run(name, watched);
+		SPI_finish();
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (is_interruption(error))
+			ReThrowError(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (error != NULL)
+		count_failure(name, error->message ? error->message : "unknown error");
+	return error;
+}
