@@ -1,0 +1,143 @@
+# lp_sync end to end, with the worker: joiners, movers, leavers, re-hires, renames and names instead of ids; the second plan is
+# empty, and users without a link are not touched.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use JSON::PP;
+use LpUsers;
+use Test::More;
+
+my $sim  = LpUsers::account();
+my $node = LpUsers::server();
+LpUsers::connect_account($node, $sim);
+my $session = LpUsers::session($node);
+my $json    = JSON::PP->new->canonical;
+
+sub q1 { my ($sql) = @_; return $session->query($sql); }
+sub account_user { my ($login) = @_; my ($u) = grep { $_->{loginName} eq $login && !$_->{deleted} } @{ $sim->get('users') }; return $u; }
+sub at_rest { return q1(q{SELECT count(*) FROM lp_requests WHERE state IN ('pending', 'sending', 'uncertain')}) eq '0'; }
+sub actions { return q1(q{SELECT coalesce(string_agg(DISTINCT action || ' ' || source_key, ', ' ORDER BY action || ' ' || source_key), '') FROM lp_sync_diff('staff')}); }
+
+# A run, and all of it delivered.
+sub run_sync
+{
+	my ($what) = @_;
+	my ($out, $err) = $session->run(q{CALL lp_sync('staff')});
+
+	unlike($err, qr/ERROR|WARNING/, "$what: it runs");
+	LpUsers::wait_for(\&at_rest, "$what: the queue to be empty");
+	is(q1(q{SELECT string_agg(state || ': ' || coalesce(error, reason, ''), ', ') FROM lp_requests WHERE state IN ('failed', 'held')}), '',
+		"$what: nothing failed");
+	return;
+}
+
+q1(q{
+	CREATE TABLE staff (emp_no int PRIMARY KEY, email text, name text, role text, team text, chats int, leaves date);
+	CREATE VIEW lp_people AS SELECT emp_no, lower(email) AS login_name, email, name AS full_name, emp_no AS employee_id, split_part(name, ' ', 1) AS nickname,
+		true AS is_enabled, chats AS max_chats, ARRAY[role] AS profiles, team AS agent_group, 'Aa1!' || md5(email) AS password_sh
+		FROM staff WHERE leaves IS NULL OR leaves > current_date;
+	SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', limits => '{"adopt": 5, "update": null}')});
+my @groups = split(/\n/, do { q1(q{CREATE SCHEMA lp; IMPORT FOREIGN SCHEMA liveperson FROM SERVER acme INTO lp}); q1('SELECT name FROM lp.agent_groups ORDER BY id') });
+
+# A stranger, who stays as he is, and a user who is there before the person is in the source.
+q1("SELECT status FROM lp_create_users('12345678', '[" . LpUsers::user('stranger', profileIds => [1002]) . "," . LpUsers::user('known', profileIds => [1002], maxChats => 9) . "]')");
+my $stranger = $json->encode(account_user('stranger@example.com'));
+
+subtest 'joiners, and one who is there already' => sub {
+	q1("INSERT INTO staff SELECT n, 'P' || n || '\@x.example', 'Person ' || n, CASE n % 2 WHEN 0 THEN 'agent' ELSE 'Agent Manager' END, '$groups[0]', 3 FROM generate_series(1, 20) n");
+	q1("INSERT INTO staff VALUES (100, 'known\@example.com', 'Known Person', 'Agent', '$groups[0]', 4)");
+	run_sync('joiners');
+	is(q1(q{SELECT state || count(*) FROM lp_sync_links GROUP BY state}), 'active21', 'all are linked');
+	is(actions(), '', 'the second plan is empty');
+	is_deeply([ account_user('p2@x.example')->{profileIds}, account_user('p3@x.example')->{profileIds} ], [ [1002], [1003] ], 'profiles by their names');
+	is(account_user('known@example.com')->{maxChats}, 4, 'the adopted one is as the source says');
+	is(account_user('known@example.com')->{fullName}, 'Known Person', 'and has the name of the source: the API does not show the one it had');
+};
+
+subtest 'an account in sync' => sub {
+	my $requests = $sim->count(path => '/le-users');
+	my $rows     = q1('SELECT count(*) FROM _lp_sync_item');
+
+	run_sync('in sync');
+	cmp_ok($sim->count(path => '/le-users') - $requests, '<=', 4, 'at most four requests');
+	is(q1('SELECT count(*) FROM _lp_sync_item'), $rows, 'no row for a user');
+	is(q1('SELECT state FROM lp_syncs'), 'in sync', 'the view says so');
+};
+
+subtest 'movers' => sub {
+	q1("UPDATE staff SET chats = 8, role = 'Night Agent' WHERE emp_no = 1");
+	q1("UPDATE staff SET team = '$groups[1]' WHERE emp_no = 3");
+	q1("UPDATE staff SET email = 'married\@x.example', name = 'Married Person' WHERE emp_no = 2");
+	my $id = account_user('p2@x.example')->{id};
+	run_sync('movers');
+	is(actions(), '', 'the second plan is empty');
+	is_deeply([ @{ account_user('p1@x.example') }{qw(maxChats profileIds fullName employeeId)} ], [ 8, [1005], 'Person 1', '1' ],
+		'an update keeps what the API hides');
+	is_deeply([ @{ account_user('married@x.example') }{qw(id fullName)} ], [ $id, 'Married Person' ], 'a new login, the same user');
+};
+
+subtest 'leavers and re-hires' => sub {
+	my $id = account_user('p5@x.example')->{id};
+
+	q1('UPDATE staff SET leaves = current_date WHERE emp_no IN (5, 6)');
+	run_sync('leavers');
+	is(actions(), '', 'the second plan is empty');
+	is(account_user('p5@x.example')->{isEnabled} ? 1 : 0, 0, 'a leaver is disabled');
+	is(account_user('p5@x.example')->{fullName}, 'Person 5', 'and keeps the name');
+	is(q1(q{SELECT string_agg(source_key || state || by_us, ' ' ORDER BY source_key) FROM lp_sync_links WHERE state <> 'active'}),
+		'5disabledtrue 6disabledtrue', 'the links know who did it');
+	q1('UPDATE staff SET leaves = NULL, chats = 7 WHERE emp_no = 5');
+	run_sync('re-hire');
+	is_deeply([ @{ account_user('p5@x.example') }{qw(id maxChats)}, account_user('p5@x.example')->{isEnabled} ? 1 : 0 ], [ $id, 7, 1 ],
+		'a re-hire is the same user, enabled again and as the source says');
+	is(actions(), '', 'the second plan is empty');
+	q1("SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', delete_after => '1 day', limits => '{\"delete\": 5, \"update\": null}')");
+	q1(q{UPDATE _lp_sync_link SET since = since - interval '2 days'});
+	run_sync('delete');
+	is(account_user('p6@x.example'), undef, 'deleted when the time is over');
+	is(q1(q{SELECT state || by_us FROM lp_sync_links WHERE source_key = '6'}), 'gonetrue', 'the link is gone');
+	q1('UPDATE staff SET leaves = NULL WHERE emp_no = 6');
+	run_sync('late re-hire');
+	isnt(account_user('p6@x.example'), undef, 'who comes back later is created anew');
+	is(actions(), '', 'the second plan is empty');
+};
+
+subtest 'drift' => sub {
+	q1("SET lpusers.max_changes = 0; UPDATE lp.users SET max_chats = 1, full_name = 'Person 7', employee_id = '7' WHERE login_name = 'p7\@x.example'");
+	q1("UPDATE lp.users SET is_enabled = false, full_name = 'Person 8', employee_id = '8' WHERE login_name = 'p8\@x.example'");
+	q1("DELETE FROM lp.users WHERE login_name = 'p9\@x.example'");
+	is(q1(q{SELECT string_agg(action || source_key || ': ' || reason, ', ' ORDER BY source_key) FROM lp_sync_diff('staff') WHERE action <> 'recreate' OR attribute = 'loginName'}) =~ s/user \d+/user N/r,
+		'update7: changed in the account, reopen8: disabled in the account, recreate9: user N is gone', 'it is seen');
+	run_sync('drift');
+	is(account_user('p7@x.example')->{maxChats}, 3, 'an attribute is overwritten');
+	is(account_user('p8@x.example')->{isEnabled} ? 1 : 0, 0, 'what others closed stays closed');
+	is(q1(q{SELECT string_agg(action || ' ' || users, ', ' ORDER BY action) FROM lp_sync_plans WHERE plan = (SELECT max(plan) FROM lp_sync_plans) AND over}),
+		'recreate 1, reopen 1', 'until it is confirmed');
+	q1(q{SELECT lp_sync_apply((SELECT max(plan) FROM lp_sync_plans), '{"recreate": 1, "reopen": 1}')});
+	LpUsers::wait_for(\&at_rest, 'the queue to be empty');
+	is(actions(), '', 'the second plan is empty');
+};
+
+is($json->encode(account_user('stranger@example.com')), $stranger, 'a user without a link was not touched');
+is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
+
+# A mark of a transaction that commits after a run has looked is seen by the next.
+subtest 'marks' => sub {
+	my $other = LpUsers::session($node);
+
+	q1(q{SELECT lp_sync_watch('staff', 'staff', 'emp_no')});
+	q1('UPDATE staff SET chats = 2 WHERE emp_no = 10');
+	$other->query('BEGIN; UPDATE staff SET chats = 6 WHERE emp_no = 11; UPDATE staff SET chats = 6 WHERE emp_no = 12');
+	q1(q{CALL lp_sync('staff', true)});
+	LpUsers::wait_for(\&at_rest, 'the queue to be empty');
+	is(account_user('p10@x.example')->{maxChats}, 2, 'what is committed is seen');
+	$other->query('COMMIT');
+	is(q1('SELECT string_agg(source_key, $$,$$ ORDER BY source_key) FROM _lp_sync_mark'), '11,12', 'the marks of the other are there');
+	q1(q{CALL lp_sync('staff', true)});
+	LpUsers::wait_for(\&at_rest, 'the queue to be empty');
+	is(account_user('p11@x.example')->{maxChats}, 6, 'and seen by the next run');
+	is(q1('SELECT count(*) FROM _lp_sync_mark'), '0', 'no mark is left');
+};
+
+done_testing();
