@@ -31,6 +31,12 @@ foreach my $document (@order)
 	cmp_ok(LpUsers::test_document($node, $document, db => $db, settle => 1, replace => \%replace), '>', 0, "$document has blocks");
 	delete $left{$document};
 }
+
+# The desired state has an account and a database of its own.
+my $other = LpUsers::account();
+cmp_ok(LpUsers::test_document($node, 'docs/sync.md', db => 'postgres', settle => 1, replace => { 'http://127.0.0.1:8080' => $other->url }),
+	'>', 0, 'docs/sync.md has blocks');
+delete $left{'docs/sync.md'};
 is(join(' ', sort keys %left), '', 'no document with blocks is left out');
 
 # What the documents link to is there: files, and headings of files.
