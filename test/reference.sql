@@ -212,6 +212,7 @@ FROM (VALUES
 	('42704', 'no such role, server, trigger or extension', 'nothing', 'See the message.'),
 	('42710', 'the table has such a trigger already', 'nothing', '`lp_detach_trigger` first, or give another `name`.'),
 	('42809', 'a view or a temporary table cannot have the trigger', 'nothing', 'Use an ordinary or a partitioned table.'),
+	('42703', 'the key of a sync is no column of its source', 'nothing', 'Name a column of the source.'),
 	('42883', 'a function of the extension is missing', 'nothing', 'DROP EXTENSION and create it again.'),
 	('42P01', 'a table of the extension is missing, or the queue was dropped during a delivery', 'see the message', 'DROP EXTENSION and create it again.'),
 	('42P08', 'more than one server for the account, or several triggers that fit', 'nothing', 'Keep one server for the role; name the trigger.'),
