@@ -35,8 +35,8 @@ SELECT lp_sync_plan('staff') > 0 AS planned;
 SELECT action, source_key, reason, state FROM items;
 -- delivered: links, and an account in sync, whose plan has no item and nothing to write
 CALL lp_deliver();
-SELECT sync, source_key, user_id, login_name, state, by_us FROM lp_sync_links ORDER BY user_id;
-SELECT base, hidden FROM _lp_sync_link ORDER BY user_id LIMIT 1;
+SELECT sync, source_key, user_id > 4000000000 AS user_id, login_name, state, by_us FROM lp_sync_links ORDER BY source_key;
+SELECT base, hidden FROM _lp_sync_link ORDER BY source_key LIMIT 1;
 SELECT state, count(*) FROM _lp_sync_item WHERE action = 'create' GROUP BY state;
 SELECT count(*) FROM lp_sync_diff('staff');
 SELECT lp_sync_plan('staff') AS plan \gset
