@@ -323,6 +323,8 @@ typedef struct ServerCandidates
 	bool		own;			/* ... which is the role's own, not PUBLIC's */
 	int			servers;		/* for the account at all */
 	int			allowed;		/* ... on which the role has USAGE */
+	Oid			only;			/* the one server, of several the one that is
+								 * allowed, or InvalidOid */
 } ServerCandidates;
 
 static void
@@ -331,9 +333,12 @@ consider(ServerCandidates *found, Oid server, Oid role)
 	Oid			own;
 	Oid			mapping;
 
+	if (found->allowed == 0)
+		found->only = found->servers == 0 ? server : InvalidOid;
 	found->servers++;
 	if (LPU_SERVER_USAGE(server, role) != ACLCHECK_OK)
 		return;
+	found->only = found->allowed == 0 ? server : InvalidOid;
 	found->allowed++;
 	own = mapping_of(server, role);
 	mapping = OidIsValid(own) ? own : mapping_of(server, InvalidOid);
@@ -366,10 +371,22 @@ role_name(Oid role)
 	return name ? name : psprintf("%u", role);
 }
 
+/* The name of the server to put into a hint, or NULL if there are several. */
+static const char *
+candidate_name(const ServerCandidates *found)
+{
+	ForeignServer *server = NULL;
+
+	if (OidIsValid(found->only))
+		server = GetForeignServerExtended(found->only, FSV_MISSING_OK);
+	return server ? server->servername : NULL;
+}
+
 static LpuProblem *
 explain_search(const ServerCandidates *found, const char *account, Oid role)
 {
 	char	   *name = role_name(role);
+	const char *server = candidate_name(found);
 
 	if (found->servers == 0)
 		return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
@@ -378,9 +395,10 @@ explain_search(const ServerCandidates *found, const char *account, Oid role)
 	if (found->allowed == 0)
 		return lpu_problem_hint(lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
 												"permission denied for the server of account \"%s\"", account),
-								"GRANT USAGE ON FOREIGN SERVER ... TO %s.", quote_identifier(name));
+								"GRANT USAGE ON FOREIGN SERVER %s TO %s.",
+								server ? quote_identifier(server) : "...", quote_identifier(name));
 	if (found->usable == 0)
-		return no_credentials(account, name, NULL);
+		return no_credentials(account, name, server);
 	return lpu_problem_hint(lpu_problem_detail(lpu_problem_new(ERRCODE_AMBIGUOUS_PARAMETER,
 															   "more than one server for account \"%s\"", account),
 											   "Role \"%s\" has USAGE and a user mapping on %d of them.",
