@@ -105,4 +105,6 @@ DROP VIEW attributes;
 -- what a group assignment holds; numbers in any form; 0 is a permission group
 SELECT problem FROM lp_validate_users('{"loginName":"a@x","fullName":"A","nickname":"A","email":"a@x","passwordSh":"Aa1!aaaa","isEnabled":"True","maxChats":3.0,"profileIds":[1003.0],"memberOf":{"agentGroupId":2001.00},"permissionGroups":[0]}');
 SELECT attribute, problem FROM lp_validate_users('{"loginName":"a@x","fullName":"A","nickname":"A","email":"a@x","passwordSh":"Aa1!aaaa","isEnabled":true,"maxChats":3,"profileIds":[1003],"managerOf":[{"agentGroupId":1,"assignmentDate":"2015-06-22 19:20:03"}]}');
+-- attributes that are probably misspelt: once each, and no row, since others pass unchanged
+SELECT * FROM lp_validate_users(jsonb_build_array(person('ann', '{"skilIds": [1], "maxChat": 3, "shoeSize": 41}'), person('bob', '{"skilIds": [2]}'), 7));
 \i sql/finish.sql

@@ -13,6 +13,8 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "nodes/value.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -31,6 +33,7 @@
 #include "json/to_jsonb.h"
 #include "options/server.h"
 #include "transaction/logged_request.h"
+#include "user/attribute.h"
 #include "user/serialize.h"
 #include "user/validate.h"
 
@@ -419,6 +422,62 @@ lp_reset_password(PG_FUNCTION_ARGS)
 	return return_one_row(fcinfo, "lp_reset_password()", prepare_reset);
 }
 
+/* ----- checking users offline ----- */
+
+/*
+ * Return the attribute that was probably meant by a key, or NULL if the key is
+ * an attribute, or like none. A word of a customer's own must not be warned of,
+ * so at most two characters may differ.
+ */
+static const char *
+meant_attribute(const char *key)
+{
+	LpuNearestName nearest;
+	int			i;
+
+	if (lpu_attribute_named(lpu_attributes, lpu_nattributes, key) != NULL)
+		return NULL;
+	lpu_nearest_start(&nearest, key);
+	for (i = 0; i < lpu_nattributes; i++)
+		lpu_nearest_consider(&nearest, lpu_attributes[i].name);
+	return nearest.distance <= 2 ? nearest.name : NULL;
+}
+
+/* One WARNING for each unknown attribute of the users that is near a known one. */
+static void
+warn_of_near_misses(Jsonb *users)
+{
+	JsonbIterator *of_users = NULL;
+	List	   *warned = NIL;
+	JsonbValue	user;
+
+	while (!JB_ROOT_IS_SCALAR(users) && lpu_next_user(&of_users, &users->root, &user))
+	{
+		JsonbIterator *it;
+		JsonbValue	key;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!lpu_jsonb_is_object(&user))
+			continue;
+		it = JsonbIteratorInit(user.val.binary.data);
+		(void) JsonbIteratorNext(&it, &key, true);
+		while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+		{
+			char	   *name = pnstrdup(key.val.string.val, key.val.string.len);
+			const char *meant = meant_attribute(name);
+
+			(void) JsonbIteratorNext(&it, &key, true);
+			if (meant == NULL || list_member(warned, makeString(name)))
+				continue;
+			warned = lappend(warned, makeString(name));
+			ereport(WARNING,
+					(errmsg("unknown attribute \"%s\"", name),
+					 errdetail("It would be sent unchanged."),
+					 errhint("Perhaps you meant the attribute \"%s\".", meant)));
+		}
+	}
+}
+
 /*
  * lp_validate_users(users jsonb) RETURNS TABLE (ordinal int, attribute text, problem text)
  */
@@ -432,6 +491,7 @@ lp_validate_users(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		raise_null("users");
 	problems = lpu_users_check(PG_GETARG_JSONB_P(0), LPU_USER_CREATE, true);
+	warn_of_near_misses(PG_GETARG_JSONB_P(0));
 	InitMaterializedSRF(fcinfo, 0);
 	foreach(cell, problems)
 	{
