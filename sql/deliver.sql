@@ -180,6 +180,7 @@ SELECT lp_release('12345678');
 \! curl -sSf "$LPSIM_URL/_sim/count?method=POST&status=429"
 SELECT state, evidence, regexp_replace(error, '\d{10}', 'N') AS error, count(*) FROM lp_requests GROUP BY 1, 2, 3 ORDER BY 1, 3;
 SELECT sum(requests) AS summary FROM lp_summary;
+-- the 15 that were there twice are mended: their logins were created
 SELECT created + failed AS progress, pending + sending + uncertain + held AS unfinished FROM lp_progress;
 -- each row of the table has its request; each login that was to be created is in the account once, with the id that its request names
 SELECT count(*) AS hires, count(r.id) AS requests, count(DISTINCT r.id) AS different FROM hires h LEFT JOIN lp_requests r ON r.source_key = jsonb_build_object('id', h.id);

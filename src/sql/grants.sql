@@ -89,7 +89,7 @@ COMMENT ON COLUMN @extschema@.lp_progress.uncertain IS 'sent, outcome unknown: t
 COMMENT ON COLUMN @extschema@.lp_progress.held IS 'not sent until lp_release() or lp_adopt() is called';
 COMMENT ON COLUMN @extschema@.lp_progress.created IS 'created in the account';
 COMMENT ON COLUMN @extschema@.lp_progress.done IS 'updated or deleted in the account';
-COMMENT ON COLUMN @extschema@.lp_progress.failed IS 'not carried out';
+COMMENT ON COLUMN @extschema@.lp_progress.failed IS 'not carried out, and no later request for the same login or source row succeeded';
 COMMENT ON COLUMN @extschema@.lp_progress.users_per_second IS 'created, updated or deleted per second in the last minute';
 COMMENT ON COLUMN @extschema@.lp_progress.estimated_end IS 'when the queue is empty at that speed';
 COMMENT ON COLUMN @extschema@.lp_progress.oldest_pending IS 'since when the oldest user waits';

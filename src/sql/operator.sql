@@ -71,7 +71,7 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 				 count(*) FILTER (WHERE r.state = 'held') AS held,
 				 count(*) FILTER (WHERE r.state = 'created') AS created,
 				 count(*) FILTER (WHERE r.state = 'done') AS done,
-				 count(*) FILTER (WHERE r.state = 'failed') AS failed,
+				 count(*) FILTER (WHERE r.state = 'failed' AND NOT r.mended) AS failed,
 				 round((count(*) FILTER (WHERE r.state IN ('created', 'done') AND r.finished_at > clock_timestamp() - interval '1 minute')
 						/ greatest(extract(epoch FROM max(r.finished_at)
 										   - greatest(min(r.enqueued_at), clock_timestamp() - interval '1 minute')), 1))::numeric, 1)
