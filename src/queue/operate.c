@@ -68,6 +68,20 @@ static const char empty_sql[] =
 "  ORDER BY u.id LIMIT 1";
 
 /*
+ * The first request of a plan after which another plan of the sync was applied, of all keys or of
+ * the same one: its values may not be wanted any more.  $1 ids.  Reads lp_requests, _lp_sync_plan,
+ * _lp_sync_item.
+ */
+static const char outdated_sql[] =
+"SELECT r.id, r.plan, n.id FROM @extschema@.lp_requests r"
+"  JOIN @extschema@._lp_sync_plan p ON p.id = r.plan"
+"  JOIN @extschema@._lp_sync_plan n ON n.sync = p.sync AND n.id > p.id AND n.state = 'applied' "
+"WHERE r.id = ANY ($1) AND (n.whole OR EXISTS (SELECT FROM @extschema@._lp_sync_item i"
+"    JOIN @extschema@._lp_sync_item j ON j.plan = n.id AND j.source_key = i.source_key"
+"    WHERE i.request = r.id)) "
+"ORDER BY r.id, n.id DESC LIMIT 1";
+
+/*
  * Failed requests become pending again, at home here.  One that was given up may exist: it is
  * looked up first.  $1 ids, $2 origin here.  Writes lp_requests.
  */
@@ -254,6 +268,15 @@ lpu_retry(Datum ids, Oid caller)
 				 errmsg("request " INT64_FORMAT " cannot be sent again", lpu_int64_column(0, 1)),
 				 errdetail("Its data were wrong, or its secrets are gone (see lpusers.keep_secrets)."),
 				 errhint("Queue the user anew.")));
+	lpu_queue_run(outdated_sql, 1, types, values);
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("request " INT64_FORMAT " of plan " INT64_FORMAT " cannot be sent again",
+						lpu_int64_column(0, 1), lpu_int64_column(0, 2)),
+				 errdetail("Plan " INT64_FORMAT " of the same sync was applied since.",
+						   lpu_int64_column(0, 3)),
+				 errhint("Make a new plan.")));
 	lpu_queue_run(retry_sql, 2, types, values);
 	lpu_enqueue_wake();
 	return SPI_processed;

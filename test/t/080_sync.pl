@@ -103,6 +103,24 @@ subtest 'leavers and re-hires' => sub {
 	is(actions(), '', 'the second plan is empty');
 };
 
+subtest 'a request of an older plan' => sub {
+	q1('UPDATE staff SET chats = 2 WHERE emp_no = 10');
+	$sim->post('faults', { method => 'PUT', path => '/users', action => 'status', status => 400, times => 0 });
+	q1(q{CALL lp_sync('staff')});
+	LpUsers::wait_for(\&at_rest, 'the update to fail');
+	$sim->remove('faults');
+	my $id = q1(q{SELECT max(id) FROM lp_requests WHERE state = 'failed' AND plan IS NOT NULL});
+	q1('UPDATE staff SET chats = 4 WHERE emp_no = 10');
+	q1(q{CALL lp_sync('staff')});
+	LpUsers::wait_for(\&at_rest, 'the newer plan');
+	is(account_user('p10@x.example')->{maxChats}, 4, 'a newer plan has another value');
+	my ($out, $err) = $session->run("SELECT lp_retry(ARRAY[$id])");
+	like($err, qr/ERROR:  22023: request $id of plan \d+ cannot be sent again\nDETAIL:  Plan \d+ of the same sync was applied since\.\nHINT:  Make a new plan\./,
+		'the older request is not sent again');
+	is(account_user('p10@x.example')->{maxChats}, 4, 'and the value stays');
+	q1("SELECT lp_discard(ARRAY[$id])");
+};
+
 subtest 'drift' => sub {
 	q1("SET lpusers.max_changes = 0; UPDATE lp.users SET max_chats = 1, full_name = 'Person 7', employee_id = '7' WHERE login_name = 'p7\@x.example'");
 	q1("UPDATE lp.users SET is_enabled = false, full_name = 'Person 8', employee_id = '8' WHERE login_name = 'p8\@x.example'");
