@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 short=(functions record created user api auth secret option check fdw fdw_plan fdw_import removal
-	trigger attach trigger_partitions enqueue_rows enqueue own_rows table deliver)
+	trigger attach trigger_partitions enqueue_rows enqueue own_rows table deliver_changes sync_diff sync_plan)
 
 need_packages valgrind
 drop_root "$@"
