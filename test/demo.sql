@@ -103,7 +103,47 @@ WHERE NOT EXISTS (SELECT FROM employees e WHERE e.email = u.login_name)
 UPDATE lp.users SET is_enabled = false, full_name = 'Quince Tartu', employee_id = NULL WHERE login_name LIKE 'quince.%';
 SELECT count(*) AS users, count(*) FILTER (WHERE NOT is_enabled) AS disabled FROM lp.users;
 
-\echo == 10. One page for people without SQL: a chart per day, failures by reason, what is stuck
+\echo == 10. The desired state: a view says who should have a user. All are there already: a plan shows it, and its
+\echo == number confirms it. Then Hazel Turin leaves.
+\echo
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION lp_sync_define, lp_sync_diff, lp_sync_plan, lp_sync_apply TO hr;
+SET ROLE hr;
+CREATE TABLE leavers (id int PRIMARY KEY);
+CREATE VIEW staff AS
+SELECT id, email AS login_name, email, first_name || ' ' || last_name AS full_name, id::text AS employee_id,
+       first_name AS nickname, true AS is_enabled, 5 AS max_chats
+FROM employees WHERE id NOT IN (SELECT id FROM leavers);
+SELECT count(*) AS columns FROM lp_sync_define('staff', '12345678', 'staff', key => 'id');
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT action, users, "limit", over, reason FROM lp_sync_plans WHERE plan = :plan;
+SELECT action, queued FROM lp_sync_apply(:plan, confirm => '{"adopt": 48}');
+\echo (Here the demo waits for the worker; it takes some milliseconds.)
+\set ECHO none
+DO $$ BEGIN
+    FOR i IN 1 .. 300 LOOP
+        EXIT WHEN NOT EXISTS (SELECT FROM lp_results WHERE state IN ('pending', 'sending', 'uncertain'));
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+END $$;
+\set ECHO queries
+SELECT action, state, count(*) FROM lp_results WHERE plan = :plan GROUP BY 1, 2;
+INSERT INTO leavers SELECT id FROM employees WHERE email LIKE 'hazel.turin@%';
+SELECT action, login_name, attribute, old, new FROM lp_sync_diff('staff');
+SELECT action, queued, waiting FROM lp_sync_apply(lp_sync_plan('staff'));
+\echo (Here the demo waits for the worker; it takes some milliseconds.)
+\set ECHO none
+DO $$ BEGIN
+    FOR i IN 1 .. 300 LOOP
+        EXIT WHEN NOT EXISTS (SELECT FROM lp_results WHERE state IN ('pending', 'sending', 'uncertain'));
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+END $$;
+\set ECHO queries
+SELECT count(*) AS differences FROM lp_sync_diff('staff');
+SELECT count(*) AS users, count(*) FILTER (WHERE NOT is_enabled) AS disabled FROM lp.users;
+
+\echo == 11. One page for people without SQL: a chart per day, failures by reason, what is stuck
 \echo
 \pset format unaligned
 \pset tuples_only on
