@@ -30,7 +30,7 @@ CREATE TABLE @extschema@.lp_requests (
 	look_first      boolean NOT NULL DEFAULT false,
 	mended          boolean NOT NULL DEFAULT false,
 	attempts        integer NOT NULL DEFAULT 0,
-	next_attempt_at timestamptz,
+	next_attempt_at timestamptz CHECK (isfinite(next_attempt_at)),
 	batch           bigint,
 	status          integer,
 	ac_revision     bigint,
