@@ -153,9 +153,27 @@ my %functions = (
 	_lp_report_page         => [ $all, $all, "SELECT _lp_report_page('$account', 'today', 'today')" ],
 	_lp_lay_change          => [ $none, $all, "SELECT _lp_lay_change('{}', '{}')" ],
 	_lp_backoff             => [ $none, $all, 'SELECT _lp_backoff(1)' ],
-	_lp_is_here             => [ $none, $all, "SELECT _lp_is_here('1/2/3', '1/2/4')" ],
-	_lp_role_here           => [ $none, $all, "SELECT _lp_role_here('1/2/3', '1/2/4', 10, 'x')" ],
-	_lp_server_here         => [ $none, $all, "SELECT _lp_server_here('1/2/3', '1/2/4', 10, 'x')" ],
+	_lp_is_here             => [ $all, $all, "SELECT _lp_is_here('1/2/3', '1/2/4')" ],
+	_lp_role_here           => [ $all, $all, "SELECT _lp_role_here('1/2/3', '1/2/4', 10, 'x')" ],
+	_lp_server_here         => [ $all, $all, "SELECT _lp_server_here('1/2/3', '1/2/4', 10, 'x')" ],
+	# a sync that is not there, nothing else is asked before that
+	(map { $_->[0] => [ '-------(42704)', '(42704)' x 8, $_->[1] ] } (
+		[ lp_sync_diff => "SELECT * FROM lp_sync_diff('none')" ], [ lp_sync_plan => "SELECT lp_sync_plan('none')" ],
+		[ lp_sync_apply => 'SELECT * FROM lp_sync_apply(1)' ], [ lp_sync => "CALL lp_sync('none')" ],
+		[ lp_sync_watch => "SELECT lp_sync_watch('hires', 'none', 'id')" ], [ lp_sync_unlink => "SELECT lp_sync_unlink('none', '{1}')" ],
+		[ lp_sync_pause => "SELECT lp_sync_pause('none')" ], [ lp_sync_resume => "SELECT lp_sync_resume('none')" ],
+		[ lp_sync_drop => "SELECT lp_sync_drop('none')" ])),
+	# of the table of holder, which has no such column
+	lp_sync_define          => [ '-------(42703)', '-c--(42703)c-(42703)', "SELECT * FROM lp_sync_define('mine', '$account', 'hires', 'id')" ],
+	lp_sync_unwatch         => [ $none, $mine, "SELECT lp_sync_unwatch('hires')" ],
+	_lp_sync_mark_trigger   => [ '-------(39P01)', '(39P01)' x 8, 'SELECT _lp_sync_mark_trigger()' ],
+	_lp_sync_is_mine        => [ $all, $all, "SELECT _lp_sync_is_mine('x', 10, 'x', 10, '1/2/3', '1/2/3')" ],
+	_lp_sync_limit          => [ $all, $all, "SELECT _lp_sync_limit('{}', 'create', 1)" ],
+	_lp_sync_entity         => [ $none, $all, "SELECT _lp_sync_entity('[]', 'new')" ],
+	_lp_sync_parts          => [ $none, $all, "SELECT _lp_sync_parts('[]', 'new')" ],
+	_lp_set_target          => [ $none, $all, "SELECT _lp_set_target('{}', '{}', '[]')" ],
+	_lp_set_added           => [ $none, $all, "SELECT _lp_set_added('{}', '{}', '[]')" ],
+	_lp_set_taken           => [ $none, $all, "SELECT _lp_set_taken('{}', '[]')" ],
 	lp_wake                 => [ $none, $all, 'SELECT lp_wake()' ]);
 
 my $ours = q{FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'lpusers'};
@@ -171,7 +189,9 @@ cmp_ok($sim->count(path => '/le-users'), '>', $before, '... and those with one d
 
 # ---------------------------------------------------------------------------------------------- tables, views, sequences, types
 
-my %relations = (lp_requests => 'r', lp_payloads => 'r', lp_results => 'v', lp_summary => 'v', lp_progress => 'v', lp_requests_id_seq => 'S', lp_batch_seq => 'S');
+my %relations = (lp_requests => 'r', lp_payloads => 'r', lp_results => 'v', lp_summary => 'v', lp_progress => 'v', lp_requests_id_seq => 'S', lp_batch_seq => 'S',
+	(map { $_ => 'r', $_ . '_id_seq' => 'S' } qw(_lp_sync _lp_sync_plan _lp_sync_item _lp_sync_mark)), _lp_sync_link => 'r',
+	(map { $_ => 'v' } qw(lp_syncs lp_sync_links lp_sync_plans lp_sync_changes)));
 my $owned = "SELECT c.relname || ' ' || c.relkind::text $ours JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid";
 same_objects('relations', "$owned WHERE c.relkind <> 'c' UNION SELECT c.relname || ' S' FROM pg_class c WHERE c.relname = 'lp_requests_id_seq'",
 	[ map { "$_ $relations{$_}" } keys %relations ]);
