@@ -169,6 +169,7 @@ lp_sync_diff(PG_FUNCTION_ARGS)
 	SPI_connect();
 	lpu_sync_read_sides(&sides, lpu_sync_named(text_argument(fcinfo, 0), false), against);
 	lpu_sync_diff(&sides, keys_argument(fcinfo, 1), result_receiver(fcinfo));
+	lpu_sync_forget_sides(&sides);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -363,6 +363,15 @@ lpu_sync_read_against(const LpuSync *sync, const LpuSyncRows *source, Oid relati
 
 /* ----- for SQL ----- */
 
+/* A tuplestore may have a file, which belongs to the statement and not to a memory context. */
+void
+lpu_sync_forget(LpuSyncRows *rows, const char *name)
+{
+	(void) SPI_unregister_relation(name);
+	tuplestore_end(rows->store);
+	rows->store = NULL;
+}
+
 void
 lpu_sync_register(const LpuSyncRows *rows, const char *name)
 {

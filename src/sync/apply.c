@@ -221,10 +221,16 @@ read_source(LpuAppliedPlan *plan)
 	lpu_sync_register(plan->source, "_source");
 }
 
+/*
+ * An item is stale if the source is not as it was planned, if its key was
+ * queued meanwhile, if its user is not linked any more, or by another sync.
+ */
 static void
 mark_stale(const LpuAppliedPlan *plan)
 {
 	static const char sql[] =
+	"WITH other AS MATERIALIZED (SELECT o.id FROM @extschema@._lp_sync o JOIN @extschema@._lp_sync y "
+	"  ON y.id = $2 WHERE o.account = y.account AND o.id <> y.id) "
 	"UPDATE @extschema@._lp_sync_item i SET state = 'stale' "
 	"FROM @extschema@._lp_sync_plan p JOIN @extschema@._lp_sync_item j ON j.plan = p.id "
 	"LEFT JOIN (SELECT s.key, count(*) AS n, (array_agg(%s))[1] AS source "
@@ -234,7 +240,16 @@ mark_stale(const LpuAppliedPlan *plan)
 	"  OR (j.source IS NULL AND lower(j.login_name COLLATE \"C\") IN "
 	"   (SELECT s.login FROM _source s WHERE s.login IS NOT NULL)) "
 	"  OR j.source_key IN (SELECT o.source_key FROM @extschema@._lp_sync_item o "
-	"   WHERE o.sync = $2 AND o.plan <> $1 AND o.queued_at > p.made_at))";
+	"   WHERE o.sync = $2 AND o.plan <> $1 AND o.queued_at > p.made_at) "
+	"  OR (j.user_id IS NOT NULL AND j.action NOT IN ('adopt', 'relink') AND NOT EXISTS "
+	"   (SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = $2 AND l.source_key = j.source_key "
+	"     AND l.user_id = j.user_id)) "
+	"  OR (j.action = 'relink' AND j.user_id NOT IN (SELECT l.user_id FROM @extschema@._lp_sync_link l "
+	"    WHERE l.sync = $2 AND l.state <> 'gone')) "
+	"  OR j.user_id IN (SELECT l.user_id FROM other o JOIN @extschema@._lp_sync_link l ON l.sync = o.id "
+	"    WHERE l.state <> 'gone') "
+	"  OR j.user_id IN (SELECT q.user_id FROM other o JOIN @extschema@._lp_sync_item q ON q.sync = o.id "
+	"    WHERE q.state = 'queued' AND q.user_id IS NOT NULL))";
 
 	lpu_applied_run_with_source(plan, psprintf(sql, lpu_sync_write_source(plan->source, "s.",
 																		  "s.login_name")));
@@ -321,6 +336,7 @@ lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
 	hold_classes(&plan, confirm);
 	lpu_applied_change_links(&plan);
 	lpu_applied_queue(&plan);
+	lpu_sync_forget(plan.source, "_source");
 	finish(&plan);
 	if (dest != NULL)
 		(void) lpu_run_once(result_sql, &parameters, dest);

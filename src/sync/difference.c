@@ -60,10 +60,20 @@ lpu_sync_read_sides(LpuSyncSides *sides, LpuSync *sync, Oid against)
 	lpu_sync_register(sides->account, "_account");
 }
 
+/* What was read is not needed any more, but for its numbers. */
+void
+lpu_sync_forget_sides(LpuSyncSides *sides)
+{
+	lpu_sync_forget(sides->source, "_source");
+	lpu_sync_forget(sides->account, "_account");
+}
+
 /* ----- the statement ----- */
 
 /*
- * The users that may differ. %1: values of both sides; %2: the source's
+ * The users that may differ. A link that was closed because the user was not
+ * in the list counts again when the user is there: a list may have come back
+ * short. %1: values of both sides; %2: the source's
  * isEnabled; %3: does the login differ; %4: does any attribute. Each row of the
  * source meets its link by key, and each user its link by id.
  */
@@ -73,12 +83,22 @@ static const char candidates[] =
 " SELECT r.user_id, lower(r.login_name COLLATE \"C\") AS login FROM @extschema@.lp_requests r, y "
 " WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' "
 "  AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
+"queued AS MATERIALIZED (SELECT i.source_key FROM @extschema@._lp_sync_item i "
+" JOIN @extschema@.lp_requests r ON r.id = i.request WHERE i.sync = $1 AND i.state = 'queued' "
+"  AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
 "twice_key AS MATERIALIZED (SELECT s.key FROM _source s WHERE s.key IS NOT NULL "
 " GROUP BY s.key HAVING count(*) > 1), "
 "twice_login AS MATERIALIZED (SELECT s.login FROM _source s WHERE s.login IS NOT NULL "
 " GROUP BY s.login HAVING count(*) > 1), "
+"link AS MATERIALIZED ( "
+" SELECT l.source_key, l.user_id, l.login_name, l.since, l.by_us, l.base, l.hidden, l.date_updated, "
+"  v.revived, CASE WHEN v.revived THEN 'active' ELSE l.state END AS state "
+" FROM @extschema@._lp_sync_link l CROSS JOIN LATERAL (SELECT l.state = 'gone' AND NOT l.by_us "
+"   AND l.user_id IN (SELECT u.id FROM _account u) AND l.user_id NOT IN "
+"    (SELECT o.user_id FROM @extschema@._lp_sync_link o WHERE o.state <> 'gone') AS revived) v "
+" WHERE l.sync = $1), "
 "candidate AS MATERIALIZED ( "
-" SELECT s.n IS NOT NULL AS in_source, coalesce(s.key, k.source_key) AS key, s.login, "
+" SELECT s.n IS NOT NULL AS in_source, coalesce(s.key, k.source_key) AS key, s.login, k.revived, "
 "  s.login_name AS s_login_name, s.problem, %s AS wanted, k.state AS link, k.by_us, k.since, "
 "  k.user_id AS linked, k.base, k.hidden, k.date_updated, k.login_name AS k_login_name, a.id, "
 "  a.login AS a_login, a.login_name, a.enabled, a.updated, "
@@ -86,20 +106,20 @@ static const char candidates[] =
 "  coalesce(s.login IN (SELECT t.login FROM twice_login t), false) AS twice_login, "
 "  coalesce(coalesce(a.id, k.user_id) IN (SELECT u.user_id FROM unfinished u "
 "    WHERE u.user_id IS NOT NULL), false) "
+"   OR coalesce(coalesce(s.key, k.source_key) IN (SELECT q.source_key FROM queued q), false) "
 "   OR coalesce(s.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
 "   OR coalesce(a.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
 "   AS unfinished %s "
-" FROM (_source s FULL JOIN (SELECT l.* FROM @extschema@._lp_sync_link l WHERE l.sync = $1) k "
-"   ON k.source_key = s.key) "
+" FROM (_source s FULL JOIN link k ON k.source_key = s.key) "
 " LEFT JOIN (SELECT u.*, CASE WHEN l.user_id IS NULL THEN u.login ELSE '#' || u.id::text END AS match "
-"   FROM _account u LEFT JOIN (SELECT l.user_id FROM @extschema@._lp_sync_link l "
-"    WHERE l.sync = $1 AND l.state <> 'gone') l ON l.user_id = u.id) a "
+"   FROM _account u LEFT JOIN (SELECT l.user_id FROM link l WHERE l.state <> 'gone') l "
+"    ON l.user_id = u.id) a "
 "  ON a.match = CASE WHEN k.state <> 'gone' THEN '#' || k.user_id::text ELSE s.login END "
 " CROSS JOIN y "
 " WHERE ($2::text[] IS NULL OR coalesce(s.key, k.source_key) = ANY ($2)) AND CASE "
 "  WHEN s.n IS NULL THEN k.state = 'active' OR (k.state = 'disabled' AND (a.id IS NULL OR a.enabled "
 "   OR (k.by_us AND k.since + y.delete_after <= clock_timestamp()))) "
-"  ELSE s.problem IS NOT NULL OR k.source_key IS NULL OR k.state = 'gone' OR a.id IS NULL OR %s "
+"  ELSE s.problem IS NOT NULL OR k.source_key IS NULL OR k.state = 'gone' OR k.revived OR a.id IS NULL OR %s "
 "   OR (a.enabled AND (%s IS FALSE OR k.state = 'disabled')) "
 "   OR (NOT a.enabled AND (%s IS TRUE OR (k.state = 'disabled' AND %s IS NOT FALSE))) "
 "   OR coalesce(k.date_updated <> a.updated, false) "
@@ -123,7 +143,7 @@ static const char holders[] =
 " LEFT JOIN (SELECT u.login, min(u.id) AS id, count(*) AS n FROM _account u GROUP BY u.login) h "
 "  ON h.login = CASE WHEN c.in_source AND (c.link IS NULL OR c.link = 'gone' OR c.id IS NULL "
 "   OR c.a_login <> c.login) THEN c.login END "
-" LEFT JOIN @extschema@._lp_sync_link k ON k.sync = $1 AND k.state <> 'gone' AND k.user_id = h.id), ";
+" LEFT JOIN link k ON k.state <> 'gone' AND k.user_id = h.id), ";
 
 /* Why a row is blocked, or null. %1: what a user to be created lacks. */
 static const char blocks[] =
@@ -193,7 +213,7 @@ static const char actions[] =
 "  WHEN c.renames THEN 'rename' "
 "  WHEN c.sent > 0 THEN 'update' "
 "  WHEN c.reported > 0 THEN 'report' "
-"  WHEN c.enabled AND c.link = 'disabled' THEN 'follow' "
+"  WHEN c.enabled AND c.link = 'disabled' OR c.revived THEN 'follow' "
 "  WHEN c.date_updated <> c.updated THEN 'unverifiable' END AS action "
 " FROM compared c, y), "
 "decided AS ( "
@@ -284,7 +304,7 @@ lpu_sync_diff(const LpuSyncSides *sides, Datum keys, DestReceiver *dest)
 	"  AND d.action <> 'report' THEN ': reported' ELSE '' END "
 	"FROM decided d LEFT JOIN LATERAL jsonb_array_elements(d.changes) WITH ORDINALITY c (change, n) ON true "
 	"WHERE d.action NOT IN ('follow', 'unverifiable') AND $4 IS NOT NULL "
-	"ORDER BY d.action, d.source_key, d.login_name, c.n";
+	"ORDER BY d.action, d.source_key, d.login_name, d.user_id, c.n";
 
 	(void) lpu_sync_run_decided(sides, rest, keys, 0, dest);
 }

@@ -18,6 +18,9 @@ typedef struct LpuSyncSides
 /* Read both sides, with SPI connected. against: a relation in place of the account, or 0. */
 extern void lpu_sync_read_sides(LpuSyncSides *sides, LpuSync *sync, Oid against);
 
+/* After the statement: free what was read, but for its numbers. */
+extern void lpu_sync_forget_sides(LpuSyncSides *sides);
+
 /*
  * SQL: WITH clauses that end in "decided", a row for each user that differs. Its parameters are
  * the sync's id, keys or null, and the OID of the server.

@@ -210,6 +210,7 @@ lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned)
 	(void) lpu_sync_run_decided(&sides, items_sql, keys, planned->id, NULL);
 	for (i = 0; i < lengthof(counts); i++)
 		counts[i] = lpu_int64_column(0, i + 1);
+	lpu_sync_forget_sides(&sides);
 	if (!whole)
 		return;
 	choose_guard(planned, &sides, &base, counts[4]);

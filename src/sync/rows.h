@@ -67,4 +67,7 @@ extern void lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiv
 /* Make rows known to SPI, which is connected, under a name. */
 extern void lpu_sync_register(const LpuSyncRows *rows, const char *name);
 
+/* They are not needed any more. */
+extern void lpu_sync_forget(LpuSyncRows *rows, const char *name);
+
 #endif

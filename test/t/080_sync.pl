@@ -158,4 +158,54 @@ subtest 'marks' => sub {
 	is(q1('SELECT count(*) FROM _lp_sync_mark'), '0', 'no mark is left');
 };
 
+# What was planned is compared with the links again when it is applied.
+subtest 'links that change between plan and apply' => sub {
+	q1('UPDATE staff SET leaves = current_date WHERE emp_no = 13');
+	my $plan = q1(q{SELECT lp_sync_plan('staff')});
+	q1(q{SELECT lp_sync_unlink('staff', '{13}')});
+	is(q1("SELECT action || ' ' || queued || ' ' || stale FROM lp_sync_apply($plan)"), 'disable 0 1', 'a user who was unlinked is not touched');
+	$sim->post('users', [ { loginName => 'both@x.example', nickname => 'b', email => 'both@x.example', fullName => 'Both', isEnabled => \1, maxChats => 1, profileIds => [1002] } ]);
+	q1(q{CREATE VIEW others AS SELECT 'o1' AS key, 'both@x.example' AS login_name, 'Both Two' AS full_name, '2' AS employee_id;
+		SELECT count(*) FROM lp_sync_define('others', '12345678', 'others', 'key')});
+	q1("INSERT INTO staff VALUES (200, 'both\@x.example', 'Both One', 'Agent', '$groups[0]', 4)");
+	my ($first, $second) = (q1(q{SELECT lp_sync_plan('staff')}), q1(q{SELECT lp_sync_plan('others')}));
+	q1("SELECT lp_sync_apply($first, '{\"adopt\": 1}')");
+	is(q1("SELECT action || ' ' || queued || ' ' || stale FROM lp_sync_apply($second, '{\"adopt\": 1}')"), 'adopt 0 1', 'a user has one sync');
+	LpUsers::wait_for(\&at_rest, 'the queue to be empty');
+	is(account_user('both@x.example')->{fullName}, 'Both One', 'that of the first');
+	q1(q{SELECT lp_sync_drop('others')});
+};
+
+subtest 'a login that is corrected before the user is created' => sub {
+	q1(q{ALTER SERVER acme OPTIONS (ADD delivery 'paused')});
+	q1("INSERT INTO staff VALUES (201, 'typo\@x.example', 'Typo', 'Agent', '$groups[0]', 4)");
+	q1(q{CALL lp_sync('staff')});
+	q1(q{UPDATE staff SET email = 'right@x.example' WHERE emp_no = 201});
+	is(actions(), 'wait 201', 'it waits for the create');
+	q1(q{ALTER SERVER acme OPTIONS (SET delivery 'on')});
+	LpUsers::wait_for(sub { account_user('typo@x.example') && at_rest() }, 'the create');
+	run_sync('the correction');
+	is(account_user('typo@x.example'), undef, 'then the user is renamed');
+	isnt(account_user('right@x.example'), undef, '... and is one');
+};
+
+subtest 'a list that comes back short' => sub {
+	q1('UPDATE staff SET leaves = current_date WHERE emp_no = 14');
+	$sim->post('faults', { method => 'GET', path => '/users', action => 'body', body => '[]', times => 0 });
+	$session->run(q{CALL lp_sync('staff', true)});
+	is(q1(q{SELECT state || by_us FROM lp_sync_links WHERE source_key = '14'}), 'gonefalse', 'a user who is not in it counts as gone');
+	$sim->remove('faults');
+	run_sync('the whole list');
+	is(account_user('p14@x.example')->{isEnabled} ? 1 : 0, 0, 'until it is there again: the leaver is disabled');
+	is(q1(q{SELECT state || by_us FROM lp_sync_links WHERE source_key = '14'}), 'disabledtrue', 'and linked');
+};
+
+subtest 'a source that does not fit into work_mem' => sub {
+	q1(q{CREATE VIEW big AS SELECT i AS k, 'b' || i || '@x.example' AS login_name, repeat('n', 100) AS full_name, i::text AS employee_id FROM generate_series(1, 3000) i;
+		SELECT count(*) FROM lp_sync_define('big', '12345678', 'big', 'k')});
+	my ($out, $err) = $session->run(q{SET work_mem = '64kB'; SELECT count(DISTINCT source_key) FROM lp_sync_diff('big'); SELECT lp_sync_plan('big') > 0; RESET work_mem});
+	is("$out$err", "3000\nt", 'no file is left to the end of the transaction');
+	q1(q{SELECT lp_sync_drop('big')});
+};
+
 done_testing();
