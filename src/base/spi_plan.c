@@ -7,7 +7,7 @@
  * schema, whose name is read each time: a schema may be renamed, and another
  * may get its name. A plan is therefore known by its statement together with
  * OID and name of the schema. All plans are made and run with the same role
- * and search_path, whoever calls.
+ * and search_path, independent of the caller.
  */
 #include "postgres.h"
 

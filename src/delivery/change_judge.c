@@ -4,7 +4,7 @@
  * A request says what is wanted (queue/enqueue_change.h), and the account says what is there now.
  * Nothing is sent for a user who is gone, has another login than expected, or is as wanted
  * already.  An attribute that is neither as it was when the request was planned nor as wanted was
- * changed by somebody else: the request's policy decides whether it is overwritten.  Knows nothing
+ * changed by another client: the request's policy decides whether it is overwritten.  Knows nothing
  * of requests to the account.  Needs a transaction; results are texts in the memory context of the
  * row's claim, all else is in the current one.
  */
@@ -25,7 +25,7 @@
 #include "user/merge.h"
 #include "user/serialize.h"
 
-/* What is done with an attribute that somebody else has changed. */
+/* What is done with an attribute that another client has changed. */
 typedef enum DriftPolicy
 {
 	DRIFT_OVERWRITE,

@@ -12,13 +12,13 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "api/conditional_write.h"
 #include "base/encoding.h"
+#include "base/text_table.h"
 #include "delivery/change_read.h"
 #include "user/login.h"
 
@@ -79,20 +79,6 @@ enum
 
 /* ----- who is looked for ----- */
 
-static uint32
-hash_key(const void *key, Size size)
-{
-	const char *text = *(char *const *) key;
-
-	return hash_bytes((const unsigned char *) text, (int) strlen(text));
-}
-
-static int
-compare_keys(const void *a, const void *b, Size size)
-{
-	return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 static SoughtUser *
 find_user(LpuChangeRead *r, const char *key)
 {
@@ -103,12 +89,11 @@ find_user(LpuChangeRead *r, const char *key)
 static void
 seek_users(LpuChangeRead *r)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(SoughtUser),.hash = hash_key,
-	.match = compare_keys,.hcxt = r->context};
+	MemoryContext caller = MemoryContextSwitchTo(r->context);
 	int			i;
 
-	r->sought = hash_create("lpusers sought users", 256, &ctl,
-							HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	r->sought = lpu_text_table("lpusers sought users", sizeof(SoughtUser), 256);
+	MemoryContextSwitchTo(caller);
 	for (i = 0; i < r->n; i++)
 	{
 		LpuChangedUser *user = r->users[i];

@@ -10,11 +10,11 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "base/encoding.h"
+#include "base/text_table.h"
 #include "delivery/lookup.h"
 #include "user/attribute.h"
 #include "user/login.h"
@@ -47,20 +47,6 @@ enum
 	IS_ENABLED
 };
 
-static uint32
-hash_key(const void *key, Size size)
-{
-	const char *text = *(char *const *) key;
-
-	return hash_bytes((const unsigned char *) text, (int) strlen(text));
-}
-
-static int
-compare_keys(const void *a, const void *b, Size size)
-{
-	return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 /*
  * Return a lookup without logins, which lives in the current memory context.
  * entities: keep the attributes of the users that are found, to compare them.
@@ -68,14 +54,11 @@ compare_keys(const void *a, const void *b, Size size)
 LpuLookup *
 lpu_lookup_new(bool entities)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(SoughtLogin),
-	.hash = hash_key,.match = compare_keys,.hcxt = CurrentMemoryContext};
 	LpuLookup  *lookup = palloc0(sizeof(LpuLookup));
 
 	lookup->context = CurrentMemoryContext;
 	lookup->entities = entities;
-	lookup->users = hash_create("lpusers lookup", 256, &ctl,
-								HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	lookup->users = lpu_text_table("lpusers lookup", sizeof(SoughtLogin), 256);
 	return lookup;
 }
 

@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/error.h"
+#include "functions/writing.h"
 #include "options/server.h"
 #include "queue/enqueue_change.h"
 #include "user/merge.h"
@@ -164,10 +165,8 @@ require_arguments(FunctionCallInfo fcinfo, const char *second)
 static Datum
 enqueue(FunctionCallInfo fcinfo, const LpuOptions *options, const LpuQueuedChange *changes, int n)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	LpuQueueOrigin origin = {0};
 	int64	   *ids = palloc(Max(n, 1) * sizeof(int64));
-	int			i;
 
 	origin.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	origin.account = options->account;
@@ -177,29 +176,8 @@ enqueue(FunctionCallInfo fcinfo, const LpuOptions *options, const LpuQueuedChang
 	origin.send_as = GetUserId();
 	lpu_enqueue_changes(&origin, changes, n, ids);
 
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	for (i = 0; i < n; i++)
-	{
-		Datum		values[1] = {Int64GetDatum(ids[i])};
-		bool		nulls[1] = {false};
-
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
+	lpu_return_ids(fcinfo, ids, n);
 	return (Datum) 0;
-}
-
-/* The options of the account for the current role, which needs USAGE and a user mapping. */
-static const LpuOptions *
-options_for(FunctionCallInfo fcinfo, const char *function)
-{
-	LpuProblem *problem = NULL;
-	const LpuOptions *options;
-
-	PreventCommandIfReadOnly(function);
-	options = lpu_server_for_account(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId(), &problem);
-	if (options == NULL)
-		lpu_problem_raise(problem);
-	return options;
 }
 
 /*
@@ -213,7 +191,7 @@ lp_enqueue_changes(PG_FUNCTION_ARGS)
 	int			n;
 
 	require_arguments(fcinfo, "users");
-	options = options_for(fcinfo, "lp_enqueue_changes()");
+	options = lpu_options_for_writing(fcinfo, "lp_enqueue_changes()");
 	changes = read_changes(PG_GETARG_JSONB_P(1), &n);
 	return enqueue(fcinfo, options, changes, n);
 }
@@ -232,7 +210,7 @@ lp_enqueue_deletes(PG_FUNCTION_ARGS)
 	int			i;
 
 	require_arguments(fcinfo, "ids");
-	options = options_for(fcinfo, "lp_enqueue_deletes()");
+	options = lpu_options_for_writing(fcinfo, "lp_enqueue_deletes()");
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids,
 					  &nulls, &n);
 	changes = palloc0(Max(n, 1) * sizeof(LpuQueuedChange));

@@ -26,6 +26,7 @@
 #include "base/guc.h"
 #include "delivery/delivery.h"
 #include "delivery/turns.h"
+#include "functions/writing.h"
 #include "http/request.h"
 #include "options/server.h"
 #include "queue/enqueue.h"
@@ -96,7 +97,7 @@ over(const char *account, const LpuTotals *totals)
 		notice(account, totals);
 	else
 		ereport(NOTICE,
-				(errmsg("account \"%s\" is being delivered by somebody else", account)));
+				(errmsg("queue of account \"%s\" is already being delivered by another process", account)));
 }
 
 /* The worker delivers what is unfinished. Raises nothing. */
@@ -256,24 +257,18 @@ queued_users(Jsonb *users, bool require_password, int *n)
 Datum
 lp_enqueue_users(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	LpuQueueOrigin origin = {0};
-	LpuProblem *problem = NULL;
 	const LpuOptions *options;
 	LpuQueuedUser *users;
 	int64	   *ids;
 	int			n;
-	int			i;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("account and users must not be null"),
 				 errhidestmt(true)));
-	PreventCommandIfReadOnly("lp_enqueue_users()");
-	options = lpu_server_for_account(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId(), &problem);
-	if (options == NULL)
-		lpu_problem_raise(problem);
+	options = lpu_options_for_writing(fcinfo, "lp_enqueue_users()");
 	users = queued_users(PG_GETARG_JSONB_P(1), options->require_password, &n);
 	ids = palloc(Max(n, 1) * sizeof(int64));
 	origin.schema = get_func_namespace(fcinfo->flinfo->fn_oid);
@@ -284,14 +279,7 @@ lp_enqueue_users(PG_FUNCTION_ARGS)
 	origin.send_as = GetUserId();
 	lpu_enqueue(&origin, users, n, ids);
 
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	for (i = 0; i < n; i++)
-	{
-		Datum		values[1] = {Int64GetDatum(ids[i])};
-		bool		nulls[1] = {false};
-
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
+	lpu_return_ids(fcinfo, ids, n);
 	return (Datum) 0;
 }
 

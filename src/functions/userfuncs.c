@@ -29,6 +29,7 @@
 #include "base/encoding.h"
 #include "base/error.h"
 #include "base/guc.h"
+#include "functions/writing.h"
 #include "json/document.h"
 #include "json/to_jsonb.h"
 #include "options/server.h"
@@ -74,20 +75,6 @@ require_arguments(FunctionCallInfo fcinfo, const char *const *names, int n)
 	for (i = 0; i < n; i++)
 		if (PG_ARGISNULL(i))
 			raise_null(names[i]);
-}
-
-/* The options for the account in the first argument; raises if the caller may not write there. */
-static const LpuOptions *
-options_for_writing(FunctionCallInfo fcinfo, const char *function)
-{
-	LpuProblem *problem = NULL;
-	const LpuOptions *options;
-
-	PreventCommandIfReadOnly(function);
-	options = lpu_server_for_account(text_to_cstring(PG_GETARG_TEXT_PP(0)), GetUserId(), &problem);
-	if (options == NULL)
-		lpu_problem_raise(problem);
-	return options;
 }
 
 static char *
@@ -285,7 +272,7 @@ prepare_create(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *cal
 	static const char *const names[] = {"account", "users"};
 
 	require_arguments(fcinfo, names, lengthof(names));
-	call->options = options_for_writing(fcinfo, function);
+	call->options = lpu_options_for_writing(fcinfo, function);
 	call->operation = "create";
 	call->success = "created";
 	call->request.method = LPU_CREATE_USERS;
@@ -307,7 +294,7 @@ prepare_update(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *cal
 	static const char *const names[] = {"account", "users", "if_match"};
 
 	require_arguments(fcinfo, names, lengthof(names));
-	call->options = options_for_writing(fcinfo, function);
+	call->options = lpu_options_for_writing(fcinfo, function);
 	call->operation = "update";
 	call->success = "done";
 	call->request.method = LPU_UPDATE_USERS;
@@ -349,7 +336,7 @@ prepare_delete(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *cal
 	int			i;
 
 	require_arguments(fcinfo, names, lengthof(names));
-	call->options = options_for_writing(fcinfo, function);
+	call->options = lpu_options_for_writing(fcinfo, function);
 	call->operation = "delete";
 	call->success = "done";
 	call->request.method = LPU_DELETE_USERS;
@@ -391,7 +378,7 @@ prepare_reset(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *call
 	size_t		length;
 
 	require_arguments(fcinfo, names, lengthof(names));
-	call->options = options_for_writing(fcinfo, function);
+	call->options = lpu_options_for_writing(fcinfo, function);
 	call->operation = "reset";
 	call->success = "done";
 	call->request.method = LPU_RESET_PASSWORD;

@@ -7,12 +7,12 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 
 #include "base/encoding.h"
+#include "base/text_table.h"
 #include "remote/fetch.h"
 #include "sync/names.h"
 #include "user/login.h"
@@ -38,28 +38,10 @@ enum
 	ID, NAME, DELETED, IS_ENABLED, NCOLUMNS
 };
 
-static uint32
-hash_entry(const void *key, Size size)
-{
-	const char *name = *(char *const *) key;
-
-	return hash_bytes((const unsigned char *) name, (int) strlen(name));
-}
-
-static int
-compare_entries(const void *a, const void *b, Size size)
-{
-	return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 static HTAB *
 new_table(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(NameEntry),.hash = hash_entry,
-	.match = compare_entries,.hcxt = CurrentMemoryContext};
-
-	return hash_create("lpusers names", 128, &ctl,
-					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	return lpu_text_table("lpusers names", sizeof(NameEntry), 128);
 }
 
 static void

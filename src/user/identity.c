@@ -8,12 +8,12 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "base/encoding.h"
+#include "base/text_table.h"
 #include "json/array_reader.h"
 #include "user/identity.h"
 #include "user/login.h"
@@ -92,29 +92,12 @@ match_in_order(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nanswe
 	return true;
 }
 
-static uint32
-hash_key(const void *key, Size size)
-{
-	const char *text = *(char *const *) key;
-
-	return hash_bytes((const unsigned char *) text, (int) strlen(text));
-}
-
-static int
-compare_keys(const void *a, const void *b, Size size)
-{
-	return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 /* Match what is left by a form of the logins. */
 static void
 match_by(char *(*form) (const char *login), LpuAnsweredUser *users, int n, AnsweredUser *answered,
 		 int nanswered)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(AnsweredEntry),
-	.hash = hash_key,.match = compare_keys,.hcxt = CurrentMemoryContext};
-	HTAB	   *table = hash_create("lpusers answered users", Max(nanswered, 16), &ctl,
-									HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	HTAB	   *table = lpu_text_table("lpusers answered users", sizeof(AnsweredEntry), Max(nanswered, 16));
 	AnsweredEntry *entry;
 	const char *key;
 	bool		found;

@@ -12,7 +12,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "common/string.h"
 #include "common/unicode_norm.h"
 #include "mb/pg_wchar.h"
@@ -21,6 +20,7 @@
 
 #include "base/character.h"
 #include "base/encoding.h"
+#include "base/text_table.h"
 #include "user/login.h"
 
 /*
@@ -222,30 +222,13 @@ lpu_login_check(const char *login)
 
 /* ----- sets ----- */
 
-static uint32
-hash_name(const void *key, Size size)
-{
-	const char *name = *(char *const *) key;
-
-	return hash_bytes((const unsigned char *) name, (int) strlen(name));
-}
-
-static int
-compare_names(const void *a, const void *b, Size size)
-{
-	return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 LpuLogins *
 lpu_logins_new(void)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(char *),.hash = hash_name,
-	.match = compare_names,.hcxt = CurrentMemoryContext};
 	LpuLogins  *logins = palloc(sizeof(LpuLogins));
 
 	logins->context = CurrentMemoryContext;
-	logins->names = hash_create("lpusers logins", 256, &ctl,
-								HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	logins->names = lpu_text_table("lpusers logins", sizeof(char *), 256);
 	return logins;
 }
 

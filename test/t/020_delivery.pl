@@ -878,11 +878,11 @@ sub enqueue_as { my ($role, @users) = @_; return $session->query("SET ROLE $role
 	fault(action => 'delay', ms => 2000);
 	deliver_beside(1);
 	my (undef, $err) = $session->run("CALL lp_deliver('$account')");
-	like($err, qr/NOTICE:.*account "$account" is being delivered by somebody else/, 'two at once: the second leaves');
+	like($err, qr/NOTICE:.*account "$account" is already being delivered by another process/, 'two at once: the second leaves');
 	unlike($err, qr/ERROR/, 'two at once: in peace');
 	is($sim->count(status => 0, method => 'POST'), 1, 'two at once: while the first is under way');
 	(undef, $err) = $session->run('CALL lp_deliver()');
-	like($err, qr/account "$account" is being delivered by somebody else/, 'two accounts: one is taken');
+	like($err, qr/account "$account" is already being delivered by another process/, 'two accounts: one is taken');
 	like($err, qr/account "second": 2 created/, 'two accounts: the other is delivered meanwhile');
 	is($sim->count(status => 0, method => 'POST'), 1, 'two accounts: while the first is under way');
 	is($second->users_with("$_\@example.com"), 1, "two accounts: $_ once") foreach 'e1', 'e2';
@@ -1185,7 +1185,7 @@ LpUsers::wait_for(sub { $session->query('SHOW lpusers.worker') eq 'on' }, 'the s
 	like($pid, qr/^\d+$/, 'worker: it is there');
 	is(holds('worker: sending', $pid)->{transaction}, '-', 'worker: sending: no transaction');
 	my (undef, $err) = $session->run("CALL lp_deliver('$account')");
-	like($err, qr/is being delivered by somebody else/, 'worker: CALL leaves it to it');
+	like($err, qr/is already being delivered by another process/, 'worker: CALL leaves it to it');
 	$sim->remove('faults');
 	finished('the worker');
 	is(posts(), 5, 'worker: as many POSTs as batches');

@@ -229,7 +229,7 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 	is(q1("SELECT string_agg(DISTINCT locktype || ' ' || mode, ', ') FROM pg_locks WHERE pid = $pid"), 'userlock ExclusiveLock, userlock ShareLock', '... only its own locks');
 	is(state_of($name), 'sending', 'the row is being sent');
 	is(q1("SELECT sending, worker_pid FROM lp_progress"), "1|$pid", 'lp_progress while it is being sent');
-	like((LpUsers::try_sql($node, 'CALL lp_deliver()'))[2], qr/NOTICE: .*is being delivered by somebody else/, 'CALL meanwhile: somebody else delivers');
+	like((LpUsers::try_sql($node, 'CALL lp_deliver()'))[2], qr/NOTICE: .*is already being delivered by another process/, 'CALL meanwhile: another process delivers');
 	# a commit is noticed while a request is under way; what it is sent with is another matter
 	enqueue($behind);
 	# a reload, too, disturbs nothing
