@@ -365,6 +365,8 @@ main()
 		if [ "$mode" = tap ]; then tap+=("PROVE_TESTS=$(tap_paths)"); fi
 	fi
 	echo "$(postgres --version), as $(id -un)"
+	# shellcheck disable=SC2034	# of setup.sh
+	[ "$mode" != all ] || with_bitcode=yes
 	step build build all test/lpsim/lpsim
 	check_tree
 	step server start_server

@@ -23,6 +23,7 @@ min_version=15					# the oldest PostgreSQL we support
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 work=
 work_child=						# process group of a command that is under way
+with_bitcode=					# not empty: build bitcode for JIT, too
 
 # The caller's settings must not reach the tests.
 export LC_ALL=C
@@ -465,13 +466,16 @@ quiet()
 }
 
 # in_make [make args]: the Makefile, as a developer runs it, with our PostgreSQL.
-# Bitcode for JIT is left out where its compiler is missing.
+# Bitcode for JIT, which takes longer than the rest, is built only if with_bitcode is set and its
+# compiler is there.
 in_make()
 {
 	local args=(PG_CONFIG="$PG_CONFIG" COPT=-Werror DEVEL=1) clang
 
 	clang=$(sed -n 's/^CLANG[[:space:]]*=[[:space:]]*//p' "$(dirname "$("$PG_CONFIG" --pgxs)")/../Makefile.global")
-	command -v "${clang:-none}" >/dev/null || args+=(with_llvm=no)
+	if [ -z "$with_bitcode" ] || ! command -v "${clang:-none}" >/dev/null; then
+		args+=(with_llvm=no)
+	fi
 	make -C "$top" -s --no-print-directory "${args[@]}" "$@"
 }
 
