@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 #
 # assert.sh [regress|tap [name ...]]: the tests on a PostgreSQL that checks its assertions.
+# assert.sh build: only that PostgreSQL.
 #
 # PostgreSQL is built from Debian's package of its sources with --enable-cassert. Such a build
 # also overwrites freed memory (CLOBBER_FREED_MEMORY), checks that no palloc'ed chunk was written
@@ -105,8 +106,8 @@ build_postgres()
 main()
 {
 	case ${1:-regress} in
-		regress | tap) ;;
-		*) die "usage: assert.sh [regress|tap [name ...]]" ;;
+		build | regress | tap) ;;
+		*) die "usage: assert.sh [build | regress|tap [name ...]]" ;;
 	esac
 	if [ -z "${LPUSERS_WORK:-}" ]; then
 		command -v apt-get >/dev/null || skip "there is no apt-get"
@@ -115,6 +116,7 @@ main()
 	fi
 	drop_root "$@"
 	need_postgres
+	[ "${1:-}" != build ] || exit 0
 	# the TAP tests that make one server; what the arguments name goes before
 	PROVE_TESTS=$(grep -cE 'Cluster->new|LpUsers::server\(' test/t/*.pl | sed -n 's/:[01]$//p' |
 		paste -sd ' ')
