@@ -1,5 +1,5 @@
 -- api: what the account answers, and what becomes of it (api.c, request.c)
-\i sql/start.sql
+\i sql/include/start.sql
 CREATE FUNCTION create_one(name text, OUT status integer, OUT ac_revision bigint, OUT type text, OUT error text) LANGUAGE sql AS $$
 	SELECT status, ac_revision, jsonb_typeof(body), error FROM lp_create_users('12345678', person(name)) $$;
 
@@ -95,4 +95,4 @@ ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET token 'lp-token');
 SELECT status, error FROM lp_reset_password('12345678', 1, E'New"Secret\\1');
 DROP FUNCTION bodies();
 DROP FUNCTION create_one(text);
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,6 @@
 -- attach: lp_attach_trigger() writes the trigger and checks first; whose rights count when it fires, and what is held
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE ROLE regress_hr;
 CREATE ROLE regress_clerk;
 CREATE SCHEMA hr AUTHORIZATION regress_hr;
@@ -327,4 +328,4 @@ REVOKE ALL ON FUNCTION lp_create_users_trigger() FROM regress_hr, regress_clerk;
 DROP ROLE regress_hr, regress_clerk;
 DROP VIEW hooks;
 DROP FUNCTION outside(text), base(jsonb);
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

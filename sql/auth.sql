@@ -1,5 +1,5 @@
 -- auth: the three ways to get a bearer, how long one is kept, and what is said when there is none
-\i sql/start.sql
+\i sql/include/start.sql
 ALTER SERVER acme OPTIONS (DROP base_url, ADD domain_api_url :'tls_url', ADD ca_file :'ca');
 CREATE FUNCTION create_one(name text) RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(': ', status, error) FROM lp_create_users('12345678', person(name)) $$;
@@ -126,4 +126,4 @@ REVOKE ALL ON FOREIGN SERVER acme FROM regress_clerk;
 REVOKE ALL ON FUNCTION lp_create_users(text, jsonb) FROM regress_clerk;
 DROP ROLE regress_clerk;
 DROP FUNCTION create_one(text);
-\i sql/finish.sql
+\i sql/include/finish.sql

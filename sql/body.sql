@@ -1,5 +1,5 @@
 -- body: an answer's body as jsonb, whatever it is; a user that was created is not lost by what the answer looks like
-\i sql/start.sql
+\i sql/include/start.sql
 -- as the account answers usually
 SELECT status, body->>'loginName' AS login, body->'id' AS id, body->>'fullName' AS hidden, error FROM lp_create_users('12345678', person('ann'));
 SELECT status, body, error FROM lp_delete_users('12345678', '{4000000001}');
@@ -25,4 +25,4 @@ ALTER SERVER acme OPTIONS (ADD max_response_size '10kB');
 SELECT n, r.status, r.body, r.error FROM generate_series(1, 2) n, LATERAL lp_create_users('12345678', person('huge' || n)) r;
 SELECT login_name, state, status, error FROM lp_results WHERE login_name ~ '^huge' ORDER BY id;
 \! curl -sSf "$LPSIM_URL/_sim/count?login=huge1@example.com"; curl -sSf "$LPSIM_URL/_sim/created"
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,7 +1,7 @@
 -- change: users who are updated: read again, merged, put back
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 -- Two users with everything, also what this version does not know; and a view of what is compared.
 SELECT lp.sim('users', jsonb_agg(person(name, '{"pid": "p", "employeeId": "E1", "description": "d", "mobileNumber": "1", "skillIds": [3001, 3002], "lobIds": [4001],
 	"managerOf": [{"agentGroupId": 2002, "assignmentDate": "2026-01-01 00:00:00"}], "memberOf": {"agentGroupId": 2001, "assignmentDate": "2026-01-01 00:00:00"}, "isApiUser": false,
@@ -227,5 +227,4 @@ SELECT * FROM attempt($$UPDATE lp.users SET nickname = 'c', full_name = 'x', emp
 SELECT * FROM attempt($$UPDATE lp.users SET nickname = 'd', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$);
 SELECT u->'nickname' FROM lp.seen WHERE login ~ '^bob';
 DROP TABLE your_table;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

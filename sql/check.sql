@@ -1,5 +1,5 @@
 -- check: lp_check() in success, and at each step that can fail
-\i sql/start.sql
+\i sql/include/start.sql
 CREATE FUNCTION steps(n integer DEFAULT 0, OUT step text, OUT ok boolean, OUT detail text) RETURNS SETOF record LANGUAGE sql AS $$
 	SELECT step, ok, regexp_replace(regexp_replace(detail, 'http(s?)://127\.0\.0\.1:\d+', 'http\1://...'),
 		'\d+ ms$|(?<=(account|service|API): ).*(?=\. (Nothing|Outcome))', '...') FROM lp_check('12345678') $$;
@@ -47,4 +47,4 @@ SELECT * FROM steps();
 ALTER SERVER acme OPTIONS (ADD base_url 'http://127.0.0.1:1', DROP domain_api_url);
 SELECT * FROM steps();
 DROP FUNCTION steps(integer);
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,6 +1,6 @@
 -- convert: values of the API as values of columns: each type, each way to write a value, and what is no value of the type
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 -- What columns of these types show of these values of an attribute, each that of a user of its own. An error is shown with
 -- its place, if that is not the one.
 CREATE FUNCTION shown(types text, attribute text, VARIADIC "values" text[]) RETURNS TABLE(type text, value text, shown text) LANGUAGE plpgsql AS $$
@@ -120,5 +120,4 @@ DROP TABLE plain, quoted;
 DROP FUNCTION show(text, text), shown(text, text, text[]);
 DROP DOMAIN ids, few, chats, login;
 DROP TYPE pair, color;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,6 +1,6 @@
 -- created: the users that the answer to a create names
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 -- What is recorded when the account answers like this to a call that creates a and b, and what the row says.
 CREATE FUNCTION answered(body text) RETURNS TABLE (name text, state text, user_id bigint, error text) LANGUAGE plpgsql AS $$
 DECLARE
@@ -33,5 +33,4 @@ SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}] x');
 SELECT * FROM answered('"1@example.com"');
 SELECT * FROM answered('');
 DROP FUNCTION answered;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

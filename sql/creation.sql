@@ -1,7 +1,7 @@
 -- creation: rows that are inserted become users
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 -- one, and all that the account has of it
 INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('ann', 1, 1);
 SELECT u - '{dateUpdated,lastPwdChangeDate}'::text[] #- '{memberOf,assignmentDate}' FROM lp.account;
@@ -168,5 +168,4 @@ COPY lp.people FROM PROGRAM 'seq 5000 | sed "s/.*/van&@example.com,Van,v,v@examp
 SELECT DISTINCT regexp_replace(r, ' \d+ -> 201.*', ' N -> 201') AS requests FROM lp.requests() r;
 SELECT count(*), count(DISTINCT login) FROM lp.account WHERE login ~ '^van';
 SELECT count(*), count(DISTINCT user_id), count(DISTINCT batch) BETWEEN 50 AND 55 AS batches FROM lp_results WHERE login_name ~ '^van' AND state = 'created' AND path = 'table';
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

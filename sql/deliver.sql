@@ -1,5 +1,6 @@
 -- deliver: CALL lp_deliver(): batches, answers, what it says, and that it sends each user once
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE VIEW requests AS SELECT login_name, state, attempts, status, evidence, error, replace(reason, '"' || current_user || '"', '"me"') AS reason, user_id IS NOT NULL AS id, dense_rank() OVER (ORDER BY batch) AS batch, p.request_id IS NOT NULL AS payload
 	FROM lp_requests r LEFT JOIN lp_payloads p ON p.request_id = r.id ORDER BY r.id;
 -- what is waited for is not the subject here
@@ -197,4 +198,4 @@ REVOKE ALL ON PROCEDURE lp_deliver(text) FROM regress_clerk;
 DROP ROLE regress_clerk;
 DROP FUNCTION hurry();
 DROP VIEW requests;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

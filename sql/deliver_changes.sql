@@ -1,5 +1,6 @@
 -- deliver_changes: what becomes of queued updates and deletes: each case of the judgement, order, and what the account was asked
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 \! curl -sSfo /dev/null -X POST $LPSIM_URL/_sim/reset
 CREATE VIEW changes AS SELECT r.user_id - 4000000000 AS "user", r.login_name, r.action, r.state, r.cause, r.status, r.evidence, r.attempts, r.error, r.reason, r.outcome, p.request_id IS NOT NULL AS payload
 	FROM lp_requests r LEFT JOIN lp_payloads p ON p.request_id = r.id WHERE operation <> 'create' ORDER BY r.id;
@@ -208,4 +209,4 @@ DROP VIEW there, changes;
 DROP FOREIGN TABLE users;
 DROP FUNCTION wish(integer, jsonb, text, bigint), gone(integer, jsonb, text);
 \! curl -sSfo /dev/null -X POST $LPSIM_URL/_sim/reset
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

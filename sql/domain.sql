@@ -1,5 +1,5 @@
 -- domain: the Domain API is asked where the services of the account live, and is not believed everything
-\i sql/start.sql
+\i sql/include/start.sql
 ALTER SERVER acme OPTIONS (DROP base_url, ADD domain_api_url :'tls_url', ADD ca_file :'ca');
 -- ports differ
 CREATE FUNCTION domain_step(n integer DEFAULT 0) RETURNS text LANGUAGE sql VOLATILE AS $$
@@ -69,4 +69,4 @@ SELECT state, message, detail, hint FROM attempt($$SELECT lp_create_users('12345
 DROP FUNCTION domain_step(integer);
 DROP FUNCTION answers(text);
 DROP FUNCTION fault(text);
-\i sql/finish.sql
+\i sql/include/finish.sql

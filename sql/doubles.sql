@@ -1,5 +1,6 @@
 -- doubles: which logins are unfinished in the queue, however many are asked for
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE FUNCTION wrong() RETURNS TABLE (login_name text, error text) LANGUAGE sql AS $$ SELECT login_name, error FROM lp_requests WHERE state = 'failed' ORDER BY id $$;
 SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 3));
 -- few: looked up one by one
@@ -64,4 +65,4 @@ SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('x', 
 SELECT count(*) = count(*) FILTER (WHERE state = CASE WHEN twin THEN 'failed' ELSE 'pending' END) AS agree
 	FROM (SELECT r.state, EXISTS (SELECT FROM lp_requests o WHERE o.id < r.id AND lower(o.login_name) = lower(r.login_name)) AS twin FROM lp_requests r) x;
 DROP FUNCTION wrong();
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

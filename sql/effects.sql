@@ -1,5 +1,5 @@
 -- effects: what a rollback cannot undo is named in a WARNING
-\i sql/start.sql
+\i sql/include/start.sql
 BEGIN;
 SELECT status FROM lp_create_users('12345678', person('ann'));
 ROLLBACK;
@@ -161,4 +161,4 @@ SET statement_timeout = '1s';
 SELECT * FROM lp_create_users('12345678', person('u4')); -- ERROR
 RESET statement_timeout;
 \! curl -sSf "$LPSIM_URL/_sim/count?login=u4@example.com"
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,6 @@
 -- enqueue: lp_enqueue_users(), what people do with requests, who may, and what the views say
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE VIEW requests AS SELECT login_name, state, attempts, status, error, reason, evidence, p.request_id IS NOT NULL AS payload
 	FROM lp_requests r LEFT JOIN lp_payloads p ON p.request_id = r.id ORDER BY r.id;
 -- ids in the order of the users, one for each, also for those that are wrong
@@ -256,4 +257,4 @@ REVOKE ALL ON FOREIGN SERVER acme FROM regress_hr, regress_clerk;
 REVOKE ALL ON FUNCTION lp_enqueue_users(text, jsonb) FROM regress_hr, regress_clerk;
 REVOKE ALL ON FUNCTION lp_release(text), lp_adopt(), lp_purge(interval) FROM regress_hr;
 DROP ROLE regress_hr, regress_deputy, regress_clerk, regress_heir;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,6 @@
 -- enqueue_changes: lp_enqueue_changes() and lp_enqueue_deletes(): what is queued, what is wrong with it, and what a newer one replaces
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE VIEW changes AS SELECT r.login_name, r.user_id, r.operation, r.action, r.phase, r.state, r.error, r.reason, p.body
 	FROM lp_requests r LEFT JOIN lp_payloads p ON p.request_id = r.id ORDER BY r.id;
 -- by id, or else by login; the phase and the action are those of what is set
@@ -106,4 +107,4 @@ REVOKE ALL ON FOREIGN SERVER acme FROM regress_hr, regress_clerk;
 REVOKE ALL ON FUNCTION lp_enqueue_changes(text, jsonb), lp_enqueue_deletes(text, bigint[]) FROM regress_hr, regress_clerk;
 DROP ROLE regress_hr, regress_clerk;
 DROP VIEW changes;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

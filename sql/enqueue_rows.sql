@@ -1,5 +1,6 @@
 -- enqueue_rows: several triggers of a table, by account and by name; rows that are there already; names in expressions
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE ROLE regress_clerk;
 CREATE SERVER emea FOREIGN DATA WRAPPER lpusers OPTIONS (account '55550001', base_url :'url');
 CREATE USER MAPPING FOR CURRENT_USER SERVER emea OPTIONS (token 'lp-token');
@@ -196,4 +197,4 @@ REVOKE ALL ON FUNCTION lp_enqueue_rows(regclass, text, text) FROM regress_clerk;
 DROP VIEW seen;
 DROP FUNCTION base(jsonb);
 DROP ROLE regress_clerk;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

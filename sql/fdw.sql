@@ -1,6 +1,6 @@
 -- fdw: the wrapper and its tables as objects of the database: options, what is shown of them, dump, and what cannot be done
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 \pset format aligned
 SELECT fdwname AS wrapper, fdwhandler::regproc AS handler, fdwvalidator::regproc AS validator FROM pg_foreign_data_wrapper;
 \d lp.profiles
@@ -71,5 +71,4 @@ SELECT command, t.* FROM unnest(ARRAY['TRUNCATE lp.users', 'INSERT INTO lp.skill
 SELECT table_name, is_insertable_into FROM information_schema.tables WHERE table_schema = 'lp' ORDER BY 1;
 SELECT lp.asked();
 DROP FUNCTION try(text);
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,6 +1,6 @@
 -- fdw_import: IMPORT FOREIGN SCHEMA, and ANALYZE
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 SELECT lp.asked() \g /dev/null
 CREATE VIEW imported AS
 	SELECT ftrelid::regclass AS "table", ftoptions AS options, (SELECT count(*) FROM pg_attribute WHERE attrelid = ftrelid AND attnum > 0) AS columns
@@ -87,5 +87,4 @@ DROP OWNED BY regress_owner;
 DROP ROLE regress_owner;
 DROP FUNCTION try(text), estimate(text);
 DROP VIEW imported;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

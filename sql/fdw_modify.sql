@@ -1,7 +1,7 @@
 -- fdw_modify: statements that write a foreign table, and what goes on around them
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 ALTER SERVER acme OPTIONS (ADD batch_size '10');
 CREATE TABLE log (n serial, line text);
 CREATE FUNCTION lp.note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -349,5 +349,4 @@ CREATE TRIGGER news AFTER INSERT ON lp.users REFERENCING NEW TABLE AS new FOR EA
 SELECT table_name, is_insertable_into FROM information_schema.tables WHERE table_schema = 'lp' AND table_name IN ('users', 'people', 'skills') ORDER BY 1;
 SELECT relname, pg_relation_is_updatable(oid, false) FROM pg_class WHERE relnamespace = 'lp'::regnamespace AND relkind = 'f' ORDER BY 1;
 DROP TABLE log, archive;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

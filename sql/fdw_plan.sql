@@ -1,6 +1,6 @@
 -- fdw_plan: which requests are planned: for which conditions single users, what is joined how, which attributes, deleted ones or not
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 SELECT lp.asked() \g /dev/null
 DROP USER MAPPING FOR CURRENT_USER SERVER acme;
 -- as it is shown
@@ -135,5 +135,4 @@ SELECT lp.asked();
 CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token 'lp-token');
 DROP FUNCTION request(text, text), attributes(text), someone();
 DROP TABLE staff;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,6 +1,6 @@
 -- fdw_rescan: foreign tables that are read more than once, when their rows do not fit into work_mem
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 -- so that rows are kept in a file: 64kB hold less than a tenth of these
 SET work_mem = '64kB';
 SELECT (lp_create_users('12345678', (SELECT jsonb_agg(person('u' || i, jsonb_build_object('isEnabled', i % 2 = 0, 'maxChats', i % 5,
@@ -161,5 +161,4 @@ SELECT count(*), count(*) FILTER (WHERE id % 50 = 4 AND max_chats = 4) FROM lp.u
 RESET work_mem;
 DROP FUNCTION lp.few();
 DROP TABLE staff, here;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,6 +1,6 @@
 -- fdw_scan: reading foreign tables: whatever a query does with their rows, nothing is asked twice, and by whose rights
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 SELECT (lp_create_users('12345678', (SELECT jsonb_agg(person('u' || i, jsonb_build_object('isEnabled', i % 2 = 0, 'maxChats', i % 5))) FROM generate_series(1, 40) i))).status;
 SELECT (lp_delete_users('12345678', '{4000000007}')).status;
 CREATE FOREIGN TABLE narrow (login_name text, id bigint) SERVER acme OPTIONS (resource 'users');
@@ -340,5 +340,4 @@ SELECT lp.sim('open')::integer <= 4 AS few;
 DROP FOREIGN TABLE narrow;
 DROP FUNCTION few();
 DROP TABLE staff;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

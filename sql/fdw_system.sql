@@ -1,7 +1,7 @@
 -- fdw_system: ctid, xmin and the like of a foreign table are refused, wherever a statement refers to them
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 \pset tuples_only on
 INSERT INTO lp.people SELECT * FROM lp.staff('ann', 1, 5);
 CREATE TABLE staff AS SELECT id, login_name FROM lp.users;
@@ -116,5 +116,4 @@ SELECT count(*) FROM lp.account WHERE NOT deleted;
 \pset tuples_only off
 DROP TABLE people, local_parent, staff CASCADE;
 DROP VIEW named, checked;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

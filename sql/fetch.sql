@@ -1,6 +1,6 @@
 -- fetch: what a foreign table asks the account for, and what it makes of each answer: rows or an error, never a table that is too short
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 SELECT (lp_create_users('12345678', people('u', 300))).status;
 SELECT (lp_delete_users('12345678', '{4000000003}')).status;
 
@@ -151,5 +151,4 @@ CALL lp.fault('{"path": "le-users", "action": "retry_after", "value": "1"}');
 SELECT count(*) FROM lp.users;
 SELECT lp.asked();
 DROP FUNCTION outcomes(jsonb), outcome(text);
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

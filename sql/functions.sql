@@ -1,5 +1,5 @@
 -- functions: the calls themselves: one call is one request, and what is refused sends nothing
-\i sql/start.sql
+\i sql/include/start.sql
 -- (f(...)).* is one request, not one for each column
 SELECT (lp_create_users('12345678', person('ann'))).status;
 SELECT status, ac_revision, body->>'id' AS id, error FROM (SELECT (lp_create_users('12345678', person('bob'))).*) r;
@@ -114,4 +114,4 @@ SELECT step, ok FROM lp_check('12345678') WHERE step = 'read';
 RESET default_transaction_read_only;
 \! curl -sSf "$LPSIM_URL/_sim/count?method=POST"; curl -sSf "$LPSIM_URL/_sim/count?method=PUT"; curl -sSf "$LPSIM_URL/_sim/count?method=DELETE"
 SELECT count(*) FROM lp_results WHERE login_name ~ '^ro@';
-\i sql/finish.sql
+\i sql/include/finish.sql

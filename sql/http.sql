@@ -1,5 +1,5 @@
 -- http: when no answer comes, what is certain; kept connections
-\i sql/start.sql
+\i sql/include/start.sql
 CREATE FUNCTION tried(name text) RETURNS TABLE (state text, message text, detail text, hint text) LANGUAGE sql AS $$
 	SELECT * FROM attempt(format('SELECT lp_create_users(''12345678'', %L)', person(name))) $$;
 -- many requests, one connection; also after answers that are errors, and across transactions
@@ -79,4 +79,4 @@ RESET statement_timeout;
 \! curl -sSf "$LPSIM_URL/_sim/count?login=f1@example.com"
 SELECT status FROM lp_create_users('12345678', person('f2'));
 DROP FUNCTION tried(text);
-\i sql/finish.sql
+\i sql/include/finish.sql

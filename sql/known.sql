@@ -1,5 +1,6 @@
 -- known: who is in the account before something is sent, and what a refused or unanswered request has done
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE VIEW requests AS SELECT login_name, state, attempts, status, evidence, regexp_replace(error, '\d{10}', 'N') AS error, reason, user_id IS NOT NULL AS id
 	FROM lp_requests ORDER BY lp_requests.id;
 CREATE FUNCTION hurry() RETURNS bigint LANGUAGE sql AS $$
@@ -96,4 +97,4 @@ SELECT forget();
 DROP FUNCTION guilty(text);
 DROP FUNCTION hurry();
 DROP VIEW requests;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

@@ -1,7 +1,7 @@
 -- logins: upper and lower case of a login are one user
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 -- the database's locale decides what is upper and lower case, ASCII is always known
 SELECT lp.sim('users', jsonb_agg(person('x', jsonb_build_object('loginName', login)))::text)
 	FROM unnest('{ann@example.com,BOB@example.com,Straße@example.com,with space,"quo\"te",""}'::text[]) login;
@@ -22,5 +22,4 @@ INSERT INTO lp.people SELECT login, 'x', 'x', 'x@example.com', 'Start-1234', tru
 CALL lp.fault('[{"method":"GET","action":"nul"},{"method":"GET","action":"bad_utf8"},{"method":"GET","action":"not_json","status":200},{"method":"GET","action":"deep"}]');
 SELECT state, message FROM generate_series(1, 4), LATERAL attempt($$INSERT INTO lp.people SELECT * FROM lp.staff('eve', 1, 1) ON CONFLICT DO NOTHING$$);
 SELECT count(*) FROM lp.account WHERE login ~ '^eve';
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

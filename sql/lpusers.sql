@@ -1,5 +1,5 @@
 -- lpusers: the settings of the module
-\i sql/start.sql
+\i sql/include/start.sql
 LOAD 'lpusers';
 -- one more is there if the library is preloaded
 SELECT name, setting, unit, context, vartype, short_desc FROM pg_settings WHERE name ~ '^lpusers\.' AND name <> 'lpusers.databases'
@@ -18,4 +18,4 @@ RESET lpusers.log_calls;
 SELECT status FROM lp_create_users('12345678', person('recorded'));
 SELECT login_name, state FROM lp_results;
 DROP ROLE regress_clerk;
-\i sql/finish.sql
+\i sql/include/finish.sql

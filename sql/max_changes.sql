@@ -1,7 +1,7 @@
 -- max_changes: no command updates or deletes more users than lpusers.max_changes, unless it is told to
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 ALTER SERVER acme OPTIONS (ADD batch_size '2');
 \pset tuples_only on
 SHOW lpusers.max_changes;
@@ -135,5 +135,4 @@ SELECT lp.sim('faults', method => 'DELETE') \g /dev/null
 SELECT count(*) FROM lp.account WHERE login ~ '^dan' AND u->>'nickname' = 'x';
 \pset tuples_only off
 RESET lpusers.max_changes;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

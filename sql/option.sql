@@ -1,5 +1,5 @@
 -- option: every option of servers and user mappings, and what the validator says of wrong ones
-\i sql/start.sql
+\i sql/include/start.sql
 DROP USER MAPPING FOR CURRENT_USER SERVER acme;
 
 -- The account is required, and it is an account id.
@@ -173,4 +173,4 @@ SELECT step, ok FROM lp_check('12345678');
 DROP FUNCTION try_option(text, text, text);
 DROP FUNCTION try_server(text, text);
 DROP VIEW options;
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,6 @@
 -- outcome: an answer, or none, that concerns more than the batch it belongs to
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE VIEW requests AS SELECT login_name, state, attempts, status, next_attempt_at > clock_timestamp() AS later, sent_at IS NOT NULL AS sent,
 	regexp_replace(error, '(the account): .*', '\1: ...') AS error FROM lp_requests ORDER BY id;
 -- Nobody answers: one request tries, what is in hand waits as long, and what is in the queue is not claimed. Nothing was sent: no attempt counts.
@@ -52,4 +53,4 @@ DROP USER MAPPING FOR regress_two SERVER acme;
 REVOKE EXECUTE ON FUNCTION lp_enqueue_users(text, jsonb) FROM regress_two;
 REVOKE USAGE ON FOREIGN SERVER acme FROM regress_two;
 DROP ROLE regress_two;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,6 @@
 -- own_rows: whose a request is, whose credentials and whose server it uses, after roles and servers were renamed, dropped and made again
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 SET client_min_messages = warning;
 CREATE VIEW requests AS SELECT login_name, state, hold, cause, send_as, error, reason FROM lp_requests ORDER BY id;
 CREATE ROLE regress_hr;
@@ -181,4 +182,4 @@ DROP VIEW requests;
 DROP SERVER mine CASCADE;
 DROP OWNED BY regress_hr, regress_clerk;
 DROP ROLE regress_hr, regress_clerk;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

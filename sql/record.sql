@@ -1,5 +1,5 @@
 -- record: what direct calls leave in lp_requests, and who sees it
-\i sql/start.sql
+\i sql/include/start.sql
 CREATE FUNCTION records(OUT operation text, OUT path text, OUT server name, OUT login_name text, OUT state text, OUT attempts integer,
 	OUT batch bigint, OUT status integer, OUT ac_revision bigint, OUT user_id bigint, OUT error text, OUT evidence text, OUT reason text)
 RETURNS SETOF record LANGUAGE sql AS $$
@@ -126,4 +126,4 @@ SELECT status FROM lp_create_users('12345678', person('w1'));
 ROLLBACK;
 SELECT count(*) FROM lp_results WHERE login_name ~ '^w';
 DROP FUNCTION records();
-\i sql/finish.sql
+\i sql/include/finish.sql

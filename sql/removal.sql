@@ -1,7 +1,7 @@
 -- removal: users who are deleted
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 -- one connection, so that users are read in the order of their rows
 ALTER SERVER acme OPTIONS (ADD max_connections '1');
 ALTER SERVER acme OPTIONS (ADD batch_size '10');
@@ -85,5 +85,4 @@ SELECT count(*) FROM lp.account WHERE NOT deleted;
 DELETE FROM lp.users WHERE deleted AND login_name ~ '^ann4\d@';
 SELECT lp.requests();
 SELECT count(*) FROM lp.account WHERE NOT deleted;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

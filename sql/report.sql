@@ -1,5 +1,6 @@
 -- report: the HTML page about what was asked for
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 SET TimeZone = 'UTC';
 CREATE FUNCTION said(page text, pattern text) RETURNS SETOF text LANGUAGE sql AS $$
 	SELECT array_to_string(m, ' ') FROM regexp_matches(page, pattern, 'g') m $$;
@@ -50,4 +51,4 @@ DROP ROLE regress_stranger;
 -- durations
 SELECT s, _lp_duration(s) FROM unnest('{0,0.2,1,90,119.96,120,7199,7200,172800,1e7,NULL}'::float8[]) s;
 DROP FUNCTION said;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

@@ -1,6 +1,6 @@
 -- resource: which attribute a column shows: any of them, in any order, with any type; also those that nobody here has heard of
-\i sql/start.sql
-\i sql/tables_start.sql
+\set with_tables on
+\i sql/include/start.sql
 CALL lp.tell('users', jsonb_build_array(person('ann', '{"id": 4000000001, "deleted": false, "employeeId": "4711", "dateCreated": "2026-01-05 09:00:00", "seats": 2, "resetMfaSecret": null,
 	"skills": [{"id": 3001, "level": "high"}], "Größe": "klein"}'), person('bob', '{"id": 4000000002, "deleted": true}'))::text);
 SELECT lp.asked() \g /dev/null
@@ -76,5 +76,4 @@ ALTER SERVER acme OPTIONS (DROP api_version);
 DEALLOCATE things;
 SELECT lp.asked();
 DROP FOREIGN TABLE things;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

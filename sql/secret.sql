@@ -1,5 +1,5 @@
 -- secret: secrets from files, read anew each time; neither a secret nor a path is ever in a message
-\i sql/start.sql
+\i sql/include/start.sql
 CREATE FUNCTION token_step() RETURNS text LANGUAGE sql AS $$
 	SELECT concat(CASE WHEN ok THEN 'ok: ' END, detail) FROM lp_check('12345678') WHERE step = 'token' $$;
 CREATE FUNCTION read_step() RETURNS text LANGUAGE sql AS $$
@@ -74,4 +74,4 @@ SELECT state, message, detail FROM attempt($$SELECT lp_create_users('12345678', 
 ALTER SERVER acme OPTIONS (DROP proxy);
 DROP FUNCTION token_step();
 DROP FUNCTION read_step();
-\i sql/finish.sql
+\i sql/include/finish.sql

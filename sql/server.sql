@@ -1,5 +1,5 @@
 -- server: which server and user mapping serve an account for a role
-\i sql/start.sql
+\i sql/include/start.sql
 -- The bearer of a request says whose mapping it was: of a token the account's log has the last six characters.
 CREATE FUNCTION check_token(account text) RETURNS text LANGUAGE sql AS $$
 	SELECT coalesce(substring(detail FROM '^status \d+'), 'no request') FROM lp_check(account) WHERE step = 'read' $$;
@@ -128,4 +128,4 @@ REVOKE ALL ON FOREIGN SERVER acme FROM regress_clerk, regress_hr, "regress ""odd
 REVOKE ALL ON FUNCTION lp_delete_users(text, bigint[], bigint) FROM regress_clerk;
 DROP ROLE regress_clerk, regress_hr, "regress ""odd""";
 DROP FUNCTION check_token(text);
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,6 @@
 -- stored: triggers and columns of an administrator see claim and settlement as any UPDATE
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 SET client_min_messages = warning;
 CREATE TABLE seen (n serial, what text);
 CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -87,4 +88,4 @@ ALTER TABLE lp_requests DROP regress_more;
 RESET client_min_messages;
 DROP TABLE seen;
 DROP FUNCTION watch(), watch_payload(), change(), keep();
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

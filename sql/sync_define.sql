@@ -1,5 +1,6 @@
 -- sync_define: what a sync may be, and what each column means
-\i sql/sync_start.sql
+\set with_sync on
+\i sql/include/start.sql
 SELECT * FROM lp_sync_define('staff', '12345678', 'hr.people', 'key');
 SELECT sync, account, server, owner = current_user AS owner, source, key, state, linked FROM lp_syncs;
 
@@ -136,5 +137,5 @@ SELECT lp_sync_diff('short', against => 'hr.odd'); -- ERROR
 
 DROP FUNCTION wrong(text, text);
 DROP OWNED BY regress_hr, regress_clerk, regress_server;
-\i sql/sync_finish.sql
+\i sql/include/finish.sql
 DROP ROLE regress_hr, regress_clerk, regress_server;

@@ -1,5 +1,6 @@
 -- sync_diff: the actions, one by one, against a relation in place of the account; nothing is sent
-\i sql/sync_start.sql
+\set with_sync on
+\i sql/include/start.sql
 CREATE FUNCTION defined(more text DEFAULT '') RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	n bigint;
@@ -185,4 +186,4 @@ SELECT count(*) FROM _lp_sync_plan;
 
 DROP VIEW diff;
 DROP FUNCTION defined(text), three_ways();
-\i sql/sync_finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,6 @@
 -- sync_plan: plans and their life: limits, numbers to confirm, guards, what is stale, superseded or expired
-\i sql/sync_start.sql
+\set with_sync on
+\i sql/include/start.sql
 CREATE FUNCTION defined(more text DEFAULT '') RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	n bigint;
@@ -230,4 +231,4 @@ DROP OWNED BY regress_clerk;
 DROP ROLE regress_clerk;
 DROP VIEW plans, items;
 DROP FUNCTION defined(text), applied(jsonb), refused(jsonb);
-\i sql/sync_finish.sql
+\i sql/include/finish.sql

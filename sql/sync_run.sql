@@ -1,5 +1,6 @@
 -- sync_run: CALL lp_sync(): what is within the limits is applied, the rest waits; what is held or fails is counted; marks
-\i sql/sync_start.sql
+\set with_sync on
+\i sql/include/start.sql
 CREATE VIEW state AS SELECT sync, state, why, linked, differing, waiting, blocked FROM lp_syncs;
 SELECT count(*) FROM lp_sync_define('staff', '12345678', 'hr.people', 'key', limits => '{"create": 5, "adopt": 1}');
 SELECT hr.join('p' || n) FROM generate_series(1, 5) n;
@@ -131,4 +132,4 @@ INSERT INTO hr.staff (key) VALUES ('x'); -- ERROR
 DROP VIEW state, marks;
 DROP OWNED BY regress_clerk;
 DROP ROLE regress_clerk;
-\i sql/sync_finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,6 @@
 -- table: the queue's tables with columns, constraints, triggers and indexes that an administrator has added
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE FUNCTION by_index(condition text, OUT plan text, OUT rows bigint, OUT really bigint) LANGUAGE plpgsql AS $$
 BEGIN
 	SET LOCAL enable_seqscan = off;
@@ -116,4 +117,4 @@ ALTER TABLE lp_requests DROP regress_ticket;
 RESET client_min_messages;
 DROP TABLE conditions;
 DROP FUNCTION by_index(text);
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,5 @@
 -- text: databases that are not UTF-8 (text.c); excerpts are shown by api
-\i sql/start.sql
+\i sql/include/start.sql
 -- an excerpt of what is not JSON: one line, of whole characters, bad bytes made harmless
 \! printf '{"action":"body","status":400,"body":"a\\tb\\r\\n  c\\u0001\\u007fd \\u00e4 \\u4e2d \\ud83d\\ude00"}' | curl -sSfo /dev/null -d @- $LPSIM_URL/_sim/faults
 SELECT status, error FROM lp_delete_users('12345678', '{1}');
@@ -23,13 +23,13 @@ SELECT 'not an escape' AS case, jsonb_build_object('action', 'body', 'status', 4
 \setenv FAULT :fault
 \! curl -sSfo /dev/null -d "$FAULT" $LPSIM_URL/_sim/faults
 SELECT status, error FROM lp_delete_users('12345678', '{1}');
-\i sql/finish.sql
+\i sql/include/finish.sql
 
 \set main :DBNAME
 -- LATIN1: what it has is converted both ways, what it lacks is a question mark in a message, and no error.
 CREATE DATABASE regress_latin1 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc TEMPLATE template0;
 \c regress_latin1
-\i sql/start.sql
+\i sql/include/start.sql
 SHOW server_encoding;
 SET client_encoding = 'UTF8';
 SELECT status, body->>'loginName' AS login, error FROM lp_create_users('12345678', person('zoë', '{"nickname": "Zoë \u00df"}'));
@@ -42,18 +42,18 @@ SELECT status, body FROM lp_reset_password('12345678', 4000000001, 'Änderung-1'
 -- PostgreSQL's words for an escape that LATIN1 does not have changed in 16
 SELECT n, r.status, r.body, regexp_replace(r.error, '(as JSON): .*', '\1: ...') AS error
 FROM generate_series(1, 4) n, LATERAL lp_create_users('12345678', person('l' || n)) r;
-\i sql/finish.sql
+\i sql/include/finish.sql
 DROP EXTENSION lpusers;
 -- SQL_ASCII: bytes that are not UTF-8 are not sent
 CREATE DATABASE regress_ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc TEMPLATE template0;
 \c regress_ascii
 \! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/log
-\i sql/start.sql
+\i sql/include/start.sql
 SELECT status, body->>'loginName' AS login FROM lp_create_users('12345678', person('ann', '{"nickname": "Zoë"}'));
 SELECT state, message FROM attempt($$SELECT lp_create_users('12345678', person('bob', jsonb_build_object('nickname', E'Zo\xeb')))$$);
 SELECT state, message FROM attempt($$SELECT lp_reset_password('12345678', 1, E'Zo\xeb')$$);
 \! curl -sSf "$LPSIM_URL/_sim/count?login=bob@example.com"; curl -sSf "$LPSIM_URL/_sim/count?method=PUT"
-\i sql/finish.sql
+\i sql/include/finish.sql
 DROP EXTENSION lpusers;
 \c :main
 DROP DATABASE regress_latin1;

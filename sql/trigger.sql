@@ -1,5 +1,6 @@
 -- trigger: rows become users: both forms, each argument, each attribute; what is wrong, where it shows, and whose rights count
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 
 -- Written by hand, FOR EACH STATEMENT
 CREATE TABLE staff (id integer PRIMARY KEY, email text, first_name text, last_name text, job text, active boolean DEFAULT true, team bigint DEFAULT 2001);
@@ -429,4 +430,4 @@ DROP TABLE t;
 DROP FUNCTION follow();
 DROP TABLE staff;
 DROP FUNCTION raises(text);
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

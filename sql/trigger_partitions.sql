@@ -1,5 +1,6 @@
 -- trigger_partitions: a user for each row that is inserted into a partitioned table, and none for a row that moves
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE ROLE regress_hr;
 CREATE ROLE regress_other;
 CREATE SCHEMA hr AUTHORIZATION regress_hr;
@@ -180,4 +181,4 @@ REVOKE ALL ON FUNCTION lp_create_users_trigger(), lp_enqueue_rows(regclass, text
 DROP VIEW seen;
 DROP FUNCTION base(jsonb);
 DROP ROLE regress_hr, regress_other;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

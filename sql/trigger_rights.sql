@@ -1,5 +1,6 @@
 -- trigger_rights: users are held while a role outside the table's owner could make a trigger that uses its credentials
-\i sql/queue_start.sql
+\set with_queue on
+\i sql/include/start.sql
 CREATE ROLE regress_hr;
 CREATE ROLE regress_member IN ROLE regress_hr;
 CREATE ROLE regress_set NOINHERIT IN ROLE regress_hr;
@@ -116,4 +117,4 @@ REVOKE ALL ON FOREIGN SERVER acme FROM regress_hr;
 REVOKE ALL ON FUNCTION lp_create_users_trigger() FROM regress_hr, regress_clerk, regress_executors;
 DROP FUNCTION base(), held(text);
 DROP ROLE regress_hr, regress_member, regress_set, regress_clerk, regress_creators, regress_executors, regress_super;
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

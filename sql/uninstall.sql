@@ -1,7 +1,7 @@
 -- uninstall: DROP EXTENSION leaves nothing behind, and the backend that used it goes on
-\i sql/start.sql
+\i sql/include/start.sql
 SELECT status FROM lp_create_users('12345678', person('ann'));
-\i sql/finish.sql
+\i sql/include/finish.sql
 CREATE SERVER other FOREIGN DATA WRAPPER lpusers OPTIONS (account 'x');
 DROP EXTENSION lpusers; -- ERROR
 DROP SERVER other;

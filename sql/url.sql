@@ -1,5 +1,5 @@
 -- url: origins, escaping, and the two forms of Retry-After
-\i sql/start.sql
+\i sql/include/start.sql
 -- an origin with a slash at its end is the same origin
 \set slash :url '/'
 ALTER SERVER acme OPTIONS (SET base_url :'slash');
@@ -34,4 +34,4 @@ SELECT status FROM lp_create_users('12345678', person('bob'));
 SELECT e->'status' AS status, e->'logins' AS logins, e->'applied' AS applied,
 	(e->>'at')::float8 - lag((e->>'at')::float8) OVER (ORDER BY e->'seq') >= 1 AS a_second_later
 FROM jsonb_array_elements(:'log') e;
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,5 +1,5 @@
 -- user: what is really sent, as the account has it
-\i sql/start.sql
+\i sql/include/start.sql
 CREATE FUNCTION pretty(entity jsonb) RETURNS TABLE (attribute text, type text, value jsonb) LANGUAGE sql AS $$
 	SELECT key, jsonb_typeof(value), CASE jsonb_typeof(value) WHEN 'object' THEN value - 'assignmentDate' ELSE value END FROM jsonb_each(entity)
 	WHERE key NOT IN ('dateUpdated', 'lastPwdChangeDate', 'id', 'pid', 'deleted') ORDER BY key COLLATE "C" $$;
@@ -45,4 +45,4 @@ SELECT status, jsonb_array_length(body) FROM lp_create_users('12345678', people(
 SELECT count(*), count(DISTINCT user_id), bool_and(user_id = 4000000005 + substring(login_name FROM '\d+')::int) AS right_ids,
 	count(DISTINCT batch) AS batches FROM lp_results WHERE login_name ~ '^many';
 DROP FUNCTION pretty(jsonb);
-\i sql/finish.sql
+\i sql/include/finish.sql

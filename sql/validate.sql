@@ -1,5 +1,5 @@
 -- validate: what lp_validate_users() and the calls say of wrong users (attribute.c, validate.c)
-\i sql/start.sql
+\i sql/include/start.sql
 -- nothing is wrong with these
 SELECT * FROM lp_validate_users(person('ann'));
 SELECT * FROM lp_validate_users(people('p', 1000));
@@ -107,4 +107,4 @@ SELECT problem FROM lp_validate_users('{"loginName":"a@x","fullName":"A","nickna
 SELECT attribute, problem FROM lp_validate_users('{"loginName":"a@x","fullName":"A","nickname":"A","email":"a@x","passwordSh":"Aa1!aaaa","isEnabled":true,"maxChats":3,"profileIds":[1003],"managerOf":[{"agentGroupId":1,"assignmentDate":"2015-06-22 19:20:03"}]}');
 -- attributes that are probably misspelt: once each, and no row, since others pass unchanged
 SELECT * FROM lp_validate_users(jsonb_build_array(person('ann', '{"skilIds": [1], "maxChat": 3, "shoeSize": 41}'), person('bob', '{"skilIds": [2]}'), 7));
-\i sql/finish.sql
+\i sql/include/finish.sql

@@ -1,7 +1,7 @@
 -- value: values of SQL types as JSON values of attributes
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 CREATE DOMAIN lp.short AS varchar(5);
 CREATE DOMAIN lp.ids AS bigint[];
 CREATE TYPE lp.color AS ENUM ('red', 'green');
@@ -56,5 +56,4 @@ SET TimeZone = 'UTC';
 SELECT type, lp.written(type, 'shoeSize', '2026-11-05 12:00:00+00') FROM unnest('{date,timestamp,timestamptz,time,timetz}'::text[]) type;
 RESET DateStyle;
 RESET TimeZone;
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql

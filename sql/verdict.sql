@@ -1,6 +1,7 @@
 -- verdict: what a status means, with a body of the API's, with a page of a gateway's, and with none
-\i sql/queue_start.sql
-\i sql/tables_start.sql
+\set with_queue on
+\set with_tables on
+\i sql/include/start.sql
 CREATE FUNCTION pages() RETURNS TABLE (status int, kind text, body text) LANGUAGE sql AS $$
 	SELECT s, k.* FROM unnest(ARRAY[200, 302, 304, 400, 401, 402, 403, 404, 405, 407, 408, 409, 410, 412, 413, 415, 421, 422, 425, 426, 429, 431, 451, 500, 501, 503, 511]) s,
 		(VALUES ('json', '{"message": "the API", "internalCode": 23}'), ('html', '<html>a gateway</html>'), ('none', '')) k (kind, body)
@@ -54,5 +55,4 @@ SELECT DISTINCT regexp_replace(message, '\d+$', 'N') FROM verdicts ORDER BY 1;
 DROP PROCEDURE judge_all;
 DROP TABLE hires, verdicts;
 DROP FUNCTION pages;
-\i sql/tables_finish.sql
-\i sql/queue_finish.sql
+\i sql/include/finish.sql

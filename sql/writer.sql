@@ -1,7 +1,7 @@
 -- writer: refusals and failures of a writing statement: who is named, what is there, what is on record, what a rollback says
-\i sql/start.sql
-\i sql/tables_start.sql
-\i sql/people_start.sql
+\set with_tables on
+\set with_people on
+\i sql/include/start.sql
 -- Rows of staff, some of them with a password that the account refuses, or with the login of somebody who is there.
 CREATE FUNCTION lp.mixed(prefix text, last integer, bad integer[], taken integer[] DEFAULT '{}') RETURNS SETOF lp.people LANGUAGE sql STABLE AS $$
 	SELECT CASE WHEN i = ANY (taken) THEN prefix || '-taken' || i || '@example.com' ELSE login_name END, full_name, nickname, email,
@@ -241,5 +241,4 @@ REVOKE ALL ON FOREIGN SERVER acme FROM regress_lp_owner, regress_lp_clerk, regre
 REVOKE ALL ON FUNCTION lp_create_users, lp_update_users, lp_delete_users FROM regress_lp_owner, regress_lp_clerk, regress_lp_other;
 DROP ROLE regress_lp_owner, regress_lp_clerk, regress_lp_other;
 \pset tuples_only off
-\i sql/tables_finish.sql
-\i sql/finish.sql
+\i sql/include/finish.sql
