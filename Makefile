@@ -22,12 +22,18 @@ DATA_built = $(CREATE_SCRIPT)
 OUR_HEADERS = $(wildcard $(TOP)src/*.h $(TOP)src/*/*.h)
 PGFILEDESC = "lpusers - users of a LivePerson account from SQL"
 
-REGRESS = install lpusers option server secret url domain auth validate user api body functions check record created effects http \
-	text value logins convert fetch resource fdw fdw_import fdw_plan fdw_scan fdw_rescan fdw_system creation change removal writer fdw_modify max_changes \
-	trigger attach trigger_partitions trigger_rights enqueue_rows doubles table own_rows enqueue enqueue_changes deliver_changes stored outcome known verdict deliver report sync_define sync_diff sync_plan sync_run uninstall
+REGRESS = create_extension settings server_options server_lookup secret_files base_url service_discovery bearer_tokens \
+	validate_users create_users_payload response_status response_body one_call_one_request check_account \
+	request_log create_users_result rollback_warning connection_failures database_encodings column_to_json \
+	login_case json_to_column fdw_responses fdw_columns fdw_objects fdw_import fdw_pushdown fdw_scan fdw_rescan \
+	fdw_system_columns fdw_insert fdw_update fdw_delete fdw_write_errors fdw_modify max_changes trigger_arguments \
+	attach_trigger trigger_partitions trigger_rights enqueue_rows queue_duplicate_logins queue_table_extended \
+	request_ownership enqueue_users enqueue_changes deliver_changes queue_update_triggers account_wide_responses \
+	queue_login_exists status_verdicts deliver_users report sync_define sync_diff sync_plan sync_run \
+	drop_extension
 # each test file runs beside a stand-in account of its own; they show characters beyond ASCII, whatever the cluster's encoding
 REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale --launcher=$(CURDIR)/test/with_account
-ISOLATION = queue recheck_rows
+ISOLATION = queue_concurrent_sessions fdw_recheck_updated_rows
 ISOLATION_OPTS = --launcher="$(CURDIR)/test/with_account $(CURDIR)/test/without_worker"
 TAP_TESTS ?= 1
 PROVE_TESTS ?= test/t/*.pl

@@ -29,7 +29,8 @@ set -euo pipefail
 releases=(bookworm trixie forky)
 oldest=bookworm					# its PostgreSQL is the oldest that we support, min_version
 # of each layer: set-up, account, calls, trigger, queue
-few_tests=(install lpusers option server functions trigger enqueue deliver uninstall)
+few_tests=(create_extension settings server_options server_lookup one_call_one_request
+	trigger_arguments enqueue_users deliver_users drop_extension)
 skipped=77
 
 usage()

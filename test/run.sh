@@ -8,7 +8,7 @@
 #	--keep		keep the work directory and say where it is (LPUSERS_KEEP=1)
 #	--jobs N	TAP tests at the same time (LPUSERS_JOBS=N; default: one more than
 #				there are processors, they wait most of the time)
-#	regress		only pg_regress, or only the tests named (queue, user, ...), those
+#	regress		only pg_regress, or only the tests named (deliver_users, ...), those
 #				of sessions that meet (specs/) too
 #	tap			only the TAP tests, or only those named (001_basic, ...)
 #

@@ -9,8 +9,10 @@ set -euo pipefail
 # shellcheck source=test/setup.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-short=(functions record created user api auth secret option check fdw fdw_plan fdw_import removal
-	trigger attach trigger_partitions enqueue_rows enqueue own_rows table deliver_changes sync_diff sync_plan)
+short=(one_call_one_request request_log create_users_result create_users_payload response_status bearer_tokens
+	secret_files server_options check_account fdw_objects fdw_pushdown fdw_import fdw_delete
+	trigger_arguments attach_trigger trigger_partitions enqueue_rows enqueue_users request_ownership
+	queue_table_extended deliver_changes sync_diff sync_plan)
 
 need_packages valgrind
 drop_root "$@"

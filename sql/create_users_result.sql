@@ -1,0 +1,36 @@
+-- create_users_result: the users that the answer to a create names
+\set with_tables on
+\i sql/include/start.sql
+-- What is recorded when the account answers like this to a call that creates a and b, and what the row says.
+CREATE FUNCTION answered(body text) RETURNS TABLE (name text, state text, user_id bigint, error text) LANGUAGE plpgsql AS $$
+DECLARE
+	complaint text;
+BEGIN
+	PERFORM lp.sim('reset', method => 'POST');
+	DELETE FROM lp_requests;
+	CALL lp.fault(jsonb_build_object('method', 'POST', 'action', 'status', 'status', 201, 'body', body)::text);
+	SELECT c.error INTO complaint FROM lp_create_users('12345678', people('', 2)) c;
+	RETURN QUERY SELECT split_part(r.login_name, '@', 1), r.state, r.user_id, complaint FROM lp_requests r ORDER BY r.id;
+END $$;
+
+-- in the order of the request, and not
+SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, {"id": 12, "loginName": "2@example.com"}]');
+SELECT * FROM answered('[{"id": 12, "loginName": "2@example.com"}, {"id": 11, "loginName": "1@example.com"}]');
+-- others between them, in another case, ids as strings, more attributes
+SELECT * FROM answered('[{"loginName": "x@example.com", "id": 1}, {"loginName": "2@EXAMPLE.com", "skills": [{"id": 3}], "id": "12"}, {"loginName": "y@example.com", "id": 2}, {"id": 11, "loginName": "1@example.com"}]');
+-- not all of them
+SELECT * FROM answered('[{"id": 12, "loginName": "2@example.com"}]');
+SELECT * FROM answered('{"id": 11, "loginName": "1@example.com"}');
+-- nobody, or nobody with an id
+SELECT * FROM answered('[]');
+SELECT * FROM answered('{}');
+SELECT * FROM answered('[{"loginName": "1@example.com"}, {"loginName": null, "id": 12}]');
+SELECT * FROM answered('[{"loginName": "1@example.com", "id": null}, {"loginName": "2@example.com", "id": {"id": 5}}]');
+-- wrong somewhere: believed nowhere
+SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, {"id": 12, "loginName": "2@example.com"}');
+SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, 12]');
+SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}] x');
+SELECT * FROM answered('"1@example.com"');
+SELECT * FROM answered('');
+DROP FUNCTION answered;
+\i sql/include/finish.sql
