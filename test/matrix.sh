@@ -11,7 +11,7 @@
 #	--fresh		make the trees anew
 #	release		bookworm, trixie, forky or sid.  Without any: the first three but
 #				that of this machine, which run.sh tests
-#	argument	of run.sh, e.g. tap 001_basic
+#	argument	of run.sh, e.g. tap 001_create_and_check
 #
 # Each release has a tree of its own (debootstrap).  It is made once and kept in
 # LPUSERS_MATRIX_DIR, else in $XDG_CACHE_HOME/lpusers-matrix or

@@ -10,7 +10,7 @@
 #				there are processors, they wait most of the time)
 #	regress		only pg_regress, or only the tests named (deliver_users, ...), those
 #				of sessions that meet (specs/) too
-#	tap			only the TAP tests, or only those named (001_basic, ...)
+#	tap			only the TAP tests, or only those named (001_create_and_check, ...)
 #
 # Where tests are named, the form of the source (layers, style, ...) is not checked.
 #
@@ -207,7 +207,7 @@ explain_isolation()
 	fi
 }
 
-# prove writes "test/t/001_basic.pl .. ok", with --timer between [time] and
+# prove writes "test/t/001_create_and_check.pl .. ok", with --timer between [time] and
 # durations, and "Files=3, Tests=20, ..." at the end.
 tap_file='^(\[[0-9:]+\] )?[^ ]+\.(pl|t) \.+ *'
 
@@ -293,7 +293,7 @@ check_logs()
 	} | grep .
 }
 
-# Names as users write them: 001_basic, 001_basic.pl or test/t/001_basic.pl.
+# Names as users write them: 001_create_and_check, 001_create_and_check.pl or test/t/001_create_and_check.pl.
 tap_paths()
 {
 	local name path paths=()

@@ -4,7 +4,7 @@
 # server and has a mapping · holder has both, and owns a table with the trigger, and the foreign tables · member is a member of
 # holder · tenant is at home on another server · root is the superuser. What each of them gets, in this order:
 #	+ it works		- 42501		c 28000, no credentials		others: their SQLSTATE
-# First as the extension is installed, then with EXECUTE on everything. 010_privileges asks about direct calls in detail.
+# First as the extension is installed, then with EXECUTE on everything. 010_rights_and_search_path asks about direct calls in detail.
 use strict;
 use warnings;
 use FindBin;
