@@ -56,6 +56,16 @@ SELECT refused('{"create": "2"}'); -- ERROR
 SELECT refused('[2]'); -- ERROR
 SELECT refused('{"create": 2, "delete": 1}'); -- ERROR
 SELECT refused('{"nonsense": 1}'); -- ERROR
+SELECT refused('{"nonsense": 0}'); -- ERROR
+SELECT refused('{"create": 2, "disabel": 0}'); -- ERROR
+SELECT refused('{"follow": 0}'); -- ERROR
+SELECT refused('{"create": 2, "delete": -0.5}'); -- ERROR
+SELECT refused('{"create": -2}'); -- ERROR
+SELECT refused('{"create": 2, "delete": null}'); -- ERROR
+SELECT refused('{"create": 1e30}'); -- ERROR
+SELECT refused('{"create": [2]}'); -- ERROR
+SELECT refused('2'); -- ERROR
+SELECT refused('null'); -- ERROR
 SELECT applied();
 SELECT DISTINCT action, source_key, state FROM items ORDER BY 2;
 -- what was left may be applied by a further call; numbers of others may be stated, too

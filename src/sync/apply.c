@@ -127,12 +127,13 @@ number_in(const char *numbers, const char *action)
 }
 
 static void
-raise_confirm(const char *detail)
+raise_confirm(const char *detail, const char *nearest)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for parameter \"confirm\""),
-			 errdetail("%s Nothing was queued.", detail)));
+			 errdetail("%s Nothing was queued.", detail),
+			 nearest != NULL ? errhint("Perhaps you meant \"%s\".", nearest) : 0));
 }
 
 /* Each number must be that of the plan, so that what is confirmed is what was seen. */
@@ -146,21 +147,25 @@ check_confirm(const LpuAppliedPlan *plan, Jsonb *confirm)
 	if (confirm == NULL)
 		return;
 	if (!JB_ROOT_IS_OBJECT(confirm))
-		raise_confirm("It must be an object of actions and numbers of users.");
+		raise_confirm("It must be an object of actions and numbers of users.", NULL);
 	numbers = numbers_of(plan, false);
 	it = JsonbIteratorInit(&confirm->root);
 	(void) JsonbIteratorNext(&it, &value, true);
 	while (JsonbIteratorNext(&it, &value, true) == WJB_KEY)
 	{
 		char	   *action = pnstrdup(value.val.string.val, value.val.string.len);
+		const char *nearest;
 		int64		number;
 
+		if (!lpu_sync_is_action(action, false, &nearest))
+			raise_confirm(psprintf("There is no action \"%s\".", action), nearest);
 		(void) JsonbIteratorNext(&it, &value, true);
-		if (value.type != jbvNumeric || !lpu_value_as_int64(&value, &number))
-			raise_confirm(psprintf("\"%s\" must be a whole number.", action));
+		if (value.type != jbvNumeric || !lpu_value_as_int64(&value, &number) || number < 0)
+			raise_confirm(psprintf("\"%s\" must be a non-negative whole number.", action), NULL);
 		if (number != number_in(numbers, action))
 			raise_confirm(psprintf("The plan has \"%s\" for %lld users, not %lld.", action,
-								   (long long) number_in(numbers, action), (long long) number));
+								   (long long) number_in(numbers, action), (long long) number),
+						  NULL);
 	}
 }
 

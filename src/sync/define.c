@@ -30,12 +30,6 @@
 /* Longest name, as in the CHECK of the table. */
 #define MAX_NAME 63
 
-/* Actions that can have a limit. */
-static const char *const limited[] = {
-	"create", "adopt", "update", "rename", "enable", "disable", "delete", "reopen", "recreate",
-	"relink"
-};
-
 static void
 raise_parameter(const char *parameter, const char *detail)
 {
@@ -66,21 +60,15 @@ check_word(const char *parameter, const char *value, const char *const *words, i
 static void
 check_limited(const char *action)
 {
-	LpuNearestName nearest;
-	int			i;
+	const char *nearest;
 
-	lpu_nearest_start(&nearest, action);
-	for (i = 0; i < lengthof(limited); i++)
-	{
-		if (strcmp(action, limited[i]) == 0)
-			return;
-		lpu_nearest_consider(&nearest, limited[i]);
-	}
+	if (lpu_sync_is_action(action, true, &nearest))
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for parameter \"limits\""),
 			 errdetail("There is no action \"%s\".", action),
-			 nearest.name != NULL ? errhint("Perhaps you meant \"%s\".", nearest.name) : 0));
+			 nearest != NULL ? errhint("Perhaps you meant \"%s\".", nearest) : 0));
 }
 
 /* A number of users, a percentage, or null. */

@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 #include "utils/varlena.h"
 
+#include "base/encoding.h"
 #include "base/error.h"
 #include "base/extension.h"
 #include "base/guc.h"
@@ -33,6 +34,36 @@
 	"CASE WHEN @extschema@._lp_is_here(s.origin, $2) THEN s.source_oid END, s.source, s.key, " \
 	"s.create_only, s.add_only, s.drift, s.state, s.why, s.origin = $2, " \
 	"@extschema@._lp_is_here(s.origin, $2) FROM @extschema@._lp_sync s "
+
+/* What a plan shows and counts, and whether it can have a limit. */
+static const struct
+{
+	const char *name;
+	bool		limited;
+}			actions[] = {
+	{"create", true}, {"adopt", true}, {"update", true}, {"rename", true}, {"enable", true},
+	{"disable", true}, {"delete", true}, {"reopen", true}, {"recreate", true}, {"relink", true},
+	{"wait", false}, {"blocked", false}, {"report", false},
+};
+
+bool
+lpu_sync_is_action(const char *name, bool limited, const char **nearest)
+{
+	LpuNearestName search;
+	int			i;
+
+	lpu_nearest_start(&search, name);
+	for (i = 0; i < lengthof(actions); i++)
+	{
+		if (limited && !actions[i].limited)
+			continue;
+		if (strcmp(name, actions[i].name) == 0)
+			return true;
+		lpu_nearest_consider(&search, actions[i].name);
+	}
+	*nearest = search.name;
+	return false;
+}
 
 static Oid
 oid_column(int column)

@@ -64,6 +64,12 @@ extern void lpu_sync_read_columns(LpuSync *sync);
 /* The column that shows an attribute, or NULL. */
 extern const LpuSyncColumn *lpu_sync_column(const LpuSync *sync, const char *attribute);
 
+/*
+ * Return true if there is an action of this name (which can have a limit, if "limited"); else
+ * *nearest is the one that may be meant, or NULL.
+ */
+extern bool lpu_sync_is_action(const char *name, bool limited, const char **nearest);
+
 /* How a column is understood, in words. */
 extern char *lpu_sync_understood_as(const LpuSyncColumn *column);
 
