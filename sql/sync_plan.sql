@@ -167,6 +167,15 @@ SELECT applied('{"adopt": 1}');
 CALL lp_deliver();
 SELECT lp_sync_plan('staff') > 0 AS planned;
 SELECT base_rows, base_listed FROM _lp_sync;
+-- the list of the first run, before its creates, is no base for the second
+BEGIN;
+UPDATE _lp_sync SET base_listed = base_listed - 9, last_run = last_run - interval '1 day';
+\! curl -sSfo /dev/null -d '{"method": "GET", "path": "/users", "action": "body", "body": "[]", "times": 2}' $LPSIM_URL/_sim/faults
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT refused(); -- ERROR
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT base_listed FROM _lp_sync;
+ROLLBACK;
 BEGIN;
 TRUNCATE hr.staff;
 SELECT lp_sync_plan('staff'); -- ERROR

@@ -57,7 +57,7 @@ COMMENT ON COLUMN @extschema@._lp_sync.why IS 'why the last run was held or fail
 COMMENT ON COLUMN @extschema@._lp_sync.failures IS 'how many runs in a row were held or failed';
 COMMENT ON COLUMN @extschema@._lp_sync.last_run IS 'when the last plan of all keys was made';
 COMMENT ON COLUMN @extschema@._lp_sync.base_rows IS 'rows of the source in the last applied plan of all keys';
-COMMENT ON COLUMN @extschema@._lp_sync.base_listed IS 'users in the last listing of the account that was not too short';
+COMMENT ON COLUMN @extschema@._lp_sync.base_listed IS 'users in the last listing of the account that was not too short; of a short one: in the one before, with what was created and deleted since';
 COMMENT ON COLUMN @extschema@._lp_sync.source_rows IS 'rows of the source in the last plan of all keys';
 COMMENT ON COLUMN @extschema@._lp_sync.listed IS 'users of the account in that plan';
 COMMENT ON COLUMN @extschema@._lp_sync.differing IS 'users in that plan that differ from the source';

@@ -26,7 +26,7 @@
 typedef struct SyncBase
 {
 	int64		rows;
-	int64		listed;
+	int64		listed;			/* 0: unknown */
 	int64		linked;
 } SyncBase;
 
@@ -62,13 +62,22 @@ forget_old_plans(const LpuSync *sync)
 			2, types, values);
 }
 
+/*
+ * The list of a first run is that of before its creates: what was created and deleted since the
+ * list is counted, too.
+ */
 static void
 read_base(const LpuSync *sync, SyncBase *base)
 {
 	Oid			types[1] = {INT8OID};
 	Datum		values[1] = {Int64GetDatum(sync->id)};
 
-	lpu_run("SELECT coalesce(s.base_rows, 0), coalesce(s.base_listed, 0), "
+	lpu_run("SELECT coalesce(s.base_rows, 0), coalesce(greatest(s.base_listed + "
+			"  (SELECT count(*) FILTER (WHERE i.action <> 'delete') "
+			"    - count(*) FILTER (WHERE i.action = 'delete') "
+			"   FROM @extschema@._lp_sync_item i JOIN @extschema@.lp_requests r ON r.id = i.request "
+			"   WHERE i.sync = s.id AND i.action IN ('create', 'recreate', 'delete') "
+			"    AND i.state = 'done' AND r.finished_at > s.last_run), 0), 0), "
 			" (SELECT count(*) FROM @extschema@._lp_sync_link l "
 			"  WHERE l.sync = s.id AND l.state <> 'gone') "
 			"FROM @extschema@._lp_sync s WHERE s.id = $1", 1, types, values);
@@ -159,19 +168,20 @@ static const char items_sql[] =
 /* What a plan of all keys found, in the row of the sync. */
 static void
 update_sync(const LpuSync *sync, const LpuSyncSides *sides, const int64 *counts,
-			const LpuSyncPlanned *planned)
+			const LpuSyncPlanned *planned, const SyncBase *base)
 {
-	Oid			types[8] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID};
+	bool		is_listing = planned->guard != NULL && strcmp(planned->guard, "listing") == 0;
+	Oid			types[8] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	Datum		values[8] = {
 		Int64GetDatum(sync->id), Int64GetDatum(sides->source->count),
 		Int64GetDatum(sides->account->count), Int64GetDatum(counts[0]), Int64GetDatum(counts[1]),
 		Int64GetDatum(counts[2]), Int64GetDatum(counts[3]),
-		BoolGetDatum(planned->guard != NULL && strcmp(planned->guard, "listing") == 0)
+		Int64GetDatum(is_listing ? base->listed : sides->account->count)
 	};
 
 	lpu_run("UPDATE @extschema@._lp_sync SET last_run = clock_timestamp(), source_rows = $2, "
 			" listed = $3, differing = $4, waiting = $5, blocked = $6, unverifiable = $7, "
-			" base_listed = CASE WHEN $8 THEN base_listed ELSE $3 END WHERE id = $1",
+			" base_listed = $8 WHERE id = $1",
 			8, types, values);
 }
 
@@ -216,5 +226,5 @@ lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned)
 	choose_guard(planned, &sides, &base, counts[4]);
 	if (planned->guard != NULL)
 		mark_guarded(planned);
-	update_sync(sync, &sides, counts, planned);
+	update_sync(sync, &sides, counts, planned, &base);
 }
