@@ -72,6 +72,8 @@ SELECT hr.join('l1', '{"login": "twice@x.example"}'), hr.join('l2', '{"login": "
 SELECT hr.join('', '{"login": "nokey@x.example"}'), hr.join('n', '{"key": null, "login": "nullkey@x.example"}'), hr.join(repeat('k', 255), '{"login": "longkey@x.example"}');
 SELECT hr.join('m', '{"login": null}'), hr.join('o', '{"login": ""}'), hr.join('p', jsonb_build_object('login', E'tab\t@x.example'));
 SELECT hr.join('q', '{"profile_ids": [0]}'), hr.join('r', '{"chats": null, "name": null}');
+SELECT hr.join('nan', '{"chats": "NaN"}'), hr.join('inf', '{"chats": "-Infinity"}'), hr.join('1e300', '{"chats": 1e300}'), hr.join('digits', '{"chats": 0.1234567890123456}'), hr.join('digits2', '{"chats": 9007199254740993}'), hr.join('decimal', '{"chats": 2.50}');
+SELECT hr.join('nan2', '{"chats": "NaN"}'), hr.account(60, 'nan2'), hr.link(60, 'nan2');
 SELECT hr.account(50, 'same1', '{"login_name": "namesake@x.example"}'), hr.account(51, 'same2', '{"login_name": "NameSake@x.example"}'),
 	hr.join('s', '{"login": "namesake@x.example"}');
 SELECT hr.account(52, 'taken'), hr.account(53, 'takes'), hr.link(53, 'takes'), hr.join('takes', '{"login": "taken@x.example"}');
@@ -82,6 +84,16 @@ CREATE VIEW hr.lacking AS SELECT key, login_name, full_name, employee_id, max_ch
 SELECT count(*) FROM lp_sync_define('lacking', '12345678', 'hr.lacking', 'key');
 SELECT hr.join('new'), hr.join('old', '{"chats": 9}'), hr.account(1, 'old');
 SELECT action, source_key, attribute, reason FROM lp_sync_diff('lacking', against => 'hr.acct');
+-- what the API's type cannot hold, in columns that can
+CREATE VIEW hr.loose AS SELECT key, login_name, full_name, employee_id, nickname, email, is_enabled, max_chats, 'x' AS password_sh,
+	ARRAY[split_part(description, ',', 1)::numeric] AS profile_ids, split_part(description, ',', 2)::float8 AS member_of,
+	ARRAY[split_part(description, ',', 3)::float8] AS manager_of, split_part(description, ',', 4)::numeric AS user_type_id FROM hr.people;
+CREATE TABLE hr.loose_acct AS SELECT *, '{}'::bigint[] AS manager_of, 1 AS user_type_id FROM hr.acct WHERE false;
+SELECT count(*) FROM lp_sync_define('loose', '12345678', 'hr.loose', 'key');
+SELECT hr.join('good', '{"description": "1002.0,2001,2002,1"}'), hr.join('half', '{"description": "1002.5,2001.5,2002.5,1.5"}');
+SELECT hr.join('nan', '{"description": "NaN,NaN,NaN,NaN"}'), hr.join('large', '{"description": "1e30,1e30,1e300,1e300"}');
+SELECT action, source_key, reason, count(*) FROM lp_sync_diff('loose', '{good,half,nan,large}', 'hr.loose_acct') GROUP BY 1, 2, 3 ORDER BY 2;
+SELECT attribute, new FROM lp_sync_diff('loose', '{good}', 'hr.loose_acct') WHERE attribute IN ('profileIds', 'agentGroupId', 'managerOf', 'userTypeId');
 -- a user that another sync of the account has linked
 SELECT defined();
 INSERT INTO _lp_sync_link (sync, source_key, user_id, state, by_us) SELECT id, 'x', 1, 'active', true FROM _lp_sync WHERE name = 'lacking';

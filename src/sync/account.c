@@ -293,7 +293,8 @@ append_column(StringInfo query, Oid relation, const char *column, LpuValueKind k
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("column \"%s\" of relation \"%s\" has the wrong type", column,
 						get_rel_name(relation))));
-	appendStringInfo(query, ", %s", lpu_sync_expression(kind, names, quote_identifier(column)));
+	appendStringInfo(query, ", %s", lpu_sync_expression(kind, names, get_atttype(relation, number),
+														false, quote_identifier(column)));
 }
 
 static char *

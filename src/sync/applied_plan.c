@@ -187,7 +187,9 @@ queue_creates(const LpuAppliedPlan *plan, const LpuOptions *options, const char 
 		items[i] = lpu_int64_column(i, 1);
 		users[i].login_name = lpu_text_column(i, 2);
 		users[i].key = jsonb_column(i, 3);
-		users[i].problem = problem_of(jsonb_column(i, 4), options->require_password);
+		users[i].problem = lpu_text_column(i, 5);
+		if (users[i].problem == NULL)
+			users[i].problem = problem_of(jsonb_column(i, 4), options->require_password);
 		users[i].body = users[i].problem == NULL ? lpu_text_column(i, 4) : NULL;
 	}
 	origin.action = action;
@@ -253,7 +255,7 @@ static char *
 creates_sql(const LpuAppliedPlan *plan, const char *action)
 {
 	return psprintf("SELECT i.id, i.login_name, jsonb_build_object(y.key, i.source_key), "
-					" jsonb_strip_nulls(@extschema@._lp_sync_entity(i.changes || %s, 'new')) "
+					" jsonb_strip_nulls(@extschema@._lp_sync_entity(i.changes || %s, 'new')), c.problem "
 					"FROM @extschema@._lp_sync_item i JOIN @extschema@._lp_sync y ON y.id = i.sync "
 					"JOIN _source c ON c.key = i.source_key "
 					"WHERE i.plan = $1 AND i.sync = $2 AND i.state = 'planned' AND i.action = '%s' "

@@ -133,6 +133,7 @@ read_column(const LpuSync *sync, Form_pg_attribute attribute, LpuSyncColumn *col
 	if (attribute->attisdropped)
 		return false;
 	column->name = pstrdup(name);
+	column->type = getBaseType(attribute->atttypid);
 	column->is_key = strcmp(name, sync->key) == 0;
 	column->attribute = attribute_of(name, &column->names);
 	if (column->attribute == NULL && !column->is_key)

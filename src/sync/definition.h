@@ -14,6 +14,7 @@ typedef struct LpuSyncColumn
 {
 	const char *name;
 	const LpuAttribute *attribute;	/* NULL: the key alone */
+	Oid			type;			/* of the column, domains by their base types */
 	int			names;			/* LpuResourceId whose names it holds; -1: the
 								 * values themselves */
 	bool		is_key;

@@ -210,9 +210,28 @@ check_ids(SourceReceiver *r, const LpuSyncValue *value, Datum set)
 					value->column->attribute->name);
 }
 
-static void
-take_value(SourceReceiver *r, const LpuSyncValue *value, Datum given)
+/* A value that the API's type of an attribute cannot hold is left out, and noted as a problem. */
+static bool
+can_hold(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum *given)
 {
+	const LpuAttribute *attribute = value->column->attribute;
+	const char *wrong = NULL;
+
+	if (value->form == LPU_FORM_NUMBER)
+		wrong = lpu_sync_number_problem(attribute->kind, *given);
+	else if (type == NUMERICARRAYOID && !lpu_sync_whole_numbers(*given, given))
+		wrong = attribute->kind == LPU_GROUP ? "must be a whole number" :
+			"must hold whole numbers only";
+	if (wrong != NULL)
+		add_problem(r->problem, "%s", psprintf("%s %s", attribute->name, wrong));
+	return wrong == NULL;
+}
+
+static void
+take_value(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum given)
+{
+	if (!can_hold(r, value, type, &given))
+		return;
 	if (value->names != NULL)
 	{
 		given = lpu_sync_normalize(LPU_FORM_NAMES, given);
@@ -245,7 +264,9 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	take_login(r, slot->tts_isnull[1], slot->tts_values[1]);
 	for (i = 0; i < rows->nvalues; i++)
 		if (!slot->tts_isnull[2 + i])
-			take_value(r, &rows->values[i], slot->tts_values[2 + i]);
+			take_value(r, &rows->values[i],
+					   TupleDescAttr(slot->tts_tupleDescriptor, 2 + i)->atttypid,
+					   slot->tts_values[2 + i]);
 	if (r->problem->len > 0)
 		put(r, PROBLEM + 1, CStringGetTextDatum(r->problem->data));
 	tuplestore_putvalues(rows->store, rows->desc, r->values, r->nulls);
@@ -281,7 +302,7 @@ write_query(const LpuSync *sync, const LpuSyncRows *rows, bool keys)
 		const LpuSyncColumn *column = rows->values[i].column;
 
 		appendStringInfo(&query, ", %s", lpu_sync_expression(column->attribute->kind,
-															 column->names >= 0,
+															 column->names >= 0, column->type, true,
 															 quote_identifier(column->name)));
 	}
 	appendStringInfo(&query, " FROM %s", sync->source_name);

@@ -10,12 +10,16 @@
  */
 #include "postgres.h"
 
+#include <float.h>
+
 #include "catalog/pg_type.h"
 #include "lib/qunique.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 
+#include "base/encoding.h"
 #include "sync/value.h"
 #include "user/datum_to_json.h"
 #include "user/login.h"
@@ -108,25 +112,103 @@ lpu_sync_type_fits(LpuValueKind kind, bool names, Oid type)
 	}
 }
 
+/* A number type, or an array of one, whose values bigint may not hold. */
+static bool
+exceeds_bigint(Oid type)
+{
+	Oid			element = get_element_type(type);
+
+	if (OidIsValid(element))
+		type = getBaseType(element);
+	return type == NUMERICOID || type == FLOAT4OID || type == FLOAT8OID;
+}
+
 /*
  * The column is quoted. Of a group's name the empty text is the empty set: the
  * user is to be in no group.
  */
 char *
-lpu_sync_expression(LpuValueKind kind, bool names, const char *column)
+lpu_sync_expression(LpuValueKind kind, bool names, Oid type, bool checked, const char *column)
 {
-	Oid			type = lpu_sync_form_type(lpu_sync_form(kind));
+	const char *element = checked && exceeds_bigint(type) ? "numeric" : "int8";
 
 	if (kind == LPU_GROUP && names)
 		return psprintf("CASE WHEN (%s)::pg_catalog.text OPERATOR(pg_catalog.=) ''::pg_catalog.text"
 						" THEN '{}'::pg_catalog.text[] WHEN (%s)::pg_catalog.text IS NOT NULL"
 						" THEN ARRAY[(%s)::pg_catalog.text] END", column, column, column);
 	if (kind == LPU_GROUP)
-		return psprintf("CASE WHEN (%s)::pg_catalog.int8 IS NOT NULL"
-						" THEN ARRAY[(%s)::pg_catalog.int8] END", column, column);
+		return psprintf("CASE WHEN (%s)::pg_catalog.%s IS NOT NULL"
+						" THEN ARRAY[(%s)::pg_catalog.%s] END", column, element, column, element);
 	if (names)
 		return psprintf("(%s)::pg_catalog.text[]", column);
-	return psprintf("(%s)::%s", column, format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY));
+	if (lpu_sync_form(kind) == LPU_FORM_SET)
+		return psprintf("(%s)::pg_catalog.%s[]", column, element);
+	return psprintf("(%s)::%s", column,
+					format_type_extended(lpu_sync_form_type(lpu_sync_form(kind)), -1,
+										 FORMAT_TYPE_FORCE_QUALIFY));
+}
+
+/* ----- what an attribute cannot hold ----- */
+
+static bool
+is_bigint(Datum number, int64 *result)
+{
+	number = DirectFunctionCall1(numeric_trim_scale, number);
+	return lpu_text_as_int64(DatumGetCString(DirectFunctionCall1(numeric_out, number)), result);
+}
+
+/* In the current memory context. */
+bool
+lpu_sync_whole_numbers(Datum numbers, Datum *set)
+{
+	ArrayType  *array = DatumGetArrayTypeP(numbers);
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count = 0;
+	int			n;
+	int			i;
+
+	deconstruct_array(array, NUMERICOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	for (i = 0; i < n; i++)
+	{
+		int64		number;
+
+		if (nulls[i])
+			continue;
+		if (!is_bigint(elements[i], &number))
+			return false;
+		elements[count++] = Int64GetDatum(number);
+	}
+	*set = PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return true;
+}
+
+/*
+ * What is not an id is a double to most readers of JSON, and comes back as
+ * another number if it has more digits than these keep.
+ */
+const char *
+lpu_sync_number_problem(LpuValueKind kind, Datum number)
+{
+	bool		is_whole;
+	char	   *text;
+	int64		whole;
+	int			digits = 0;
+
+	is_whole = is_bigint(number, &whole);
+	if (kind == LPU_ID)
+		return is_whole && whole > 0 ? NULL : "must be a positive whole number";
+	if (kind == LPU_LONG)
+		return is_whole ? NULL : "must be a whole number";
+	text = DatumGetCString(DirectFunctionCall1(numeric_out, DirectFunctionCall1(numeric_trim_scale,
+																				number)));
+
+	if (strspn(text, "-.0123456789") != strlen(text))
+		return "must be a number";
+	for (text +=strspn(text, "-.0"); *text !='\0'; text ++)
+		digits += *text !='.';
+	return digits > DBL_DIG ? "must be a number of at most " CppAsString2(DBL_DIG) " digits" : NULL;
 }
 
 /* ----- one form ----- */

@@ -29,8 +29,18 @@ extern bool lpu_sync_form_folds(LpuSyncForm form);
 /* Return true if a column of this type can hold an attribute, or its names. */
 extern bool lpu_sync_type_fits(LpuValueKind kind, bool names, Oid type);
 
-/* Return SQL that makes a column of such a type a value of the form's type. */
-extern char *lpu_sync_expression(LpuValueKind kind, bool names, const char *column);
+/*
+ * Return SQL that makes a column of such a type a value of the form's type; of ids that are not of
+ * an integer type a numeric[] if "checked": lpu_sync_whole_numbers() takes that.
+ */
+extern char *lpu_sync_expression(LpuValueKind kind, bool names, Oid type, bool checked,
+								 const char *column);
+
+/* Make a numeric[] a bigint[]; false if a number in it is none of bigint. */
+extern bool lpu_sync_whole_numbers(Datum numbers, Datum *set);
+
+/* Return what is wrong with a number as the value of an attribute, or NULL. */
+extern const char *lpu_sync_number_problem(LpuValueKind kind, Datum number);
 
 /* Bring a value into its form; return what a value in its form is compared by. */
 extern Datum lpu_sync_normalize(LpuSyncForm form, Datum value);
