@@ -16,7 +16,7 @@ TOP = $(if $(filter-out .,$(VPATH)),$(VPATH)/)
 OBJS = $(patsubst $(TOP)%.c,%.o,$(sort $(wildcard $(TOP)src/*.c $(TOP)src/*/*.c)))
 # released scripts, and that of this version, made of its parts
 CREATE_SCRIPT = src/lpusers--$(EXTVERSION).sql
-CREATE_PARTS = $(patsubst %,$(TOP)src/sql/%.sql,wrapper requests functions queue operator report sync grants)
+CREATE_PARTS = $(patsubst %,$(TOP)src/sql/%.sql,wrapper requests functions queue operator sync report grants)
 DATA = $(filter-out $(CREATE_SCRIPT),$(patsubst $(TOP)%,%,$(sort $(wildcard $(TOP)src/lpusers--*.sql))))
 DATA_built = $(CREATE_SCRIPT)
 OUR_HEADERS = $(wildcard $(TOP)src/*.h $(TOP)src/*/*.h)
@@ -29,7 +29,7 @@ REGRESS = create_extension settings server_options server_lookup secret_files ba
 	fdw_system_columns fdw_insert fdw_update fdw_delete fdw_write_errors fdw_modify max_changes trigger_arguments \
 	attach_trigger trigger_partitions trigger_rights enqueue_rows queue_duplicate_logins queue_table_extended \
 	request_ownership enqueue_users enqueue_changes deliver_changes queue_update_triggers account_wide_responses \
-	queue_login_exists status_verdicts deliver_users report sync_define sync_diff sync_plan sync_run \
+	queue_login_exists status_verdicts deliver_users report sync_define sync_diff sync_plan sync_run sync_report \
 	drop_extension
 # each test file runs beside a stand-in account of its own; they show characters beyond ASCII, whatever the cluster's encoding
 REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale --launcher=$(CURDIR)/test/with_account

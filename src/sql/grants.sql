@@ -52,6 +52,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._lp_server_here(text, text, oid, text), @extschema@._lp_sync_is_mine(text, oid, text, oid, text, text),
 	@extschema@._lp_sync_limit(jsonb, text, bigint),
 	@extschema@.lp_report(text, interval), @extschema@._lp_report_page(text, date, date),
+	@extschema@._lp_report_syncs(text),
 	@extschema@._lp_report_days(interval), @extschema@._lp_report_head(),
 	@extschema@._lp_html(text), @extschema@._lp_html_table(text, text[], text, text),
 	@extschema@._lp_duration(double precision), @extschema@._lp_chart(date[], bigint[], bigint[], bigint[])

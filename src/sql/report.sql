@@ -134,6 +134,66 @@ $css$ || '</style></head>';
 COMMENT ON FUNCTION @extschema@._lp_report_head() IS 'internal: head of the page of a report';
 
 /*
+ * The section about the syncs that the caller may see, of one account, or of all (null); empty if there are none. What is
+ * blocked or waits is what the last plan of all keys found, and plans of single keys since. A table has 200 rows.
+ */
+CREATE FUNCTION @extschema@._lp_report_syncs(account text) RETURNS text
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		WITH s AS MATERIALIZED (
+			SELECT y.*, coalesce((SELECT max(p.plan) FROM @extschema@.lp_sync_plans p
+								  WHERE p.sync = y.sync AND p.made_at <= y.last_run), 0::bigint) AS since_plan
+			FROM @extschema@.lp_syncs y WHERE _lp_report_syncs.account IS NULL OR y.account = _lp_report_syncs.account
+		), plan AS MATERIALIZED (
+			SELECT p.* FROM @extschema@.lp_sync_plans p JOIN s ON s.sync = p.sync AND p.plan >= s.since_plan
+		), open AS (
+			/* a newer plan asks for the same users again */
+			SELECT DISTINCT ON (sync, action) * FROM plan
+			WHERE (over AND state IN ('draft', 'applied') OR state = 'draft' AND reason <> '')
+			  AND coalesce(action, '') NOT IN ('blocked', 'wait')
+			ORDER BY sync, action, plan DESC
+		), stuck AS MATERIALIZED (
+			SELECT DISTINCT p.sync, coalesce(c.source_key, c.login_name) AS who,
+				   replace(coalesce(c.reason, ''), coalesce(c.login_name, ''), '...') AS kind
+			FROM plan p JOIN @extschema@.lp_sync_changes c ON c.plan = p.plan AND c.action = p.action
+			WHERE p.action = 'blocked'
+		), counted AS (
+			SELECT s.*, coalesce((SELECT sum(o.users) FROM open o WHERE o.sync = s.sync AND o.over), 0::numeric) AS to_confirm FROM s
+		), part AS (
+			SELECT
+			(SELECT string_agg(format('<tr><th scope="row">%s <small>%s</small></th><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td></tr>',
+									  @extschema@._lp_html(sync), @extschema@._lp_html(concat_ws('; ', source || ', account ' || account, why)),
+									  state, to_char(linked, 'FM999,999,999,990'), to_char(differing, 'FM999,999,999,990'),
+									  to_char(to_confirm, 'FM999,999,999,990'), to_char(blocked, 'FM999,999,999,990'),
+									  coalesce(to_char(last_run, 'YYYY-MM-DD HH24:MI'), '&#8211;')), '' ORDER BY sync) FROM counted) AS syncs,
+			(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><th scope="row">%s <small>%s</small></th><td>%s</td></tr>',
+									  to_char(users, 'FM999,999,999,990'), coalesce(action, 'all'), @extschema@._lp_html(sync || ', plan ' || plan),
+									  @extschema@._lp_html(reason), to_char(made_at, 'YYYY-MM-DD HH24:MI')), '' ORDER BY sync, plan, action)
+			 FROM (SELECT * FROM open ORDER BY sync, plan, action LIMIT 200) o) AS waiting,
+			(SELECT string_agg(format('<tr><td>%s</td><td>%s</td><th scope="row">%s <small>%s</small></th></tr>', to_char(n, 'FM999,999,999,990'),
+									  @extschema@._lp_html(sync), @extschema@._lp_html(kind), who), '' ORDER BY n DESC, sync, kind)
+			 FROM (SELECT sync, kind, count(*) AS n, @extschema@._lp_html(array_to_string((array_agg(who ORDER BY who))[1:20], ', '))
+						  || CASE WHEN count(*) > 20 THEN format(' and %s more', count(*) - 20) ELSE '' END AS who
+				   FROM stuck GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 200) k) AS blocked,
+			(SELECT concat_ws(' ', CASE WHEN count(*) FILTER (WHERE state = 'quarantined') > 0
+										THEN format('Quarantined until lp_sync_resume(): %s.', string_agg(sync, ', ' ORDER BY sync) FILTER (WHERE state = 'quarantined')) END,
+							  CASE WHEN count(*) FILTER (WHERE state = 'copy') > 0
+								   THEN format('Defined in another database, stopped until lp_sync_resume(): %s.', string_agg(sync, ', ' ORDER BY sync) FILTER (WHERE state = 'copy')) END,
+							  format('Users waiting for confirmation: %s; blocked: %s.', to_char(sum(to_confirm), 'FM999,999,999,990'),
+									 to_char((SELECT count(*) FROM stuck), 'FM999,999,999,990'))) FROM counted) AS verdict
+		)
+		SELECT CASE WHEN syncs IS NULL THEN '' ELSE '<section><h2>Kept in sync</h2><p>' || @extschema@._lp_html(verdict) || '</p>'
+			|| @extschema@._lp_html_table('What the last run of each sync found',
+				ARRAY['Sync, and its source', 'State', 'Linked', 'Differing', 'To confirm', 'Blocked', 'Last run'], syncs, '')
+			|| @extschema@._lp_html_table('Waiting for confirmation', ARRAY['Users', 'Action', 'Sync, and what to do', 'Planned'], waiting,
+				'Nothing waits for confirmation.')
+			|| @extschema@._lp_html_table('Blocked, most frequent first', ARRAY['Users', 'Sync', 'Reason, and keys'], blocked, 'Nothing is blocked.')
+			|| '</section>' END
+		FROM part;
+	END;
+COMMENT ON FUNCTION @extschema@._lp_report_syncs(text) IS 'internal: the section of a report about syncs';
+
+/*
  * The page: creates, and queued updates and deletes, from a day to a day, of one account, or of all (null). Of one reason it names 20 logins; a table has
  * 200 rows: beyond that, query lp_results.
  */
@@ -230,7 +290,7 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			|| @extschema@._lp_html_table('Requests that were queued, by what they do', ARRAY['Action', 'Done', 'Failed', 'Open'], changes, '')
 			|| @extschema@._lp_html_table('Not done, and why', ARRAY['Users', 'Action', 'Reason, and users', 'Latest'], unchanged,
 										 'Nothing failed, nothing is stuck.') END
-			|| '</section><section><h2>Throughput</h2>'
+			|| '</section>' || @extschema@._lp_report_syncs(_lp_report_page.account) || '<section><h2>Throughput</h2>'
 			|| @extschema@._lp_html_table('The busiest hours', ARRAY['Hour', 'Created', 'Per second'], hours, 'Nothing was created.')
 			|| '</section><section><h2>Day by day</h2>'
 			|| @extschema@._lp_html_table('Days on which something was asked for; time from request to user',
@@ -242,8 +302,8 @@ COMMENT ON FUNCTION @extschema@._lp_report_page(text, date, date) IS 'internal: 
 
 /*
  * One page about the creates that were asked for since a while ago: how many per day, how long it took, what failed and
- * why, what is stuck; and about queued updates and deletes, if there are any. Shows what lp_results shows to the caller. Needs nothing from elsewhere: style and pictures
- * are in the page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
+ * why, what is stuck; about queued updates and deletes, and about syncs, if there are any. Shows what the views
+ * show to the caller. Needs nothing from elsewhere: style and pictures are in the page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
  */
 CREATE FUNCTION @extschema@.lp_report(account text DEFAULT NULL, since interval DEFAULT '30 days') RETURNS text
 	LANGUAGE sql STABLE
@@ -251,5 +311,5 @@ CREATE FUNCTION @extschema@.lp_report(account text DEFAULT NULL, since interval 
 		SELECT @extschema@._lp_report_page(lp_report.account, d.start, d.stop) FROM @extschema@._lp_report_days(lp_report.since) d;
 	END;
 COMMENT ON FUNCTION @extschema@.lp_report(text, interval)
-	IS 'one HTML page about creates since a while ago: per day, how long, failures by reason, what is stuck, throughput; and queued updates and deletes';
+	IS 'one HTML page about creates since a while ago: per day, how long, failures by reason, what is stuck, throughput; queued updates and deletes; syncs';
 

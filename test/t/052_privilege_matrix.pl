@@ -151,6 +151,7 @@ my %functions = (
 	_lp_report_days         => [ $all, $all, "SELECT * FROM _lp_report_days('1 day')" ],
 	_lp_report_head         => [ $all, $all, 'SELECT _lp_report_head()' ],
 	_lp_report_page         => [ $all, $all, "SELECT _lp_report_page('$account', 'today', 'today')" ],
+	_lp_report_syncs        => [ $all, $all, "SELECT _lp_report_syncs('$account')" ],
 	_lp_lay_change          => [ $none, $all, "SELECT _lp_lay_change('{}', '{}')" ],
 	_lp_backoff             => [ $none, $all, 'SELECT _lp_backoff(1)' ],
 	_lp_is_here             => [ $all, $all, "SELECT _lp_is_here('1/2/3', '1/2/4')" ],
