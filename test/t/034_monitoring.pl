@@ -59,6 +59,19 @@ is($ask->('account, pending, sending, uncertain, held, paused, (oldest_seconds >
 is($ask->('account, state, path, last_hour, (median_seconds <= p95_seconds)::int', 'lpusers_results'),
 	"12345678|created|queue|2|1\n12345678|failed|queue|1|1", 'the results');
 is($ask->('datname, running, allowed', 'lpusers_worker'), 'postgres|1|1', 'the worker is there while something waits');
+# A sync with users to create, one over a limit and one blocked, and one that is quarantined.
+$node->safe_psql('postgres', q{
+	CREATE TABLE people (key text, login_name text, email text, full_name text, employee_id text, nickname text, is_enabled boolean, max_chats int, profile_ids bigint[]);
+	INSERT INTO people SELECT n, n || '@x.example', n || '@x.example', n, n, n, true, 3, '{1001}' FROM unnest('{p1,p2}'::text[]) n;
+	INSERT INTO people SELECT 'ann', 'ann@example.com', 'ann@example.com', 'Ann', 'ann', 'ann', true, 3, '{1001}';
+	INSERT INTO people SELECT 'blocked', NULL, 'x@x.example', 'x', 'x', 'x', true, 3, '{1001}';
+	ALTER SERVER acme OPTIONS (ADD require_password 'off');
+	SELECT lp_sync_define('staff', '12345678', 'people', 'key', limits => '{"create": 5, "adopt": 0}');
+	SELECT lp_sync_define('old', '12345678', 'people', 'key')});
+$node->safe_psql('postgres', q{CALL lp_sync('staff')});
+$node->safe_psql('postgres', q{UPDATE _lp_sync SET state = 'quarantined', failures = 3 WHERE name = 'old'});
+is($ask->('sync, account, active, quarantined, failures, (last_run_seconds BETWEEN 0 AND 100)::int, differing, waiting, blocked, unverifiable, to_confirm', 'lpusers_sync'),
+	"old|12345678|0|1|3|1|0|0|0|0|0\nstaff|12345678|1|0|0|1|3|0|1|0|1", 'the syncs');
 is($ask->('relation, (bytes > 8192)::int', 'lpusers_table'), "lp_payloads|1\nlp_requests|1", 'the tables');
 
 $node->safe_psql('postgres', "LOAD 'lpusers'; ALTER SYSTEM SET lpusers.worker = off; SELECT pg_reload_conf()");
@@ -66,7 +79,8 @@ LpUsers::wait_for(sub { LpUsers::session($node, role => 'lp_monitor')->query($qu
 pass('a worker that may not be there');
 
 # The role sees numbers only.
-foreach my $sql ('SELECT login_name FROM lp_requests', 'SELECT error FROM lp_requests', 'SELECT body FROM lp_payloads', "SELECT lp_release('12345678')")
+foreach my $sql ('SELECT login_name FROM lp_requests', 'SELECT error FROM lp_requests', 'SELECT body FROM lp_payloads', 'SELECT source_key FROM _lp_sync_item', 'SELECT login_name FROM _lp_sync_link', 'SELECT why FROM _lp_sync',
+	"SELECT lp_release('12345678')")
 {
 	my ($out, $err) = $session->run($sql);
 	like($err, qr/ERROR:  42501/, "refused: $sql");
