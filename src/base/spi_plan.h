@@ -23,8 +23,8 @@ typedef struct LpuParameters
 extern uint64 lpu_run_once(const char *sql, const LpuParameters *parameters, DestReceiver *dest);
 
 /*
- * A column (from 1) of a row (from 0) of its result: text in SPI's context,
- * NULL for null; 0 for null.
+ * A column (from 1) of a row (from 0) of its result: text in the current memory context, NULL for
+ * null; 0 for null.
  */
 extern char *lpu_text_column(int row, int column);
 extern int64 lpu_int64_column(int row, int column);

@@ -19,7 +19,7 @@
 #include "delivery/delivery_state.h"
 #include "delivery/lookup.h"
 #include "json/to_jsonb.h"
-#include "queue/claim.h"
+#include "queue/claim_doubt.h"
 #include "queue/settle.h"
 #include "user/compare.h"
 

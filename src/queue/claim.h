@@ -1,5 +1,5 @@
 /*
- * claim.h: rows of the queue in memory: the claimed ones, and those in doubt.
+ * claim.h: claimed rows of the queue, in memory.
  */
 #ifndef LPU_QUEUE_CLAIM_H
 #define LPU_QUEUE_CLAIM_H
@@ -58,17 +58,6 @@ extern LpuClaimGroup *lpu_claim_group(void);
 extern MemoryContext lpu_claim_group_context(const LpuClaimGroup *group);
 extern LpuQueueRow *lpu_claim_add(LpuClaimGroup *group);
 
-/* A row whose outcome is unknown, and what was sent for it. */
-typedef struct LpuDoubt
-{
-	LpuQueueRow row;			/* row.body: what was sent, or NULL */
-	int			status;			/* of the last answer, or 0 */
-	char	   *trouble;		/* what was wrong with the answer, or NULL */
-	bool		rejected;		/* it was rejected when it was sent alone */
-	bool		accepted;		/* the last answer was a success that does not
-								 * name it */
-} LpuDoubt;
-
 /* The due rows of an account, server by server, each from the front to the end. */
 typedef struct LpuClaimer LpuClaimer;
 
@@ -93,9 +82,6 @@ extern LpuQueueRow *lpu_claim_list(LpuClaimer *claimer, int max, int *n);
 
 /* Where what lives as long as the rows of this one's claim may be allocated. */
 extern MemoryContext lpu_claim_context(const LpuQueueRow *row);
-
-/* The rows of an account that are to be looked up now, in the current memory context. */
-extern LpuDoubt *lpu_claim_doubts(const char *account, int *n);
 
 /* The row is settled and not needed any more; the last one of a claim frees them all. */
 extern void lpu_claim_release(LpuQueueRow *row);

@@ -147,14 +147,6 @@ lpu_claim_next_change(const char *account, LpuNextChange *next)
 	return find_next(account, next) != 0;
 }
 
-static char *
-copy_column(int row, int column)
-{
-	const char *text = lpu_text_column(row, column);
-
-	return text ? pstrdup(text) : NULL;
-}
-
 /* Row i of the result, in the memory context of the claim, which is the current one. */
 static LpuQueueRow *
 read_row(ChangeClaim *claim, int i)
@@ -165,18 +157,18 @@ read_row(ChangeClaim *claim, int i)
 	row->id = lpu_int64_column(i, 1);
 	row->phase = lpu_int_column(i, 2);
 	row->deletes = lpu_bool_column(i, 3);
-	row->login_name = copy_column(i, 4);
+	row->login_name = lpu_text_column(i, 4);
 	row->target = lpu_int64_column(i, 5);
 	row->role = claim->next->role;
-	row->send_as = role ? role : copy_column(i, 6);
+	row->send_as = role ? role : lpu_text_column(i, 6);
 	row->server = claim->next->server;
 	row->attempts = lpu_int_column(i, 7);
 	row->last_sent_at = lpu_timestamp_column(i, 8);
 	row->doubtful = lpu_bool_column(i, 9);
 	row->last_status = lpu_int_column(i, 10);
-	row->last_error = copy_column(i, 11);
+	row->last_error = lpu_text_column(i, 11);
 	row->planned = lpu_bool_column(i, 12);
-	row->body = copy_column(i, 13);
+	row->body = lpu_text_column(i, 13);
 	return row;
 }
 
