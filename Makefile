@@ -29,7 +29,7 @@ REGRESS = create_extension settings server_options server_lookup secret_files ba
 	fdw_system_columns fdw_insert fdw_update fdw_delete fdw_write_errors fdw_modify max_changes trigger_arguments \
 	attach_trigger trigger_partitions trigger_rights enqueue_rows queue_duplicate_logins queue_table_extended \
 	request_ownership enqueue_users enqueue_changes deliver_changes queue_update_triggers account_wide_responses \
-	queue_login_exists status_verdicts deliver_users report sync_define sync_diff sync_plan sync_run sync_report \
+	queue_login_exists status_verdicts deliver_users backlog report sync_define sync_diff sync_plan sync_run sync_report \
 	drop_extension
 # each test file runs beside a stand-in account of its own; they show characters beyond ASCII, whatever the cluster's encoding
 REGRESS_OPTS = --inputdir=. --encoding=UTF8 --no-locale --launcher=$(CURDIR)/test/with_account

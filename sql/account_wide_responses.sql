@@ -6,31 +6,31 @@ CREATE VIEW requests AS SELECT login_name, state, attempts, status, next_attempt
 -- Nobody answers: one request tries, what is in hand waits as long, and what is in the queue is not claimed. Nothing was sent: no attempt counts.
 ALTER SERVER acme OPTIONS (SET base_url 'http://127.0.0.1:1', ADD batch_size '2', ADD max_connections '1');
 SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 4));
-\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1
 SELECT * FROM requests;
 -- many: the listing that comes before them tries
 SELECT count(*) FROM lp_enqueue_users('12345678', people('b', 200));
-\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1
 SELECT state, attempts, later, sent, error, count(*) FROM requests GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5;
 -- however often: none is given up
 ALTER SERVER acme OPTIONS (ADD max_retries '0');
 UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE login_name ~ '^a';
-\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1
 UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE login_name ~ '^a';
-\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1
 SELECT state, attempts, later, sent, count(*) FROM requests GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4;
 SELECT bool_and(next_attempt_at < clock_timestamp() + '6 s') AS soon FROM lp_requests;
 ALTER SERVER acme OPTIONS (DROP max_retries);
 ALTER SERVER acme OPTIONS (SET base_url :'url', SET batch_size '100');
 UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state = 'pending';
-\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1
 SELECT state, attempts, count(*) FROM requests GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT forget();
 -- a date is measured by the clock that wrote it, here an hour ahead
 \! curl -sSfo /dev/null -d "{\"method\":\"POST\",\"action\":\"status\",\"status\":429,\"headers\":{\"Date\":\"$(date -u -d '+1 hour' '+%a, %d %b %Y %T GMT')\",\"Retry-After\":\"$(date -u -d '+1 hour 30 seconds' '+%a, %d %b %Y %T GMT')\"}}" $LPSIM_URL/_sim/faults
 ALTER SERVER acme OPTIONS (ADD timeout '5s');
 SELECT count(*) FROM lp_enqueue_users('12345678', people('r', 1));
-\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1
 SELECT status, next_attempt_at - clock_timestamp() BETWEEN '20 s' AND '31 s' AS in_half_a_minute FROM lp_requests;
 ALTER SERVER acme OPTIONS (DROP timeout);
 SELECT forget();
@@ -45,7 +45,7 @@ SELECT count(*) FROM lp_enqueue_users('12345678', people('c', 2));
 SET ROLE regress_two;
 SELECT count(*) FROM lp_enqueue_users('12345678', people('d', 2));
 RESET ROLE;
-\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+\! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1
 SELECT login_name, state, attempts, later FROM requests;
 DROP VIEW requests;
 DELETE FROM lp_payloads; DELETE FROM lp_requests;

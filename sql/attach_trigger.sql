@@ -121,7 +121,7 @@ SELECT login_name FROM bodies;
 -- mended, released, delivered
 CREATE USER MAPPING FOR regress_clerk SERVER acme OPTIONS (token 'lp-token');
 SELECT lp_release('12345678');
-SELECT lp_release('nobody');
+SELECT lp_release('nobody'); -- an account without a server
 SET client_min_messages = warning;
 CALL lp_deliver();
 RESET client_min_messages;

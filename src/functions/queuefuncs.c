@@ -29,6 +29,7 @@
 #include "functions/writing.h"
 #include "http/request.h"
 #include "options/server.h"
+#include "queue/backlog.h"
 #include "queue/enqueue.h"
 #include "queue/operate.h"
 #include "queue/worker_slots.h"
@@ -52,6 +53,9 @@ PG_FUNCTION_INFO_V1(_lp_worker_missing);
 #define PROGRESS_MS 1000
 
 static TimestampTz next_notice;
+
+/* The call has said what it did to an account. */
+static bool reported;
 
 static void
 begin_step(void)
@@ -93,6 +97,7 @@ progress(const char *account, const LpuTotals *totals)
 static void
 over(const char *account, const LpuTotals *totals)
 {
+	reported = true;
 	if (totals != NULL)
 		notice(account, totals);
 	else
@@ -124,14 +129,65 @@ deliver_accounts(const char *account, LpuTurns *turns)
 	}
 }
 
+/* Why requests wait, a DETAIL; NULL: they are due, and the worker takes them next. */
+static char *
+why_waiting(const LpuBacklog *left)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	if (left->paused != NULL)
+		appendStringInfo(&text, "Delivery is paused by an option of the server: account %s.", left->paused);
+	if (left->next != 0)
+		appendStringInfo(&text, "%sThe next one is due at %s.", text.len > 0 ? " " : "",
+						 timestamptz_to_str(left->next));
+	if (left->trouble != NULL)
+		appendStringInfo(&text, "%sThe latest problem: %s.", text.len > 0 ? " " : "", left->trouble);
+	return text.len > 0 ? text.data : NULL;
+}
+
+/* The last NOTICE of a call: what is left in the queue, and why. */
+static void
+report_rest(const char *account)
+{
+	LpuBacklog	left = lpu_backlog(account);
+	char	   *of = account ? psprintf(" of account \"%s\"", account) : "";
+	char	   *why = why_waiting(&left);
+
+	if (left.waiting == 0 && left.held == 0)
+	{
+		if (!reported)
+			ereport(NOTICE, (errmsg("nothing is waiting in the queue%s", of)));
+		return;
+	}
+	ereport(NOTICE,
+			(errmsg("left in the queue%s: " INT64_FORMAT " waiting, " INT64_FORMAT " held",
+					of, left.waiting, left.held),
+			 why ? errdetail_internal("%s", why) : 0,
+			 left.held > 0 ? errhint("See the columns hold and reason of lp_results, then use lp_release(), lp_adopt() or lp_discard().") : 0));
+}
+
+/*
+ * Raise 28000 if there is neither a server of the account nor an unfinished request for it: its
+ * name may be misspelt.
+ */
+static void
+check_known_account(const char *account)
+{
+	lpu_account_check(account);
+	if (!lpu_account_has_server(account, InvalidOid) && !lpu_backlog_knows(account))
+		lpu_problem_raise(lpu_account_unknown(account));
+}
+
 /* What is left is the worker's; where none may run, what it does besides is done here. */
 static void
-leave_rest(MemoryContext context)
+leave_rest(const char *account, MemoryContext context)
 {
 	int			n;
 
 	begin_step();
 	MemoryContextSwitchTo(context);
+	report_rest(account);
 	(void) lpu_queue_due(&n);
 	if (!lpu_worker_on)
 		lpu_queue_housekeep();
@@ -163,16 +219,19 @@ lp_deliver(PG_FUNCTION_ARGS)
 				 errmsg("lp_deliver() cannot run inside a transaction block or a function"),
 				 errdetail("It commits between batches. Nothing was claimed.")));
 	PreventCommandIfReadOnly("lp_deliver()");
-	if (account != NULL && !lpu_account_is_valid(account))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid account id")));
 
 	/* SPI's own context lives until SPI_finish(), through the commits */
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers deliver",
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
+	if (account != NULL)
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		check_known_account(account);
+		PopActiveSnapshot();
+	}
+	reported = false;
 	next_notice = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROGRESS_MS);
 	turns = lpu_turns_new(&deliverer, true);
 	lpu_shmem_attach();
@@ -181,7 +240,7 @@ lp_deliver(PG_FUNCTION_ARGS)
 	{
 		MemoryContextSwitchTo(context);
 		deliver_accounts(account, turns);
-		leave_rest(context);
+		leave_rest(account, context);
 	}
 	PG_CATCH();
 	{
@@ -330,8 +389,12 @@ lp_discard(PG_FUNCTION_ARGS)
 Datum
 lp_release(PG_FUNCTION_ARGS)
 {
+	char	   *account;
+
 	begin_change(fcinfo, "lp_release()", "account");
-	return end_change(lpu_release_account(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+	account = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	check_known_account(account);
+	return end_change(lpu_release_account(account));
 }
 
 /*

@@ -34,11 +34,9 @@
 
 #include "base/compat.h"
 #include "base/error.h"
+#include "options/known_server.h"
 #include "options/option.h"
 #include "options/server.h"
-
-/* The wrapper's name, fixed by the install script. */
-#define WRAPPER_NAME "lpusers"
 
 /* Callbacks of modules that keep something for a mapping: tokens, connections. */
 #define MAX_LISTENERS 4
@@ -49,14 +47,6 @@
  */
 #define MAX_READS 10
 
-/* A server of this wrapper. */
-typedef struct KnownServer
-{
-	Oid			server;
-	char	   *account;
-	bool		paused;
-} KnownServer;
-
 /* Parsed options of a server and a mapping. */
 typedef struct KnownOptions
 {
@@ -66,9 +56,6 @@ typedef struct KnownOptions
 	uint32		mapping_hash;
 } KnownOptions;
 
-static MemoryContext servers_context = NULL;
-static List *servers = NIL;		/* of known_server */
-static bool servers_valid = false;
 static List *known = NIL;		/* of known_options */
 static uint64 changes = 0;		/* invalidations of these catalogs so far */
 static void (*listeners[MAX_LISTENERS]) (Oid mapping);
@@ -97,8 +84,6 @@ on_catalog_change(Datum arg, int cache, uint32 hash)
 	List	   *gone = NIL;
 
 	changes++;
-	if (cache != USERMAPPINGOID)
-		servers_valid = false;
 	foreach(cell, known)
 	{
 		KnownOptions *entry = lfirst(cell);
@@ -130,71 +115,6 @@ lpu_server_on_change(void (*forget) (Oid mapping))
 {
 	Assert(nlisteners < MAX_LISTENERS);
 	listeners[nlisteners++] = forget;
-}
-
-static char *
-server_option(List *options, const char *name)
-{
-	ListCell   *cell;
-
-	foreach(cell, options)
-	{
-		DefElem    *element = lfirst_node(DefElem, cell);
-
-		if (strcmp(element->defname, name) == 0)
-			return defGetString(element);
-	}
-	return NULL;
-}
-
-/* Read all servers of this wrapper. */
-static void
-load_servers(void)
-{
-	ForeignDataWrapper *wrapper;
-	Relation	catalog;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	uint64		before;
-
-	watch_catalogs();
-	before = changes;
-	wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, true);
-	if (servers_context == NULL)
-		servers_context = AllocSetContextCreate(TopMemoryContext, "lpusers servers",
-												ALLOCSET_SMALL_SIZES);
-	servers = NIL;
-	MemoryContextReset(servers_context);
-	if (wrapper == NULL)
-		return;
-
-	catalog = table_open(ForeignServerRelationId, AccessShareLock);
-	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_foreign_server form = (Form_pg_foreign_server) GETSTRUCT(tuple);
-		ForeignServer *server;
-		char	   *account;
-		char	   *delivery;
-		MemoryContext caller;
-
-		if (form->srvfdw != wrapper->fdwid ||
-			(server = GetForeignServerExtended(form->oid, FSV_MISSING_OK)) == NULL ||
-			(account = server_option(server->options, "account")) == NULL)
-			continue;
-		delivery = server_option(server->options, "delivery");
-		caller = MemoryContextSwitchTo(servers_context);
-		servers = lappend(servers, palloc(sizeof(KnownServer)));
-		((KnownServer *) llast(servers))->server = form->oid;
-		((KnownServer *) llast(servers))->account = pstrdup(account);
-		((KnownServer *) llast(servers))->paused = delivery != NULL &&
-			strcmp(delivery, "paused") == 0;
-		MemoryContextSwitchTo(caller);
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	/* else they are read again at the next call */
-	servers_valid = changes == before;
 }
 
 static Oid
@@ -352,6 +272,13 @@ consider(ServerCandidates *found, Oid server, Oid role)
 	found->mapping = mapping;
 }
 
+static LpuProblem *
+invalid_account(void)
+{
+	return lpu_problem_detail(lpu_problem_new(ERRCODE_INVALID_PARAMETER_VALUE, "invalid account id"),
+							  "An account id has 1 to 64 characters of 0-9, A-Z, a-z, _ and -.");
+}
+
 /* server: its name, as far as it is known. */
 static LpuProblem *
 no_credentials(const char *account, const char *role, const char *server)
@@ -389,9 +316,7 @@ explain_search(const ServerCandidates *found, const char *account, Oid role)
 	const char *server = candidate_name(found);
 
 	if (found->servers == 0)
-		return lpu_problem_hint(lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-												"no server for account \"%s\"", account),
-								"CREATE SERVER ... FOREIGN DATA WRAPPER lpusers OPTIONS (account '%s').", account);
+		return lpu_account_unknown(account);
 	if (found->allowed == 0)
 		return lpu_problem_hint(lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
 												"permission denied for the server of account \"%s\"", account),
@@ -406,6 +331,14 @@ explain_search(const ServerCandidates *found, const char *account, Oid role)
 							"Keep one server for an account, or drop the mapping or REVOKE USAGE on the others.");
 }
 
+/* Raise 22023 unless the text can be an account id. */
+void
+lpu_account_check(const char *account)
+{
+	if (!lpu_account_is_valid(account))
+		lpu_problem_raise(invalid_account());
+}
+
 const LpuOptions *
 lpu_server_for_account(const char *account, Oid role, LpuProblem **problem)
 {
@@ -414,15 +347,13 @@ lpu_server_for_account(const char *account, Oid role, LpuProblem **problem)
 
 	if (!lpu_account_is_valid(account))
 	{
-		*problem = lpu_problem_detail(lpu_problem_new(ERRCODE_INVALID_PARAMETER_VALUE, "invalid account id"),
-									  "An account id has 1 to 64 characters of 0-9, A-Z, a-z, _ and -.");
+		*problem = invalid_account();
 		return NULL;
 	}
-	if (!servers_valid)
-		load_servers();
-	foreach(cell, servers)
+	watch_catalogs();
+	foreach(cell, lpu_known_servers())
 	{
-		KnownServer *server = lfirst(cell);
+		LpuKnownServer *server = lfirst(cell);
 
 		if (strcmp(server->account, account) == 0)
 			consider(&found, server->server, role);
@@ -458,62 +389,6 @@ lpu_server_for_role(Oid server, Oid role, LpuProblem **problem)
 	if (alone != NULL)
 		*problem = no_credentials(alone->account, role_name(role), alone->server_name);
 	return NULL;
-}
-
-/* Return what is known of a server, or NULL if it is none of this wrapper's. */
-static KnownServer *
-find_server(Oid server)
-{
-	ListCell   *cell;
-
-	if (!servers_valid)
-		load_servers();
-	foreach(cell, servers)
-		if (((KnownServer *) lfirst(cell))->server == server)
-		return lfirst(cell);
-	return NULL;
-}
-
-/* Return true if the server exists and is one of this account. */
-bool
-lpu_server_serves(Oid server, const char *account)
-{
-	KnownServer *found = find_server(server);
-
-	return found != NULL && strcmp(found->account, account) == 0;
-}
-
-/* Return true if the server has the option delivery 'paused'. */
-bool
-lpu_server_is_paused(Oid server)
-{
-	KnownServer *found = find_server(server);
-
-	return found != NULL && found->paused;
-}
-
-/*
- * Return the OIDs of the servers that have the option delivery 'paused', an
- * oid[] in the current memory context.
- */
-Datum
-lpu_server_paused_array(void)
-{
-	Datum	   *oids;
-	int			n = 0;
-	ListCell   *cell;
-
-	if (!servers_valid)
-		load_servers();
-	oids = palloc((list_length(servers) + 1) * sizeof(Datum));
-	foreach(cell, servers)
-	{
-		KnownServer *server = lfirst(cell);
-
-		if (server->paused)
-			oids[n++] = ObjectIdGetDatum(server->server);
-	}
-	return PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }
 
 /*

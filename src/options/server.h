@@ -4,6 +4,7 @@
 #ifndef LPU_OPTIONS_SERVER_H
 #define LPU_OPTIONS_SERVER_H
 
+#include "options/known_server.h"
 #include "options/option.h"
 
 /*
@@ -31,13 +32,8 @@ extern const LpuOptions *lpu_server_for_request(Oid server, const char *account,
 												const char *name,
 												LpuProblem **problem);
 
-/*
- * True if the server exists and is one of the account; if it has the option
- * delivery 'paused'; an oid[] of those.
- */
-extern bool lpu_server_serves(Oid server, const char *account);
-extern bool lpu_server_is_paused(Oid server);
-extern Datum lpu_server_paused_array(void);
+/* Raise 22023 unless the text can be an account id. */
+extern void lpu_account_check(const char *account);
 
 /*
  * Have a function called with a mapping's OID whenever what was known of the

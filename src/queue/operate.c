@@ -421,7 +421,7 @@ release(const char *account, Datum ids)
 int64
 lpu_release_account(const char *account)
 {
-	return account[0] == '\0' ? 0 : release(account, lpu_queue_id_array(NULL, 0));
+	return release(account, lpu_queue_id_array(NULL, 0));
 }
 
 /* lp_release() of some requests. */

@@ -128,7 +128,7 @@ my %functions = (
 	lp_enqueue_changes      => [ $none, $writer, "SELECT * FROM lp_enqueue_changes('$account', '{\"id\": 5, \"maxChats\": 1}')" ],
 	lp_enqueue_deletes      => [ $none, $writer, "SELECT * FROM lp_enqueue_deletes('$account', '{6}')" ],
 	lp_enqueue_rows         => [ $none, $mine, "SELECT lp_enqueue_rows('hires')" ],
-	lp_deliver              => [ $none, $all, "CALL lp_deliver('no-such-account')" ],
+	lp_deliver              => [ $none, $all, "CALL lp_deliver('plain')" ],
 	lp_create_users_trigger => [ '---(39P01)(39P01)(39P01)(39P01)(39P01)', '(39P01)' x 8, 'SELECT lp_create_users_trigger()' ],
 	# on the table of holder: its owner, and members
 	lp_attach_trigger       => [ $mine, $mine, "SELECT * FROM lp_attach_trigger('other_hires', '$account', \$\$$mapping\$\$)" ],

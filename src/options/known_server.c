@@ -1,0 +1,226 @@
+/*
+ * known_server.c: the servers of this wrapper, by account.
+ *
+ * The list is kept in a memory context of its own, and read again after a change of a server or
+ * of the wrapper.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "foreign/foreign.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "base/encoding.h"
+#include "base/error.h"
+#include "options/known_server.h"
+
+/* The wrapper's name, fixed by the install script. */
+#define WRAPPER_NAME "lpusers"
+
+/* An account id is misspelt in so many characters: most numbers are half like another one. */
+#define MAX_ACCOUNT_TYPOS 2
+
+static MemoryContext servers_context = NULL;
+static List *servers = NIL;		/* of LpuKnownServer */
+static bool servers_valid = false;
+static uint64 changes = 0;		/* invalidations of these catalogs so far */
+
+static void
+on_catalog_change(Datum arg, int cache, uint32 hash)
+{
+	changes++;
+	servers_valid = false;
+}
+
+static void
+watch_catalogs(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, on_catalog_change, (Datum) 0);
+	watching = true;
+}
+
+static char *
+server_option(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *element = lfirst_node(DefElem, cell);
+
+		if (strcmp(element->defname, name) == 0)
+			return defGetString(element);
+	}
+	return NULL;
+}
+
+/* Read all servers of this wrapper. */
+static void
+load_servers(void)
+{
+	ForeignDataWrapper *wrapper;
+	Relation	catalog;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	uint64		before;
+
+	watch_catalogs();
+	before = changes;
+	wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, true);
+	if (servers_context == NULL)
+		servers_context = AllocSetContextCreate(TopMemoryContext, "lpusers servers",
+												ALLOCSET_SMALL_SIZES);
+	servers = NIL;
+	MemoryContextReset(servers_context);
+	if (wrapper == NULL)
+		return;
+
+	catalog = table_open(ForeignServerRelationId, AccessShareLock);
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_foreign_server form = (Form_pg_foreign_server) GETSTRUCT(tuple);
+		ForeignServer *server;
+		LpuKnownServer *known;
+		char	   *account;
+		char	   *delivery;
+		MemoryContext caller;
+
+		if (form->srvfdw != wrapper->fdwid ||
+			(server = GetForeignServerExtended(form->oid, FSV_MISSING_OK)) == NULL ||
+			(account = server_option(server->options, "account")) == NULL)
+			continue;
+		delivery = server_option(server->options, "delivery");
+		caller = MemoryContextSwitchTo(servers_context);
+		known = palloc(sizeof(LpuKnownServer));
+		known->server = form->oid;
+		known->account = pstrdup(account);
+		known->paused = delivery != NULL && strcmp(delivery, "paused") == 0;
+		servers = lappend(servers, known);
+		MemoryContextSwitchTo(caller);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	/* else they are read again at the next call */
+	servers_valid = changes == before;
+}
+
+/* Return all servers of this wrapper, a list of LpuKnownServer. */
+List *
+lpu_known_servers(void)
+{
+	if (!servers_valid)
+		load_servers();
+	return servers;
+}
+
+/* Return what is known of a server, or NULL if it is none of this wrapper's. */
+static LpuKnownServer *
+find_server(Oid server)
+{
+	ListCell   *cell;
+
+	foreach(cell, lpu_known_servers())
+		if (((LpuKnownServer *) lfirst(cell))->server == server)
+		return lfirst(cell);
+	return NULL;
+}
+
+/* Return true if the server exists and is one of this account. */
+bool
+lpu_server_serves(Oid server, const char *account)
+{
+	LpuKnownServer *found = find_server(server);
+
+	return found != NULL && strcmp(found->account, account) == 0;
+}
+
+/* Return true if the server has the option delivery 'paused'. */
+bool
+lpu_server_is_paused(Oid server)
+{
+	LpuKnownServer *found = find_server(server);
+
+	return found != NULL && found->paused;
+}
+
+/*
+ * Return the OIDs of the servers that have the option delivery 'paused', an
+ * oid[] in the current memory context.
+ */
+Datum
+lpu_server_paused_array(void)
+{
+	List	   *all = lpu_known_servers();
+	Datum	   *oids = palloc((list_length(all) + 1) * sizeof(Datum));
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, all)
+	{
+		LpuKnownServer *server = lfirst(cell);
+
+		if (server->paused)
+			oids[n++] = ObjectIdGetDatum(server->server);
+	}
+	return PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/*
+ * Return true if there is a server of the account on which the role has USAGE; of all roles, if
+ * role is InvalidOid.
+ */
+bool
+lpu_account_has_server(const char *account, Oid role)
+{
+	ListCell   *cell;
+
+	foreach(cell, lpu_known_servers())
+	{
+		LpuKnownServer *server = lfirst(cell);
+
+		if (strcmp(server->account, account) == 0 &&
+			(!OidIsValid(role) || LPU_SERVER_USAGE(server->server, role) == ACLCHECK_OK))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Return the problem of an account that has no server, in the current memory context.  The hint
+ * names the account that was probably meant, if there is one.
+ */
+LpuProblem *
+lpu_account_unknown(const char *account)
+{
+	LpuProblem *problem = lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+										  "no server for account \"%s\"", account);
+	LpuNearestName nearest;
+	ListCell   *cell;
+
+	lpu_nearest_start(&nearest, account);
+	foreach(cell, lpu_known_servers())
+		lpu_nearest_consider(&nearest, ((LpuKnownServer *) lfirst(cell))->account);
+	if (nearest.name != NULL && nearest.distance <= MAX_ACCOUNT_TYPOS)
+		return lpu_problem_hint(problem, "Perhaps you meant account \"%s\".", nearest.name);
+	return lpu_problem_hint(problem,
+							"CREATE SERVER ... FOREIGN DATA WRAPPER lpusers OPTIONS (account '%s').",
+							account);
+}

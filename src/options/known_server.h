@@ -1,0 +1,35 @@
+/*
+ * known_server.h: the servers of this wrapper.
+ */
+#ifndef LPU_OPTIONS_KNOWN_SERVER_H
+#define LPU_OPTIONS_KNOWN_SERVER_H
+
+#include "nodes/pg_list.h"
+
+#include "base/error.h"
+
+typedef struct LpuKnownServer
+{
+	Oid			server;
+	char	   *account;
+	bool		paused;			/* delivery 'paused' */
+} LpuKnownServer;
+
+/* All of them; the list is valid until the catalogs are read the next time. */
+extern List *lpu_known_servers(void);
+
+/*
+ * True if the server exists and is one of the account; if it has the option
+ * delivery 'paused'; an oid[] of those.
+ */
+extern bool lpu_server_serves(Oid server, const char *account);
+extern bool lpu_server_is_paused(Oid server);
+extern Datum lpu_server_paused_array(void);
+
+/* Is there a server of the account on which a role, or any (InvalidOid), has USAGE? */
+extern bool lpu_account_has_server(const char *account, Oid role);
+
+/* The problem if there is none. */
+extern LpuProblem *lpu_account_unknown(const char *account);
+
+#endif
