@@ -176,87 +176,87 @@ sub try_phase
 	return;
 }
 
-foreach my $phase (@phases)
-{
-  SKIP:
+subtest 'one interruption' => sub {
+	foreach my $phase (@phases)
 	{
-		skip($phase->{skip}, 1) if $phase->{skip};
-		my $session = LpUsers::session($node);
-		my $pid     = backend_pid($session);
+	  SKIP:
+		{
+			skip($phase->{skip}, 1) if $phase->{skip};
+			my $session = LpUsers::session($node);
+			my $pid     = backend_pid($session);
 
-		# libcurl keeps some sockets for as long as it is used: they are there after the first call
-		try_phase($phase, 'cancel', $session, $pid);
-		my $sockets = LpUsers::sockets_of($pid);
-		try_phase($phase, $_, $session, $pid) foreach qw(timeout cancel);
-		is(LpUsers::sockets_of($pid), $sockets, "$phase->{name}: no socket is left open");
-		try_phase($phase, 'terminate', $session, $pid);
+			# libcurl keeps some sockets for as long as it is used: they are there after the first call
+			try_phase($phase, 'cancel', $session, $pid);
+			my $sockets = LpUsers::sockets_of($pid);
+			try_phase($phase, $_, $session, $pid) foreach qw(timeout cancel);
+			is(LpUsers::sockets_of($pid), $sockets, "$phase->{name}: no socket is left open");
+			try_phase($phase, 'terminate', $session, $pid);
+			$session->quit;
+		}
+	}
+
+	# After a call was ended in its own account, that account can be used again too.
+	foreach my $pair ([ $tokens, 'token' ], [ $domain, 'domain' ])
+	{
+		my ($account, $name) = @$pair;
+		my $session = LpUsers::session($node);
+		my ($phase) = grep { ($_->{account} // '') eq $name } @phases;
+
+		interrupt($phase, 'cancel', $session, backend_pid($session));
+		$session->query('ROLLBACK');
+		$account->reset;
+		is($session->query(LpUsers::create_sql('again') =~ s/12345678/$name/r), '201|', "$phase->{name}: afterwards it works");
+		is($account->users_with('again@example.com'), 1, "$phase->{name}: the user is there");
 		$session->quit;
 	}
-}
+};
 
-# After a call was ended in its own account, that account can be used again too.
-foreach my $pair ([ $tokens, 'token' ], [ $domain, 'domain' ])
-{
-	my ($account, $name) = @$pair;
-	my $session = LpUsers::session($node);
-	my ($phase) = grep { ($_->{account} // '') eq $name } @phases;
-
-	interrupt($phase, 'cancel', $session, backend_pid($session));
-	$session->query('ROLLBACK');
-	$account->reset;
-	is($session->query(LpUsers::create_sql('again') =~ s/12345678/$name/r), '201|', "$phase->{name}: afterwards it works");
-	is($account->users_with('again@example.com'), 1, "$phase->{name}: the user is there");
-	$session->quit;
-}
-
-# ---------------------------------------------------------------------------------------------- PL/pgSQL, savepoints
-
-# WHEN OTHERS catches what went wrong with the call, but no cancel.
-{
-	my $session = LpUsers::session($node);
-	my $pid     = backend_pid($session);
-	my ($phase) = grep { $_->{name} eq 'waiting for the answer' } @phases;
-	my $block   = "DO \$do\$ BEGIN PERFORM * FROM (" . LpUsers::create_sql('first')
-	  . ") c; EXCEPTION WHEN OTHERS THEN RAISE NOTICE 'caught %', SQLSTATE; END \$do\$";
-
-	$sim->reset;
-	$sim->post('faults', { method => 'POST', path => '/users', action => 'reset' });
-	my ($out, $err) = $session->run($block);
-	like($err, qr/WARNING: .*outcome unknown.*NOTICE:  00000: caught 08006/s, 'WHEN OTHERS catches 08006, and the warning is given');
-	unlike($err, qr/ERROR:/, 'and nothing else is raised');
-
-	foreach my $how (qw(cancel timeout terminate))
+subtest 'PL/pgSQL, savepoints' => sub {
+	# WHEN OTHERS catches what went wrong with the call, but no cancel.
 	{
-		my ($latency, $offset, $o, $e) = interrupt({ %$phase, sql => $block }, $how, $session, $pid);
-		like($e, $expected{$how}, "WHEN OTHERS, $how: SQLSTATE");
-		unlike($e, qr/caught/, "WHEN OTHERS, $how: not swallowed");
-		$session->run('ROLLBACK') if $how ne 'terminate';
+		my $session = LpUsers::session($node);
+		my $pid     = backend_pid($session);
+		my ($phase) = grep { $_->{name} eq 'waiting for the answer' } @phases;
+		my $block   = "DO \$do\$ BEGIN PERFORM * FROM (" . LpUsers::create_sql('first')
+		  . ") c; EXCEPTION WHEN OTHERS THEN RAISE NOTICE 'caught %', SQLSTATE; END \$do\$";
+
+		$sim->reset;
+		$sim->post('faults', { method => 'POST', path => '/users', action => 'reset' });
+		my ($out, $err) = $session->run($block);
+		like($err, qr/WARNING: .*outcome unknown.*NOTICE:  00000: caught 08006/s, 'WHEN OTHERS catches 08006, and the warning is given');
+		unlike($err, qr/ERROR:/, 'and nothing else is raised');
+
+		foreach my $how (qw(cancel timeout terminate))
+		{
+			my ($latency, $offset, $o, $e) = interrupt({ %$phase, sql => $block }, $how, $session, $pid);
+			like($e, $expected{$how}, "WHEN OTHERS, $how: SQLSTATE");
+			unlike($e, qr/caught/, "WHEN OTHERS, $how: not swallowed");
+			$session->run('ROLLBACK') if $how ne 'terminate';
+		}
+		$session->quit;
 	}
-	$session->quit;
-}
 
-# A rollback to a savepoint makes the transaction usable again.
-{
-	my $session = LpUsers::session($node);
-	my $pid     = backend_pid($session);
-	my ($phase) = grep { $_->{name} eq 'waiting for the answer' } @phases;
+	# A rollback to a savepoint makes the transaction usable again.
+	{
+		my $session = LpUsers::session($node);
+		my $pid     = backend_pid($session);
+		my ($phase) = grep { $_->{name} eq 'waiting for the answer' } @phases;
 
-	my ($latency, $offset, $out, $err) =
-	  interrupt({ %$phase, sql => "SAVEPOINT s;\n" . LpUsers::create_sql('first') }, 'cancel', $session, $pid);
-	like($err, $expected{cancel}, 'savepoint: SQLSTATE');
-	$sim->remove('faults');
-	$session->query('ROLLBACK TO s');
-	is($session->query(LpUsers::create_sql('second')), '201|', 'savepoint: the next call is answered');
-	$session->query('COMMIT');
-	is($session->query('SELECT count(*) FROM witness'), '1', 'savepoint: the transaction is committed');
-	is($session->query("SELECT string_agg(login_name, ', ') FROM lp_results WHERE id >= (SELECT max(id) FROM lp_results)"),
-		'second@example.com', 'savepoint: and the record of the call after it');
-	$session->quit;
-}
+		my ($latency, $offset, $out, $err) =
+		  interrupt({ %$phase, sql => "SAVEPOINT s;\n" . LpUsers::create_sql('first') }, 'cancel', $session, $pid);
+		like($err, $expected{cancel}, 'savepoint: SQLSTATE');
+		$sim->remove('faults');
+		$session->query('ROLLBACK TO s');
+		is($session->query(LpUsers::create_sql('second')), '201|', 'savepoint: the next call is answered');
+		$session->query('COMMIT');
+		is($session->query('SELECT count(*) FROM witness'), '1', 'savepoint: the transaction is committed');
+		is($session->query("SELECT string_agg(login_name, ', ') FROM lp_results WHERE id >= (SELECT max(id) FROM lp_results)"),
+			'second@example.com', 'savepoint: and the record of the call after it');
+		$session->quit;
+	}
+};
 
-# ---------------------------------------------------------------------------------------------- recovery conflict
-
-{
+subtest 'recovery conflict' => sub {
 	$node->safe_psql('postgres', 'CREATE TABLE dead AS SELECT generate_series(1, 100) AS i');
 	$node->backup('backup');
 	my $standby = PostgreSQL::Test::Cluster->new('standby');
@@ -293,33 +293,34 @@ foreach my $pair ([ $tokens, 'token' ], [ $domain, 'domain' ])
 	is($sim->count(method => 'POST'), 0, 'nor sends');
 	$_->quit foreach $session, $observer;
 	$standby->stop('fast');
-}
+};
 
-# ---------------------------------------------------------------------------------------------- the end of the server
+subtest 'the end of the server' => sub {
+	foreach my $mode (qw(fast immediate))
+	{
+		my $session = LpUsers::session($node);
+		my $pid     = backend_pid($session);
+		my ($phase) = grep { $_->{name} eq 'waiting for the answer' } @phases;
 
-foreach my $mode (qw(fast immediate))
-{
-	my $session = LpUsers::session($node);
-	my $pid     = backend_pid($session);
-	my ($phase) = grep { $_->{name} eq 'waiting for the answer' } @phases;
+		$interrupt->start(phase_of($phase), $session, $pid, 0) or die "the call ended by itself: $session->{err}";
+		my $since = time();
+		$node->stop($mode);
+		my $took = time() - $since;
+		cmp_ok($took, '<', 60, "stop, $mode: the server ends while a call waits");
+		note(sprintf('pg_ctl stop -m %s: %.0f ms', $mode, $took * 1000));
+		my ($out, $err) = $session->take;
+		like($err, $mode eq 'fast' ? $expected{terminate} : qr/57P02|server closed the connection/, "stop, $mode: the client is told");
+		is($sim->count(method => 'POST', path => '/users', login => 'first@example.com'), 1, "stop, $mode: one POST");
+		$session->quit;
+		$admin->quit;
+		$node->start;
+		$admin = $interrupt->{admin} = LpUsers::session($node);
+		$sim->reset;
+		is($admin->query(LpUsers::create_sql('second')), '201|', "stop, $mode: it works after the restart");
+		is($admin->query("SELECT count(*) FROM witness WHERE phase = '$phase->{name}'"), '1', "stop, $mode: only what was committed is there");
+	}
 
-	$interrupt->start(phase_of($phase), $session, $pid, 0) or die "the call ended by itself: $session->{err}";
-	my $since = time();
-	$node->stop($mode);
-	my $took = time() - $since;
-	cmp_ok($took, '<', 60, "stop, $mode: the server ends while a call waits");
-	note(sprintf('pg_ctl stop -m %s: %.0f ms', $mode, $took * 1000));
-	my ($out, $err) = $session->take;
-	like($err, $mode eq 'fast' ? $expected{terminate} : qr/57P02|server closed the connection/, "stop, $mode: the client is told");
-	is($sim->count(method => 'POST', path => '/users', login => 'first@example.com'), 1, "stop, $mode: one POST");
-	$session->quit;
-	$admin->quit;
-	$node->start;
-	$admin = $interrupt->{admin} = LpUsers::session($node);
-	$sim->reset;
-	is($admin->query(LpUsers::create_sql('second')), '201|', "stop, $mode: it works after the restart");
-	is($admin->query("SELECT count(*) FROM witness WHERE phase = '$phase->{name}'"), '1', "stop, $mode: only what was committed is there");
-}
+	$interrupt->note_latencies;
+};
 
-$interrupt->note_latencies;
 done_testing();

@@ -116,74 +116,82 @@ sub kept_get
 my %whole = (headers_fin => 0, headers_rst => 0);
 my $large = 16_000_000;		# more than the buffers of a connection take: it dies in the middle of the body
 
-foreach my $end (qw(fin rst half_status headers_fin headers_rst))
-{
-	three_calls("HTTP/1.1, $end", LpPeer::start(LpPeer::http($end)), $whole{$end} // 1);
-}
-three_calls('HTTP/1.1, large', LpPeer::start(LpPeer::http('headers_rst')), 0, $large);
-idle_close('HTTP/1.1, idle', LpPeer::start(LpPeer::http('idle')));
-kept_get('HTTP/1.1, GET', LpPeer::start(LpPeer::http('fin')));
-
-SKIP:
-{
-	skip($tls_trouble, 1) if $tls_trouble;
-	foreach my $end (qw(fin cut rst half_status headers_fin headers_rst))
+subtest 'a POST on a plain connection that dies is not repeated' => sub {
+	foreach my $end (qw(fin rst half_status headers_fin headers_rst))
 	{
-		three_calls("TLS, $end", LpPeer::start(LpPeer::http($end), tls => 1, certs => $certs), $whole{$end} // 1);
+		three_calls("HTTP/1.1, $end", LpPeer::start(LpPeer::http($end)), $whole{$end} // 1);
 	}
-	three_calls('TLS, large', LpPeer::start(LpPeer::http('headers_rst'), tls => 1, certs => $certs), 0, $large);
-	idle_close('TLS, idle', LpPeer::start(LpPeer::http('idle'), tls => 1, certs => $certs));
-	kept_get('TLS, GET', LpPeer::start(LpPeer::http('fin'), tls => 1, certs => $certs));
-}
+	three_calls('HTTP/1.1, large', LpPeer::start(LpPeer::http('headers_rst')), 0, $large);
+	idle_close('HTTP/1.1, idle', LpPeer::start(LpPeer::http('idle')));
+	kept_get('HTTP/1.1, GET', LpPeer::start(LpPeer::http('fin')));
+};
 
-# All requests are HTTP/1.1, also to a peer that prefers HTTP/2.
-SKIP:
-{
-	skip($tls_trouble, 1) if $tls_trouble;
-	three_calls('HTTP/2 is offered', LpPeer::start(LpPeer::http('fin'), tls => 1, certs => $certs, alpn => [ 'h2', 'http/1.1' ]), 1);
-}
-
-# The stand-in account: was it carried out, and how often?
-foreach my $tls (0, 1)
-{
-	my $account = '12345678';
-
-	LpUsers::connect_account($node, $sim, server => "sim$tls", tls => $tls);
-	foreach my $action (qw(reset close))
+subtest 'a POST on a TLS connection that dies is not repeated' => sub {
+	SKIP:
 	{
-		foreach my $applied (0, 1)
+		skip($tls_trouble, 1) if $tls_trouble;
+		foreach my $end (qw(fin cut rst half_status headers_fin headers_rst))
 		{
-			my $title = ($tls ? 'TLS' : 'plain') . ", $action " . ($applied ? 'after' : 'before') . ' it is carried out';
-			my ($out, $err);
+			three_calls("TLS, $end", LpPeer::start(LpPeer::http($end), tls => 1, certs => $certs), $whole{$end} // 1);
+		}
+		three_calls('TLS, large', LpPeer::start(LpPeer::http('headers_rst'), tls => 1, certs => $certs), 0, $large);
+		idle_close('TLS, idle', LpPeer::start(LpPeer::http('idle'), tls => 1, certs => $certs));
+		kept_get('TLS, GET', LpPeer::start(LpPeer::http('fin'), tls => 1, certs => $certs));
+	}
+};
+
+subtest 'HTTP/1.1 is used with a server that offers HTTP/2' => sub {
+	# All requests are HTTP/1.1, also to a peer that prefers HTTP/2.
+	SKIP:
+	{
+		skip($tls_trouble, 1) if $tls_trouble;
+		three_calls('HTTP/2 is offered', LpPeer::start(LpPeer::http('fin'), tls => 1, certs => $certs, alpn => [ 'h2', 'http/1.1' ]), 1);
+	}
+};
+
+subtest 'the account got each POST once' => sub {
+	# The stand-in account: was it carried out, and how often?
+	foreach my $tls (0, 1)
+	{
+		my $account = '12345678';
+
+		LpUsers::connect_account($node, $sim, server => "sim$tls", tls => $tls);
+		foreach my $action (qw(reset close))
+		{
+			foreach my $applied (0, 1)
+			{
+				my $title = ($tls ? 'TLS' : 'plain') . ", $action " . ($applied ? 'after' : 'before') . ' it is carried out';
+				my ($out, $err);
+
+				$sim->reset;
+				($out, $err) = create($account, 'first');
+				is("$out$err", '201|', "$title: the first call is answered");
+				$sim->post('faults', { method => 'POST', path => '/users', kept_only => \1, times => 0,
+						action => $action, applied => $applied ? \1 : \0 });
+				($out, $err) = create($account, 'second');
+				unknown_outcome($err, $title);
+				is($sim->count(method => 'POST', path => '/users', login => 'second@example.com'), 1, "$title: one POST");
+				is($sim->users_with('second@example.com'), $applied, "$title: the account has the user $applied times");
+				is($sim->get('faults')->[0]{struck}, 1, "$title: the fault struck once");
+				($out, $err) = create($account, 'third');
+				is("$out$err", '201|', "$title: the next call is answered");
+				is($sim->text('duplicates') =~ s/\s//gr, '[]', "$title: no login exists twice");
+			}
+		}
+		# A GET that breaks off is sent once more, also on a connection that was made for it.
+		foreach my $times (1, 2)
+		{
+			my $fresh = LpUsers::session($node);
 
 			$sim->reset;
-			($out, $err) = create($account, 'first');
-			is("$out$err", '201|', "$title: the first call is answered");
-			$sim->post('faults', { method => 'POST', path => '/users', kept_only => \1, times => 0,
-					action => $action, applied => $applied ? \1 : \0 });
-			($out, $err) = create($account, 'second');
-			unknown_outcome($err, $title);
-			is($sim->count(method => 'POST', path => '/users', login => 'second@example.com'), 1, "$title: one POST");
-			is($sim->users_with('second@example.com'), $applied, "$title: the account has the user $applied times");
-			is($sim->get('faults')->[0]{struck}, 1, "$title: the fault struck once");
-			($out, $err) = create($account, 'third');
-			is("$out$err", '201|', "$title: the next call is answered");
-			is($sim->text('duplicates') =~ s/\s//gr, '[]', "$title: no login exists twice");
+			$sim->post('faults', { method => 'GET', path => '/users', action => 'reset', times => $times });
+			is($fresh->query("SELECT ok FROM lp_check('$account') WHERE step = 'read'"), $times == 1 ? 't' : 'f',
+				"tls $tls: a GET that breaks off $times times in a row");
+			is($sim->count(method => 'GET', path => '/users'), 2, "tls $tls: ... was sent twice");
+			$fresh->quit;
 		}
+		$session->query("DROP SERVER sim$tls CASCADE");
 	}
-	# A GET that breaks off is sent once more, also on a connection that was made for it.
-	foreach my $times (1, 2)
-	{
-		my $fresh = LpUsers::session($node);
-
-		$sim->reset;
-		$sim->post('faults', { method => 'GET', path => '/users', action => 'reset', times => $times });
-		is($fresh->query("SELECT ok FROM lp_check('$account') WHERE step = 'read'"), $times == 1 ? 't' : 'f',
-			"tls $tls: a GET that breaks off $times times in a row");
-		is($sim->count(method => 'GET', path => '/users'), 2, "tls $tls: ... was sent twice");
-		$fresh->quit;
-	}
-	$session->query("DROP SERVER sim$tls CASCADE");
-}
+};
 
 done_testing();

@@ -129,11 +129,13 @@ sub dies
 	return;
 }
 
-fresh();
-dies('backend', $_) foreach 'not applied', 'applied later', 'applied', 'answered', 'one settled', 'looking up', 'looked up';
-dies('postmaster', $_) foreach 'not applied', 'applied', 'answered', 'looking up';
-dies('immediate', $_) foreach 'not applied', 'applied later', 'answered', 'looked up';
-dies('worker', $_) foreach 'not applied', 'applied later', 'applied', 'answered', 'looking up', 'looked up';
+subtest 'ways to die' => sub {
+	fresh();
+	dies('backend', $_) foreach 'not applied', 'applied later', 'applied', 'answered', 'one settled', 'looking up', 'looked up';
+	dies('postmaster', $_) foreach 'not applied', 'applied', 'answered', 'looking up';
+	dies('immediate', $_) foreach 'not applied', 'applied later', 'answered', 'looked up';
+	dies('worker', $_) foreach 'not applied', 'applied later', 'applied', 'answered', 'looking up', 'looked up';
+};
 
 # ---------------------------------------------------------------------------------------------- at any moment
 
@@ -170,57 +172,58 @@ foreach my $round (1 .. $rounds)
 	note("$what: " . posts() . ' POSTs, ' . gets() . " GETs, $turns turns");
 }
 
-# ---------------------------------------------------------------------------------------------- workers that start with the server
-
-set_worker('on');
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres'\nlpusers.idle_timeout = '60s'\n");
-$admin->quit;
-$node->restart;
-$admin = LpUsers::session($node);
-{
-	my @names = ('b1', 'b2');
-
-	fresh(batch_size => 100, timeout => '60s');
-	fault('POST', action => 'silence', applied => JSON::PP::true);
-	LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') ne '' }, 'the worker that starts with the server');
-	enqueue(@names);
-	unanswered(1, 'POST');
-	my $pid = deliverer_pid('worker');
-	crash('worker', $pid);
-	LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') =~ /^(?!$pid$)\d+$/ }, 'another worker');
-	pass('preloaded: a worker that was killed comes back by itself');
-	LpUsers::wait_for(sub { states() eq 'uncertain2' }, 'the other worker to see to it');
-	crash('postmaster', $admin->query('SELECT lp_worker_pid()'));
-	LpUsers::wait_for(sub { states() eq 'created2' }, 'the worker to be done');
-	pass('preloaded: after the end of the postmaster it is finished without anybody');
-	is(posts() . ' ' . gets(), '2 1', 'preloaded: one POST a user, one listing');
-	each_once('preloaded worker', @names);
-}
-{
-	# the worker has left; the backend that delivers is killed
-	fresh();
-	$admin->query("ALTER SYSTEM SET lpusers.idle_timeout = '100ms'");
-	$admin->query('SELECT pg_reload_conf(), lp_wake()');
-	LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
-	set_worker('off');
-	enqueue('b3');
-	fault('POST', action => 'silence', applied => JSON::PP::true);
-	start_delivery('backend');
-	unanswered(1, 'POST');
+subtest 'workers that start with the server' => sub {
 	set_worker('on');
-	crash('backend', deliverer_pid('backend'));
-	# the postmaster forgets a worker that left because it was idle; the launcher does not
-	LpUsers::wait_for(sub { states() ne 'sending1' }, 'the worker that had left to come after the crash restart');
-	is(states(), 'uncertain1', 'preloaded, the worker had left: it comes after the crash restart');
-	$admin->query('SELECT lp_wake()');
-	LpUsers::wait_for(sub { states() eq 'uncertain1' }, 'the worker to see to it');
-	due_now();
-	$admin->query('SELECT lp_wake()');
-	LpUsers::wait_for(sub { states() eq 'created1' }, 'the worker to be done');
-	each_once('preloaded worker, it had left', 'b3');
-}
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres'\nlpusers.idle_timeout = '60s'\n");
+	$admin->quit;
+	$node->restart;
+	$admin = LpUsers::session($node);
+	{
+		my @names = ('b1', 'b2');
 
-$admin->quit;
-$node->stop;
+		fresh(batch_size => 100, timeout => '60s');
+		fault('POST', action => 'silence', applied => JSON::PP::true);
+		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') ne '' }, 'the worker that starts with the server');
+		enqueue(@names);
+		unanswered(1, 'POST');
+		my $pid = deliverer_pid('worker');
+		crash('worker', $pid);
+		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') =~ /^(?!$pid$)\d+$/ }, 'another worker');
+		pass('preloaded: a worker that was killed comes back by itself');
+		LpUsers::wait_for(sub { states() eq 'uncertain2' }, 'the other worker to see to it');
+		crash('postmaster', $admin->query('SELECT lp_worker_pid()'));
+		LpUsers::wait_for(sub { states() eq 'created2' }, 'the worker to be done');
+		pass('preloaded: after the end of the postmaster it is finished without anybody');
+		is(posts() . ' ' . gets(), '2 1', 'preloaded: one POST a user, one listing');
+		each_once('preloaded worker', @names);
+	}
+	{
+		# the worker has left; the backend that delivers is killed
+		fresh();
+		$admin->query("ALTER SYSTEM SET lpusers.idle_timeout = '100ms'");
+		$admin->query('SELECT pg_reload_conf(), lp_wake()');
+		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
+		set_worker('off');
+		enqueue('b3');
+		fault('POST', action => 'silence', applied => JSON::PP::true);
+		start_delivery('backend');
+		unanswered(1, 'POST');
+		set_worker('on');
+		crash('backend', deliverer_pid('backend'));
+		# the postmaster forgets a worker that left because it was idle; the launcher does not
+		LpUsers::wait_for(sub { states() ne 'sending1' }, 'the worker that had left to come after the crash restart');
+		is(states(), 'uncertain1', 'preloaded, the worker had left: it comes after the crash restart');
+		$admin->query('SELECT lp_wake()');
+		LpUsers::wait_for(sub { states() eq 'uncertain1' }, 'the worker to see to it');
+		due_now();
+		$admin->query('SELECT lp_wake()');
+		LpUsers::wait_for(sub { states() eq 'created1' }, 'the worker to be done');
+		each_once('preloaded worker, it had left', 'b3');
+	}
+
+	$admin->quit;
+	$node->stop;
+};
+
 unlike(LpUsers::log_since($node, 0), qr/PANIC|TRAP|terminated by signal (?!9\b)/, 'nothing died but what was killed');
 done_testing();

@@ -84,84 +84,82 @@ sub arrived
 # What waits for its next attempt is due now.
 sub due_now { $session->due_now(wake => 1); return; }
 
-# ------------------------------------------------------------------------------------------------- start and wake
-
-is(workers(), '', 'no worker before anything is queued');
-is(q1('SELECT lp_worker_stop()'), 'f', 'nobody to stop');
-{
-	my $start = time();
-
-	enqueue('first');
-	delivered('without any configuration', 'first');
-	note(sprintf('first user created %.0f ms after its commit', 1000 * (time() - $start)));
-	my $pid = worker();
-	is(q1('SELECT lp_worker_pid()'), $pid, 'lp_worker_pid()');
-	is(q1("SELECT worker_pid, pending, created, paused FROM lp_progress WHERE account = '12345678'"), "$pid|0|1|f", 'lp_progress');
-}
-{
-	my (@names, @committed, @ms);
-
-	for (1 .. 15)
+subtest 'start and wake' => sub {
+	is(workers(), '', 'no worker before anything is queued');
+	is(q1('SELECT lp_worker_stop()'), 'f', 'nobody to stop');
 	{
-		push @names, fresh('woken');
-		push @committed, q1('BEGIN; ' . enqueue_sql($names[-1]) . '; SELECT extract(epoch FROM clock_timestamp()); COMMIT') =~ s/.*\n//sr;
-		# some back to back, some when the worker sleeps
-		LpUsers::wait_for(sub { state_of($names[-1]) eq 'created' }, 'created') if $_ % 3;
+		my $start = time();
+
+		enqueue('first');
+		delivered('without any configuration', 'first');
+		note(sprintf('first user created %.0f ms after its commit', 1000 * (time() - $start)));
+		my $pid = worker();
+		is(q1('SELECT lp_worker_pid()'), $pid, 'lp_worker_pid()');
+		is(q1("SELECT worker_pid, pending, created, paused FROM lp_progress WHERE account = '12345678'"), "$pid|0|1|f", 'lp_progress');
 	}
-	delivered('a running worker is woken', @names);
-	my %at;
-	foreach my $entry (grep { $_->{method} eq 'POST' } @{ $sim->get('log') })
 	{
-		$at{$_} //= $entry->{at} foreach @{ $entry->{logins} };
+		my (@names, @committed, @ms);
+
+		for (1 .. 15)
+		{
+			push @names, fresh('woken');
+			push @committed, q1('BEGIN; ' . enqueue_sql($names[-1]) . '; SELECT extract(epoch FROM clock_timestamp()); COMMIT') =~ s/.*\n//sr;
+			# some back to back, some when the worker sleeps
+			LpUsers::wait_for(sub { state_of($names[-1]) eq 'created' }, 'created') if $_ % 3;
+		}
+		delivered('a running worker is woken', @names);
+		my %at;
+		foreach my $entry (grep { $_->{method} eq 'POST' } @{ $sim->get('log') })
+		{
+			$at{$_} //= $entry->{at} foreach @{ $entry->{logins} };
+		}
+		@ms = sort { $a <=> $b } map { 1000 * ($at{"$names[$_]\@example.com"} - $committed[$_]) } 0 .. $#names;
+		note(sprintf('from commit to POST: median %.1f ms, longest %.1f ms', $ms[ @ms / 2 ], $ms[-1]));
+		cmp_ok($ms[ @ms / 2 ], '<', 2000, 'from commit to POST at once');
+		like(workers(), qr/^\d+$/, 'one worker');
 	}
-	@ms = sort { $a <=> $b } map { 1000 * ($at{"$names[$_]\@example.com"} - $committed[$_]) } 0 .. $#names;
-	note(sprintf('from commit to POST: median %.1f ms, longest %.1f ms', $ms[ @ms / 2 ], $ms[-1]));
-	cmp_ok($ms[ @ms / 2 ], '<', 2000, 'from commit to POST at once');
-	like(workers(), qr/^\d+$/, 'one worker');
-}
-{
-	my @sessions = map { LpUsers::session($node) } 1 .. 8;
-	my @names = map { fresh('crowd') } @sessions;
-	my $before = workers();
-	my $offset;
+	{
+		my @sessions = map { LpUsers::session($node) } 1 .. 8;
+		my @names = map { fresh('crowd') } @sessions;
+		my $before = workers();
+		my $offset;
 
-	setting('lpusers.idle_timeout', "'200ms'");
-	no_worker();
-	setting('lpusers.idle_timeout', "'10s'");
-	$offset = -s $node->logfile;
-	$sessions[$_]->send(enqueue_sql($names[$_])) foreach 0 .. $#sessions;
-	$_->take foreach @sessions;
-	delivered('eight commits at once', @names);
-	is(registered($offset), 1, 'eight commits at once: one worker was asked for');
-	like(workers(), qr/^\d+$/, 'eight commits at once: there is one');
-	isnt(workers(), $before, '... and not the one of before');
-	$_->quit foreach @sessions;
-	setting('lpusers.idle_timeout', "'200ms'");
-	no_worker();
-}
+		setting('lpusers.idle_timeout', "'200ms'");
+		no_worker();
+		setting('lpusers.idle_timeout', "'10s'");
+		$offset = -s $node->logfile;
+		$sessions[$_]->send(enqueue_sql($names[$_])) foreach 0 .. $#sessions;
+		$_->take foreach @sessions;
+		delivered('eight commits at once', @names);
+		is(registered($offset), 1, 'eight commits at once: one worker was asked for');
+		like(workers(), qr/^\d+$/, 'eight commits at once: there is one');
+		isnt(workers(), $before, '... and not the one of before');
+		$_->quit foreach @sessions;
+		setting('lpusers.idle_timeout', "'200ms'");
+		no_worker();
+	}
+};
 
-# ------------------------------------------------------------------------------------------------- rollback
+subtest 'rollback' => sub {
+	foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMMIT", 0 ],
+		[ 'ROLLBACK TO SAVEPOINT', 'ROLLBACK TO a; COMMIT', 0 ], [ 'an inner RELEASE, rolled back', 'RELEASE b; ROLLBACK TO a; COMMIT', 0 ],
+		[ 'RELEASE', 'RELEASE a; COMMIT', 1 ], [ 'ROLLBACK TO a later one', 'SAVEPOINT c; SELECT lp_wake(); ROLLBACK TO c; COMMIT', 1 ])
+	{
+		my ($what, $end, $kept) = @$case;
+		my $name = fresh('rolled');
+		my $offset = -s $node->logfile;
 
-foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMMIT", 0 ],
-	[ 'ROLLBACK TO SAVEPOINT', 'ROLLBACK TO a; COMMIT', 0 ], [ 'an inner RELEASE, rolled back', 'RELEASE b; ROLLBACK TO a; COMMIT', 0 ],
-	[ 'RELEASE', 'RELEASE a; COMMIT', 1 ], [ 'ROLLBACK TO a later one', 'SAVEPOINT c; SELECT lp_wake(); ROLLBACK TO c; COMMIT', 1 ])
-{
-	my ($what, $end, $kept) = @$case;
-	my $name = fresh('rolled');
-	my $offset = -s $node->logfile;
+		$session->run('BEGIN; SAVEPOINT a; ' . ($end =~ /RELEASE b/ ? 'SAVEPOINT b; ' : '') . enqueue_sql($name) . "; $end");
+		is(q1("SELECT count(*) FROM lp_requests WHERE login_name = '$name\@example.com'"), $kept, "$what: rows left: $kept");
+		is(q1('SELECT count(*) FROM lp_payloads WHERE request_id NOT IN (SELECT id FROM lp_requests)'), 0, "$what: no payload without a row");
+		$kept ? delivered($what, $name) : is(posts($name), 0, "$what: nothing sent");
+		# the log may have it later than the commit returns
+		is(registered($offset), $kept, "$what: workers asked for: $kept");
+		no_worker();
+	}
+};
 
-	$session->run('BEGIN; SAVEPOINT a; ' . ($end =~ /RELEASE b/ ? 'SAVEPOINT b; ' : '') . enqueue_sql($name) . "; $end");
-	is(q1("SELECT count(*) FROM lp_requests WHERE login_name = '$name\@example.com'"), $kept, "$what: rows left: $kept");
-	is(q1('SELECT count(*) FROM lp_payloads WHERE request_id NOT IN (SELECT id FROM lp_requests)'), 0, "$what: no payload without a row");
-	$kept ? delivered($what, $name) : is(posts($name), 0, "$what: nothing sent");
-	# the log may have it later than the commit returns
-	is(registered($offset), $kept, "$what: workers asked for: $kept");
-	no_worker();
-}
-
-# ------------------------------------------------------------------------------------------------- leaving
-
-{
+subtest 'leaving' => sub {
 	my @names = map { fresh('leaving') } 1 .. 40;
 
 	# each commit meets the worker as it leaves
@@ -190,11 +188,9 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 	is(workers('short_lived'), '', '... its worker is gone');
 	is($sim->users_with('short_lived@example.com'), 1, '... its user exists');
 	setting('lpusers.idle_timeout', "'200ms'");
-}
+};
 
-# ------------------------------------------------------------------------------------------------- retries
-
-{
+subtest 'retries' => sub {
 	my $name = fresh('retry');
 
 	$sim->post('faults', { method => 'POST', path => '/users', action => 'status', status => 503 });
@@ -211,11 +207,9 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 	is($sim->users_with("$name\@example.com"), 1, 'retried: created once');
 	is(posts($name), 2, 'retried: two POSTs, the refused one and another');
 	no_worker();
-}
+};
 
-# ------------------------------------------------------------------------------------------------- what others see of it
-
-{
+subtest 'what others see of it' => sub {
 	my ($name, $behind) = (fresh('seen'), fresh('behind'));
 
 	hold_back();
@@ -239,144 +233,145 @@ foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMM
 	is(workers() || $pid, $pid, 'it was one worker all the time');
 	no_worker();
 	is(q1("SELECT worker_pid FROM lp_progress"), '', 'lp_progress: no worker');
-}
+};
 
 # ------------------------------------------------------------------------------------------------- off, stop, cancel, terminate
 
-{
-	my ($under_way, $later, $next) = map { fresh('off') } 1 .. 3;
-	my $offset;
-
-	hold_back();
-	enqueue($under_way);
-	arrived();
-	setting('lpusers.worker', 'off');
-	$offset = -s $node->logfile;
-	enqueue($later);
-	$sim->remove('faults');
-	no_worker();
-	is(state_of($under_way), 'created', 'lpusers.worker = off: what is under way is settled');
-	is(state_of($later), 'pending', '... what comes later waits');
-	is(registered($offset), 0, '... and no worker is asked for');
-	is(posts($later), 0, '... nor is anything sent');
-	setting('lpusers.worker', 'on');
-	enqueue($next);
-	delivered('lpusers.worker = on again', $under_way, $later, $next);
-	no_worker();
-}
-
 # In a second database: delivery is paused and resumed; how soon that is noticed is looked at later, at the end of this file.
 my $resumed;
-q1('CREATE DATABASE second');
-$node->safe_psql('second', 'CREATE EXTENSION lpusers');
-LpUsers::connect_account($node, $sim, db => 'second', options => "delivery 'paused'");
-my $second = LpUsers::session($node, db => 'second');
-$second->query(enqueue_sql('second'));
-my $second_pid = worker('second');
-LpUsers::wait_for(sub { $second->query("SELECT count(*) FROM pg_stat_activity WHERE pid = $second_pid AND state = 'idle'") }, 'the paused worker to sleep');
-is(state_of('second', $second), 'pending', 'paused: a row waits');
-is($second->query("SELECT paused, pending, worker_pid FROM lp_progress"), "t|1|$second_pid", 'paused: lp_progress says so');
+my $second;
 
-{
-	my ($under_way, $later, $afterwards) = map { fresh('stop') } 1 .. 3;
+subtest 'off, stop, cancel, terminate' => sub {
+	{
+		my ($under_way, $later, $next) = map { fresh('off') } 1 .. 3;
+		my $offset;
 
-	hold_back();
-	enqueue($under_way);
-	arrived();
-	my $pid = worker();
-	enqueue($later);
-	is(q1('SELECT lp_worker_stop()'), 't', 'lp_worker_stop()');
-	$sim->remove('faults');
-	LpUsers::wait_for(sub { workers() ne $pid }, 'the worker to leave');
-	is(state_of($under_way), 'created', 'lp_worker_stop(): what is under way is settled');
-	is(state_of($later), 'pending', '... the rest waits');
-	is(posts($later), 0, '... and is not sent');
-	enqueue($afterwards);
-	delivered('after lp_worker_stop() the next commit', $under_way, $later, $afterwards);
-	no_worker();
+		hold_back();
+		enqueue($under_way);
+		arrived();
+		setting('lpusers.worker', 'off');
+		$offset = -s $node->logfile;
+		enqueue($later);
+		$sim->remove('faults');
+		no_worker();
+		is(state_of($under_way), 'created', 'lpusers.worker = off: what is under way is settled');
+		is(state_of($later), 'pending', '... what comes later waits');
+		is(registered($offset), 0, '... and no worker is asked for');
+		is(posts($later), 0, '... nor is anything sent');
+		setting('lpusers.worker', 'on');
+		enqueue($next);
+		delivered('lpusers.worker = on again', $under_way, $later, $next);
+		no_worker();
+	}
+	q1('CREATE DATABASE second');
+	$node->safe_psql('second', 'CREATE EXTENSION lpusers');
+	LpUsers::connect_account($node, $sim, db => 'second', options => "delivery 'paused'");
+	$second = LpUsers::session($node, db => 'second');
+	$second->query(enqueue_sql('second'));
+	my $second_pid = worker('second');
+	LpUsers::wait_for(sub { $second->query("SELECT count(*) FROM pg_stat_activity WHERE pid = $second_pid AND state = 'idle'") }, 'the paused worker to sleep');
+	is(state_of('second', $second), 'pending', 'paused: a row waits');
+	is($second->query("SELECT paused, pending, worker_pid FROM lp_progress"), "t|1|$second_pid", 'paused: lp_progress says so');
 
-	($under_way, $later) = map { fresh('stop') } 1, 2;
-	hold_back();
-	enqueue($under_way);
-	arrived();
-	q1('SELECT lp_worker_stop()');
-	enqueue($later);
-	$sim->remove('faults');
-	delivered('a commit after lp_worker_stop(), before the worker has left', $under_way, $later);
-	no_worker();
-}
-{
-	my ($under_way, $later, $next) = map { fresh('end') } 1 .. 3;
-	my ($pid, $start);
+	{
+		my ($under_way, $later, $afterwards) = map { fresh('stop') } 1 .. 3;
 
-	# cancelled: the request is given up, the worker is not
-	slow_down(20_000);
-	enqueue($under_way);
-	arrived();
-	$pid = worker();
-	q1("SELECT pg_cancel_backend($pid)");
-	LpUsers::wait_for(sub { due_now(); state_of($under_way) eq 'created' || state_of($under_way) eq 'uncertain' }, 'the cancelled request to be given up');
-	is(workers(), $pid, 'pg_cancel_backend(): the worker goes on');
-	q1("SELECT pg_cancel_backend($pid)");
-	LpUsers::wait_for(sub { due_now(); state_of($under_way) eq 'created' }, 'looked up, sent if absent');
-	is($sim->users_with("$under_way\@example.com"), 1, 'pg_cancel_backend(): the user exists once');
+		hold_back();
+		enqueue($under_way);
+		arrived();
+		my $pid = worker();
+		enqueue($later);
+		is(q1('SELECT lp_worker_stop()'), 't', 'lp_worker_stop()');
+		$sim->remove('faults');
+		LpUsers::wait_for(sub { workers() ne $pid }, 'the worker to leave');
+		is(state_of($under_way), 'created', 'lp_worker_stop(): what is under way is settled');
+		is(state_of($later), 'pending', '... the rest waits');
+		is(posts($later), 0, '... and is not sent');
+		enqueue($afterwards);
+		delivered('after lp_worker_stop() the next commit', $under_way, $later, $afterwards);
+		no_worker();
 
-	# terminated
-	no_worker();
-	slow_down(20_000);
-	enqueue($later);
-	arrived();
-	$pid = worker();
-	$start = time();
-	q1("SELECT pg_terminate_backend($pid)");
-	no_worker();
-	cmp_ok(time() - $start, '<', 5, 'pg_terminate_backend() while it waits for an answer: at once');
-	note(sprintf('terminated after %.0f ms', 1000 * (time() - $start)));
-	is(state_of($later), 'sending', '... its row says that it was being sent');
-	$sim->remove('faults');
-	enqueue($next);
-	LpUsers::wait_for(sub { due_now(); state_of($later) eq 'created' }, 'looked up, sent if absent');
-	is($sim->users_with("$later\@example.com"), 1, '... and is taken over by the next: the user exists once');
-	delivered('the commit that started the next', $next);
-	q1("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'lpusers worker' AND datname = 'postgres'");
-	no_worker();
-}
+		($under_way, $later) = map { fresh('stop') } 1, 2;
+		hold_back();
+		enqueue($under_way);
+		arrived();
+		q1('SELECT lp_worker_stop()');
+		enqueue($later);
+		$sim->remove('faults');
+		delivered('a commit after lp_worker_stop(), before the worker has left', $under_way, $later);
+		no_worker();
+	}
+	{
+		my ($under_way, $later, $next) = map { fresh('end') } 1 .. 3;
+		my ($pid, $start);
 
-# ------------------------------------------------------------------------------------------------- pause and resume while it delivers
+		# cancelled: the request is given up, the worker is not
+		slow_down(20_000);
+		enqueue($under_way);
+		arrived();
+		$pid = worker();
+		q1("SELECT pg_cancel_backend($pid)");
+		LpUsers::wait_for(sub { due_now(); state_of($under_way) eq 'created' || state_of($under_way) eq 'uncertain' }, 'the cancelled request to be given up');
+		is(workers(), $pid, 'pg_cancel_backend(): the worker goes on');
+		q1("SELECT pg_cancel_backend($pid)");
+		LpUsers::wait_for(sub { due_now(); state_of($under_way) eq 'created' }, 'looked up, sent if absent');
+		is($sim->users_with("$under_way\@example.com"), 1, 'pg_cancel_backend(): the user exists once');
 
-{
-	my @names = map { fresh('pause') } 1 .. 200;
-	my $created = "SELECT count(*) FROM lp_requests WHERE login_name ~ '^pause' AND state = 'created'";
+		# terminated
+		no_worker();
+		slow_down(20_000);
+		enqueue($later);
+		arrived();
+		$pid = worker();
+		$start = time();
+		q1("SELECT pg_terminate_backend($pid)");
+		no_worker();
+		cmp_ok(time() - $start, '<', 5, 'pg_terminate_backend() while it waits for an answer: at once');
+		note(sprintf('terminated after %.0f ms', 1000 * (time() - $start)));
+		is(state_of($later), 'sending', '... its row says that it was being sent');
+		$sim->remove('faults');
+		enqueue($next);
+		LpUsers::wait_for(sub { due_now(); state_of($later) eq 'created' }, 'looked up, sent if absent');
+		is($sim->users_with("$later\@example.com"), 1, '... and is taken over by the next: the user exists once');
+		delivered('the commit that started the next', $next);
+		q1("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'lpusers worker' AND datname = 'postgres'");
+		no_worker();
+	}
+};
 
-	q1("ALTER SERVER acme OPTIONS (ADD batch_size '5', ADD max_connections '2')");
-	$sim->post('config', { delay_ms => 60 });
-	enqueue(@names);
-	# the first claim knows no options and takes 100
-	LpUsers::wait_for(sub { q1($created) >= 105 }, 'some to be created');
-	q1("ALTER SERVER acme OPTIONS (ADD delivery 'paused')");
-	my $before = q1($created);
-	my $pid = worker();
-	LpUsers::wait_for(sub { q1("SELECT state = 'idle' AND NOT EXISTS (SELECT FROM lp_requests WHERE state = 'sending') FROM pg_stat_activity WHERE pid = $pid") eq 't' },
-		'the worker to settle');
-	my $sent = q1($created);
-	# batch_size times max_connections each: what is under way, what is ready, what is answered, and one claim under way
-	cmp_ok($sent - $before, '<=', 40, "paused in the middle of a delivery: @{[ $sent - $before ]} more are sent");
-	cmp_ok($sent, '<', 200, '... not all');
-	is(q1("SELECT count(*) FROM lp_requests WHERE login_name ~ '^pause' AND state = 'pending'"), 200 - $sent, '... the rest waits');
-	is(q1("SELECT paused FROM lp_progress"), 't', '... and lp_progress says so');
-	is(workers(), $pid, '... the worker stays');
-	$sim->post('config', { delay_ms => 0 });
-	q1("ALTER SERVER acme OPTIONS (DROP delivery, DROP batch_size, DROP max_connections); SELECT lp_wake()");
-	delivered('resumed', @names);
-	no_worker();
-}
+subtest 'pause and resume while it delivers' => sub {
+	{
+		my @names = map { fresh('pause') } 1 .. 200;
+		my $created = "SELECT count(*) FROM lp_requests WHERE login_name ~ '^pause' AND state = 'created'";
 
-$second->query("ALTER SERVER acme OPTIONS (SET delivery 'on')");
-$resumed = time();
+		q1("ALTER SERVER acme OPTIONS (ADD batch_size '5', ADD max_connections '2')");
+		$sim->post('config', { delay_ms => 60 });
+		enqueue(@names);
+		# the first claim knows no options and takes 100
+		LpUsers::wait_for(sub { q1($created) >= 105 }, 'some to be created');
+		q1("ALTER SERVER acme OPTIONS (ADD delivery 'paused')");
+		my $before = q1($created);
+		my $pid = worker();
+		LpUsers::wait_for(sub { q1("SELECT state = 'idle' AND NOT EXISTS (SELECT FROM lp_requests WHERE state = 'sending') FROM pg_stat_activity WHERE pid = $pid") eq 't' },
+			'the worker to settle');
+		my $sent = q1($created);
+		# batch_size times max_connections each: what is under way, what is ready, what is answered, and one claim under way
+		cmp_ok($sent - $before, '<=', 40, "paused in the middle of a delivery: @{[ $sent - $before ]} more are sent");
+		cmp_ok($sent, '<', 200, '... not all');
+		is(q1("SELECT count(*) FROM lp_requests WHERE login_name ~ '^pause' AND state = 'pending'"), 200 - $sent, '... the rest waits');
+		is(q1("SELECT paused FROM lp_progress"), 't', '... and lp_progress says so');
+		is(workers(), $pid, '... the worker stays');
+		$sim->post('config', { delay_ms => 0 });
+		q1("ALTER SERVER acme OPTIONS (DROP delivery, DROP batch_size, DROP max_connections); SELECT lp_wake()");
+		delivered('resumed', @names);
+		no_worker();
+	}
 
-# ------------------------------------------------------------------------------------------------- errors
+	$second->query("ALTER SERVER acme OPTIONS (SET delivery 'on')");
+	$resumed = time();
+};
 
-{
+subtest 'errors' => sub {
 	my ($claimed, $settled) = map { fresh('error') } 1, 2;
 	my $offset = -s $node->logfile;
 
@@ -458,11 +453,9 @@ $resumed = time();
 	delivered('terminated while it waits for a lock', $name);
 	$locker->quit;
 	no_worker();
-}
+};
 
-# ------------------------------------------------------------------------------------------------- what disappears
-
-{
+subtest 'what disappears' => sub {
 	q1('CREATE ROLE leaver LOGIN; GRANT USAGE ON FOREIGN SERVER acme TO leaver; GRANT EXECUTE ON FUNCTION lp_enqueue_users TO leaver;' .
 		"CREATE USER MAPPING FOR leaver SERVER acme OPTIONS (token 'lp-token'); ALTER SERVER acme OPTIONS (ADD delivery 'paused')");
 	my $leaver = LpUsers::session($node, role => 'leaver');
@@ -504,11 +497,9 @@ $resumed = time();
 	LpUsers::wait_for(sub { $node->safe_psql('third', 'SELECT state FROM lp_requests') eq 'created' }, 'the new queue to be delivered');
 	is($sim->users_with('third@example.com'), 1, '... the first user exists');
 	no_worker('third');
-}
+};
 
-# ------------------------------------------------------------------------------------------------- two databases
-
-{
+subtest 'two databases' => sub {
 	my @names = map { fresh('two') } 1, 2;
 
 	LpUsers::wait_for(sub { state_of('second', $second) eq 'created' }, 'delivery to be resumed by ALTER SERVER alone');
@@ -528,11 +519,9 @@ $resumed = time();
 	is(join(' ', map { posts($_) } @names), '1 1', 'each sends its own');
 	no_worker('second');
 	no_worker();
-}
+};
 
-# ------------------------------------------------------------------------------------------------- prepared transactions
-
-{
+subtest 'prepared transactions' => sub {
 	my ($kept, $dropped) = map { fresh('prepared') } 1, 2;
 
 	no_worker();
@@ -549,11 +538,9 @@ $resumed = time();
 	is(q1("SELECT count(*) FROM lp_requests WHERE login_name = '$dropped\@example.com'"), 0, 'ROLLBACK PREPARED: no row');
 	is(posts($dropped), 0, 'ROLLBACK PREPARED: nothing is sent');
 	no_worker();
-}
+};
 
-# ------------------------------------------------------------------------------------------------- secrets and housekeeping
-
-{
+subtest 'secrets and housekeeping' => sub {
 	my ($good, $bad) = map { fresh('secret') } 1, 2;
 	my $secret = 'Hush-4711-never';
 	my $script = $node->basedir . '/enqueue.sql';
@@ -613,85 +600,86 @@ $resumed = time();
 	q1('CALL lp_deliver()');
 	is(q1($old), '', '... and removes it if there is none');
 	setting('lpusers.worker', 'on');
-}
+};
 
-# ------------------------------------------------------------------------------------------------- no slot, and preloading
-
-my @waiting = map { fresh('noslot') } 1 .. 3;
-$session->quit;
-$second->quit;
-$node->append_conf('postgresql.conf', "max_worker_processes = 0\nmax_logical_replication_workers = 0\n");
-$node->restart;
-$session = LpUsers::session($node);
-{
-	my $offset = -s $node->logfile;
-	my (undef, $err) = $session->run(enqueue_sql($waiting[0]));
-
-	is($err, '', 'no background worker slot: COMMIT succeeds without a word to the client');
-	is(state_of($waiting[0]), 'pending', '... the row waits');
-	like(LpUsers::log_since($node, $offset), qr/LOG:  no background worker slot is free for lpusers: what was queued in database \d+ waits/, '... the log says why');
-	is(q1('SELECT pending, worker_pid FROM lp_progress'), '1|', '... lp_progress shows a row and no worker');
-	enqueue($waiting[1]);
-	is(scalar(() = LpUsers::log_since($node, $offset) =~ /no background worker slot/g), 2, '... each commit tries');
-	is((LpUsers::try_sql($node, 'CALL lp_deliver()'))[0], 0, 'CALL lp_deliver() delivers');
-	delivered('by CALL', @waiting[0, 1]);
-	enqueue($waiting[2]);
-	is($node->safe_psql('second', enqueue_sql('second_waiting')) =~ /\d/, 1, 'another database');
-}
-$session->quit;
-$node->append_conf('postgresql.conf', "max_worker_processes = 8\nshared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres, no_such_database, second, third'\n");
-{
-	my $offset = -s $node->logfile;
-	my $more = fresh('preloaded');
-	my $start = time();
-
+subtest 'no slot, and preloading' => sub {
+	my @waiting = map { fresh('noslot') } 1 .. 3;
+	$session->quit;
+	$second->quit;
+	$node->append_conf('postgresql.conf', "max_worker_processes = 0\nmax_logical_replication_workers = 0\n");
 	$node->restart;
 	$session = LpUsers::session($node);
-	# a commit and the preloaded worker at the same time
-	enqueue($more);
-	delivered('preloaded: what waited and what comes at the same time', $waiting[2], $more);
-	LpUsers::wait_for(sub { $sim->users_with('second_waiting@example.com') }, 'the other database');
-	is(posts('second_waiting'), 1, 'preloaded: another database delivers what waited, too');
-	LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /FATAL:  database "no_such_database" does not exist/ }, 'the log to tell of the database that is not there');
-	my $last = fresh('preloaded');
-	my $pid = workers();
-	enqueue($last);
-	delivered('preloaded: the next', $last);
-	no_worker();
-	no_worker('second');
-	setting('lpusers.idle_timeout', "'10min'");
-	enqueue(fresh('preloaded'));
-	delivered('a preloaded worker that has left is started again', "preloaded$serial");
-	is(q1('SELECT lp_worker_pid()'), worker(), '... and known');
-	my $fatal = () = LpUsers::log_since($node, $offset) =~ /database "no_such_database" does not exist/g;
-	cmp_ok($fatal, '<=', 1 + (time() - $start) / 10, 'a database that is not there is tried once in ten seconds');
-}
+	{
+		my $offset = -s $node->logfile;
+		my (undef, $err) = $session->run(enqueue_sql($waiting[0]));
 
-# One slot, and two databases that want it: the launcher has the second one served when the first is done.
-setting('lpusers.idle_timeout', "'200ms'");
-$session->quit;
-$node->append_conf('postgresql.conf', "max_worker_processes = 2\nlpusers.databases = 'postgres'\n");
-$node->restart;
-$session = LpUsers::session($node);
-{
-	my $offset = -s $node->logfile;
-	my ($first, $other) = map { fresh('slot') } 1, 2;
+		is($err, '', 'no background worker slot: COMMIT succeeds without a word to the client');
+		is(state_of($waiting[0]), 'pending', '... the row waits');
+		like(LpUsers::log_since($node, $offset), qr/LOG:  no background worker slot is free for lpusers: what was queued in database \d+ waits/, '... the log says why');
+		is(q1('SELECT pending, worker_pid FROM lp_progress'), '1|', '... lp_progress shows a row and no worker');
+		enqueue($waiting[1]);
+		is(scalar(() = LpUsers::log_since($node, $offset) =~ /no background worker slot/g), 2, '... each commit tries');
+		is((LpUsers::try_sql($node, 'CALL lp_deliver()'))[0], 0, 'CALL lp_deliver() delivers');
+		delivered('by CALL', @waiting[0, 1]);
+		enqueue($waiting[2]);
+		is($node->safe_psql('second', enqueue_sql('second_waiting')) =~ /\d/, 1, 'another database');
+	}
+	$session->quit;
+	$node->append_conf('postgresql.conf', "max_worker_processes = 8\nshared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres, no_such_database, second, third'\n");
+	{
+		my $offset = -s $node->logfile;
+		my $more = fresh('preloaded');
+		my $start = time();
 
-	no_worker();
-	hold_back();
-	enqueue($first);
-	arrived();
-	$node->safe_psql('second', enqueue_sql($other));
-	$sim->remove('faults');
-	like(LpUsers::log_since($node, $offset), qr/LOG:  no background worker slot is free/, 'one slot, two databases: there is none for the second');
-	LpUsers::wait_for(sub { $node->safe_psql('second', "SELECT state FROM lp_requests WHERE login_name = '$other\@example.com'") eq 'created' },
-		'the second database');
-	is(posts($other), 1, '... until the first has no more use for it; nobody asked again');
-	delivered('the first database', $first);
-}
+		$node->restart;
+		$session = LpUsers::session($node);
+		# a commit and the preloaded worker at the same time
+		enqueue($more);
+		delivered('preloaded: what waited and what comes at the same time', $waiting[2], $more);
+		LpUsers::wait_for(sub { $sim->users_with('second_waiting@example.com') }, 'the other database');
+		is(posts('second_waiting'), 1, 'preloaded: another database delivers what waited, too');
+		LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /FATAL:  database "no_such_database" does not exist/ }, 'the log to tell of the database that is not there');
+		my $last = fresh('preloaded');
+		my $pid = workers();
+		enqueue($last);
+		delivered('preloaded: the next', $last);
+		no_worker();
+		no_worker('second');
+		setting('lpusers.idle_timeout', "'10min'");
+		enqueue(fresh('preloaded'));
+		delivered('a preloaded worker that has left is started again', "preloaded$serial");
+		is(q1('SELECT lp_worker_pid()'), worker(), '... and known');
+		my $fatal = () = LpUsers::log_since($node, $offset) =~ /database "no_such_database" does not exist/g;
+		cmp_ok($fatal, '<=', 1 + (time() - $start) / 10, 'a database that is not there is tried once in ten seconds');
+	}
 
-is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
-is(q1("SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'failed')"), 0, 'nothing is left over');
+	# One slot, and two databases that want it: the launcher has the second one served when the first is done.
+	setting('lpusers.idle_timeout', "'200ms'");
+	$session->quit;
+	$node->append_conf('postgresql.conf', "max_worker_processes = 2\nlpusers.databases = 'postgres'\n");
+	$node->restart;
+	$session = LpUsers::session($node);
+	{
+		my $offset = -s $node->logfile;
+		my ($first, $other) = map { fresh('slot') } 1, 2;
+
+		no_worker();
+		hold_back();
+		enqueue($first);
+		arrived();
+		$node->safe_psql('second', enqueue_sql($other));
+		$sim->remove('faults');
+		like(LpUsers::log_since($node, $offset), qr/LOG:  no background worker slot is free/, 'one slot, two databases: there is none for the second');
+		LpUsers::wait_for(sub { $node->safe_psql('second', "SELECT state FROM lp_requests WHERE login_name = '$other\@example.com'") eq 'created' },
+			'the second database');
+		is(posts($other), 1, '... until the first has no more use for it; nobody asked again');
+		delivered('the first database', $first);
+	}
+
+	is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
+	is(q1("SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'failed')"), 0, 'nothing is left over');
+};
+
 unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
 
 done_testing();

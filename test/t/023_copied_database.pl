@@ -54,49 +54,52 @@ sub is_held
 my @unknown = ('unknown_there', 'unknown_absent');
 my @sending = ('sending_there', 'sending_absent');
 my @pending = ('pending1', 'pending2', 'pending_dropped');
-
-sql($main, enqueue_sql('old1', 'old2'));
-deliver($main);
-is(sql($main, "SELECT count(*) FROM lp_requests WHERE state = 'created'"), 2, 'two are created');
-# a failed one, queued anew and then retried: two rows of one login, both to be sent
-$sim->post('faults', { method => 'POST', path => '/users', login => 'twin@example.com', action => 'status', status => 400 });
-sql($main, enqueue_sql('twin'));
-deliver($main);
-sql($main, enqueue_sql('twin'));
-sql($main, "SELECT lp_retry(ARRAY(SELECT id FROM lp_requests WHERE state = 'failed'))");
-sql($main, "UPDATE lp_requests SET next_attempt_at = now() + '1 hour' WHERE state = 'pending'");
-sql($main, enqueue_sql(@unknown));
-$sim->remove('faults');
-$sim->post('faults', [ { method => 'POST', path => '/users', login => 'unknown_there@example.com', action => 'status', status => 503, applied => JSON::PP::true },
-	{ method => 'POST', path => '/users', login => 'unknown_absent@example.com', action => 'status', status => 503 } ]);
-deliver($main);
-sql($main, "UPDATE lp_requests SET next_attempt_at = now() + '1 hour' WHERE state = 'uncertain'");
-sql($main, enqueue_sql(@sending));
-$sim->remove('faults');
-$sim->post('faults', [ { method => 'POST', path => '/users', login => 'sending_there@example.com', action => 'silence', applied => JSON::PP::true },
-	{ method => 'POST', path => '/users', login => 'sending_absent@example.com', action => 'silence' } ]);
-{
-	my $caller = LpUsers::session($main, db => 'hr');
-	my $pid = $caller->query('SELECT pg_backend_pid()');
-
-	$caller->send('CALL lp_deliver()');
-	LpUsers::wait_for(sub { 2 == grep { $_->{struck} > 0 } @{ $sim->get('faults') } }, 'both requests to arrive');
-	sql($main, "SELECT pg_terminate_backend($pid)");
-	$caller->take;
-	LpUsers::wait_for(sub { sql($main, "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid") == 0 }, 'the caller to end');
-}
-$sim->remove('faults');
-sql($main, enqueue_sql(@pending));
-sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE login_name ~ '^twin'");
 my $all = 'twin pending, twin pending, unknown_there uncertain, unknown_absent uncertain, sending_there sending, sending_absent sending, ' .
 	'pending1 pending, pending2 pending, pending_dropped pending';
-is(states($main), $all, 'rows in all states');
-is(sql($main, 'SELECT count(DISTINCT origin) FROM lp_requests'), 1, 'they carry one origin');
-is(sql($main, 'SELECT DISTINCT origin FROM lp_requests'), sql($main, "SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = 'hr')
-	|| '/' || timeline_id FROM pg_control_system(), pg_control_checkpoint()"), '... of system, database and timeline');
-is(sql($main, 'SELECT DISTINCT origin = lp_origin() FROM lp_requests'), 't', '... lp_origin() says the same');
 my $unfinished = 9;
-my $before = posts();
+my $before;
+
+subtest 'rows in all states' => sub {
+	sql($main, enqueue_sql('old1', 'old2'));
+	deliver($main);
+	is(sql($main, "SELECT count(*) FROM lp_requests WHERE state = 'created'"), 2, 'two are created');
+	# a failed one, queued anew and then retried: two rows of one login, both to be sent
+	$sim->post('faults', { method => 'POST', path => '/users', login => 'twin@example.com', action => 'status', status => 400 });
+	sql($main, enqueue_sql('twin'));
+	deliver($main);
+	sql($main, enqueue_sql('twin'));
+	sql($main, "SELECT lp_retry(ARRAY(SELECT id FROM lp_requests WHERE state = 'failed'))");
+	sql($main, "UPDATE lp_requests SET next_attempt_at = now() + '1 hour' WHERE state = 'pending'");
+	sql($main, enqueue_sql(@unknown));
+	$sim->remove('faults');
+	$sim->post('faults', [ { method => 'POST', path => '/users', login => 'unknown_there@example.com', action => 'status', status => 503, applied => JSON::PP::true },
+		{ method => 'POST', path => '/users', login => 'unknown_absent@example.com', action => 'status', status => 503 } ]);
+	deliver($main);
+	sql($main, "UPDATE lp_requests SET next_attempt_at = now() + '1 hour' WHERE state = 'uncertain'");
+	sql($main, enqueue_sql(@sending));
+	$sim->remove('faults');
+	$sim->post('faults', [ { method => 'POST', path => '/users', login => 'sending_there@example.com', action => 'silence', applied => JSON::PP::true },
+		{ method => 'POST', path => '/users', login => 'sending_absent@example.com', action => 'silence' } ]);
+	{
+		my $caller = LpUsers::session($main, db => 'hr');
+		my $pid = $caller->query('SELECT pg_backend_pid()');
+
+		$caller->send('CALL lp_deliver()');
+		LpUsers::wait_for(sub { 2 == grep { $_->{struck} > 0 } @{ $sim->get('faults') } }, 'both requests to arrive');
+		sql($main, "SELECT pg_terminate_backend($pid)");
+		$caller->take;
+		LpUsers::wait_for(sub { sql($main, "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid") == 0 }, 'the caller to end');
+	}
+	$sim->remove('faults');
+	sql($main, enqueue_sql(@pending));
+	sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE login_name ~ '^twin'");
+	is(states($main), $all, 'rows in all states');
+	is(sql($main, 'SELECT count(DISTINCT origin) FROM lp_requests'), 1, 'they carry one origin');
+	is(sql($main, 'SELECT DISTINCT origin FROM lp_requests'), sql($main, "SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = 'hr')
+		|| '/' || timeline_id FROM pg_control_system(), pg_control_checkpoint()"), '... of system, database and timeline');
+	is(sql($main, 'SELECT DISTINCT origin = lp_origin() FROM lp_requests'), 't', '... lp_origin() says the same');
+	$before = posts();
+};
 
 # ------------------------------------------------------------------------------------------------- the copies
 
@@ -104,113 +107,116 @@ my $elsewhere = LpUsers::server(name => 'elsewhere', conf => "lpusers.worker = o
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 my $restored = PostgreSQL::Test::Cluster->new('restored');
 
-$main->command_ok([ 'pg_dump', '--format', 'custom', '--file', "$dir/hr", '--dbname', $main->connstr('hr') ], 'pg_dump');
-sql($main, 'CREATE DATABASE dumped', 'postgres');
-$main->command_ok([ 'pg_restore', '--exit-on-error', '--dbname', $main->connstr('dumped'), "$dir/hr" ], 'restored in another database');
-sql($elsewhere, 'CREATE DATABASE hr', 'postgres');
-$elsewhere->command_ok([ 'pg_restore', '--exit-on-error', '--dbname', $elsewhere->connstr('hr'), "$dir/hr" ], 'restored in another cluster');
-sql($main, 'CREATE DATABASE copied TEMPLATE hr', 'postgres');
-$main->backup('base');
-sql($main, "SELECT pg_create_restore_point('before_delivery')");
-$standby->init_from_backup($main, 'base', has_streaming => 1);
-# the archive is the original's: what another writes there, a restore could read in the middle
-$standby->append_conf('postgresql.conf', "archive_mode = off\n");
-$standby->start;
-$main->wait_for_catchup($standby, 'replay', $main->lsn('insert'));
-{
-	my $file = sql($main, 'SELECT pg_walfile_name(pg_switch_wal())');
-	LpUsers::wait_for(sub { sql($main, "SELECT last_archived_wal >= '$file' FROM pg_stat_archiver") eq 't' }, 'the archive to be complete');
-}
-$restored->init_from_backup($main, 'base', has_restoring => 1, standby => 0);
-$restored->append_conf('postgresql.conf', "archive_mode = off\nrecovery_target_name = 'before_delivery'\nrecovery_target_action = 'promote'\n");
+subtest 'the copies' => sub {
+	$main->command_ok([ 'pg_dump', '--format', 'custom', '--file', "$dir/hr", '--dbname', $main->connstr('hr') ], 'pg_dump');
+	sql($main, 'CREATE DATABASE dumped', 'postgres');
+	$main->command_ok([ 'pg_restore', '--exit-on-error', '--dbname', $main->connstr('dumped'), "$dir/hr" ], 'restored in another database');
+	sql($elsewhere, 'CREATE DATABASE hr', 'postgres');
+	$elsewhere->command_ok([ 'pg_restore', '--exit-on-error', '--dbname', $elsewhere->connstr('hr'), "$dir/hr" ], 'restored in another cluster');
+	sql($main, 'CREATE DATABASE copied TEMPLATE hr', 'postgres');
+	$main->backup('base');
+	sql($main, "SELECT pg_create_restore_point('before_delivery')");
+	$standby->init_from_backup($main, 'base', has_streaming => 1);
+	# the archive is the original's: what another writes there, a restore could read in the middle
+	$standby->append_conf('postgresql.conf', "archive_mode = off\n");
+	$standby->start;
+	$main->wait_for_catchup($standby, 'replay', $main->lsn('insert'));
+	{
+		my $file = sql($main, 'SELECT pg_walfile_name(pg_switch_wal())');
+		LpUsers::wait_for(sub { sql($main, "SELECT last_archived_wal >= '$file' FROM pg_stat_archiver") eq 't' }, 'the archive to be complete');
+	}
+	$restored->init_from_backup($main, 'base', has_restoring => 1, standby => 0);
+	$restored->append_conf('postgresql.conf', "archive_mode = off\nrecovery_target_name = 'before_delivery'\nrecovery_target_action = 'promote'\n");
 
-foreach my $copy ([ 'a dump in another database', $main, 'dumped' ], [ 'a dump in another cluster', $elsewhere, 'hr' ], [ 'a template copy', $main, 'copied' ])
-{
-	my ($what, $node, $db) = @$copy;
+	foreach my $copy ([ 'a dump in another database', $main, 'dumped' ], [ 'a dump in another cluster', $elsewhere, 'hr' ], [ 'a template copy', $main, 'copied' ])
+	{
+		my ($what, $node, $db) = @$copy;
 
-	is(states($node, $db), $all, "$what: as they were");
-	# the original must not deliver while the worker is on for a copy in the same cluster
-	is_held($what, $node, $db, $unfinished);
-}
-is(states($main), $all, 'the original is untouched');
+		is(states($node, $db), $all, "$what: as they were");
+		# the original must not deliver while the worker is on for a copy in the same cluster
+		is_held($what, $node, $db, $unfinished);
+	}
+	is(states($main), $all, 'the original is untouched');
+};
 
-# ------------------------------------------------------------------------------------------------- a copy promoted
+subtest 'a copy promoted' => sub {
+	$standby->promote;
+	LpUsers::wait_for(sub { sql($standby, 'SELECT pg_is_in_recovery()') eq 'f' }, 'the standby to be promoted');
+	is_held('a promoted copy', $standby, 'hr', $unfinished);
+	is(sql($standby, "SELECT count(*) FROM lp_requests WHERE state = 'held' AND split_part(origin, '/', 3)::int < split_part(lp_origin(), '/', 3)::int"), $unfinished,
+		'a promoted copy: what tells is the timeline');
+	is(posts(), $before, 'no copy has sent anything');
 
-$standby->promote;
-LpUsers::wait_for(sub { sql($standby, 'SELECT pg_is_in_recovery()') eq 'f' }, 'the standby to be promoted');
-is_held('a promoted copy', $standby, 'hr', $unfinished);
-is(sql($standby, "SELECT count(*) FROM lp_requests WHERE state = 'held' AND split_part(origin, '/', 3)::int < split_part(lp_origin(), '/', 3)::int"), $unfinished,
-	'a promoted copy: what tells is the timeline');
-is(posts(), $before, 'no copy has sent anything');
+	# The original goes on, with the copy running.
+	sql($main, "SELECT lp_discard(ARRAY(SELECT id FROM lp_requests WHERE login_name = 'pending_dropped\@example.com'))");
+	sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain'");
+	worker_is($standby, 'on');
+	worker_is($main, 'on');
+	sql($main, 'SELECT lp_wake()');
+	sql($standby, enqueue_sql('new_in_copy'));
+	LpUsers::wait_for(sub { sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain' AND next_attempt_at > now(); SELECT lp_wake()"); left($main) == 0 }, 'the original to deliver');
+	no_worker($main);
+	worker_is($main, 'off');
+	LpUsers::wait_for(sub { sql($standby, "SELECT state FROM lp_requests WHERE login_name = 'new_in_copy\@example.com'") eq 'created' }, 'the copy to deliver what was queued there');
+	is(posts('new_in_copy'), 1, 'the promoted copy delivers what is queued there, meanwhile');
+	is(sql($standby, "SELECT count(*) FROM lp_requests WHERE state = 'held'"), $unfinished, '... and nothing else');
+	no_worker($standby);
+	worker_is($standby, 'off');
+	is(states($main) =~ s/^twin (\w+), twin (\w+)/'twin ' . join('+', sort($1, $2))/er, 'twin created+failed, unknown_there created, unknown_absent created, ' .
+		'sending_there created, sending_absent created, pending1 created, pending2 created', 'the original delivers everything but what was discarded');
+	is(posts('pending_dropped'), 0, '... which nobody has sent');
+	is($sim->users_with("$_\@example.com"), 1, "$_ exists once") foreach 'twin', @unknown, @sending, 'pending1', 'pending2';
+	is(posts('unknown_there'), 1, 'unknown_there was looked up, not sent again');
+	is(posts('sending_there'), 1, 'sending_there was looked up, not sent again');
+};
 
-# The original goes on, with the copy running.
-sql($main, "SELECT lp_discard(ARRAY(SELECT id FROM lp_requests WHERE login_name = 'pending_dropped\@example.com'))");
-sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain'");
-worker_is($standby, 'on');
-worker_is($main, 'on');
-sql($main, 'SELECT lp_wake()');
-sql($standby, enqueue_sql('new_in_copy'));
-LpUsers::wait_for(sub { sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain' AND next_attempt_at > now(); SELECT lp_wake()"); left($main) == 0 }, 'the original to deliver');
-no_worker($main);
-worker_is($main, 'off');
-LpUsers::wait_for(sub { sql($standby, "SELECT state FROM lp_requests WHERE login_name = 'new_in_copy\@example.com'") eq 'created' }, 'the copy to deliver what was queued there');
-is(posts('new_in_copy'), 1, 'the promoted copy delivers what is queued there, meanwhile');
-is(sql($standby, "SELECT count(*) FROM lp_requests WHERE state = 'held'"), $unfinished, '... and nothing else');
-no_worker($standby);
-worker_is($standby, 'off');
-is(states($main) =~ s/^twin (\w+), twin (\w+)/'twin ' . join('+', sort($1, $2))/er, 'twin created+failed, unknown_there created, unknown_absent created, ' .
-	'sending_there created, sending_absent created, pending1 created, pending2 created', 'the original delivers everything but what was discarded');
-is(posts('pending_dropped'), 0, '... which nobody has sent');
-is($sim->users_with("$_\@example.com"), 1, "$_ exists once") foreach 'twin', @unknown, @sending, 'pending1', 'pending2';
-is(posts('unknown_there'), 1, 'unknown_there was looked up, not sent again');
-is(posts('sending_there'), 1, 'sending_there was looked up, not sent again');
-
-# ------------------------------------------------------------------------------------------------- a restore to a point in time
-
-$restored->start;
-LpUsers::wait_for(sub { sql($restored, 'SELECT pg_is_in_recovery()') eq 'f' }, 'the restore to end');
-is(states($restored), $all, 'restored to a point in time: as they were');
-is_held('restored to a point in time', $restored, 'hr', $unfinished);
+subtest 'a restore to a point in time' => sub {
+	$restored->start;
+	LpUsers::wait_for(sub { sql($restored, 'SELECT pg_is_in_recovery()') eq 'f' }, 'the restore to end');
+	is(states($restored), $all, 'restored to a point in time: as they were');
+	is_held('restored to a point in time', $restored, 'hr', $unfinished);
+};
 
 # ------------------------------------------------------------------------------------------------- lp_adopt()
 
-my $posts = posts();
-foreach my $copy ([ 'a dump in another cluster', $elsewhere, 'hr' ], [ 'a dump in another database', $main, 'dumped' ], [ 'a template copy', $main, 'copied' ],
-	[ 'a promoted copy', $standby, 'hr' ], [ 'restored to a point in time', $restored, 'hr' ])
-{
-	my ($what, $node, $db) = @$copy;
-	my $gets = $sim->count(method => 'GET', path => '/users');
-
-	is(sql($node, 'SELECT lp_adopt()', $db), $unfinished, "$what: lp_adopt()");
-	is(sql($node, 'SELECT count(*) FROM lp_requests WHERE origin <> lp_origin() AND state NOT IN (\'created\', \'failed\')', $db), 0, "$what: they are of this database now");
-	is(sql($node, 'SELECT lp_adopt()', $db), 0, "$what: lp_adopt() again has nothing to do");
-	worker_is($node, 'on') if $db eq 'hr';
-	sql($node, 'SELECT lp_wake()', $db);
-	is(sql($node, "SELECT count(*) FROM lp_requests WHERE state = 'uncertain' AND next_attempt_at < clock_timestamp() + interval '1 s'", $db), 0,
-		"$what: the account may still be at what the original sent");
-	sql($node, "UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncertain')", $db);
-	LpUsers::wait_for(sub { deliver_quietly($node, $db); left($node, $db) == 0 }, "$what: delivered");
-	no_worker($node);
-	worker_is($node, 'off');
-	is(sql($node, "SELECT string_agg(DISTINCT state || ' ' || evidence, ', ') FROM lp_requests WHERE login_name !~ '^(old|twin|pending_dropped|new_in_copy)'", $db), 'created lookup',
-		"$what: what the original created was looked up");
-	cmp_ok($sim->count(method => 'GET', path => '/users'), '>', $gets, "$what: there was a listing");
-	is(posts('pending_dropped'), 1, "$what: what no one had sent was sent by the first who adopted it, and once");
-	is(sql($node, "SELECT string_agg(state, ', ' ORDER BY state) FROM lp_requests WHERE login_name ~ '^twin'", $db), 'created, failed', "$what: of two rows of one login one is created");
-}
 sub deliver_quietly { my ($node, $db) = @_; LpUsers::try_sql($node, 'CALL lp_deliver()', db => $db); return; }
 
-is(posts($_), 1, "$_: one POST over the original and five copies") foreach 'unknown_there', 'sending_there', 'pending1', 'pending2', 'pending_dropped';
-is(posts($_), 2, "$_: two POSTs, the lost one and another, over the original and five copies") foreach 'unknown_absent', 'sending_absent';
-is($sim->users_with("$_\@example.com"), 1, "$_ exists once, over the original and five copies") foreach 'old1', 'old2', 'twin', @unknown, @sending, @pending;
-is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
-$standby->stop;
-$restored->stop;
-$elsewhere->stop;
+subtest 'lp_adopt()' => sub {
+	my $posts = posts();
+	foreach my $copy ([ 'a dump in another cluster', $elsewhere, 'hr' ], [ 'a dump in another database', $main, 'dumped' ], [ 'a template copy', $main, 'copied' ],
+		[ 'a promoted copy', $standby, 'hr' ], [ 'restored to a point in time', $restored, 'hr' ])
+	{
+		my ($what, $node, $db) = @$copy;
+		my $gets = $sim->count(method => 'GET', path => '/users');
 
-# ------------------------------------------------------------------------------------------------- a failover in the middle of a delivery
+		is(sql($node, 'SELECT lp_adopt()', $db), $unfinished, "$what: lp_adopt()");
+		is(sql($node, 'SELECT count(*) FROM lp_requests WHERE origin <> lp_origin() AND state NOT IN (\'created\', \'failed\')', $db), 0, "$what: they are of this database now");
+		is(sql($node, 'SELECT lp_adopt()', $db), 0, "$what: lp_adopt() again has nothing to do");
+		worker_is($node, 'on') if $db eq 'hr';
+		sql($node, 'SELECT lp_wake()', $db);
+		is(sql($node, "SELECT count(*) FROM lp_requests WHERE state = 'uncertain' AND next_attempt_at < clock_timestamp() + interval '1 s'", $db), 0,
+			"$what: the account may still be at what the original sent");
+		sql($node, "UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncertain')", $db);
+		LpUsers::wait_for(sub { deliver_quietly($node, $db); left($node, $db) == 0 }, "$what: delivered");
+		no_worker($node);
+		worker_is($node, 'off');
+		is(sql($node, "SELECT string_agg(DISTINCT state || ' ' || evidence, ', ') FROM lp_requests WHERE login_name !~ '^(old|twin|pending_dropped|new_in_copy)'", $db), 'created lookup',
+			"$what: what the original created was looked up");
+		cmp_ok($sim->count(method => 'GET', path => '/users'), '>', $gets, "$what: there was a listing");
+		is(posts('pending_dropped'), 1, "$what: what no one had sent was sent by the first who adopted it, and once");
+		is(sql($node, "SELECT string_agg(state, ', ' ORDER BY state) FROM lp_requests WHERE login_name ~ '^twin'", $db), 'created, failed', "$what: of two rows of one login one is created");
+	}
 
-{
+	is(posts($_), 1, "$_: one POST over the original and five copies") foreach 'unknown_there', 'sending_there', 'pending1', 'pending2', 'pending_dropped';
+	is(posts($_), 2, "$_: two POSTs, the lost one and another, over the original and five copies") foreach 'unknown_absent', 'sending_absent';
+	is($sim->users_with("$_\@example.com"), 1, "$_ exists once, over the original and five copies") foreach 'old1', 'old2', 'twin', @unknown, @sending, @pending;
+	is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
+	$standby->stop;
+	$restored->stop;
+	$elsewhere->stop;
+};
+
+subtest 'a failover in the middle of a delivery' => sub {
 	my @names = map { "failover$_" } 1 .. 30;
 	my $heir = PostgreSQL::Test::Cluster->new('heir');
 	my $start;
@@ -261,7 +267,8 @@ $elsewhere->stop;
 	is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
 	unlike(LpUsers::log_since($heir, 0), qr/terminated by signal|TRAP:|PANIC:/, 'the heir did not crash');
 	unlike(LpUsers::log_since($heir, 0), qr/duplicate key/, '... nor meet a duplicate of its own');
-}
+};
+
 unlike(LpUsers::log_since($_, 0), qr/terminated by signal|TRAP:|PANIC:|duplicate key/, 'nothing crashed, no duplicate key') foreach $main, $elsewhere, $standby, $restored;
 
 done_testing();

@@ -125,9 +125,7 @@ my $started = $main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 	enqueue($inflow, 'other', 'beside');
 }
 
-# ---------------------------------------------------------------------------------------------- more problems than are told
-
-{
+subtest 'more problems than are told' => sub {
 	my $session = database($main, 'many');
 	my $offset = -s $main->logfile;
 	my $after = fresh('after');
@@ -154,11 +152,9 @@ my $started = $main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 	is($session->query("SELECT count(*) FROM lp_requests WHERE login_name IS NULL AND state = 'held'"), 1, 'a row without login: held');
 	unlike(LpUsers::log_since($main, $offset), qr/terminated by signal|server process|crash/, 'no process was ended by a signal');
 	is($main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server is the same');
-}
+};
 
-# ---------------------------------------------------------------------------------------------- the database's owner is hostile
-
-{
+subtest 'the database\'s owner is hostile' => sub {
 	$quiet->safe_psql('postgres', 'CREATE ROLE villain LOGIN');
 	my $session = database($quiet, 'hostile', accounts => [], create => 'OWNER villain');
 	my $offset = -s $quiet->logfile;
@@ -222,11 +218,9 @@ my $started = $main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 	unlike($log, qr/canceling statement|could not serialize|read-only transaction/, 'hostile: settings of the database do not disturb');
 	is($session->query('SELECT count(*) FROM seen') - $before, 2, 'hostile: the worker\'s session_replication_role is origin');
 	once('hostile', 'aaa', undef, @names);
-}
+};
 
-# ---------------------------------------------------------------------------------------------- errors of one account
-
-{
+subtest 'errors of one account' => sub {
 	my $session = database($main, 'trouble', accounts => [ 'aaa', 'bbb' ]);
 	my ($stuck, @names) = map { fresh('trouble') } 1 .. 4;
 	my $offset = -s $main->logfile;
@@ -252,7 +246,7 @@ my $started = $main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 	$session->query('SELECT lp_wake()');
 	is_created($session, $stuck);
 	once('the account that had the error', 'aaa', 1, $stuck);
-}
+};
 
 # ---------------------------------------------------------------------------------------------- secrets in answers, large users
 
@@ -266,56 +260,58 @@ sub settle_all
 	return;
 }
 
-foreach my $by ('CALL', 'worker')
-{
-	my $session = database($by eq 'CALL' ? $quiet : $main, 'answers');
-	my %password = (plain => 'Geheim-4711', quoted => 'Ge"heim\\47/11', umlaut => "Geh\x{e4}im-4711");
-
-	foreach my $kind (sort keys %password)
+subtest 'secrets in answers, large users' => sub {
+	foreach my $by ('CALL', 'worker')
 	{
-		my $quoted = JSON::PP->new->ascii->allow_nonref->encode($password{$kind});
-		my $slashed = $quoted =~ s/^"|"$//gr =~ s{/}{\\/}gr;
-		my $utf8 = JSON::PP->new->utf8->allow_nonref->encode($password{$kind}) =~ s/^"|"$//gr;
+		my $session = database($by eq 'CALL' ? $quiet : $main, 'answers');
+		my %password = (plain => 'Geheim-4711', quoted => 'Ge"heim\\47/11', umlaut => "Geh\x{e4}im-4711");
 
-		foreach my $fault ([ 'in words', { action => 'body', status => 400, body => "{\"message\":\"password " . $slashed . " is too weak\"}" } ],
-			[ 'raw', { action => 'body', status => 400, content_type => 'text/plain', body => "password " . JSON::PP->new->allow_nonref->decode($quoted) . " is too weak" } ],
-			[ 'array', { action => 'body', status => 403, body => "[{\"passwordSh\":\"$slashed\"}]" } ], [ 'echo', { action => 'echo' } ])
+		foreach my $kind (sort keys %password)
 		{
-			my ($what, $rule) = @$fault;
-			my $name = fresh('answer');
-			my $user = LpUsers::user($name, passwordSh => 'PASSWORD') =~ s/"PASSWORD"/$quoted/r =~ s/'/''/gr;
+			my $quoted = JSON::PP->new->ascii->allow_nonref->encode($password{$kind});
+			my $slashed = $quoted =~ s/^"|"$//gr =~ s{/}{\\/}gr;
+			my $utf8 = JSON::PP->new->utf8->allow_nonref->encode($password{$kind}) =~ s/^"|"$//gr;
 
-			$sim{aaa}->remove('faults');
-			$sim{aaa}->post('faults', { method => 'POST', path => '/users', %$rule });
-			$session->query("SELECT lp_enqueue_users('aaa', '[$user]')");
-			settle_all($session, $by);
-			my $state = ($rule->{status} // 0) == 403 ? 'held' : 'failed';
-			is(state_of($session, $name), $state, "$by, the answer repeats a password ($kind, $what): $state");
-			my $error = row($session, $name, "coalesce(error, '') || coalesce(reason, '')");
-			isnt($error, '', "$by, the answer repeats a password ($kind, $what): it says something");
-			unlike($error, qr/heim|im-4711|4711 is/, "$by, the answer repeats a password ($kind, $what): not the password");
+			foreach my $fault ([ 'in words', { action => 'body', status => 400, body => "{\"message\":\"password " . $slashed . " is too weak\"}" } ],
+				[ 'raw', { action => 'body', status => 400, content_type => 'text/plain', body => "password " . JSON::PP->new->allow_nonref->decode($quoted) . " is too weak" } ],
+				[ 'array', { action => 'body', status => 403, body => "[{\"passwordSh\":\"$slashed\"}]" } ], [ 'echo', { action => 'echo' } ])
+			{
+				my ($what, $rule) = @$fault;
+				my $name = fresh('answer');
+				my $user = LpUsers::user($name, passwordSh => 'PASSWORD') =~ s/"PASSWORD"/$quoted/r =~ s/'/''/gr;
+
+				$sim{aaa}->remove('faults');
+				$sim{aaa}->post('faults', { method => 'POST', path => '/users', %$rule });
+				$session->query("SELECT lp_enqueue_users('aaa', '[$user]')");
+				settle_all($session, $by);
+				my $state = ($rule->{status} // 0) == 403 ? 'held' : 'failed';
+				is(state_of($session, $name), $state, "$by, the answer repeats a password ($kind, $what): $state");
+				my $error = row($session, $name, "coalesce(error, '') || coalesce(reason, '')");
+				isnt($error, '', "$by, the answer repeats a password ($kind, $what): it says something");
+				unlike($error, qr/heim|im-4711|4711 is/, "$by, the answer repeats a password ($kind, $what): not the password");
+			}
 		}
-	}
-	$sim{aaa}->remove('faults');
-	$sim{aaa}->post('faults', { method => 'POST', path => '/users', action => 'body', status => 400, body => '{"message":"Ge\\u0068eim/47 is too weak"}' });
-	is($session->query("SELECT status, error FROM lp_create_users('aaa', '" . LpUsers::user(fresh('direct'), passwordSh => 'Geheim/47') . "')"),
-		'400|status 400; the answer repeats a secret and is not shown', 'a direct call, likewise');
+		$sim{aaa}->remove('faults');
+		$sim{aaa}->post('faults', { method => 'POST', path => '/users', action => 'body', status => 400, body => '{"message":"Ge\\u0068eim/47 is too weak"}' });
+		is($session->query("SELECT status, error FROM lp_create_users('aaa', '" . LpUsers::user(fresh('direct'), passwordSh => 'Geheim/47') . "')"),
+			'400|status 400; the answer repeats a secret and is not shown', 'a direct call, likewise');
 
-	# a user that is stored out of line, and one too large to be sent
-	my ($large, $huge, $small) = map { fresh('large') } 1 .. 3;
-	my $text = "(SELECT jsonb_build_object('description', string_agg(md5(random()::text), '')) FROM generate_series(1, N))";
-	my $list = join(' || ', map { my ($name, $n) = @$_; 'jsonb_build_array(' . "'" . LpUsers::user($name) . "'::jsonb || " . $text =~ s/N/$n/r . ')' } [ $large, 16_000 ], [ $huge, 40_000 ], [ $small, 1 ]);
-	$session->query("SELECT count(*) FROM lp_enqueue_users('aaa', $list)");
-	is(row($session, $huge, 'state, error'), 'failed|the user is larger than 1 MB', "$by: a user of 1.2 MB is failed at once");
-	is($session->query("SELECT count(*) FROM lp_payloads WHERE length(body::text) > 1048576"), 0, "$by: and is not kept to be sent after all");
-	like(($session->run("SELECT lp_retry(ARRAY(SELECT id FROM lp_requests WHERE login_name = '$huge\@example.com'))"))[1], qr/ERROR:  22023/, "$by: lp_retry() refuses it");
-	settle_all($session, $by);
-	is(row($session, $large, 'state, error'), 'created|', "$by: a user of 500 kB is created");
-	is(state_of($session, $small), 'created', "$by: one beside them, too");
-	once("$by: large users", 'aaa', 1, $large, $small);
-	is(length((grep { $_->{loginName} eq "$large\@example.com" } @{ $sim{aaa}->get('users') })[0]{description}), 512_000, "$by: it has all of its text");
-	is(posts('aaa', $huge), 0, "$by: the one of 1.2 MB is not sent");
-}
+		# a user that is stored out of line, and one too large to be sent
+		my ($large, $huge, $small) = map { fresh('large') } 1 .. 3;
+		my $text = "(SELECT jsonb_build_object('description', string_agg(md5(random()::text), '')) FROM generate_series(1, N))";
+		my $list = join(' || ', map { my ($name, $n) = @$_; 'jsonb_build_array(' . "'" . LpUsers::user($name) . "'::jsonb || " . $text =~ s/N/$n/r . ')' } [ $large, 16_000 ], [ $huge, 40_000 ], [ $small, 1 ]);
+		$session->query("SELECT count(*) FROM lp_enqueue_users('aaa', $list)");
+		is(row($session, $huge, 'state, error'), 'failed|the user is larger than 1 MB', "$by: a user of 1.2 MB is failed at once");
+		is($session->query("SELECT count(*) FROM lp_payloads WHERE length(body::text) > 1048576"), 0, "$by: and is not kept to be sent after all");
+		like(($session->run("SELECT lp_retry(ARRAY(SELECT id FROM lp_requests WHERE login_name = '$huge\@example.com'))"))[1], qr/ERROR:  22023/, "$by: lp_retry() refuses it");
+		settle_all($session, $by);
+		is(row($session, $large, 'state, error'), 'created|', "$by: a user of 500 kB is created");
+		is(state_of($session, $small), 'created', "$by: one beside them, too");
+		once("$by: large users", 'aaa', 1, $large, $small);
+		is(length((grep { $_->{loginName} eq "$large\@example.com" } @{ $sim{aaa}->get('users') })[0]{description}), 512_000, "$by: it has all of its text");
+		is(posts('aaa', $huge), 0, "$by: the one of 1.2 MB is not sent");
+	}
+};
 
 # ---------------------------------------------------------------------------------------------- CALL: partial success
 
@@ -328,7 +324,7 @@ sub fresh_calls
 	return;
 }
 
-{
+subtest 'CALL: partial success' => sub {
 	my @names = map { fresh('partial') } 1 .. 8;
 	my $guilty = splice(@names, 2, 1);
 
@@ -342,11 +338,9 @@ sub fresh_calls
 	is(posts('aaa'), 2, 'refused, then 403: one POST, and one of what was absent');
 	is($sim{aaa}->users_with("$guilty\@example.com"), 0, 'refused, then 403: the guilty one is not there');
 	once('refused, then 403', 'aaa', 1, @names);
-}
+};
 
-# ---------------------------------------------------------------------------------------------- wrong credentials, old secrets
-
-{
+subtest 'wrong credentials, old secrets' => sub {
 	my @names = map { fresh('refused') } 1 .. 200;
 
 	fresh_calls();
@@ -378,11 +372,9 @@ sub fresh_calls
 	is($sim{aaa}->text('created') + 0, 199, 'released: the account has 199 more');
 	is($sim{aaa}->text('duplicates') =~ s/\s//gr, '[]', 'released: none twice');
 	$session->query("ALTER USER MAPPING FOR CURRENT_USER SERVER aaa OPTIONS (DROP client_id, DROP client_secret, ADD token 'lp-token')");
-}
+};
 
-# ---------------------------------------------------------------------------------------------- two who retry
-
-{
+subtest 'two who retry' => sub {
 	my $name = fresh('retry');
 	my ($one, $two) = map { LpUsers::session($quiet, db => 'calls') } 1 .. 2;
 
@@ -428,11 +420,9 @@ sub fresh_calls
 	deliver($session, 'aaa');
 	is(state_of($session, $name), 'created', 'retry with an old snapshot: created');
 	once('retry with an old snapshot', 'aaa', 2, $name);
-}
+};
 
-# ---------------------------------------------------------------------------------------------- look-up with somebody else's credentials
-
-{
+subtest 'look-up with somebody else\'s credentials' => sub {
 	my ($first, $second) = map { fresh('role') } 1 .. 2;
 
 	fresh_calls();
@@ -452,11 +442,9 @@ sub fresh_calls
 	is(join(' ', map { row($session, $_, 'state, evidence, user_id IS NOT NULL') } $first, $second), 'created|lookup|t created|lookup|t', 'a revoked token: the other role\'s is used for the look-up');
 	is($sim{aaa}->count(method => 'GET', path => '/users', status => 401), 1, '... after the revoked one was tried once');
 	once('a revoked token', 'aaa', 1, $first, $second);
-}
+};
 
-# ---------------------------------------------------------------------------------------------- bytes
-
-{
+subtest 'bytes' => sub {
 	my $ascii = database($quiet, 'bytes', create => "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", encoding => 'SQL_ASCII');
 	my @names = map { fresh('bytes') } 1 .. 4;
 	my $json = json_of(map { $_ eq $names[1] ? [ $_, nickname => 'BYTES' ] : $_ } @names) =~ s/BYTES/M\xfcller/r;
@@ -467,11 +455,9 @@ sub fresh_calls
 	is(row($ascii, $names[1], 'error'), 'the user cannot be sent as UTF-8', '... and says why');
 	once('SQL_ASCII', 'aaa', 1, @names[ 0, 2, 3 ]);
 	is($sim{aaa}->text('created') + 0, 3, 'SQL_ASCII: nobody else');
-}
+};
 
-# ---------------------------------------------------------------------------------------------- adopted, and still held
-
-{
+subtest 'adopted, and still held' => sub {
 	my ($sent, $held) = map { fresh('adopted') } 1 .. 2;
 
 	fresh_calls();
@@ -496,11 +482,9 @@ sub fresh_calls
 	deliver($session, 'aaa');
 	once('adopted, then released', 'aaa', 1, $sent, $held, "more-$held");
 	$session->query("ALTER SERVER aaa OPTIONS (DROP hold_above)");
-}
+};
 
-# ---------------------------------------------------------------------------------------------- CALL leaves something to the worker
-
-{
+subtest 'CALL leaves something to the worker' => sub {
 	my ($again, $cancelled) = map { fresh('left') } 1 .. 2;
 	my $other = LpUsers::session($quiet, db => 'calls');
 	my $pid = $other->query('SELECT pg_backend_pid()');
@@ -539,69 +523,69 @@ sub fresh_calls
 	once('CALL: cancelled', 'aaa', 2, $cancelled);
 	worker_setting($quiet, 'off');
 	workers_gone($session);
-}
+};
 
-# ---------------------------------------------------------------------------------------------- accounts that have to wait
-
-foreach my $case ('Retry-After', 'rate_limit')
-{
-	foreach my $end ('lp_worker_stop()', 'lpusers.worker = off')
+subtest 'accounts that have to wait' => sub {
+	foreach my $case ('Retry-After', 'rate_limit')
 	{
-		my @waiting = map { fresh('wait') } 1 .. 3;
-		my $beside = fresh('beside');
+		foreach my $end ('lp_worker_stop()', 'lpusers.worker = off')
+		{
+			my @waiting = map { fresh('wait') } 1 .. 3;
+			my $beside = fresh('beside');
 
-		fresh_calls();
-		$session->query("ALTER SERVER aaa OPTIONS (SET batch_size '1', ADD max_connections '1'" . ($case eq 'rate_limit' ? ", ADD rate_limit '0.05'" : '') . ')');
-		$sim{aaa}->post('faults', { method => 'POST', path => '/users', times => 0, action => 'retry_after', value => '30' }) if $case eq 'Retry-After';
-		$session->query(enqueue_sql('aaa', @waiting));
-		worker_setting($quiet, 'on');
-		my $start = time();
-		$session->query('SELECT lp_wake()');
-		LpUsers::wait_for(sub { posts('aaa') }, "$case: the first request");
-		$session->query(enqueue_sql('bbb', $beside));
-		is_created($session, $beside);
-		my $took = time() - $start;
-		cmp_ok($took, '<', 15, "$case: another account is delivered meanwhile");
-		note(sprintf('%s: the other account after %.1f s', $case, $took));
-		$start = time();
-		$end =~ /stop/ ? is($session->query('SELECT lp_worker_stop()'), 't', "$case: $end") : worker_setting($quiet, 'off');
-		workers_gone($session);
-		$took = time() - $start;
-		cmp_ok($took, '<', 10, "$case, $end: the worker leaves");
-		note(sprintf('%s, %s: gone after %.1f s', $case, $end, $took));
-		worker_setting($quiet, 'off') if $end =~ /stop/;
-		is(posts('aaa'), 1, "$case, $end: one POST to the account that waits");
-		my $created = $case eq 'rate_limit' ? 1 : 0;
-		is($session->query("SELECT count(*) FROM lp_requests WHERE account = 'aaa' AND state = 'pending' AND next_attempt_at > now() + interval '5 s'"),
-			2, "$case, $end: the others wait for their time") if $case eq 'rate_limit';
-		is($session->query("SELECT count(*) FROM lp_requests WHERE account = 'aaa' AND state = 'pending'"), 3 - $created, "$case, $end: nobody is lost");
-		$sim{aaa}->remove('faults');
-		$session->query('ALTER SERVER aaa OPTIONS (DROP max_connections' . ($case eq 'rate_limit' ? ', DROP rate_limit' : '') . ')');
-		due_now($session);
-		deliver($session, 'aaa');
-		once("$case, $end: delivered later", 'aaa', $case eq 'rate_limit' ? 1 : undef, @waiting);
-		once("$case, $end: the other account", 'bbb', 1, $beside);
+			fresh_calls();
+			$session->query("ALTER SERVER aaa OPTIONS (SET batch_size '1', ADD max_connections '1'" . ($case eq 'rate_limit' ? ", ADD rate_limit '0.05'" : '') . ')');
+			$sim{aaa}->post('faults', { method => 'POST', path => '/users', times => 0, action => 'retry_after', value => '30' }) if $case eq 'Retry-After';
+			$session->query(enqueue_sql('aaa', @waiting));
+			worker_setting($quiet, 'on');
+			my $start = time();
+			$session->query('SELECT lp_wake()');
+			LpUsers::wait_for(sub { posts('aaa') }, "$case: the first request");
+			$session->query(enqueue_sql('bbb', $beside));
+			is_created($session, $beside);
+			my $took = time() - $start;
+			cmp_ok($took, '<', 15, "$case: another account is delivered meanwhile");
+			note(sprintf('%s: the other account after %.1f s', $case, $took));
+			$start = time();
+			$end =~ /stop/ ? is($session->query('SELECT lp_worker_stop()'), 't', "$case: $end") : worker_setting($quiet, 'off');
+			workers_gone($session);
+			$took = time() - $start;
+			cmp_ok($took, '<', 10, "$case, $end: the worker leaves");
+			note(sprintf('%s, %s: gone after %.1f s', $case, $end, $took));
+			worker_setting($quiet, 'off') if $end =~ /stop/;
+			is(posts('aaa'), 1, "$case, $end: one POST to the account that waits");
+			my $created = $case eq 'rate_limit' ? 1 : 0;
+			is($session->query("SELECT count(*) FROM lp_requests WHERE account = 'aaa' AND state = 'pending' AND next_attempt_at > now() + interval '5 s'"),
+				2, "$case, $end: the others wait for their time") if $case eq 'rate_limit';
+			is($session->query("SELECT count(*) FROM lp_requests WHERE account = 'aaa' AND state = 'pending'"), 3 - $created, "$case, $end: nobody is lost");
+			$sim{aaa}->remove('faults');
+			$session->query('ALTER SERVER aaa OPTIONS (DROP max_connections' . ($case eq 'rate_limit' ? ', DROP rate_limit' : '') . ')');
+			due_now($session);
+			deliver($session, 'aaa');
+			once("$case, $end: delivered later", 'aaa', $case eq 'rate_limit' ? 1 : undef, @waiting);
+			once("$case, $end: the other account", 'bbb', 1, $beside);
+		}
 	}
-}
+};
 
-# ---------------------------------------------------------------------------------------------- the steady inflow: its end
+subtest 'the steady inflow: its end' => sub {
+	{
+		my (undef, $err) = $flood->take;
 
-{
-	my (undef, $err) = $flood->take;
+		like($err, qr/both after \d+ users/, 'steady inflow: a doubtful row of the account is looked up, and another account has its turn, before it ends');
+		note($err =~ /(both after \d+ users)/);
+		LpUsers::wait_for(sub { $inflow->query("SELECT count(*) FROM lp_requests WHERE state <> 'created'") == 0 }, 'the inflow to be delivered');
+		my $n = $inflow->query("SELECT count(*) FROM lp_requests WHERE account = 'steady'");
+		is($sim{steady}->text('created') + 0, $n, 'steady inflow: as many users as requests');
+		is($sim{steady}->text('duplicates') =~ s/\s//gr, '[]', 'steady inflow: none twice');
+		my %sent;
+		$sent{$_}++ foreach map { @{ $_->{logins} } } grep { $_->{method} eq 'POST' } @{ $sim{steady}->get('log') };
+		is(join(' ', grep { $sent{$_} != ($_ eq "doubtful\@example.com" ? 2 : 1) } sort keys %sent), '', 'steady inflow: one POST for each, two for the one that was refused with 503');
+		once('steady inflow: the other account', 'other', 1, 'beside');
+	}
 
-	like($err, qr/both after \d+ users/, 'steady inflow: a doubtful row of the account is looked up, and another account has its turn, before it ends');
-	note($err =~ /(both after \d+ users)/);
-	LpUsers::wait_for(sub { $inflow->query("SELECT count(*) FROM lp_requests WHERE state <> 'created'") == 0 }, 'the inflow to be delivered');
-	my $n = $inflow->query("SELECT count(*) FROM lp_requests WHERE account = 'steady'");
-	is($sim{steady}->text('created') + 0, $n, 'steady inflow: as many users as requests');
-	is($sim{steady}->text('duplicates') =~ s/\s//gr, '[]', 'steady inflow: none twice');
-	my %sent;
-	$sent{$_}++ foreach map { @{ $_->{logins} } } grep { $_->{method} eq 'POST' } @{ $sim{steady}->get('log') };
-	is(join(' ', grep { $sent{$_} != ($_ eq "doubtful\@example.com" ? 2 : 1) } sort keys %sent), '', 'steady inflow: one POST for each, two for the one that was refused with 503');
-	once('steady inflow: the other account', 'other', 1, 'beside');
-}
-
-is($main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server has not been restarted');
-unlike(LpUsers::slurp_file($_->logfile), qr/terminated by signal|PANIC|TRAP/, 'no process ended by a signal: ' . $_->name) foreach $main, $quiet;
+	is($main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server has not been restarted');
+	unlike(LpUsers::slurp_file($_->logfile), qr/terminated by signal|PANIC|TRAP/, 'no process ended by a signal: ' . $_->name) foreach $main, $quiet;
+};
 
 done_testing();

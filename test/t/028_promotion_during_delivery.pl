@@ -149,45 +149,49 @@ sub promoted
 
 my @moments  = ('claiming', 'not applied', 'applied later', 'answered', 'one settled', 'looking up');
 my @policies = sort keys %policies;
-my @ways     = map { my $late = $_; map { my $kind = $_; map { [ $kind, $_, $late ] } @policies } 'backend', 'worker' } 0, 1;
-push @moments, 'applied', 'looked up' if $ENV{LPUSERS_LONG};
-foreach my $i (0 .. $#moments)
-{
-	# each step in another way
-	promoted($moments[$i], @$_) foreach $ENV{LPUSERS_LONG} ? @ways : $ways[ $i * 5 % @ways ];
-}
 
-# ---------------------------------------------------------------------------------------------- at any moment
+subtest 'at each step' => sub {
+	my @ways     = map { my $late = $_; map { my $kind = $_; map { [ $kind, $_, $late ] } @policies } 'backend', 'worker' } 0, 1;
+	push @moments, 'applied', 'looked up' if $ENV{LPUSERS_LONG};
+	foreach my $i (0 .. $#moments)
+	{
+		# each step in another way
+		promoted($moments[$i], @$_) foreach $ENV{LPUSERS_LONG} ? @ways : $ways[ $i * 5 % @ways ];
+	}
+};
 
-dice();
-my $rounds = $ENV{LPUSERS_LONG} ? 20 : 1;
-foreach my $round (1 .. $rounds)
-{
-	my @names  = map { "r$_" } 1 .. 40;
-	my $policy = one_of(@policies);
-	my $kind   = one_of('backend', 'worker');
-	my $how    = one_of('immediate', 'fast', 'kill');
-	my @faults = random_faults();
-	my ($before, $after) = (int(rand(150)), int(rand(150)));
-	my $what   = "round $round, by $kind, $how after $before + $after ms, $policy";
+subtest 'at any moment' => sub {
+	dice();
+	my $rounds = $ENV{LPUSERS_LONG} ? 20 : 1;
+	foreach my $round (1 .. $rounds)
+	{
+		my @names  = map { "r$_" } 1 .. 40;
+		my $policy = one_of(@policies);
+		my $kind   = one_of('backend', 'worker');
+		my $how    = one_of('immediate', 'fast', 'kill');
+		my @faults = random_faults();
+		my ($before, $after) = (int(rand(150)), int(rand(150)));
+		my $what   = "round $round, by $kind, $how after $before + $after ms, $policy";
 
-	new_pair($policy);
-	fresh(batch_size => 7, max_connections => 3, timeout => '700ms');
-	enqueue(@names);
-	caught_up();
-	$sim->post('faults', \@faults);
-	start_delivery($kind);
-	LpUsers::wait_for(sub { $sim->count(path => '/le-users/users') > 0 }, 'the first request');
-	usleep($before * 1000);
-	cut_off() if one_of(0, 1);
-	usleep($after * 1000);
-	fail_over($how);
-	go_on($what, $policy, 40);
-	each_once($what, @names);
-	note("$what: " . posts() . ' POSTs, ' . gets() . ' GETs');
-	retire($what);
-}
+		new_pair($policy);
+		fresh(batch_size => 7, max_connections => 3, timeout => '700ms');
+		enqueue(@names);
+		caught_up();
+		$sim->post('faults', \@faults);
+		start_delivery($kind);
+		LpUsers::wait_for(sub { $sim->count(path => '/le-users/users') > 0 }, 'the first request');
+		usleep($before * 1000);
+		cut_off() if one_of(0, 1);
+		usleep($after * 1000);
+		fail_over($how);
+		go_on($what, $policy, 40);
+		each_once($what, @names);
+		note("$what: " . posts() . ' POSTs, ' . gets() . ' GETs');
+		retire($what);
+	}
 
-$admin->quit;
+	$admin->quit;
+};
+
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
 done_testing();

@@ -140,18 +140,20 @@ sub tables_full
 	return;
 }
 
-# Who queues is told, and nothing is left of it.
-fresh();
-no_room_for_rows();
-my (undef, $error) = $admin->run("SELECT count(*) FROM lp_enqueue_users('$account', '" . LpUsers::user('nobody') . "')");
-like($error, qr/ERROR:  53100: could not extend file/, 'tables, queueing: it fails');
-is(states(), '', 'tables, queueing: nothing is queued');
-room_for_rows();
+subtest 'the tables\' disk' => sub {
+	# Who queues is told, and nothing is left of it.
+	fresh();
+	no_room_for_rows();
+	my (undef, $error) = $admin->run("SELECT count(*) FROM lp_enqueue_users('$account', '" . LpUsers::user('nobody') . "')");
+	like($error, qr/ERROR:  53100: could not extend file/, 'tables, queueing: it fails');
+	is(states(), '', 'tables, queueing: nothing is queued');
+	room_for_rows();
 
-foreach my $kind ('backend', 'worker')
-{
-	tables_full($_, $kind) foreach 'claiming', 'applied later', 'answered', 'listed later';
-}
+	foreach my $kind ('backend', 'worker')
+	{
+		tables_full($_, $kind) foreach 'claiming', 'applied later', 'answered', 'listed later';
+	}
+};
 
 # ---------------------------------------------------------------------------------------------- the disk of the WAL
 
@@ -230,58 +232,61 @@ sub wal_full
 	return;
 }
 
-wal_full($_, 'backend', 'by the delivery') foreach 'claiming', 'applied later', 'answered', 'looked up';
-wal_full($_, 'worker', 'by the delivery') foreach 'applied later', 'answered';
-wal_full('applied', 'backend', 'by another session');
-wal_full('looking up', 'worker', 'by another session');
+subtest 'the disk of the WAL' => sub {
+	wal_full($_, 'backend', 'by the delivery') foreach 'claiming', 'applied later', 'answered', 'looked up';
+	wal_full($_, 'worker', 'by the delivery') foreach 'applied later', 'answered';
+	wal_full('applied', 'backend', 'by another session');
+	wal_full('looking up', 'worker', 'by another session');
+};
 
-# ---------------------------------------------------------------------------------------------- at any moment
-
-dice();
-my $rounds = $ENV{LPUSERS_LONG} ? 30 : 3;
-foreach my $round (1 .. $rounds)
-{
-	my @many   = map { "r$_" } 1 .. 40;
-	my $disk   = one_of('tables', 'wal');
-	my $kind   = one_of('backend', 'worker');
-	my @faults = random_faults();
-	my ($before, $after) = (int(rand(200)), int(rand(300)));
-	my $what   = "round $round, $disk, $kind, after $before ms";
-	my $offset = -s $node->logfile;
-
-	keep_dead_rows() if $disk eq 'tables';
-	fresh(batch_size => 7, max_connections => 3, timeout => '700ms');
-	enqueue(@many);
-	$sim->post('faults', \@faults);
-	start_delivery($kind);
-	LpUsers::wait_for(sub { $sim->count(path => '/le-users/users') > 0 }, 'the first request');
-	usleep($before * 1000);
-	if ($disk eq 'tables')
+subtest 'at any moment' => sub {
+	dice();
+	my $rounds = $ENV{LPUSERS_LONG} ? 30 : 3;
+	foreach my $round (1 .. $rounds)
 	{
-		no_room_for_rows();
-		usleep($after * 1000);
-		room_for_rows();
-	}
-	else
-	{
-		# whoever needs more first
-		LpDisk::fill('wal');
-		write_wal();
-		comes_back($what, $offset);
-	}
-	if ($deliverer)
-	{
-		$deliverer->take;
-		$deliverer->quit;
-		$deliverer = undef;
-	}
-	all_are_created($what, $kind, 40);
-	each_once($what, @many);
-	note("$what: " . posts() . ' POSTs, ' . gets() . ' GETs');
-}
+		my @many   = map { "r$_" } 1 .. 40;
+		my $disk   = one_of('tables', 'wal');
+		my $kind   = one_of('backend', 'worker');
+		my @faults = random_faults();
+		my ($before, $after) = (int(rand(200)), int(rand(300)));
+		my $what   = "round $round, $disk, $kind, after $before ms";
+		my $offset = -s $node->logfile;
 
-$admin->quit;
-$node->stop;
-my $log = LpUsers::log_since($node, 0);
-unlike($log, qr/PANIC:(?!.*No space left on device)|TRAP|terminated by signal (?!6\b)/, 'nothing died but for want of room');
+		keep_dead_rows() if $disk eq 'tables';
+		fresh(batch_size => 7, max_connections => 3, timeout => '700ms');
+		enqueue(@many);
+		$sim->post('faults', \@faults);
+		start_delivery($kind);
+		LpUsers::wait_for(sub { $sim->count(path => '/le-users/users') > 0 }, 'the first request');
+		usleep($before * 1000);
+		if ($disk eq 'tables')
+		{
+			no_room_for_rows();
+			usleep($after * 1000);
+			room_for_rows();
+		}
+		else
+		{
+			# whoever needs more first
+			LpDisk::fill('wal');
+			write_wal();
+			comes_back($what, $offset);
+		}
+		if ($deliverer)
+		{
+			$deliverer->take;
+			$deliverer->quit;
+			$deliverer = undef;
+		}
+		all_are_created($what, $kind, 40);
+		each_once($what, @many);
+		note("$what: " . posts() . ' POSTs, ' . gets() . ' GETs');
+	}
+
+	$admin->quit;
+	$node->stop;
+	my $log = LpUsers::log_since($node, 0);
+	unlike($log, qr/PANIC:(?!.*No space left on device)|TRAP|terminated by signal (?!6\b)/, 'nothing died but for want of room');
+};
+
 done_testing();

@@ -26,39 +26,43 @@ sub event_is
 	return;
 }
 
-# A worker that has nothing to do, or not yet.
-$watch->query(q{SELECT lp_enqueue_users('12345678', '[} . LpUsers::user('queued') . q{]')});
-LpUsers::wait_for(sub { $sim->users_with('queued@example.com') }, 'the worker to deliver');
-event_is("backend_type = 'lpusers worker'", 'LpusersWorker');
+subtest 'wait events have names' => sub {
+	# A worker that has nothing to do, or not yet.
+	$watch->query(q{SELECT lp_enqueue_users('12345678', '[} . LpUsers::user('queued') . q{]')});
+	LpUsers::wait_for(sub { $sim->users_with('queued@example.com') }, 'the worker to deliver');
+	event_is("backend_type = 'lpusers worker'", 'LpusersWorker');
 
-# A call that waits for its answer, and one that waits until it may try again.
-$sim->post('faults', { method => 'POST', path => '/users', action => 'silence', seconds => 200 });
-my $caller = LpUsers::session($node);
-my $pid    = $caller->query('SELECT pg_backend_pid()');
+	# A call that waits for its answer, and one that waits until it may try again.
+	$sim->post('faults', { method => 'POST', path => '/users', action => 'silence', seconds => 200 });
+	my $caller = LpUsers::session($node);
+	my $pid    = $caller->query('SELECT pg_backend_pid()');
 
-$caller->send(LpUsers::create_sql('silent'));
-event_is("pid = $pid", 'LpusersNetwork');
-$watch->query("SELECT pg_cancel_backend($pid)");
-like(($caller->take)[1], qr/57014/, 'cancelled');
+	$caller->send(LpUsers::create_sql('silent'));
+	event_is("pid = $pid", 'LpusersNetwork');
+	$watch->query("SELECT pg_cancel_backend($pid)");
+	like(($caller->take)[1], qr/57014/, 'cancelled');
 
-$sim->post('faults', { method => 'POST', path => '/users', action => 'retry_after', value => '30' });
-$caller->send(LpUsers::create_sql('paused'));
-event_is("pid = $pid", 'LpusersPause');
-$watch->query("SELECT pg_cancel_backend($pid)");
-like(($caller->take)[1], qr/57014/, 'cancelled');
+	$sim->post('faults', { method => 'POST', path => '/users', action => 'retry_after', value => '30' });
+	$caller->send(LpUsers::create_sql('paused'));
+	event_is("pid = $pid", 'LpusersPause');
+	$watch->query("SELECT pg_cancel_backend($pid)");
+	like(($caller->take)[1], qr/57014/, 'cancelled');
 
-# Another process finds the event by its name: it is registered once.
-is($watch->query("SELECT string_agg(name, ' ' ORDER BY name) FROM pg_wait_events WHERE name LIKE 'Lpusers%'"),
-	'LpusersNetwork LpusersPause LpusersWorker', 'each event is registered once')
-  if $named;
+	# Another process finds the event by its name: it is registered once.
+	is($watch->query("SELECT string_agg(name, ' ' ORDER BY name) FROM pg_wait_events WHERE name LIKE 'Lpusers%'"),
+		'LpusersNetwork LpusersPause LpusersWorker', 'each event is registered once')
+	  if $named;
+};
 
-SKIP:
-{
-	skip 'PostgreSQL 18 has pg_get_loaded_modules()', 1 if $version < 180000;
-	my ($control) = $watch->query("SELECT default_version FROM pg_available_extensions WHERE name = 'lpusers'");
+subtest 'the module shows its version' => sub {
+	SKIP:
+	{
+		skip 'PostgreSQL 18 has pg_get_loaded_modules()', 1 if $version < 180000;
+		my ($control) = $watch->query("SELECT default_version FROM pg_available_extensions WHERE name = 'lpusers'");
 
-	is($watch->query("SELECT module_name, version FROM pg_get_loaded_modules() WHERE file_name ~ 'lpusers'"),
-		"lpusers|$control", 'the module tells its name and version');
-}
+		is($watch->query("SELECT module_name, version FROM pg_get_loaded_modules() WHERE file_name ~ 'lpusers'"),
+			"lpusers|$control", 'the module tells its name and version');
+	}
+};
 
 done_testing();

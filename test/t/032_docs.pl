@@ -24,42 +24,24 @@ my %replace = (
 	"'YOUR ACCOUNT ID'" => "'12345678'",
 	"client_id '...', client_secret '...'" => "token 'lp-token'");
 
-foreach my $document (@order)
-{
-	my $db = $document =~ /tutorial|CONTRIBUTING/ ? 'postgres' : 'tutorial';
-
-	cmp_ok(LpUsers::test_document($node, $document, db => $db, settle => 1, replace => \%replace), '>', 0, "$document has blocks");
-	delete $left{$document};
-}
-
-# The desired state has an account and a database of its own.
-my $other = LpUsers::account();
-cmp_ok(LpUsers::test_document($node, 'docs/sync.md', db => 'postgres', settle => 1, replace => { 'http://127.0.0.1:8080' => $other->url }),
-	'>', 0, 'docs/sync.md has blocks');
-delete $left{'docs/sync.md'};
-is(join(' ', sort keys %left), '', 'no document with blocks is left out');
-
-# What the documents link to is there: files, and headings of files.
-foreach my $path (glob("$LpUsers::top/*.md $LpUsers::top/docs/*.md"))
-{
-	my $text = slurp_file($path);
-	my @broken;
-
-	while ($text =~ /\]\(([^)\s]*)\)/g)
+subtest 'every block of the documents runs' => sub {
+	foreach my $document (@order)
 	{
-		my ($file, $anchor) = split(/#/, $1, 2);
-		next if $file =~ /^https?:/;
-		my $target = $file eq '' ? $path : dirname($path) . "/$file";
+		my $db = $document =~ /tutorial|CONTRIBUTING/ ? 'postgres' : 'tutorial';
 
-		push(@broken, $1 // $file), next unless -e $target;
-		next unless defined $anchor;
-		my %anchors = map { anchor($_) => 1 } slurp_file($target) =~ /^#+ (.*)$/mg;
-		push(@broken, "$file#$anchor") unless $anchors{$anchor};
+		cmp_ok(LpUsers::test_document($node, $document, db => $db, settle => 1, replace => \%replace), '>', 0, "$document has blocks");
+		delete $left{$document};
 	}
-	is(join(' ', @broken), '', basename($path) . ': its links lead somewhere');
-}
 
-done_testing();
+	# The desired state has an account and a database of its own.
+	my $other = LpUsers::account();
+	cmp_ok(LpUsers::test_document($node, 'docs/sync.md', db => 'postgres', settle => 1, replace => { 'http://127.0.0.1:8080' => $other->url }),
+		'>', 0, 'docs/sync.md has blocks');
+	delete $left{'docs/sync.md'};
+	is(join(' ', sort keys %left), '', 'no document with blocks is left out');
+};
+
+# ---------------------------------------------------------------------- links lead to files and headings
 
 # A heading as GitHub names it in an address.
 sub anchor
@@ -71,3 +53,27 @@ sub anchor
 	$heading =~ tr/ /-/;
 	return $heading;
 }
+
+subtest 'links lead to files and headings' => sub {
+	# What the documents link to is there: files, and headings of files.
+	foreach my $path (glob("$LpUsers::top/*.md $LpUsers::top/docs/*.md"))
+	{
+		my $text = slurp_file($path);
+		my @broken;
+
+		while ($text =~ /\]\(([^)\s]*)\)/g)
+		{
+			my ($file, $anchor) = split(/#/, $1, 2);
+			next if $file =~ /^https?:/;
+			my $target = $file eq '' ? $path : dirname($path) . "/$file";
+
+			push(@broken, $1 // $file), next unless -e $target;
+			next unless defined $anchor;
+			my %anchors = map { anchor($_) => 1 } slurp_file($target) =~ /^#+ (.*)$/mg;
+			push(@broken, "$file#$anchor") unless $anchors{$anchor};
+		}
+		is(join(' ', @broken), '', basename($path) . ': its links lead somewhere');
+	}
+
+	done_testing();
+};

@@ -74,167 +74,176 @@ sub breaks
 }
 
 my $broken = qr/ERROR:  08006:/;
-my $large  = 'x' x 1_100_000;
-my @faults = (
-	[ 'cut',                   { action => 'half' },                       $broken ],
-	[ 'reset',                 { action => 'half', reset => \1 },          $broken ],
-	[ 'a length too large',    { action => 'wrong_length' },               $broken ],
-	[ 'chunks that break off', { action => 'half', chunked => \1 },        $broken ],
-	[ 'chunks, then a reset',  { action => 'half', chunked => \1, reset => \1 }, $broken ],
-	[ 'garbage',               hex_of('garbage'),                          $broken ],
-	[ 'an HTML page',          hex_of("<html>\n<head>"),                   $broken ],
-	[ 'the end, and then more', hex_of(']'),                               $broken ],
-	[ 'an element that is a number', hex_of('4711,'),                      $broken ],
-	[ 'an element that is null',     hex_of('null,'),                      $broken ],
-	[ 'a list in the list',          hex_of('[],'),                        $broken ],
-	[ 'bad UTF-8',             hex_of("{\"id\":1,\"loginName\":\"\xff\"},"), $broken ],
-	[ 'a NUL byte',            hex_of("{\"id\":1,\"loginName\":\"\0\"},"), $broken ],
-	[ 'a NUL between users',   hex_of("\0"),                               $broken ],
-	[ 'an escaped NUL',        hex_of('{"id":1,"loginName":"\u0000"},'),   $broken ],
-	[ 'too deep',              hex_of('{"id":1,"x":' . '[' x 40 . ']' x 40 . '},'),   $broken ],
-	[ 'an endless element',    hex_of("{\"id\":1,\"x\":\"$large\"},"),     $broken ],
-	[ 'a text where a number has to be', hex_of('{"id":"many","loginName":"agent"},'), qr/ERROR:  22P02:/ ],
-	[ 'an object where a number has to be', hex_of('{"id":{"a":1},"loginName":"agent"},'), qr/ERROR:  22P02:/ ],
-	[ 'a number that is too large', hex_of('{"id":99999999999999999999,"loginName":"agent"},'), qr/ERROR:  22003:/ ],
-	[ 'a text where a list has to be', hex_of('{"id":1,"loginName":"agent","profileIds":"none"},'), qr/ERROR:  22P02:/ ],);
+my ($out, $err);
 
-breaks(@$_) foreach @faults;
+subtest 'after rows' => sub {
+	my $large  = 'x' x 1_100_000;
+	my @faults = (
+		[ 'cut',                   { action => 'half' },                       $broken ],
+		[ 'reset',                 { action => 'half', reset => \1 },          $broken ],
+		[ 'a length too large',    { action => 'wrong_length' },               $broken ],
+		[ 'chunks that break off', { action => 'half', chunked => \1 },        $broken ],
+		[ 'chunks, then a reset',  { action => 'half', chunked => \1, reset => \1 }, $broken ],
+		[ 'garbage',               hex_of('garbage'),                          $broken ],
+		[ 'an HTML page',          hex_of("<html>\n<head>"),                   $broken ],
+		[ 'the end, and then more', hex_of(']'),                               $broken ],
+		[ 'an element that is a number', hex_of('4711,'),                      $broken ],
+		[ 'an element that is null',     hex_of('null,'),                      $broken ],
+		[ 'a list in the list',          hex_of('[],'),                        $broken ],
+		[ 'bad UTF-8',             hex_of("{\"id\":1,\"loginName\":\"\xff\"},"), $broken ],
+		[ 'a NUL byte',            hex_of("{\"id\":1,\"loginName\":\"\0\"},"), $broken ],
+		[ 'a NUL between users',   hex_of("\0"),                               $broken ],
+		[ 'an escaped NUL',        hex_of('{"id":1,"loginName":"\u0000"},'),   $broken ],
+		[ 'too deep',              hex_of('{"id":1,"x":' . '[' x 40 . ']' x 40 . '},'),   $broken ],
+		[ 'an endless element',    hex_of("{\"id\":1,\"x\":\"$large\"},"),     $broken ],
+		[ 'a text where a number has to be', hex_of('{"id":"many","loginName":"agent"},'), qr/ERROR:  22P02:/ ],
+		[ 'an object where a number has to be', hex_of('{"id":{"a":1},"loginName":"agent"},'), qr/ERROR:  22P02:/ ],
+		[ 'a number that is too large', hex_of('{"id":99999999999999999999,"loginName":"agent"},'), qr/ERROR:  22003:/ ],
+		[ 'a text where a list has to be', hex_of('{"id":1,"loginName":"agent","profileIds":"none"},'), qr/ERROR:  22P02:/ ],);
 
-# Whose value it was.
-fault(%{ hex_of('{"id":815,"loginName":"agent","profileIds":["x"]},') });
-my ($out, $err) = $session->run("$wide FROM lp.users");
-like($err, qr/22P02: invalid input syntax.*CONTEXT:  column "profile_ids" \(attribute "profileIds"\) of foreign table "users", entity with id 815/s,
-	'the entity, the attribute and the column of a wrong value are named');
+	breaks(@$_) foreach @faults;
 
-# What nobody asked for does no harm.
-fault(%{ hex_of('{"id":815,"loginName":"agent","profileIds":["x"],"x":"\u0000"},') });
-is($session->query('SELECT count(id) FROM lp.users'), $users + 1, 'a wrong value that nobody wants is no failure');
+	# Whose value it was.
+	fault(%{ hex_of('{"id":815,"loginName":"agent","profileIds":["x"]},') });
+	($out, $err) = $session->run("$wide FROM lp.users");
+	like($err, qr/22P02: invalid input syntax.*CONTEXT:  column "profile_ids" \(attribute "profileIds"\) of foreign table "users", entity with id 815/s,
+		'the entity, the attribute and the column of a wrong value are named');
 
-# Where the reader stopped is said, the answer is not quoted.
-fault(%{ hex_of('{"id":1,"loginName":"s3cret" "x"},') });
-($out, $err) = $session->run("$wide FROM lp.users");
-like($err, qr/ERROR:  08006: could not list users of account "12345678": the answer cannot be read\nDETAIL:  .* at byte \d+\./,
-	'what cannot be read is told with its place');
-unlike($err, qr/s3cret/, 'and not quoted');
+	# What nobody asked for does no harm.
+	fault(%{ hex_of('{"id":815,"loginName":"agent","profileIds":["x"],"x":"\u0000"},') });
+	is($session->query('SELECT count(id) FROM lp.users'), $users + 1, 'a wrong value that nobody wants is no failure');
 
-# ------------------------------------------------------------------------------------------------- instead of a list
+	# Where the reader stopped is said, the answer is not quoted.
+	fault(%{ hex_of('{"id":1,"loginName":"s3cret" "x"},') });
+	($out, $err) = $session->run("$wide FROM lp.users");
+	like($err, qr/ERROR:  08006: could not list users of account "12345678": the answer cannot be read\nDETAIL:  .* at byte \d+\./,
+		'what cannot be read is told with its place');
+	unlike($err, qr/s3cret/, 'and not quoted');
+};
 
-my @refusals = (
-	[ 'no body',       { action => 'empty' },                         '08006', 1 ],
-	[ 'no JSON',       { action => 'not_json' },                      '08006', 1 ],
-	[ 'deep',          { action => 'deep' },                          '08006', 1 ],
-	[ 'a gateway',     { action => 'html' },                          '08006', 1 ],
-	[ 'half a list, shorter than it says', { action => 'body', body => '[{"id":1}' }, '08006', 1 ],
-	[ 'null',          { action => 'body', body => 'null' },          '08006', 1 ],
-	[ 'no answer',     { action => 'close' },                         '08006' ],
-	[ 'a reset',       { action => 'reset' },                         '08006' ],
-	[ 'a redirect',    { action => 'redirect', location => 'http://127.0.0.1:1/' }, 'HV000', 1 ],
-	[ '304',           { action => 'status', status => 304, body => '' }, 'HV000', 1 ],
-	[ '400',           { action => 'status', status => 400 },         'HV000', 1 ],
-	[ '401',           { action => 'status', status => 401 },         '28000', 1 ],
-	[ '403',           { action => 'status', status => 403 },         '42501', 1 ],
-	[ '404',           { action => 'status', status => 404 },         'HV000', 1 ],
-	[ '500',           { action => 'status', status => 500 },         '08006', 1 ],
-	[ '503',           { action => 'status', status => 503 },         '08006', 1 ],
-	[ '503 with a list', { action => 'status', status => 503, body => '[{"id":1}]' }, '08006', 1 ],
-	[ '429 for too long', { action => 'retry_after', value => '30' }, '53400', 1 ],);
+subtest 'instead of a list' => sub {
+	my @refusals = (
+		[ 'no body',       { action => 'empty' },                         '08006', 1 ],
+		[ 'no JSON',       { action => 'not_json' },                      '08006', 1 ],
+		[ 'deep',          { action => 'deep' },                          '08006', 1 ],
+		[ 'a gateway',     { action => 'html' },                          '08006', 1 ],
+		[ 'half a list, shorter than it says', { action => 'body', body => '[{"id":1}' }, '08006', 1 ],
+		[ 'null',          { action => 'body', body => 'null' },          '08006', 1 ],
+		[ 'no answer',     { action => 'close' },                         '08006' ],
+		[ 'a reset',       { action => 'reset' },                         '08006' ],
+		[ 'a redirect',    { action => 'redirect', location => 'http://127.0.0.1:1/' }, 'HV000', 1 ],
+		[ '304',           { action => 'status', status => 304, body => '' }, 'HV000', 1 ],
+		[ '400',           { action => 'status', status => 400 },         'HV000', 1 ],
+		[ '401',           { action => 'status', status => 401 },         '28000', 1 ],
+		[ '403',           { action => 'status', status => 403 },         '42501', 1 ],
+		[ '404',           { action => 'status', status => 404 },         'HV000', 1 ],
+		[ '500',           { action => 'status', status => 500 },         '08006', 1 ],
+		[ '503',           { action => 'status', status => 503 },         '08006', 1 ],
+		[ '503 with a list', { action => 'status', status => 503, body => '[{"id":1}]' }, '08006', 1 ],
+		[ '429 for too long', { action => 'retry_after', value => '30' }, '53400', 1 ],);
 
-# a list of nobody
-fault(action => 'status', status => 204, body => '');
-is($session->query('SELECT count(*) FROM lp.users'), '0', '204 is an empty list');
-gets();
+	# a list of nobody
+	fault(action => 'status', status => 204, body => '');
+	is($session->query('SELECT count(*) FROM lp.users'), '0', '204 is an empty list');
+	gets();
 
-foreach my $refusal (@refusals)
-{
-	my ($title, $rule, $sqlstate, $gets) = @$refusal;
+	foreach my $refusal (@refusals)
+	{
+		my ($title, $rule, $sqlstate, $gets) = @$refusal;
 
-	fault(%$rule, times => 0);
-	($out, $err) = $session->run('SELECT count(*) FROM lp.users');
-	like($err, qr/ERROR:  $sqlstate: could not list users/, "$title: $sqlstate");
-	is($out, '', "$title: no row");
-	is(gets(), $gets, "$title: asked once") if $gets;	# libcurl repeats a GET when a kept connection ends
-}
-goes_on('refusals');
+		fault(%$rule, times => 0);
+		($out, $err) = $session->run('SELECT count(*) FROM lp.users');
+		like($err, qr/ERROR:  $sqlstate: could not list users/, "$title: $sqlstate");
+		is($out, '', "$title: no row");
+		is(gets(), $gets, "$title: asked once") if $gets;	# libcurl repeats a GET when a kept connection ends
+	}
+	goes_on('refusals');
 
-foreach my $pair ([ skills => 'skills' ], [ profiles => 'profiles' ], [ agent_groups => 'agentGroups' ], [ lobs => 'lobs' ])
-{
-	my ($table, $path) = @$pair;
+	foreach my $pair ([ skills => 'skills' ], [ profiles => 'profiles' ], [ agent_groups => 'agentGroups' ], [ lobs => 'lobs' ])
+	{
+		my ($table, $path) = @$pair;
 
-	$sim->post('faults', { path => "/$path", action => 'half' });
-	($out, $err) = $session->run("SELECT count(*) FROM lp.$table");
-	like($err, $broken, "$table, cut");
-}
+		$sim->post('faults', { path => "/$path", action => 'half' });
+		($out, $err) = $session->run("SELECT count(*) FROM lp.$table");
+		like($err, $broken, "$table, cut");
+	}
+};
 
-# ------------------------------------------------------------------------------------------------- once more
+subtest 'once more' => sub {
+	fault(action => 'retry_after', value => '1');
+	is($session->query('SELECT count(*) FROM lp.users'), $users, '429: asked again after the time it names');
+	is(gets(), 2, '... twice');
 
-fault(action => 'retry_after', value => '1');
-is($session->query('SELECT count(*) FROM lp.users'), $users, '429: asked again after the time it names');
-is(gets(), 2, '... twice');
-
-my $tokens = LpUsers::account('--users', 100);
-LpUsers::connect_account($node, $tokens, server => 'tokens',
-	options => "token_url '$tokens->{tls_url}/sentinel/api/v2/account/12345678/app/token', ca_file '$LpUsers::top/test/certs/ca.pem'",
-	mapping => "client_id 'lp-client', client_secret 'lp-client-secret'");
-my $other = LpUsers::session($node);
-$other->query('CREATE SCHEMA t; IMPORT FOREIGN SCHEMA liveperson FROM SERVER tokens INTO t');
-is($other->query('SELECT count(*) FROM t.users'), 100, 'with a token of the token service');
-$tokens->post('tokens/expire');
-is($other->query('SELECT count(*), count(DISTINCT id) FROM t.users'), '100|100', '401: asked again with a new token');
-is($tokens->count(method => 'GET', status => 401) . $tokens->count(method => 'GET', status => 200) . $tokens->count(path => '/app/token'),
-	'122', '... once');
-$tokens->post('faults', { method => 'GET', action => 'status', status => 401, times => 2 });
-($out, $err) = $other->run('SELECT count(*) FROM t.users');
-like($err, qr/ERROR:  28000: could not list users/, '401 again: refused');
-is($other->query('SELECT count(*) FROM t.users'), 100, '... and the next statement is answered');
-$tokens->post('tokens/expire');
-$tokens->post('faults', { path => '/app/token', action => 'status', status => 503 });
-($out, $err) = $other->run('SELECT count(*) FROM t.users');
-like($err, qr/ERROR:  08001: could not list users: .*token service/, 'no new token: refused');
-$tokens->post('tokens/expire');
-is($other->query("SELECT count(*) FROM t.users WHERE id IN (SELECT id FROM t.users WHERE login_name < 'agent00050')"), 49, '401 before a join');
-$other->quit;
+	my $tokens = LpUsers::account('--users', 100);
+	LpUsers::connect_account($node, $tokens, server => 'tokens',
+		options => "token_url '$tokens->{tls_url}/sentinel/api/v2/account/12345678/app/token', ca_file '$LpUsers::top/test/certs/ca.pem'",
+		mapping => "client_id 'lp-client', client_secret 'lp-client-secret'");
+	my $other = LpUsers::session($node);
+	$other->query('CREATE SCHEMA t; IMPORT FOREIGN SCHEMA liveperson FROM SERVER tokens INTO t');
+	is($other->query('SELECT count(*) FROM t.users'), 100, 'with a token of the token service');
+	$tokens->post('tokens/expire');
+	is($other->query('SELECT count(*), count(DISTINCT id) FROM t.users'), '100|100', '401: asked again with a new token');
+	is($tokens->count(method => 'GET', status => 401) . $tokens->count(method => 'GET', status => 200) . $tokens->count(path => '/app/token'),
+		'122', '... once');
+	$tokens->post('faults', { method => 'GET', action => 'status', status => 401, times => 2 });
+	($out, $err) = $other->run('SELECT count(*) FROM t.users');
+	like($err, qr/ERROR:  28000: could not list users/, '401 again: refused');
+	is($other->query('SELECT count(*) FROM t.users'), 100, '... and the next statement is answered');
+	$tokens->post('tokens/expire');
+	$tokens->post('faults', { path => '/app/token', action => 'status', status => 503 });
+	($out, $err) = $other->run('SELECT count(*) FROM t.users');
+	like($err, qr/ERROR:  08001: could not list users: .*token service/, 'no new token: refused');
+	$tokens->post('tokens/expire');
+	is($other->query("SELECT count(*) FROM t.users WHERE id IN (SELECT id FROM t.users WHERE login_name < 'agent00050')"), 49, '401 before a join');
+	$other->quit;
+};
 
 # ------------------------------------------------------------------------------------------------- time
 
-# Slow, but never silent for long: as long as it takes. The pauses are a fiftieth of the patience, the whole is more.
-$session->query("ALTER SERVER acme OPTIONS (SET timeout '1s')");
-fault(action => 'drip', bytes => 32768, ms => 20);
-my $since = time();
-is($session->query("SELECT count(entity) FROM lp.users"), $users, 'a slow list is read to its end');
-cmp_ok(time() - $since, '>', 1, '... for longer than the option timeout');
+my $log;
 
-$session->query("ALTER SERVER acme OPTIONS (SET timeout '500ms')");
-foreach my $silence ([ 'before the headers', { action => 'silence', seconds => 200 } ],
-	[ 'after the headers', { action => 'headers_only', seconds => 200 } ],
-	[ 'in the middle', { action => 'stall', seconds => 200 } ],
-	[ 'in the middle of chunks', { action => 'stall', seconds => 200, chunked => \1 } ])
-{
-	my ($title, $rule) = @$silence;
+subtest 'time' => sub {
+	# Slow, but never silent for long: as long as it takes. The pauses are a fiftieth of the patience, the whole is more.
+	$session->query("ALTER SERVER acme OPTIONS (SET timeout '1s')");
+	fault(action => 'drip', bytes => 32768, ms => 20);
+	my $since = time();
+	is($session->query("SELECT count(entity) FROM lp.users"), $users, 'a slow list is read to its end');
+	cmp_ok(time() - $since, '>', 1, '... for longer than the option timeout');
 
-	fault(%$rule, times => 0);
+	$session->query("ALTER SERVER acme OPTIONS (SET timeout '500ms')");
+	foreach my $silence ([ 'before the headers', { action => 'silence', seconds => 200 } ],
+		[ 'after the headers', { action => 'headers_only', seconds => 200 } ],
+		[ 'in the middle', { action => 'stall', seconds => 200 } ],
+		[ 'in the middle of chunks', { action => 'stall', seconds => 200, chunked => \1 } ])
+	{
+		my ($title, $rule) = @$silence;
+
+		fault(%$rule, times => 0);
+		$since = time();
+		($out, $err) = $session->run("$wide FROM lp.users");
+		my $took = time() - $since;
+		like($err, qr/ERROR:  08006: could not list users of account "12345678": nothing came for 500 ms/, "silence $title");
+		cmp_ok($took, '>=', 0.5, '... after that time');
+		cmp_ok($took, '<',  60,  '... and not much more');
+		goes_on("silence $title");
+	}
+
+	# Nobody waits: then silence is none. What was sent meanwhile is there.
+	fault(action => 'stall', seconds => 2);
+	$session->query('BEGIN');
+	$session->query("DECLARE c CURSOR FOR $wide FROM lp.users");
 	$since = time();
-	($out, $err) = $session->run("$wide FROM lp.users");
-	my $took = time() - $since;
-	like($err, qr/ERROR:  08006: could not list users of account "12345678": nothing came for 500 ms/, "silence $title");
-	cmp_ok($took, '>=', 0.5, '... after that time');
-	cmp_ok($took, '<',  60,  '... and not much more');
-	goes_on("silence $title");
-}
+	is(scalar(() = $session->query('FETCH 5 FROM c') =~ /^\d+\|/mg), 5, 'a list that stalls: its first rows');
+	LpUsers::wait_for(sub { $sim->get('log')->[0]{bytes_out} > 1_800_000 && time() - $since > 2 }, 'the stand-in to go on');
+	is($session->query('MOVE ALL FROM c') . $session->query("SELECT 'x'"), 'x', 'the rest');
+	is($session->query('FETCH 1 FROM c'), '', '... to its end');
+	$session->query('COMMIT');
+	goes_on('a list that stalls');
+	$session->query("ALTER SERVER acme OPTIONS (SET timeout '20s')");
 
-# Nobody waits: then silence is none. What was sent meanwhile is there.
-fault(action => 'stall', seconds => 2);
-$session->query('BEGIN');
-$session->query("DECLARE c CURSOR FOR $wide FROM lp.users");
-$since = time();
-is(scalar(() = $session->query('FETCH 5 FROM c') =~ /^\d+\|/mg), 5, 'a list that stalls: its first rows');
-LpUsers::wait_for(sub { $sim->get('log')->[0]{bytes_out} > 1_800_000 && time() - $since > 2 }, 'the stand-in to go on');
-is($session->query('MOVE ALL FROM c') . $session->query("SELECT 'x'"), 'x', 'the rest');
-is($session->query('FETCH 1 FROM c'), '', '... to its end');
-$session->query('COMMIT');
-goes_on('a list that stalls');
-$session->query("ALTER SERVER acme OPTIONS (SET timeout '20s')");
+	$log = slurp_file($node->logfile);
+	unlike($log, qr/temporary file leak|resource was not closed|leaked/, 'the log knows of no leak');
+};
 
-my $log = slurp_file($node->logfile);
-unlike($log, qr/temporary file leak|resource was not closed|leaked/, 'the log knows of no leak');
 unlike($log, qr/PANIC|TRAP|terminated by signal/, 'nor of a crash');
 done_testing();

@@ -137,45 +137,48 @@ sub try_phase
 	return;
 }
 
-foreach my $phase (@phases)
-{
-  SKIP:
+subtest 'ending them' => sub {
+	foreach my $phase (@phases)
 	{
-		skip($phase->{skip}, 1) if $phase->{skip};
-		my $session = LpUsers::session($node);
-		my $pid     = $session->query('SELECT pg_backend_pid()');
+	  SKIP:
+		{
+			skip($phase->{skip}, 1) if $phase->{skip};
+			my $session = LpUsers::session($node);
+			my $pid     = $session->query('SELECT pg_backend_pid()');
 
-		# libcurl keeps some sockets for as long as it is used: they are there after the first one
-		try_phase($phase, 'cancel', $session, $pid);
-		my $sockets = LpUsers::sockets_of($pid);
-		try_phase($phase, $_, $session, $pid) foreach qw(timeout cancel);
-		is(LpUsers::sockets_of($pid), $sockets, "$phase->{name}: no socket is left open");
-		try_phase($phase, 'terminate', $session, $pid);
+			# libcurl keeps some sockets for as long as it is used: they are there after the first one
+			try_phase($phase, 'cancel', $session, $pid);
+			my $sockets = LpUsers::sockets_of($pid);
+			try_phase($phase, $_, $session, $pid) foreach qw(timeout cancel);
+			is(LpUsers::sockets_of($pid), $sockets, "$phase->{name}: no socket is left open");
+			try_phase($phase, 'terminate', $session, $pid);
+			$session->quit;
+		}
+	}
+
+	# A savepoint makes the transaction usable again, cursors and all.
+	{
+		my $session = LpUsers::session($node);
+		my ($phase) = grep { $_->{name} eq 'in the middle' } @phases;
+
+		$sim->remove($_) foreach 'faults', 'log';
+		$session->query("BEGIN;\nDECLARE d CURSOR FOR SELECT id, entity FROM \"12345678\".users;\nFETCH 1 FROM d");
+		my ($latency, $offset, $out, $err) =
+		  $interrupt->end({ %$phase, statement => sub { return "SAVEPOINT s;\n$wide"; } }, 'cancel', $session, $session->query('SELECT pg_backend_pid()'));
+		like($err, $LpInterrupt::expected{cancel}, 'savepoint: SQLSTATE');
+		$sim->remove('faults');
+		$session->query('ROLLBACK TO s');
+		is($session->query($wide), $users, 'savepoint: the next scan is whole');
+		is(scalar(() = $session->query('FETCH ALL FROM d') =~ /"loginName"/g), $users - 1, 'savepoint: a cursor from before it goes on');
+		$session->query('COMMIT');
+		$session->nothing_left('savepoint');
+		is($session->query('SELECT count(*) FROM witness'), '0', 'savepoint: nor a row');
 		$session->quit;
 	}
-}
 
-# A savepoint makes the transaction usable again, cursors and all.
-{
-	my $session = LpUsers::session($node);
-	my ($phase) = grep { $_->{name} eq 'in the middle' } @phases;
+	my $log = slurp_file($node->logfile);
+	unlike($log, qr/temporary file leak|resource was not closed|PANIC|TRAP|terminated by signal/, 'the log knows of no leak and no crash');
+	$interrupt->note_latencies;
+};
 
-	$sim->remove($_) foreach 'faults', 'log';
-	$session->query("BEGIN;\nDECLARE d CURSOR FOR SELECT id, entity FROM \"12345678\".users;\nFETCH 1 FROM d");
-	my ($latency, $offset, $out, $err) =
-	  $interrupt->end({ %$phase, statement => sub { return "SAVEPOINT s;\n$wide"; } }, 'cancel', $session, $session->query('SELECT pg_backend_pid()'));
-	like($err, $LpInterrupt::expected{cancel}, 'savepoint: SQLSTATE');
-	$sim->remove('faults');
-	$session->query('ROLLBACK TO s');
-	is($session->query($wide), $users, 'savepoint: the next scan is whole');
-	is(scalar(() = $session->query('FETCH ALL FROM d') =~ /"loginName"/g), $users - 1, 'savepoint: a cursor from before it goes on');
-	$session->query('COMMIT');
-	$session->nothing_left('savepoint');
-	is($session->query('SELECT count(*) FROM witness'), '0', 'savepoint: nor a row');
-	$session->quit;
-}
-
-my $log = slurp_file($node->logfile);
-unlike($log, qr/temporary file leak|resource was not closed|PANIC|TRAP|terminated by signal/, 'the log knows of no leak and no crash');
-$interrupt->note_latencies;
 done_testing();

@@ -26,7 +26,7 @@ sub check_released
 	return ($? >> 8, $out);
 }
 
-{
+subtest 'frozen scripts' => sub {
 	my $script   = "CREATE TABLE t ();\n";
 	my $sum      = Digest::SHA::sha256_hex($script);
 	my $open     = "## 1.1.0 (unreleased)\n\n## 1.0.0 (2026-12-01)\n";
@@ -54,7 +54,7 @@ sub check_released
 		like($out, qr/$says/m, "released scripts, $what: it says so");
 	}
 	is(system($^X, "$LpUsers::top/test/check_released"), 0, 'our own released scripts');
-}
+};
 
 # ------------------------------------------------------------------------------------------------- a made-up version
 
@@ -107,55 +107,58 @@ sub difference
 }
 
 my $fresh = listing('postgres');
-like($fresh, qr/^view public\.lp_results \| definition/m,             'the listing has views');
-like($fresh, qr/^table public\.lp_requests \| column 1 \| id bigint/m, '... columns');
-unlike($fresh, qr/NOT COMPARED/, '... and knows every kind of object that belongs to the extension');
 
-my $rows = "SELECT r.login_name, r.state, r.attempts, p.body FROM lp_requests r JOIN lp_payloads p ON p.request_id = r.id ORDER BY r.id";
-foreach my $version (@versions)
-{
-	my $db = "from_$version";
+subtest 'updates' => sub {
+	like($fresh, qr/^view public\.lp_results \| definition/m,             'the listing has views');
+	like($fresh, qr/^table public\.lp_requests \| column 1 \| id bigint/m, '... columns');
+	unlike($fresh, qr/NOT COMPARED/, '... and knows every kind of object that belongs to the extension');
 
-	$node->safe_psql('postgres', qq{CREATE DATABASE "$db"});
-	$node->safe_psql($db, qq{CREATE EXTENSION lpusers VERSION '$version';
-		INSERT INTO lp_requests (account, operation, path, requested_by, send_as, login_name, state, cause, attempts)
-			SELECT 'a', 'create', 'queue', 'x', 'x', 'u' || i, 'failed', 'refused', i FROM generate_series(1, 3) i;
-		INSERT INTO lp_payloads (request_id, body) SELECT id, '{}' FROM lp_requests});
-	my $before = $node->safe_psql($db, $rows);
+	my $rows = "SELECT r.login_name, r.state, r.attempts, p.body FROM lp_requests r JOIN lp_payloads p ON p.request_id = r.id ORDER BY r.id";
+	foreach my $version (@versions)
+	{
+		my $db = "from_$version";
 
-	isnt(difference(listing($db), $fresh), '', "$version is not $newest");
-	$node->safe_psql($db, 'ALTER EXTENSION lpusers UPDATE');
-	is($node->safe_psql($db, "SELECT extversion FROM pg_extension WHERE extname = 'lpusers'"), $newest, "$version becomes $newest");
-	is(difference(listing($db), $fresh), '', "$version updated is as $newest installed");
-	is($node->safe_psql($db, $rows), $before, "$version: the requests are kept");
-	is($node->safe_psql($db, "SELECT count(*) > 0 FROM lp_validate_users('[{}]')"), 't', "$version: it works");
-}
+		$node->safe_psql('postgres', qq{CREATE DATABASE "$db"});
+		$node->safe_psql($db, qq{CREATE EXTENSION lpusers VERSION '$version';
+			INSERT INTO lp_requests (account, operation, path, requested_by, send_as, login_name, state, cause, attempts)
+				SELECT 'a', 'create', 'queue', 'x', 'x', 'u' || i, 'failed', 'refused', i FROM generate_series(1, 3) i;
+			INSERT INTO lp_payloads (request_id, body) SELECT id, '{}' FROM lp_requests});
+		my $before = $node->safe_psql($db, $rows);
 
-# ------------------------------------------------------------------------------------------------- what an update may forget
+		isnt(difference(listing($db), $fresh), '', "$version is not $newest");
+		$node->safe_psql($db, 'ALTER EXTENSION lpusers UPDATE');
+		is($node->safe_psql($db, "SELECT extversion FROM pg_extension WHERE extname = 'lpusers'"), $newest, "$version becomes $newest");
+		is(difference(listing($db), $fresh), '', "$version updated is as $newest installed");
+		is($node->safe_psql($db, $rows), $before, "$version: the requests are kept");
+		is($node->safe_psql($db, "SELECT count(*) > 0 FROM lp_validate_users('[{}]')"), 't', "$version: it works");
+	}
+};
 
-foreach my $slip (
-	"COMMENT ON FUNCTION lp_wake() IS 'x'", "COMMENT ON COLUMN lp_requests.error IS NULL", "COMMENT ON EXTENSION lpusers IS 'x'",
-	'GRANT EXECUTE ON FUNCTION lp_purge(interval) TO PUBLIC', 'GRANT SELECT ON lp_payloads TO PUBLIC', 'GRANT SELECT (id) ON lp_requests TO PUBLIC',
-	'REVOKE SELECT ON lp_results FROM PUBLIC', 'GRANT USAGE ON SEQUENCE lp_batch_seq TO PUBLIC', 'GRANT USAGE ON FOREIGN DATA WRAPPER lpusers TO PUBLIC',
-	'ALTER FUNCTION lp_wake() COST 7', 'ALTER FUNCTION lp_wake() PARALLEL SAFE', 'ALTER FUNCTION lp_purge(interval) SET search_path = pg_catalog',
-	'ALTER FUNCTION lp_purge(interval) SECURITY DEFINER', q{UPDATE pg_proc SET prosrc = prosrc || ' ' WHERE proname = 'lp_purge'},
-	'ALTER TABLE lp_requests ADD COLUMN more text', 'ALTER TABLE lp_requests ALTER COLUMN login_name SET NOT NULL',
-	'ALTER TABLE lp_requests ALTER COLUMN state SET DEFAULT 1', 'ALTER TABLE lp_requests DROP CONSTRAINT lp_requests_state_check',
-	'ALTER TABLE lp_payloads ALTER COLUMN body SET STORAGE EXTERNAL', 'ALTER TABLE lp_requests SET (fillfactor = 50)',
-	'ALTER TABLE lp_requests SET UNLOGGED', 'ALTER TABLE lp_payloads ENABLE ROW LEVEL SECURITY', 'ALTER TABLE lp_payloads REPLICA IDENTITY FULL',
-	'DROP INDEX lp_requests_in_flight', 'ALTER INDEX lp_requests_due SET (fillfactor = 50)', 'CREATE INDEX ON lp_requests (error)',
-	'CREATE TRIGGER t BEFORE UPDATE ON lp_requests FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
-	'ALTER VIEW lp_results SET (security_barrier = false)', 'CREATE OR REPLACE VIEW lp_summary WITH (security_barrier) AS SELECT * FROM lp_summary',
-	'ALTER SEQUENCE lp_batch_seq CYCLE', 'ALTER SEQUENCE lp_requests_id_seq CACHE 9', 'ALTER TYPE lp_response ADD ATTRIBUTE more text',
-	'ALTER TABLE lp_requests OWNER TO pg_monitor', 'ALTER FUNCTION lp_wake() OWNER TO pg_monitor', 'ALTER FOREIGN DATA WRAPPER lpusers NO VALIDATOR',
-	'ALTER EXTENSION lpusers DROP FUNCTION lp_wake()', 'CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; ALTER EXTENSION lpusers ADD FUNCTION f()',
-	"UPDATE pg_extension SET extcondition[1] = 'WHERE false' WHERE extname = 'lpusers'", 'CREATE POLICY p ON lp_requests USING (true)',
-	'CREATE STATISTICS s ON account, state FROM lp_requests', 'CREATE SCHEMA s; CREATE TYPE s.kind AS ENUM (); ALTER EXTENSION lpusers ADD TYPE s.kind')
-{
-	my $after = $node->safe_psql('postgres', "SET allow_system_table_mods = on; BEGIN; $slip; $catalog; ROLLBACK");
+subtest 'what an update may forget' => sub {
+	foreach my $slip (
+		"COMMENT ON FUNCTION lp_wake() IS 'x'", "COMMENT ON COLUMN lp_requests.error IS NULL", "COMMENT ON EXTENSION lpusers IS 'x'",
+		'GRANT EXECUTE ON FUNCTION lp_purge(interval) TO PUBLIC', 'GRANT SELECT ON lp_payloads TO PUBLIC', 'GRANT SELECT (id) ON lp_requests TO PUBLIC',
+		'REVOKE SELECT ON lp_results FROM PUBLIC', 'GRANT USAGE ON SEQUENCE lp_batch_seq TO PUBLIC', 'GRANT USAGE ON FOREIGN DATA WRAPPER lpusers TO PUBLIC',
+		'ALTER FUNCTION lp_wake() COST 7', 'ALTER FUNCTION lp_wake() PARALLEL SAFE', 'ALTER FUNCTION lp_purge(interval) SET search_path = pg_catalog',
+		'ALTER FUNCTION lp_purge(interval) SECURITY DEFINER', q{UPDATE pg_proc SET prosrc = prosrc || ' ' WHERE proname = 'lp_purge'},
+		'ALTER TABLE lp_requests ADD COLUMN more text', 'ALTER TABLE lp_requests ALTER COLUMN login_name SET NOT NULL',
+		'ALTER TABLE lp_requests ALTER COLUMN state SET DEFAULT 1', 'ALTER TABLE lp_requests DROP CONSTRAINT lp_requests_state_check',
+		'ALTER TABLE lp_payloads ALTER COLUMN body SET STORAGE EXTERNAL', 'ALTER TABLE lp_requests SET (fillfactor = 50)',
+		'ALTER TABLE lp_requests SET UNLOGGED', 'ALTER TABLE lp_payloads ENABLE ROW LEVEL SECURITY', 'ALTER TABLE lp_payloads REPLICA IDENTITY FULL',
+		'DROP INDEX lp_requests_in_flight', 'ALTER INDEX lp_requests_due SET (fillfactor = 50)', 'CREATE INDEX ON lp_requests (error)',
+		'CREATE TRIGGER t BEFORE UPDATE ON lp_requests FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
+		'ALTER VIEW lp_results SET (security_barrier = false)', 'CREATE OR REPLACE VIEW lp_summary WITH (security_barrier) AS SELECT * FROM lp_summary',
+		'ALTER SEQUENCE lp_batch_seq CYCLE', 'ALTER SEQUENCE lp_requests_id_seq CACHE 9', 'ALTER TYPE lp_response ADD ATTRIBUTE more text',
+		'ALTER TABLE lp_requests OWNER TO pg_monitor', 'ALTER FUNCTION lp_wake() OWNER TO pg_monitor', 'ALTER FOREIGN DATA WRAPPER lpusers NO VALIDATOR',
+		'ALTER EXTENSION lpusers DROP FUNCTION lp_wake()', 'CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; ALTER EXTENSION lpusers ADD FUNCTION f()',
+		"UPDATE pg_extension SET extcondition[1] = 'WHERE false' WHERE extname = 'lpusers'", 'CREATE POLICY p ON lp_requests USING (true)',
+		'CREATE STATISTICS s ON account, state FROM lp_requests', 'CREATE SCHEMA s; CREATE TYPE s.kind AS ENUM (); ALTER EXTENSION lpusers ADD TYPE s.kind')
+	{
+		my $after = $node->safe_psql('postgres', "SET allow_system_table_mods = on; BEGIN; $slip; $catalog; ROLLBACK");
 
-	isnt(difference($after, $fresh), '', "it would be noticed: $slip");
-}
-is(difference(listing('postgres'), $fresh), '', 'all of that was rolled back');
+		isnt(difference($after, $fresh), '', "it would be noticed: $slip");
+	}
+	is(difference(listing('postgres'), $fresh), '', 'all of that was rolled back');
+};
 
 done_testing();

@@ -52,7 +52,6 @@ my $admin   = LpUsers::session($node);
 my $session = LpUsers::session($node);
 my $pid     = $session->query('SELECT pg_backend_pid()');
 
-
 # ---------------------------------------------------------------------------------------------- the three axes
 
 # What is done to the request, and how that ends:
@@ -104,6 +103,10 @@ sub senseless
 	return 'a listing carries nothing out: see "before"' if $path eq 'scan' && $name =~ /after$/;
 	return;
 }
+
+subtest 'the three axes' => sub {
+
+};
 
 # ---------------------------------------------------------------------------------------------- questions
 
@@ -648,44 +651,47 @@ sub chosen
 	return $ENV{LPUSERS_LONG} || $sensible[ ($fault + $path) % @sensible ] eq $moment;
 }
 
-# What a session keeps for ever is there from here on.
-set_server();
-set_mapping("token 'lp-token'");
-like((run_direct({ names => ['first'] }))[0], qr/^201/, 'a call');
+subtest 'all cells' => sub {
+	# What a session keeps for ever is there from here on.
+	set_server();
+	set_mapping("token 'lp-token'");
+	like((run_direct({ names => ['first'] }))[0], qr/^201/, 'a call');
 
-my (%count, %reasons);
-foreach my $p (0 .. $#paths)
-{
-	my $path = $paths[$p];
-	my $begun = time();
-	my $descriptors;
-
-	set_worker('on') if $path eq 'worker';
-	foreach my $f (0 .. $#faults)
+	my (%count, %reasons);
+	foreach my $p (0 .. $#paths)
 	{
-		foreach my $moment (@moments)
-		{
-			my $why  = senseless($faults[$f], $moment, $path);
-			my $name = "$faults[$f][0], $moment, $path";
+		my $path = $paths[$p];
+		my $begun = time();
+		my $descriptors;
 
-			if ($why) { $reasons{$why}{$name} = 1; next; }
-			if (!chosen($f, $moment, $p)) { $count{'left to LPUSERS_LONG'}++; next; }
-			$count{$path}++;
-			subtest($name => sub { try_cell(new_cell($faults[$f], $moment, $path)); });
-			$descriptors //= descriptors($pid);
+		set_worker('on') if $path eq 'worker';
+		foreach my $f (0 .. $#faults)
+		{
+			foreach my $moment (@moments)
+			{
+				my $why  = senseless($faults[$f], $moment, $path);
+				my $name = "$faults[$f][0], $moment, $path";
+
+				if ($why) { $reasons{$why}{$name} = 1; next; }
+				if (!chosen($f, $moment, $p)) { $count{'left to LPUSERS_LONG'}++; next; }
+				$count{$path}++;
+				subtest($name => sub { try_cell(new_cell($faults[$f], $moment, $path)); });
+				$descriptors //= descriptors($pid);
+			}
 		}
+		cmp_ok(descriptors($pid), '<=', $descriptors + 2, "$path: no descriptor is left open");
+		note(sprintf('%s: %d cells, %.1f s', $path, $count{$path}, time() - $begun));
 	}
-	cmp_ok(descriptors($pid), '<=', $descriptors + 2, "$path: no descriptor is left open");
-	note(sprintf('%s: %d cells, %.1f s', $path, $count{$path}, time() - $begun));
-}
-set_worker('off');
-foreach my $why (sort keys %reasons)
-{
-	note("makes no sense, $why:");
-	note("    $_") foreach sort keys %{ $reasons{$why} };
-	$count{'make no sense'} += keys %{ $reasons{$why} };
-}
-diag(sprintf('fault matrix: %s; %.0f s', join(', ', map { "$_ $count{$_}" } sort keys %count), time() - $started));
+	set_worker('off');
+	foreach my $why (sort keys %reasons)
+	{
+		note("makes no sense, $why:");
+		note("    $_") foreach sort keys %{ $reasons{$why} };
+		$count{'make no sense'} += keys %{ $reasons{$why} };
+	}
+	diag(sprintf('fault matrix: %s; %.0f s', join(', ', map { "$_ $count{$_}" } sort keys %count), time() - $started));
+};
+
 unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
 
 done_testing();

@@ -131,15 +131,7 @@ sub growth
 
 # ---------------------------------------------------------------------------------------------- the soak
 
-my $begun = time();
 my @hirers;
-foreach my $i (1 .. $sessions)
-{
-	my $session = LpUsers::session($node);
-	my $pid = $session->query('CREATE TEMP TABLE now_hired (login text, good boolean); SELECT pg_backend_pid()');
-	$session->send(sprintf("CALL hire('s%d', %d, %s, %s, %s)", $i, $share, $pause, rand(), $i % 2 ? 'true' : 'false'));
-	push @hirers, { session => $session, pid => $pid };
-}
 
 sub hiring { return $admin->query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CALL hire%' AND state = 'active'"); }
 sub open_rows { return $admin->query("SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'failed')"); }
@@ -153,98 +145,112 @@ sub watch
 	sample('worker', $worker) if $worker ne '';
 	return;
 }
-
-my $rounds = 0;
 my $disturbances = 0;
 my $released = 0;
-while (hiring() > 0)
-{
-	roll();
-	watch();
-	# not towards the end: the worker's memory is looked at over a while
-	if ($rounds++ % 25 == 24 && $rounds < ($long ? 500 : 60))
-	{
-		$admin->query(rand() < 0.5 ? 'SELECT lp_worker_stop()' : 'SELECT pg_terminate_backend(lp_worker_pid())');
-		$disturbances++;
-	}
-	$released += release() if $rounds % 5 == 0;
-	usleep(100_000);
-}
-foreach my $hirer (@hirers)
-{
-	my (undef, $err) = $hirer->{session}->take;
-	is($err, '', 'a session has hired without trouble');
-}
-my $hired = time() - $begun;
+my $took;
 
-# The account is well again. What failed waits 5 s and more: for the short run that is too long.
-my $patience = time() + ($long ? 240 : 0);
-$sim->remove('faults');
-is($admin->query("SELECT count(*) FROM lp_requests WHERE state = 'held' AND hold IS DISTINCT FROM 'credentials'"), 0, 'rows are held for credentials only');
-while ((my $open = open_rows()) > 0)
-{
-	die "timed out with $open rows open" if time() > $begun + $hired + $LpUsers::patience + 240;
-	watch();
-	# a refused listing may still be written down
-	$released += release();
-	$admin->query('SELECT lp_wake()');
-	$admin->due_now(wake => 1) if time() > $patience;
-	usleep(200_000);
-}
-my $took = time() - $begun;
+subtest 'the soak' => sub {
+	my $begun = time();
+	foreach my $i (1 .. $sessions)
+	{
+		my $session = LpUsers::session($node);
+		my $pid = $session->query('CREATE TEMP TABLE now_hired (login text, good boolean); SELECT pg_backend_pid()');
+		$session->send(sprintf("CALL hire('s%d', %d, %s, %s, %s)", $i, $share, $pause, rand(), $i % 2 ? 'true' : 'false'));
+		push @hirers, { session => $session, pid => $pid };
+	}
+
+	my $rounds = 0;
+	while (hiring() > 0)
+	{
+		roll();
+		watch();
+		# not towards the end: the worker's memory is looked at over a while
+		if ($rounds++ % 25 == 24 && $rounds < ($long ? 500 : 60))
+		{
+			$admin->query(rand() < 0.5 ? 'SELECT lp_worker_stop()' : 'SELECT pg_terminate_backend(lp_worker_pid())');
+			$disturbances++;
+		}
+		$released += release() if $rounds % 5 == 0;
+		usleep(100_000);
+	}
+	foreach my $hirer (@hirers)
+	{
+		my (undef, $err) = $hirer->{session}->take;
+		is($err, '', 'a session has hired without trouble');
+	}
+	my $hired = time() - $begun;
+
+	# The account is well again. What failed waits 5 s and more: for the short run that is too long.
+	my $patience = time() + ($long ? 240 : 0);
+	$sim->remove('faults');
+	is($admin->query("SELECT count(*) FROM lp_requests WHERE state = 'held' AND hold IS DISTINCT FROM 'credentials'"), 0, 'rows are held for credentials only');
+	while ((my $open = open_rows()) > 0)
+	{
+		die "timed out with $open rows open" if time() > $begun + $hired + $LpUsers::patience + 240;
+		watch();
+		# a refused listing may still be written down
+		$released += release();
+		$admin->query('SELECT lp_wake()');
+		$admin->due_now(wake => 1) if time() > $patience;
+		usleep(200_000);
+	}
+	$took = time() - $begun;
+};
 
 # ---------------------------------------------------------------------------------------------- the counts
 
 # The first of many names are enough to read.
 sub some { my @names = sort @_; return @names > 5 ? join(' ', @names[ 0 .. 4 ], '... of ' . @names) : join(' ', @names); }
-
-my %there;
-$there{ $_->{loginName} }++ foreach @{ $sim->get('users') };
 my (%applied, %struck);
 my $requests = 0;
-foreach my $entry (grep { $_->{path} =~ m{/le-users/users$} } @{ $sim->get('log') })
-{
-	$requests++;
-	$struck{ $entry->{fault} }++ if $entry->{fault};
-	next unless $entry->{method} eq 'POST' && $entry->{applied};
-	$applied{$_}++ foreach @{ $entry->{logins} };
-}
-my %asked = map { split(/\|/) } split(/\n/, $admin->query("SELECT login || '|' || good FROM asked"));
-my @good = grep { $asked{$_} eq 'true' } keys %asked;
 
-is(scalar(keys %asked), $users, "as many users as were to be hired: $users");
-is(some(grep { $there{$_} > 1 } keys %there), '', 'no login is there twice');
-is(some(grep { !$there{$_} } @good), '', 'everybody is there');
-is(some(grep { ($asked{$_} // 'false') ne 'true' } keys %there), '', 'nobody is there who was not asked for, was rolled back, or refused');
-is($admin->query("SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM (SELECT state, count(*) AS n FROM lp_requests GROUP BY 1) x"),
-	join(', ', 'created ' . @good, @good < $users ? 'failed ' . ($users - @good) : ()), 'the states add up');
-is($admin->query("SELECT count(*) FROM asked a FULL JOIN lp_requests r ON r.login_name = a.login
-	WHERE a.login IS NULL OR r.id IS NULL OR r.state <> CASE WHEN a.good THEN 'created' ELSE 'failed' END"), '0', 'row by row');
-is($admin->query("SELECT DISTINCT error FROM lp_requests WHERE state = 'failed' AND error !~ 'passwordSh' LIMIT 5"), '', 'what failed failed for its password');
-is($admin->query('SELECT count(*) FROM lp_payloads p JOIN lp_requests r ON r.id = p.request_id WHERE r.state = $$created$$'), '0', 'no payload of a created user is left');
-is(some(grep { $applied{$_} > 1 } keys %applied), '', 'no login was carried out twice') unless $partial;
+subtest 'the counts' => sub {
+	my %there;
+	$there{ $_->{loginName} }++ foreach @{ $sim->get('users') };
+	foreach my $entry (grep { $_->{path} =~ m{/le-users/users$} } @{ $sim->get('log') })
+	{
+		$requests++;
+		$struck{ $entry->{fault} }++ if $entry->{fault};
+		next unless $entry->{method} eq 'POST' && $entry->{applied};
+		$applied{$_}++ foreach @{ $entry->{logins} };
+	}
+	my %asked = map { split(/\|/) } split(/\n/, $admin->query("SELECT login || '|' || good FROM asked"));
+	my @good = grep { $asked{$_} eq 'true' } keys %asked;
 
-# ---------------------------------------------------------------------------------------------- the memory
+	is(scalar(keys %asked), $users, "as many users as were to be hired: $users");
+	is(some(grep { $there{$_} > 1 } keys %there), '', 'no login is there twice');
+	is(some(grep { !$there{$_} } @good), '', 'everybody is there');
+	is(some(grep { ($asked{$_} // 'false') ne 'true' } keys %there), '', 'nobody is there who was not asked for, was rolled back, or refused');
+	is($admin->query("SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM (SELECT state, count(*) AS n FROM lp_requests GROUP BY 1) x"),
+		join(', ', 'created ' . @good, @good < $users ? 'failed ' . ($users - @good) : ()), 'the states add up');
+	is($admin->query("SELECT count(*) FROM asked a FULL JOIN lp_requests r ON r.login_name = a.login
+		WHERE a.login IS NULL OR r.id IS NULL OR r.state <> CASE WHEN a.good THEN 'created' ELSE 'failed' END"), '0', 'row by row');
+	is($admin->query("SELECT DISTINCT error FROM lp_requests WHERE state = 'failed' AND error !~ 'passwordSh' LIMIT 5"), '', 'what failed failed for its password');
+	is($admin->query('SELECT count(*) FROM lp_payloads p JOIN lp_requests r ON r.id = p.request_id WHERE r.state = $$created$$'), '0', 'no payload of a created user is left');
+	is(some(grep { $applied{$_} > 1 } keys %applied), '', 'no login was carried out twice') unless $partial;
+};
 
-my %most = (session => 0, worker => 0);
-my $looked = 0;
-foreach my $key (sort keys %samples)
-{
-	my ($kind) = split(/ /, $key);
-	my $growth = growth($samples{$key});
+subtest 'the memory' => sub {
+	my %most = (session => 0, worker => 0);
+	my $looked = 0;
+	foreach my $key (sort keys %samples)
+	{
+		my ($kind) = split(/ /, $key);
+		my $growth = growth($samples{$key});
 
-	next unless defined $growth;
-	$looked++ if $kind eq 'worker';
-	$most{$kind} = $growth if $growth > $most{$kind};
-}
-cmp_ok($looked, '>', 0, 'a worker was watched for a while');
-cmp_ok($most{session}, '<', 2048, 'sessions do not grow (kB)');
-# a look-up holds the listing of the account, which grows: 1 kB a user is more than it takes
-cmp_ok($most{worker}, '<', 4096 + $users, 'nor do workers (kB)');
-unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
+		next unless defined $growth;
+		$looked++ if $kind eq 'worker';
+		$most{$kind} = $growth if $growth > $most{$kind};
+	}
+	cmp_ok($looked, '>', 0, 'a worker was watched for a while');
+	cmp_ok($most{session}, '<', 2048, 'sessions do not grow (kB)');
+	# a look-up holds the listing of the account, which grows: 1 kB a user is more than it takes
+	cmp_ok($most{worker}, '<', 4096 + $users, 'nor do workers (kB)');
+	unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
 
-diag(sprintf('soak: seed %d, an account that creates %s; %d users in %.0f s, %.0f users/s; %d requests, %d of them struck (%s); %d disturbances of the worker; %d rows held and released; growth in kB: sessions %d, worker %d',
-	$seed, $partial ? 'some' : 'all or nothing', $users, $took, $users / $took, $requests, eval { my $n = 0; $n += $_ foreach values %struck; $n },
-	join(' ', map { "$_ $struck{$_}" } sort keys %struck), $disturbances, $released, $most{session}, $most{worker}));
+	diag(sprintf('soak: seed %d, an account that creates %s; %d users in %.0f s, %.0f users/s; %d requests, %d of them struck (%s); %d disturbances of the worker; %d rows held and released; growth in kB: sessions %d, worker %d',
+		$seed, $partial ? 'some' : 'all or nothing', $users, $took, $users / $took, $requests, eval { my $n = 0; $n += $_ foreach values %struck; $n },
+		join(' ', map { "$_ $struck{$_}" } sort keys %struck), $disturbances, $released, $most{session}, $most{worker}));
+};
 
 done_testing();

@@ -112,35 +112,38 @@ my %ways = (
 	'token, file'  => { token_file => "$files/ready_token" },
 	'Login'        => { username => 'lp-user', password => 'login_password' },
 	'Login, file'  => { username => 'lp-user', password_file => "$files/login_password" });
-foreach my $way (sort keys %ways)
-{
-	credentials(%{ $ways{$way} });
-	is(query("SELECT bool_and(ok) FROM lp_check('$account')"), 't', "$way: works");
-	foreach my $fault ('echo', 'silence', 'half', 'html', 'not_json', 'reset')
-	{
-		next if $way =~ /token/;
-		query("ALTER SERVER acme OPTIONS (SET timeout '" . ($fault eq 'silence' ? '300ms' : '5s') . "')");
-		$sim->post('faults', { path => $way =~ /OAuth/ ? '/app/token' : '/login', action => $fault });
-		fails("$way, $fault", '(?:08001|28000)', "SELECT count(*) FROM lp_create_users('$account', person('x', 'Start-1234'))");
-		$sim->remove('faults');
-	}
-	fault(method => 'GET', action => 'echo');
-	run("SELECT * FROM lp_check('$account')");
-}
-new_secret('wrong_secret');
-credentials(client_id => 'lp-client', client_secret => 'wrong_secret');
-fails('a wrong client secret', '28000', "SELECT count(*) FROM lp_create_users('$account', person('x', 'Start-1234'))");
 
-my $pigeon = new_secret('proxy_password');
-push @disguised, encode_base64("carrier:$pigeon", '');
-my $proxy  = LpPeer::start(LpPeer::proxy('carrier', $pigeon));
-query("ALTER SERVER acme OPTIONS (ADD proxy '" . $proxy->url . "')");
-credentials(token => 'ready_token', proxy_user => 'carrier', proxy_password => 'proxy_password');
-is(query("SELECT bool_and(ok) FROM lp_check('$account')"), 't', 'a proxy: works');
-credentials(token => 'ready_token', proxy_user => 'carrier', proxy_password => 'wrong_secret');
-is(query("SELECT bool_and(ok) FROM lp_check('$account')"), 'f', 'a proxy, wrong password: does not');
-query('ALTER SERVER acme OPTIONS (DROP proxy)');
-credentials(%{ $ways{OAuth} });
+subtest 'every way to authenticate' => sub {
+	foreach my $way (sort keys %ways)
+	{
+		credentials(%{ $ways{$way} });
+		is(query("SELECT bool_and(ok) FROM lp_check('$account')"), 't', "$way: works");
+		foreach my $fault ('echo', 'silence', 'half', 'html', 'not_json', 'reset')
+		{
+			next if $way =~ /token/;
+			query("ALTER SERVER acme OPTIONS (SET timeout '" . ($fault eq 'silence' ? '300ms' : '5s') . "')");
+			$sim->post('faults', { path => $way =~ /OAuth/ ? '/app/token' : '/login', action => $fault });
+			fails("$way, $fault", '(?:08001|28000)', "SELECT count(*) FROM lp_create_users('$account', person('x', 'Start-1234'))");
+			$sim->remove('faults');
+		}
+		fault(method => 'GET', action => 'echo');
+		run("SELECT * FROM lp_check('$account')");
+	}
+	new_secret('wrong_secret');
+	credentials(client_id => 'lp-client', client_secret => 'wrong_secret');
+	fails('a wrong client secret', '28000', "SELECT count(*) FROM lp_create_users('$account', person('x', 'Start-1234'))");
+
+	my $pigeon = new_secret('proxy_password');
+	push @disguised, encode_base64("carrier:$pigeon", '');
+	my $proxy  = LpPeer::start(LpPeer::proxy('carrier', $pigeon));
+	query("ALTER SERVER acme OPTIONS (ADD proxy '" . $proxy->url . "')");
+	credentials(token => 'ready_token', proxy_user => 'carrier', proxy_password => 'proxy_password');
+	is(query("SELECT bool_and(ok) FROM lp_check('$account')"), 't', 'a proxy: works');
+	credentials(token => 'ready_token', proxy_user => 'carrier', proxy_password => 'wrong_secret');
+	is(query("SELECT bool_and(ok) FROM lp_check('$account')"), 'f', 'a proxy, wrong password: does not');
+	query('ALTER SERVER acme OPTIONS (DROP proxy)');
+	credentials(%{ $ways{OAuth} });
+};
 
 # ---------------------------------------------------------------------------------------------- every way to send a password
 
@@ -158,46 +161,6 @@ sub copy_sql
 my %ends = (ok => {}, refused => { action => 'echo' }, '503' => { action => 'status', status => 503 }, html => { action => 'html' }, reset => { action => 'reset', applied => $true },
 	half => { action => 'half', applied => $true }, '409' => { action => 'status', status => 409, body => '{"message":"no"}' }, silence => { action => 'silence' },
 	'not JSON' => { action => 'not_json', status => 201 });
-$sim->post('users', [ map { decode_json($_) } LpUsers::user('changed', id => 5, passwordSh => 'x') ]);
-query("SELECT lp_attach_trigger('sync_hires', '$account', \$\${\"loginName\": \"name || '\@example.com'\", \"email\": \"name\", \"fullName\": \"name\", \"nickname\": \"name\",
-	\"passwordSh\": \"public.secret_of(secret)\", \"isEnabled\": \"true\", \"maxChats\": \"3\", \"profileIds\": \"ARRAY[1]\"}\$\$, mode => 'sync')");
-foreach my $end (sort keys %ends)
-{
-	my $name = $end =~ s/\W//gr;
-	my @ways = (
-		[ "direct-$name" => 'POST', sub { "SELECT status, error FROM lp_create_users('$account', person('direct-$name', $_[0]))" } ],
-		[ "update-$name" => 'PUT', sub { "SELECT status, error FROM lp_update_users('$account', person('update-$name', $_[0], '{\"id\": 5, \"oldPassword\": \"x\"}'))" } ],
-		[ "reset-$name" => 'PUT', sub { "SELECT status, error FROM lp_reset_password('$account', 5, $_[0])" } ],
-		[ "insert-$name" => 'POST', sub { "INSERT INTO lp.users (login_name, email, full_name, nickname, password_sh, is_enabled, max_chats, profile_ids)
-			VALUES ('insert-$name\@example.com', 'insert-$name\@example.com', 'x', 'x', $_[0], true, 3, '{1}')" } ],
-		[ "returning-$name" => 'POST', sub { "INSERT INTO lp.users (login_name, email, full_name, nickname, entity)
-			VALUES ('returning-$name\@example.com', 'returning-$name\@example.com', 'x', 'x', person('returning-$name', $_[0])) RETURNING id, password_sh" } ],
-		[ "copy-$name" => 'POST', sub { copy_sql("copy-$name") } ],
-		[ "change-$name" => 'PUT', sub { "UPDATE lp.users SET password_sh = $_[0], full_name = 'x' WHERE id = 5" } ],
-		[ "sync-$name" => 'POST', sub { "INSERT INTO sync_hires VALUES ('sync-$name', 'sync-$name')" } ]);
-
-	query("ALTER SERVER acme OPTIONS (SET timeout '" . ($end eq 'silence' ? '300ms' : '5s') . "')");
-	foreach my $way (@ways)
-	{
-		my ($secret, $method, $sql) = @$way;
-		$sim->remove('faults');
-		fault(method => $method, %{ $ends{$end} }) if %{ $ends{$end} };
-		my ($out, $err) = run($sql->(password($secret)));
-		if ($end eq 'ok') { unlike($err, qr/ERROR/, "$secret: works"); }
-		else { is($sim->get('faults')->[0]{struck}, 1, "$secret: the request was struck"); }
-	}
-}
-$sim->remove('faults');
-query("ALTER SERVER acme OPTIONS (SET timeout '5s')");
-
-# What is refused before it is sent, and what is rolled back after it.
-fails('invalid users', '22023', "SELECT * FROM lp_create_users('$account', person('x', " . password('invalid') . ", '{\"maxChats\": \"many\"}'))");
-fails('an invalid column', '22023', "INSERT INTO lp.users (login_name, email, password_sh) VALUES ('x', 'x', " . password('invalid-table') . ')');
-run("SELECT * FROM lp_validate_users(person('x', " . password('validated') . ", '{\"id\": 1}'))");
-run("BEGIN; SELECT status FROM lp_create_users('$account', person('aborted', " . password('aborted') . ')); SAVEPOINT s; '
-	  . "SELECT status FROM lp_create_users('$account', person('savepoint', " . password('savepoint') . ')); ROLLBACK TO s; '
-	  . "SELECT 1 / 0; ROLLBACK");
-fails('a division afterwards', '22012', "SELECT status / (status - 201) FROM lp_create_users('$account', person('divided', " . password('divided') . '))');
 
 # Cancelled, timed out, terminated in the middle; meanwhile pg_stat_* are looked at.
 sub look_around
@@ -223,45 +186,73 @@ sub look_around
 	return;
 }
 
-foreach my $how ('cancel', 'timeout', 'terminate', 'cancel-insert', 'cancel-call')
-{
-	my $session = LpUsers::session($node);
-	my $pid = $session->query('SELECT pg_backend_pid()');
-	my $password = password($how);
+subtest 'every way to send a password' => sub {
+	$sim->post('users', [ map { decode_json($_) } LpUsers::user('changed', id => 5, passwordSh => 'x') ]);
+	query("SELECT lp_attach_trigger('sync_hires', '$account', \$\${\"loginName\": \"name || '\@example.com'\", \"email\": \"name\", \"fullName\": \"name\", \"nickname\": \"name\",
+		\"passwordSh\": \"public.secret_of(secret)\", \"isEnabled\": \"true\", \"maxChats\": \"3\", \"profileIds\": \"ARRAY[1]\"}\$\$, mode => 'sync')");
+	foreach my $end (sort keys %ends)
+	{
+		my $name = $end =~ s/\W//gr;
+		my @ways = (
+			[ "direct-$name" => 'POST', sub { "SELECT status, error FROM lp_create_users('$account', person('direct-$name', $_[0]))" } ],
+			[ "update-$name" => 'PUT', sub { "SELECT status, error FROM lp_update_users('$account', person('update-$name', $_[0], '{\"id\": 5, \"oldPassword\": \"x\"}'))" } ],
+			[ "reset-$name" => 'PUT', sub { "SELECT status, error FROM lp_reset_password('$account', 5, $_[0])" } ],
+			[ "insert-$name" => 'POST', sub { "INSERT INTO lp.users (login_name, email, full_name, nickname, password_sh, is_enabled, max_chats, profile_ids)
+				VALUES ('insert-$name\@example.com', 'insert-$name\@example.com', 'x', 'x', $_[0], true, 3, '{1}')" } ],
+			[ "returning-$name" => 'POST', sub { "INSERT INTO lp.users (login_name, email, full_name, nickname, entity)
+				VALUES ('returning-$name\@example.com', 'returning-$name\@example.com', 'x', 'x', person('returning-$name', $_[0])) RETURNING id, password_sh" } ],
+			[ "copy-$name" => 'POST', sub { copy_sql("copy-$name") } ],
+			[ "change-$name" => 'PUT', sub { "UPDATE lp.users SET password_sh = $_[0], full_name = 'x' WHERE id = 5" } ],
+			[ "sync-$name" => 'POST', sub { "INSERT INTO sync_hires VALUES ('sync-$name', 'sync-$name')" } ]);
 
+		query("ALTER SERVER acme OPTIONS (SET timeout '" . ($end eq 'silence' ? '300ms' : '5s') . "')");
+		foreach my $way (@ways)
+		{
+			my ($secret, $method, $sql) = @$way;
+			$sim->remove('faults');
+			fault(method => $method, %{ $ends{$end} }) if %{ $ends{$end} };
+			my ($out, $err) = run($sql->(password($secret)));
+			if ($end eq 'ok') { unlike($err, qr/ERROR/, "$secret: works"); }
+			else { is($sim->get('faults')->[0]{struck}, 1, "$secret: the request was struck"); }
+		}
+	}
 	$sim->remove('faults');
-	$sim->remove('log');
-	fault(method => 'POST', action => 'silence', times => 0);
-	$session->run("SET statement_timeout = '1s'") if $how eq 'timeout';
-	if ($how eq 'cancel-call') { run("SELECT count(*) FROM lp_enqueue_users('$account', person('$how', $password))"); $session->send('CALL lp_deliver()'); }
-	elsif ($how eq 'cancel-insert') { $session->send("INSERT INTO lp.users (login_name, entity) VALUES ('$how\@example.com', person('$how', $password))"); }
-	else { $session->send("SELECT status FROM lp_create_users('$account', person('$how', $password))"); }
-	LpUsers::wait_for(sub { $sim->count(method => 'POST', path => '/le-users/users') }, 'the request');
-	look_around("during $how");
-	run("SELECT pg_cancel_backend($pid)") if $how =~ /cancel/;
-	run("SELECT pg_terminate_backend($pid)") if $how eq 'terminate';
-	my ($out, $err) = $session->take;
-	$told .= "$out\n$err\n";
-	like($err, qr/57014|57P01/, "$how: it was ended");
-}
-$sim->remove('faults');
+	query("ALTER SERVER acme OPTIONS (SET timeout '5s')");
+
+	# What is refused before it is sent, and what is rolled back after it.
+	fails('invalid users', '22023', "SELECT * FROM lp_create_users('$account', person('x', " . password('invalid') . ", '{\"maxChats\": \"many\"}'))");
+	fails('an invalid column', '22023', "INSERT INTO lp.users (login_name, email, password_sh) VALUES ('x', 'x', " . password('invalid-table') . ')');
+	run("SELECT * FROM lp_validate_users(person('x', " . password('validated') . ", '{\"id\": 1}'))");
+	run("BEGIN; SELECT status FROM lp_create_users('$account', person('aborted', " . password('aborted') . ')); SAVEPOINT s; '
+		  . "SELECT status FROM lp_create_users('$account', person('savepoint', " . password('savepoint') . ')); ROLLBACK TO s; '
+		  . "SELECT 1 / 0; ROLLBACK");
+	fails('a division afterwards', '22012', "SELECT status / (status - 201) FROM lp_create_users('$account', person('divided', " . password('divided') . '))');
+
+	foreach my $how ('cancel', 'timeout', 'terminate', 'cancel-insert', 'cancel-call')
+	{
+		my $session = LpUsers::session($node);
+		my $pid = $session->query('SELECT pg_backend_pid()');
+		my $password = password($how);
+
+		$sim->remove('faults');
+		$sim->remove('log');
+		fault(method => 'POST', action => 'silence', times => 0);
+		$session->run("SET statement_timeout = '1s'") if $how eq 'timeout';
+		if ($how eq 'cancel-call') { run("SELECT count(*) FROM lp_enqueue_users('$account', person('$how', $password))"); $session->send('CALL lp_deliver()'); }
+		elsif ($how eq 'cancel-insert') { $session->send("INSERT INTO lp.users (login_name, entity) VALUES ('$how\@example.com', person('$how', $password))"); }
+		else { $session->send("SELECT status FROM lp_create_users('$account', person('$how', $password))"); }
+		LpUsers::wait_for(sub { $sim->count(method => 'POST', path => '/le-users/users') }, 'the request');
+		look_around("during $how");
+		run("SELECT pg_cancel_backend($pid)") if $how =~ /cancel/;
+		run("SELECT pg_terminate_backend($pid)") if $how eq 'terminate';
+		my ($out, $err) = $session->take;
+		$told .= "$out\n$err\n";
+		like($err, qr/57014|57P01/, "$how: it was ended");
+	}
+	$sim->remove('faults');
+};
 
 # ---------------------------------------------------------------------------------------------- the queue
-
-query("SELECT lp_attach_trigger('hires', '$account', \$\${\"loginName\": \"name || '\@example.com'\", \"email\": \"name\", \"fullName\": \"name\", \"nickname\": \"name\",
-	\"passwordSh\": \"public.secret_of(secret)\", \"isEnabled\": \"true\", \"maxChats\": \"3\", \"profileIds\": \"ARRAY[1]\"}\$\$)");
-foreach my $end (sort keys %ends)
-{
-	my $name = $end =~ s/\W//gr;
-
-	fault(method => 'POST', login => "queue-$name\@example.com", %{ $ends{$end} }) if %{ $ends{$end} };
-	new_secret("trigger-$name");
-	query("SELECT count(*) FROM lp_enqueue_users('$account', person('queue-$name', " . password("queue-$name") . '))');
-	query("INSERT INTO hires VALUES ('trigger-$name', 'trigger-$name')");
-}
-query("SELECT count(*) FROM lp_enqueue_users('$account', person('queue-bad', " . password('queue-bad') . ", '{\"maxChats\": \"many\"}'))");
-run("BEGIN; SELECT count(*) FROM lp_enqueue_users('$account', person('queue-lost', " . password('queue-lost') . ')); ROLLBACK');
-query('CHECKPOINT');
 
 # Files of the data directory, but for the WAL, that have a secret.
 sub files_with_secrets
@@ -277,44 +268,61 @@ sub files_with_secrets
 	} }, $node->data_dir);
 	return \%found;
 }
-my $before = files_with_secrets();
-like(join(' ', values %$before), qr/queue-ok.*/, 'what is queued is in the data directory: the search finds it');
 
-query("ALTER SERVER acme OPTIONS (SET timeout '300ms')");
-run('CALL lp_deliver()');
-look_around('after CALL');
-query("ALTER SERVER acme OPTIONS (SET timeout '5s'); ALTER SYSTEM SET lpusers.worker = on; SELECT pg_reload_conf()");
-$sim->remove('faults');
-LpUsers::wait_for(sub { query('SHOW lpusers.worker') eq 'on' }, 'the setting');
-LpUsers::wait_for(sub { query("UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain') AND next_attempt_at > clock_timestamp();
-	SELECT lp_wake(); SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'done', 'failed')") =~ /\b0$/ }, 'the worker to deliver');
-look_around('after the worker');
-is(query("SELECT state FROM lp_requests WHERE login_name = 'trigger-reset\@example.com'"), 'created', 'the worker has delivered');
-run('SELECT lp_worker_stop()');
-LpUsers::wait_for(sub { query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
+subtest 'the queue' => sub {
+	query("SELECT lp_attach_trigger('hires', '$account', \$\${\"loginName\": \"name || '\@example.com'\", \"email\": \"name\", \"fullName\": \"name\", \"nickname\": \"name\",
+		\"passwordSh\": \"public.secret_of(secret)\", \"isEnabled\": \"true\", \"maxChats\": \"3\", \"profileIds\": \"ARRAY[1]\"}\$\$)");
+	foreach my $end (sort keys %ends)
+	{
+		my $name = $end =~ s/\W//gr;
 
-# ---------------------------------------------------------------------------------------------- what is left
+		fault(method => 'POST', login => "queue-$name\@example.com", %{ $ends{$end} }) if %{ $ends{$end} };
+		new_secret("trigger-$name");
+		query("SELECT count(*) FROM lp_enqueue_users('$account', person('queue-$name', " . password("queue-$name") . '))');
+		query("INSERT INTO hires VALUES ('trigger-$name', 'trigger-$name')");
+	}
+	query("SELECT count(*) FROM lp_enqueue_users('$account', person('queue-bad', " . password('queue-bad') . ", '{\"maxChats\": \"many\"}'))");
+	run("BEGIN; SELECT count(*) FROM lp_enqueue_users('$account', person('queue-lost', " . password('queue-lost') . ')); ROLLBACK');
+	query('CHECKPOINT');
+	my $before = files_with_secrets();
+	like(join(' ', values %$before), qr/queue-ok.*/, 'what is queued is in the data directory: the search finds it');
 
-is(found_in($told), '', 'no client was told a secret');
-my $log = LpUsers::log_since($node, 0);
-cmp_ok(length($log), '>', 1_000_000, 'the server has logged much');
-is(found_in($log), '', 'the log has no secret') or diag(join("\n", map { my $s = $secrets{$_}; $log =~ /(.*\Q$s\E.*)/ ? substr($1, 0, 300) : () } grep { !/:/ } split(/ /, found_in($log))));
+	query("ALTER SERVER acme OPTIONS (SET timeout '300ms')");
+	run('CALL lp_deliver()');
+	look_around('after CALL');
+	query("ALTER SERVER acme OPTIONS (SET timeout '5s'); ALTER SYSTEM SET lpusers.worker = on; SELECT pg_reload_conf()");
+	$sim->remove('faults');
+	LpUsers::wait_for(sub { query('SHOW lpusers.worker') eq 'on' }, 'the setting');
+	LpUsers::wait_for(sub { query("UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain') AND next_attempt_at > clock_timestamp();
+		SELECT lp_wake(); SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'done', 'failed')") =~ /\b0$/ }, 'the worker to deliver');
+	look_around('after the worker');
+	is(query("SELECT state FROM lp_requests WHERE login_name = 'trigger-reset\@example.com'"), 'created', 'the worker has delivered');
+	run('SELECT lp_worker_stop()');
+	LpUsers::wait_for(sub { query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
+};
 
-# After keep_secrets: here at once. The mappings with secrets in the catalog go.
-query("UPDATE lp_requests SET finished_at = finished_at - interval '2 days', held_at = held_at - interval '31 days'; ALTER SYSTEM SET lpusers.worker = off; SELECT pg_reload_conf()");
-LpUsers::wait_for(sub { query('SHOW lpusers.worker') eq 'off' }, 'the setting');
-query('CALL lp_deliver()');
-is(query("SELECT count(*) FROM lp_payloads WHERE body::text ~ 'passwordSh'"), '0', 'no payload has a password');
-query("DROP USER MAPPING FOR CURRENT_USER SERVER acme; CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token_file '$files/ready_token')");
-$node->safe_psql($_, 'VACUUM FULL') foreach 'postgres', 'template1';
-query('CHECKPOINT');
-is_deeply(files_with_secrets(), {}, 'no secret is left in the data directory') or diag(explain(files_with_secrets()));
-look_around('in the end');
-is(query("SELECT bool_and(ok) FROM lp_check('$account')"), 't', 'and it still works, with a secret in a file');
-is(scalar(keys %{ files_with_secrets() }), 0, '... which is in that file only');
-$node->stop;
-is_deeply(files_with_secrets(), {}, 'nor was anything written at the end');
-unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
-diag(scalar(keys %secrets) . ' secrets, ' . int(length($log) / 1024 / 1024) . ' MB of log');
+subtest 'what is left' => sub {
+	is(found_in($told), '', 'no client was told a secret');
+	my $log = LpUsers::log_since($node, 0);
+	cmp_ok(length($log), '>', 1_000_000, 'the server has logged much');
+	is(found_in($log), '', 'the log has no secret') or diag(join("\n", map { my $s = $secrets{$_}; $log =~ /(.*\Q$s\E.*)/ ? substr($1, 0, 300) : () } grep { !/:/ } split(/ /, found_in($log))));
+
+	# After keep_secrets: here at once. The mappings with secrets in the catalog go.
+	query("UPDATE lp_requests SET finished_at = finished_at - interval '2 days', held_at = held_at - interval '31 days'; ALTER SYSTEM SET lpusers.worker = off; SELECT pg_reload_conf()");
+	LpUsers::wait_for(sub { query('SHOW lpusers.worker') eq 'off' }, 'the setting');
+	query('CALL lp_deliver()');
+	is(query("SELECT count(*) FROM lp_payloads WHERE body::text ~ 'passwordSh'"), '0', 'no payload has a password');
+	query("DROP USER MAPPING FOR CURRENT_USER SERVER acme; CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token_file '$files/ready_token')");
+	$node->safe_psql($_, 'VACUUM FULL') foreach 'postgres', 'template1';
+	query('CHECKPOINT');
+	is_deeply(files_with_secrets(), {}, 'no secret is left in the data directory') or diag(explain(files_with_secrets()));
+	look_around('in the end');
+	is(query("SELECT bool_and(ok) FROM lp_check('$account')"), 't', 'and it still works, with a secret in a file');
+	is(scalar(keys %{ files_with_secrets() }), 0, '... which is in that file only');
+	$node->stop;
+	is_deeply(files_with_secrets(), {}, 'nor was anything written at the end');
+	unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
+	diag(scalar(keys %secrets) . ' secrets, ' . int(length($log) / 1024 / 1024) . ' MB of log');
+};
 
 done_testing();

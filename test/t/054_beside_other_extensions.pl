@@ -39,39 +39,37 @@ sub arrived
 	return;
 }
 
-# ---------------------------------------------------------------------------------------------- dump and restore
+subtest 'dump and restore' => sub {
+	# A dump declares foreign tables and asks the account nothing; what it restores is the same to the last word.
+	{
+		my $before = $sim->count(path => '/le-users');
+		my $dump = sub {
+			my ($db) = @_;
+			$node->command_ok([ 'pg_dump', '--schema-only', '--file', "$dir/$db", '--dbname', $node->connstr($db) ], "pg_dump of $db");
+			# it begins with a random word in some versions
+			return slurp_file("$dir/$db") =~ s/^\\(?:un)?restrict .*$//gmr;
+		};
+		my $first = $dump->('postgres');
+		like($first, qr/CREATE FOREIGN TABLE lp\.users .*?resource 'users'/s, 'the dump has the foreign tables');
+		like($first, qr/CREATE USER MAPPING FOR .*token 'lp-token'/s, '... and the mapping');
+		$node->safe_psql('postgres', 'CREATE DATABASE restored');
+		$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/postgres", '-d', $node->connstr('restored') ], 'psql restores it');
+		is($dump->('restored'), $first, 'the dump of the restored database is the same');
+		is($sim->count(path => '/le-users'), $before, 'the account was not asked');
+		is($node->safe_psql('restored', 'SELECT count(*) FROM lp.users'), 300, 'the restored table works');
 
-# A dump declares foreign tables and asks the account nothing; what it restores is the same to the last word.
-{
-	my $before = $sim->count(path => '/le-users');
-	my $dump = sub {
-		my ($db) = @_;
-		$node->command_ok([ 'pg_dump', '--schema-only', '--file', "$dir/$db", '--dbname', $node->connstr($db) ], "pg_dump of $db");
-		# it begins with a random word in some versions
-		return slurp_file("$dir/$db") =~ s/^\\(?:un)?restrict .*$//gmr;
-	};
-	my $first = $dump->('postgres');
-	like($first, qr/CREATE FOREIGN TABLE lp\.users .*?resource 'users'/s, 'the dump has the foreign tables');
-	like($first, qr/CREATE USER MAPPING FOR .*token 'lp-token'/s, '... and the mapping');
-	$node->safe_psql('postgres', 'CREATE DATABASE restored');
-	$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/postgres", '-d', $node->connstr('restored') ], 'psql restores it');
-	is($dump->('restored'), $first, 'the dump of the restored database is the same');
-	is($sim->count(path => '/le-users'), $before, 'the account was not asked');
-	is($node->safe_psql('restored', 'SELECT count(*) FROM lp.users'), 300, 'the restored table works');
+		# on demand a dump has the rows, but not so that they would be created again
+		$node->command_ok([ 'pg_dump', '--data-only', '--include-foreign-data', 'acme', '--table', 'lp.users', '--file', "$dir/rows", '--dbname', $node->connstr('postgres') ],
+			'pg_dump --include-foreign-data');
+		like(slurp_file("$dir/rows"), qr/^COPY lp\.users \(.*\) FROM stdin;\n(?:.*agent00001.*)/m, '... has the rows');
+		my ($out, $err);
+		IPC::Run::run([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/rows", '-d', $node->connstr('restored') ], '>', \$out, '2>', \$err);
+		like($err, qr/ERROR:/, '... whose restore is refused');
+		is(scalar(@{ $sim->get('users') }), 300, '... and creates nobody');
+	}
+};
 
-	# on demand a dump has the rows, but not so that they would be created again
-	$node->command_ok([ 'pg_dump', '--data-only', '--include-foreign-data', 'acme', '--table', 'lp.users', '--file', "$dir/rows", '--dbname', $node->connstr('postgres') ],
-		'pg_dump --include-foreign-data');
-	like(slurp_file("$dir/rows"), qr/^COPY lp\.users \(.*\) FROM stdin;\n(?:.*agent00001.*)/m, '... has the rows');
-	my ($out, $err);
-	IPC::Run::run([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/rows", '-d', $node->connstr('restored') ], '>', \$out, '2>', \$err);
-	like($err, qr/ERROR:/, '... whose restore is refused');
-	is(scalar(@{ $sim->get('users') }), 300, '... and creates nobody');
-}
-
-# ---------------------------------------------------------------------------------------------- event triggers
-
-{
+subtest 'event triggers' => sub {
 	$root->query(q{
 		CREATE TABLE ddl (n serial, tag text, what text);
 		CREATE FUNCTION note_end() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -103,11 +101,9 @@ sub arrived
 	is($node->safe_psql('evented', q{CREATE TABLE ddl (tag text); CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.ddl VALUES (tg_tag); END $$;
 		CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note(); CREATE EXTENSION lpusers; DROP EXTENSION lpusers;
 		SELECT count(*) FROM ddl WHERE tag LIKE '%EXTENSION'}), 2, 'CREATE and DROP EXTENSION under an event trigger');
-}
+};
 
-# ---------------------------------------------------------------------------------------------- parallel query, plans, cursors
-
-{
+subtest 'parallel query, plans, cursors' => sub {
 	my $parallel = $root->query('SHOW server_version_num') >= 160000 ? 'debug_parallel_query' : 'force_parallel_mode';
 	my $session = LpUsers::session($node);
 
@@ -141,32 +137,32 @@ sub arrived
 	fails('one that has written cannot', '0A000', "BEGIN; UPDATE lp.users SET max_chats = 5, full_name = 'x' WHERE login_name = 'parallel\@example.com'; PREPARE TRANSACTION 'written'", $session);
 	$session->run('ROLLBACK');
 	$session->quit;
-}
+};
 
-# ---------------------------------------------------------------------------------------------- other wrappers and extensions
-
-SKIP:
-{
-	skip 'contrib is not installed', 6 if $root->query("SELECT count(*) FROM pg_available_extensions WHERE name IN ('postgres_fdw', 'file_fdw', 'citext', 'pg_trgm')") < 4;
-	my ($host, $port) = ($node->host, $node->port);
-	my $me = $root->query('SELECT current_user');
-	open(my $out, '>', "$dir/people.csv") or die $!;
-	print $out "agent00001,7\nagent00002,8\n";
-	close($out);
-	$root->query(qq{CREATE EXTENSION postgres_fdw; CREATE EXTENSION file_fdw; CREATE EXTENSION citext; CREATE EXTENSION pg_trgm;
-		CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'restored');
-		CREATE USER MAPPING FOR CURRENT_USER SERVER here OPTIONS (user '$me');
-		CREATE FOREIGN TABLE far_users (id bigint, login_name text, max_chats int) SERVER here OPTIONS (schema_name 'lp', table_name 'users');
-		CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
-		CREATE FOREIGN TABLE people (name text, chats int) SERVER files OPTIONS (filename '$dir/people.csv', format 'csv');
-		CREATE FOREIGN TABLE insensitive (id bigint, login_name citext) SERVER acme OPTIONS (resource 'users')});
-	is($root->query('SELECT count(*) FROM lp.users u JOIN far_users f USING (id)'), 301, 'postgres_fdw reads our table in another database, beside ours');
-	is($root->query("SELECT sum(p.chats) FROM people p JOIN lp.users u ON u.login_name LIKE p.name || '%'"), 15, 'file_fdw beside ours');
-	is($root->query("SELECT count(*) FROM insensitive WHERE login_name LIKE 'AGENT0000_%'"), 9, 'a type of another extension');
-	is($root->query("SELECT count(*) FROM lp.users WHERE login_name % 'agent00001\@example.com'") > 0 ? 1 : 0, 1, 'an operator of another extension');
-	like(fails('a write through postgres_fdw that is refused', '55000', "UPDATE far_users SET max_chats = 9 WHERE login_name = 'parallel\@example.com'"),
-		qr/it would lose "fullName"/, '... in our words');
-}
+subtest 'other wrappers and extensions' => sub {
+	SKIP:
+	{
+		skip 'contrib is not installed', 6 if $root->query("SELECT count(*) FROM pg_available_extensions WHERE name IN ('postgres_fdw', 'file_fdw', 'citext', 'pg_trgm')") < 4;
+		my ($host, $port) = ($node->host, $node->port);
+		my $me = $root->query('SELECT current_user');
+		open(my $out, '>', "$dir/people.csv") or die $!;
+		print $out "agent00001,7\nagent00002,8\n";
+		close($out);
+		$root->query(qq{CREATE EXTENSION postgres_fdw; CREATE EXTENSION file_fdw; CREATE EXTENSION citext; CREATE EXTENSION pg_trgm;
+			CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'restored');
+			CREATE USER MAPPING FOR CURRENT_USER SERVER here OPTIONS (user '$me');
+			CREATE FOREIGN TABLE far_users (id bigint, login_name text, max_chats int) SERVER here OPTIONS (schema_name 'lp', table_name 'users');
+			CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+			CREATE FOREIGN TABLE people (name text, chats int) SERVER files OPTIONS (filename '$dir/people.csv', format 'csv');
+			CREATE FOREIGN TABLE insensitive (id bigint, login_name citext) SERVER acme OPTIONS (resource 'users')});
+		is($root->query('SELECT count(*) FROM lp.users u JOIN far_users f USING (id)'), 301, 'postgres_fdw reads our table in another database, beside ours');
+		is($root->query("SELECT sum(p.chats) FROM people p JOIN lp.users u ON u.login_name LIKE p.name || '%'"), 15, 'file_fdw beside ours');
+		is($root->query("SELECT count(*) FROM insensitive WHERE login_name LIKE 'AGENT0000_%'"), 9, 'a type of another extension');
+		is($root->query("SELECT count(*) FROM lp.users WHERE login_name % 'agent00001\@example.com'") > 0 ? 1 : 0, 1, 'an operator of another extension');
+		like(fails('a write through postgres_fdw that is refused', '55000', "UPDATE far_users SET max_chats = 9 WHERE login_name = 'parallel\@example.com'"),
+			qr/it would lose "fullName"/, '... in our words');
+	}
+};
 
 # ---------------------------------------------------------------------------------------------- busy objects
 
@@ -182,54 +178,58 @@ sub busy
 	arrived();
 	return $session;
 }
-my $insert = "INSERT INTO lp.users (login_name, email, full_name, nickname, password_sh, is_enabled, max_chats, profile_ids) VALUES ('busy\@x', 'busy\@x', 'x', 'x', 'Start-1234', true, 3, '{1}')";
-foreach my $case ([ 'a scan', 'SELECT count(*) FROM lp.users' ], [ 'an INSERT', $insert ], [ 'a call', LpUsers::create_sql('busy') ])
-{
-	my ($what, $sql) = @$case;
 
-	$node->safe_psql('postgres', 'CREATE DATABASE doomed TEMPLATE template0');
-	$node->safe_psql('doomed', 'CREATE EXTENSION lpusers');
-	LpUsers::connect_account($node, $sim, db => 'doomed', options => "timeout '60s'");
-	$node->safe_psql('doomed', 'CREATE SCHEMA lp; IMPORT FOREIGN SCHEMA liveperson FROM SERVER acme INTO lp');
-	my $session = busy('doomed', $sql);
-
-	# who waits for locks waits no longer than that; what needs none does not wait
-	if ($what ne 'a call')
+subtest 'busy objects' => sub {
+	my $insert = "INSERT INTO lp.users (login_name, email, full_name, nickname, password_sh, is_enabled, max_chats, profile_ids) VALUES ('busy\@x', 'busy\@x', 'x', 'x', 'Start-1234', true, 3, '{1}')";
+	foreach my $case ([ 'a scan', 'SELECT count(*) FROM lp.users' ], [ 'an INSERT', $insert ], [ 'a call', LpUsers::create_sql('busy') ])
 	{
-		foreach my $ddl ('DROP FOREIGN TABLE lp.users', 'DROP EXTENSION lpusers CASCADE', 'ALTER FOREIGN TABLE lp.users DROP pid', 'DROP SCHEMA lp CASCADE')
+		my ($what, $sql) = @$case;
+
+		$node->safe_psql('postgres', 'CREATE DATABASE doomed TEMPLATE template0');
+		$node->safe_psql('doomed', 'CREATE EXTENSION lpusers');
+		LpUsers::connect_account($node, $sim, db => 'doomed', options => "timeout '60s'");
+		$node->safe_psql('doomed', 'CREATE SCHEMA lp; IMPORT FOREIGN SCHEMA liveperson FROM SERVER acme INTO lp');
+		my $session = busy('doomed', $sql);
+
+		# who waits for locks waits no longer than that; what needs none does not wait
+		if ($what ne 'a call')
 		{
-			my (undef, undef, $err) = LpUsers::try_sql($node, "SET client_min_messages = error; SET lock_timeout = '100ms'; $ddl", db => 'doomed');
-			like($err, qr/ERROR:  55P03/, "$what in progress: $ddl waits for it");
+			foreach my $ddl ('DROP FOREIGN TABLE lp.users', 'DROP EXTENSION lpusers CASCADE', 'ALTER FOREIGN TABLE lp.users DROP pid', 'DROP SCHEMA lp CASCADE')
+			{
+				my (undef, undef, $err) = LpUsers::try_sql($node, "SET client_min_messages = error; SET lock_timeout = '100ms'; $ddl", db => 'doomed');
+				like($err, qr/ERROR:  55P03/, "$what in progress: $ddl waits for it");
+			}
 		}
+		is((LpUsers::try_sql($node, "ALTER SERVER acme OPTIONS (SET timeout '50s'); ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET token 'lp-token')", db => 'doomed'))[2], '',
+			"$what in progress: ALTER SERVER and ALTER USER MAPPING do not wait");
+		# PostgreSQL waits 5 s for it: once is enough
+		like((LpUsers::try_sql($node, 'DROP DATABASE doomed'))[2], qr/ERROR:  55006/, "$what in progress: DROP DATABASE is refused") if $what eq 'a scan';
+		$sim->remove('faults');
+		my $start = time();
+		is((LpUsers::try_sql($node, 'DROP DATABASE doomed WITH (FORCE)'))[2], '', "$what in progress: DROP DATABASE WITH (FORCE) is not");
+		cmp_ok(time() - $start, '<', 10, '... and does not take long');
+		like(($session->take)[1], qr/57P01/, '... the session ends');
 	}
-	is((LpUsers::try_sql($node, "ALTER SERVER acme OPTIONS (SET timeout '50s'); ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET token 'lp-token')", db => 'doomed'))[2], '',
-		"$what in progress: ALTER SERVER and ALTER USER MAPPING do not wait");
-	# PostgreSQL waits 5 s for it: once is enough
-	like((LpUsers::try_sql($node, 'DROP DATABASE doomed'))[2], qr/ERROR:  55006/, "$what in progress: DROP DATABASE is refused") if $what eq 'a scan';
-	$sim->remove('faults');
-	my $start = time();
-	is((LpUsers::try_sql($node, 'DROP DATABASE doomed WITH (FORCE)'))[2], '', "$what in progress: DROP DATABASE WITH (FORCE) is not");
-	cmp_ok(time() - $start, '<', 10, '... and does not take long');
-	like(($session->take)[1], qr/57P01/, '... the session ends');
-}
-# a call's own objects may go while it waits for the account: it has nothing more to do with them
-{
-	$node->safe_psql('postgres', 'CREATE DATABASE doomed TEMPLATE template0');
-	$node->safe_psql('doomed', 'CREATE EXTENSION lpusers');
-	LpUsers::connect_account($node, $sim, db => 'doomed', options => "timeout '60s'");
-	my $session = LpUsers::session($node, db => 'doomed');
-	$sim->remove('faults');
-	$sim->post('faults', { path => '/le-users', action => 'delay', ms => 1000 });
-	$session->send(LpUsers::create_sql('orphan'));
-	arrived();
-	is((LpUsers::try_sql($node, 'DROP USER MAPPING FOR CURRENT_USER SERVER acme; DROP SERVER acme', db => 'doomed'))[2], '', 'server and mapping go while a call is in progress');
-	is(($session->take)[0], '201|', '... which is carried out all the same');
-	is($session->query('SELECT state FROM lp_requests'), 'created', '... and on record');
-	$session->quit;
-}
-is($sim->users_with('busy@x'), 0, 'what was silenced was not carried out');
-is($root->query('SELECT count(*) FROM lp.users WHERE NOT deleted'), scalar(grep { !$_->{deleted} } @{ $sim->get('users') }), 'the server is well');
-is(started(), $began, '... and the same as ever');
+	# a call's own objects may go while it waits for the account: it has nothing more to do with them
+	{
+		$node->safe_psql('postgres', 'CREATE DATABASE doomed TEMPLATE template0');
+		$node->safe_psql('doomed', 'CREATE EXTENSION lpusers');
+		LpUsers::connect_account($node, $sim, db => 'doomed', options => "timeout '60s'");
+		my $session = LpUsers::session($node, db => 'doomed');
+		$sim->remove('faults');
+		$sim->post('faults', { path => '/le-users', action => 'delay', ms => 1000 });
+		$session->send(LpUsers::create_sql('orphan'));
+		arrived();
+		is((LpUsers::try_sql($node, 'DROP USER MAPPING FOR CURRENT_USER SERVER acme; DROP SERVER acme', db => 'doomed'))[2], '', 'server and mapping go while a call is in progress');
+		is(($session->take)[0], '201|', '... which is carried out all the same');
+		is($session->query('SELECT state FROM lp_requests'), 'created', '... and on record');
+		$session->quit;
+	}
+	is($sim->users_with('busy@x'), 0, 'what was silenced was not carried out');
+	is($root->query('SELECT count(*) FROM lp.users WHERE NOT deleted'), scalar(grep { !$_->{deleted} } @{ $sim->get('users') }), 'the server is well');
+	is(started(), $began, '... and the same as ever');
+};
+
 unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
 
 done_testing();

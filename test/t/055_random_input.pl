@@ -99,7 +99,6 @@ my %values = (
 	resource => [ 'users', 'skills', 'lobs' ], attribute => [ 'loginName', '*', 'memberOf' ]);
 my @names = sort keys %values;
 my %names = (table => ['resource'], column => ['attribute'], server => [ grep { /^(?:account|domain|.*url|api_version|.*timeout|batch.*|max.*|rate.*|hold.*|delivery|require.*|ca_file|proxy)$/ } @names ]);
-$names{mapping} = [ grep { my $name = $_; !grep { $_ eq $name } map { @$_ } @names{qw(table column server)} } @names ];
 
 # An option of this kind of object, mostly.
 sub option
@@ -114,16 +113,20 @@ sub option
 }
 sub options { my ($kind) = @_; my %once = map { option($kind) =~ /^(\S+) (.*)/s ? ($1 => $2) : () } 0 .. rand(3); return join(', ', map { "$_ $once{$_}" } sort keys %once); }
 
-# What one may be told: syntax, undefined or doubled options, bad values, an account that is missing.
-my $told = qr/^(?:00000|22023|42601|42602|42622|42710|42704|HV00D|HV024|HV00J|22P05|22021|42501)$/;
-try_all('options', $told,
-	map { pick("CREATE SERVER s$_ FOREIGN DATA WRAPPER lpusers OPTIONS (account '1', " . options('server') . ')', 'ALTER SERVER fuzzed OPTIONS (ADD ' . option('server') . ')',
-		"CREATE SERVER s$_ FOREIGN DATA WRAPPER lpusers OPTIONS (" . options('server') . ')',
-		'CREATE USER MAPPING FOR PUBLIC SERVER fuzzed OPTIONS (' . options('mapping') . '); DROP USER MAPPING FOR PUBLIC SERVER fuzzed',
-		"CREATE FOREIGN TABLE f$_ (id bigint OPTIONS (" . option('column') . '), x text OPTIONS (' . option('column') . ')) SERVER fuzzed OPTIONS (' . options('table') . ')') } 1 .. 800 * $rounds);
-# what was accepted can be read
-my $servers = $root->query("SELECT string_agg(format('EXPLAIN SELECT * FROM %s', f.oid::regclass), E'\\n') FROM pg_class f WHERE f.relkind = 'f' AND relname ~ '^f[0-9]'") // '';
-try_all('tables whose options were accepted', qr/^00000$/, split(/\n/, $servers)) if $servers ne '';
+subtest 'options' => sub {
+	$names{mapping} = [ grep { my $name = $_; !grep { $_ eq $name } map { @$_ } @names{qw(table column server)} } @names ];
+
+	# What one may be told: syntax, undefined or doubled options, bad values, an account that is missing.
+	my $told = qr/^(?:00000|22023|42601|42602|42622|42710|42704|HV00D|HV024|HV00J|22P05|22021|42501)$/;
+	try_all('options', $told,
+		map { pick("CREATE SERVER s$_ FOREIGN DATA WRAPPER lpusers OPTIONS (account '1', " . options('server') . ')', 'ALTER SERVER fuzzed OPTIONS (ADD ' . option('server') . ')',
+			"CREATE SERVER s$_ FOREIGN DATA WRAPPER lpusers OPTIONS (" . options('server') . ')',
+			'CREATE USER MAPPING FOR PUBLIC SERVER fuzzed OPTIONS (' . options('mapping') . '); DROP USER MAPPING FOR PUBLIC SERVER fuzzed',
+			"CREATE FOREIGN TABLE f$_ (id bigint OPTIONS (" . option('column') . '), x text OPTIONS (' . option('column') . ')) SERVER fuzzed OPTIONS (' . options('table') . ')') } 1 .. 800 * $rounds);
+	# what was accepted can be read
+	my $servers = $root->query("SELECT string_agg(format('EXPLAIN SELECT * FROM %s', f.oid::regclass), E'\\n') FROM pg_class f WHERE f.relkind = 'f' AND relname ~ '^f[0-9]'") // '';
+	try_all('tables whose options were accepted', qr/^00000$/, split(/\n/, $servers)) if $servers ne '';
+};
 
 # ---------------------------------------------------------------------------------------------- arguments of the trigger
 
@@ -131,10 +134,6 @@ my @attributes = qw(loginName fullName nickname email passwordSh isEnabled maxCh
 my @expressions = ('email', 'name', 'team', 'active', 'more', "'x'", 'NULL', 'ARRAY[team]', 'ARRAY[NULL::bigint]', "jsonb_build_object('agentGroupId', team)", '1', 'true', "email || ' ' || name", '1/0',
 	'(SELECT email)', 'count(*)', 'generate_series(1,2)', 'hires', 'hires.*', '*', 'now()', '$1', '$1.email', 'x y', 'email) END, (1', ') END, CASE WHEN true THEN (1', "email -- ", 'email /*', 'email; SELECT 1',
 	'(SELECT 1) FROM hires; --', 'row(1,2)', "'{}'::jsonb", "'\\x00'::bytea", 'int4range(1,2)', "'NaN'::float8", "repeat('x', 1200000)", 'random()', 'rank() OVER ()', 'queue', 'sync', 'raise', 'record', '');
-
-# The expressions are also those of somebody who knows how the query is put together, so anything that SQL has to say of a user's
-# input may be met; what must not is an internal error, a file, a resource or a connection that failed.
-my $known = qr/^(?:00000|0A...|21...|22...|25006|28...|39P01|42...|54...)$/;
 sub argument
 {
 	my ($attribute) = @_;
@@ -153,26 +152,32 @@ sub arguments
 	return join(', ', map { literal($_) } rand() < 0.97 ? $account : noise(5), @login, map { argument($_) } sort keys %once);
 }
 
-my @rows = ("(1, 'a\@b', 'A B', 1, true, '{}')", "(2, NULL, NULL, NULL, NULL, NULL)", "(3, '', '', 0, false, '[1]')", "(4, E'x\\ty', repeat('x', 3000), -1, true, '\"s\"')", "(5, 'a\@b', 'twice', 1, true, 'null')");
-my @firings;
-foreach my $n (1 .. 300 * $rounds)
-{
-	my $trigger = rand() < 0.9 ? pick('AFTER INSERT ON hires REFERENCING NEW TABLE AS n FOR EACH STATEMENT', 'AFTER INSERT ON hires FOR EACH ROW') : pick('AFTER INSERT OR UPDATE ON hires FOR EACH ROW', 'BEFORE INSERT ON hires FOR EACH ROW',
-		'AFTER DELETE ON hires FOR EACH ROW', 'AFTER INSERT ON hires FOR EACH STATEMENT', 'AFTER UPDATE ON hires FOR EACH ROW');
-	push @firings, "CREATE TRIGGER t $trigger EXECUTE FUNCTION lp_create_users_trigger(" . arguments() . "); TRUNCATE hires; INSERT INTO hires VALUES " . join(', ', map { pick(@rows) } 1)
-	  . "; UPDATE hires SET active = NOT active; INSERT INTO hires VALUES (10, 'q\@q', 'q', 1, true, NULL), (11, NULL, 'q', 1, NULL, NULL); DELETE FROM hires; DROP TRIGGER t ON hires";
-}
-my $met = try_all('arguments of the trigger', $known, @firings);
-cmp_ok($met->{'00000'} // 0, '>', 20, '... of which some are in order');
-$root->query('DROP TRIGGER IF EXISTS t ON hires');
+subtest 'arguments of the trigger' => sub {
+	# The expressions are also those of somebody who knows how the query is put together, so anything that SQL has to say of a user's
+	# input may be met; what must not is an internal error, a file, a resource or a connection that failed.
+	my $known = qr/^(?:00000|0A...|21...|22...|25006|28...|39P01|42...|54...)$/;
 
-try_all('mappings', $known,
-	map {
-		my %mapping = (loginName => 'email', email => 'email', nickname => 'name', fullName => 'name', passwordSh => "'Start-1234'", isEnabled => 'active', maxChats => '3', profileIds => 'ARRAY[team]', map { pick(@attributes) => rand() < 0.7 ? pick(@expressions) : rand() < 0.5 ? bend(pick(@expressions)) : noise(20) } 1 .. rand(3));
-		my $json = JSON::PP->new->canonical->encode(rand() < 0.9 ? \%mapping : pick([], [1], { a => undef }, { loginName => 1 }, { loginName => ['x'] }));
-		"SELECT count(*) FROM lp_attach_trigger('hires', " . literal(rand() < 0.9 ? $account : noise(5)) . ', ' . literal($json) . '::jsonb, '
-		  . (rand() < 0.5 ? 'NULL' : literal(pick(@expressions))) . ', ' . pick('true', 'false') . ', ' . literal(pick('queue', 'sync', 'x')) . "); SELECT count(*) FROM lp_detach_trigger('hires')"
-	} 1 .. 300 * $rounds);
+	my @rows = ("(1, 'a\@b', 'A B', 1, true, '{}')", "(2, NULL, NULL, NULL, NULL, NULL)", "(3, '', '', 0, false, '[1]')", "(4, E'x\\ty', repeat('x', 3000), -1, true, '\"s\"')", "(5, 'a\@b', 'twice', 1, true, 'null')");
+	my @firings;
+	foreach my $n (1 .. 300 * $rounds)
+	{
+		my $trigger = rand() < 0.9 ? pick('AFTER INSERT ON hires REFERENCING NEW TABLE AS n FOR EACH STATEMENT', 'AFTER INSERT ON hires FOR EACH ROW') : pick('AFTER INSERT OR UPDATE ON hires FOR EACH ROW', 'BEFORE INSERT ON hires FOR EACH ROW',
+			'AFTER DELETE ON hires FOR EACH ROW', 'AFTER INSERT ON hires FOR EACH STATEMENT', 'AFTER UPDATE ON hires FOR EACH ROW');
+		push @firings, "CREATE TRIGGER t $trigger EXECUTE FUNCTION lp_create_users_trigger(" . arguments() . "); TRUNCATE hires; INSERT INTO hires VALUES " . join(', ', map { pick(@rows) } 1)
+		  . "; UPDATE hires SET active = NOT active; INSERT INTO hires VALUES (10, 'q\@q', 'q', 1, true, NULL), (11, NULL, 'q', 1, NULL, NULL); DELETE FROM hires; DROP TRIGGER t ON hires";
+	}
+	my $met = try_all('arguments of the trigger', $known, @firings);
+	cmp_ok($met->{'00000'} // 0, '>', 20, '... of which some are in order');
+	$root->query('DROP TRIGGER IF EXISTS t ON hires');
+
+	try_all('mappings', $known,
+		map {
+			my %mapping = (loginName => 'email', email => 'email', nickname => 'name', fullName => 'name', passwordSh => "'Start-1234'", isEnabled => 'active', maxChats => '3', profileIds => 'ARRAY[team]', map { pick(@attributes) => rand() < 0.7 ? pick(@expressions) : rand() < 0.5 ? bend(pick(@expressions)) : noise(20) } 1 .. rand(3));
+			my $json = JSON::PP->new->canonical->encode(rand() < 0.9 ? \%mapping : pick([], [1], { a => undef }, { loginName => 1 }, { loginName => ['x'] }));
+			"SELECT count(*) FROM lp_attach_trigger('hires', " . literal(rand() < 0.9 ? $account : noise(5)) . ', ' . literal($json) . '::jsonb, '
+			  . (rand() < 0.5 ? 'NULL' : literal(pick(@expressions))) . ', ' . pick('true', 'false') . ', ' . literal(pick('queue', 'sync', 'x')) . "); SELECT count(*) FROM lp_detach_trigger('hires')"
+		} 1 .. 300 * $rounds);
+};
 
 # ---------------------------------------------------------------------------------------------- headers of an answer
 
@@ -191,38 +196,40 @@ sub revision
 	return length($digits) < 19 || (length($digits) == 19 && $digits le '9223372036854775807') ? $digits : undef;
 }
 
-my (@wrong, %waits);
-foreach my $n (1 .. 150 * $rounds)
-{
-	my %headers = map { pick('ac-revision', 'AC-Revision', 'ETag', 'Location', 'Retry-After', 'Content-Type') => header() } 0 .. rand(3);
-	my ($first) = grep { lc($_) eq 'ac-revision' } sort keys %headers;
-	my $both = grep({ lc($_) eq 'ac-revision' } keys %headers) > 1;
-	my $status = pick(200, 201, 204, 400, 302, 500);
+subtest 'headers of an answer' => sub {
+	my (@wrong, %waits);
+	foreach my $n (1 .. 150 * $rounds)
+	{
+		my %headers = map { pick('ac-revision', 'AC-Revision', 'ETag', 'Location', 'Retry-After', 'Content-Type') => header() } 0 .. rand(3);
+		my ($first) = grep { lc($_) eq 'ac-revision' } sort keys %headers;
+		my $both = grep({ lc($_) eq 'ac-revision' } keys %headers) > 1;
+		my $status = pick(200, 201, 204, 400, 302, 500);
 
-	delete $headers{'AC-Revision'} if $both;
-	$first = 'ac-revision' if $both;
+		delete $headers{'AC-Revision'} if $both;
+		$first = 'ac-revision' if $both;
+		$sim->remove('faults');
+		$sim->post('faults', { method => 'POST', path => '/le-users/users', action => 'status', status => $status, headers => \%headers, body => '{"id":1}' });
+		my ($out, $err) = $root->run("SELECT status, ac_revision FROM lp_create_users('$account', '" . LpUsers::user("header$n") . "')");
+		my $want = revision($first ? $headers{$first} : undef) // revision($headers{ETag}) // '';
+		push @wrong, encode_json(\%headers) . " => $out, not $status|$want; $err" if $out ne "$status|$want" || $err ne '';
+	}
+	is(scalar(@wrong), 0, 'headers: status and revision, and nothing else') or diag(join("\n", @wrong > 5 ? @wrong[ 0 .. 4 ] : @wrong));
+
+	# After 429 the queue waits: 1 s at least, a day at most, whatever the header says.
+	@wrong = ();
+	foreach my $n (1 .. 60 * $rounds)
+	{
+		my $value = header();
+
+		$sim->remove('faults');
+		$sim->post('faults', { method => 'POST', path => '/le-users/users', action => 'status', status => 429, headers => { 'Retry-After' => $value } });
+		my ($out, $err) = $root->run("DELETE FROM lp_requests; SELECT count(*) FROM lp_enqueue_users('$account', '" . LpUsers::user("wait$n") . "'); CALL lp_deliver('$account');
+			SELECT state, status, extract(epoch FROM next_attempt_at - sent_at) BETWEEN 0.99 AND 86400 * 2 FROM lp_requests");
+		push @wrong, "'$value' => $out; $err" if $out !~ /\npending\|429\|t$/ || $err =~ /ERROR|WARNING/;
+	}
+	is(scalar(@wrong), 0, 'Retry-After: a wait that is bounded') or diag(join("\n", @wrong > 5 ? @wrong[ 0 .. 4 ] : @wrong));
 	$sim->remove('faults');
-	$sim->post('faults', { method => 'POST', path => '/le-users/users', action => 'status', status => $status, headers => \%headers, body => '{"id":1}' });
-	my ($out, $err) = $root->run("SELECT status, ac_revision FROM lp_create_users('$account', '" . LpUsers::user("header$n") . "')");
-	my $want = revision($first ? $headers{$first} : undef) // revision($headers{ETag}) // '';
-	push @wrong, encode_json(\%headers) . " => $out, not $status|$want; $err" if $out ne "$status|$want" || $err ne '';
-}
-is(scalar(@wrong), 0, 'headers: status and revision, and nothing else') or diag(join("\n", @wrong > 5 ? @wrong[ 0 .. 4 ] : @wrong));
-
-# After 429 the queue waits: 1 s at least, a day at most, whatever the header says.
-@wrong = ();
-foreach my $n (1 .. 60 * $rounds)
-{
-	my $value = header();
-
-	$sim->remove('faults');
-	$sim->post('faults', { method => 'POST', path => '/le-users/users', action => 'status', status => 429, headers => { 'Retry-After' => $value } });
-	my ($out, $err) = $root->run("DELETE FROM lp_requests; SELECT count(*) FROM lp_enqueue_users('$account', '" . LpUsers::user("wait$n") . "'); CALL lp_deliver('$account');
-		SELECT state, status, extract(epoch FROM next_attempt_at - sent_at) BETWEEN 0.99 AND 86400 * 2 FROM lp_requests");
-	push @wrong, "'$value' => $out; $err" if $out !~ /\npending\|429\|t$/ || $err =~ /ERROR|WARNING/;
-}
-is(scalar(@wrong), 0, 'Retry-After: a wait that is bounded') or diag(join("\n", @wrong > 5 ? @wrong[ 0 .. 4 ] : @wrong));
-$sim->remove('faults');
+};
 
 # ---------------------------------------------------------------------------------------------- users
 
@@ -234,15 +241,18 @@ sub value
 	return [ map { value($depth + 1) } 1 .. rand(4) ] if rand() < 0.5;
 	return { map { pick(@attributes, 'agentGroupId', noise(6)) => value($depth + 1) } 1 .. rand(4) };
 }
-my $good = decode_json(LpUsers::user('fuzz'));
-my @documents = map {
-	my %user = (%$good, map { pick(@attributes) => value(0) } 1 .. rand(3));
-	delete $user{ pick(keys %user) } if rand() < 0.1;
-	JSON::PP->new->canonical->allow_nonref->encode(pick(\%user, \%user, [ \%user, { %$good, loginName => 'other' } ], value(0)))
-} 1 .. 400 * $rounds;
-try_all('users', qr/^(?:00000|22023|22P02|22P05|22021|54001|2200G|22003)$/,
-	map { 'SELECT count(*) FROM lp_validate_users(' . literal($_) . "); SELECT count(*) FROM lp_enqueue_users('$account', " . literal($_) . "); SELECT count(*) FROM lp_create_users('$account', " . literal($_) . ')' } @documents);
-$root->query('TRUNCATE lp_payloads, lp_requests');
+
+subtest 'users' => sub {
+	my $good = decode_json(LpUsers::user('fuzz'));
+	my @documents = map {
+		my %user = (%$good, map { pick(@attributes) => value(0) } 1 .. rand(3));
+		delete $user{ pick(keys %user) } if rand() < 0.1;
+		JSON::PP->new->canonical->allow_nonref->encode(pick(\%user, \%user, [ \%user, { %$good, loginName => 'other' } ], value(0)))
+	} 1 .. 400 * $rounds;
+	try_all('users', qr/^(?:00000|22023|22P02|22P05|22021|54001|2200G|22003)$/,
+		map { 'SELECT count(*) FROM lp_validate_users(' . literal($_) . "); SELECT count(*) FROM lp_enqueue_users('$account', " . literal($_) . "); SELECT count(*) FROM lp_create_users('$account', " . literal($_) . ')' } @documents);
+	$root->query('TRUNCATE lp_payloads, lp_requests');
+};
 
 unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
 done_testing();

@@ -127,77 +127,77 @@ sub fresh
 	return;
 }
 
-# ---------------------------------------------------------------------------------------------- direct calls
+subtest 'direct calls' => sub {
+	fresh(0);
+	path('a call that creates a user', "SELECT status FROM lp_create_users('12345678', person(1))",
+		requests => 'POST 1', connections => 1, sent => 167, statements => 2, rows => '1 1 0');
+	path('99 more', "SELECT status FROM generate_series(2, 100) i, lp_create_users('12345678', person(i))",
+		requests => 'POST 99', connections => 1, statements => 198, rows => '99 99 0');
+	path('a call that leaves no record', "SELECT status FROM lp_create_users('12345678', person(101))",
+		before => 'SET lpusers.log_calls = off', requests => 'POST 1', connections => 1);
+	path('a call that is refused', "SELECT status FROM lp_create_users('12345678', person(1))",
+		requests => 'POST 1', connections => 1, statements => 2, rows => '1 1 0');
+	path('a call that deletes 3 users', "SELECT status FROM lp_delete_users('12345678', '{4000000001,4000000002,4000000003}')",
+		requests => 'DELETE 1', connections => 1, sent => 40, statements => 2, rows => '3 3 0');
+	path('lp_check()', "SELECT * FROM lp_check('12345678')", requests => 'GET 1', connections => 1);
+	fresh(0);
+	path('a call that creates 100 users', "SELECT status FROM lp_create_users('12345678', people(100))",
+		requests => 'POST 1', connections => 1, sent => 16985, statements => 2, rows => '100 100 0');
+	path('the first call with client credentials', "SELECT status FROM lp_delete_users('12345678', '{1}')",
+		role => 'regress_client', requests => 'DELETE 1, POST 1', connections => 2, statements => 2, rows => '1 1 0');
+	path('the second one', "SELECT status FROM lp_delete_users('12345678', '{1}')", role => 'regress_client',
+		before => "SELECT status FROM lp_delete_users('12345678', '{1}')", requests => 'DELETE 1', connections => 1, statements => 2, rows => '1 1 0');
+};
 
-fresh(0);
-path('a call that creates a user', "SELECT status FROM lp_create_users('12345678', person(1))",
-	requests => 'POST 1', connections => 1, sent => 167, statements => 2, rows => '1 1 0');
-path('99 more', "SELECT status FROM generate_series(2, 100) i, lp_create_users('12345678', person(i))",
-	requests => 'POST 99', connections => 1, statements => 198, rows => '99 99 0');
-path('a call that leaves no record', "SELECT status FROM lp_create_users('12345678', person(101))",
-	before => 'SET lpusers.log_calls = off', requests => 'POST 1', connections => 1);
-path('a call that is refused', "SELECT status FROM lp_create_users('12345678', person(1))",
-	requests => 'POST 1', connections => 1, statements => 2, rows => '1 1 0');
-path('a call that deletes 3 users', "SELECT status FROM lp_delete_users('12345678', '{4000000001,4000000002,4000000003}')",
-	requests => 'DELETE 1', connections => 1, sent => 40, statements => 2, rows => '3 3 0');
-path('lp_check()', "SELECT * FROM lp_check('12345678')", requests => 'GET 1', connections => 1);
-fresh(0);
-path('a call that creates 100 users', "SELECT status FROM lp_create_users('12345678', people(100))",
-	requests => 'POST 1', connections => 1, sent => 16985, statements => 2, rows => '100 100 0');
-path('the first call with client credentials', "SELECT status FROM lp_delete_users('12345678', '{1}')",
-	role => 'regress_client', requests => 'DELETE 1, POST 1', connections => 2, statements => 2, rows => '1 1 0');
-path('the second one', "SELECT status FROM lp_delete_users('12345678', '{1}')", role => 'regress_client',
-	before => "SELECT status FROM lp_delete_users('12345678', '{1}')", requests => 'DELETE 1', connections => 1, statements => 2, rows => '1 1 0');
+subtest 'the queue' => sub {
+	fresh(0);
+	path('250 rows that a trigger enqueues', "INSERT INTO hires SELECT i, format('r%s\@example.com', i) FROM generate_series(1, 250) i",
+		requests => '', connections => 0, statements => 10, rows => '500 0 0');
+	path('a row more in a session that has read the trigger', q{INSERT INTO hires VALUES (251, 'r251@example.com')},
+		before => q{INSERT INTO hires VALUES (252, 'r252@example.com')},
+		requests => '', connections => 0, statements => 2, rows => '2 0 0');
+	$sim->post('config', { delay_ms => 700 });
+	path('252 users delivered, 100 a request', 'CALL lp_deliver()', requests => 'GET 1, POST 3', connections => 3, sent => 43131, at_most => 12,
+		rows => '0 504 252');
+	$sim->post('config', { delay_ms => 0 });
+	path('nothing to deliver', 'CALL lp_deliver()', requests => '', connections => 0, at_most => 4);
+	path('a row whose login exists', q{INSERT INTO hires VALUES (253, 'r1@example.com'); CALL lp_deliver()},
+		requests => 'POST 1', connections => 1, at_most => 21, rows => '2 2 0');
+};
 
-# ---------------------------------------------------------------------------------------------- the queue
+subtest 'foreign tables, read' => sub {
+	fresh(250);
+	path('count(*) of a foreign table', 'SELECT count(*) FROM lp.users', requests => 'GET 1', connections => 1, received => 4501);
+	path('a few columns', 'SELECT id, login_name FROM lp.users', requests => 'GET 1', connections => 1);
+	path('a user by id', 'SELECT * FROM lp.users WHERE id = 4000000001', requests => 'GET 1', connections => 1);
+	path('3 users by id', 'SELECT * FROM lp.users WHERE id IN (4000000001, 4000000002, 4000000003)', requests => 'GET 3', connections => 3);
+	path('a list that is joined, and wanted again', 'SELECT count(*) FROM generate_series(1, 3) i LEFT JOIN lp.users ON i < 3',
+		requests => 'GET 1', connections => 1);
+	path('LIMIT', 'SELECT id FROM lp.users LIMIT 1', requests => 'GET 1', connections => 1);
+	path('EXPLAIN', 'EXPLAIN SELECT * FROM lp.users', requests => '', connections => 0);
+	path('ANALYZE', 'ANALYZE lp.users', requests => 'GET 1', connections => 1);
+};
 
-fresh(0);
-path('250 rows that a trigger enqueues', "INSERT INTO hires SELECT i, format('r%s\@example.com', i) FROM generate_series(1, 250) i",
-	requests => '', connections => 0, statements => 10, rows => '500 0 0');
-path('a row more in a session that has read the trigger', q{INSERT INTO hires VALUES (251, 'r251@example.com')},
-	before => q{INSERT INTO hires VALUES (252, 'r252@example.com')},
-	requests => '', connections => 0, statements => 2, rows => '2 0 0');
-$sim->post('config', { delay_ms => 700 });
-path('252 users delivered, 100 a request', 'CALL lp_deliver()', requests => 'GET 1, POST 3', connections => 3, sent => 43131, at_most => 12,
-	rows => '0 504 252');
-$sim->post('config', { delay_ms => 0 });
-path('nothing to deliver', 'CALL lp_deliver()', requests => '', connections => 0, at_most => 4);
-path('a row whose login exists', q{INSERT INTO hires VALUES (253, 'r1@example.com'); CALL lp_deliver()},
-	requests => 'POST 1', connections => 1, at_most => 21, rows => '2 2 0');
+subtest 'foreign tables, written' => sub {
+	my $columns = 'login_name, full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids';
 
-# ---------------------------------------------------------------------------------------------- foreign tables, read
-
-fresh(250);
-path('count(*) of a foreign table', 'SELECT count(*) FROM lp.users', requests => 'GET 1', connections => 1, received => 4501);
-path('a few columns', 'SELECT id, login_name FROM lp.users', requests => 'GET 1', connections => 1);
-path('a user by id', 'SELECT * FROM lp.users WHERE id = 4000000001', requests => 'GET 1', connections => 1);
-path('3 users by id', 'SELECT * FROM lp.users WHERE id IN (4000000001, 4000000002, 4000000003)', requests => 'GET 3', connections => 3);
-path('a list that is joined, and wanted again', 'SELECT count(*) FROM generate_series(1, 3) i LEFT JOIN lp.users ON i < 3',
-	requests => 'GET 1', connections => 1);
-path('LIMIT', 'SELECT id FROM lp.users LIMIT 1', requests => 'GET 1', connections => 1);
-path('EXPLAIN', 'EXPLAIN SELECT * FROM lp.users', requests => '', connections => 0);
-path('ANALYZE', 'ANALYZE lp.users', requests => 'GET 1', connections => 1);
-
-# ---------------------------------------------------------------------------------------------- foreign tables, written
-
-my $columns = 'login_name, full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids';
-
-fresh(0);
-path('250 rows inserted, 100 a request', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows",
-	requests => 'POST 3', connections => 1, sent => 42787, statements => 6, rows => '250 250 0');
-path('250 rows again, ON CONFLICT DO NOTHING', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows ON CONFLICT DO NOTHING",
-	requests => 'GET 1', connections => 1);
-path('250 rows updated', "UPDATE lp.users SET max_chats = 5, full_name = 'New', employee_id = 'E'",
-	requests => 'GET 4, PUT 3', connections => 1, statements => 4, rows => '250 250 0');
-path('one row updated', "UPDATE lp.users SET max_chats = 6, full_name = 'New', employee_id = 'E' WHERE id = 4000000001",
-	requests => 'GET 2, PUT 1', connections => 1, rows => '1 1 0');
-path('250 rows deleted', 'DELETE FROM lp.users', requests => 'DELETE 3, GET 4', connections => 1, sent => 3253, statements => 4, rows => '250 250 0');
-fresh(0);
-path('3 rows inserted, RETURNING', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows LIMIT 3 RETURNING id",
-	requests => 'POST 3', connections => 1, statements => 6, rows => '3 3 0');
-fresh(0);
-$admin->query('COPY new_rows TO PROGRAM $$cat >' . $sim->{dir} . '/rows$$');
-path('250 rows copied', "COPY lp.users ($columns) FROM '$sim->{dir}/rows'",
-	requests => 'POST 3', connections => 1, sent => 42787, statements => 6, rows => '250 250 0');
+	fresh(0);
+	path('250 rows inserted, 100 a request', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows",
+		requests => 'POST 3', connections => 1, sent => 42787, statements => 6, rows => '250 250 0');
+	path('250 rows again, ON CONFLICT DO NOTHING', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows ON CONFLICT DO NOTHING",
+		requests => 'GET 1', connections => 1);
+	path('250 rows updated', "UPDATE lp.users SET max_chats = 5, full_name = 'New', employee_id = 'E'",
+		requests => 'GET 4, PUT 3', connections => 1, statements => 4, rows => '250 250 0');
+	path('one row updated', "UPDATE lp.users SET max_chats = 6, full_name = 'New', employee_id = 'E' WHERE id = 4000000001",
+		requests => 'GET 2, PUT 1', connections => 1, rows => '1 1 0');
+	path('250 rows deleted', 'DELETE FROM lp.users', requests => 'DELETE 3, GET 4', connections => 1, sent => 3253, statements => 4, rows => '250 250 0');
+	fresh(0);
+	path('3 rows inserted, RETURNING', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows LIMIT 3 RETURNING id",
+		requests => 'POST 3', connections => 1, statements => 6, rows => '3 3 0');
+	fresh(0);
+	$admin->query('COPY new_rows TO PROGRAM $$cat >' . $sim->{dir} . '/rows$$');
+	path('250 rows copied', "COPY lp.users ($columns) FROM '$sim->{dir}/rows'",
+		requests => 'POST 3', connections => 1, sent => 42787, statements => 6, rows => '250 250 0');
+};
 
 done_testing();

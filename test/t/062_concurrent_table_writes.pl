@@ -28,40 +28,43 @@ sub stale { return scalar(grep { $_->{status} == 412 } @{ $sim->get('log') }); }
 # Users with a value of an attribute.
 sub having { my ($session, $what) = @_; return $session->query("SELECT count(*) FROM lp.users WHERE $what"); }
 
-# ------------------------------------------------------------------------------------------- two sessions at once
-
-$sim->post('config', { delay_ms => 30 });
-$sim->remove('log');
-$session->send("UPDATE lp.users SET $set WHERE id % 2 = 0");
-$other->send("UPDATE lp.users SET $set WHERE id % 2 = 1");
-foreach my $s ($session, $other)
-{
-	my (undef, $err) = $s->take;
-	is($err, '', 'UPDATE of other users at the same time');
-}
-is(having($session, q{nickname = 'changed'}), 120, 'all are changed');
-is(stale(), 0, 'they have waited for each other');
+subtest 'two sessions at once' => sub {
+	$sim->post('config', { delay_ms => 30 });
+	$sim->remove('log');
+	$session->send("UPDATE lp.users SET $set WHERE id % 2 = 0");
+	$other->send("UPDATE lp.users SET $set WHERE id % 2 = 1");
+	foreach my $s ($session, $other)
+	{
+		my (undef, $err) = $s->take;
+		is($err, '', 'UPDATE of other users at the same time');
+	}
+	is(having($session, q{nickname = 'changed'}), 120, 'all are changed');
+	is(stale(), 0, 'they have waited for each other');
+};
 
 # ------------------------------------------------------------------------------------------- beside a delivery
 
-$session->query("SELECT count(*) FROM lp_enqueue_users('12345678', (SELECT jsonb_agg(person('q' || i)) FROM generate_series(1, 400) i))");
-$other->send("CALL lp_deliver('12345678')");
-LpUsers::wait_for(sub { $session->query("SELECT count(*) FROM lp_requests WHERE state = 'created' AND path = 'queue'") > 0 }, 'the first results');
-foreach my $i (1 .. 2)
-{
-	my (undef, $err) = $session->run("UPDATE lp.users SET nickname = 'd$i', full_name = 'x', employee_id = 'x' WHERE id <= 4000000030");
+my $err;
 
-	is($err, '', 'UPDATE beside a delivery');
-	is(having($session, "nickname = 'd$i'"), 30, 'all are changed');
-}
-my (undef, $err) = $other->take;
-unlike($err, qr/ERROR|WARNING/, 'the delivery ends well');
-is($session->query("SELECT count(*) FROM lp_requests WHERE state = 'created' AND path = 'queue'"), 400, 'all are created');
+subtest 'beside a delivery' => sub {
+	$session->query("SELECT count(*) FROM lp_enqueue_users('12345678', (SELECT jsonb_agg(person('q' || i)) FROM generate_series(1, 400) i))");
+	$other->send("CALL lp_deliver('12345678')");
+	LpUsers::wait_for(sub { $session->query("SELECT count(*) FROM lp_requests WHERE state = 'created' AND path = 'queue'") > 0 }, 'the first results');
+	foreach my $i (1 .. 2)
+	{
+		my (undef, $err) = $session->run("UPDATE lp.users SET nickname = 'd$i', full_name = 'x', employee_id = 'x' WHERE id <= 4000000030");
+
+		is($err, '', 'UPDATE beside a delivery');
+		is(having($session, "nickname = 'd$i'"), 30, 'all are changed');
+	}
+	(undef, $err) = $other->take;
+	unlike($err, qr/ERROR|WARNING/, 'the delivery ends well');
+	is($session->query("SELECT count(*) FROM lp_requests WHERE state = 'created' AND path = 'queue'"), 400, 'all are created');
+};
+
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
 
-# ------------------------------------------------------------------------------------------- another client, again and again
-
-{
+subtest 'another client, again and again' => sub {
 	my $writer = LpUsers::session($node);
 
 	# a call without if_match takes no lock, as any other client of the account
@@ -72,26 +75,27 @@ is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
 	is(having($session, q{nickname = 'beside'}), 60, 'all are changed');
 	(undef, $err) = $writer->take;
 	is($err, '', 'the other client');
-}
+};
 
-# ------------------------------------------------------------------------------------------- the lock is not had in time
+subtest 'the lock is not had in time' => sub {
+	LpUsers::connect_account($node, $sim, server => 'hasty', options => "timeout '300ms', batch_size '20'");
+	$node->safe_psql('postgres', q{CREATE SCHEMA hasty; IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER hasty INTO hasty});
+	$sim->post('config', { delay_ms => 0 });
+	$sim->post('faults', { method => 'PUT', action => 'silence', seconds => 100 });
+	$session->send("UPDATE lp.users SET $set WHERE id <= 4000000003");
+	LpUsers::wait_for(sub { $sim->get('faults')->[0]{struck} }, 'the fault');
+	$sim->remove('log');
+	(undef, $err) = $other->run("UPDATE hasty.users SET $set WHERE id = 4000000100");
+	like($err, qr/ERROR:  55P03: could not lock the revision of account "12345678" in time.*Nothing was sent/s, 'no lock: 55P03');
+	(undef, $err) = $other->run("DELETE FROM hasty.users WHERE id = 4000000100");
+	like($err, qr/ERROR:  55P03: .*Nothing was sent/s, 'no lock for DELETE: 55P03');
+	is($sim->count(method => 'PUT') + $sim->count(method => 'DELETE'), 0, 'nothing was sent');
+	$other->query('SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE \'UPDATE lp.users%\' AND state = \'active\'');
+	(undef, $err) = $session->take;
+	like($err, qr/57014/, 'cancelled');
+	$sim->remove('faults');
+	(undef, $err) = $other->run("UPDATE hasty.users SET $set WHERE id = 4000000100");
+	is($err, '', 'the lock went with the statement');
+};
 
-LpUsers::connect_account($node, $sim, server => 'hasty', options => "timeout '300ms', batch_size '20'");
-$node->safe_psql('postgres', q{CREATE SCHEMA hasty; IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER hasty INTO hasty});
-$sim->post('config', { delay_ms => 0 });
-$sim->post('faults', { method => 'PUT', action => 'silence', seconds => 100 });
-$session->send("UPDATE lp.users SET $set WHERE id <= 4000000003");
-LpUsers::wait_for(sub { $sim->get('faults')->[0]{struck} }, 'the fault');
-$sim->remove('log');
-(undef, $err) = $other->run("UPDATE hasty.users SET $set WHERE id = 4000000100");
-like($err, qr/ERROR:  55P03: could not lock the revision of account "12345678" in time.*Nothing was sent/s, 'no lock: 55P03');
-(undef, $err) = $other->run("DELETE FROM hasty.users WHERE id = 4000000100");
-like($err, qr/ERROR:  55P03: .*Nothing was sent/s, 'no lock for DELETE: 55P03');
-is($sim->count(method => 'PUT') + $sim->count(method => 'DELETE'), 0, 'nothing was sent');
-$other->query('SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE \'UPDATE lp.users%\' AND state = \'active\'');
-(undef, $err) = $session->take;
-like($err, qr/57014/, 'cancelled');
-$sim->remove('faults');
-(undef, $err) = $other->run("UPDATE hasty.users SET $set WHERE id = 4000000100");
-is($err, '', 'the lock went with the statement');
 done_testing();

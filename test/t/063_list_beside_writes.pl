@@ -27,25 +27,28 @@ sub beside
 	return;
 }
 
-my $update = q{UPDATE lp.users SET nickname = 'n', full_name = 'F', employee_id = 'e' WHERE id < 4000000150};
-beside({ method => 'PUT', action => 'delay', ms => 3000 }, $update, 'a write that takes long');
-beside({ method => 'PUT', action => 'retry_after', value => '3' }, $update, 'a write that is to be sent later');
-beside({ method => 'DELETE', action => 'delay', ms => 3000 },
-	q{SELECT count(*) FROM lp.users u, LATERAL lp_delete_users('12345678', ARRAY[u.id]) d WHERE u.id = 4000000020 OR u.id = 4000059000},
-	'a call that takes long');
-# the file of the listing is needed in a subtransaction, and read after it
-beside({ method => 'DELETE', action => 'delay', ms => 3000 }, q{DO $$
-DECLARE
-	u record;
-BEGIN
-	FOR u IN SELECT id FROM lp.users LOOP
-		IF u.id = 4000000030 THEN
-			BEGIN
-				PERFORM lp_delete_users('12345678', ARRAY[u.id]);
-			EXCEPTION WHEN division_by_zero THEN
-				NULL;
-			END;
-		END IF;
-	END LOOP;
-END $$}, 'a call in a subtransaction');
+subtest 'writes beside an open list' => sub {
+	my $update = q{UPDATE lp.users SET nickname = 'n', full_name = 'F', employee_id = 'e' WHERE id < 4000000150};
+	beside({ method => 'PUT', action => 'delay', ms => 3000 }, $update, 'a write that takes long');
+	beside({ method => 'PUT', action => 'retry_after', value => '3' }, $update, 'a write that is to be sent later');
+	beside({ method => 'DELETE', action => 'delay', ms => 3000 },
+		q{SELECT count(*) FROM lp.users u, LATERAL lp_delete_users('12345678', ARRAY[u.id]) d WHERE u.id = 4000000020 OR u.id = 4000059000},
+		'a call that takes long');
+	# the file of the listing is needed in a subtransaction, and read after it
+	beside({ method => 'DELETE', action => 'delay', ms => 3000 }, q{DO $$
+	DECLARE
+		u record;
+	BEGIN
+		FOR u IN SELECT id FROM lp.users LOOP
+			IF u.id = 4000000030 THEN
+				BEGIN
+					PERFORM lp_delete_users('12345678', ARRAY[u.id]);
+				EXCEPTION WHEN division_by_zero THEN
+					NULL;
+				END;
+			END IF;
+		END LOOP;
+	END $$}, 'a call in a subtransaction');
+};
+
 done_testing();

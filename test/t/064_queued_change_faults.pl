@@ -266,62 +266,65 @@ sub hold_settlement
 sub unanswered { my ($method) = @_; LpUsers::wait_for(sub { $sim->count(status => 0, method => $method, path => '/le-users/users') == 1 }, "an unanswered $method"); return; }
 sub waits { my ($pid) = @_; LpUsers::wait_for(sub { $admin->query("SELECT wait_event_type FROM pg_stat_activity WHERE pid = $pid") eq 'Lock' }, 'the deliverer to wait for a lock'); return; }
 
-my %steps = (
-	'reading' => [ sub { $sim->post('faults', { method => 'GET', action => 'silence' }) }, sub { unanswered('GET') } ],
-	'written, not applied' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $false }) }, sub { unanswered($_[0]) } ],
-	'written, applied' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $true }) }, sub { unanswered($_[0]) } ],
-	'written, applied later' => [ sub { $sim->post('faults', { method => $_[0], action => 'delay', ms => 1500 }) }, sub { unanswered($_[0]) } ],
-	'one settled' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $true, skip => 1 }) }, sub { unanswered($_[0]) } ],
-	'answered' => [ \&hold_settlement, sub { waits($_[1]) } ]);
+subtest 'the deliverer is killed' => sub {
+	my %steps = (
+		'reading' => [ sub { $sim->post('faults', { method => 'GET', action => 'silence' }) }, sub { unanswered('GET') } ],
+		'written, not applied' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $false }) }, sub { unanswered($_[0]) } ],
+		'written, applied' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $true }) }, sub { unanswered($_[0]) } ],
+		'written, applied later' => [ sub { $sim->post('faults', { method => $_[0], action => 'delay', ms => 1500 }) }, sub { unanswered($_[0]) } ],
+		'one settled' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $true, skip => 1 }) }, sub { unanswered($_[0]) } ],
+		'answered' => [ \&hold_settlement, sub { waits($_[1]) } ]);
 
-foreach my $operation ('update', 'delete')
-{
-	foreach my $step (sort keys %steps)
+	foreach my $operation ('update', 'delete')
 	{
-		subtest "$operation, killed: $step" => sub {
-			my ($prepare, $reached) = @{ $steps{$step} };
-			my $method = method_of($operation);
-			my $deliverer = LpUsers::session($node);
+		foreach my $step (sort keys %steps)
+		{
+			subtest "$operation, killed: $step" => sub {
+				my ($prepare, $reached) = @{ $steps{$step} };
+				my $method = method_of($operation);
+				my $deliverer = LpUsers::session($node);
 
-			fresh(4);
-			queue($operation, 4);
-			my $pid = $deliverer->query('SELECT pg_backend_pid()');
-			$prepare->($method);
-			$deliverer->send("CALL lp_deliver('$account')");
-			$reached->($method, $pid);
-			kill('KILL', $pid);
-			$_->quit foreach grep { defined } $deliverer, $admin, $session, $holder;
-			$holder = undef;
-			LpUsers::wait_for(sub { $node->psql('postgres', 'SELECT 1') == 0 }, 'the server to answer');
-			$admin   = LpUsers::session($node);
-			$session = LpUsers::session($node);
-			$admin->query('DROP FUNCTION IF EXISTS hold_settlement CASCADE');
-			$sim->remove('faults');
-			like(states(), qr/sending/, 'what was claimed is on record');
-			deliver();
-			unlike(states(), qr/sending/, '... and in doubt now');
-			LpUsers::wait_for(sub { !grep { $_->{status} == 0 && ($_->{fault} // '') ne 'silence' } @{ $sim->get('log') } }, 'the account to be at rest');
-			$admin->due_now;
-			deliver();
-			check_end($operation, 4, 'in the end');
-		};
+				fresh(4);
+				queue($operation, 4);
+				my $pid = $deliverer->query('SELECT pg_backend_pid()');
+				$prepare->($method);
+				$deliverer->send("CALL lp_deliver('$account')");
+				$reached->($method, $pid);
+				kill('KILL', $pid);
+				$_->quit foreach grep { defined } $deliverer, $admin, $session, $holder;
+				$holder = undef;
+				LpUsers::wait_for(sub { $node->psql('postgres', 'SELECT 1') == 0 }, 'the server to answer');
+				$admin   = LpUsers::session($node);
+				$session = LpUsers::session($node);
+				$admin->query('DROP FUNCTION IF EXISTS hold_settlement CASCADE');
+				$sim->remove('faults');
+				like(states(), qr/sending/, 'what was claimed is on record');
+				deliver();
+				unlike(states(), qr/sending/, '... and in doubt now');
+				LpUsers::wait_for(sub { !grep { $_->{status} == 0 && ($_->{fault} // '') ne 'silence' } @{ $sim->get('log') } }, 'the account to be at rest');
+				$admin->due_now;
+				deliver();
+				check_end($operation, 4, 'in the end');
+			};
+		}
 	}
-}
-# The extension is dropped while a write is under way: the log says whom it was about.
-{
-	my $deliverer = LpUsers::session($node);
+	# The extension is dropped while a write is under way: the log says whom it was about.
+	{
+		my $deliverer = LpUsers::session($node);
 
-	fresh(2);
-	queue('update', 2);
-	$sim->post('faults', { method => 'PUT', action => 'delay', ms => 1000 });
-	$deliverer->send("CALL lp_deliver('$account')");
-	unanswered('PUT');
-	$admin->query('DROP EXTENSION lpusers CASCADE');
-	my (undef, $err) = $deliverer->take;
-	like($err, qr/ERROR:  42P01: the queue of account "$account" was dropped during delivery/, 'dropped: the CALL ends');
-	like(LpUsers::log_since($node, 0), qr/extension "lpusers" was dropped while 1 user of account "$account" was being changed\n.*The outcome is unknown: 4000000001\./,
-		'dropped: the log says who');
-}
+		fresh(2);
+		queue('update', 2);
+		$sim->post('faults', { method => 'PUT', action => 'delay', ms => 1000 });
+		$deliverer->send("CALL lp_deliver('$account')");
+		unanswered('PUT');
+		$admin->query('DROP EXTENSION lpusers CASCADE');
+		my (undef, $err) = $deliverer->take;
+		like($err, qr/ERROR:  42P01: the queue of account "$account" was dropped during delivery/, 'dropped: the CALL ends');
+		like(LpUsers::log_since($node, 0), qr/extension "lpusers" was dropped while 1 user of account "$account" was being changed\n.*The outcome is unknown: 4000000001\./,
+			'dropped: the log says who');
+	}
+};
+
 unlike(LpUsers::log_since($node, 0), qr/TRAP:|PANIC:|signal 11/, 'nothing crashed by itself');
 
 done_testing();

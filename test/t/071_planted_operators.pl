@@ -66,62 +66,64 @@ SQL
 
 $node->safe_psql('postgres', 'DROP EXTENSION lpusers; CREATE ROLE planter LOGIN; CREATE ROLE reader LOGIN');
 
-# Who may create objects in the schema: the database's owner, in public, and a role that was granted it.
-foreach my $case ([ 'planted', 'public' ], [ 'granted', '"My Schema"' ])
-{
-	my ($db, $schema) = @$case;
-	my $what = "schema $schema";
-	my $is_super = sub { return $node->safe_psql('postgres', "SELECT rolsuper FROM pg_roles WHERE rolname = 'planter'") };
+subtest 'planted operators and functions are not run' => sub {
+	# Who may create objects in the schema: the database's owner, in public, and a role that was granted it.
+	foreach my $case ([ 'planted', 'public' ], [ 'granted', '"My Schema"' ])
+	{
+		my ($db, $schema) = @$case;
+		my $what = "schema $schema";
+		my $is_super = sub { return $node->safe_psql('postgres', "SELECT rolsuper FROM pg_roles WHERE rolname = 'planter'") };
 
-	$node->safe_psql('postgres', $db eq 'planted' ? "CREATE DATABASE $db OWNER planter" : "CREATE DATABASE $db");
-	my $root = LpUsers::session($node, db => $db);
-	$root->query('SET search_path = pg_catalog');
-	$root->query("CREATE SCHEMA $schema; GRANT USAGE, CREATE ON SCHEMA $schema TO planter") unless $schema eq 'public';
-	my $planter = LpUsers::session($node, db => $db, role => 'planter');
-	my $sql = $plant =~ s/public\./$schema./gr;
-	$planter->query($sql);
-	cmp_ok($root->query("SELECT count(*) FROM pg_operator WHERE oprnamespace = '$schema'::regnamespace"), '>', 5000, "$what: operators are planted");
-	cmp_ok($root->query("SELECT count(*) FROM pg_proc WHERE pronamespace = '$schema'::regnamespace AND proname !~ '^plant'"), '>', 1000,
-		"$what: functions are planted");
-	is($planter->query("SET search_path = $schema; SELECT (1::pg_catalog.oid = 'pg_class'::pg_catalog.regclass) IS NULL,
-		(2.0::pg_catalog.numeric * 3) IS NULL"), 't|t',
-		"$what: what is planted is taken where the search_path is not pinned");
+		$node->safe_psql('postgres', $db eq 'planted' ? "CREATE DATABASE $db OWNER planter" : "CREATE DATABASE $db");
+		my $root = LpUsers::session($node, db => $db);
+		$root->query('SET search_path = pg_catalog');
+		$root->query("CREATE SCHEMA $schema; GRANT USAGE, CREATE ON SCHEMA $schema TO planter") unless $schema eq 'public';
+		my $planter = LpUsers::session($node, db => $db, role => 'planter');
+		my $sql = $plant =~ s/public\./$schema./gr;
+		$planter->query($sql);
+		cmp_ok($root->query("SELECT count(*) FROM pg_operator WHERE oprnamespace = '$schema'::regnamespace"), '>', 5000, "$what: operators are planted");
+		cmp_ok($root->query("SELECT count(*) FROM pg_proc WHERE pronamespace = '$schema'::regnamespace AND proname !~ '^plant'"), '>', 1000,
+			"$what: functions are planted");
+		is($planter->query("SET search_path = $schema; SELECT (1::pg_catalog.oid = 'pg_class'::pg_catalog.regclass) IS NULL,
+			(2.0::pg_catalog.numeric * 3) IS NULL"), 't|t',
+			"$what: what is planted is taken where the search_path is not pinned");
 
-	my $offset = -s $node->logfile;
-	$root->query("BEGIN; SET LOCAL search_path = pg_temp, pg_catalog; CREATE EXTENSION lpusers SCHEMA $schema");
-	is($root->query('SHOW search_path'), 'pg_temp, pg_catalog', "$what: the script's search_path ends with it");
-	$root->query('COMMIT');
-	is($is_super->(), 'f', "$what: not a superuser after CREATE EXTENSION");
+		my $offset = -s $node->logfile;
+		$root->query("BEGIN; SET LOCAL search_path = pg_temp, pg_catalog; CREATE EXTENSION lpusers SCHEMA $schema");
+		is($root->query('SHOW search_path'), 'pg_temp, pg_catalog', "$what: the script's search_path ends with it");
+		$root->query('COMMIT');
+		is($is_super->(), 'f', "$what: not a superuser after CREATE EXTENSION");
 
-	# nothing is stored for later: what our objects refer to is in pg_catalog, or ours
-	is($root->query(q{
-		WITH member AS (SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-			WHERE d.refclassid = 'pg_extension'::regclass AND e.extname = 'lpusers' AND d.deptype = 'e'),
-		ours AS (SELECT classid, objid FROM member
-			UNION SELECT 'pg_rewrite'::regclass, r.oid FROM pg_rewrite r JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = r.ev_class
-			UNION SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index i JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = i.indrelid
-			UNION SELECT 'pg_constraint'::regclass, c.oid FROM pg_constraint c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.conrelid
-			UNION SELECT 'pg_attrdef'::regclass, a.oid FROM pg_attrdef a JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = a.adrelid
-			UNION SELECT 'pg_type'::regclass, t.oid FROM pg_type t JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = t.typrelid
-			UNION SELECT 'pg_type'::regclass, t.typarray FROM pg_type t JOIN member m ON (m.classid = 'pg_class'::regclass AND m.objid = t.typrelid)
-				OR (m.classid = 'pg_type'::regclass AND m.objid = t.oid))
-		SELECT pg_describe_object(d.classid, d.objid, d.objsubid), pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)
-		FROM pg_depend d JOIN ours o ON o.classid = d.classid AND o.objid = d.objid
-		WHERE d.refclassid NOT IN ('pg_extension'::regclass, 'pg_namespace'::regclass, 'pg_language'::regclass) AND d.refobjid >= 16384
-		  AND NOT EXISTS (SELECT FROM ours x WHERE x.classid = d.refclassid AND x.objid = d.refobjid)}), '',
-		"$what: nothing refers to what is outside of pg_catalog and the extension");
+		# nothing is stored for later: what our objects refer to is in pg_catalog, or ours
+		is($root->query(q{
+			WITH member AS (SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+				WHERE d.refclassid = 'pg_extension'::regclass AND e.extname = 'lpusers' AND d.deptype = 'e'),
+			ours AS (SELECT classid, objid FROM member
+				UNION SELECT 'pg_rewrite'::regclass, r.oid FROM pg_rewrite r JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = r.ev_class
+				UNION SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index i JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = i.indrelid
+				UNION SELECT 'pg_constraint'::regclass, c.oid FROM pg_constraint c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.conrelid
+				UNION SELECT 'pg_attrdef'::regclass, a.oid FROM pg_attrdef a JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = a.adrelid
+				UNION SELECT 'pg_type'::regclass, t.oid FROM pg_type t JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = t.typrelid
+				UNION SELECT 'pg_type'::regclass, t.typarray FROM pg_type t JOIN member m ON (m.classid = 'pg_class'::regclass AND m.objid = t.typrelid)
+					OR (m.classid = 'pg_type'::regclass AND m.objid = t.oid))
+			SELECT pg_describe_object(d.classid, d.objid, d.objsubid), pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)
+			FROM pg_depend d JOIN ours o ON o.classid = d.classid AND o.objid = d.objid
+			WHERE d.refclassid NOT IN ('pg_extension'::regclass, 'pg_namespace'::regclass, 'pg_language'::regclass) AND d.refobjid >= 16384
+			  AND NOT EXISTS (SELECT FROM ours x WHERE x.classid = d.refclassid AND x.objid = d.refobjid)}), '',
+			"$what: nothing refers to what is outside of pg_catalog and the extension");
 
-	# nor run when it is used: by the worker's statements, and by those who read the views
-	$root->query(qq{CREATE SERVER acme FOREIGN DATA WRAPPER lpusers OPTIONS (account '$account', base_url '$sim->{url}');
-		CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token 'lp-token')});
-	$root->query("SELECT * FROM $schema.lp_enqueue_users('$account', '[" . LpUsers::user("a-$db") . "]')");
-	$root->query("CALL $schema.lp_deliver()");
-	$root->query("SELECT * FROM $schema.$_") foreach qw(lp_results lp_summary lp_progress lp_report());
-	is($root->query("SELECT state FROM $schema.lp_results"), 'created', "$what: the queue works");
-	is($is_super->(), 'f', "$what: not a superuser after use");
-	unlike(LpUsers::log_since($node, $offset), qr/LOG:  planted [^%]*: ran as (?!planter)/, "$what: nothing planted ran");
-	$_->quit foreach $root, $planter;
-}
+		# nor run when it is used: by the worker's statements, and by those who read the views
+		$root->query(qq{CREATE SERVER acme FOREIGN DATA WRAPPER lpusers OPTIONS (account '$account', base_url '$sim->{url}');
+			CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token 'lp-token')});
+		$root->query("SELECT * FROM $schema.lp_enqueue_users('$account', '[" . LpUsers::user("a-$db") . "]')");
+		$root->query("CALL $schema.lp_deliver()");
+		$root->query("SELECT * FROM $schema.$_") foreach qw(lp_results lp_summary lp_progress lp_report());
+		is($root->query("SELECT state FROM $schema.lp_results"), 'created', "$what: the queue works");
+		is($is_super->(), 'f', "$what: not a superuser after use");
+		unlike(LpUsers::log_since($node, $offset), qr/LOG:  planted [^%]*: ran as (?!planter)/, "$what: nothing planted ran");
+		$_->quit foreach $root, $planter;
+	}
+};
 
 $sim->stop;
 done_testing();

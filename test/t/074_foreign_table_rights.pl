@@ -34,48 +34,49 @@ $root->query(q{SET ROLE hr; SELECT count(*) FROM lp_attach_trigger('hires', '123
 	"fullName": "login", "passwordSh": "login", "isEnabled": true, "maxChats": 3, "profileIds": "ARRAY[1]"}'); RESET ROLE});
 $root->query("SELECT status FROM lp_create_users('12345678', '" . LpUsers::user('ann') . "')");
 
-# ---------------------------------------------------------------------------------------------- the attack
+subtest 'the attack' => sub {
+	foreach my $role (qw(clerk data))
+	{
+		my (undef, $err) = $root->run("SET ROLE $role; DELETE FROM lp.users");
+		like($err, qr/42501: permission denied for foreign server acme.*HINT:  GRANT USAGE/s, "$role: no USAGE");
+		$root->query("RESET ROLE; GRANT USAGE ON FOREIGN SERVER acme TO $role");
+		(undef, $err) = $root->run("SET ROLE $role; DELETE FROM lp.users");
+		like($err, qr/42501: permission denied for function lp_delete_users.*HINT:  GRANT EXECUTE/s, "$role: no EXECUTE");
+		$root->query("RESET ROLE; REVOKE USAGE ON FOREIGN SERVER acme FROM $role");
+	}
+	is($sim->count(method => 'DELETE', path => '/le-users'), 0, 'nothing was sent');
+};
 
-foreach my $role (qw(clerk data))
-{
-	my (undef, $err) = $root->run("SET ROLE $role; DELETE FROM lp.users");
-	like($err, qr/42501: permission denied for foreign server acme.*HINT:  GRANT USAGE/s, "$role: no USAGE");
-	$root->query("RESET ROLE; GRANT USAGE ON FOREIGN SERVER acme TO $role");
-	(undef, $err) = $root->run("SET ROLE $role; DELETE FROM lp.users");
-	like($err, qr/42501: permission denied for function lp_delete_users.*HINT:  GRANT EXECUTE/s, "$role: no EXECUTE");
-	$root->query("RESET ROLE; REVOKE USAGE ON FOREIGN SERVER acme FROM $role");
-}
-is($sim->count(method => 'DELETE', path => '/le-users'), 0, 'nothing was sent');
+subtest 'the query' => sub {
+	my ($query) = grep { $_->{code} =~ /^SELECT r.rolname AS role/m } LpUsers::document_blocks('docs/security.md');
+	my ($inserts, $updates) = map { "$_ on lp_payloads, $_ on lp_requests" } 'INSERT', 'UPDATE';
+	my @hires = map { "$_ on hires" } qw(INSERT TRIGGER UPDATE);
+	my $hr = join(', ', @hires, 'lp_create_users_trigger on tables of its own');
+	is($root->query($query->{code}), join("\n",
+		'batch|acme|batch|DELETE on lp.users, lp_delete_users',
+		'caller|acme|caller|lp_create_users',
+		'columns|acme|columns|UPDATE on lp.users, lp_update_users',
+		(map { "data|acme|$_|INSERT on hires, $inserts, UPDATE on hires, $updates" } 'data', 'pg_write_all_data'),
+		"hr|acme|hr|$hr",
+		'inserter|acme|inserter|INSERT on hires',
+		'nightly|acme|batch|DELETE on lp.users, lp_delete_users',
+		'planter|acme|planter|TRIGGER on hires',
+		'shell|acme|pg_execute_server_program|becoming a superuser',
+		'caller|private|caller|lp_create_users',
+		(map { "data|private|$_|$inserts, $updates" } 'data', 'pg_write_all_data'),
+		'shell|private|pg_execute_server_program|becoming a superuser'), 'the query lists each role that can write');
 
-# ---------------------------------------------------------------------------------------------- the query
+	# what the query says of calls and tables is so
+	my %delete = map { $_ => '42501' } qw(clerk data caller columns inserter planter stranger reader mapless);
+	foreach my $role (sort(keys %delete), qw(batch nightly))
+	{
+		my (undef, $err) = $root->run("BEGIN; SET ROLE $role;" . ($role eq 'nightly' ? 'SET ROLE batch;' : '') . 'DELETE FROM lp.users WHERE id = 1; ROLLBACK');
+		my ($state) = $err =~ /ERROR:  (\w{5}):/;
+		$root->query('ROLLBACK; RESET ROLE') if $err;
+		is($state // '+', $delete{$role} // '+', "DELETE by $role");
+	}
 
-my ($query) = grep { $_->{code} =~ /^SELECT r.rolname AS role/m } LpUsers::document_blocks('docs/security.md');
-my ($inserts, $updates) = map { "$_ on lp_payloads, $_ on lp_requests" } 'INSERT', 'UPDATE';
-my @hires = map { "$_ on hires" } qw(INSERT TRIGGER UPDATE);
-my $hr = join(', ', @hires, 'lp_create_users_trigger on tables of its own');
-is($root->query($query->{code}), join("\n",
-	'batch|acme|batch|DELETE on lp.users, lp_delete_users',
-	'caller|acme|caller|lp_create_users',
-	'columns|acme|columns|UPDATE on lp.users, lp_update_users',
-	(map { "data|acme|$_|INSERT on hires, $inserts, UPDATE on hires, $updates" } 'data', 'pg_write_all_data'),
-	"hr|acme|hr|$hr",
-	'inserter|acme|inserter|INSERT on hires',
-	'nightly|acme|batch|DELETE on lp.users, lp_delete_users',
-	'planter|acme|planter|TRIGGER on hires',
-	'shell|acme|pg_execute_server_program|becoming a superuser',
-	'caller|private|caller|lp_create_users',
-	(map { "data|private|$_|$inserts, $updates" } 'data', 'pg_write_all_data'),
-	'shell|private|pg_execute_server_program|becoming a superuser'), 'the query lists each role that can write');
+	$root->quit;
+};
 
-# what the query says of calls and tables is so
-my %delete = map { $_ => '42501' } qw(clerk data caller columns inserter planter stranger reader mapless);
-foreach my $role (sort(keys %delete), qw(batch nightly))
-{
-	my (undef, $err) = $root->run("BEGIN; SET ROLE $role;" . ($role eq 'nightly' ? 'SET ROLE batch;' : '') . 'DELETE FROM lp.users WHERE id = 1; ROLLBACK');
-	my ($state) = $err =~ /ERROR:  (\w{5}):/;
-	$root->query('ROLLBACK; RESET ROLE') if $err;
-	is($state // '+', $delete{$role} // '+', "DELETE by $role");
-}
-
-$root->quit;
 done_testing();
