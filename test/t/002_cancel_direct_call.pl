@@ -176,7 +176,7 @@ sub try_phase
 	return;
 }
 
-subtest 'one interruption' => sub {
+subtest 'cancel, timeout and terminate end a call in each phase' => sub {
 	foreach my $phase (@phases)
 	{
 	  SKIP:
@@ -211,7 +211,7 @@ subtest 'one interruption' => sub {
 	}
 };
 
-subtest 'PL/pgSQL, savepoints' => sub {
+subtest 'a cancel inside PL/pgSQL and savepoints' => sub {
 	# WHEN OTHERS catches what went wrong with the call, but no cancel.
 	{
 		my $session = LpUsers::session($node);
@@ -256,7 +256,7 @@ subtest 'PL/pgSQL, savepoints' => sub {
 	}
 };
 
-subtest 'recovery conflict' => sub {
+subtest 'a recovery conflict ends a call on a standby' => sub {
 	$node->safe_psql('postgres', 'CREATE TABLE dead AS SELECT generate_series(1, 100) AS i');
 	$node->backup('backup');
 	my $standby = PostgreSQL::Test::Cluster->new('standby');
@@ -295,7 +295,7 @@ subtest 'recovery conflict' => sub {
 	$standby->stop('fast');
 };
 
-subtest 'the end of the server' => sub {
+subtest 'a shutdown ends a call' => sub {
 	foreach my $mode (qw(fast immediate))
 	{
 		my $session = LpUsers::session($node);

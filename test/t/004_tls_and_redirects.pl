@@ -54,7 +54,7 @@ sub refused
 	return $err;
 }
 
-subtest 'certificates' => sub {
+subtest 'an unverified certificate gets no bearer' => sub {
 	account_with($sim->{tls_url}, "ca_file '$certs/ca.pem'");
 	is_deeply([ create('good') ], [ '201|', '' ], 'a good certificate: answered');
 	is_deeply([ map { $_->{tls} ? 'TLS' : 'plain' } @{ $sim->get('log') } ], ['TLS'], 'a good certificate: over TLS');
@@ -110,7 +110,7 @@ subtest 'certificates' => sub {
 	}
 };
 
-subtest 'connections' => sub {
+subtest 'a connection is kept for one server and certificate file' => sub {
 	account_with($sim->{tls_url}, "ca_file '$certs/ca.pem'");
 	$sim->reset;
 	my $connections = $sim->text('connections');
@@ -118,7 +118,7 @@ subtest 'connections' => sub {
 	is($sim->text('connections') - $connections, 1, 'five calls need one connection');
 };
 
-subtest 'redirects' => sub {
+subtest 'redirects are not followed' => sub {
 	foreach my $tls (0, 1)
 	{
 		my $title = 'redirect' . ($tls ? ', TLS' : '');
@@ -140,7 +140,7 @@ subtest 'redirects' => sub {
 	}
 };
 
-subtest 'proxies' => sub {
+subtest 'proxy variables of the environment are ignored' => sub {
 	is_deeply([ $unwanted->lines(qr/./) ], [], 'the proxies of the environment were not used');
 
 	my $proxy   = LpPeer::start(LpPeer::proxy('carrier', 'pigeon:7'));

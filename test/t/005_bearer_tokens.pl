@@ -64,7 +64,7 @@ add_role('oauth', $oauth);
 add_role('ready', "token 'lp-token'");
 add_role('login', "username 'lp-user', password 'lp-user-password'");
 
-subtest 'the three ways' => sub {
+subtest 'each authentication method obtains a bearer' => sub {
 	foreach my $way ([ 'oauth', 1, 0 ], [ 'ready', 0, 0 ], [ 'login', 0, 1 ])
 	{
 		my ($role, $tokens, $logins) = @$way;
@@ -83,7 +83,7 @@ subtest 'the three ways' => sub {
 	}
 };
 
-subtest 'renewal' => sub {
+subtest 'a bearer is renewed when it expires or is rejected' => sub {
 	# Shortly before it expires: with a life of 8 s, 2 s before its end. No request ever goes out with an old token.
 	$sim->post('config', { token_ttl => 8 });
 	foreach my $role ('oauth', 'login')
@@ -142,7 +142,7 @@ subtest 'renewal' => sub {
 	}
 };
 
-subtest 'changes by DDL' => sub {
+subtest 'DDL on a mapping drops its bearer' => sub {
 	my @sessions = map { LpUsers::session($node, role => 'oauth') } 1 .. 2;
 	my $n = 0;
 
@@ -214,7 +214,7 @@ sub write_file
 	return;
 }
 
-subtest 'secrets in files' => sub {
+subtest 'secrets in files are read at use' => sub {
 	write_file('secret', "lp-client-secret\n");
 	write_file('token', 'lp-token');
 	write_file('password', "lp-user-password\r\n");
@@ -309,7 +309,7 @@ subtest 'secrets in files' => sub {
 	}
 };
 
-subtest 'odd lifetimes' => sub {
+subtest 'unusual lifetimes of a bearer' => sub {
 	my $long = '9' x 400;
 	foreach my $expires ('missing', 'null', '0', '-1', '"0"', '1e400', $long, '"3600"', '3600.5', '"nan"', '"inf"', '"soon"', '[]', 'true')
 	{
@@ -328,7 +328,7 @@ subtest 'odd lifetimes' => sub {
 	}
 };
 
-subtest 'odd tokens' => sub {
+subtest 'unusual tokens' => sub {
 	my %config = ('a blank' => 'tok-secret-0001 x', 'a leading blank' => ' tok-secret-0001',
 		'CRLF' => "tok-secret-0001\r\nX-Evil: 1", 'LF' => "tok-secret-0001\n", 'a tab' => "tok-secret-0001\t",
 		'DEL' => "tok-secret-0001\x7f", 'non-ASCII' => "tok-secret-0001\x{e9}", 'nothing' => '');
@@ -360,7 +360,7 @@ subtest 'odd tokens' => sub {
 	}
 };
 
-subtest 'services that fail' => sub {
+subtest 'a token service that fails' => sub {
 	ddl("ALTER SERVER acme OPTIONS (ADD timeout '5s', ADD max_response_size '1MB')");
 	foreach my $service ([ 'oauth', '/app/token', 'token service' ], [ 'login', '/login', 'Login service' ])
 	{
@@ -424,7 +424,7 @@ subtest 'services that fail' => sub {
 	$sim->post('config', { domain_answer => undef });
 };
 
-subtest 'nothing leaked' => sub {
+subtest 'no secret is in the log or the statistics views' => sub {
 	# Our own errors keep the statement out of the log: its literals may be passwords.
 	{
 		my $session = LpUsers::session($node);

@@ -77,7 +77,7 @@ my $session = LpUsers::session($node);
 my @anna;
 my @bert;
 
-subtest 'SET ROLE' => sub {
+subtest 'each role sends its own bearer' => sub {
 	foreach my $n (1 .. 3)
 	{
 		foreach my $role ('anna', 'bert')
@@ -135,7 +135,7 @@ sub refused
 	return;
 }
 
-subtest 'PUBLIC\'s mapping' => sub {
+subtest 'the mapping of PUBLIC' => sub {
 	refused('clara', LpUsers::create_sql('clara0'), '28000', 'no credentials of role "clara".*HINT:  CREATE USER MAPPING FOR "?clara"?',
 		'a role without mapping');
 	$node->safe_psql('postgres', "CREATE USER MAPPING FOR PUBLIC SERVER acme OPTIONS ($credentials)");
@@ -158,7 +158,7 @@ subtest 'PUBLIC\'s mapping' => sub {
 	is(post_of('clara3')->{bearer}, $clara->{bearer}, '... with its bearer');
 };
 
-subtest 'rights' => sub {
+subtest 'a right that is revoked stops the next call' => sub {
 	refused('emil', LpUsers::create_sql('emil0'), '42501', 'permission denied for function lp_create_users', 'a role without EXECUTE');
 	$node->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION lp_create_users TO emil');
 	refused('emil', LpUsers::create_sql('emil0'), '42501', 'permission denied for the server.*GRANT USAGE ON FOREIGN SERVER',
@@ -181,7 +181,7 @@ subtest 'rights' => sub {
 	same('bert, and who lets him act', post_of('definer4'), post_of('bert8'));
 };
 
-subtest 'two servers' => sub {
+subtest 'two servers of one account' => sub {
 	$node->safe_psql('postgres', qq{
 		CREATE SERVER second FOREIGN DATA WRAPPER lpusers OPTIONS ($options);
 		GRANT USAGE ON FOREIGN SERVER second TO anna, dora;

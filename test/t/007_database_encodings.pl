@@ -52,7 +52,7 @@ sub create_sql
 # EUC_JP lacks the letter, and without an encoding a login is ASCII.
 sub prefix { my ($db) = @_; return $db eq 'euc_jp' || $db eq 'sql_ascii' ? '' : 'jörg'; }
 
-subtest 'there and back' => sub {
+subtest 'texts are converted in both directions' => sub {
 	my %names = (
 		utf8 => [ 'Jürgen Müßig', '日本太郎', 'Ελένη', '😀 🇩🇪', "e\x{301} decomposed", "\x{10FFFD}", 'quote " back \\\\ slash' ],
 		latin1 => [ 'Jürgen Müßig', 'ÿ÷×¡', "a\x{a0}b" ],
@@ -110,7 +110,7 @@ sub fault { my ($status, $body) = @_; $sim->post('faults', { path => '/users', a
 my $message = 'schon da: Müßig, 日本';
 my %shown   = (utf8 => $message, sql_ascii => $message, latin1 => 'schon da: Müßig, ??', euc_jp => undef);
 
-subtest 'errors of the service' => sub {
+subtest 'error messages are converted' => sub {
 	foreach my $db (sort keys %shown)
 	{
 		foreach my $body ("{\"message\":\"$message\",\"internalCode\":44}", "{\"error\":{\"message\":\"$message\"}}", $message)
@@ -159,7 +159,7 @@ sub lossy
 	return;
 }
 
-subtest 'answers it cannot hold' => sub {
+subtest 'a response with characters that the database lacks' => sub {
 	lossy('latin1', 'lacking', '日本', 'the answer cannot be read as JSON: character with byte sequence .* has no equivalent in encoding "LATIN1"');
 	lossy('latin1', 'euro', '€', 'has no equivalent in encoding "LATIN1"');
 	lossy('latin1', 'escaped', '\\u65e5', 'the answer cannot be read as JSON');
@@ -194,7 +194,7 @@ subtest 'answers it cannot hold' => sub {
 	}
 };
 
-subtest 'bytes that cannot go' => sub {
+subtest 'bytes that cannot be sent are refused' => sub {
 	foreach my $bytes ("\xfc", "\xc3", "\xed\xa0\x80", "\xf8\x88\x80\x80\x80", "a\xffz")
 	{
 		my $before = $sim->count();
@@ -220,7 +220,7 @@ subtest 'bytes that cannot go' => sub {
 	}
 };
 
-subtest 'credentials' => sub {
+subtest 'credentials are converted' => sub {
 	foreach my $db ('utf8', 'latin1')
 	{
 		$sim->remove('log');

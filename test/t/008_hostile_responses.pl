@@ -93,7 +93,7 @@ my $unknown = qr/ERROR:  08006: no answer from the account: .*DETAIL:  Outcome u
 my $not_json = qr/^the answer cannot be read as JSON/;
 my ($out, $err);
 
-subtest 'part one: lpsim' => sub {
+subtest 'misbehaviour of the stand-in account' => sub {
 	foreach my $case (
 		# what, fault, expected, how many users there are then, whether the answer names the user
 		[ 'not JSON, 201', { action => 'not_json', status => 201, applied => \1 }, [ 201, 0, $not_json ], 1 ],
@@ -263,7 +263,7 @@ sub gzip { my ($text) = @_; return Compress::Zlib::memGzip($text); }
 require Compress::Zlib;
 my @cases;
 
-subtest 'part two: raw bytes' => sub {
+subtest 'raw bytes that are not HTTP' => sub {
 	my $listener = IO::Socket::INET->new(Listen => 16, LocalAddr => '127.0.0.1', Proto => 'tcp', ReuseAddr => 1) or die "listen: $!";
 	my $port = $listener->sockport;
 	my $child = fork() // die "fork: $!";
@@ -463,7 +463,7 @@ sub faults
 	return;
 }
 
-subtest 'memory' => sub {
+subtest 'memory stays bounded' => sub {
 	faults(100);
 	my ($all, $top) = split(/\|/, memory());
 	my $rss = resident();

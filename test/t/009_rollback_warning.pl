@@ -52,7 +52,7 @@ my $create = \&LpUsers::create_sql;
 
 my ($out, $err);
 
-subtest 'rollback' => sub {
+subtest 'a rollback names what it cannot undo' => sub {
 	warns('COMMIT', 'BEGIN; ' . $create->('commit') . '; COMMIT', 0);
 	is(records('commit'), 1, 'COMMIT: on record');
 	warns('autocommit', $create->('auto'), 0);
@@ -118,7 +118,7 @@ subtest 'rollback' => sub {
 	warns('log_calls off', 'SET lpusers.log_calls = off; BEGIN; ' . $create->('unlogged') . '; ROLLBACK; RESET lpusers.log_calls', 1, 'unlogged');
 };
 
-subtest 'savepoints' => sub {
+subtest 'a rollback to a savepoint names what it cannot undo' => sub {
 	warns('ROLLBACK TO SAVEPOINT', 'BEGIN; SAVEPOINT a; ' . $create->('sp1') . '; ROLLBACK TO SAVEPOINT a', 1, 'sp1');
 	is(posts() > 0 && $sim->users_with('sp1@example.com'), 1, 'ROLLBACK TO SAVEPOINT: sent is sent');
 	warns('SAVEPOINT, COMMIT afterwards', 'COMMIT', 0);
@@ -170,7 +170,7 @@ subtest 'savepoints' => sub {
 	}
 };
 
-subtest 'failing at COMMIT' => sub {
+subtest 'a failure at COMMIT names what it cannot undo' => sub {
 	$session->query('CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)');
 	(undef, $err) = warns('a deferred constraint', 'BEGIN; INSERT INTO child VALUES (1); ' . $create->('deferred') . '; COMMIT', 1, 'deferred');
 	like($err, qr/ERROR:  23503/, 'a deferred constraint: the error');
@@ -190,7 +190,7 @@ subtest 'failing at COMMIT' => sub {
 	}
 };
 
-subtest 'levels, terminate' => sub {
+subtest 'the line in the log at each level and when the session ends' => sub {
 	foreach my $level ('error', 'log', 'fatal', 'panic', 'warning', 'notice', 'debug1')
 	{
 		my $offset = -s $node->logfile;
@@ -252,7 +252,7 @@ subtest 'levels, terminate' => sub {
 	}
 };
 
-subtest 'PREPARE TRANSACTION' => sub {
+subtest 'PREPARE TRANSACTION after a call is refused' => sub {
 	(undef, $err) = warns('PREPARE TRANSACTION after a call', 'BEGIN; ' . $create->('prepared') . "; PREPARE TRANSACTION 'one'", 1, 'prepared');
 	like($err, qr/ERROR:  0A000: cannot PREPARE a transaction that has written/, 'PREPARE TRANSACTION after a call is refused');
 	is($session->query('SELECT count(*) FROM pg_prepared_xacts'), '0', '... and nothing is prepared');
@@ -283,7 +283,7 @@ sub fails_first
 	return;
 }
 
-subtest 'what fails first' => sub {
+subtest 'a local failure sends nothing' => sub {
 	$session->query(q{CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;
 		CREATE TRIGGER no BEFORE INSERT ON lp_requests FOR EACH ROW EXECUTE FUNCTION no()});
 	fails_first('a trigger on lp_requests that raises', $create->('first1'), 'P0001');
@@ -313,7 +313,7 @@ subtest 'what fails first' => sub {
 	is(records('first9'), 1, '... and is on record');
 };
 
-subtest 'read only' => sub {
+subtest 'READ ONLY transactions and standbys refuse to write' => sub {
 	foreach my $call ("lp_create_users('12345678', '" . LpUsers::user('ro') . "')", "lp_update_users('12345678', '" . LpUsers::user('ro', id => 5) . "')",
 		"lp_delete_users('12345678', '{5}')", "lp_reset_password('12345678', 5, 'Start-1234')")
 	{

@@ -39,7 +39,7 @@ $root->query(q{CREATE ROLE nobody; CREATE ROLE reader; GRANT USAGE ON FOREIGN SE
 	CREATE USER MAPPING FOR reader SERVER acme OPTIONS (token 'lp-token');
 	GRANT EXECUTE ON FUNCTION lp_create_users, lp_update_users, lp_delete_users, lp_reset_password TO writer});
 
-subtest 'rights' => sub {
+subtest 'functions need EXECUTE and USAGE' => sub {
 	# What PUBLIC may execute; everything else of the extension must be granted.
 	is($root->query(q{SELECT string_agg(p.proname, ' ' ORDER BY p.proname) FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass
 		AND d.objid = p.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'lpusers'
@@ -86,7 +86,7 @@ subtest 'rights' => sub {
 	works('writer', 'SHOW lpusers.log_calls', '... but everybody may read it');
 };
 
-subtest 'who sees which requests' => sub {
+subtest 'a role sees its own requests only' => sub {
 	$root->query(q{
 		CREATE ROLE owner_a; CREATE ROLE asker; CREATE ROLE sender; CREATE ROLE owner_b; CREATE ROLE stranger;
 		CREATE ROLE member_owner IN ROLE owner_a; CREATE ROLE member_asker IN ROLE asker; CREATE ROLE member_sender IN ROLE sender;
@@ -136,7 +136,7 @@ subtest 'who sees which requests' => sub {
 	is(works('stranger', 'SELECT count(*) FROM lp_results', 'the new owner'), '2', 'the new owner does');
 };
 
-subtest 'traps in the search_path' => sub {
+subtest 'objects planted in the search_path are not used' => sub {
 	# Everything that our statements name, in a schema that comes first, also before pg_catalog.
 	$root->query(q{CREATE ROLE eve; CREATE SCHEMA evil AUTHORIZATION eve; GRANT USAGE ON FOREIGN SERVER acme TO eve;
 		CREATE USER MAPPING FOR eve SERVER acme OPTIONS (token 'lp-token');
@@ -192,7 +192,7 @@ subtest 'traps in the search_path' => sub {
 		SELECT count(*) FROM public.caught"), "1\n1", 'the traps would have sprung');
 };
 
-subtest 'options for superusers' => sub {
+subtest 'options for superusers only' => sub {
 	$root->query('CREATE ROLE tenant; GRANT USAGE ON FOREIGN DATA WRAPPER lpusers TO tenant');
 	fails('nobody', "CREATE SERVER mine FOREIGN DATA WRAPPER lpusers OPTIONS (account '1')", '42501', 'CREATE SERVER without a right to the wrapper');
 	works('tenant', "CREATE SERVER mine FOREIGN DATA WRAPPER lpusers OPTIONS (account '1')", 'CREATE SERVER with it');

@@ -14,7 +14,7 @@ my $dir  = File::Temp->newdir();
 
 sub exists_once { my ($name, $what) = @_; is($sim->users_with("$name\@example.com"), 1, "$what: the user exists once"); return; }
 
-subtest 'dump and restore' => sub {
+subtest 'a dump is restored with queue and credentials' => sub {
 	LpUsers::connect_account($node, $sim);
 	$node->safe_psql('postgres', LpUsers::create_sql("before$_")) foreach 1 .. 3;
 	$node->safe_psql('postgres', 'CREATE ROLE writer; GRANT EXECUTE ON FUNCTION lp_create_users TO writer');
@@ -73,7 +73,7 @@ my $session;
 my $objects;
 my ($out, $err);
 
-subtest 'DROP EXTENSION' => sub {
+subtest 'DROP EXTENSION in a running session' => sub {
 	$node->safe_psql('postgres', 'CREATE DATABASE cleanup');
 	$session = LpUsers::session($node, db => 'cleanup');
 	$objects = q{SELECT string_agg(n, ' ' ORDER BY n) FROM (SELECT 'function ' || proname FROM pg_proc WHERE proname ~ '^lp_|^lpusers' UNION ALL
@@ -118,7 +118,7 @@ subtest 'DROP EXTENSION' => sub {
 
 my $n = 0;
 
-subtest 'schemas' => sub {
+subtest 'schemas of any name' => sub {
 	foreach my $schema ('Odd Schema', 'select', 'per%cent', '100%s%n', 'UPPER', 'a.b', 'x' x 63, 'semi;colon', 'lp_requests')
 	{
 		my $quoted = '"' . $schema . '"';
@@ -163,7 +163,7 @@ subtest 'schemas' => sub {
 	}
 };
 
-subtest 'who may, DROP DATABASE' => sub {
+subtest 'CREATE EXTENSION needs a superuser, DROP DATABASE ends the worker' => sub {
 	$node->safe_psql('postgres', 'CREATE ROLE plain LOGIN CREATEDB; GRANT CREATE ON DATABASE cleanup TO plain');
 	($out, $err) = LpUsers::session($node, db => 'cleanup', role => 'plain')->run('CREATE SCHEMA mine; CREATE EXTENSION lpusers SCHEMA mine');
 	like($err, qr/ERROR:  42501/, 'CREATE EXTENSION is for superusers');

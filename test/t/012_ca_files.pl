@@ -30,7 +30,7 @@ sub refused
 
 LpUsers::connect_account($node, $sim, tls => 1);
 
-subtest 'read once' => sub {
+subtest 'a certificate file is read once for the connections of a mapping' => sub {
 	# The file is gone when the connection is made anew. A new session proves that it is not taken from elsewhere. From 8.17 on
 	# libcurl reads it each time if it was built with a directory of certificates.
 	my ($libcurl) = qx(curl --version) =~ m{libcurl/(\d+\.\d+)};
@@ -53,7 +53,7 @@ subtest 'read once' => sub {
 	is($sim->count(login => 'elsewhere@example.com'), 0, 'and sends nothing');
 };
 
-subtest 'one file, and another' => sub {
+subtest 'connections of one certificate file are not used with another' => sub {
 	$sim->reset;
 	foreach my $n (1, 2)
 	{

@@ -146,7 +146,7 @@ sub unanswered
 sub beside_pid { return $admin->query("SELECT pid FROM pg_stat_activity WHERE query LIKE 'CALL lp_deliver%' AND state = 'active' AND pid <> pg_backend_pid()"); }
 sub userlocks { return $admin->query("SELECT count(*) FROM pg_locks WHERE locktype = 'userlock'"); }
 
-subtest 'batches' => sub {
+subtest 'users are sent in batches' => sub {
 	{
 		fresh(batch_size => 5, max_connections => 1);
 		my @names = map { sprintf('b%02d', $_) } 1 .. 23;
@@ -230,7 +230,7 @@ sub guilty
 	return;
 }
 
-subtest 'a guilty user in a batch' => sub {
+subtest 'a refused batch is split until the refused user is alone' => sub {
 	foreach my $bulk ('all_or_nothing', 'partial')
 	{
 		foreach my $status (409, 400)
@@ -353,7 +353,7 @@ sub too_many
 	return;
 }
 
-subtest '429' => sub {
+subtest '429 delays the account' => sub {
 	too_many('429 in seconds', 20, 20.1, action => 'retry_after', value => '20');
 	too_many('429 with a date', 5, 31, action => 'retry_after', date => int(time()) + 30);
 	too_many('429 with 0', 1, 1.1, action => 'retry_after', value => '0');
@@ -430,7 +430,7 @@ sub in_doubt
 	return;
 }
 
-subtest 'outcome unknown' => sub {
+subtest 'an unknown outcome is looked up and never sent twice' => sub {
 	in_doubt('500 before', 0, action => 'status', status => 500);
 	in_doubt('500 after', 1, action => 'status', status => 500);
 	in_doubt('503 before', 0, action => 'status', status => 503, headers => { 'Retry-After' => '1' });
@@ -554,7 +554,7 @@ subtest 'outcome unknown' => sub {
 	}
 };
 
-subtest 'the look-up fails' => sub {
+subtest 'a failed lookup is repeated' => sub {
 	foreach my $fault ({ action => 'status', status => 500 }, { action => 'reset' }, { action => 'not_json', status => 200 },
 		{ action => 'body', body => '{}', status => 200 }, { action => 'body', body => '[null]', status => 200 },
 		{ action => 'body', body => '[{"id":7,"loginName":"l1@example.com","email":"l1@example.com"},]', status => 200 }, { action => 'status', status => 403 }, { action => 'status', status => 401 },
@@ -596,7 +596,7 @@ subtest 'the look-up fails' => sub {
 	}
 };
 
-subtest 'max_retries' => sub {
+subtest 'retries end at max_retries' => sub {
 	{
 		fresh(max_retries => 2);
 		enqueue('x1', 'x2');
@@ -686,7 +686,7 @@ my $oauth = "DROP USER MAPPING FOR CURRENT_USER SERVER acme;
 	CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (client_id 'lp-client', client_secret 'lp-client-secret')";
 my $ready = "DROP USER MAPPING FOR CURRENT_USER SERVER acme; CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token 'lp-token')";
 
-subtest '401, 403, other 4xx' => sub {
+subtest 'rejected credentials hold the queue, other 4xx fail' => sub {
 	my $tokens = sub { return $sim->count(method => 'POST', path => '/app/token'); };
 
 	$admin->query("ALTER SERVER acme OPTIONS (ADD ca_file '$LpUsers::top/test/certs/ca.pem', ADD token_url '$sim->{tls_url}/sentinel/api/v2/account/$account/app/token')");
@@ -768,7 +768,7 @@ subtest '401, 403, other 4xx' => sub {
 
 sub enqueue_as { my ($role, @users) = @_; return $session->query("SET ROLE $role; " . enqueue_sql($account, @users) . '; RESET ROLE'); }
 
-subtest 'set-up' => sub {
+subtest 'wrong set-up holds requests' => sub {
 	{
 		fresh();
 		$admin->query("$oauth; ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET client_secret 'wrong')");
@@ -883,7 +883,7 @@ subtest 'set-up' => sub {
 	}
 };
 
-subtest 'two at once' => sub {
+subtest 'two deliverers send nothing twice' => sub {
 	{
 		fresh();
 		enqueue('s1', 's2');
@@ -946,7 +946,7 @@ subtest 'two at once' => sub {
 	}
 };
 
-subtest 'paused' => sub {
+subtest 'a paused account sends nothing' => sub {
 	fresh();
 	enqueue('h1', 'h2');
 	fault(action => 'reset', applied => JSON::PP::true, times => 2);
@@ -965,7 +965,7 @@ subtest 'paused' => sub {
 	created('paused no more', ['h1', 'h2', 'h3']);
 };
 
-subtest 'where CALL may stand' => sub {
+subtest 'CALL in a transaction block is refused' => sub {
 	$admin->query(q{CREATE FUNCTION in_function() RETURNS void LANGUAGE plpgsql AS 'BEGIN CALL lp_deliver(); END';
 		CREATE PROCEDURE in_procedure() LANGUAGE plpgsql AS 'BEGIN CALL lp_deliver(); END';
 		CREATE PROCEDURE with_set() LANGUAGE plpgsql SET work_mem = '4MB' AS 'BEGIN CALL lp_deliver(); END'});
@@ -995,7 +995,7 @@ subtest 'where CALL may stand' => sub {
 	}
 };
 
-subtest 'cancel' => sub {
+subtest 'a cancelled CALL loses nothing' => sub {
 	foreach my $applied (0, 1)
 	{
 		my $what = 'cancel, ' . ($applied ? 'applied' : 'not applied');
@@ -1094,7 +1094,7 @@ sub holds
 	return $has;
 }
 
-subtest 'what a CALL holds' => sub {
+subtest 'CALL keeps no snapshot, lock or memory' => sub {
 	foreach my $settings ('SELECT', "SET default_transaction_isolation = 'repeatable read'", 'SET default_transaction_isolation = serializable',
 		'SET synchronous_commit = off', 'SET default_transaction_deferrable = on; SET default_transaction_isolation = serializable',
 		'SET search_path = pg_catalog; SET enable_indexscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan')
@@ -1188,7 +1188,7 @@ subtest 'what a CALL holds' => sub {
 
 sub finished { my ($what) = @_; LpUsers::wait_for(sub { $admin->query("SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'failed', 'held')") eq '0' }, $what); return; }
 
-subtest 'the worker' => sub {
+subtest 'the worker delivers as CALL does' => sub {
 	$admin->query('ALTER SYSTEM SET lpusers.worker = on; SELECT pg_reload_conf()');
 	$node->poll_query_until('postgres', "SELECT current_setting('lpusers.worker') = 'on'") or die;
 	LpUsers::wait_for(sub { $session->query('SHOW lpusers.worker') eq 'on' }, 'the setting');

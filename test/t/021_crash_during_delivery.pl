@@ -129,7 +129,7 @@ sub dies
 	return;
 }
 
-subtest 'ways to die' => sub {
+subtest 'killed in each step, nothing is lost or sent twice' => sub {
 	fresh();
 	dies('backend', $_) foreach 'not applied', 'applied later', 'applied', 'answered', 'one settled', 'looking up', 'looked up';
 	dies('postmaster', $_) foreach 'not applied', 'applied', 'answered', 'looking up';
@@ -137,42 +137,42 @@ subtest 'ways to die' => sub {
 	dies('worker', $_) foreach 'not applied', 'applied later', 'applied', 'answered', 'looking up', 'looked up';
 };
 
-# ---------------------------------------------------------------------------------------------- at any moment
-
-dice();
-my $rounds = $ENV{LPUSERS_LONG} ? 40 : 6;
-foreach my $round (1 .. $rounds)
-{
-	my @names = map { "r$_" } 1 .. 60;
-	my $kind  = one_of('backend', 'postmaster', 'immediate');
-	my @faults = random_faults();
-	my $ms    = int(rand(300));
-	my $what  = "round $round, $kind after $ms ms";
-
-	fresh(batch_size => 7, max_connections => 3, timeout => '700ms');
-	enqueue(@names);
-	$sim->post('faults', \@faults);
-	$deliverer = LpUsers::session($node);
-	$deliverer->send("CALL lp_deliver('$account')");
-	LpUsers::wait_for(sub { $sim->count(path => '/le-users/users') > 0 }, 'the first request');
-	usleep($ms * 1000);
-	my $pid = deliverer_pid('backend');
-	if ($pid ne '')
+subtest 'killed at a random moment, nothing is lost or sent twice' => sub {
+	dice();
+	my $rounds = $ENV{LPUSERS_LONG} ? 40 : 6;
+	foreach my $round (1 .. $rounds)
 	{
-		crash($kind, $pid);
-	}
-	else
-	{
-		$deliverer->take;
-		$deliverer->quit;
-		$deliverer = undef;
-	}
-	my $turns = finish_by_calls($what, 60);
-	each_once($what, @names);
-	note("$what: " . posts() . ' POSTs, ' . gets() . " GETs, $turns turns");
-}
+		my @names = map { "r$_" } 1 .. 60;
+		my $kind  = one_of('backend', 'postmaster', 'immediate');
+		my @faults = random_faults();
+		my $ms    = int(rand(300));
+		my $what  = "round $round, $kind after $ms ms";
 
-subtest 'workers that start with the server' => sub {
+		fresh(batch_size => 7, max_connections => 3, timeout => '700ms');
+		enqueue(@names);
+		$sim->post('faults', \@faults);
+		$deliverer = LpUsers::session($node);
+		$deliverer->send("CALL lp_deliver('$account')");
+		LpUsers::wait_for(sub { $sim->count(path => '/le-users/users') > 0 }, 'the first request');
+		usleep($ms * 1000);
+		my $pid = deliverer_pid('backend');
+		if ($pid ne '')
+		{
+			crash($kind, $pid);
+		}
+		else
+		{
+			$deliverer->take;
+			$deliverer->quit;
+			$deliverer = undef;
+		}
+		my $turns = finish_by_calls($what, 60);
+		each_once($what, @names);
+		note("$what: " . posts() . ' POSTs, ' . gets() . " GETs, $turns turns");
+	}
+};
+
+subtest 'workers that start with the server take over' => sub {
 	set_worker('on');
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres'\nlpusers.idle_timeout = '60s'\n");
 	$admin->quit;

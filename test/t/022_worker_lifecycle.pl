@@ -84,7 +84,7 @@ sub arrived
 # What waits for its next attempt is due now.
 sub due_now { $session->due_now(wake => 1); return; }
 
-subtest 'start and wake' => sub {
+subtest 'a commit starts or wakes the worker' => sub {
 	is(workers(), '', 'no worker before anything is queued');
 	is(q1('SELECT lp_worker_stop()'), 'f', 'nobody to stop');
 	{
@@ -140,7 +140,7 @@ subtest 'start and wake' => sub {
 	}
 };
 
-subtest 'rollback' => sub {
+subtest 'a rollback starts no worker' => sub {
 	foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMMIT", 0 ],
 		[ 'ROLLBACK TO SAVEPOINT', 'ROLLBACK TO a; COMMIT', 0 ], [ 'an inner RELEASE, rolled back', 'RELEASE b; ROLLBACK TO a; COMMIT', 0 ],
 		[ 'RELEASE', 'RELEASE a; COMMIT', 1 ], [ 'ROLLBACK TO a later one', 'SAVEPOINT c; SELECT lp_wake(); ROLLBACK TO c; COMMIT', 1 ])
@@ -159,7 +159,7 @@ subtest 'rollback' => sub {
 	}
 };
 
-subtest 'leaving' => sub {
+subtest 'a worker that leaves overlooks no commit' => sub {
 	my @names = map { fresh('leaving') } 1 .. 40;
 
 	# each commit meets the worker as it leaves
@@ -190,7 +190,7 @@ subtest 'leaving' => sub {
 	setting('lpusers.idle_timeout', "'200ms'");
 };
 
-subtest 'retries' => sub {
+subtest 'the worker returns for retries' => sub {
 	my $name = fresh('retry');
 
 	$sim->post('faults', { method => 'POST', path => '/users', action => 'status', status => 503 });
@@ -209,7 +209,7 @@ subtest 'retries' => sub {
 	no_worker();
 };
 
-subtest 'what others see of it' => sub {
+subtest 'pg_stat_activity shows the worker' => sub {
 	my ($name, $behind) = (fresh('seen'), fresh('behind'));
 
 	hold_back();
@@ -241,7 +241,7 @@ subtest 'what others see of it' => sub {
 my $resumed;
 my $second;
 
-subtest 'off, stop, cancel, terminate' => sub {
+subtest 'the worker obeys off, stop, cancel and terminate' => sub {
 	{
 		my ($under_way, $later, $next) = map { fresh('off') } 1 .. 3;
 		my $offset;
@@ -339,7 +339,7 @@ subtest 'off, stop, cancel, terminate' => sub {
 	}
 };
 
-subtest 'pause and resume while it delivers' => sub {
+subtest 'pause and resume act on a running delivery' => sub {
 	{
 		my @names = map { fresh('pause') } 1 .. 200;
 		my $created = "SELECT count(*) FROM lp_requests WHERE login_name ~ '^pause' AND state = 'created'";
@@ -371,7 +371,7 @@ subtest 'pause and resume while it delivers' => sub {
 	$resumed = time();
 };
 
-subtest 'errors' => sub {
+subtest 'an error does not end the worker' => sub {
 	my ($claimed, $settled) = map { fresh('error') } 1, 2;
 	my $offset = -s $node->logfile;
 
@@ -455,7 +455,7 @@ subtest 'errors' => sub {
 	no_worker();
 };
 
-subtest 'what disappears' => sub {
+subtest 'servers and mappings that disappear' => sub {
 	q1('CREATE ROLE leaver LOGIN; GRANT USAGE ON FOREIGN SERVER acme TO leaver; GRANT EXECUTE ON FUNCTION lp_enqueue_users TO leaver;' .
 		"CREATE USER MAPPING FOR leaver SERVER acme OPTIONS (token 'lp-token'); ALTER SERVER acme OPTIONS (ADD delivery 'paused')");
 	my $leaver = LpUsers::session($node, role => 'leaver');
@@ -499,7 +499,7 @@ subtest 'what disappears' => sub {
 	no_worker('third');
 };
 
-subtest 'two databases' => sub {
+subtest 'two databases have two workers' => sub {
 	my @names = map { fresh('two') } 1, 2;
 
 	LpUsers::wait_for(sub { state_of('second', $second) eq 'created' }, 'delivery to be resumed by ALTER SERVER alone');
@@ -521,7 +521,7 @@ subtest 'two databases' => sub {
 	no_worker();
 };
 
-subtest 'prepared transactions' => sub {
+subtest 'COMMIT PREPARED and the worker' => sub {
 	my ($kept, $dropped) = map { fresh('prepared') } 1, 2;
 
 	no_worker();
@@ -540,7 +540,7 @@ subtest 'prepared transactions' => sub {
 	no_worker();
 };
 
-subtest 'secrets and housekeeping' => sub {
+subtest 'housekeeping removes secrets and old requests' => sub {
 	my ($good, $bad) = map { fresh('secret') } 1, 2;
 	my $secret = 'Hush-4711-never';
 	my $script = $node->basedir . '/enqueue.sql';
@@ -602,7 +602,7 @@ subtest 'secrets and housekeeping' => sub {
 	setting('lpusers.worker', 'on');
 };
 
-subtest 'no slot, and preloading' => sub {
+subtest 'without a worker slot the queue waits' => sub {
 	my @waiting = map { fresh('noslot') } 1 .. 3;
 	$session->quit;
 	$second->quit;

@@ -59,7 +59,7 @@ my $all = 'twin pending, twin pending, unknown_there uncertain, unknown_absent u
 my $unfinished = 9;
 my $before;
 
-subtest 'rows in all states' => sub {
+subtest 'requests in all states' => sub {
 	sql($main, enqueue_sql('old1', 'old2'));
 	deliver($main);
 	is(sql($main, "SELECT count(*) FROM lp_requests WHERE state = 'created'"), 2, 'two are created');
@@ -107,7 +107,7 @@ my $elsewhere = LpUsers::server(name => 'elsewhere', conf => "lpusers.worker = o
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 my $restored = PostgreSQL::Test::Cluster->new('restored');
 
-subtest 'the copies' => sub {
+subtest 'a restored dump and a template hold unfinished requests' => sub {
 	$main->command_ok([ 'pg_dump', '--format', 'custom', '--file', "$dir/hr", '--dbname', $main->connstr('hr') ], 'pg_dump');
 	sql($main, 'CREATE DATABASE dumped', 'postgres');
 	$main->command_ok([ 'pg_restore', '--exit-on-error', '--dbname', $main->connstr('dumped'), "$dir/hr" ], 'restored in another database');
@@ -139,7 +139,7 @@ subtest 'the copies' => sub {
 	is(states($main), $all, 'the original is untouched');
 };
 
-subtest 'a copy promoted' => sub {
+subtest 'a promoted copy holds unfinished requests' => sub {
 	$standby->promote;
 	LpUsers::wait_for(sub { sql($standby, 'SELECT pg_is_in_recovery()') eq 'f' }, 'the standby to be promoted');
 	is_held('a promoted copy', $standby, 'hr', $unfinished);
@@ -170,7 +170,7 @@ subtest 'a copy promoted' => sub {
 	is(posts('sending_there'), 1, 'sending_there was looked up, not sent again');
 };
 
-subtest 'a restore to a point in time' => sub {
+subtest 'a restore to a point in time holds unfinished requests' => sub {
 	$restored->start;
 	LpUsers::wait_for(sub { sql($restored, 'SELECT pg_is_in_recovery()') eq 'f' }, 'the restore to end');
 	is(states($restored), $all, 'restored to a point in time: as they were');
@@ -181,7 +181,7 @@ subtest 'a restore to a point in time' => sub {
 
 sub deliver_quietly { my ($node, $db) = @_; LpUsers::try_sql($node, 'CALL lp_deliver()', db => $db); return; }
 
-subtest 'lp_adopt()' => sub {
+subtest 'lp_adopt() looks up before it sends' => sub {
 	my $posts = posts();
 	foreach my $copy ([ 'a dump in another cluster', $elsewhere, 'hr' ], [ 'a dump in another database', $main, 'dumped' ], [ 'a template copy', $main, 'copied' ],
 		[ 'a promoted copy', $standby, 'hr' ], [ 'restored to a point in time', $restored, 'hr' ])
@@ -216,7 +216,7 @@ subtest 'lp_adopt()' => sub {
 	$elsewhere->stop;
 };
 
-subtest 'a failover in the middle of a delivery' => sub {
+subtest 'a failover in the middle of a delivery holds it' => sub {
 	my @names = map { "failover$_" } 1 .. 30;
 	my $heir = PostgreSQL::Test::Cluster->new('heir');
 	my $start;

@@ -66,7 +66,7 @@ trigger('sync', 'ALWAYS', 'ROW', 'mode=sync');
 
 my $connection;
 
-subtest 'the first copy' => sub {
+subtest 'the initial copy of a subscription' => sub {
 	$publisher->safe_psql('postgres', insert($_, "${_}1", "${_}2")) foreach 'always', 'statement';
 	$publisher->safe_psql('postgres', "CREATE PUBLICATION people FOR TABLE hr.always, hr.replica, hr.origin, hr.statement; CREATE PUBLICATION others FOR TABLE hr.sync");
 	$connection = $publisher->connstr . ' dbname=postgres';
@@ -77,7 +77,7 @@ subtest 'the first copy' => sub {
 	delivered('the first copy, FOR EACH STATEMENT', 'statement1', 'statement2');
 };
 
-subtest 'what is applied' => sub {
+subtest 'applied rows are queued' => sub {
 	my @always = map { "always$_" } 3 .. 12;
 	$publisher->safe_psql('postgres', insert('always', @always));
 	$publisher->safe_psql('postgres', insert($_, "${_}1", "${_}2")) foreach 'replica', 'origin';
@@ -120,7 +120,7 @@ hr.replica queue true', 'they are sent as the owner of the table');
 	delivered('the set-up was wrong for a while', 'always40');
 };
 
-subtest 'mode=sync' => sub {
+subtest 'mode=sync is refused in an apply worker' => sub {
 	{
 		my $offset = -s $node->logfile;
 
@@ -154,7 +154,7 @@ subtest 'mode=sync' => sub {
 	q1('DROP SUBSCRIPTION people');
 };
 
-subtest 'COPY' => sub {
+subtest 'COPY queues its rows' => sub {
 	my $file = $node->basedir . '/copy';
 	my (@good, @bad, $text);
 
@@ -195,7 +195,7 @@ subtest 'COPY' => sub {
 	q1("SELECT count(lp_discard(ARRAY[id])) FROM lp_requests WHERE source_table = 'hr.again' AND state = 'held'");
 };
 
-subtest 'partitions' => sub {
+subtest 'rows routed to partitions' => sub {
 	{
 		my $mapping = q({"loginName": "mail", "fullName": "full_name(name)", "nickname": "name", "email": "mail", "passwordSh": "'Aa1!' || md5(name)", "isEnabled": "true",
 		"maxChats": "3", "profileIds": "ARRAY[1]", "memberOf": "jsonb_build_object('agentGroupId', 1)"});

@@ -125,7 +125,7 @@ my $started = $main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 	enqueue($inflow, 'other', 'beside');
 }
 
-subtest 'more problems than are told' => sub {
+subtest 'many invalid users in one statement' => sub {
 	my $session = database($main, 'many');
 	my $offset = -s $main->logfile;
 	my $after = fresh('after');
@@ -154,7 +154,7 @@ subtest 'more problems than are told' => sub {
 	is($main->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server is the same');
 };
 
-subtest 'the database\'s owner is hostile' => sub {
+subtest 'a hostile owner of the database' => sub {
 	$quiet->safe_psql('postgres', 'CREATE ROLE villain LOGIN');
 	my $session = database($quiet, 'hostile', accounts => [], create => 'OWNER villain');
 	my $offset = -s $quiet->logfile;
@@ -220,7 +220,7 @@ subtest 'the database\'s owner is hostile' => sub {
 	once('hostile', 'aaa', undef, @names);
 };
 
-subtest 'errors of one account' => sub {
+subtest 'errors of one account do not delay another' => sub {
 	my $session = database($main, 'trouble', accounts => [ 'aaa', 'bbb' ]);
 	my ($stuck, @names) = map { fresh('trouble') } 1 .. 4;
 	my $offset = -s $main->logfile;
@@ -260,7 +260,7 @@ sub settle_all
 	return;
 }
 
-subtest 'secrets in answers, large users' => sub {
+subtest 'secrets in responses and large users' => sub {
 	foreach my $by ('CALL', 'worker')
 	{
 		my $session = database($by eq 'CALL' ? $quiet : $main, 'answers');
@@ -324,7 +324,7 @@ sub fresh_calls
 	return;
 }
 
-subtest 'CALL: partial success' => sub {
+subtest 'CALL reports accounts that failed' => sub {
 	my @names = map { fresh('partial') } 1 .. 8;
 	my $guilty = splice(@names, 2, 1);
 
@@ -340,7 +340,7 @@ subtest 'CALL: partial success' => sub {
 	once('refused, then 403', 'aaa', 1, @names);
 };
 
-subtest 'wrong credentials, old secrets' => sub {
+subtest 'rejected credentials and expired secrets' => sub {
 	my @names = map { fresh('refused') } 1 .. 200;
 
 	fresh_calls();
@@ -374,7 +374,7 @@ subtest 'wrong credentials, old secrets' => sub {
 	$session->query("ALTER USER MAPPING FOR CURRENT_USER SERVER aaa OPTIONS (DROP client_id, DROP client_secret, ADD token 'lp-token')");
 };
 
-subtest 'two who retry' => sub {
+subtest 'concurrent lp_retry() sends once' => sub {
 	my $name = fresh('retry');
 	my ($one, $two) = map { LpUsers::session($quiet, db => 'calls') } 1 .. 2;
 
@@ -422,7 +422,7 @@ subtest 'two who retry' => sub {
 	once('retry with an old snapshot', 'aaa', 2, $name);
 };
 
-subtest 'look-up with somebody else\'s credentials' => sub {
+subtest 'a lookup uses the credentials of its request' => sub {
 	my ($first, $second) = map { fresh('role') } 1 .. 2;
 
 	fresh_calls();
@@ -444,7 +444,7 @@ subtest 'look-up with somebody else\'s credentials' => sub {
 	once('a revoked token', 'aaa', 1, $first, $second);
 };
 
-subtest 'bytes' => sub {
+subtest 'control characters in texts' => sub {
 	my $ascii = database($quiet, 'bytes', create => "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", encoding => 'SQL_ASCII');
 	my @names = map { fresh('bytes') } 1 .. 4;
 	my $json = json_of(map { $_ eq $names[1] ? [ $_, nickname => 'BYTES' ] : $_ } @names) =~ s/BYTES/M\xfcller/r;
@@ -457,7 +457,7 @@ subtest 'bytes' => sub {
 	is($sim{aaa}->text('created') + 0, 3, 'SQL_ASCII: nobody else');
 };
 
-subtest 'adopted, and still held' => sub {
+subtest 'adopted requests that are held for another reason' => sub {
 	my ($sent, $held) = map { fresh('adopted') } 1 .. 2;
 
 	fresh_calls();
@@ -484,7 +484,7 @@ subtest 'adopted, and still held' => sub {
 	$session->query("ALTER SERVER aaa OPTIONS (DROP hold_above)");
 };
 
-subtest 'CALL leaves something to the worker' => sub {
+subtest 'CALL leaves later retries to the worker' => sub {
 	my ($again, $cancelled) = map { fresh('left') } 1 .. 2;
 	my $other = LpUsers::session($quiet, db => 'calls');
 	my $pid = $other->query('SELECT pg_backend_pid()');
@@ -525,7 +525,7 @@ subtest 'CALL leaves something to the worker' => sub {
 	workers_gone($session);
 };
 
-subtest 'accounts that have to wait' => sub {
+subtest 'accounts that have to wait do not delay others' => sub {
 	foreach my $case ('Retry-After', 'rate_limit')
 	{
 		foreach my $end ('lp_worker_stop()', 'lpusers.worker = off')
@@ -568,7 +568,7 @@ subtest 'accounts that have to wait' => sub {
 	}
 };
 
-subtest 'the steady inflow: its end' => sub {
+subtest 'a steady inflow is delivered completely' => sub {
 	{
 		my (undef, $err) = $flood->take;
 

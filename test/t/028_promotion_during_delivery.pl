@@ -150,7 +150,7 @@ sub promoted
 my @moments  = ('claiming', 'not applied', 'applied later', 'answered', 'one settled', 'looking up');
 my @policies = sort keys %policies;
 
-subtest 'at each step' => sub {
+subtest 'a promotion at each step' => sub {
 	my @ways     = map { my $late = $_; map { my $kind = $_; map { [ $kind, $_, $late ] } @policies } 'backend', 'worker' } 0, 1;
 	push @moments, 'applied', 'looked up' if $ENV{LPUSERS_LONG};
 	foreach my $i (0 .. $#moments)
@@ -160,7 +160,7 @@ subtest 'at each step' => sub {
 	}
 };
 
-subtest 'at any moment' => sub {
+subtest 'a promotion at a random moment' => sub {
 	dice();
 	my $rounds = $ENV{LPUSERS_LONG} ? 20 : 1;
 	foreach my $round (1 .. $rounds)

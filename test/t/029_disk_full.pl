@@ -140,7 +140,7 @@ sub tables_full
 	return;
 }
 
-subtest 'the tables\' disk' => sub {
+subtest 'the disk of the tables is full' => sub {
 	# Who queues is told, and nothing is left of it.
 	fresh();
 	no_room_for_rows();
@@ -232,14 +232,14 @@ sub wal_full
 	return;
 }
 
-subtest 'the disk of the WAL' => sub {
+subtest 'the disk of the WAL is full' => sub {
 	wal_full($_, 'backend', 'by the delivery') foreach 'claiming', 'applied later', 'answered', 'looked up';
 	wal_full($_, 'worker', 'by the delivery') foreach 'applied later', 'answered';
 	wal_full('applied', 'backend', 'by another session');
 	wal_full('looking up', 'worker', 'by another session');
 };
 
-subtest 'at any moment' => sub {
+subtest 'a disk that is full at a random moment' => sub {
 	dice();
 	my $rounds = $ENV{LPUSERS_LONG} ? 30 : 3;
 	foreach my $round (1 .. $rounds)

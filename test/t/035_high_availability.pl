@@ -65,7 +65,7 @@ sub promoted
 	return;
 }
 
-subtest 'what a standby reads' => sub {
+subtest 'a standby reads the account and the queue' => sub {
 	hire($one, 'ann', 'bob');
 	hire($one, '');
 	delivered($one, 'the first to be delivered');
@@ -103,7 +103,7 @@ subtest 'what a standby reads' => sub {
 	}
 };
 
-subtest 'what it refuses' => sub {
+subtest 'a standby refuses to write' => sub {
 	{
 		my $writes = sub { my $n = 0; $n += $sim->count(method => $_) foreach qw(POST PUT DELETE); return $n; };
 		my $before = $writes->();
@@ -177,7 +177,7 @@ subtest 'a synchronous standby takes over' => sub {
 	}
 };
 
-subtest 'the old primary comes back' => sub {
+subtest 'the old primary returns as a standby' => sub {
 	# It crashed and its timeline ended; pg_rewind recovers it (with the library preloaded) and makes it like the new one.
 	{
 		my $conf = slurp_file($one->data_dir . '/postgresql.conf');

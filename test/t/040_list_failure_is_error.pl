@@ -76,7 +76,7 @@ sub breaks
 my $broken = qr/ERROR:  08006:/;
 my ($out, $err);
 
-subtest 'after rows' => sub {
+subtest 'a failure after rows were returned is an error' => sub {
 	my $large  = 'x' x 1_100_000;
 	my @faults = (
 		[ 'cut',                   { action => 'half' },                       $broken ],
@@ -121,7 +121,7 @@ subtest 'after rows' => sub {
 	unlike($err, qr/s3cret/, 'and not quoted');
 };
 
-subtest 'instead of a list' => sub {
+subtest 'a response that is no list is an error' => sub {
 	my @refusals = (
 		[ 'no body',       { action => 'empty' },                         '08006', 1 ],
 		[ 'no JSON',       { action => 'not_json' },                      '08006', 1 ],
@@ -169,7 +169,7 @@ subtest 'instead of a list' => sub {
 	}
 };
 
-subtest 'once more' => sub {
+subtest 'a GET is repeated once before the first row' => sub {
 	fault(action => 'retry_after', value => '1');
 	is($session->query('SELECT count(*) FROM lp.users'), $users, '429: asked again after the time it names');
 	is(gets(), 2, '... twice');
@@ -202,7 +202,7 @@ subtest 'once more' => sub {
 
 my $log;
 
-subtest 'time' => sub {
+subtest 'a list that takes too long is an error' => sub {
 	# Slow, but never silent for long: as long as it takes. The pauses are a fiftieth of the patience, the whole is more.
 	$session->query("ALTER SERVER acme OPTIONS (SET timeout '1s')");
 	fault(action => 'drip', bytes => 32768, ms => 20);

@@ -46,7 +46,7 @@ sub sent_in_the_end { LpUsers::wait_for(sub { sent() >= $whole || hung_up() }, '
 
 sub temporary { my ($size, $n) = split(/\|/, $admin->query('SELECT coalesce(sum(size), 0), count(*) FROM pg_ls_tmpdir()')); return wantarray ? ($size, $n) : $size; }
 
-subtest 'the stand-in\'s patience' => sub {
+subtest 'the stand-in account resets a list that is not read' => sub {
 	impatient();
 	{
 		my $lazy = IO::Socket::INET->new(PeerAddr => $sim->url =~ s{^http://}{}r, Proto => 'tcp') or die "connect: $@";
@@ -102,7 +102,7 @@ sub rows_until
 	}
 }
 
-subtest 'an idle cursor' => sub {
+subtest 'an idle cursor takes its list off the network' => sub {
 	idle('FETCH 1', "BEGIN;\n$declare", 'FETCH 1 FROM c', 'FETCH ALL FROM c', 'COMMIT');
 	idle('FETCH 100', "BEGIN;\n$declare", 'FETCH 100 FROM c', "FETCH 200 FROM c;\nFETCH 100 FROM c;\nFETCH 1 FROM c;\nFETCH ALL FROM c", 'CLOSE c; COMMIT');
 	idle('FETCH in a savepoint that is rolled back', "BEGIN;\n$declare", "SAVEPOINT s;\nFETCH 3 FROM c;\nROLLBACK TO s", 'FETCH ALL FROM c', 'COMMIT');
@@ -166,7 +166,7 @@ my $loop = "FOR r IN SELECT substr(login_name, 5) AS n, md5(description) AS sum 
 my $nap  = $patience * 2 / 1000;
 my $slow = "INSERT INTO seen (n, sum) VALUES (r.n, r.sum); IF r.n IN ('1', '60') THEN PERFORM pg_sleep($nap); END IF;";
 
-subtest 'PL/pgSQL' => sub {
+subtest 'a slow loop reads the whole list' => sub {
 	# The body of the loop is slower than the account's patience.
 	loop_is_whole('a loop with a slow body', "DO \$\$ DECLARE r record; BEGIN $loop $slow END LOOP; END \$\$");
 	loop_is_whole('a loop that catches errors', "DO \$\$ DECLARE r record; BEGIN $loop BEGIN PERFORM 1 / 0; EXCEPTION WHEN OTHERS THEN $slow END; END LOOP; END \$\$");
@@ -196,7 +196,7 @@ sub little
 	return;
 }
 
-subtest 'who wants little' => sub {
+subtest 'LIMIT reads little' => sub {
 	little('LIMIT', 'SELECT login_name, description FROM lp.users LIMIT 3');
 	little('EXISTS', 'SELECT EXISTS (SELECT FROM lp.users WHERE description IS NOT NULL)');
 	little('SELECT INTO of PL/pgSQL', "DO \$\$ DECLARE t text; BEGIN SELECT description INTO t FROM lp.users; END \$\$");
@@ -227,7 +227,7 @@ subtest 'who wants little' => sub {
 	$session->query('COMMIT');
 };
 
-subtest 'a file that is written while it is read' => sub {
+subtest 'the file is read while it is written' => sub {
 	$sim->remove($_) foreach 'faults', 'log';
 	$sim->post('faults', { method => 'GET', path => '/users', action => 'stall', seconds => 2, times => 1 });
 	$session->query("BEGIN;\n$declare");
@@ -255,7 +255,7 @@ sub no_room
 	return;
 }
 
-subtest 'no room' => sub {
+subtest 'a full disk is an error' => sub {
 	$session->query("SET temp_file_limit = '4MB'");
 	no_room('temp_file_limit', qr/ERROR:  53400: temporary file size exceeds "?temp_file_limit"?/);
 	my ($out, $err) = $session->run("DO \$\$ DECLARE r record; BEGIN $loop $slow END LOOP; EXCEPTION WHEN configuration_limit_exceeded THEN RAISE NOTICE 'caught'; END \$\$");
@@ -322,7 +322,7 @@ sub grows
 }
 my $log;
 
-subtest 'memory' => sub {
+subtest 'memory does not grow with the account' => sub {
 	my $size = $ENV{LPUSERS_LONG} ? 330_000_000 : 33_000_000;
 	my $seen = grows('a count', 'SELECT count(*) FROM lp.users', $size);
 	cmp_ok($seen, '>=', $size / 66, '... of very many');

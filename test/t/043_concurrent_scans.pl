@@ -32,7 +32,7 @@ sub gets  { return scalar(grep { $_->{path} =~ m{/users/\d+$} } @{ $sim->get('lo
 sub id    { return $first + $_[0] - 1; }
 sub ids   { return join(', ', map { id($_) } @_); }
 
-subtest 'GETs by id' => sub {
+subtest 'GETs by id run in parallel' => sub {
 	clean();
 	is($session->query('SELECT string_agg(login_name, \' \' ORDER BY id) FROM lp.users WHERE id IN (' . ids(1, 500, 6000) . ')'),
 		'agent00001 agent00500 agent06000', 'three users by id');
@@ -101,7 +101,7 @@ subtest 'GETs by id' => sub {
 	$session->query('DROP SERVER tokens CASCADE');
 };
 
-subtest 'left alone' => sub {
+subtest 'connections of an idle cursor' => sub {
 	# The first connection is good; of the next two nothing comes of the TLS handshake. Nobody waits for them while the first row
 	# is worked at for longer than connect_timeout: they are sent anew. When somebody waits, connect_timeout holds.
 	SKIP:
@@ -155,7 +155,7 @@ subtest 'left alone' => sub {
 	}
 };
 
-subtest 'in one query' => sub {
+subtest 'several lists in one query' => sub {
 	my @queries = (
 		[ 'users and skills', 'SELECT count(*), count(DISTINCT u.id), count(DISTINCT s.id) FROM lp.users u JOIN lp.skills s ON s.id = ANY (u.skill_ids)', 2 ],
 		[ 'a self-join',      'SELECT count(*) FROM lp.users a JOIN lp.users b ON a.nickname = b.login_name', 2 ],
@@ -197,7 +197,7 @@ subtest 'in one query' => sub {
 
 my ($out, $err);
 
-subtest 'functions and calls' => sub {
+subtest 'functions and calls inside a scan' => sub {
 	$session->query(q{
 		CREATE FUNCTION skill_names(ids bigint[]) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(name, ',' ORDER BY id) FROM lp.skills WHERE id = ANY (ids) $$;
 		CREATE FUNCTION login(wanted bigint) RETURNS text LANGUAGE plpgsql AS $$ DECLARE r record; BEGIN
@@ -267,7 +267,7 @@ subtest 'functions and calls' => sub {
 
 my $log;
 
-subtest 'a standby' => sub {
+subtest 'concurrent scans on a standby' => sub {
 	$node->backup('backup');
 	my $standby = PostgreSQL::Test::Cluster->new('standby');
 	$standby->init_from_backup($node, 'backup', has_streaming => 1);

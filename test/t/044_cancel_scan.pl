@@ -137,7 +137,7 @@ sub try_phase
 	return;
 }
 
-subtest 'ending them' => sub {
+subtest 'cancel, timeout and terminate end a scan in each phase' => sub {
 	foreach my $phase (@phases)
 	{
 	  SKIP:

@@ -37,7 +37,7 @@ my %kept;
 my %before;
 my $old_origin;
 
-subtest 'the old cluster' => sub {
+subtest 'the old cluster has requests in all states' => sub {
 	sql($old, 'CREATE ROLE owner; CREATE ROLE clerk; CREATE DATABASE hr', 'postgres');
 	sql($old, "CREATE EXTENSION lpusers; $grants");
 	LpUsers::connect_account($old, $sim, db => 'hr', options => "batch_size '1', max_connections '2', timeout '30s', hold_above '3'");
@@ -113,7 +113,7 @@ subtest 'the old cluster' => sub {
 my $log;
 my $requests;
 
-subtest 'pg_upgrade' => sub {
+subtest 'pg_upgrade succeeds and sends nothing' => sub {
 	my $checksums = sql($old, 'SHOW data_checksums') eq 'off' && $new->pg_version >= 18 ? ['--no-data-checksums'] : [];
 	$new->init(extra => [ '--encoding=UTF8', '--locale=C', @$checksums ]);
 	$old->stop;
@@ -131,7 +131,7 @@ subtest 'pg_upgrade' => sub {
 	}
 };
 
-subtest 'everything is there' => sub {
+subtest 'everything is kept' => sub {
 	$new->append_conf('postgresql.conf', "lpusers.worker = off\n");
 	$new->start;
 	is(sql($new, $kept{$_}), $before{$_}, "kept: $_") foreach sort keys %kept;
@@ -166,7 +166,7 @@ subtest 'nothing is sent again' => sub {
 
 my @all;
 
-subtest 'somebody takes it on' => sub {
+subtest 'lp_adopt() continues what was unfinished' => sub {
 	is(sql($new, 'SET ROLE clerk; SELECT lp_adopt()'), $unfinished, 'lp_adopt(), by whom it was granted to');
 	LpUsers::wait_for(sub {
 		sql($new, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain' AND next_attempt_at > now(); SELECT lp_wake()");
@@ -190,7 +190,7 @@ subtest 'somebody takes it on' => sub {
 
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
 
-subtest 'and goes on' => sub {
+subtest 'new requests are delivered' => sub {
 	is(sql($new, 'SELECT count(*) FROM lp.users'), scalar(@all), 'the foreign tables show them');
 	is(sql($new, "UPDATE lp.users SET max_chats = 4, full_name = 'Full', employee_id = '1' WHERE login_name = 'written\@example.com' RETURNING max_chats"), '4',
 		'... and are written to');

@@ -26,7 +26,7 @@ sub check_released
 	return ($? >> 8, $out);
 }
 
-subtest 'frozen scripts' => sub {
+subtest 'released scripts are unchanged' => sub {
 	my $script   = "CREATE TABLE t ();\n";
 	my $sum      = Digest::SHA::sha256_hex($script);
 	my $open     = "## 1.1.0 (unreleased)\n\n## 1.0.0 (2026-12-01)\n";
@@ -108,7 +108,7 @@ sub difference
 
 my $fresh = listing('postgres');
 
-subtest 'updates' => sub {
+subtest 'an update gives what a fresh installation has' => sub {
 	like($fresh, qr/^view public\.lp_results \| definition/m,             'the listing has views');
 	like($fresh, qr/^table public\.lp_requests \| column 1 \| id bigint/m, '... columns');
 	unlike($fresh, qr/NOT COMPARED/, '... and knows every kind of object that belongs to the extension');
@@ -134,7 +134,7 @@ subtest 'updates' => sub {
 	}
 };
 
-subtest 'what an update may forget' => sub {
+subtest 'an update keeps rights, comments and configuration tables' => sub {
 	foreach my $slip (
 		"COMMENT ON FUNCTION lp_wake() IS 'x'", "COMMENT ON COLUMN lp_requests.error IS NULL", "COMMENT ON EXTENSION lpusers IS 'x'",
 		'GRANT EXECUTE ON FUNCTION lp_purge(interval) TO PUBLIC', 'GRANT SELECT ON lp_payloads TO PUBLIC', 'GRANT SELECT (id) ON lp_requests TO PUBLIC',

@@ -53,7 +53,7 @@ sub struck
 	return ($err, $took);
 }
 
-subtest 'cancel, terminate, time out' => sub {
+subtest 'a writing statement ends at once' => sub {
 	my @phases = (
 		[ 'the first batch',    'INSERT', 'a', { method => 'POST', action => 'silence', applied => \1 }, 10, qr/outcome unknown\): create of 10 user/ ],
 		[ 'a later batch',      'INSERT', 'b', { method => 'POST', action => 'silence', skip => 2 }, 20, qr/but not in account "12345678": create of 20 user/ ],
@@ -128,7 +128,7 @@ subtest 'cancel, terminate, time out' => sub {
 	}
 };
 
-subtest 'killed' => sub {
+subtest 'a killed backend' => sub {
 	$sim->remove('faults');
 	$sim->post('faults', { method => 'POST', action => 'silence', seconds => 200, skip => 1, applied => \1 });
 	my $pid = $session->query('SELECT pg_backend_pid()');
@@ -164,7 +164,7 @@ sub overtaken
 	return $err;
 }
 
-subtest 'others at the same time' => sub {
+subtest 'other sessions write at the same time' => sub {
 	$session->query("INSERT INTO lp.people SELECT * FROM staff('ann', 1, 2) UNION ALL SELECT * FROM staff('bob', 1, 2)");
 	my %id = map { $_->{loginName} =~ s/@.*//r => $_->{id} } @{ $sim->get('users') };
 	my $rename = sub { my ($who, $name) = @_; return "UPDATE lp.users SET nickname = '$name', full_name = 'x' WHERE id = $id{$who}"; };
@@ -249,7 +249,7 @@ subtest 'others at the same time' => sub {
 	}
 };
 
-subtest 'the log' => sub {
+subtest 'the log names what was left behind' => sub {
 	my $offset = -s $node->logfile;
 	my $file = "$node->{_basedir}/people.csv";
 
@@ -285,7 +285,7 @@ sub grows
 }
 my $columns = 'login_name, full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids';
 
-subtest 'memory' => sub {
+subtest 'memory does not grow with the statement' => sub {
 	# A statement of many rows looks at its own memory on the way: it does not grow, but for the ids and logins that it has to know.
 	$session->query(q{
 		SET client_min_messages = warning;
@@ -316,7 +316,7 @@ subtest 'memory' => sub {
 	is(there('mem') . ' ' . there('ret'), '0 0', 'they are deleted');
 };
 
-subtest 'dump and restore' => sub {
+subtest 'foreign tables in a dump' => sub {
 	{
 		my $dir = File::Temp->newdir();
 

@@ -104,10 +104,6 @@ sub senseless
 	return;
 }
 
-subtest 'the three axes' => sub {
-
-};
-
 # ---------------------------------------------------------------------------------------------- questions
 
 sub emails { return map { "$_\@example.com" } @_; }
@@ -651,7 +647,7 @@ sub chosen
 	return $ENV{LPUSERS_LONG} || $sensible[ ($fault + $path) % @sensible ] eq $moment;
 }
 
-subtest 'all cells' => sub {
+subtest 'each fault at each moment on each path' => sub {
 	# What a session keeps for ever is there from here on.
 	set_server();
 	set_mapping("token 'lp-token'");

@@ -149,7 +149,7 @@ my $disturbances = 0;
 my $released = 0;
 my $took;
 
-subtest 'the soak' => sub {
+subtest 'random faults while many sessions queue users' => sub {
 	my $begun = time();
 	foreach my $i (1 .. $sessions)
 	{
@@ -204,7 +204,7 @@ sub some { my @names = sort @_; return @names > 5 ? join(' ', @names[ 0 .. 4 ], 
 my (%applied, %struck);
 my $requests = 0;
 
-subtest 'the counts' => sub {
+subtest 'the counts add up' => sub {
 	my %there;
 	$there{ $_->{loginName} }++ foreach @{ $sim->get('users') };
 	foreach my $entry (grep { $_->{path} =~ m{/le-users/users$} } @{ $sim->get('log') })
@@ -230,7 +230,7 @@ subtest 'the counts' => sub {
 	is(some(grep { $applied{$_} > 1 } keys %applied), '', 'no login was carried out twice') unless $partial;
 };
 
-subtest 'the memory' => sub {
+subtest 'memory stays flat' => sub {
 	my %most = (session => 0, worker => 0);
 	my $looked = 0;
 	foreach my $key (sort keys %samples)

@@ -116,7 +116,7 @@ my %functions;
 
 my $ours = q{FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'lpusers'};
 
-subtest 'functions' => sub {
+subtest 'rights on functions' => sub {
 	my $json = users('somebody');
 
 	# name => [as installed, with EXECUTE, call]. Only what is the same in both may PUBLIC execute.
@@ -192,7 +192,7 @@ subtest 'functions' => sub {
 	cmp_ok($sim->count(path => '/le-users'), '>', $before, '... and those with one did');
 };
 
-subtest 'tables, views, sequences, types' => sub {
+subtest 'rights on tables, views, sequences and types' => sub {
 	my %relations = (lp_requests => 'r', lp_payloads => 'r', lp_results => 'v', lp_summary => 'v', lp_progress => 'v', lp_requests_id_seq => 'S', lp_batch_seq => 'S',
 		(map { $_ => 'r', $_ . '_id_seq' => 'S' } qw(_lp_sync _lp_sync_plan _lp_sync_item _lp_sync_mark)), _lp_sync_link => 'r',
 		(map { $_ => 'v' } qw(lp_syncs lp_sync_links lp_sync_plans lp_sync_changes)));
@@ -227,7 +227,7 @@ subtest 'tables, views, sequences, types' => sub {
 	matrix($_, $_, $statements{$_}) foreach sort keys %statements;
 };
 
-subtest 'who sees whose rows' => sub {
+subtest 'rows that a role sees' => sub {
 	my %sees = (nobody => 'hired', usage => '', mapped => '', tenant => 'by-tenant', holder => 'by-holder by-member by-table hired', member => 'by-holder by-member by-table hired',
 		owner => 'by-holder by-member by-owner by-table hired', root => 'by-holder by-member by-owner by-table by-tenant hired');
 	foreach my $role (@roles)
@@ -253,7 +253,7 @@ sub known_options
 	return [ $err =~ /^HINT:  Valid options are: (.*)\.$/m ? split(/, /, $1) : "no list: $err" ];
 }
 
-subtest 'server, mapping and their options' => sub {
+subtest 'rights on servers, mappings and options' => sub {
 	# Each option: a clause that sets it, and may only a superuser?
 	my %server_options = (
 		account => [ "SET account 'other'" ], domain => [ "ADD domain 'va.ac.liveperson.net'" ], base_url => [ "ADD base_url 'https://example.com'", 1 ],
@@ -297,7 +297,7 @@ subtest 'server, mapping and their options' => sub {
 	matrix($_, $_, $ddl{$_}) foreach sort keys %ddl;
 };
 
-subtest 'foreign tables' => sub {
+subtest 'rights on foreign tables' => sub {
 	# Reading is as core has it for every foreign table: a right to the table, and a mapping. Writing needs EXECUTE on the function,
 	# which PUBLIC has by now, and USAGE on the server; an UPDATE or DELETE begins to read first.
 	$sim->post('config', { unique => JSON::PP::false });
@@ -314,7 +314,7 @@ subtest 'foreign tables' => sub {
 	$root->query('REVOKE ALL ON ALL TABLES IN SCHEMA lp FROM PUBLIC');
 };
 
-subtest 'traps in the search_path' => sub {
+subtest 'objects planted in the search_path are not used' => sub {
 	# 010 has the calls, 025 the queue and its worker; here everything that runs as somebody else, and the trigger.
 	is($root->query("SELECT string_agg(p.proname, ' ' ORDER BY 1) $ours JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid WHERE p.prosecdef
 		AND p.proconfig IS DISTINCT FROM '{\"search_path=pg_catalog, pg_temp\"}'"), '', 'each definer function has a fixed search_path');

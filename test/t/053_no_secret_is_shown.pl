@@ -113,7 +113,7 @@ my %ways = (
 	'Login'        => { username => 'lp-user', password => 'login_password' },
 	'Login, file'  => { username => 'lp-user', password_file => "$files/login_password" });
 
-subtest 'every way to authenticate' => sub {
+subtest 'no secret is shown by any authentication method' => sub {
 	foreach my $way (sort keys %ways)
 	{
 		credentials(%{ $ways{$way} });
@@ -186,7 +186,7 @@ sub look_around
 	return;
 }
 
-subtest 'every way to send a password' => sub {
+subtest 'no password is shown on any path' => sub {
 	$sim->post('users', [ map { decode_json($_) } LpUsers::user('changed', id => 5, passwordSh => 'x') ]);
 	query("SELECT lp_attach_trigger('sync_hires', '$account', \$\${\"loginName\": \"name || '\@example.com'\", \"email\": \"name\", \"fullName\": \"name\", \"nickname\": \"name\",
 		\"passwordSh\": \"public.secret_of(secret)\", \"isEnabled\": \"true\", \"maxChats\": \"3\", \"profileIds\": \"ARRAY[1]\"}\$\$, mode => 'sync')");
@@ -269,7 +269,7 @@ sub files_with_secrets
 	return \%found;
 }
 
-subtest 'the queue' => sub {
+subtest 'no password of the queue is shown' => sub {
 	query("SELECT lp_attach_trigger('hires', '$account', \$\${\"loginName\": \"name || '\@example.com'\", \"email\": \"name\", \"fullName\": \"name\", \"nickname\": \"name\",
 		\"passwordSh\": \"public.secret_of(secret)\", \"isEnabled\": \"true\", \"maxChats\": \"3\", \"profileIds\": \"ARRAY[1]\"}\$\$)");
 	foreach my $end (sort keys %ends)
@@ -301,7 +301,7 @@ subtest 'the queue' => sub {
 	LpUsers::wait_for(sub { query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
 };
 
-subtest 'what is left' => sub {
+subtest 'no settled secret is left in the data directory' => sub {
 	is(found_in($told), '', 'no client was told a secret');
 	my $log = LpUsers::log_since($node, 0);
 	cmp_ok(length($log), '>', 1_000_000, 'the server has logged much');

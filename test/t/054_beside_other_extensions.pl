@@ -39,7 +39,7 @@ sub arrived
 	return;
 }
 
-subtest 'dump and restore' => sub {
+subtest 'dump and restore of foreign tables' => sub {
 	# A dump declares foreign tables and asks the account nothing; what it restores is the same to the last word.
 	{
 		my $before = $sim->count(path => '/le-users');
@@ -179,7 +179,7 @@ sub busy
 	return $session;
 }
 
-subtest 'busy objects' => sub {
+subtest 'DROP of objects in use' => sub {
 	my $insert = "INSERT INTO lp.users (login_name, email, full_name, nickname, password_sh, is_enabled, max_chats, profile_ids) VALUES ('busy\@x', 'busy\@x', 'x', 'x', 'Start-1234', true, 3, '{1}')";
 	foreach my $case ([ 'a scan', 'SELECT count(*) FROM lp.users' ], [ 'an INSERT', $insert ], [ 'a call', LpUsers::create_sql('busy') ])
 	{

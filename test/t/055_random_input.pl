@@ -113,7 +113,7 @@ sub option
 }
 sub options { my ($kind) = @_; my %once = map { option($kind) =~ /^(\S+) (.*)/s ? ($1 => $2) : () } 0 .. rand(3); return join(', ', map { "$_ $once{$_}" } sort keys %once); }
 
-subtest 'options' => sub {
+subtest 'random options' => sub {
 	$names{mapping} = [ grep { my $name = $_; !grep { $_ eq $name } map { @$_ } @names{qw(table column server)} } @names ];
 
 	# What one may be told: syntax, undefined or doubled options, bad values, an account that is missing.
@@ -152,7 +152,7 @@ sub arguments
 	return join(', ', map { literal($_) } rand() < 0.97 ? $account : noise(5), @login, map { argument($_) } sort keys %once);
 }
 
-subtest 'arguments of the trigger' => sub {
+subtest 'random trigger arguments' => sub {
 	# The expressions are also those of somebody who knows how the query is put together, so anything that SQL has to say of a user's
 	# input may be met; what must not is an internal error, a file, a resource or a connection that failed.
 	my $known = qr/^(?:00000|0A...|21...|22...|25006|28...|39P01|42...|54...)$/;
@@ -196,7 +196,7 @@ sub revision
 	return length($digits) < 19 || (length($digits) == 19 && $digits le '9223372036854775807') ? $digits : undef;
 }
 
-subtest 'headers of an answer' => sub {
+subtest 'random response headers' => sub {
 	my (@wrong, %waits);
 	foreach my $n (1 .. 150 * $rounds)
 	{
@@ -242,7 +242,7 @@ sub value
 	return { map { pick(@attributes, 'agentGroupId', noise(6)) => value($depth + 1) } 1 .. rand(4) };
 }
 
-subtest 'users' => sub {
+subtest 'random users' => sub {
 	my $good = decode_json(LpUsers::user('fuzz'));
 	my @documents = map {
 		my %user = (%$good, map { pick(@attributes) => value(0) } 1 .. rand(3));

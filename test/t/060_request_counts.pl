@@ -127,7 +127,7 @@ sub fresh
 	return;
 }
 
-subtest 'direct calls' => sub {
+subtest 'cost of direct calls' => sub {
 	fresh(0);
 	path('a call that creates a user', "SELECT status FROM lp_create_users('12345678', person(1))",
 		requests => 'POST 1', connections => 1, sent => 167, statements => 2, rows => '1 1 0');
@@ -149,7 +149,7 @@ subtest 'direct calls' => sub {
 		before => "SELECT status FROM lp_delete_users('12345678', '{1}')", requests => 'DELETE 1', connections => 1, statements => 2, rows => '1 1 0');
 };
 
-subtest 'the queue' => sub {
+subtest 'cost of the queue' => sub {
 	fresh(0);
 	path('250 rows that a trigger enqueues', "INSERT INTO hires SELECT i, format('r%s\@example.com', i) FROM generate_series(1, 250) i",
 		requests => '', connections => 0, statements => 10, rows => '500 0 0');
@@ -165,7 +165,7 @@ subtest 'the queue' => sub {
 		requests => 'POST 1', connections => 1, at_most => 21, rows => '2 2 0');
 };
 
-subtest 'foreign tables, read' => sub {
+subtest 'cost of reading foreign tables' => sub {
 	fresh(250);
 	path('count(*) of a foreign table', 'SELECT count(*) FROM lp.users', requests => 'GET 1', connections => 1, received => 4501);
 	path('a few columns', 'SELECT id, login_name FROM lp.users', requests => 'GET 1', connections => 1);
@@ -178,7 +178,7 @@ subtest 'foreign tables, read' => sub {
 	path('ANALYZE', 'ANALYZE lp.users', requests => 'GET 1', connections => 1);
 };
 
-subtest 'foreign tables, written' => sub {
+subtest 'cost of writing foreign tables' => sub {
 	my $columns = 'login_name, full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids';
 
 	fresh(0);

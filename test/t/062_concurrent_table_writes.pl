@@ -28,7 +28,7 @@ sub stale { return scalar(grep { $_->{status} == 412 } @{ $sim->get('log') }); }
 # Users with a value of an attribute.
 sub having { my ($session, $what) = @_; return $session->query("SELECT count(*) FROM lp.users WHERE $what"); }
 
-subtest 'two sessions at once' => sub {
+subtest 'two sessions update at once' => sub {
 	$sim->post('config', { delay_ms => 30 });
 	$sim->remove('log');
 	$session->send("UPDATE lp.users SET $set WHERE id % 2 = 0");
@@ -46,7 +46,7 @@ subtest 'two sessions at once' => sub {
 
 my $err;
 
-subtest 'beside a delivery' => sub {
+subtest 'an update beside a delivery' => sub {
 	$session->query("SELECT count(*) FROM lp_enqueue_users('12345678', (SELECT jsonb_agg(person('q' || i)) FROM generate_series(1, 400) i))");
 	$other->send("CALL lp_deliver('12345678')");
 	LpUsers::wait_for(sub { $session->query("SELECT count(*) FROM lp_requests WHERE state = 'created' AND path = 'queue'") > 0 }, 'the first results');
@@ -64,7 +64,7 @@ subtest 'beside a delivery' => sub {
 
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
 
-subtest 'another client, again and again' => sub {
+subtest 'another client that keeps writing' => sub {
 	my $writer = LpUsers::session($node);
 
 	# a call without if_match takes no lock, as any other client of the account
@@ -77,7 +77,7 @@ subtest 'another client, again and again' => sub {
 	is($err, '', 'the other client');
 };
 
-subtest 'the lock is not had in time' => sub {
+subtest 'lock_timeout while another session writes' => sub {
 	LpUsers::connect_account($node, $sim, server => 'hasty', options => "timeout '300ms', batch_size '20'");
 	$node->safe_psql('postgres', q{CREATE SCHEMA hasty; IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER hasty INTO hasty});
 	$sim->post('config', { delay_ms => 0 });

@@ -266,7 +266,7 @@ sub hold_settlement
 sub unanswered { my ($method) = @_; LpUsers::wait_for(sub { $sim->count(status => 0, method => $method, path => '/le-users/users') == 1 }, "an unanswered $method"); return; }
 sub waits { my ($pid) = @_; LpUsers::wait_for(sub { $admin->query("SELECT wait_event_type FROM pg_stat_activity WHERE pid = $pid") eq 'Lock' }, 'the deliverer to wait for a lock'); return; }
 
-subtest 'the deliverer is killed' => sub {
+subtest 'a deliverer killed in each step' => sub {
 	my %steps = (
 		'reading' => [ sub { $sim->post('faults', { method => 'GET', action => 'silence' }) }, sub { unanswered('GET') } ],
 		'written, not applied' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $false }) }, sub { unanswered($_[0]) } ],

@@ -40,7 +40,7 @@ sub forget { $session->query('DELETE FROM lp_payloads; DELETE FROM lp_requests')
 
 $session->query("SELECT status FROM lp_create_users('$account', (SELECT jsonb_agg(person('u' || i)) FROM generate_series(1, 900) i))");
 
-subtest 'many updates, in one chain' => sub {
+subtest 'many updates in one chain' => sub {
 	forget();
 	change(1, 900, '{"nickname": "alone"}');
 	finished('900 updates');
@@ -84,7 +84,7 @@ subtest '900 updates beside running creates' => sub {
 
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
 
-subtest 'beside a foreign table' => sub {
+subtest 'queued changes beside a foreign table' => sub {
 	forget();
 	change(1, 600, '{"nickname": "queue"}');
 	foreach my $i (1 .. 2)
@@ -98,7 +98,7 @@ subtest 'beside a foreign table' => sub {
 	is(stale(), 0, 'they have waited for each other');
 };
 
-subtest 'beside other clients' => sub {
+subtest 'queued changes beside other clients' => sub {
 	# Another client writes before each of the first PUTs, then less often.
 	forget();
 	$sim->post('config', { delay_ms => 5 });

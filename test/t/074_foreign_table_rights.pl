@@ -34,7 +34,7 @@ $root->query(q{SET ROLE hr; SELECT count(*) FROM lp_attach_trigger('hires', '123
 	"fullName": "login", "passwordSh": "login", "isEnabled": true, "maxChats": 3, "profileIds": "ARRAY[1]"}'); RESET ROLE});
 $root->query("SELECT status FROM lp_create_users('12345678', '" . LpUsers::user('ann') . "')");
 
-subtest 'the attack' => sub {
+subtest 'a grant on a foreign table does not suffice to write' => sub {
 	foreach my $role (qw(clerk data))
 	{
 		my (undef, $err) = $root->run("SET ROLE $role; DELETE FROM lp.users");
@@ -47,7 +47,7 @@ subtest 'the attack' => sub {
 	is($sim->count(method => 'DELETE', path => '/le-users'), 0, 'nothing was sent');
 };
 
-subtest 'the query' => sub {
+subtest 'the query names each role that can write' => sub {
 	my ($query) = grep { $_->{code} =~ /^SELECT r.rolname AS role/m } LpUsers::document_blocks('docs/security.md');
 	my ($inserts, $updates) = map { "$_ on lp_payloads, $_ on lp_requests" } 'INSERT', 'UPDATE';
 	my @hires = map { "$_ on hires" } qw(INSERT TRIGGER UPDATE);
