@@ -267,6 +267,7 @@ check_tree()
 {
 	check layers perl test/check_layers
 	check style perl test/check_style
+	check promises perl test/check_promises
 	check indent perl test/check_indent
 	check version in_make check-version
 	check released perl test/check_released
