@@ -18,9 +18,9 @@
 
 #include "lib/ilist.h"
 #include "portability/instr_time.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "api/answered_mapping.h"
 #include "api/list_stream.h"
 #include "http/response_spool.h"
 #include "http/socket_wait.h"
@@ -40,15 +40,6 @@
 
 /* What a listing asks for that only has to show that the account is there. */
 #define PROBE_QUERY "&select=id"
-
-/* A mapping by which the account has answered, in this session. */
-typedef struct AnsweredMapping
-{
-	Oid			mapping;		/* key */
-	uint64		generation;		/* of the options that it answered to */
-} AnsweredMapping;
-
-static HTAB *answered = NULL;
 
 struct LpuListing
 {
@@ -80,35 +71,6 @@ struct LpuListing
 
 /* The listings of this process, of whatever statement. */
 static dlist_head under_way = DLIST_STATIC_INIT(under_way);
-
-/* ----- mappings that were answered ----- */
-
-static void
-remember_answered(const LpuOptions *options)
-{
-	AnsweredMapping *entry;
-
-	if (answered == NULL)
-	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(AnsweredMapping)};
-
-		answered = hash_create("lpusers answered mappings", 16, &ctl, HASH_ELEM | HASH_BLOBS);
-	}
-	entry = hash_search(answered, &options->mapping, HASH_ENTER, NULL);
-	entry->generation = options->generation;
-}
-
-/* Return true if the account has answered a GET with these options. */
-static bool
-has_answered(const LpuOptions *options)
-{
-	AnsweredMapping *entry = answered == NULL ? NULL :
-	hash_search(answered, &options->mapping, HASH_FIND, NULL);
-
-	return entry != NULL && entry->generation == options->generation;
-}
-
-/* ----- the listing ----- */
 
 /* (Re)send the request. Nothing of an earlier answer has been read: it was no success. */
 static void
@@ -385,7 +347,7 @@ is_absent(LpuListing *l)
 	return l->request.method == LPU_GET_USER && answer != NULL &&
 		(answer->status == 404 || answer->status == 410) &&
 		answer->body[strspn(answer->body, " \t\r\n")] != '<' &&
-		(has_answered(l->options) || account_is_there(l));
+		(lpu_answered_has(l->options) || account_is_there(l));
 }
 
 /* The reader has what it needs for now, or wants more. */
@@ -418,8 +380,8 @@ advance(LpuListing *l)
 {
 	LpuListingState state = read_on(l);
 
-	if ((state == LPU_LISTING_ELEMENT || state == LPU_LISTING_END) && !has_answered(l->options))
-		remember_answered(l->options);
+	if ((state == LPU_LISTING_ELEMENT || state == LPU_LISTING_END) && !lpu_answered_has(l->options))
+		lpu_answered_remember(l->options);
 	return state;
 }
 

@@ -56,6 +56,10 @@ extern void lpu_fdw_refuse_system_columns(const PlannerInfo *root, Index rti,
 extern void lpu_fdw_refuse_system_columns_of_routed(const ModifyTable *plan,
 													const LpuForeignTable *table);
 
+/* Return true if the conditions of the query refer to deleted entities. */
+extern bool lpu_fdw_wants_deleted(PlannerInfo *root, const LpuForeignTable *table,
+								  RelOptInfo *baserel);
+
 /* Raise 42501 unless the role may write users through a foreign table of the server. */
 extern void lpu_fdw_require_rights(Oid server, Oid role, CmdType operation);
 

@@ -21,6 +21,7 @@
 #include "api/list_stream.h"
 #include "base/encoding.h"
 #include "base/error.h"
+#include "remote/column_value.h"
 #include "remote/insert.h"
 #include "remote/returning.h"
 #include "user/datum_to_json.h"

@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 
 #include "base/error.h"
+#include "remote/column_value.h"
 #include "remote/conditional.h"
 #include "remote/returning.h"
 #include "remote/update.h"

@@ -16,6 +16,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
+#include "remote/column_value.h"
 #include "remote/update_row.h"
 #include "user/compare.h"
 #include "user/datum_to_json.h"

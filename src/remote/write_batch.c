@@ -13,10 +13,6 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/json.h"
-#include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 
 #include "base/encoding.h"
 #include "base/error.h"
@@ -25,7 +21,6 @@
 #include "transaction/logged_request.h"
 #include "transaction/request_log.h"
 #include "transaction/rollback_warning.h"
-#include "user/datum_to_json.h"
 
 /* The request was too large: its users were certainly not processed. */
 #define TOO_LARGE 413
@@ -69,79 +64,6 @@ lpu_writer_progress(const LpuWriterState *writer)
 		return "";
 	return psprintf(" Of this statement " INT64_FORMAT " user(s) %s.", writer->done,
 					methods[method_row(writer)].carried_out);
-}
-
-char *
-lpu_writer_utf8(char *text, size_t *length)
-{
-	char	   *utf8;
-
-	*length = strlen(text);
-	utf8 = lpu_text_to_utf8(text, length);
-	if (utf8 == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-				 errmsg("the users cannot be sent as UTF-8"),
-				 errhidestmt(true), errhidecontext(true)));
-	return utf8;
-}
-
-/* ----- values ----- */
-
-void
-lpu_writer_raise_value(const LpuWriterState *writer, const LpuColumn *column, const char *problem,
-					   const char *whose)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for column \"%s\" of foreign table \"%s\"", column->name,
-					writer->table->name),
-			 errdetail_internal("%s: \"%s\" %s.%s", whose, column->attribute, problem,
-								lpu_writer_progress(writer)),
-			 errhidestmt(true), errhidecontext(true)));
-}
-
-const char *
-lpu_writer_put(const LpuWriterState *writer, StringInfo object, const LpuColumn *column,
-			   Datum value, bool isnull)
-{
-	LpuAttribute unknown = {column->attribute, strlen(column->attribute), LPU_ANY, 0};
-	Oid			type = getBaseType(column->type);
-
-	lpu_datum_unify_json(&type, &value, &isnull);
-	appendStringInfoChar(object, object->len > 0 ? ',' : '{');
-	escape_json(object, column->attribute);
-	appendStringInfoChar(object, ':');
-	if (isnull)
-	{
-		appendStringInfoString(object, "null");
-		return NULL;
-	}
-	return lpu_datum_write(object, column->def ? column->def : &unknown, type, value,
-						   writer->method == LPU_CREATE_USERS ? LPU_USER_CREATE : LPU_USER_UPDATE);
-}
-
-char *
-lpu_writer_complaint(const LpuWriterState *writer, const char *attribute, const char *problem)
-{
-	int			column = attribute ? lpu_table_column(writer->table, attribute) : 0;
-
-	if (attribute == NULL)
-		return psprintf("the entity %s", problem);
-	if (column == 0)
-		return psprintf("\"%s\" %s, and no column of foreign table \"%s\" has it", attribute,
-						problem,
-						writer->table->name);
-	return psprintf("\"%s\" %s", writer->table->columns[column - 1].name, problem);
-}
-
-char *
-lpu_writer_lay(Jsonb *lower, const char *upper)
-{
-	Datum		both = DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(lower),
-										   DirectFunctionCall1(jsonb_in, CStringGetDatum(upper)));
-
-	return JsonbToCString(NULL, &DatumGetJsonbP(both)->root, VARSIZE(DatumGetJsonbP(both)));
 }
 
 /* ----- sending ----- */

@@ -91,34 +91,10 @@ extern void lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *me
 /* A request that was refused may have been carried out for these: an abort is to say so. */
 extern void lpu_writer_doubt(const LpuWriterState *writer, const LpuUserIdentity *users, int n);
 
-/*
- * Begin a JSON object, or go on with it, by a column's value as its attribute
- * needs it; null as null. Returns what is wrong if the attribute does not take
- * it, or NULL.
- */
-extern const char *lpu_writer_put(const LpuWriterState *writer, StringInfo object,
-								  const LpuColumn *column, Datum value,
-								  bool isnull);
-
-/* Raise that; "whose" says of which row or user it is. */
-pg_noreturn extern void lpu_writer_raise_value(const LpuWriterState *writer,
-											   const LpuColumn *column, const char *problem,
-											   const char *whose);
-
-/* What is wrong with an attribute, for a message; named by its column if it has one. */
-extern char *lpu_writer_complaint(const LpuWriterState *writer, const char *attribute,
-								  const char *problem);
-
-/* One JSON object laid over another, as text: members of the upper one win. */
-extern char *lpu_writer_lay(Jsonb *lower, const char *upper);
-
 /* A user for a message: "ann@example.com" (id 1); with what is known. */
 extern char *lpu_writer_name(const LpuUserIdentity *user);
 
 /* " Of this statement 3 user(s) ...", for the DETAIL of an error; "" if there are none. */
 extern char *lpu_writer_progress(const LpuWriterState *writer);
-
-/* Text in the database's encoding as UTF-8; raises if that cannot be. */
-extern char *lpu_writer_utf8(char *text, size_t *length);
 
 #endif

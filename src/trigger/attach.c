@@ -11,10 +11,8 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -26,17 +24,16 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
-#include "utils/plancache.h"
 #include "utils/rel.h"
 
 #include "base/compat.h"
 #include "base/error.h"
 #include "options/server.h"
 #include "trigger/attached_trigger.h"
+#include "trigger/mapped_table.h"
 #include "trigger/mapping.h"
+#include "trigger/mapping_check.h"
 #include "trigger/trigger_privilege.h"
-#include "user/datum_to_json.h"
-#include "user/validate.h"
 
 PG_FUNCTION_INFO_V1(lp_attach_trigger);
 PG_FUNCTION_INFO_V1(lp_detach_trigger);
@@ -46,15 +43,6 @@ PG_FUNCTION_INFO_V1(lp_detach_trigger);
 
 /* Name of the transition table in them. */
 #define TRANSITION_TABLE "lpusers_new"
-
-static void
-raise_mapping(const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid mapping: no trigger was created"),
-			 errdetail("%s", detail)));
-}
 
 /* ----- arguments ----- */
 
@@ -75,8 +63,7 @@ expression_of(const char *name, const JsonbValue *value)
 		case jbvBool:
 			return pstrdup(value->val.boolean ? "true" : "false");
 		default:
-			raise_mapping(psprintf("The expression of \"%s\" must be a string of SQL, a number, true or false.", name));
-			return NULL;		/* keep the compiler quiet */
+			lpu_mapping_raise(psprintf("The expression of \"%s\" must be a string of SQL, a number, true or false.", name));
 	}
 }
 
@@ -90,7 +77,7 @@ build_arguments(FunctionCallInfo fcinfo, int *n)
 	char	  **args;
 
 	if (!JB_ROOT_IS_OBJECT(attributes))
-		raise_mapping("\"attributes\" must be an object of attribute names and SQL expressions.");
+		lpu_mapping_raise("\"attributes\" must be an object of attribute names and SQL expressions.");
 	args = palloc((JB_ROOT_COUNT(attributes) + 4) * sizeof(char *));
 	*n = 0;
 	args[(*n)++] = text_to_cstring(PG_GETARG_TEXT_PP(1));
@@ -120,127 +107,6 @@ check_owner(const char *account, Relation table)
 	if (options == NULL)
 		lpu_problem_raise(problem);
 	return options;
-}
-
-static void
-check_required(const LpuMapping *mapping, bool require_password)
-{
-	bool		api_user = false;
-	StringInfoData missing;
-	int			a;
-	int			i;
-
-	initStringInfo(&missing);
-	for (i = 0; i < mapping->nattributes; i++)
-		api_user |= strcmp(mapping->attributes[i].attribute->name, "isApiUser") == 0;
-	for (a = 0; a < lpu_nattributes; a++)
-	{
-		/* whether a row is an API user shows only then */
-		if (!lpu_is_required(&lpu_attributes[a], require_password && !api_user, false))
-			continue;
-		for (i = 0; i < mapping->nattributes; i++)
-			if (mapping->attributes[i].attribute == &lpu_attributes[a])
-				break;
-		if (i == mapping->nattributes)
-			appendStringInfo(&missing, "%s\"%s\"", missing.len > 0 ? ", " : "",
-							 lpu_attributes[a].name);
-	}
-	if (missing.len > 0)
-		raise_mapping(psprintf("Required attributes are missing: %s.", missing.data));
-}
-
-static bool
-is_json_type(Oid type)
-{
-	return type == JSONBOID || type == JSONOID;
-}
-
-/* What an expression for this kind must be, or NULL if the type will do. */
-static const char *
-type_complaint(LpuValueKind kind, Oid type)
-{
-	Oid			element = get_element_type(type);
-
-	switch (kind)
-	{
-		case LPU_BOOLEAN:
-			return type == BOOLOID || is_json_type(type) ? NULL : "boolean";
-		case LPU_LONG:
-		case LPU_ID:
-		case LPU_NUMBER:
-			return lpu_type_is_number(type) || is_json_type(type) ? NULL : "a number";
-		case LPU_IDS:
-		case LPU_LONGS:
-			return lpu_type_is_number(element) || is_json_type(type) ? NULL : "an array of numbers";
-		case LPU_GROUP:
-			return lpu_type_is_number(type) || is_json_type(type) ? NULL :
-				"a group id, or jsonb such as jsonb_build_object('agentGroupId', 1)";
-		case LPU_GROUPS:
-			return lpu_type_is_number(element) ||
-				is_json_type(type) ? NULL : "an array of group ids, or jsonb";
-		case LPU_TEXT:
-		case LPU_LOGIN:
-		case LPU_EMAIL:
-		case LPU_DATE:
-		case LPU_ANY:
-			return OidIsValid(element) || type == BOOLOID || type_is_rowtype(type) ? "text" : NULL;
-	}
-	return NULL;
-}
-
-static Oid
-result_type(SPIPlanPtr plan, int column)
-{
-	CachedPlanSource *planned = linitial(SPI_plan_get_plan_sources(plan));
-
-	return getBaseType(TupleDescAttr(planned->resultDesc, column)->atttypid);
-}
-
-/* The trigger has the condition in a CASE, where null alone is text. */
-static void
-check_condition(const LpuMapping *mapping, const char *source, LpuMappingScope *scope)
-{
-	Oid			type;
-
-	if (mapping->condition == NULL)
-		return;
-	type = result_type(lpu_mapping_prepare(psprintf("SELECT CASE WHEN true THEN (%s\n) END FROM %s",
-													mapping->condition, source), scope), 0);
-	if (type != BOOLOID)
-		raise_mapping(psprintf("The condition must be boolean, it is %s.", format_type_be(type)));
-}
-
-/*
- * Plan the mapping's query over a row as the trigger sees it, which finds expressions that do not
- * compile there, and look at its types. A transition table has no system columns either.
- */
-static void
-check_types(const LpuMapping *mapping, Relation table)
-{
-	LpuMappingScope scope = {RelationGetRelationName(table), 0, NULL};
-	char	   *source = lpu_mapping_columns_source(table);
-	LpuSavedIdentity caller;
-	SPIPlanPtr	plan;
-	int			i;
-
-	/* what is not found when the trigger fires must not be found now */
-	lpu_mapping_become_owner(RelationGetRelid(table), &caller);
-	lpu_mapping_try(mapping, source, &scope, 0, false);
-	check_condition(mapping, source, &scope);
-	plan = lpu_mapping_prepare(lpu_mapping_query(mapping, NIL, source, NULL, 0), &scope);
-	/* raises what stands against it */
-	(void) lpu_mapping_source(table, TRANSITION_TABLE, 0);
-	lpu_become_again(&caller);
-	for (i = 0; i < mapping->nattributes; i++)
-	{
-		Oid			type = result_type(plan, i);
-		const char *expected = type_complaint(mapping->attributes[i].attribute->kind, type);
-
-		if (expected != NULL)
-			raise_mapping(psprintf("The expression of \"%s\" must be %s, it is %s.",
-								   mapping->attributes[i].attribute->name, expected,
-								   format_type_be(type)));
-	}
 }
 
 static void
@@ -436,6 +302,7 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 	bool		on_update;
 	Relation	table;
 	LpuMapping *mapping;
+	const LpuOptions *options;
 	char	  **args;
 	char	   *name;
 	char	   *statements[2] = {NULL, NULL};
@@ -447,16 +314,16 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 	args = build_arguments(fcinfo, &nargs);
 	mapping = lpu_mapping_read(nargs, args);
 	if (on_update && mapping->condition == NULL)
-		raise_mapping("on_update needs a condition: a user is created when it has become true.");
+		lpu_mapping_raise("on_update needs a condition: a user is created when it has become true.");
 	name = PG_ARGISNULL(6) ? mapping->account : text_to_cstring(PG_GETARG_TEXT_PP(6));
 
 	lpu_trigger_require_owner(PG_GETARG_OID(0));
 	table = table_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
 	check_table(table);
-	check_required(mapping, check_owner(mapping->account, table)->require_password);
+	options = check_owner(mapping->account, table);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	SPI_connect();
-	check_types(mapping, table);
+	lpu_mapping_check(mapping, table, TRANSITION_TABLE, options->require_password);
 	for (i = 0; i <= on_update; i++)
 	{
 		char	   *trigger = lpu_attached_trigger(name, i == 1);

@@ -16,6 +16,7 @@
 #include "utils/rel.h"
 
 #include "trigger/attached_trigger.h"
+#include "trigger/mapped_table.h"
 #include "trigger/mapping.h"
 
 #define PREFIX "lpusers_"

@@ -22,6 +22,7 @@
 #include "options/server.h"
 #include "trigger/attached_trigger.h"
 #include "trigger/mapped_rows.h"
+#include "trigger/mapped_table.h"
 #include "trigger/trigger_privilege.h"
 
 PG_FUNCTION_INFO_V1(lp_enqueue_rows);

@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 
 #include "trigger/mapped_rows.h"
+#include "trigger/mapped_table.h"
 #include "trigger/row_to_user.h"
 
 /* The users of a run, as they come from the query. */

@@ -9,40 +9,26 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/sysattr.h"
-#include "access/table.h"
-#include "catalog/pg_attribute.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
-#include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "nodes/makefuncs.h"
 #include "nodes/params.h"
-#include "optimizer/optimizer.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_node.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/ruleutils.h"
-#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "base/encoding.h"
 #include "base/extension.h"
 #include "options/option.h"
+#include "trigger/mapped_table.h"
 #include "trigger/mapping.h"
-
-/* The alias of the row in queries. */
-#define ROW_ALIAS "new"
 
 static void
 raise_argument(int n, const char *argument, const char *detail, const char *hint)
@@ -250,10 +236,10 @@ resolve_table_name(ParseState *pstate, ColumnRef *reference, Node *found)
 	ColumnRef  *renamed;
 
 	if (found != NULL || list_length(reference->fields) > 2 || !IsA(first, String) ||
-		strcmp(strVal(first), scope->table) != 0 || strcmp(scope->table, ROW_ALIAS) == 0)
+		strcmp(strVal(first), scope->table) != 0 || strcmp(scope->table, LPU_ROW_ALIAS) == 0)
 		return NULL;
 	renamed = copyObject(reference);
-	linitial(renamed->fields) = makeString(pstrdup(ROW_ALIAS));
+	linitial(renamed->fields) = makeString(pstrdup(LPU_ROW_ALIAS));
 	if (list_length(renamed->fields) == 1)
 		renamed->fields = lappend(renamed->fields, makeNode(A_Star));
 	return transformExpr(pstate, (Node *) renamed, pstate->p_expr_kind);
@@ -351,166 +337,4 @@ lpu_mapping_try(const LpuMapping *mapping, const char *source, const LpuMappingS
 							   conditions[i], source),
 					  &visible, start);
 	error_context_stack = context.previous;
-}
-
-/* ----- the table ----- */
-
-Oid
-lpu_mapping_root(Relation table, const Trigger *trigger)
-{
-	Oid			root = RelationGetRelid(table);
-	Oid			oid = trigger->tgoid;
-	Relation	catalog;
-
-	if (!trigger->tgisclone)
-		return root;
-	catalog = table_open(TriggerRelationId, AccessShareLock);
-	while (OidIsValid(oid))
-	{
-		ScanKeyData key;
-		SysScanDesc scan;
-		HeapTuple	tuple;
-
-		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-					ObjectIdGetDatum(oid));
-		scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-		tuple = systable_getnext(scan);
-		oid = InvalidOid;
-		if (HeapTupleIsValid(tuple))
-		{
-			root = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
-			oid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
-		}
-		systable_endscan(scan);
-	}
-	table_close(catalog, AccessShareLock);
-	return root;
-}
-
-/* The expression of a generated column as SQL over the columns' names. */
-static char *
-generated_expression(Relation table, Form_pg_attribute column)
-{
-	TupleConstr *constraints = RelationGetDescr(table)->constr;
-	Bitmapset  *used = NULL;
-	Node	   *expression = NULL;
-	int			i;
-
-	for (i = 0; i < constraints->num_defval; i++)
-		if (constraints->defval[i].adnum == column->attnum)
-			expression = stringToNode(constraints->defval[i].adbin);
-	pull_varattnos(expression, 1, &used);
-	if (bms_next_member(used, -1) >= 0 &&
-		bms_next_member(used, -1) + FirstLowInvalidHeapAttributeNumber < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("virtual generated column \"%s\" of table \"%s\" cannot be computed in a trigger",
-						NameStr(column->attname), RelationGetRelationName(table)),
-				 errdetail("Its expression uses a system column.")));
-	return deparse_expression(expression,
-							  deparse_context_for(RelationGetRelationName(table),
-												  RelationGetRelid(table)),
-							  false, false);
-}
-
-/* The SELECT list that computes virtual generated columns; NULL if the table has none. */
-static char *
-computed_columns(Relation table)
-{
-	TupleDesc	desc = RelationGetDescr(table);
-	bool		computed = false;
-	StringInfoData list;
-	int			i;
-
-	initStringInfo(&list);
-	for (i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-		const char *name = quote_identifier(NameStr(column->attname));
-
-		if (column->attisdropped)
-			continue;
-		appendStringInfoString(&list, list.len > 0 ? ", " : "");
-		if (LPU_IS_VIRTUAL(column))
-			appendStringInfo(&list, "CAST((%s) AS %s) AS %s", generated_expression(table, column),
-							 format_type_with_typemod(column->atttypid, column->atttypmod), name);
-		else
-			appendStringInfoString(&list, name);
-		computed |= LPU_IS_VIRTUAL(column);
-	}
-	return computed ? list.data : NULL;
-}
-
-char *
-lpu_mapping_source(Relation table, const char *transition, int parameter)
-{
-	const char *columns = computed_columns(table);
-	const char *rows = transition ? quote_identifier(transition) :
-	psprintf("(SELECT ($%d).*)", parameter);
-
-	if (columns != NULL)
-		return psprintf("(SELECT %s FROM %s AS %s) AS " ROW_ALIAS, columns, rows,
-						quote_identifier(RelationGetRelationName(table)));
-	return psprintf("%s AS " ROW_ALIAS, rows);
-}
-
-/* The table's columns without the system columns, which rows of a trigger do not have. */
-char *
-lpu_mapping_columns_source(Relation table)
-{
-	TupleDesc	desc = RelationGetDescr(table);
-	StringInfoData sql;
-	int			i;
-
-	initStringInfo(&sql);
-	for (i = 0; i < desc->natts; i++)
-		if (!TupleDescAttr(desc, i)->attisdropped)
-			appendStringInfo(&sql, "%s%s", sql.len > 0 ? ", " : "",
-							 quote_identifier(NameStr(TupleDescAttr(desc, i)->attname)));
-	return psprintf("(SELECT %s FROM %s) AS new", sql.data,
-					lpu_mapping_table_name(RelationGetRelid(table)));
-}
-
-char *
-lpu_mapping_table_name(Oid table)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-									  get_rel_name(table));
-}
-
-Oid
-lpu_mapping_owner(Oid table)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", table);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-void
-lpu_mapping_pin_path(Oid table)
-{
-	char	   *path = psprintf("pg_catalog, %s, pg_temp",
-								quote_identifier(get_namespace_name(get_rel_namespace(table))));
-
-	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-							 0, false);
-}
-
-/*
- * Act as the table's owner until lpu_become_again(), as REFRESH MATERIALIZED VIEW does: in a
- * security-restricted operation, with the search_path for expressions over the table.
- */
-void
-lpu_mapping_become_owner(Oid table, LpuSavedIdentity *before)
-{
-	GetUserIdAndSecContext(&before->role, &before->context);
-	SetUserIdAndSecContext(lpu_mapping_owner(table),
-						   before->context | SECURITY_RESTRICTED_OPERATION);
-	before->guc_level = NewGUCNestLevel();
-	lpu_mapping_pin_path(table);
 }

@@ -7,9 +7,7 @@
 #include "executor/spi.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
-#include "utils/reltrigger.h"
 
-#include "base/extension.h"
 #include "user/attribute.h"
 
 /* "attribute=expression" of a trigger. */
@@ -66,22 +64,6 @@ typedef struct LpuMappingPlace
 extern void lpu_mapping_context(void *place);
 
 /*
- * The table on which a trigger was created: the triggers of partitions can be
- * copies of its trigger.
- */
-extern Oid	lpu_mapping_root(Relation table, const Trigger *trigger);
-
-/*
- * What stands after FROM: the transition table or, if it is NULL, the row that
- * a parameter holds. Virtual generated columns are replaced by their
- * expressions. Raises 0A000 if that is not possible.
- */
-extern char *lpu_mapping_source(Relation table, const char *transition, int parameter);
-
-/* The rows of the table itself, after FROM, without system columns. */
-extern char *lpu_mapping_columns_source(Relation table);
-
-/*
  * The query that gives the attributes of users, then the columns of the key,
  * for the rows of "source". "before": likewise for the old row, or NULL; then
  * the condition must have become true. "marker": number of a boolean
@@ -107,18 +89,6 @@ extern SPIPlanPtr lpu_mapping_prepare(const char *sql, LpuMappingScope *scope);
 extern void lpu_mapping_try(const LpuMapping *mapping, const char *source,
 							const LpuMappingScope *scope, int nrows,
 							bool start);
-
-/* Set the search_path for expressions over the table; the caller opened a GUC nest level. */
-extern void lpu_mapping_pin_path(Oid table);
-
-/* Act as the table's owner, with that search_path, until lpu_become_again(). */
-extern void lpu_mapping_become_owner(Oid table, LpuSavedIdentity *before);
-
-/* The table's name with its schema, quoted. */
-extern char *lpu_mapping_table_name(Oid table);
-
-/* The table's owner: the role whose credentials send its users. */
-extern Oid	lpu_mapping_owner(Oid table);
 
 /* Names of the columns of the primary key; NIL if there is none. */
 extern List *lpu_mapping_key(Relation table);

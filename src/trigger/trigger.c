@@ -36,6 +36,7 @@
 #include "queue/enqueue.h"
 #include "transaction/logged_request.h"
 #include "trigger/mapped_rows.h"
+#include "trigger/mapped_table.h"
 #include "trigger/mapping.h"
 #include "trigger/moved_rows.h"
 #include "trigger/row_to_user.h"

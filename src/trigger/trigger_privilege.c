@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "trigger/mapped_table.h"
 #include "trigger/mapping.h"
 #include "trigger/trigger_privilege.h"
 
