@@ -113,6 +113,27 @@ SELECT action, source_key, user_id, login_name, attribute, old, new, reason FROM
 SELECT action, source_key, reason FROM lp_sync_diff('staff', '{a,new}', 'hr.acct') WHERE action = 'blocked';
 SELECT hr.forget();
 
+-- Exchanged logins and longer cycles, who waits for one, and who waits for a user who stays: blocked.
+SELECT hr.account(n, 'e' || n), hr.link(n, 'e' || n) FROM generate_series(1, 9) n;
+SELECT hr.join('e1', '{"login": "E2@x.example"}'), hr.join('e2', '{"login": "e1@x.example"}');
+SELECT hr.join('e3', '{"login": "e4@x.example"}'), hr.join('e4', '{"login": "e5@x.example"}'), hr.join('e5', '{"login": "e3@x.example"}');
+SELECT hr.join('e6', '{"login": "e7@x.example"}'), hr.join('e7', '{"login": "e8@x.example"}'), hr.join('e8', '{"chats": 4}'), hr.join('after e6', '{"login": "e6@x.example"}');
+SELECT action, source_key, user_id, login_name, attribute, reason FROM diff;
+-- a cycle ends where one of them gets a login of its own; then they follow one another, and a new user comes last
+UPDATE hr.staff SET login = key || 'x@x.example' WHERE key IN ('e2', 'e5', 'e8');
+SELECT hr.join('after e1', '{"login": "e1@x.example"}');
+SELECT action, source_key, old, new, reason FROM diff WHERE attribute IS NULL OR attribute = 'loginName';
+-- a login that the account has otherwise and that is left so needs no other one, and gives none up
+SELECT defined(', drift => ''report''');
+UPDATE _lp_sync_link SET base = '{"loginName": "sent@x.example"}' WHERE source_key IN ('e1', 'e7');
+SELECT action, source_key, attribute, old, new, reason FROM diff WHERE source_key IN ('e1', 'after e1', 'e6', 'e7', 'e8') AND (attribute IS NULL OR attribute = 'loginName');
+-- whose login is needed has an unfinished request: the others wait
+SELECT defined();
+INSERT INTO lp_requests (account, operation, path, server_oid, requested_by, send_as, user_id, state, next_attempt_at)
+	SELECT '12345678', 'update', 'queue', oid, 'x', 'x', 8, 'pending', now() FROM pg_foreign_server WHERE srvname = 'acme';
+SELECT action, source_key, reason FROM lp_sync_diff('staff', '{e7,e8}', 'hr.acct');
+SELECT hr.forget();
+
 -- Values: null has no opinion, what is empty is empty, and absent is empty, too.
 SELECT hr.account(n, 'u' || n, '{"description": "text", "skill_ids": [3001]}'), hr.link(n, 'u' || n) FROM generate_series(1, 3) n;
 SELECT hr.account(n, 'u' || n), hr.link(n, 'u' || n) FROM generate_series(4, 6) n;

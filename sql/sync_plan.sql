@@ -157,6 +157,32 @@ SELECT source_key, login_name, state, by_us FROM lp_sync_links ORDER BY source_k
 SELECT count(*) FROM lp_requests WHERE plan = :plan;
 SELECT action, source_key FROM lp_sync_diff('staff', '{there,new3,number2,x1}');
 
+-- A chain of renames goes in the order of its dependencies, and a cycle is blocked. A user is disabled although another one has the login
+-- that it is to get; then it is renamed, and after that the login can be given to a new user.
+SELECT hr.forget();
+SELECT lp_sync_resume('staff');
+SELECT hr.join('c' || n) FROM generate_series(1, 6) n;
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT applied('{"create": 6}');
+CALL lp_deliver();
+UPDATE hr.staff SET login = CASE key WHEN 'c1' THEN 'c2@x.example' WHEN 'c2' THEN 'c3@x.example' WHEN 'c3' THEN 'free@x.example' WHEN 'c4' THEN 'c1@x.example'
+	WHEN 'c5' THEN 'c6@x.example' ELSE 'c5@x.example' END, enabled = key <> 'c4';
+SELECT hr.join('c7', '{"login": "c4@x.example"}');
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT applied('{"rename": 3}');
+SELECT login_name, action FROM lp_results WHERE plan = :plan ORDER BY id;
+CALL lp_deliver();
+SELECT login_name, action, state, error FROM lp_results WHERE plan = :plan ORDER BY id;
+SELECT source_key, login_name, state FROM lp_sync_links ORDER BY source_key;
+CREATE VIEW changed AS SELECT DISTINCT source_key, action, regexp_replace(reason, '\d{9,}', 'N') AS reason FROM lp_sync_diff('staff') ORDER BY 1, 2;
+SELECT * FROM changed;
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT applied();
+CALL lp_deliver();
+SELECT login_name, action, state, error FROM lp_results WHERE plan = :plan ORDER BY id;
+SELECT * FROM changed;
+DROP VIEW changed;
+
 -- Guards, from five rows on: an empty source, a short one, a short listing, duplicates.
 SELECT hr.forget();
 SELECT lp_sync_resume('staff');

@@ -75,10 +75,12 @@ lpu_sync_forget_sides(LpuSyncSides *sides)
  * in the list counts again when the user is there: a list may have come back
  * short. %1: values of both sides; %2: the source's
  * isEnabled; %3: does the login differ; %4: does any attribute. Each row of the
- * source meets its link by key, and each user its link by id.
+ * source meets its link by key, and each user its link by id. "moves": the user
+ * gets another login, unless something keeps it from that. A user who is to be
+ * disabled does not wait for a login that another user has.
  */
 static const char candidates[] =
-"WITH y AS MATERIALIZED (SELECT * FROM @extschema@._lp_sync WHERE id = $1), "
+"WITH RECURSIVE y AS MATERIALIZED (SELECT * FROM @extschema@._lp_sync WHERE id = $1), "
 "unfinished AS MATERIALIZED ( "
 " SELECT r.user_id, lower(r.login_name COLLATE \"C\") AS login FROM @extschema@.lp_requests r, y "
 " WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' "
@@ -102,6 +104,11 @@ static const char candidates[] =
 "  s.login_name AS s_login_name, s.problem, %s AS wanted, k.state AS link, k.by_us, k.since, "
 "  k.user_id AS linked, k.base, k.hidden, k.date_updated, k.login_name AS k_login_name, a.id, "
 "  a.login AS a_login, a.login_name, a.enabled, a.updated, "
+"  coalesce(k.state <> 'gone' AND %s AND (y.drift = 'overwrite' "
+"   OR coalesce(k.base ->> 'loginName', a.login) = a.login "
+"   OR (y.drift = 'accept' AND k.base ->> 'loginName' <> s.login)) "
+"   AND NOT (a.enabled AND %s IS FALSE AND s.login IN (SELECT u.login FROM _account u WHERE u.login IS NOT NULL)), "
+"   false) AS moves, "
 "  coalesce(s.key IN (SELECT t.key FROM twice_key t), false) AS twice_key, "
 "  coalesce(s.login IN (SELECT t.login FROM twice_login t), false) AS twice_login, "
 "  coalesce(coalesce(a.id, k.user_id) IN (SELECT u.user_id FROM unfinished u "
@@ -131,19 +138,35 @@ static const char candidates[] =
 
 /*
  * Who else has the login of a row that needs it: the user (and how many), its
- * key if this sync has linked it, and whether it gives the login up.
+ * key if this sync has linked it, and whether it gives the login up. It does
+ * if the login that it gets is free, or is given up by a user who does: "way"
+ * goes from the users who get a free login, or one that is kept, to those who
+ * wait for them. What it does not reach is a cycle, or waits for one.
  */
 static const char holders[] =
+"needy AS MATERIALIZED ( "
+" SELECT c.*, c.link IS NULL OR c.link = 'gone' AS unlinked, CASE WHEN c.in_source AND (c.link IS NULL "
+"   OR c.link = 'gone' OR c.id IS NULL OR c.moves) THEN c.login END AS needed FROM candidate c), "
+"holder AS MATERIALIZED ( "
+" SELECT u.login, min(u.id) AS id, count(*) AS n FROM _account u "
+" WHERE u.login IN (SELECT c.needed FROM needy c WHERE c.needed IS NOT NULL) GROUP BY u.login), "
+"mover AS MATERIALIZED ( "
+" SELECT c.id, h.id AS holder, h.n FROM needy c LEFT JOIN holder h ON h.login = c.needed "
+" WHERE c.moves AND c.problem IS NULL AND NOT c.twice_key AND NOT c.twice_login AND NOT c.unfinished), "
+"way AS ( "
+" SELECT m.id, m.holder IS NULL AS free, 0 AS depth FROM mover m "
+"  WHERE m.holder IS NULL OR m.n > 1 OR m.holder NOT IN (SELECT o.id FROM mover o) "
+" UNION ALL "
+" SELECT m.id, w.free, w.depth + 1 FROM way w JOIN mover m ON m.holder = w.id AND m.n = 1), "
 "checked AS ( "
-" SELECT c.*, c.link IS NULL OR c.link = 'gone' AS unlinked, h.id AS holder, h.n AS holders, "
-"  k.source_key AS holder_key, "
-"  k.source_key IN (SELECT m.key FROM candidate m WHERE m.in_source AND m.id IS NOT NULL "
-"   AND m.link <> 'gone' AND m.a_login <> m.login AND m.problem IS NULL) AS holder_moves "
-" FROM candidate c "
-" LEFT JOIN (SELECT u.login, min(u.id) AS id, count(*) AS n FROM _account u GROUP BY u.login) h "
-"  ON h.login = CASE WHEN c.in_source AND (c.link IS NULL OR c.link = 'gone' OR c.id IS NULL "
-"   OR c.a_login <> c.login) THEN c.login END "
-" LEFT JOIN link k ON k.state <> 'gone' AND k.user_id = h.id), ";
+" SELECT c.*, h.id AS holder, h.n AS holders, k.source_key AS holder_key, w.free IS TRUE AS holder_moves, "
+"  CASE WHEN w.id IS NOT NULL THEN ', whose new loginName is taken' "
+"   WHEN h.id IN (SELECT m.id FROM mover m) THEN ', and the renames form a cycle' ELSE '' END AS holder_stays, "
+"  coalesce(h.id IN (SELECT u.user_id FROM unfinished u WHERE u.user_id IS NOT NULL), false) AS holder_waits, "
+"  coalesce(d.depth, w.depth + 1, 0) AS depth "
+" FROM needy c LEFT JOIN holder h ON h.login = c.needed "
+" LEFT JOIN link k ON k.state <> 'gone' AND k.user_id = h.id "
+" LEFT JOIN way w ON w.id = h.id LEFT JOIN way d ON d.id = c.id), ";
 
 /* Why a row is blocked, or null. %1: what a user to be created lacks. */
 static const char blocks[] =
@@ -157,12 +180,13 @@ static const char blocks[] =
 "   (SELECT 'user ' || c.id::text || ' is linked by sync \"' || min(o.name) || '\"' "
 "    FROM @extschema@._lp_sync_link l JOIN @extschema@._lp_sync o ON o.id = l.sync, y "
 "    WHERE l.user_id = c.id AND l.state <> 'gone' AND o.id <> y.id AND o.account = y.account) "
-"  WHEN NOT c.unlinked AND c.holder <> coalesce(c.id, 0) AND c.holder_moves IS NOT TRUE "
-"   THEN 'loginName is that of user ' || c.holder::text "
-"  WHEN c.unlinked AND c.holder IS NOT NULL AND c.holder_moves IS NOT TRUE "
+"  WHEN NOT c.unlinked AND c.holder <> coalesce(c.id, 0) AND NOT c.holder_moves "
+"   THEN 'loginName is that of user ' || c.holder::text || c.holder_stays "
+"  WHEN c.unlinked AND c.holder IS NOT NULL AND NOT c.holder_moves "
 "   AND c.holder_key IN (SELECT s.key FROM _source s) "
 "   THEN 'loginName is that of user ' || c.holder::text || ', linked to key \"' || c.holder_key || '\"' "
-"  WHEN c.id IS NULL AND NOT (c.unlinked AND c.holder IS NOT NULL AND c.holder_moves IS NOT TRUE) "
+"    || c.holder_stays "
+"  WHEN c.id IS NULL AND NOT (c.unlinked AND c.holder IS NOT NULL AND NOT c.holder_moves) "
 "   THEN nullif('required and missing: ' || %s, 'required and missing: ') END AS block "
 " FROM checked c), ";
 
@@ -186,7 +210,8 @@ static const char differences[] =
 "    AND (v.sends OR NOT v.differs)), '{}') AS new_base, "
 "   coalesce(jsonb_object_agg(v.attribute, v.said) FILTER (WHERE v.said IS NOT NULL AND v.hidden), '{}') "
 "    AS new_hidden "
-"  FROM (SELECT w.*, NOT w.moved OR y.drift = 'overwrite' OR (y.drift = 'accept' AND w.news) AS sends, "
+"  FROM (SELECT w.*, (NOT w.moved OR y.drift = 'overwrite' OR (y.drift = 'accept' AND w.news)) "
+"     AND (w.attribute <> 'loginName' OR c.moves OR c.id IS NULL) AS sends, "
 "    w.moved AND y.drift = 'report' AS reports "
 "   FROM (SELECT x.*, c.id IS NOT NULL AND x.base IS NOT NULL AND x.there IS DISTINCT FROM x.base AS moved, "
 "     x.said IS DISTINCT FROM x.base AS news "
@@ -196,7 +221,7 @@ static const char differences[] =
 static const char actions[] =
 "acting AS ( "
 " SELECT c.*, CASE "
-"  WHEN c.unfinished THEN 'wait' "
+"  WHEN c.unfinished OR (c.holder_waits AND c.problem IS NULL AND NOT c.twice_key AND NOT c.twice_login) THEN 'wait' "
 "  WHEN NOT c.in_source AND c.id IS NULL THEN 'follow' "
 "  WHEN NOT c.in_source AND NOT c.enabled AND c.link = 'active' THEN 'follow' "
 "  WHEN NOT c.in_source AND NOT c.enabled THEN 'delete' "
@@ -204,7 +229,7 @@ static const char actions[] =
 "  WHEN NOT c.in_source THEN y.leavers "
 "  WHEN c.block IS NOT NULL THEN 'blocked' "
 "  WHEN c.unlinked AND c.id IS NOT NULL THEN 'adopt' "
-"  WHEN c.unlinked AND c.holder IS NOT NULL AND c.holder_moves IS NOT TRUE THEN 'relink' "
+"  WHEN c.unlinked AND c.holder IS NOT NULL AND NOT c.holder_moves THEN 'relink' "
 "  WHEN c.unlinked THEN 'create' "
 "  WHEN c.id IS NULL THEN 'recreate' "
 "  WHEN NOT c.enabled AND c.link = 'disabled' AND c.by_us AND c.wanted IS NOT FALSE THEN 'enable' "
@@ -233,7 +258,7 @@ static const char actions[] =
 "  CASE WHEN c.in_source THEN CASE WHEN c.id IS NULL THEN '{}' ELSE coalesce(c.base, '{}') END || c.new_base END "
 "   AS base, "
 "  CASE WHEN c.in_source THEN coalesce(c.hidden, '{}') || c.new_hidden END AS hidden, "
-"  c.updated AS date_updated, c.twice_key OR c.twice_login AS duplicate, "
+"  c.updated AS date_updated, c.twice_key OR c.twice_login AS duplicate, c.depth, "
 "  CASE c.action WHEN 'wait' THEN 'an unfinished request' WHEN 'blocked' THEN c.block "
 "   WHEN 'adopt' THEN CASE WHEN c.enabled THEN 'the loginName is there' ELSE 'the loginName is there, disabled' END "
 "   WHEN 'relink' THEN 'the loginName is that of key \"' || c.holder_key || '\"' "
@@ -257,8 +282,8 @@ lpu_sync_decide(const LpuSyncSides *sides)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, candidates, wanted, lpu_sync_write_columns(sides), login_differs,
-					 wanted, wanted, wanted, lpu_sync_write_any_differs(sides));
+	appendStringInfo(&sql, candidates, wanted, login_differs, wanted, lpu_sync_write_columns(sides),
+					 login_differs, wanted, wanted, wanted, lpu_sync_write_any_differs(sides));
 	appendStringInfoString(&sql, holders);
 	appendStringInfo(&sql, blocks, lpu_sync_write_missing(sides));
 	appendStringInfo(&sql, differences, lpu_sync_write_attributes(sides));

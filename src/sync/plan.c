@@ -152,14 +152,17 @@ insert_plan(const LpuSync *sync, const LpuSyncSides *sides, bool whole)
 	return lpu_int64_column(0, 1);
 }
 
-/* The items; the result has one row, of numbers. */
+/*
+ * The items, who needs the login of another user after that one: they are
+ * queued in this order. The result has one row, of numbers.
+ */
 static const char items_sql[] =
 ", item AS (INSERT INTO @extschema@._lp_sync_item (plan, sync, action, source_key, user_id, "
 "  login_name, changes, source, base, hidden, date_updated, reason, state) "
 " SELECT $4, $1, d.action, d.source_key, d.user_id, d.login_name, d.changes, d.source, d.base, "
 "  d.hidden, d.date_updated, d.reason, CASE d.action WHEN 'wait' THEN 'wait' "
 "   WHEN 'blocked' THEN 'blocked' WHEN 'report' THEN 'reported' ELSE 'planned' END "
-" FROM decided d WHERE d.action <> 'unverifiable' ORDER BY d.action, d.source_key) "
+" FROM decided d WHERE d.action <> 'unverifiable' ORDER BY d.depth, d.action, d.source_key) "
 "SELECT count(*) FILTER (WHERE d.action NOT IN ('wait', 'blocked', 'follow', 'unverifiable')), "
 " count(*) FILTER (WHERE d.action = 'wait'), count(*) FILTER (WHERE d.action = 'blocked'), "
 " count(*) FILTER (WHERE d.action = 'unverifiable'), "
