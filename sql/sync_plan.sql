@@ -244,9 +244,47 @@ SELECT sync, state FROM lp_syncs;
 SELECT count(*) FROM applied();
 SELECT lp_sync_unlink('staff', '{g6,g7,nothing}');
 SELECT action, source_key, reason FROM lp_sync_diff('staff', '{g6,g7}');
+-- what is queued for a user who is unlinked is withdrawn, but not what may have been sent: that has its end, and makes no link
+SELECT hr.forget();
+SELECT lp_sync_resume('staff');
+SELECT count(*) FROM lp_sync_define('staff', '12345678', 'hr.people', 'key', limits => '{"create": null, "update": null, "adopt": null}');
+SELECT hr.join('u' || n) FROM generate_series(1, 6) n;
+SELECT lp_sync_plan('staff') AS plan \gset
+SELECT applied();
+CALL lp_deliver();
+UPDATE hr.staff SET chats = 9;
+SELECT hr.join('u7');
+SELECT lp_sync_plan('staff', '{u5,u6}') AS plan \gset
+SELECT applied();
+\! curl -sSfo /dev/null -d '{"method": "PUT", "path": "/users", "action": "reset", "applied": true}' $LPSIM_URL/_sim/faults
+CALL lp_deliver();
+SELECT lp_sync_plan('staff', '{u1,u2,u3,u4,u7}') AS plan \gset
+SELECT applied();
+SELECT lp_sync_unlink('staff', '{u1,u5,u7}');
+SELECT source_key ->> 'key' AS key, operation, state, reason FROM lp_results WHERE operation = 'update' OR state <> 'created' ORDER BY id;
+SELECT count(*) FROM lp_payloads p JOIN lp_requests r ON r.id = p.request_id WHERE r.state = 'superseded';
+SELECT source_key, action, state FROM lp_sync_changes WHERE source_key IN ('u1', 'u5', 'u6', 'u7') AND attribute IN ('maxChats', 'loginName') AND plan > (SELECT min(id) FROM _lp_sync_plan) ORDER BY 1;
+UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncertain');
+CALL lp_deliver();
+SELECT source_key ->> 'key' AS key, operation, state, reason FROM lp_results WHERE operation = 'update' ORDER BY id;
+SELECT source_key FROM lp_sync_links ORDER BY 1;
+-- dropped, too; and what has failed is not sent again for a user who is no more linked
+UPDATE lp_requests SET state = 'failed', cause = 'refused' WHERE state = 'done' AND source_key ->> 'key' IN ('u1', 'u2', 'u5');
+INSERT INTO lp_payloads SELECT id, '{}' FROM lp_requests WHERE state = 'failed';
+SELECT string_agg(regexp_replace(concat_ws(' | ', a.state, a.message, a.detail), '\d+ of plan \d+', 'N of plan N'), ';') FROM lp_requests r,
+	attempt(format('SELECT lp_retry(''{%s}'')', r.id)) a WHERE r.state = 'failed';
+UPDATE hr.staff SET chats = 8;
+SELECT lp_sync_plan('staff', '{u2,u3,u4}') AS plan \gset
+SELECT applied();
+SELECT lp_sync_pause('staff');
 SELECT lp_sync_drop('staff');
+SELECT source_key ->> 'key' AS key, operation, state, reason FROM lp_results WHERE plan = :plan ORDER BY id;
+SELECT string_agg(regexp_replace(concat_ws(' | ', a.state, a.message, a.detail), '\d+ of plan \d+', 'N of plan N'), ';') FROM lp_requests r,
+	attempt(format('SELECT lp_retry(''{%s}'')', r.id)) a WHERE r.state = 'failed';
+CALL lp_deliver();
 SELECT count(*) FROM lp_syncs;
 SELECT count(*) FROM _lp_sync_link;
+DELETE FROM lp_payloads; DELETE FROM lp_requests;
 SELECT lp_sync_drop('staff'); -- ERROR
 -- who may
 SELECT defined();

@@ -82,6 +82,19 @@ static const char outdated_sql[] =
 "ORDER BY r.id, n.id DESC LIMIT 1";
 
 /*
+ * The first request of a plan whose sync was dropped, or whose user is not linked any more.  $1 ids.
+ * Reads lp_requests, _lp_sync_item, _lp_sync_link.
+ */
+static const char unlinked_sql[] =
+"SELECT r.id, r.plan FROM @extschema@.lp_requests r"
+"  LEFT JOIN @extschema@._lp_sync_item i ON i.request = r.id "
+"WHERE r.id = ANY ($1) AND r.plan IS NOT NULL AND (i.id IS NULL OR i.state = 'superseded'"
+"  OR i.action NOT IN ('create', 'recreate', 'adopt') AND NOT EXISTS ("
+"    SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = i.sync AND l.source_key = i.source_key"
+"      AND l.user_id = i.user_id)) "
+"ORDER BY r.id LIMIT 1";
+
+/*
  * Failed requests become pending again, at home here.  One that was given up may exist: it is
  * looked up first.  $1 ids, $2 origin here.  Writes lp_requests.
  */
@@ -104,6 +117,25 @@ static const char discard_sql[] =
 "WITH gone AS (DELETE FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) RETURNING r.id),"
 " emptied AS (DELETE FROM @extschema@.lp_payloads p WHERE p.request_id = ANY ($1)) "
 "SELECT g.id FROM gone g";
+
+/*
+ * Requests that were never sent are not wanted any more.  They stay, as superseded.  $1 ids, $2 why.
+ * Returns those.  Writes lp_requests, lp_payloads.
+ */
+static const char withdraw_sql[] =
+"WITH locked AS MATERIALIZED ("
+"  SELECT r.id FROM @extschema@.lp_requests r"
+"  WHERE r.id = ANY ($1) AND r.state IN ('pending', 'held') AND NOT r.look_first"
+"    AND NOT (r.hold IS NOT DISTINCT FROM 'elsewhere' AND r.sent_at IS NOT NULL)"
+"  ORDER BY r.id FOR UPDATE"
+"), withdrawn AS ("
+"  UPDATE @extschema@.lp_requests r SET state = 'superseded', hold = NULL, held_at = NULL,"
+"    next_attempt_at = NULL, finished_at = clock_timestamp(), reason = $2"
+"  FROM locked l WHERE r.id = l.id RETURNING r.id"
+"), emptied AS ("
+"  DELETE FROM @extschema@.lp_payloads p USING withdrawn w WHERE p.request_id = w.id"
+")"
+"SELECT w.id FROM withdrawn w";
 
 /*
  * What may be released: held for set-up, threshold or credentials, and written here, or on another
@@ -277,6 +309,13 @@ lpu_retry(Datum ids, Oid caller)
 				 errdetail("Plan " INT64_FORMAT " of the same sync was applied since.",
 						   lpu_int64_column(0, 3)),
 				 errhint("Make a new plan.")));
+	lpu_queue_run(unlinked_sql, 1, types, values);
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("request " INT64_FORMAT " of plan " INT64_FORMAT " cannot be sent again",
+						lpu_int64_column(0, 1), lpu_int64_column(0, 2)),
+				 errdetail("Its user is not linked any more, or its sync was dropped.")));
 	lpu_queue_run(retry_sql, 2, types, values);
 	lpu_enqueue_wake();
 	return SPI_processed;
@@ -293,6 +332,20 @@ lpu_discard(Datum ids, Oid caller)
 	lock_own(ids, caller);
 	check_states(states, lengthof(states), "pending, failed or held in the queue");
 	lpu_queue_run(discard_sql, 1, types, values);
+	return SPI_processed;
+}
+
+/*
+ * Finish requests that were never sent, for a reason that their rows show; leave those that are in
+ * flight, in doubt or finished.
+ */
+int64
+lpu_withdraw(Datum ids, const char *why)
+{
+	Oid			types[2] = {INT8ARRAYOID, TEXTOID};
+	Datum		values[2] = {ids, CStringGetTextDatum(why)};
+
+	lpu_queue_run(withdraw_sql, 2, types, values);
 	return SPI_processed;
 }
 

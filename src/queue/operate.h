@@ -12,6 +12,7 @@
  */
 extern int64 lpu_retry(Datum ids, Oid caller);
 extern int64 lpu_discard(Datum ids, Oid caller);
+extern int64 lpu_withdraw(Datum ids, const char *why);
 extern int64 lpu_release_account(const char *account);
 extern int64 lpu_release_ids(Datum ids);
 extern int64 lpu_adopt(void);

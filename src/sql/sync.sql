@@ -329,11 +329,11 @@ COMMENT ON FUNCTION @extschema@._lp_sync_mark_trigger() IS 'internal: marks the 
 
 CREATE FUNCTION @extschema@.lp_sync_unlink(sync text, keys text[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_sync_unlink(text, text[]) IS 'gives up links without touching the users; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_sync_unlink(text, text[]) IS 'gives up links without touching the users, and withdraws what is queued for them; returns how many';
 
 CREATE FUNCTION @extschema@.lp_sync_pause(sync text) RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_sync_pause(text) IS 'stops a sync: plans are made, none is applied';
+COMMENT ON FUNCTION @extschema@.lp_sync_pause(text) IS 'stops a sync: plans are made, none is applied; what is queued goes on';
 
 CREATE FUNCTION @extschema@.lp_sync_resume(sync text) RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -341,7 +341,7 @@ COMMENT ON FUNCTION @extschema@.lp_sync_resume(text) IS 'lets a sync go on that 
 
 CREATE FUNCTION @extschema@.lp_sync_drop(sync text) RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_sync_drop(text) IS 'forgets a sync with its links and plans; users are not touched';
+COMMENT ON FUNCTION @extschema@.lp_sync_drop(text) IS 'forgets a sync with its links and plans, and withdraws what it has queued; users are not touched';
 
 /* ----- views ----- */
 

@@ -17,7 +17,8 @@
 /*
  * $1: ids of requests. An attribute that was left as the account has it keeps
  * what the source said of it before. A disable and a delete say nothing of
- * attributes: what the link has stays. Writes items and links.
+ * attributes: what the link has stays. The link of a superseded item was given
+ * up while its request was in flight. Writes items and links.
  */
 static const char settle_sql[] =
 "WITH settled AS ( "
@@ -32,7 +33,7 @@ static const char settle_sql[] =
 "   WHEN i.action IN ('create', 'recreate') AND i.base -> 'isEnabled' = 'false' THEN 'disabled' "
 "   WHEN i.action IN ('update', 'rename') THEN NULL ELSE 'active' END AS link_state "
 " FROM @extschema@.lp_requests r JOIN @extschema@._lp_sync_item i ON i.request = r.id "
-" WHERE r.id = ANY ($1) AND r.state IN ('created', 'done', 'failed')), "
+" WHERE r.id = ANY ($1) AND r.state IN ('created', 'done', 'failed') AND i.state <> 'superseded'), "
 "item AS (UPDATE @extschema@._lp_sync_item i "
 " SET state = CASE WHEN s.state = 'failed' THEN 'failed' ELSE 'done' END, "
 "  user_id = coalesce(s.user_id, i.user_id) FROM settled s WHERE i.id = s.id) "

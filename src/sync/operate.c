@@ -1,8 +1,9 @@
 /*
  * operate.c: what people do with syncs.
  *
- * None of it touches a user of the account. The sync is locked, and the caller
- * may act as its owner.
+ * None of it touches a user of the account: what was queued for a user whose
+ * link is given up, and was not sent, is withdrawn. The sync is locked, and the
+ * caller may act as its owner.
  */
 #include "postgres.h"
 
@@ -13,6 +14,8 @@
 #include "base/origin.h"
 #include "base/spi_plan.h"
 #include "options/server.h"
+#include "queue/operate.h"
+#include "queue/statement.h"
 #include "sync/operate.h"
 
 static void
@@ -24,12 +27,45 @@ run(const LpuSync *sync, const char *sql)
 	lpu_run(sql, 1, types, values);
 }
 
+/*
+ * Withdraw the requests of a sync for some keys, a text[], or all (0). The
+ * items of those that are in flight or in doubt write no link any more.
+ */
+static void
+withdraw(const LpuSync *sync, Datum keys, const char *why)
+{
+	Oid			types[2] = {INT8OID, TEXTARRAYOID};
+	Datum		values[2] = {Int64GetDatum(sync->id), keys};
+	LpuParameters parameters = {2, types, values, keys == (Datum) 0 ? " n" : NULL};
+	int64	   *ids;
+	int			n;
+	int			withdrawn;
+
+	(void) lpu_run_once("UPDATE @extschema@._lp_sync_item i SET state = 'superseded' "
+						"FROM @extschema@.lp_requests r WHERE r.id = i.request AND i.sync = $1 "
+						" AND ($2::text[] IS NULL OR i.source_key = ANY ($2)) "
+						" AND r.state IN ('pending', 'held', 'sending', 'uncertain') RETURNING r.id",
+						&parameters, NULL);
+	ids = lpu_queue_ids(&n);
+	if (n == 0)
+		return;
+	withdrawn = (int) lpu_withdraw(lpu_queue_id_array(ids, n), why);
+	ereport(NOTICE,
+			(errmsg_plural("%d queued request was withdrawn", "%d queued requests were withdrawn",
+						   withdrawn, withdrawn),
+			 withdrawn < n ? errdetail_plural("%d more may have been sent, and is carried out.",
+											  "%d more may have been sent, and are carried out.",
+											  n - withdrawn, n - withdrawn) : 0));
+}
+
 /* The users are strangers from now on, until they are adopted by their login. */
 int64
 lpu_sync_unlink(const LpuSync *sync, Datum keys)
 {
 	Oid			types[2] = {INT8OID, TEXTARRAYOID};
 	Datum		values[2] = {Int64GetDatum(sync->id), keys};
+
+	withdraw(sync, keys, "withdrawn: the link was given up");
 
 	lpu_run("DELETE FROM @extschema@._lp_sync_link l WHERE l.sync = $1 AND l.source_key = ANY ($2)",
 			2, types, values);
@@ -65,6 +101,7 @@ lpu_sync_resume(const LpuSync *sync)
 void
 lpu_sync_drop(const LpuSync *sync)
 {
+	withdraw(sync, (Datum) 0, "withdrawn: the sync was dropped");
 	run(sync, "DELETE FROM @extschema@._lp_sync_mark WHERE sync = $1");
 	run(sync, "DELETE FROM @extschema@._lp_sync_item WHERE sync = $1");
 	run(sync, "DELETE FROM @extschema@._lp_sync_plan WHERE sync = $1");
