@@ -149,8 +149,27 @@ DELETE FROM lp_payloads; DELETE FROM lp_requests;
 UPDATE hr.staff SET nick = 'there', chats = 7, name = 'Full there' WHERE key = 'there';
 SELECT status FROM lp_delete_users('12345678', ARRAY(SELECT user_id FROM _lp_sync_link WHERE source_key = 'new3'));
 UPDATE hr.staff SET key = 'number2' WHERE key = 'x1';
+INSERT INTO _lp_sync_link (sync, source_key, user_id, state, by_us) SELECT id, 'number2', 1, 'gone', true FROM _lp_sync;
 SELECT lp_sync_plan('staff', '{there,new3,number2,x1}') AS plan \gset
 SELECT * FROM items;
+-- a new key for the same person: not if the old one is in the source again, or its link has changed
+BEGIN;
+SELECT hr.join('x1', '{"login": "another@x.example"}');
+SELECT applied('{"adopt": 1, "relink": 1}');
+ROLLBACK;
+BEGIN;
+UPDATE _lp_sync_link SET user_id = 2 WHERE source_key = 'x1';
+SELECT applied('{"adopt": 1, "relink": 1}');
+ROLLBACK;
+BEGIN;
+SELECT lp_sync_unlink('staff', '{x1}');
+SELECT applied('{"adopt": 1, "relink": 1}');
+ROLLBACK;
+-- nor is a user adopted whom another key has meanwhile
+BEGIN;
+UPDATE _lp_sync_link SET user_id = (SELECT user_id FROM _lp_sync_item WHERE plan = :plan AND action = 'adopt') WHERE source_key = 'new2';
+SELECT applied('{"adopt": 1, "relink": 1}');
+ROLLBACK;
 SELECT action, source_key, changes FROM _lp_sync_item WHERE plan = :plan AND action = 'follow';
 SELECT applied('{"adopt": 1, "relink": 1}');
 SELECT source_key, login_name, state, by_us FROM lp_sync_links ORDER BY source_key;

@@ -82,7 +82,7 @@ static const char outdated_sql[] =
 "ORDER BY r.id, n.id DESC LIMIT 1";
 
 /*
- * The first request of a plan whose sync was dropped, or whose user is not linked any more.  $1 ids.
+ * The first request of a plan whose sync was dropped, or whose user is not linked any more. $1 ids.
  * Reads lp_requests, _lp_sync_item, _lp_sync_link.
  */
 static const char unlinked_sql[] =
@@ -119,7 +119,7 @@ static const char discard_sql[] =
 "SELECT g.id FROM gone g";
 
 /*
- * Requests that were never sent are not wanted any more.  They stay, as superseded.  $1 ids, $2 why.
+ * Requests that were never sent are not wanted any more. They stay, as superseded. $1 ids, $2 why.
  * Returns those.  Writes lp_requests, lp_payloads.
  */
 static const char withdraw_sql[] =

@@ -121,7 +121,8 @@ COMMENT ON COLUMN @extschema@._lp_sync_plan.reason IS 'the same in words';
 /*
  * One row for each user that differs. "changes" is an array of objects with attribute, old, new, reason, and "reported" if
  * the change is not sent. "source" is the row of the source, "base" and "hidden" are what the link has after success.
- * The action "follow" changes the state of the link only, to "link" in the first of its changes.
+ * The action "follow" changes the state of the link only, to "link" in the first of its changes; "relink" its key, from "from"
+ * there.
  */
 CREATE TABLE @extschema@._lp_sync_item (
 	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

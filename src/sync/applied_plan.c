@@ -64,13 +64,15 @@ lpu_applied_change_links(const LpuAppliedPlan *plan)
 					"  AND i.state = 'planned' AND i.action = 'follow' RETURNING i.source_key, i.changes) "
 					"UPDATE @extschema@._lp_sync_link l SET state = i.changes -> 0 ->> 'link', by_us = false, "
 					" since = clock_timestamp() FROM item i WHERE l.sync = $2 AND l.source_key = i.source_key");
+	/* a key may have had another user before */
+	lpu_applied_run(plan, "DELETE FROM @extschema@._lp_sync_link l USING @extschema@._lp_sync_item i "
+					"WHERE i.plan = $1 AND i.sync = $2 AND i.state = 'planned' AND i.action = 'relink' "
+					" AND l.sync = $2 AND l.source_key = i.source_key AND l.state = 'gone'");
 	lpu_applied_run(plan, "WITH item AS (UPDATE @extschema@._lp_sync_item i SET state = 'done', "
-					"  queued_at = clock_timestamp() WHERE i.plan = $1 AND i.sync = $2 "
-					"  AND i.state = 'planned' AND i.action = 'relink' RETURNING i.source_key, i.user_id), "
-					"gone AS (DELETE FROM @extschema@._lp_sync_link l USING item i "
-					"  WHERE l.sync = $2 AND l.source_key = i.source_key AND l.state = 'gone') "
+					"  queued_at = clock_timestamp() WHERE i.plan = $1 AND i.sync = $2 AND i.state = 'planned' "
+					"  AND i.action = 'relink' RETURNING i.source_key, i.user_id, i.changes) "
 					"UPDATE @extschema@._lp_sync_link l SET source_key = i.source_key FROM item i "
-					"WHERE l.sync = $2 AND l.user_id = i.user_id AND l.state <> 'gone'");
+					"WHERE l.sync = $2 AND l.source_key = i.changes -> 0 ->> 'from'");
 	lpu_applied_run(plan, "WITH item AS (UPDATE @extschema@._lp_sync_item i SET state = 'done', "
 					"  queued_at = clock_timestamp() WHERE i.plan = $1 AND i.sync = $2 "
 					"  AND i.state = 'planned' AND i.action = 'adopt' AND i.changes = '[]' RETURNING i.*) "

@@ -211,9 +211,10 @@ keys_left(const LpuAppliedPlan *plan)
 	Datum		keys;
 
 	lpu_applied_run(plan, "SELECT CASE WHEN bool_and(i.source IS NOT NULL) "
-					"  THEN array_agg(DISTINCT i.source_key::text) END "
-					"FROM @extschema@._lp_sync_item i WHERE i.plan = $1 AND i.sync = $2 "
-					" AND i.state IN ('planned', 'held')");
+					"  THEN array_agg(DISTINCT k.key) END "
+					"FROM @extschema@._lp_sync_item i, unnest(ARRAY[i.source_key::text, "
+					"  CASE i.action WHEN 'relink' THEN i.changes -> 0 ->> 'from' END]) k (key) "
+					"WHERE i.plan = $1 AND i.sync = $2 AND i.state IN ('planned', 'held')");
 	keys = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return isnull ? (Datum) 0 : PointerGetDatum(DatumGetArrayTypePCopy(keys));
 }
@@ -228,7 +229,9 @@ read_source(LpuAppliedPlan *plan)
 
 /*
  * An item is stale if the source is not as it was planned, if its key was
- * queued meanwhile, if its user is not linked any more, or by another sync.
+ * queued meanwhile, if its user is not linked any more, or by another sync or
+ * key. A new key of a person is that only while the old one is not in the
+ * source.
  */
 static void
 mark_stale(const LpuAppliedPlan *plan)
@@ -249,7 +252,10 @@ mark_stale(const LpuAppliedPlan *plan)
 	"  OR (j.user_id IS NOT NULL AND j.action NOT IN ('adopt', 'relink') AND NOT EXISTS "
 	"   (SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = $2 AND l.source_key = j.source_key "
 	"     AND l.user_id = j.user_id)) "
-	"  OR (j.action = 'relink' AND j.user_id NOT IN (SELECT l.user_id FROM @extschema@._lp_sync_link l "
+	"  OR (j.action = 'relink' AND (j.changes -> 0 ->> 'from' IN (SELECT s.key FROM _source s WHERE s.key IS NOT NULL) "
+	"    OR NOT EXISTS (SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = $2 "
+	"     AND l.source_key = j.changes -> 0 ->> 'from' AND l.user_id = j.user_id AND l.state <> 'gone'))) "
+	"  OR (j.action = 'adopt' AND j.user_id IN (SELECT l.user_id FROM @extschema@._lp_sync_link l "
 	"    WHERE l.sync = $2 AND l.state <> 'gone')) "
 	"  OR j.user_id IN (SELECT l.user_id FROM other o JOIN @extschema@._lp_sync_link l ON l.sync = o.id "
 	"    WHERE l.state <> 'gone') "
