@@ -82,6 +82,28 @@ SELECT action, users, "limit", over FROM lp_sync_plans WHERE plan = (SELECT max(
 SELECT l.limits, l.action, l.linked, _lp_sync_limit(l.limits::jsonb, l.action, l.linked) FROM (VALUES ('{}', 'update', 1000), ('{}', 'update', 5), ('{}', 'disable', 151),
 	('{}', 'adopt', 9), ('{}', 'nothing', 9), ('{"update": null}', 'update', 9), ('{"update": "0.5%"}', 'update', 1001), ('{"update": 0}', 'update', 9)) l (limits, action, linked);
 
+-- An item is what its request is, at once: discarded, and it does not count for the limit; failed, and tried again.
+BEGIN;
+SELECT lp_sync_plan('staff', '{late1,late2}') > 0 AS planned;
+SELECT applied('{"create": 2}');
+SELECT DISTINCT source_key, state FROM items ORDER BY 1;
+SELECT lp_discard(array_agg(id)) FROM lp_requests WHERE login_name LIKE 'late1@%';
+SELECT DISTINCT source_key, state FROM items ORDER BY 1;
+UPDATE lp_requests SET state = 'failed', cause = 'refused', next_attempt_at = NULL WHERE login_name LIKE 'late2@%';
+UPDATE _lp_sync_item SET state = 'failed' WHERE source_key = 'late2';
+SELECT DISTINCT source_key, state FROM items ORDER BY 1;
+SELECT lp_retry(array_agg(id)) FROM lp_requests WHERE login_name LIKE 'late2@%';
+SELECT DISTINCT source_key, state FROM items ORDER BY 1;
+SELECT lp_sync_plan('staff', '{late1}') > 0 AS planned;
+SELECT lp_sync_plan('staff', '{late1,late2}') > 0 AS planned;
+SELECT action, users, "limit", over FROM lp_sync_plans WHERE plan = (SELECT max(plan) FROM lp_sync_plans);
+SELECT lp_discard(array_agg(id)) FROM lp_requests WHERE login_name LIKE 'late2@%';
+SELECT reason FROM lp_sync_plans WHERE plan = (SELECT max(plan) FROM lp_sync_plans) AND action = 'create';
+SELECT state, count(*) FROM _lp_sync_item WHERE request IS NOT NULL AND source_key LIKE 'late%' GROUP BY 1 ORDER BY 1;
+SELECT applied();
+SELECT state, count(*) FROM _lp_sync_item WHERE request IS NOT NULL AND source_key LIKE 'late%' GROUP BY 1 ORDER BY 1;
+ROLLBACK;
+
 -- Stale: the row is not as it was planned, or gone; the others go on.
 SELECT defined();
 UPDATE hr.staff SET name = 'Other' WHERE key = 'late1';

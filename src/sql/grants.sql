@@ -50,7 +50,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.lp_origin(), @extschema@.lp_worker_pid(), @extschema@._lp_worker_missing(), @extschema@.lp_account_is_paused(text),
 	@extschema@._lp_is_here(text, text), @extschema@._lp_role_here(text, text, oid, text),
 	@extschema@._lp_server_here(text, text, oid, text), @extschema@._lp_sync_is_mine(text, oid, text, oid, text, text),
-	@extschema@._lp_sync_limit(jsonb, text, bigint),
+	@extschema@._lp_sync_limit(jsonb, text, bigint), @extschema@._lp_sync_item_state(text, text),
 	@extschema@.lp_report(text, interval), @extschema@._lp_report_page(text, date, date),
 	@extschema@._lp_report_syncs(text),
 	@extschema@._lp_report_days(interval), @extschema@._lp_report_head(),

@@ -254,6 +254,17 @@ CREATE FUNCTION @extschema@._lp_sync_parts(changes jsonb, side text) RETURNS jso
 	END;
 COMMENT ON FUNCTION @extschema@._lp_sync_parts(jsonb, text) IS 'internal: the parts of sets that a plan changes';
 
+/* The state of an item by that of its request: null if it has none any more, since it was discarded. */
+CREATE FUNCTION @extschema@._lp_sync_item_state(item text, request text) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT CASE WHEN item = 'queued' AND request IS NULL THEN 'failed'
+					WHEN item = 'queued' AND request = 'superseded' THEN 'superseded'
+					WHEN item = 'failed' AND request IN ('pending', 'sending', 'uncertain', 'held') THEN 'queued'
+					ELSE item END;
+	END;
+COMMENT ON FUNCTION @extschema@._lp_sync_item_state(text, text) IS 'internal: state of an item of a plan, by that of its request';
+
 /* Of how many users an action may be applied without being confirmed; null: any number. */
 CREATE FUNCTION @extschema@._lp_sync_limit(limits jsonb, action text, linked bigint) RETURNS bigint
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -391,8 +402,9 @@ CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 	), used AS (
 		SELECT i.sync, i.action, count(*) AS n
 		FROM @extschema@._lp_sync_item i
+		LEFT JOIN @extschema@.lp_requests r ON r.id = i.request
 		WHERE i.sync IN (SELECT m.id FROM mine m) AND i.queued_at > clock_timestamp() - interval '24 hours'
-			AND i.state IN ('queued', 'done')
+			AND @extschema@._lp_sync_item_state(i.state, r.state) IN ('queued', 'done')
 		GROUP BY i.sync, i.action
 	)
 	SELECT p.id AS plan, m.name AS sync, p.made_at, p.made_by,
@@ -430,9 +442,11 @@ CREATE VIEW @extschema@.lp_sync_changes WITH (security_barrier) AS
 	SELECT i.plan, i.action, i.source_key, i.user_id, i.login_name, c.change ->> 'attribute' AS attribute,
 		   nullif(c.change -> 'old', 'null'::jsonb) AS old, nullif(c.change -> 'new', 'null'::jsonb) AS new,
 		   coalesce(c.change ->> 'reason', i.reason) AS reason,
-		   CASE WHEN (c.change -> 'reported')::boolean THEN 'reported' ELSE i.state END AS state
+		   CASE WHEN (c.change -> 'reported')::boolean THEN 'reported'
+				ELSE @extschema@._lp_sync_item_state(i.state, r.state) END AS state
 	FROM mine m
 	JOIN @extschema@._lp_sync_item i ON i.sync = m.id AND i.action <> 'follow'
+	LEFT JOIN @extschema@.lp_requests r ON r.id = i.request
 	LEFT JOIN LATERAL jsonb_array_elements(i.changes) WITH ORDINALITY c (change, n) ON true
 	ORDER BY i.plan, i.action, i.source_key, i.id, c.n;
 COMMENT ON VIEW @extschema@.lp_sync_changes IS 'what the plans of the current user''s syncs change: one row for each user and attribute';

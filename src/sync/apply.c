@@ -340,6 +340,7 @@ lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
 
 	read_plan(&plan);
 	check_state(&plan);
+	lpu_sync_settle_items(plan.sync);
 	check_confirm(&plan, confirm);
 	check_guard(&plan, confirm);
 	read_source(&plan);

@@ -32,19 +32,22 @@ typedef struct SyncBase
 
 /* ----- what was before ----- */
 
-/* Requests that are gone (discarded), or replaced by others, settle no item. */
-static void
-settle_lost_items(const LpuSync *sync)
+/*
+ * Write down what lp_sync_changes shows: requests that are discarded, replaced
+ * by others or tried again settle no item by themselves.
+ */
+void
+lpu_sync_settle_items(const LpuSync *sync)
 {
 	Oid			types[1] = {INT8OID};
 	Datum		values[1] = {Int64GetDatum(sync->id)};
 
 	lpu_run("UPDATE @extschema@._lp_sync_item i "
-			"SET state = CASE WHEN r.state = 'superseded' THEN 'superseded' ELSE 'failed' END "
+			"SET state = @extschema@._lp_sync_item_state(j.state, r.state) "
 			"FROM @extschema@._lp_sync_item j "
 			"LEFT JOIN @extschema@.lp_requests r ON r.id = j.request "
-			"WHERE i.id = j.id AND j.sync = $1 AND j.state = 'queued' "
-			" AND (r.id IS NULL OR r.state = 'superseded')", 1, types, values);
+			"WHERE i.id = j.id AND j.sync = $1 AND j.request IS NOT NULL "
+			" AND j.state <> @extschema@._lp_sync_item_state(j.state, r.state)", 1, types, values);
 }
 
 /* Plans that are as old as the requests that are purged. */
@@ -213,7 +216,7 @@ lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned)
 	int			i;
 
 	memset(planned, 0, sizeof(LpuSyncPlanned));
-	settle_lost_items(sync);
+	lpu_sync_settle_items(sync);
 	forget_old_plans(sync);
 	lpu_sync_read_sides(&sides, sync, InvalidOid);
 	read_base(sync, &base);

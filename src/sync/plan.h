@@ -20,6 +20,9 @@ typedef struct LpuSyncPlanned
 /* Make a plan of a sync, with SPI connected; keys: a text[] of those to look at, or 0. */
 extern void lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned);
 
+/* The items of a sync get the states that their requests give them. */
+extern void lpu_sync_settle_items(const LpuSync *sync);
+
 /* What is done by one call of lp_sync_apply(): confirm is an object of numbers, or NULL. */
 extern void lpu_sync_apply(int64 plan, Jsonb *confirm, DestReceiver *dest);
 

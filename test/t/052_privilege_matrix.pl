@@ -174,6 +174,7 @@ subtest 'rights on functions' => sub {
 		lp_sync_unwatch         => [ $none, $mine, "SELECT lp_sync_unwatch('hires')" ],
 		_lp_sync_mark_trigger   => [ '-------(39P01)', '(39P01)' x 8, 'SELECT _lp_sync_mark_trigger()' ],
 		_lp_sync_is_mine        => [ $all, $all, "SELECT _lp_sync_is_mine('x', 10, 'x', 10, '1/2/3', '1/2/3')" ],
+	_lp_sync_item_state     => [ $all, $all, "SELECT _lp_sync_item_state('queued', NULL)" ],
 		_lp_sync_limit          => [ $all, $all, "SELECT _lp_sync_limit('{}', 'create', 1)" ],
 		_lp_sync_entity         => [ $none, $all, "SELECT _lp_sync_entity('[]', 'new')" ],
 		_lp_sync_parts          => [ $none, $all, "SELECT _lp_sync_parts('[]', 'new')" ],
