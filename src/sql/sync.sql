@@ -363,7 +363,10 @@ CREATE VIEW @extschema@.lp_syncs WITH (security_barrier) AS
 	)
 	SELECT s.name AS sync, s.account, s.server, s.owner, s.source, s.key,
 		   CASE WHEN s.state <> 'active' THEN s.state
-				WHEN NOT @extschema@._lp_is_here(s.origin, @extschema@.lp_origin()) THEN 'copy'
+				WHEN s.origin <> @extschema@.lp_origin()
+					 AND NOT (@extschema@._lp_is_here(s.origin, @extschema@.lp_origin())
+							  AND lower(coalesce(pg_catalog.current_setting('lpusers.after_promotion'::text, true), ''::text)) = 'resume'::text)
+					THEN 'copy'
 				WHEN s.failures > 0 THEN 'failing'
 				WHEN s.last_run IS NULL THEN 'new'
 				WHEN s.differing + s.waiting + s.blocked = 0 THEN 'in sync'
@@ -374,7 +377,7 @@ CREATE VIEW @extschema@.lp_syncs WITH (security_barrier) AS
 	WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account);
 COMMENT ON VIEW @extschema@.lp_syncs IS 'the syncs that the current user owns or whose server it owns, and what their last run found';
 COMMENT ON COLUMN @extschema@.lp_syncs.sync IS 'name of the sync';
-COMMENT ON COLUMN @extschema@.lp_syncs.state IS 'new, in sync, differing, failing (the last run was held or failed), paused, quarantined, or copy (lp_sync_resume())';
+COMMENT ON COLUMN @extschema@.lp_syncs.state IS 'new, in sync, differing, failing (the last run was held or failed), paused, quarantined, or copy (of the database, or promoted: lp_sync_resume())';
 COMMENT ON COLUMN @extschema@.lp_syncs.linked IS 'users that are linked to a source key, disabled ones too';
 
 CREATE VIEW @extschema@.lp_sync_links WITH (security_barrier) AS
