@@ -28,7 +28,8 @@ sub hire { my ($node, $table, @names) = @_; return sql($node, "SET ROLE clerk; I
 
 # ------------------------------------------------------------------------------------------------- the old cluster
 
-my $grants = 'GRANT EXECUTE ON FUNCTION lp_create_users_trigger, lp_enqueue_users TO owner; GRANT EXECUTE ON FUNCTION lp_adopt TO clerk';
+my $grants = 'GRANT EXECUTE ON FUNCTION lp_create_users_trigger, lp_enqueue_users, lp_sync_define, lp_sync_plan, lp_sync_apply,
+	lp_sync_watch, _lp_sync_mark_trigger TO owner; GRANT EXECUTE ON FUNCTION lp_adopt TO clerk';
 my $unfinished = 6;
 
 # pg_dump puts options into an order of its own
@@ -57,6 +58,17 @@ subtest 'the old cluster has requests in all states' => sub {
 			"nickname": "name", "email": "name || '\@example.com'", "passwordSh": "'Start-1234'", "isEnabled": "true", "maxChats": "3", "profileIds": "ARRAY[1]",
 			"memberOf": "jsonb_build_object('agentGroupId', 1)"}\$\$, condition => 'active', on_update => $on_update)});
 	}
+
+	# A sync with two users, one of whom is to be changed by a plan that was not applied.
+	sql($old, q{SET ROLE owner;
+		CREATE TABLE hr.staff (key text PRIMARY KEY, chats int);
+		CREATE VIEW hr.synced AS SELECT key, key || '@example.com' AS login_name, key || '@example.com' AS email, key AS full_name, key AS employee_id, key AS nickname,
+			true AS is_enabled, chats AS max_chats, '{1001}'::bigint[] AS profile_ids, 'Start-1234' AS password_sh FROM hr.staff;
+		SELECT lp_sync_define('staff', '12345678', 'hr.synced', 'key'); SELECT lp_sync_watch('hr.staff', 'staff', 'key');
+		INSERT INTO hr.staff VALUES ('synced1', 3), ('synced2', 3)});
+	sql($old, q{CALL lp_sync('staff')});
+	deliver($old);
+	sql($old, q{UPDATE hr.staff SET chats = 5 WHERE key = 'synced1'; SELECT lp_sync_plan('staff')});
 
 	hire($old, $_, "created_$_") foreach 'statement', 'rows', 'parts';
 	fault('failed', action => 'status', status => 400);
@@ -92,7 +104,7 @@ subtest 'the old cluster has requests in all states' => sub {
 	sql($old, 'SELECT lp_enqueue_users(\'12345678\', \'[' . LpUsers::user('enqueued') . ']\')');
 
 	is(sql($old, "SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM (SELECT state, count(*) n FROM lp_requests GROUP BY 1) s"),
-		'created 5, done 1, failed 1, held 4, pending 2, sending 2, uncertain 2', 'requests in every state');
+		'created 7, done 1, failed 1, held 4, pending 2, sending 2, uncertain 2', 'requests in every state');
 	%kept = (
 		requests => 'SELECT r FROM lp_requests r ORDER BY id',
 		payloads => 'SELECT p FROM lp_payloads p ORDER BY request_id',
@@ -103,7 +115,10 @@ subtest 'the old cluster has requests in all states' => sub {
 		triggers => 'SELECT tgrelid::regclass, pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2',
 		columns  => q{SELECT attrelid::regclass, attname, format_type(atttypid, atttypmod), attfdwoptions, ftoptions FROM pg_attribute
 			JOIN pg_foreign_table ON ftrelid = attrelid WHERE attnum > 0 ORDER BY attrelid::regclass::text, attnum},
-		'numbers given' => 'SELECT (SELECT last_value FROM lp_requests_id_seq), (SELECT last_value FROM lp_batch_seq)');
+		'numbers given' => 'SELECT (SELECT last_value FROM lp_requests_id_seq), (SELECT last_value FROM lp_batch_seq), ' .
+			join(', ', map { "(SELECT last_value FROM _lp_sync${_}_id_seq)" } '', '_plan', '_item', '_mark'),
+		syncs => 'SELECT s FROM _lp_sync s', links => 'SELECT l FROM _lp_sync_link l ORDER BY source_key', plans => 'SELECT p FROM _lp_sync_plan p ORDER BY id',
+		items => 'SELECT i FROM _lp_sync_item i ORDER BY id', marks => 'SELECT m FROM _lp_sync_mark m ORDER BY id');
 	%before = map { $_ => sql($old, $kept{$_}) } keys %kept;
 	$old_origin = sql($old, 'SELECT lp_origin()');
 };
@@ -184,11 +199,25 @@ subtest 'lp_adopt() continues what was unfinished' => sub {
 	LpUsers::wait_for(sub { sql($new, "SELECT bool_and(state IN ('created', 'done')) FROM lp_requests") eq 't' }, 'these to be created');
 	is(posts($_), 1, "$_: sent once") foreach map { "many$_" } 1 .. 4;
 	@all = (map({ ("created_$_", "new_$_") } 'statement', 'rows', 'parts'), map({ "many$_" } 1 .. 4), 'failed', 'written', 'pending', 'enqueued',
-		map({ ("unknown_$_", "sending_$_") } 'there', 'absent'));
+		map({ ("unknown_$_", "sending_$_") } 'there', 'absent'), 'synced1', 'synced2');
 	is(join(' ', grep { $sim->users_with("$_\@example.com") != 1 } @all), '', 'each of them exists once');
 };
 
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
+
+subtest 'a sync waits for lp_sync_resume() and goes on' => sub {
+	is(sql($new, 'SELECT sync, owner, source, state, linked FROM lp_syncs'), 'staff|owner|hr.synced|copy|2', 'the sync waits, too');
+	is(sql($new, q{SELECT action, source_key, attribute, old, new FROM lp_sync_diff('staff')}), 'update|synced1|maxChats|3|5', '... and can be looked at');
+	my $plan = sql($new, 'SELECT max(plan) FROM lp_sync_plans');
+	like((LpUsers::try_sql($new, "SELECT lp_sync_apply($plan)", db => 'hr'))[2], qr/ERROR:  55000: sync "staff" was defined in another database/, '... its plan is not applied');
+	sql($new, q{SELECT lp_sync_resume('staff')});
+	is(sql($new, "SET ROLE owner; SELECT action, queued FROM lp_sync_apply($plan)"), 'update|1', '... before lp_sync_resume()');
+	sql($new, q{SET ROLE owner; UPDATE hr.staff SET chats = 6 WHERE key = 'synced2'});
+	LpUsers::wait_for(sub { sql($new, "SELECT bool_and(state IN ('created', 'done')) FROM lp_requests") eq 't' }, 'the update');
+	sql($new, q{CALL lp_sync('staff', watched => true)});
+	LpUsers::wait_for(sub { sql($new, "SELECT bool_and(state IN ('created', 'done')) FROM lp_requests") eq 't' }, 'the other update');
+	is(sql($new, q{SELECT count(*) FROM lp_sync_diff('staff')}), 0, 'a key that a trigger has marked is looked at; nothing differs');
+};
 
 subtest 'new requests are delivered' => sub {
 	is(sql($new, 'SELECT count(*) FROM lp.users'), scalar(@all), 'the foreign tables show them');
