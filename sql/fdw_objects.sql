@@ -66,6 +66,17 @@ SET client_min_messages = warning;
 DROP SCHEMA lp2 CASCADE;
 RESET client_min_messages;
 
+-- a column whose attribute is like a known one is probably misspelt: it is null for ever; a word of the account's own is not warned of
+CREATE FOREIGN TABLE lp.typos (id bigint, max_chat int, loginname text, skills jsonb, profiles jsonb, gone text, "desc" text OPTIONS (attribute 'descripton'), entity jsonb OPTIONS (attribute '*')) SERVER acme OPTIONS (resource 'users');
+ALTER FOREIGN TABLE lp.typos DROP COLUMN gone;
+EXPLAIN (COSTS off) SELECT id FROM lp.typos;
+-- ... once in a session
+EXPLAIN (COSTS off) SELECT id FROM lp.typos;
+DROP FOREIGN TABLE lp.typos;
+CREATE FOREIGN TABLE lp.typos (id bigint, nam text) SERVER acme OPTIONS (resource 'skills');
+ANALYZE lp.typos;
+DROP FOREIGN TABLE lp.typos;
+
 -- What foreign tables are not
 SELECT command, t.* FROM unnest(ARRAY['TRUNCATE lp.users', 'INSERT INTO lp.skills (name) VALUES (''x'')', 'UPDATE lp.skills SET name = ''x''', 'DELETE FROM lp.lobs']) command, try(command) t;
 SELECT table_name, is_insertable_into FROM information_schema.tables WHERE table_schema = 'lp' ORDER BY 1;

@@ -411,25 +411,6 @@ lp_reset_password(PG_FUNCTION_ARGS)
 
 /* ----- checking users offline ----- */
 
-/*
- * Return the attribute that was probably meant by a key, or NULL if the key is
- * an attribute, or like none. A word of a customer's own must not be warned of,
- * so at most two characters may differ.
- */
-static const char *
-meant_attribute(const char *key)
-{
-	LpuNearestName nearest;
-	int			i;
-
-	if (lpu_attribute_named(lpu_attributes, lpu_nattributes, key) != NULL)
-		return NULL;
-	lpu_nearest_start(&nearest, key);
-	for (i = 0; i < lpu_nattributes; i++)
-		lpu_nearest_consider(&nearest, lpu_attributes[i].name);
-	return nearest.distance <= 2 ? nearest.name : NULL;
-}
-
 /* One WARNING for each unknown attribute of the users that is near a known one. */
 static void
 warn_of_near_misses(Jsonb *users)
@@ -451,7 +432,7 @@ warn_of_near_misses(Jsonb *users)
 		while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
 		{
 			char	   *name = pnstrdup(key.val.string.val, key.val.string.len);
-			const char *meant = meant_attribute(name);
+			const char *meant = lpu_attribute_meant(lpu_attributes, lpu_nattributes, name);
 
 			(void) JsonbIteratorNext(&it, &key, true);
 			if (meant == NULL || list_member(warned, makeString(name)))

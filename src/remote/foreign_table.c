@@ -15,6 +15,7 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "base/error.h"
@@ -205,6 +206,43 @@ lpu_table_column(const LpuForeignTable *table, const char *attribute)
 	return 0;
 }
 
+/*
+ * Warn of columns whose attribute is probably misspelt, once in a session for each table: CREATE
+ * FOREIGN TABLE does not show its columns to the wrapper.
+ */
+static void
+warn_of_near_misses(const LpuForeignTable *table, Oid relation)
+{
+	static List *warned = NIL;	/* OIDs of tables */
+	bool		first = !list_member_oid(warned, relation);
+	MemoryContext caller;
+	int			i;
+
+	for (i = 0; first && i < table->ncolumns; i++)
+	{
+		const LpuColumn *column = &table->columns[i];
+		const char *meant = NULL;
+
+		if (column->name != NULL && !column->whole)
+			meant = lpu_attribute_meant(table->resource->attributes, *table->resource->nattributes,
+										column->attribute);
+		if (meant == NULL)
+			continue;
+		if (!list_member_oid(warned, relation))
+		{
+			caller = MemoryContextSwitchTo(TopMemoryContext);
+			warned = lappend_oid(warned, relation);
+			MemoryContextSwitchTo(caller);
+		}
+		ereport(WARNING,
+				(errmsg("column \"%s\" of foreign table \"%s\" shows an unknown attribute, \"%s\"",
+						column->name, table->name, column->attribute),
+				 errdetail("It is null unless the account has such an attribute."),
+				 errhint("Perhaps you meant the attribute \"%s\", which a column %s shows.", meant,
+						 quote_identifier(lpu_column_of_attribute(meant)))));
+	}
+}
+
 LpuForeignTable *
 lpu_table_read(Relation relation)
 {
@@ -235,5 +273,6 @@ lpu_table_read(Relation relation)
 	table->id_column = lpu_table_column(table, "id");
 	table->deleted_column = lpu_table_column(table, "deleted");
 	table->login_column = lpu_table_column(table, "loginName");
+	warn_of_near_misses(table, RelationGetRelid(relation));
 	return table;
 }

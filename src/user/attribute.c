@@ -73,6 +73,25 @@ lpu_attribute_named(const LpuAttribute *defs, int n, const char *name)
 	return NULL;
 }
 
+/*
+ * Return the attribute of the list that was probably meant by an unknown name, or NULL if the name
+ * is an attribute, or like none.  A word of a customer's own must not be warned of, so at most two
+ * characters may differ, of a short word one.
+ */
+const char *
+lpu_attribute_meant(const LpuAttribute *attributes, int n, const char *name)
+{
+	LpuNearestName nearest;
+	int			i;
+
+	if (lpu_attribute_named(attributes, n, name) != NULL)
+		return NULL;
+	lpu_nearest_start(&nearest, name);
+	for (i = 0; i < n; i++)
+		lpu_nearest_consider(&nearest, attributes[i].name);
+	return nearest.distance <= (strlen(name) <= 8 ? 1 : 2) ? nearest.name : NULL;
+}
+
 const LpuAttribute *
 lpu_find_attribute(const LpuAttribute *defs, int n, const JsonbValue *key)
 {

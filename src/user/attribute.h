@@ -53,6 +53,9 @@ extern const int lpu_ngroup_members;
 /* The attribute with this name, or NULL. */
 extern const LpuAttribute *lpu_attribute_named(const LpuAttribute *defs, int n, const char *name);
 
+/* The attribute that was probably meant by an unknown name; NULL if it is known, or like none. */
+extern const char *lpu_attribute_meant(const LpuAttribute *attributes, int n, const char *name);
+
 /* The attribute that a key names, or NULL. */
 extern const LpuAttribute *lpu_find_attribute(const LpuAttribute *defs, int n,
 											  const JsonbValue *key);
