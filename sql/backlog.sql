@@ -36,4 +36,9 @@ CALL lp_deliver('gone'); -- ERROR
 -- delivered, and nothing is left: no more is said
 SELECT count(*) FROM lp_enqueue_users('12345678', person('b'));
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | tail -n 1
+-- what was finished more than 24 hours ago, lp_progress does not count; lp_summary does
+SELECT created, failed FROM lp_progress;
+UPDATE lp_requests SET finished_at = now() - interval '25 hours';
+SELECT account, created, failed FROM lp_progress;
+SELECT sum(requests) AS requests FROM lp_summary WHERE state = 'created';
 \i sql/include/finish.sql

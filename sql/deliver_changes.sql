@@ -142,7 +142,9 @@ SELECT "user", state, status, evidence, error FROM changes;
 SELECT forget();
 \! curl -sSfo /dev/null -d '{"bulk": "partial_ok"}' $LPSIM_URL/_sim/config
 SELECT count(wish(i, jsonb_build_object('set', CASE i WHEN 15 THEN '{"maxChats": "many"}'::jsonb ELSE '{"nickname": "third"}' END))) FROM generate_series(13, 16) i;
+\set VERBOSITY terse
 CALL lp_deliver('12345678');
+\set VERBOSITY default
 SELECT "user", state, status, evidence, reason, error FROM changes;
 UPDATE lp_requests SET next_attempt_at = now(), attempts = 9 WHERE state = 'uncertain';
 CALL lp_deliver('12345678');

@@ -193,6 +193,9 @@ SELECT lp_purge('9 days');
 SELECT lp_purge('0');
 SELECT lp_purge(NULL); -- ERROR
 SELECT lp_purge('-1 day'); -- ERROR
+-- a bare number was meant to have a unit
+SELECT lp_purge('90'); -- ERROR
+SELECT lp_purge('1 hour');
 RESET ROLE;
 SELECT state, payload FROM requests;
 SELECT count(*) FROM lp_payloads;

@@ -26,6 +26,7 @@
 #include "base/guc.h"
 #include "delivery/delivery.h"
 #include "delivery/turns.h"
+#include "functions/period.h"
 #include "functions/writing.h"
 #include "http/request.h"
 #include "options/server.h"
@@ -424,6 +425,7 @@ Datum
 lp_purge(PG_FUNCTION_ARGS)
 {
 	begin_change(fcinfo, "lp_purge()", "older_than");
+	lpu_period_check(PG_GETARG_INTERVAL_P(0));
 	return end_change(lpu_purge(PG_GETARG_INTERVAL_P(0)));
 }
 

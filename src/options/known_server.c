@@ -217,7 +217,12 @@ lpu_account_unknown(const char *account)
 
 	lpu_nearest_start(&nearest, account);
 	foreach(cell, lpu_known_servers())
-		lpu_nearest_consider(&nearest, ((LpuKnownServer *) lfirst(cell))->account);
+	{
+		const char *other = ((LpuKnownServer *) lfirst(cell))->account;
+
+		if (strcmp(other, account) != 0)	/* else one that the caller may not use */
+			lpu_nearest_consider(&nearest, other);
+	}
 	if (nearest.name != NULL && nearest.distance <= MAX_ACCOUNT_TYPOS)
 		return lpu_problem_hint(problem, "Perhaps you meant account \"%s\".", nearest.name);
 	return lpu_problem_hint(problem,

@@ -502,19 +502,13 @@ lpu_adopt(void)
 
 /* ----- old rows ----- */
 
-/* lp_purge(), which raises if the interval is negative. */
+/* lp_purge(). */
 int64
 lpu_purge(Interval *older_than)
 {
-	static Interval zero = {0};
 	Oid			types[1] = {INTERVALOID};
 	Datum		values[1] = {IntervalPGetDatum(older_than)};
 
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, values[0], IntervalPGetDatum(&zero))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("interval must not be negative"),
-				 errdetail("Nothing was deleted.")));
 	lpu_queue_run(purge_sql, 1, types, values);
 	return SPI_processed;
 }

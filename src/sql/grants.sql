@@ -52,8 +52,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._lp_server_here(text, text, oid, text), @extschema@._lp_sync_is_mine(text, oid, text, oid, text, text),
 	@extschema@._lp_sync_limit(jsonb, text, bigint), @extschema@._lp_sync_item_state(text, text),
 	@extschema@.lp_report(text, interval), @extschema@._lp_report_page(text, date, date),
-	@extschema@._lp_report_syncs(text),
-	@extschema@._lp_report_days(interval), @extschema@._lp_report_head(),
+	@extschema@._lp_report_syncs(text), @extschema@._lp_report_head(),
 	@extschema@._lp_html(text), @extschema@._lp_html_table(text, text[], text, text),
 	@extschema@._lp_duration(double precision), @extschema@._lp_chart(date[], bigint[], bigint[], bigint[])
 	TO PUBLIC;
@@ -88,9 +87,9 @@ COMMENT ON COLUMN @extschema@.lp_progress.pending IS 'waiting to be sent';
 COMMENT ON COLUMN @extschema@.lp_progress.sending IS 'in a request that is under way';
 COMMENT ON COLUMN @extschema@.lp_progress.uncertain IS 'sent, outcome unknown: to be looked up';
 COMMENT ON COLUMN @extschema@.lp_progress.held IS 'not sent until lp_release() or lp_adopt() is called';
-COMMENT ON COLUMN @extschema@.lp_progress.created IS 'created in the account';
-COMMENT ON COLUMN @extschema@.lp_progress.done IS 'updated or deleted in the account';
-COMMENT ON COLUMN @extschema@.lp_progress.failed IS 'not carried out, and no later request for the same login or source row succeeded';
+COMMENT ON COLUMN @extschema@.lp_progress.created IS 'created in the account in the last 24 hours';
+COMMENT ON COLUMN @extschema@.lp_progress.done IS 'updated or deleted in the account in the last 24 hours';
+COMMENT ON COLUMN @extschema@.lp_progress.failed IS 'failed in the last 24 hours, and no later request for the same login or source row succeeded';
 COMMENT ON COLUMN @extschema@.lp_progress.users_per_second IS 'created, updated or deleted per second in the last minute';
 COMMENT ON COLUMN @extschema@.lp_progress.estimated_end IS 'when the queue is empty at that speed';
 COMMENT ON COLUMN @extschema@.lp_progress.oldest_pending IS 'since when the oldest user waits';

@@ -69,9 +69,9 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 				 count(*) FILTER (WHERE r.state = 'sending') AS sending,
 				 count(*) FILTER (WHERE r.state = 'uncertain') AS uncertain,
 				 count(*) FILTER (WHERE r.state = 'held') AS held,
-				 count(*) FILTER (WHERE r.state = 'created') AS created,
-				 count(*) FILTER (WHERE r.state = 'done') AS done,
-				 count(*) FILTER (WHERE r.state = 'failed' AND NOT r.mended) AS failed,
+				 count(*) FILTER (WHERE r.state = 'created' AND r.finished_at > clock_timestamp() - interval '24 hours') AS created,
+				 count(*) FILTER (WHERE r.state = 'done' AND r.finished_at > clock_timestamp() - interval '24 hours') AS done,
+				 count(*) FILTER (WHERE r.state = 'failed' AND NOT r.mended AND r.finished_at > clock_timestamp() - interval '24 hours') AS failed,
 				 round((count(*) FILTER (WHERE r.state IN ('created', 'done') AND r.finished_at > clock_timestamp() - interval '1 minute')
 						/ greatest(extract(epoch FROM max(r.finished_at)
 										   - greatest(min(r.enqueued_at), clock_timestamp() - interval '1 minute')), 1))::numeric, 1)
@@ -86,5 +86,5 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 		  WHERE r.path = 'queue'
 		  GROUP BY r.account) p
 	ORDER BY p.account;
-COMMENT ON VIEW @extschema@.lp_progress IS 'the queue of each account: how many in each state, how fast, until when, and what is wrong';
+COMMENT ON VIEW @extschema@.lp_progress IS 'the queue of each account: how many wait now and were finished in the last 24 hours, how fast, until when, and what is wrong';
 

@@ -83,23 +83,6 @@ CREATE FUNCTION @extschema@._lp_html_table(caption text, headers text[], rows te
 	END;
 COMMENT ON FUNCTION @extschema@._lp_html_table(text, text[], text, text) IS 'internal: a table in HTML';
 
-/* The days of a report that goes back so far. Raises 22023 unless these are 0 to 400: more bars are no picture. */
-CREATE FUNCTION @extschema@._lp_report_days(since interval, OUT start date, OUT stop date)
-	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	max_days constant integer := 400;
-BEGIN
-	start := (clock_timestamp() - since)::date;
-	stop := clock_timestamp()::date;
-	IF since IS NULL OR start > stop OR stop - start > max_days THEN
-		RAISE invalid_parameter_value USING MESSAGE = 'invalid period of a report',
-			DETAIL = format('It must be an interval of 0 to %s days.', max_days);
-	END IF;
-END;
-$$;
-COMMENT ON FUNCTION @extschema@._lp_report_days(interval) IS 'internal: first and last day of a report';
-
 /* The start of the page, with its style. */
 CREATE FUNCTION @extschema@._lp_report_head() RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -306,10 +289,7 @@ COMMENT ON FUNCTION @extschema@._lp_report_page(text, date, date) IS 'internal: 
  * show to the caller. Needs nothing from elsewhere: style and pictures are in the page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
  */
 CREATE FUNCTION @extschema@.lp_report(account text DEFAULT NULL, since interval DEFAULT '30 days') RETURNS text
-	LANGUAGE sql STABLE
-	BEGIN ATOMIC
-		SELECT @extschema@._lp_report_page(lp_report.account, d.start, d.stop) FROM @extschema@._lp_report_days(lp_report.since) d;
-	END;
+	AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000;
 COMMENT ON FUNCTION @extschema@.lp_report(text, interval)
 	IS 'one HTML page about creates since a while ago: per day, how long, failures by reason, what is stuck, throughput; queued updates and deletes; syncs';
 

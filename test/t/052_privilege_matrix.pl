@@ -153,7 +153,6 @@ subtest 'rights on functions' => sub {
 		_lp_html_table          => [ $all, $all, "SELECT _lp_html_table('x', '{x}', 'x', 'x')" ],
 		_lp_duration            => [ $all, $all, 'SELECT _lp_duration(1)' ],
 		_lp_chart               => [ $all, $all, "SELECT _lp_chart('{today}', '{1}', '{1}', '{1}')" ],
-		_lp_report_days         => [ $all, $all, "SELECT * FROM _lp_report_days('1 day')" ],
 		_lp_report_head         => [ $all, $all, 'SELECT _lp_report_head()' ],
 		_lp_report_page         => [ $all, $all, "SELECT _lp_report_page('$account', 'today', 'today')" ],
 		_lp_report_syncs        => [ $all, $all, "SELECT _lp_report_syncs('$account')" ],
