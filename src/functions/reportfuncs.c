@@ -46,6 +46,7 @@ void
 lpu_period_check(const Interval *period)
 {
 	double		length = microseconds(period);
+	char	   *text = DatumGetCString(DirectFunctionCall1(interval_out, PointerGetDatum(period)));
 
 	if (length < 0)
 		ereport(ERROR,
@@ -54,15 +55,14 @@ lpu_period_check(const Interval *period)
 	if (length > 0 && length < SHORTEST_PERIOD)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("interval is shorter than an hour: %s",
-						DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(period)))),
+				 errmsg("interval is shorter than an hour: %s", text),
 				 errdetail("A number without a unit is a number of seconds."),
 				 errhint("Write the unit, such as '7 days'.")));
 }
 
 /* The first and the last day of a report.  Raises 22023 if these are too many. */
 static void
-report_days(const Interval *since, DateADT * start, DateADT * stop)
+report_days(const Interval *since, DateADT *start, DateADT *stop)
 {
 	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
 	Datum		then;

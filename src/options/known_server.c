@@ -220,7 +220,8 @@ lpu_account_unknown(const char *account)
 	{
 		const char *other = ((LpuKnownServer *) lfirst(cell))->account;
 
-		if (strcmp(other, account) != 0)	/* else one that the caller may not use */
+		if (strcmp(other, account) != 0)	/* else one that the caller may
+											 * not use */
 			lpu_nearest_consider(&nearest, other);
 	}
 	if (nearest.name != NULL && nearest.distance <= MAX_ACCOUNT_TYPOS)
