@@ -49,6 +49,11 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+# from 16 on PGXS does; src/base/compat.h marks what is exported
+ifeq ($(MAJORVERSION),15)
+override CFLAGS += -fvisibility=hidden
+endif
+
 $(OBJS): $(OUR_HEADERS)
 ifdef VPATH						# a build outside of the source tree
 $(shell mkdir -p $(sort $(dir $(OBJS))))

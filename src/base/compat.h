@@ -9,7 +9,29 @@
 #error "lpusers needs PostgreSQL 15 or later"
 #endif
 
+#include "fmgr.h"
 #include "utils/wait_event.h"
+
+/*
+ * Since 16 a module exports only what is marked PGDLLEXPORT, and
+ * PG_FUNCTION_INFO_V1() marks the function.  Before, the Makefile hides all
+ * symbols, and the marks are made here.
+ */
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(function) \
+extern PGDLLEXPORT Datum function(PG_FUNCTION_ARGS); \
+extern PGDLLEXPORT const Pg_finfo_record *CppConcat(pg_finfo_, function) (void); \
+const Pg_finfo_record * \
+CppConcat(pg_finfo_, function) (void) \
+{ \
+	static const Pg_finfo_record info = {1}; \
+	return &info; \
+} \
+extern int	no_such_variable
+#endif
 
 /* 18 spells it as C11 does, in front of the declaration. */
 #if PG_VERSION_NUM < 180000

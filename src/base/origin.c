@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "base/compat.h"
 #include "base/origin.h"
 
 PG_FUNCTION_INFO_V1(lp_origin);

@@ -9,6 +9,7 @@
 #include "fmgr.h"
 #include "foreign/fdwapi.h"
 
+#include "base/compat.h"
 #include "fdw/handler.h"
 
 PG_FUNCTION_INFO_V1(lpusers_handler);

@@ -16,6 +16,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
+#include "base/compat.h"
 #include "base/error.h"
 #include "functions/writing.h"
 #include "options/server.h"

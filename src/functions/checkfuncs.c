@@ -16,6 +16,7 @@
 #include "api/bearer_token.h"
 #include "api/service_discovery.h"
 #include "api/users_api.h"
+#include "base/compat.h"
 #include "base/error.h"
 #include "json/document.h"
 #include "options/server.h"

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "base/compat.h"
 #include "sync/define.h"
 #include "sync/difference.h"
 #include "sync/operate.h"

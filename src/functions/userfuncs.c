@@ -26,6 +26,7 @@
 
 #include "api/users_api.h"
 #include "base/account_lock.h"
+#include "base/compat.h"
 #include "base/encoding.h"
 #include "base/error.h"
 #include "base/guc.h"

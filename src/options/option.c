@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "base/compat.h"
 #include "base/encoding.h"
 #include "http/url.h"
 #include "options/option.h"

@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "base/compat.h"
 #include "base/encoding.h"
 #include "base/error.h"
 #include "base/extension.h"
