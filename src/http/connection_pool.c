@@ -107,6 +107,12 @@ set_timer(CURLM *multi, long timeout_ms, void *arg)
 
 /* ----- pools ----- */
 
+/*
+ * Variables of the environment for which libcurl has no option: they would write the keys of TLS
+ * sessions to a file, and choose the TLS library where there are several.
+ */
+static const char *const unwanted_variables[] = {"SSLKEYLOGFILE", "CURL_SSL_BACKEND"};
+
 /* Check and initialise libcurl, once. */
 static void
 initialise_curl(void)
@@ -116,6 +122,8 @@ initialise_curl(void)
 
 	if (initialised)
 		return;
+	for (int i = 0; i < lengthof(unwanted_variables); i++)
+		unsetenv(unwanted_variables[i]);
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		elog(ERROR, "could not initialise libcurl");
 	info = curl_version_info(CURLVERSION_NOW);

@@ -255,7 +255,13 @@ configure(LpuHttpCall *call, const LpuHttpRequest *request)
 	SET(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
 	SET(CURLOPT_PROTOCOLS_STR, request->plain_http ? "http,https" : "https");
 	SET(CURLOPT_URL, request->url);
+
+	/*
+	 * The empty texts keep libcurl from the environment: its *_proxy would
+	 * name a proxy, its no_proxy would lead past ours.
+	 */
 	SET(CURLOPT_PROXY, request->proxy ? request->proxy : "");
+	SET(CURLOPT_NOPROXY, "");
 	if (request->proxy != NULL && request->proxy_user != NULL)
 	{
 		SET(CURLOPT_PROXYUSERNAME, request->proxy_user);
