@@ -28,7 +28,13 @@ $root->query(q{
 	GRANT EXECUTE ON FUNCTION lp_delete_users TO batch; GRANT EXECUTE ON FUNCTION lp_create_users TO caller, mapless;
 	GRANT EXECUTE ON FUNCTION lp_update_users TO columns;
 	GRANT ALL ON lp.users TO clerk, batch; GRANT UPDATE (nickname) ON lp.users TO columns; GRANT SELECT ON lp.users TO data, columns;
-	SET ROLE hr; CREATE TABLE hires (login text); GRANT INSERT ON hires TO inserter; GRANT TRIGGER ON hires TO planter, trigger_only;
+	CREATE ROLE personnel; CREATE ROLE applier IN ROLE hr; CREATE ROLE operator; GRANT EXECUTE ON FUNCTION lp_sync_define TO hr;
+	GRANT EXECUTE ON FUNCTION lp_sync_apply TO applier; GRANT EXECUTE ON FUNCTION lp_release(text) TO operator;
+	SET ROLE hr; CREATE TABLE staff (id int, login text, name text); GRANT DELETE ON staff TO personnel; GRANT SELECT ON staff TO inserter;
+	CREATE VIEW some_staff AS SELECT * FROM staff; GRANT UPDATE (name) ON some_staff TO columns;
+	CREATE VIEW people AS SELECT id, login AS login_name, name AS full_name, id AS employee_id FROM some_staff;
+	SELECT lp_sync_define('staff', '12345678', 'people', 'id');
+	CREATE TABLE hires (login text); GRANT INSERT ON hires TO inserter; GRANT TRIGGER ON hires TO planter, trigger_only;
 	RESET ROLE});
 $root->query(q{SET ROLE hr; SELECT count(*) FROM lp_attach_trigger('hires', '12345678', '{"loginName": "login", "email": "login", "nickname": "login",
 	"fullName": "login", "passwordSh": "login", "isEnabled": true, "maxChats": 3, "profileIds": "ARRAY[1]"}'); RESET ROLE});
@@ -49,21 +55,28 @@ subtest 'a grant on a foreign table does not suffice to write' => sub {
 
 subtest 'the query names each role that can write' => sub {
 	my ($query) = grep { $_->{code} =~ /^SELECT r.rolname AS role/m } LpUsers::document_blocks('docs/security.md');
-	my ($inserts, $updates) = map { "$_ on lp_payloads, $_ on lp_requests" } 'INSERT', 'UPDATE';
+	my ($inserts, $updates) = map { "$_ on tables of the extension" } 'INSERT', 'UPDATE';
 	my @hires = map { "$_ on hires" } qw(INSERT TRIGGER UPDATE);
 	my $hr = join(', ', @hires, 'lp_create_users_trigger on tables of its own');
+	my ($people, $some_staff, $staff) = map { "rows of $_ (sync staff)" } qw(people some_staff staff);
+	my @sources = ($people, $some_staff, $staff);
 	is($root->query($query->{code}), join("\n",
+		'applier|acme|applier|' . join(', ', @hires, 'lp_create_users_trigger on tables of its own', 'lp_sync_apply of sync staff', @sources),
+		"applier|acme|hr|" . join(', ', $hr, @sources),
 		'batch|acme|batch|DELETE on lp.users, lp_delete_users',
 		'caller|acme|caller|lp_create_users',
-		'columns|acme|columns|UPDATE on lp.users, lp_update_users',
-		(map { "data|acme|$_|INSERT on hires, $inserts, UPDATE on hires, $updates" } 'data', 'pg_write_all_data'),
-		"hr|acme|hr|$hr",
+		"columns|acme|columns|UPDATE on lp.users, lp_update_users, $some_staff",
+		(map { "data|acme|$_|" . join(', ', 'INSERT on hires', $inserts, 'UPDATE on hires', $updates, @sources) } 'data', 'pg_write_all_data'),
+		"hr|acme|hr|" . join(', ', $hr, @sources),
 		'inserter|acme|inserter|INSERT on hires',
 		'nightly|acme|batch|DELETE on lp.users, lp_delete_users',
+		'operator|acme|operator|lp_release of what others queued',
+		"personnel|acme|personnel|$staff",
 		'planter|acme|planter|TRIGGER on hires',
 		'shell|acme|pg_execute_server_program|becoming a superuser',
 		'caller|private|caller|lp_create_users',
 		(map { "data|private|$_|$inserts, $updates" } 'data', 'pg_write_all_data'),
+		'operator|private|operator|lp_release of what others queued',
 		'shell|private|pg_execute_server_program|becoming a superuser'), 'the query lists each role that can write');
 
 	# what the query says of calls and tables is so
