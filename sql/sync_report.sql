@@ -5,7 +5,7 @@ SET TimeZone = 'UTC';
 CREATE FUNCTION said(page text, pattern text) RETURNS SETOF text LANGUAGE sql AS $$
 	SELECT regexp_replace(array_to_string(m, ' | '), 'plan \d+', 'plan N', 'g') FROM regexp_matches(page, pattern, 'g') m $$;
 CREATE FUNCTION section(account text DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
-	SELECT coalesce(substring(lp_report(account) FROM '<section><h2>Kept in sync.*?</section>'), 'nothing') $$;
+	SELECT coalesce(regexp_replace(substring(lp_report(account) FROM '<section><h2>Kept in sync.*?</section>'), ' class="(n|wide)"', '', 'g'), 'nothing') $$;
 CREATE FUNCTION syncs() RETURNS SETOF text LANGUAGE sql AS $$
 	SELECT said(section(), '<tr><th scope="row">([^<]*)<small>([^<]*)</small></th><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td>') $$;
 CREATE FUNCTION verdict() RETURNS SETOF text LANGUAGE sql AS $$ SELECT said(section(), '<p>([^<]*)') $$;
@@ -56,7 +56,7 @@ UPDATE _lp_sync SET state = 'active', origin = '1/1/1';
 SELECT verdict();
 -- one page, well-formed; of one account; to others what they may see
 SELECT xml_is_well_formed_document(replace(lp_report(), '<!DOCTYPE html>', '')) AS well_formed;
-SELECT section('12345678') = section() AS same, section('1') AS other;
+SELECT section('12345678') = section() AS same;
 CREATE ROLE regress_stranger;
 CREATE ROLE regress_reader;
 GRANT USAGE ON SCHEMA hr TO regress_stranger;

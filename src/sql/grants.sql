@@ -54,7 +54,9 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.lp_report(text, interval), @extschema@._lp_report_page(text, date, date),
 	@extschema@._lp_report_syncs(text), @extschema@._lp_report_head(),
 	@extschema@._lp_html(text), @extschema@._lp_html_table(text, text[], text, text),
-	@extschema@._lp_duration(double precision), @extschema@._lp_chart(date[], bigint[], bigint[], bigint[])
+	@extschema@._lp_duration(double precision), @extschema@._lp_count(bigint), @extschema@._lp_plain_words(text),
+	@extschema@._lp_chart(text, text, date[], bigint[], bigint[], numeric), @extschema@._lp_advice(text, text, text, integer, boolean, text),
+	@extschema@._lp_verdict(bigint, bigint, bigint, bigint, bigint, text)
 	TO PUBLIC;
 
 /* The views show what the tables hold: their columns mean the same, unless they have a comment of their own. */
