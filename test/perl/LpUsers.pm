@@ -329,6 +329,7 @@ sub _plain
 
 	$text =~ s/\d+ ms/N ms/g;
 	$text =~ s/\(id \d+\)/(id N)/g;
+	$text =~ s/\bPID \d+/PID N/g;
 	$text =~ s/\b\d+\.\d{3}\b/T/g;
 	$text =~ s/[ \t]+$//mg;
 	$text =~ s/ {2,}/ /g;
