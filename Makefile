@@ -105,9 +105,10 @@ check-version:
 	@control=$$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" lpusers.control); \
 	meta=$$(sed -n 's/^ *"version": "\([0-9]*\.[0-9]*\)\.[0-9]*",/\1/p' META.json | sort -u); \
 	changes=$$(sed -n 's/^## \([0-9]*\.[0-9]*\)\.[0-9]*.*/\1/p' CHANGELOG.md | head -n 1); \
-	if [ "$$control" = "$(EXTVERSION)" ] && [ "$$meta" = "$$control" ] && [ "$$changes" = "$$control" ]; \
+	debian=$$(sed -n '1s/^lpusers (\([0-9]*\.[0-9]*\)\.[0-9]*).*/\1/p' debian/changelog); \
+	if [ "$$control" = "$(EXTVERSION)" ] && [ "$$meta" = "$$control" ] && [ "$$changes" = "$$control" ] && [ "$$debian" = "$$control" ]; \
 	then echo "check-version: $$control everywhere"; \
-	else echo "check-version: Makefile $(EXTVERSION), control $$control, META.json $$meta, CHANGELOG $$changes" >&2; exit 1; fi
+	else echo "check-version: Makefile $(EXTVERSION), control $$control, META.json $$meta, CHANGELOG $$changes, debian/changelog $$debian" >&2; exit 1; fi
 
 # PGXN wants a zip in which all is below name-version/.
 DISTVERSION = $(shell sed -n 's/^ *"version": "\([0-9.]*\)",/\1/p' META.json | head -n 1)
