@@ -1,6 +1,6 @@
 #!/bin/bash
 #
-# matrix.sh: build and test with the versions that other Debian releases carry.
+# matrix.sh: build and test with the versions that other releases of Debian and Ubuntu carry.
 #
 #	bash test/matrix.sh [--build|--regress|--package|--upgrade] [--fresh] [release ...] [-- argument ...]
 #
@@ -9,14 +9,15 @@
 #	--package	make Debian packages and try them in a tree that has nothing else
 #	--upgrade	test pg_upgrade from the oldest PostgreSQL, that of bookworm, to the release's
 #	--fresh		make the trees anew
-#	release		bookworm, trixie, forky or sid.  Without any: the first three but
-#				that of this machine, which run.sh tests
+#	release		bookworm, trixie, forky or sid of Debian, noble (24.04) of Ubuntu.
+#				Without any: all but sid and that of this machine, which run.sh tests
 #	argument	of run.sh, e.g. tap 001_create_and_check
 #
 # Each release has a tree of its own (debootstrap).  It is made once and kept in
 # LPUSERS_MATRIX_DIR, else in $XDG_CACHE_HOME/lpusers-matrix or
-# /var/cache/lpusers-matrix.  Packages come from LPUSERS_MATRIX_MIRROR, else from
-# where this machine's own apt gets those of Debian.  To be run as root.
+# /var/cache/lpusers-matrix.  Packages of Debian come from LPUSERS_MATRIX_MIRROR, else
+# from where this machine's own apt gets them; those of Ubuntu from
+# LPUSERS_MATRIX_UBUNTU_MIRROR, else from archive.ubuntu.com.  To be run as root.
 #
 # One line for each release says what was tested, and its tally.  A release that
 # could not be tested is "skipped", with the reason.  The exit status is 0 if all
@@ -26,7 +27,7 @@ set -euo pipefail
 # shellcheck source=test/setup.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-releases=(bookworm trixie forky)
+releases=(bookworm trixie noble forky)
 oldest=bookworm					# its PostgreSQL is the oldest that we support, min_version
 # of each layer: set-up, account, calls, trigger, queue
 few_tests=(create_extension settings server_options server_lookup one_call_one_request
@@ -48,7 +49,7 @@ while [ $# -gt 0 ]; do
 		--build | --regress | --package | --upgrade) mode=${1#--} ;;
 		--fresh) fresh=yes ;;
 		-h | --help) usage 0 ;;
-		bookworm | trixie | forky | sid) names+=("$1") ;;
+		bookworm | trixie | noble | forky | sid) names+=("$1") ;;
 		*) usage 2 >&2 ;;
 	esac
 	shift
@@ -87,10 +88,30 @@ at_exit()
 # Trees
 # ---------------------------------------------------------------------------
 
-# Where Debian's packages come from.
+# Debian need not know the keys of Ubuntu's archive: they are taken from its package of them, which is known by its sum.
+ubuntu_keyring=pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb
+ubuntu_keyring_sum=SHA256:36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8
+
+need_ubuntu_keyring()
+{
+	[ ! -e "$cache/ubuntu-archive-keyring.gpg" ] || return 0
+	/usr/lib/apt/apt-helper download-file "$(mirror noble)/$ubuntu_keyring" "$work/tmp/keyring.deb" "$ubuntu_keyring_sum" \
+		>/dev/null 2>&1 || return
+	dpkg-deb -x "$work/tmp/keyring.deb" "$work/tmp/keyring"
+	cp "$work/tmp/keyring/usr/share/keyrings/ubuntu-archive-keyring.gpg" "$cache/"
+}
+
+is_ubuntu()
+{
+	[ "$1" = noble ]
+}
+
+# mirror RELEASE: where its packages come from.
 mirror()
 {
-	if [ -n "${LPUSERS_MATRIX_MIRROR:-}" ]; then
+	if is_ubuntu "$1"; then
+		echo "${LPUSERS_MATRIX_UBUNTU_MIRROR:-http://archive.ubuntu.com/ubuntu}"
+	elif [ -n "${LPUSERS_MATRIX_MIRROR:-}" ]; then
 		echo "$LPUSERS_MATRIX_MIRROR"
 	else
 		# shellcheck disable=SC2016	# apt's variables
@@ -99,10 +120,10 @@ mirror()
 	fi
 }
 
-# Can the packages of a release be had now?  Asked with apt's own client, which knows of proxies.
+# mirror_answers RELEASE MIRROR: can its packages be had now?  Asked with apt's own client, which knows of proxies.
 mirror_answers()
 {
-	/usr/lib/apt/apt-helper download-file "${mirror%/}/dists/$1/InRelease" "$work/tmp/InRelease" >/dev/null 2>&1
+	/usr/lib/apt/apt-helper download-file "${2%/}/dists/$1/InRelease" "$work/tmp/InRelease" >/dev/null 2>&1
 }
 
 # in_tree TREE [NAME=VALUE ...] COMMAND: as root in a tree, with processes and mounts of its own: whatever happens,
@@ -139,11 +160,15 @@ configure_tree()
 # make_tree RELEASE: a tree under its final name is complete.  Beside it is one without any further package.
 make_tree()
 {
-	local tree=$cache/$1 script=/usr/share/debootstrap/scripts/$1
+	local tree=$cache/$1 script=/usr/share/debootstrap/scripts/$1 like=sid options=()
 
 	rm -rf --one-file-system "$tree" "$tree.clean" "$tree.upgrade" "$tree.new"
-	[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid	# newer than this debootstrap
-	debootstrap --variant=minbase "$1" "$tree.new" "$mirror" "$script" || return
+	if is_ubuntu "$1"; then
+		like=gutsy
+		options=(--components=main,universe --keyring="$cache/ubuntu-archive-keyring.gpg")
+	fi
+	[ -e "$script" ] || script=/usr/share/debootstrap/scripts/$like	# newer than this debootstrap
+	debootstrap --variant=minbase ${options[0]+"${options[@]}"} "$1" "$tree.new" "$(mirror "$1")" "$script" || return
 	configure_tree "$tree.new"
 	cp -a "$tree.new" "$tree.clean"
 	need_tree_packages "$tree.new" || return
@@ -158,7 +183,7 @@ make_upgrade_tree()
 
 	rm -rf --one-file-system "$tree" "$tree.new"
 	cp -a "$cache/$1" "$tree.new"
-	echo "deb $mirror $oldest main" >"$tree.new/etc/apt/sources.list.d/$oldest.list"
+	echo "deb $(mirror "$oldest") $oldest main" >"$tree.new/etc/apt/sources.list.d/$oldest.list"
 	need_tree_packages "$tree.new" "postgresql-$min_version" "postgresql-server-dev-$min_version" || return
 	in_tree "$tree.new" apt-get clean
 	mv "$tree.new" "$tree"
@@ -178,7 +203,9 @@ need_upgrade_tree()
 	[ -z "$fresh" ] && [ -d "$cache/$1.upgrade" ] && return 0
 	if [ "$1" = "$oldest" ]; then
 		why="it has no newer PostgreSQL than $oldest"
-	elif [ -z "$mirror" ] || ! mirror_answers "$oldest"; then
+	elif is_ubuntu "$1"; then
+		why="the PostgreSQL of $oldest is not made for it"
+	elif [ -z "$(mirror "$oldest")" ] || ! mirror_answers "$oldest" "$(mirror "$oldest")"; then
 		why="no mirror can be reached for the PostgreSQL of $oldest"
 	elif ! run_group make_upgrade_tree "$1" >"$log" 2>&1; then
 		why="a tree with two versions cannot be made"
@@ -199,10 +226,12 @@ need_tree()
 		why="its packages cannot be completed"
 		return 1
 	fi
-	if [ -z "$mirror" ]; then
+	if [ -z "$(mirror "$1")" ]; then
 		why="no mirror of Debian is known here; name one in LPUSERS_MATRIX_MIRROR"
-	elif ! mirror_answers "$1"; then
+	elif ! mirror_answers "$1" "$(mirror "$1")"; then
 		why="no mirror can be reached for it"
+	elif is_ubuntu "$1" && ! need_ubuntu_keyring; then
+		why="the keys of its archive cannot be had"
 	elif ! run_group make_tree "$1" >"$log" 2>&1; then
 		why="its tree cannot be made"
 		tail -n 40 "$log" >&2
@@ -327,7 +356,6 @@ main()
 	make_work
 	chmod 1777 "$work/tmp"
 	mkdir -p "$cache"
-	mirror=$(mirror)
 
 	for release in "${names[@]}"; do
 		test_release "$release"
