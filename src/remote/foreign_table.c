@@ -75,12 +75,15 @@ static const LpuResource resources[] = {
 	{LPU_LOBS, LPU_LIST_LOBS, "list lines of business", lob_attributes, &nlob_attributes, 20},
 };
 
-/* What a column of each kind is declared as. */
+/*
+ * What a column of each kind is declared as.  A type whose name is no key word
+ * is qualified: the search_path of IMPORT FOREIGN SCHEMA is the caller's.
+ */
 static const char *const column_types[] = {
-	[LPU_ANY] = "jsonb",
-	[LPU_TEXT] = "text",
-	[LPU_LOGIN] = "text",
-	[LPU_EMAIL] = "text",
+	[LPU_ANY] = "pg_catalog.jsonb",
+	[LPU_TEXT] = "pg_catalog.text",
+	[LPU_LOGIN] = "pg_catalog.text",
+	[LPU_EMAIL] = "pg_catalog.text",
 	[LPU_DATE] = "timestamp",
 	[LPU_LONG] = "bigint",
 	[LPU_ID] = "bigint",
@@ -154,7 +157,7 @@ lpu_resource_columns(const LpuResource *resource)
 							 quote_identifier(lpu_column_of_attribute(attribute->name)),
 							 column_types[attribute->kind]);
 	}
-	appendStringInfoString(&columns, "entity jsonb OPTIONS (attribute '*')");
+	appendStringInfoString(&columns, "entity pg_catalog.jsonb OPTIONS (attribute '*')");
 	return columns.data;
 }
 
