@@ -18,8 +18,6 @@
 
 #include "access/htup_details.h"
 #include "executor/executor.h"
-#include "miscadmin.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -29,188 +27,12 @@
 #include "base/compat_explain.h"
 #include "base/error.h"
 #include "base/guc.h"
-#include "fdw/handler.h"
+#include "fdw/modify_state.h"
 #include "options/server.h"
-#include "remote/delete.h"
-#include "remote/insert.h"
-#include "remote/update.h"
-
-typedef struct UsersModifyState
-{
-	LpuForeignTable *table;
-	LpuWriterState writer;
-	MemoryContext context;		/* of the statement */
-	ModifyTableState *mtstate;
-	CmdType		operation;
-	bool		begun;			/* the first row has come, and what follows is
-								 * known: */
-	bool		alone;			/* each row goes at once */
-	List	   *checks;			/* WITH CHECK OPTION, ExprStates that are not
-								 * false for a row that may be written */
-	LpuInsertState *creation;	/* of INSERT */
-	LpuUpdateState *change;		/* of UPDATE */
-	LpuUpdate	update;			/* likewise, and of DELETE */
-	LpuSetList	set_list;
-	LpuDeleteState *removal;	/* of DELETE */
-	TupleTableSlot **created;	/* what INSERT hands back of a batch */
-	AttrNumber	id;				/* places in the plan's rows */
-	AttrNumber	row;
-	HTAB	   *seen;			/* ids of UPDATE and DELETE: a join may bring
-								 * a row twice */
-	int			limit;			/* users that UPDATE or DELETE may change; 0:
-								 * any number */
-	int64		touched;		/* users so far, if there is a limit */
-} UsersModifyState;
-
-/* ----- beginning ----- */
-
-static UsersModifyState *
-begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, LpuMethod method,
-	  const char *what,
-	  const char *hint)
-{
-	UsersModifyState *state = palloc0(sizeof(UsersModifyState));
-	LpuProblem *problem = NULL;
-
-	/* the executor has looked, but lets tables in a temporary schema pass */
-	PreventCommandIfReadOnly(operation == CMD_INSERT ? "INSERT" : operation == CMD_UPDATE ?
-							 "UPDATE" : "DELETE");
-	state->context = CurrentMemoryContext;
-	state->mtstate = mtstate;
-	state->operation = operation;
-	state->table = lpu_table_read(info->ri_RelationDesc);
-	state->writer.table = state->table;
-	state->writer.role = LPU_WRITE_ROLE(info, mtstate->ps.state);
-	lpu_fdw_require_rights(state->table->server, state->writer.role, operation);
-	if ((state->writer.options = lpu_server_for_role(state->table->server, state->writer.role,
-													 &problem)) == NULL)
-		lpu_problem_raise(problem);
-	state->writer.method = method;
-	state->writer.what = what;
-	state->writer.hint = hint;
-	info->ri_FdwState = state;
-	return state;
-}
-
-static void
-begin_insert(ModifyTableState *mtstate, ResultRelInfo *info, bool skip)
-{
-	UsersModifyState *state = begin(mtstate, info, CMD_INSERT, LPU_CREATE_USERS, "create users",
-									skip ?
-									"The statement can be repeated: it leaves out users whose login exists." :
-									"INSERT ... ON CONFLICT DO NOTHING leaves out users whose login exists, so that a "
-									"statement can be repeated.");
-
-	state->creation = lpu_creation_new(&state->writer, skip);
-	state->created = palloc(state->writer.options->batch_size * sizeof(TupleTableSlot *));
-}
-
-static HTAB *
-make_id_set(void)
-{
-	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(int64),
-	.hcxt = CurrentMemoryContext};
-
-	return hash_create("lpusers ids", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
-static void
-find_rows(UsersModifyState *state, const ResultRelInfo *info)
-{
-	List	   *list = outerPlanState(state->mtstate)->plan->targetlist;
-
-	state->id = ExecFindJunkAttributeInTlist(list,
-											 lpu_fdw_junk_name(LPU_ID_JUNK,
-															   state->table->id_column));
-	state->row = ExecFindJunkAttributeInTlist(list, LPU_ROW_JUNK);
-	state->update.writer = &state->writer;
-	state->update.desc = RelationGetDescr(info->ri_RelationDesc);
-	state->seen = make_id_set();
-	state->limit = lpu_max_changes;
-}
-
-static void
-read_set_list(LpuSetList *list, const LpuForeignTable *table, List *fdw_private)
-{
-	List	   *columns = list_nth(fdw_private, LPU_MODIFY_COLUMNS);
-	List	   *values = list_nth(fdw_private, LPU_MODIFY_VALUES);
-	ListCell   *column;
-	ListCell   *value;
-
-	list->conditional = boolVal(list_nth(fdw_private, LPU_MODIFY_CONDITIONAL));
-	list->values = palloc0(Max(table->ncolumns, 1) * sizeof(char *));
-	forboth(column, columns, value, values)
-	{
-		list->columns = bms_add_member(list->columns, lfirst_int(column));
-		if (*strVal(lfirst(value)) != '\0')
-			list->values[lfirst_int(column)] = strVal(lfirst(value));
-	}
-}
-
-static void
-begin_update(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private)
-{
-	UsersModifyState *state = begin(mtstate, info, CMD_UPDATE, LPU_UPDATE_USERS, "update users",
-									"Look at the users before you repeat the statement.");
-
-	find_rows(state, info);
-	read_set_list(&state->set_list, state->table, fdw_private);
-	state->update.list = &state->set_list;
-	state->update.by_trigger = info->ri_TrigDesc && info->ri_TrigDesc->trig_update_before_row;
-	state->change = lpu_change_new(&state->update);
-}
-
-static void
-begin_delete(ModifyTableState *mtstate, ResultRelInfo *info)
-{
-	UsersModifyState *state = begin(mtstate, info, CMD_DELETE, LPU_DELETE_USERS, "delete users",
-									"The statement can be repeated.");
-
-	find_rows(state, info);
-	state->removal = lpu_removal_new(&state->update);
-}
-
-static void
-lpuBeginForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fdw_private,
-					  int subplan_index, int eflags)
-{
-	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
-		return;
-	if (mtstate->operation == CMD_INSERT)
-		begin_insert(mtstate, info, boolVal(list_nth(fdw_private, LPU_MODIFY_SKIP)));
-	else if (mtstate->operation == CMD_UPDATE)
-		begin_update(mtstate, info, fdw_private);
-	else
-		begin_delete(mtstate, info);
-}
-
-/* COPY, or rows that a partitioned table routes here. */
-static void
-lpuBeginForeignInsert(ModifyTableState *mtstate, ResultRelInfo *info)
-{
-	ModifyTable *plan = castNode(ModifyTable, mtstate->ps.plan);
-
-	if (info->ri_FdwState != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot move rows into foreign table \"%s\" while it is updated",
-						RelationGetRelationName(info->ri_RelationDesc)),
-				 errhint("Leave it out of the UPDATE by a condition on the partition key.")));
-	if ((info->ri_FdwRoutine->IsForeignRelUpdatable(info->ri_RelationDesc) &
-		 (1 << CMD_INSERT)) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("foreign table \"%s\" does not allow inserts",
-						RelationGetRelationName(info->ri_RelationDesc))));
-	begin_insert(mtstate, info, plan != NULL && plan->onConflictAction == ONCONFLICT_NOTHING);
-	if (plan != NULL)
-		lpu_fdw_refuse_system_columns_of_routed(plan,
-												((UsersModifyState *) info->ri_FdwState)->table);
-}
 
 /* The executor has set up everything by the first row only. */
 static void
-begin_rows(UsersModifyState *state, ResultRelInfo *info)
+begin_rows(LpuModifyState *state, ResultRelInfo *info)
 {
 	MemoryContext caller = MemoryContextSwitchTo(state->context);
 	ListCell   *cell;
@@ -237,7 +59,7 @@ begin_rows(UsersModifyState *state, ResultRelInfo *info)
  * depends on values of the account is null now, and may still come true.
  */
 static void
-check_options(UsersModifyState *state, ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
+check_options(LpuModifyState *state, ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
 {
 	ExprContext *context = GetPerTupleExprContext(estate);
 	ListCell   *check;
@@ -256,7 +78,7 @@ check_options(UsersModifyState *state, ResultRelInfo *info, TupleTableSlot *slot
 
 /* Send what waits. */
 static void
-flush(UsersModifyState *state)
+flush(LpuModifyState *state)
 {
 	MemoryContext caller = MemoryContextSwitchTo(state->context);
 
@@ -275,7 +97,7 @@ flush(UsersModifyState *state)
  * password, which is not what sending a batch is about.
  */
 static bool
-flush_if_due(UsersModifyState *state, int waiting)
+flush_if_due(LpuModifyState *state, int waiting)
 {
 	ErrorContextCallback *context = error_context_stack;
 	int64		done = state->writer.done;
@@ -297,7 +119,7 @@ flush_if_due(UsersModifyState *state, int waiting)
 static const LpuOptions *
 options_of(const ResultRelInfo *info, const LpuForeignTable *table)
 {
-	const UsersModifyState *state = info->ri_FdwState;
+	const LpuModifyState *state = info->ri_FdwState;
 	LpuProblem *problem = NULL;
 	const LpuOptions *options;
 
@@ -320,7 +142,7 @@ lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 
 /* Rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */
 static void
-count_left_out(UsersModifyState *state, int n)
+count_left_out(LpuModifyState *state, int n)
 {
 	InstrCountTuples2(&state->mtstate->ps, n);
 }
@@ -330,7 +152,7 @@ lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **
 						  TupleTableSlot **plan_slots,
 						  int *n)
 {
-	UsersModifyState *state = info->ri_FdwState;
+	LpuModifyState *state = info->ri_FdwState;
 	int			ncreated = 0;
 	int			i;
 
@@ -348,7 +170,7 @@ static TupleTableSlot *
 lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 					 TupleTableSlot *plan_slot)
 {
-	UsersModifyState *state = info->ri_FdwState;
+	LpuModifyState *state = info->ri_FdwState;
 
 	begin_rows(state, info);
 	check_options(state, info, slot, estate);
@@ -365,7 +187,7 @@ lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 
 /* The id of a row of the plan. False: the statement has seen it before. */
 static bool
-first_seen(UsersModifyState *state, TupleTableSlot *plan_slot, int64 *id)
+first_seen(LpuModifyState *state, TupleTableSlot *plan_slot, int64 *id)
 {
 	bool		isnull;
 	bool		found;
@@ -380,7 +202,7 @@ first_seen(UsersModifyState *state, TupleTableSlot *plan_slot, int64 *id)
 }
 
 static void
-raise_limit(const UsersModifyState *state, int64 done)
+raise_limit(const LpuModifyState *state, int64 done)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -399,7 +221,7 @@ raise_limit(const UsersModifyState *state, int64 done)
  * change, in all its foreign tables and all parts of WITH together.
  */
 static void
-count_user(UsersModifyState *state)
+count_user(LpuModifyState *state)
 {
 	int64		touched = 0;
 	int64		done = 0;
@@ -411,7 +233,7 @@ count_user(UsersModifyState *state)
 	foreach(cell, state->mtstate->ps.state->es_opened_result_relations)
 	{
 		const ResultRelInfo *info = lfirst(cell);
-		const UsersModifyState *target = info->ri_FdwState;
+		const LpuModifyState *target = info->ri_FdwState;
 
 		if (target == NULL || info->ri_FdwRoutine->BeginForeignModify != lpuBeginForeignModify)
 			continue;
@@ -424,7 +246,7 @@ count_user(UsersModifyState *state)
 
 /* The row as the statement read it, a composite value. */
 static Datum
-row_before(UsersModifyState *state, TupleTableSlot *plan_slot)
+row_before(LpuModifyState *state, TupleTableSlot *plan_slot)
 {
 	bool		isnull;
 	Datum		row = ExecGetJunkAttribute(plan_slot, state->row, &isnull);
@@ -438,7 +260,7 @@ static TupleTableSlot *
 lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 					 TupleTableSlot *plan_slot)
 {
-	UsersModifyState *state = info->ri_FdwState;
+	LpuModifyState *state = info->ri_FdwState;
 	int64		id;
 
 	begin_rows(state, info);
@@ -455,7 +277,7 @@ lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 
 /* For RETURNING: the row as it was. */
 static void
-show_row(UsersModifyState *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
+show_row(LpuModifyState *state, TupleTableSlot *plan_slot, TupleTableSlot *slot)
 {
 	Datum		row = row_before(state, plan_slot);
 	HeapTupleData tuple;
@@ -474,7 +296,7 @@ static TupleTableSlot *
 lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 					 TupleTableSlot *plan_slot)
 {
-	UsersModifyState *state = info->ri_FdwState;
+	LpuModifyState *state = info->ri_FdwState;
 	int64		id;
 
 	begin_rows(state, info);
@@ -500,7 +322,7 @@ lpuEndForeignModify(EState *estate, ResultRelInfo *info)
 
 /* What waits goes now, so that the figures are those of the whole statement. */
 static void
-explain_costs(UsersModifyState *state, ExplainState *es)
+explain_costs(LpuModifyState *state, ExplainState *es)
 {
 	flush(state);
 	ExplainPropertyInteger("Users", NULL, state->writer.done, es);

@@ -18,66 +18,23 @@
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 
 #include "base/compat.h"
 #include "base/encoding.h"
-#include "http/url.h"
 #include "options/option.h"
+#include "options/option_value.h"
 
 PG_FUNCTION_INFO_V1(lpusers_validator);
 
-/* A longer domain name does not exist (RFC 1035). */
-#define MAX_HOST_LENGTH 253
-
 /* An hour: a request that takes longer is not going to be answered. */
 #define MAX_DURATION_MS (3600 * 1000)
-
-typedef enum OptionKind
-{
-	KIND_TEXT,					/* anything but control characters */
-	KIND_SECRET,				/* likewise, and never shown */
-	KIND_ACCOUNT,
-	KIND_VERSION,				/* of the API: 4.0 */
-	KIND_HOST,
-	KIND_ATTRIBUTE,				/* name of an attribute, or "*" */
-	KIND_ORIGIN,				/* https://host[:port] */
-	KIND_ORIGIN_OR_HTTP,		/* likewise, or http:// */
-	KIND_URL,					/* https://host[:port]/path */
-	KIND_PROXY,
-	KIND_FILE,					/* absolute path; the last kind whose value is
-								 * text */
-	KIND_DURATION,				/* int, ms */
-	KIND_SIZE,					/* int, bytes */
-	KIND_LARGE_SIZE,			/* int, kB */
-	KIND_INT,
-	KIND_RATE,					/* double */
-	KIND_BOOL,
-	KIND_BOOL_OR_UNSET,			/* likewise, into an int */
-	KIND_DELIVERY,				/* on | paused, into a bool "paused" */
-	KIND_IF_MATCH,				/* required | off, into a bool "required" */
-	KIND_RESOURCE				/* one of lpu_resource_names, into an int */
-} OptionKind;
-
-typedef struct OptionDef
-{
-	const char *name;
-	Oid			catalog;
-	OptionKind	kind;
-	size_t		offset;
-	const char *start;			/* default, as one would write it; NULL: not
-								 * set */
-	int			min;
-	int			max;
-	bool		superuser_only;
-} OptionDef;
 
 #define SERVER(name, kind, field, start, min, max, superuser) \
 	{name, ForeignServerRelationId, kind, offsetof(LpuOptions, field), start, min, max, superuser}
 #define MAPPING(name, kind, field, superuser_only) \
 	{name, UserMappingRelationId, kind, offsetof(LpuOptions, field), NULL, 0, 0, superuser_only}
 
-static const OptionDef option_defs[] = {
+static const LpuOptionDef option_defs[] = {
 	SERVER("account", KIND_ACCOUNT, account, NULL, 0, 0, false),
 	SERVER("domain", KIND_HOST, domain, NULL, 0, 0, false),
 	SERVER("base_url", KIND_ORIGIN_OR_HTTP, base_url, NULL, 0, 0, true),
@@ -126,10 +83,7 @@ const char *const lpu_resource_names[] = {
 	NULL
 };
 
-#define DIGITS "0123456789"
-
-/* ----- values ----- */
-
+/* Return true if this text is an account id; anything else never reaches a URL. */
 bool
 lpu_account_is_valid(const char *account)
 {
@@ -140,207 +94,7 @@ lpu_account_is_valid(const char *account)
 			   "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-") == length;
 }
 
-static bool
-has_control_character(const char *text)
-{
-	for (; *text; text ++)
-		if ((unsigned char) *text <' ' || *text == 0x7f)
-			return true;
-	return false;
-}
-
-static bool
-version_is_valid(const char *value)
-{
-	size_t		major = strspn(value, DIGITS);
-	size_t		minor = value[major] == '.' ? strspn(value + major + 1, DIGITS) : 0;
-
-	return major > 0 && minor > 0 && value[major + 1 + minor] == '\0' && strlen(value) <= 16;
-}
-
-static bool
-attribute_is_valid(const char *name)
-{
-	size_t		length = strlen(name);
-
-	return strcmp(name, "*") == 0 ||
-		(length < NAMEDATALEN &&
-		 strspn(name, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") == length);
-}
-
-static bool
-host_is_valid(const char *host)
-{
-	size_t		length = strlen(host);
-
-	return length > 0 && length <= MAX_HOST_LENGTH && host[0] != '-' && host[0] != '.' &&
-		strspn(host, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.-") == length;
-}
-
-/* What is wrong with this URL for this kind of option? NULL: nothing. */
-static const char *
-url_complaint(OptionKind kind, const char *value)
-{
-	LpuUrl		url;
-
-	if (strstr(value, "://") == NULL || !lpu_url_split(value, &url))
-		return "It is not a URL.";
-	if (kind == KIND_PROXY)
-		return url.has_more || strcmp(url.path, "/") != 0 ?
-			"A proxy is scheme://host:port; its credentials are options of the user mapping." :
-			NULL;
-	if (strcmp(url.scheme, "https") != 0 &&
-		!(kind == KIND_ORIGIN_OR_HTTP && strcmp(url.scheme, "http") == 0))
-		return kind == KIND_ORIGIN_OR_HTTP ? "Only https:// and http:// are allowed." :
-			"Only https:// is allowed.";
-	if (url.has_more)
-		return "A user, a query or a fragment is not allowed in it.";
-	if (kind != KIND_URL && strcmp(url.path, "/") != 0)
-		return "It must be an origin, https://host or https://host:port, without a path.";
-	return NULL;
-}
-
-static const char *
-int_complaint(const OptionDef *def, const char *value, int flags, void *target)
-{
-	const char *hint = NULL;
-	int			number;
-
-	if (!parse_int(value, &number, flags, &hint))
-		return hint ? hint : flags ?
-			"It must be a whole number with a unit, such as 500ms, 5s or 64MB." :
-			"It must be a whole number.";
-	if (number < def->min || number > def->max)
-		return psprintf("It must be between %d and %d%s.", def->min, def->max,
-						flags == GUC_UNIT_MS ? " ms" : flags == GUC_UNIT_BYTE ? " bytes" : flags ?
-						" kB" : "");
-	*(int *) target = number;
-	return NULL;
-}
-
-static const char *
-resource_complaint(const char *value, void *target)
-{
-	StringInfoData names;
-	int			i;
-
-	initStringInfo(&names);
-	for (i = 0; lpu_resource_names[i] != NULL; i++)
-	{
-		if (strcmp(value, lpu_resource_names[i]) == 0)
-		{
-			*(int *) target = i;
-			return NULL;
-		}
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", lpu_resource_names[i]);
-	}
-	return psprintf("It must be one of %s.", names.data);
-}
-
-static const char *
-number_complaint(const OptionDef *def, const char *value, void *target)
-{
-	static const int units[] = {[KIND_DURATION] = GUC_UNIT_MS,[KIND_SIZE] = GUC_UNIT_BYTE,
-	[KIND_LARGE_SIZE] = GUC_UNIT_KB,[KIND_INT] = 0};
-	double		rate;
-	bool		on;
-
-	switch (def->kind)
-	{
-		case KIND_DURATION:
-		case KIND_SIZE:
-		case KIND_LARGE_SIZE:
-		case KIND_INT:
-			return int_complaint(def, value, units[def->kind], target);
-		case KIND_RATE:
-			if (!parse_real(value, &rate, 0, NULL) || !(rate >= def->min && rate <= def->max))
-				return psprintf("It must be a number between %d and %d.", def->min, def->max);
-			*(double *) target = rate;
-			return NULL;
-		case KIND_BOOL:
-			return parse_bool(value, (bool *) target) ? NULL : "It must be on or off.";
-		case KIND_BOOL_OR_UNSET:
-			if (!parse_bool(value, &on))
-				return "It must be on or off.";
-			*(int *) target = on;
-			return NULL;
-		case KIND_DELIVERY:
-			*(bool *) target = strcmp(value, "paused") == 0;
-			return *(bool *) target || strcmp(value, "on") == 0 ? NULL : "It must be on or paused.";
-		case KIND_IF_MATCH:
-			*(bool *) target = strcmp(value, "required") == 0;
-			return *(bool *) target ||
-				strcmp(value, "off") == 0 ? NULL : "It must be required or off.";
-		case KIND_RESOURCE:
-			return resource_complaint(value, target);
-		default:
-			elog(ERROR, "option \"%s\" is no number", def->name);
-	}
-}
-
-/*
- * Put the value where it belongs, in the current memory context. Returns what
- * is wrong with it, or NULL.
- */
-static const char *
-set_option(LpuOptions *options, const OptionDef *def, const char *value)
-{
-	void	   *target = (char *) options + def->offset;
-	const char *complaint = NULL;
-	size_t		length;
-
-	if (*value == '\0')
-		return "It must not be empty.";
-	if (has_control_character(value))
-		return "Line breaks and other control characters are not allowed in it.";
-	switch (def->kind)
-	{
-		case KIND_TEXT:
-		case KIND_SECRET:
-			break;
-		case KIND_ACCOUNT:
-			if (!lpu_account_is_valid(value))
-				complaint = "An account id has 1 to 64 characters of 0-9, A-Z, a-z, _ and -.";
-			break;
-		case KIND_VERSION:
-			if (!version_is_valid(value))
-				complaint = "It must be digits, a point and digits, such as 4.0.";
-			break;
-		case KIND_HOST:
-			if (!host_is_valid(value))
-				complaint = "It must be a bare host name, such as va.ac.liveperson.net.";
-			break;
-		case KIND_ATTRIBUTE:
-			if (!attribute_is_valid(value))
-				complaint = "It must be the name of an attribute of the API, such as loginName, or * for the whole entity.";
-			break;
-		case KIND_FILE:
-			if (!is_absolute_path(value))
-				complaint = "It must be an absolute path.";
-			break;
-		case KIND_ORIGIN:
-		case KIND_ORIGIN_OR_HTTP:
-		case KIND_URL:
-		case KIND_PROXY:
-			complaint = url_complaint(def->kind, value);
-			break;
-		default:
-			return number_complaint(def, value, target);
-	}
-	if (complaint != NULL)
-		return complaint;
-	/* from here on it is for the wire, or ASCII, or a path */
-	length = strlen(value);
-	if (def->kind != KIND_FILE && (value = lpu_text_to_utf8(value, &length)) == NULL)
-		return "It cannot be sent as UTF-8.";
-	/* of an origin, the slash that may end it is not kept: paths are appended */
-	if ((def->kind == KIND_ORIGIN || def->kind == KIND_ORIGIN_OR_HTTP) && value[length - 1] == '/')
-		length--;
-	*(char **) target = pnstrdup(value, length);
-	return NULL;
-}
-
-static const OptionDef *
+static const LpuOptionDef *
 find_option(const char *name, Oid catalog)
 {
 	int			i;
@@ -351,6 +105,7 @@ find_option(const char *name, Oid catalog)
 	return NULL;
 }
 
+/* Set the defaults of all options, in the current memory context. */
 void
 lpu_options_set_defaults(LpuOptions *options)
 {
@@ -359,9 +114,13 @@ lpu_options_set_defaults(LpuOptions *options)
 	options->resource = options->updatable = -1;
 	for (i = 0; i < lengthof(option_defs); i++)
 		if (option_defs[i].start != NULL)
-			(void) set_option(options, &option_defs[i], option_defs[i].start);
+			(void) lpu_option_set(options, &option_defs[i], option_defs[i].start);
 }
 
+/*
+ * Read a list of DefElem as the catalog (its OID) holds it, in the current memory context.
+ * Returns what is wrong with one of them, or NULL.
+ */
 LpuProblem *
 lpu_options_read(LpuOptions *options, List *list, Oid catalog)
 {
@@ -371,8 +130,8 @@ lpu_options_read(LpuOptions *options, List *list, Oid catalog)
 	foreach(cell, list)
 	{
 		DefElem    *element = lfirst_node(DefElem, cell);
-		const OptionDef *def = find_option(element->defname, catalog);
-		const char *complaint = def ? set_option(options, def, defGetString(element)) :
+		const LpuOptionDef *def = find_option(element->defname, catalog);
+		const char *complaint = def ? lpu_option_set(options, def, defGetString(element)) :
 		"There is no such option.";
 
 		if (complaint != NULL)
@@ -415,7 +174,7 @@ raise_unknown_option(const char *name, Oid catalog)
 
 /* Return true for a duration or size without a unit. The reader takes what is in the catalogs. */
 static bool
-lacks_unit(const OptionDef *def, const char *value)
+lacks_unit(const LpuOptionDef *def, const char *value)
 {
 	return def->kind >= KIND_DURATION && def->kind <= KIND_LARGE_SIZE && *value != '\0' &&
 		value[strspn(value, " +-.0123456789")] == '\0';
@@ -459,7 +218,7 @@ check_server(const LpuOptions *options)
 				 errdetail("Credentials of the server's users are sent there.")));
 }
 
-/* Is exactly one of value and file set, or neither? */
+/* Return true unless both value and file are set. */
 static bool
 one_or_none(const char *value, const char *file)
 {
@@ -509,7 +268,7 @@ lpusers_validator(PG_FUNCTION_ARGS)
 	foreach(cell, list)
 	{
 		DefElem    *element = lfirst_node(DefElem, cell);
-		const OptionDef *def = find_option(element->defname, catalog);
+		const LpuOptionDef *def = find_option(element->defname, catalog);
 		const char *complaint;
 		bool		bare;
 
@@ -522,7 +281,7 @@ lpusers_validator(PG_FUNCTION_ARGS)
 					 errdetail("It decides where credentials are sent, or which file of the server is read.")));
 		bare = lacks_unit(def, defGetString(element));
 		complaint = bare ? "A number needs a unit." :
-			set_option(&options, def, defGetString(element));
+			lpu_option_set(&options, def, defGetString(element));
 		if (complaint != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
@@ -539,6 +298,7 @@ lpusers_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Return a copy with strings of its own, in the current memory context. */
 LpuOptions *
 lpu_options_copy(const LpuOptions *options)
 {
