@@ -51,6 +51,10 @@ register_launcher(void)
 	RegisterBackgroundWorker(&worker);
 }
 
+/*
+ * Define the settings, request shared memory, and register the workers if the library is
+ * preloaded.
+ */
 void
 _PG_init(void)
 {

@@ -285,6 +285,12 @@ ready_bearer(const LpuOptions *options, LpuProblem **problem)
 	return bearer;
 }
 
+/*
+ * Return the bearer for the mapping of these options: the one that the mapping has, or one that
+ * was obtained from the token service or the Login service and is kept until shortly before it
+ * expires. Allocated in the current memory context. NULL and *problem if there is none. May send
+ * requests; can be cancelled.
+ */
 char *
 lpu_auth_bearer(const LpuOptions *options, LpuProblem **problem)
 {
@@ -307,6 +313,7 @@ lpu_auth_bearer(const LpuOptions *options, LpuProblem **problem)
 	return NULL;
 }
 
+/* Forget a bearer that was answered with 401. Return true if another one can be obtained. */
 bool
 lpu_auth_renew(const LpuOptions *options, const char *refused_bearer)
 {

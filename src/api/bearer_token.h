@@ -7,17 +7,13 @@
 #include "options/option.h"
 
 /*
- * The bearer for the mapping of these options: a ready one, or one obtained
- * from the token service or the Login service and kept until shortly before it
- * expires. May send requests; interruptible. NULL and *problem if there is
- * none. Allocated in the current memory context.
+ * Return the bearer for the mapping of these options: the one that the mapping has, or one that
+ * was obtained from the token service or the Login service and is kept until shortly before it
+ * expires.
  */
 extern char *lpu_auth_bearer(const LpuOptions *options, LpuProblem **problem);
 
-/*
- * A request with this bearer was answered 401. Is there hope for another one?
- * A kept one is forgotten.
- */
+/* Forget a bearer that was answered with 401. */
 extern bool lpu_auth_renew(const LpuOptions *options, const char *refused);
 
 #endif

@@ -94,6 +94,13 @@ forget_listing(void *arg)
 	dlist_delete(&((LpuListing *) arg)->node);
 }
 
+/*
+ * Send a GET and return at once; several listings can be open. The request has method, user_id
+ * and query; names, n and whole are as for lpu_reader_new(); what is for messages, such as "list
+ * users", and is copied. The options and all other strings must live as long as the listing. It
+ * is allocated in the current memory context and lives until lpu_listing_close(), or until the
+ * context ends by an error.
+ */
 LpuListing *
 lpu_listing_open(const LpuOptions *options, const LpuApiRequest *request, const char *what,
 				 const char *const *names, int n, bool whole)
@@ -119,6 +126,7 @@ lpu_listing_open(const LpuOptions *options, const LpuApiRequest *request, const 
 	return l;
 }
 
+/* End a listing and free it. */
 void
 lpu_listing_close(LpuListing *l)
 {
@@ -404,6 +412,11 @@ catch_up(LpuListing *l)
 		;
 }
 
+/*
+ * Read the next entity. Waits for it no longer than the option "timeout" without a byte, and
+ * meanwhile takes from the network what other listings offer, so that no service waits for a
+ * slow reader. Raises if the disk is full; can be cancelled.
+ */
 LpuListingState
 lpu_listing_next(LpuListing *l)
 {
@@ -417,24 +430,34 @@ lpu_listing_next(LpuListing *l)
 	return state;
 }
 
+/*
+ * Return the values of the entity in the order of the names, after ELEMENT and until the next
+ * lpu_listing_next().
+ */
 const LpuValue *
 lpu_listing_values(const LpuListing *l)
 {
 	return lpu_reader_values(l->reader);
 }
 
+/* Return the entity as the API wrote it, after ELEMENT and until the next lpu_listing_next(). */
 const LpuValue *
 lpu_listing_whole(const LpuListing *l)
 {
 	return lpu_reader_whole(l->reader);
 }
 
+/* Return why the listing failed, after FAILED. */
 LpuProblem *
 lpu_listing_problem(const LpuListing *l)
 {
 	return l->problem;
 }
 
+/*
+ * Take the rest of the response now, since the caller will not read for a long time. Return
+ * false if the network is too slow for that.
+ */
 bool
 lpu_listing_drain(LpuListing *l)
 {
@@ -463,24 +486,28 @@ lpu_listings_drain(void)
 		break;
 }
 
+/* Return how many requests were sent so far. */
 int
 lpu_listing_requests(const LpuListing *l)
 {
 	return l->requests;
 }
 
+/* Return how many bytes were received so far. */
 int64
 lpu_listing_bytes(const LpuListing *l)
 {
 	return lpu_spool_written(l->spool);
 }
 
+/* Return how many milliseconds were spent waiting and receiving so far. */
 double
 lpu_listing_ms(const LpuListing *l)
 {
 	return l->network_ms;
 }
 
+/* Return the revision of a response that has ended, or -1 if it has none. */
 int64
 lpu_listing_revision(const LpuListing *l)
 {

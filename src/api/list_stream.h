@@ -30,11 +30,7 @@ extern LpuListing *lpu_listing_open(const LpuOptions *options, const LpuApiReque
 									const char *const *names, int n, bool whole);
 extern void lpu_listing_close(LpuListing *listing);
 
-/*
- * The next entity. Waits for it if need be, for no longer than the option
- * "timeout" without a byte; interruptible. On the way it takes what else the
- * network offers, so that the service does not wait for a slow reader.
- */
+/* Read the next entity. */
 extern LpuListingState lpu_listing_next(LpuListing *listing);
 
 /*
@@ -44,13 +40,10 @@ extern LpuListingState lpu_listing_next(LpuListing *listing);
 extern const LpuValue *lpu_listing_values(const LpuListing *listing);
 extern const LpuValue *lpu_listing_whole(const LpuListing *listing);
 
-/* Of FAILED. */
+/* Return why the listing failed, after FAILED. */
 extern LpuProblem *lpu_listing_problem(const LpuListing *listing);
 
-/*
- * The caller may not read for a long time: take the rest of the response now.
- * Return false if the network is too slow for it.
- */
+/* Take the rest of the response now, since the caller will not read for a long time. */
 extern bool lpu_listing_drain(LpuListing *listing);
 
 /* Likewise of all listings of this process, before a wait that does not read them. */
@@ -61,7 +54,7 @@ extern int	lpu_listing_requests(const LpuListing *listing);
 extern int64 lpu_listing_bytes(const LpuListing *listing);
 extern double lpu_listing_ms(const LpuListing *listing);	/* waiting and receiving */
 
-/* The revision that the answer carries, when it has ended; -1: none. */
+/* Return the revision of a response that has ended, or -1 if it has none. */
 extern int64 lpu_listing_revision(const LpuListing *listing);
 
 #endif

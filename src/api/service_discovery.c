@@ -46,6 +46,7 @@ find_kept(const char *url)
 	return NULL;
 }
 
+/* Forget all responses of the Domain API. */
 void
 lpu_domain_forget(void)
 {
@@ -167,6 +168,11 @@ look_up(const LpuOptions *options, const char *service, const char *url, LpuProb
 	return NULL;
 }
 
+/*
+ * Return the origin (https://host) of a service: from an option, else from the Domain API, whose
+ * response is kept for an hour. Allocated in the current memory context. NULL and *problem if it
+ * cannot be found. May send a request; can be cancelled.
+ */
 char *
 lpu_domain_origin(const LpuOptions *options, const char *service, LpuProblem **problem)
 {

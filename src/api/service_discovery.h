@@ -12,14 +12,13 @@
 #define LPU_SERVICE_TOKEN "sentinel"
 
 /*
- * The origin (https://host) of a service: as an option says, else as the
- * Domain API says, whose answer is kept for an hour. NULL and *problem if it
- * cannot be had. Allocated in the current memory context.
+ * Return the origin (https://host) of a service: from an option, else from the Domain API, whose
+ * response is kept for an hour.
  */
 extern char *lpu_domain_origin(const LpuOptions *options, const char *service,
 							   LpuProblem **problem);
 
-/* Forget all answers of the Domain API. */
+/* Forget all responses of the Domain API. */
 extern void lpu_domain_forget(void);
 
 #endif

@@ -18,6 +18,10 @@
 /* The API's policy: never sooner than this after a 429, also where it names no time. */
 #define MIN_WAIT_MS 1000
 
+/*
+ * Set method, URL and what the options say of TLS, proxy, times and sizes. Return false and set
+ * *problem if a secret of the proxy cannot be read.
+ */
 bool
 lpu_request_init(LpuHttpRequest *request, const LpuOptions *options, const char *method,
 				 const char *url,
@@ -40,18 +44,25 @@ lpu_request_init(LpuHttpRequest *request, const LpuOptions *options, const char 
 	return request->proxy_password != NULL;
 }
 
+/* Return the connections for these options. */
 LpuHttpPool *
 lpu_request_pool(const LpuOptions *options)
 {
 	return lpu_http_pool_for(options->mapping, options->generation);
 }
 
+/* Return how long a 429 or 503 asks to wait, in milliseconds, at least a second. */
 long
 lpu_request_wait_ms(const LpuHttpAnswer *answer)
 {
 	return Max(lpu_retry_after_ms(answer->retry_after, answer->date), MIN_WAIT_MS);
 }
 
+/*
+ * Send a request and return its response. After a 429 it waits and sends again as long as that
+ * fits into the request's timeout_ms: the service has not carried out what it answered with 429.
+ * Can be cancelled.
+ */
 const LpuHttpAnswer *
 lpu_request_send(const LpuOptions *options, const LpuHttpRequest *request)
 {
@@ -70,6 +81,10 @@ lpu_request_send(const LpuOptions *options, const LpuHttpRequest *request)
 	}
 }
 
+/*
+ * Return the problem of a request that was not sent because a service on the way (token, domain)
+ * did not respond. service is a noun for the message.
+ */
 LpuProblem *
 lpu_request_failed(const char *service, const LpuHttpAnswer *answer)
 {

@@ -7,10 +7,7 @@
 #include "http/request.h"
 #include "options/option.h"
 
-/*
- * Fill in method, URL and what the options say of TLS, proxy, times and sizes.
- * False and *problem if a secret of the proxy cannot be read.
- */
+/* Set method, URL and what the options say of TLS, proxy, times and sizes. */
 extern bool lpu_request_init(LpuHttpRequest *request, const LpuOptions *options, const char *method,
 							 const char *url,
 							 LpuProblem **problem);
@@ -21,24 +18,19 @@ extern bool lpu_request_init(LpuHttpRequest *request, const LpuOptions *options,
  */
 #define LPU_MAX_ASIDE_MS 10000
 
-/* The connections for these options. */
+/* Return the connections for these options. */
 extern LpuHttpPool *lpu_request_pool(const LpuOptions *options);
 
-/*
- * Send and wait for the answer. While the answer is 429, wait as it says and
- * send again, as long as that fits into the request's timeout_ms; the service
- * did not carry out what it answered so. Interruptible.
- */
+/* Send a request and return its response. */
 extern const LpuHttpAnswer *lpu_request_send(const LpuOptions *options,
 											 const LpuHttpRequest *request);
 
-/* How long a 429 or 503 asks to wait: at least a second. */
+/* Return how long a 429 or 503 asks to wait, in milliseconds, at least a second. */
 extern long lpu_request_wait_ms(const LpuHttpAnswer *answer);
 
 /*
- * What an answer that never came means for a service on the way (token,
- * domain) to the request that was asked for: nothing of that was sent.
- * "service" is a noun for the message.
+ * Return the problem of a request that was not sent because a service on the way (token, domain)
+ * did not respond. service is a noun for the message.
  */
 extern LpuProblem *lpu_request_failed(const char *service, const LpuHttpAnswer *answer);
 

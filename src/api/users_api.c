@@ -133,12 +133,17 @@ parse_revision(const char *value, int64 *revision)
 	return errno == 0 && *end == '\0';
 }
 
+/* Return the HTTP verb of a method; a constant. */
 const char *
 lpu_api_verb(LpuMethod method)
 {
 	return methods[method].verb;
 }
 
+/*
+ * Return the URL of a request below the origin, with {id} for a user id of 0. For messages and
+ * EXPLAIN; sends nothing. Allocated in the current memory context.
+ */
 char *
 lpu_api_path(const LpuOptions *options, const LpuApiRequest *request)
 {
@@ -276,6 +281,11 @@ prepare(const LpuOptions *options, const LpuApiRequest *request, LpuHttpRequest 
 	return true;
 }
 
+/*
+ * Send one request and return its response, allocated in the current memory context. The request
+ * is repeated only if it certainly was not carried out: once after a 401 with a renewed bearer,
+ * and after a 429 as long as the wait fits into the option "timeout". Can be cancelled.
+ */
 LpuApiAnswer *
 lpu_api_send(const LpuOptions *options, const LpuApiRequest *request)
 {
@@ -310,6 +320,11 @@ struct LpuApiCall
 	LpuProblem *problem;
 };
 
+/*
+ * Start one request and return without waiting for its response; several can run at a time, and
+ * lpu_http_turn() drives them. May wait for a bearer first. A request that cannot be sent is
+ * done at once. Nothing is repeated.
+ */
 LpuApiCall *
 lpu_api_start(const LpuOptions *options, const LpuApiRequest *request)
 {
@@ -325,18 +340,21 @@ lpu_api_start(const LpuOptions *options, const LpuApiRequest *request)
 	return call;
 }
 
+/* Return true if the request has its response, or has failed. */
 bool
 lpu_api_done(const LpuApiCall *call)
 {
 	return call->http == NULL || lpu_http_done(call->http);
 }
 
+/* Return the HTTP status that has arrived so far, 0 if none. */
 int
 lpu_api_status(const LpuApiCall *call)
 {
 	return call->http == NULL ? 0 : lpu_http_result(call->http)->status;
 }
 
+/* Return the response of a request that is done, allocated in the current memory context. */
 LpuApiAnswer *
 lpu_api_finish(LpuApiCall *call)
 {
@@ -345,12 +363,14 @@ lpu_api_finish(LpuApiCall *call)
 	return interpret(call->options, lpu_http_result(call->http), call->bearer);
 }
 
+/* Return true if, after a 401, there is a new bearer and the request can be started once more. */
 bool
 lpu_api_renewed(const LpuApiCall *call)
 {
 	return lpu_auth_renew(call->options, call->bearer);
 }
 
+/* Continue a transfer whose sink was full. */
 void
 lpu_api_resume(LpuApiCall *call)
 {
@@ -360,12 +380,17 @@ lpu_api_resume(LpuApiCall *call)
 
 /* ----- refusals ----- */
 
+/* Return the SQLSTATE of a response that is no success, or of its absence. */
 int
 lpu_api_sqlstate(const LpuApiAnswer *answer)
 {
 	return answer->problem ? answer->problem->sqlstate : answer->sqlstate;
 }
 
+/*
+ * Return the problem that an entry point raises for a response that is no success, or for none.
+ * what is what could not be done, such as "list users".
+ */
 LpuProblem *
 lpu_api_refusal(const LpuOptions *options, const LpuApiAnswer *answer, const char *what)
 {

@@ -82,12 +82,7 @@ typedef struct LpuApiAnswer
 extern const char *lpu_api_verb(LpuMethod method);
 extern char *lpu_api_path(const LpuOptions *options, const LpuApiRequest *request);
 
-/*
- * Send one request and wait for its answer. It is sent again only if it
- * certainly was not carried out: once after a 401 with a renewed bearer, and
- * after a 429 as long as waiting fits into the option "timeout".
- * Interruptible. The answer is allocated in the current memory context.
- */
+/* Send one request and return its response, allocated in the current memory context. */
 extern LpuApiAnswer *lpu_api_send(const LpuOptions *options, const LpuApiRequest *request);
 
 /* A request on its way. It lives in the memory context that it was started in. */
@@ -107,18 +102,18 @@ extern int	lpu_api_status(const LpuApiCall *call); /* of a call that is done;
 extern LpuApiAnswer *lpu_api_finish(LpuApiCall *call);
 extern bool lpu_api_renewed(const LpuApiCall *call);
 
-/* The sink of the request has room again. */
+/* Continue a transfer whose sink was full. */
 extern void lpu_api_resume(LpuApiCall *call);
 
 /* Keep secrets (C strings in UTF-8) of the request out of what is shown of an answer. */
 extern void lpu_api_hide(LpuApiAnswer *answer, List *secrets);
 
-/* SQLSTATE of an answer that is no success, or of its absence. */
+/* Return the SQLSTATE of a response that is no success, or of its absence. */
 extern int	lpu_api_sqlstate(const LpuApiAnswer *answer);
 
 /*
- * What an entry point raises for an answer that is no success, or for none.
- * "what" is what it could not do, such as "list users".
+ * Return the problem that an entry point raises for a response that is no success, or for none.
+ * what is what could not be done, such as "list users".
  */
 extern LpuProblem *lpu_api_refusal(const LpuOptions *options, const LpuApiAnswer *answer,
 								   const char *what);

@@ -22,18 +22,24 @@ is_in(const LpuCharacterRange *ranges, int n, pg_wchar c)
 	return false;
 }
 
+/*
+ * Return true for characters of the categories Cc and Cf, which are invisible or change how
+ * other characters are shown.
+ */
 bool
 lpu_character_is_control(pg_wchar c)
 {
 	return is_in(controls, lengthof(controls), c);
 }
 
+/* Return true for characters of the categories Zs, Zl and Zp. */
 bool
 lpu_character_is_separator(pg_wchar c)
 {
 	return is_in(separators, lengthof(separators), c);
 }
 
+/* Return the character after simple case folding. */
 pg_wchar
 lpu_character_fold(pg_wchar c)
 {

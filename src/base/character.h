@@ -6,13 +6,16 @@
 
 #include "mb/pg_wchar.h"
 
-/* Categories Cc and Cf: not seen, or changes how other characters are shown. */
+/*
+ * Return true for characters of the categories Cc and Cf, which are invisible or change how
+ * other characters are shown.
+ */
 extern bool lpu_character_is_control(pg_wchar c);
 
-/* Categories Zs, Zl and Zp. */
+/* Return true for characters of the categories Zs, Zl and Zp. */
 extern bool lpu_character_is_separator(pg_wchar c);
 
-/* Simple case folding. */
+/* Return the character after simple case folding. */
 extern pg_wchar lpu_character_fold(pg_wchar c);
 
 #endif

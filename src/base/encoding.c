@@ -33,6 +33,11 @@
 /* An error is a few kB; more is not searched for secrets in disguise. */
 #define MAX_DECODED (1024 * 1024)
 
+/*
+ * Return an excerpt for a message, in the database's encoding: one line of at most max_chars
+ * characters, with control characters and invalid bytes replaced. Allocated in the current
+ * memory context.
+ */
 char *
 lpu_text_excerpt(const char *utf8, size_t length, int max_chars)
 {
@@ -344,6 +349,7 @@ lpu_text_as_int64(const char *text, int64 *result)
 	return errno == 0;
 }
 
+/* Begin to look for the name that is nearest to the one that was written. */
 void
 lpu_nearest_start(LpuNearestName *nearest, const char *written)
 {
@@ -357,6 +363,7 @@ lpu_nearest_start(LpuNearestName *nearest, const char *written)
 	nearest->distance = Min(Max((int) strlen(written) / 2, 2), (int) strlen(written) - 1) + 1;
 }
 
+/* Consider a name: nearest->name is it if it is nearer than the others so far. */
 void
 lpu_nearest_consider(LpuNearestName *nearest, const char *name)
 {

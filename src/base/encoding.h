@@ -7,8 +7,8 @@
 #include "nodes/pg_list.h"
 
 /*
- * An excerpt for a message: one line, at most max_chars characters, control
- * characters and bad bytes made harmless.
+ * Return an excerpt for a message, in the database's encoding: one line of at most max_chars
+ * characters, with control characters and invalid bytes replaced.
  */
 extern char *lpu_text_excerpt(const char *utf8, size_t length, int max_chars);
 

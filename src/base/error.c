@@ -37,6 +37,7 @@ format_text(const char *format, va_list args)
 	}
 }
 
+/* Return a new problem in the current memory context; the message is a printf format. */
 LpuProblem *
 lpu_problem_new(int sqlstate, const char *format,...)
 {
@@ -50,6 +51,7 @@ lpu_problem_new(int sqlstate, const char *format,...)
 	return problem;
 }
 
+/* Set the detail, a printf format, and return the problem. */
 LpuProblem *
 lpu_problem_detail(LpuProblem *problem, const char *format,...)
 {
@@ -61,6 +63,7 @@ lpu_problem_detail(LpuProblem *problem, const char *format,...)
 	return problem;
 }
 
+/* Set the hint, a printf format, and return the problem. */
 LpuProblem *
 lpu_problem_hint(LpuProblem *problem, const char *format,...)
 {
@@ -72,6 +75,10 @@ lpu_problem_hint(LpuProblem *problem, const char *format,...)
 	return problem;
 }
 
+/*
+ * Raise a problem as an ERROR. The statement is kept out of the log, since it may have passwords
+ * as literals.
+ */
 void
 lpu_problem_raise(const LpuProblem *problem)
 {

@@ -15,7 +15,7 @@ typedef struct LpuProblem
 	char	   *hint;			/* an action, or NULL */
 } LpuProblem;
 
-/* A new problem in the current memory context; the message is a printf format. */
+/* Return a new problem in the current memory context; the message is a printf format. */
 extern LpuProblem *lpu_problem_new(int sqlstate, const char *format,...) pg_attribute_printf(2, 3);
 
 /* Set detail or hint, a printf format, and return the problem, so that calls can be chained. */
@@ -25,8 +25,8 @@ extern LpuProblem *lpu_problem_hint(LpuProblem *problem,
 									const char *format,...) pg_attribute_printf(2, 3);
 
 /*
- * Raise it as an ERROR. The statement's text is kept out of the log: it may
- * hold passwords as literals.
+ * Raise a problem as an ERROR. The statement is kept out of the log, since it may have passwords
+ * as literals.
  */
 pg_noreturn extern void lpu_problem_raise(const LpuProblem *problem);
 

@@ -217,6 +217,7 @@ lpu_extension_schema(void)
 	return schema;
 }
 
+/* Return a value of type name, allocated in the current memory context. */
 Datum
 lpu_name_datum(const char *name)
 {

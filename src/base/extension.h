@@ -19,7 +19,7 @@ extern void lpu_become_again(const LpuSavedIdentity *before);
 /* The schema of the extension, InvalidOid if it is not installed. */
 extern Oid	lpu_extension_schema(void);
 
-/* A value of type name. */
+/* Return a value of type name, allocated in the current memory context. */
 extern Datum lpu_name_datum(const char *name);
 
 #endif

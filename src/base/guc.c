@@ -55,6 +55,7 @@ check_databases(char **value, void **extra, GucSource source)
 	return valid;
 }
 
+/* Define all settings; called once, when the module is loaded. */
 void
 lpu_define_settings(void)
 {

@@ -33,7 +33,7 @@ extern int	lpu_max_changes;	/* users a command may update or delete; 0:
 	"If that many users are to be changed, set \"lpusers.max_changes\" to a higher value, " \
 	"or to 0 for no limit."
 
-/* Define all of them; called once, when the module is loaded. */
+/* Define all settings; called once, when the module is loaded. */
 extern void lpu_define_settings(void);
 
 #endif

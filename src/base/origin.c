@@ -17,6 +17,11 @@
 
 PG_FUNCTION_INFO_V1(lp_origin);
 
+/*
+ * Return system identifier/database OID/timeline, allocated in the current memory context. A
+ * promoted or restored copy has another timeline, a dump restored elsewhere another database or
+ * system. During recovery the timeline is that of the replay.
+ */
 char *
 lpu_origin_text(void)
 {

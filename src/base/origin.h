@@ -4,12 +4,7 @@
 #ifndef LPU_BASE_ORIGIN_H
 #define LPU_BASE_ORIGIN_H
 
-/*
- * System identifier/database OID/timeline, in the current memory context. A
- * promoted or restored copy has another timeline, a dump restored elsewhere
- * another database or system. During recovery the timeline is that of the
- * replay.
- */
+/* Return system identifier/database OID/timeline, allocated in the current memory context. */
 extern char *lpu_origin_text(void);
 
 #endif

@@ -165,12 +165,17 @@ lpu_run_once(const char *sql, const LpuParameters *parameters, DestReceiver *des
 	return SPI_processed;
 }
 
+/*
+ * Return a column (from 1) of a row (from 0) of the last result as text in the current memory
+ * context, NULL for null.
+ */
 char *
 lpu_text_column(int row, int column)
 {
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
 
+/* Return a column (from 1) of a row (from 0) of the last result as bigint, 0 for null. */
 int64
 lpu_int64_column(int row, int column)
 {
@@ -181,6 +186,7 @@ lpu_int64_column(int row, int column)
 	return isnull ? 0 : DatumGetInt64(value);
 }
 
+/* Return a column (from 1) of a row (from 0) of the last result as integer, 0 for null. */
 int
 lpu_int_column(int row, int column)
 {
@@ -191,6 +197,7 @@ lpu_int_column(int row, int column)
 	return isnull ? 0 : DatumGetInt32(value);
 }
 
+/* Return a column (from 1) of a row (from 0) of the last result as boolean, false for null. */
 bool
 lpu_bool_column(int row, int column)
 {

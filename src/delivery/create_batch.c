@@ -21,6 +21,9 @@
 
 /* ----- results of rows ----- */
 
+/*
+ * Set the state of rows with error and reason (NULL: none) and the time until the next attempt.
+ */
 void
 lpu_rows_set(LpuQueueRow **rows, int n, LpuState state, const char *error, const char *reason,
 			 int64 wait_ms)
@@ -64,6 +67,7 @@ lpu_rows_set_later(LpuQueueRow **rows, int n, const char *error, int64 wait_ms)
 			rows[i]->state = LPU_STATE_PENDING;
 }
 
+/* Set a row to failed with this cause and error. */
 void
 lpu_row_set_failed(LpuQueueRow *row, LpuCause cause, const char *error)
 {

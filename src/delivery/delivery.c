@@ -47,6 +47,11 @@ lpu_queue_due(int *n)
 	return lpu_due_accounts(n);
 }
 
+/*
+ * Remove secrets of failed requests after lpusers.keep_secrets and of held ones after
+ * lpusers.keep_held_secrets, and finished requests after lpusers.retention. Reads both tables,
+ * which is too much for every round. Needs a transaction with SPI connected.
+ */
 void
 lpu_queue_housekeep(void)
 {

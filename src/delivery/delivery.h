@@ -69,10 +69,8 @@ typedef LpuDueAccount LpuDue;
 extern LpuDue *lpu_queue_due(int *n);
 
 /*
- * Drop secrets of failed requests after lpusers.keep_secrets and of held ones
- * after lpusers.keep_held_secrets, and finished requests after
- * lpusers.retention. It reads both tables: not for every round. Needs a
- * transaction with SPI connected.
+ * Remove secrets of failed requests after lpusers.keep_secrets and of held ones after
+ * lpusers.keep_held_secrets, and finished requests after lpusers.retention.
  */
 extern void lpu_queue_housekeep(void);
 

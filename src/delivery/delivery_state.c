@@ -85,6 +85,10 @@ lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row)
 		before->counter = counter;
 }
 
+/*
+ * Return the milliseconds until the account may be sent a request again, after it could not be
+ * reached.
+ */
 int64
 lpu_delivery_backoff(const LpuOptions *options)
 {
@@ -104,6 +108,7 @@ lpu_delivery_backoff(const LpuOptions *options)
 	return (int64) (wait_ms * (0.9 + 0.2 * pg_prng_double(&pg_global_prng_state)));
 }
 
+/* Note that the account was reached: the next failure begins with the shortest delay. */
 void
 lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options)
 {
@@ -142,6 +147,7 @@ may_start(const LpuDelivery *d, const LpuCreateBatch *batch)
 	return true;
 }
 
+/* Return true if a batch is ready that may be started now. */
 bool
 lpu_delivery_has_next_batch(const LpuDelivery *d)
 {
@@ -153,6 +159,10 @@ lpu_delivery_has_next_batch(const LpuDelivery *d)
 	return false;
 }
 
+/*
+ * Remove the next batch that may be started from those that are ready, and return it; NULL if
+ * there is none.
+ */
 LpuCreateBatch *
 lpu_delivery_next_batch(LpuDelivery *d)
 {
@@ -222,12 +232,14 @@ settle_rows(LpuDelivery *d, LpuQueueRow **rows, int n, bool looked)
 	MemoryContextSwitchTo(caller);
 }
 
+/* In a step: settle rows that were sent together, when it ends. They are not used afterwards. */
 void
 lpu_delivery_settle(LpuDelivery *d, LpuQueueRow **rows, int n)
 {
 	settle_rows(d, rows, n, false);
 }
 
+/* In a step: settle one row whose outcome is known from a lookup. */
 void
 lpu_delivery_settle_looked(LpuDelivery *d, LpuQueueRow *row)
 {
@@ -329,6 +341,9 @@ lpu_delivery_begin(LpuDelivery *d)
 	return caller;
 }
 
+/*
+ * End a step of the delivery: commit its transaction and return to the caller's memory context.
+ */
 void
 lpu_delivery_commit(LpuDelivery *d, MemoryContext caller)
 {
@@ -347,6 +362,7 @@ lpu_delivery_wait_as_asked(LpuDelivery *d, int64 wait_ms, int64 patience_ms)
 	lpu_delivery_end_round(d);
 }
 
+/* In a step: return claimed rows that will not be sent soon to the queue. */
 void
 lpu_delivery_give_back(LpuDelivery *d)
 {
@@ -437,6 +453,7 @@ set_unreachable(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, i
 	lpu_delivery_note_unreachable(d, options, rows[0]->error, wait_ms);
 }
 
+/* In a step: settle one batch that is done. */
 void
 lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch)
 {

@@ -108,16 +108,16 @@ struct LpuDelivery
 extern MemoryContext lpu_delivery_begin(LpuDelivery *d);
 extern void lpu_delivery_commit(LpuDelivery *d, MemoryContext caller);
 
-/* In a step: settle rows at its end, which are then not needed any more.  They went together. */
+/* In a step: settle rows that were sent together, when it ends. */
 extern void lpu_delivery_settle(LpuDelivery *d, LpuQueueRow **rows, int n);
 
-/* The same for one row whose result is known from a lookup. */
+/* In a step: settle one row whose outcome is known from a lookup. */
 extern void lpu_delivery_settle_looked(LpuDelivery *d, LpuQueueRow *row);
 
 /* In a step: settle one batch that is done. */
 extern void lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch);
 
-/* In a step: put claimed rows that will not be sent soon back into the queue. */
+/* In a step: return claimed rows that will not be sent soon to the queue. */
 extern void lpu_delivery_give_back(LpuDelivery *d);
 
 /*

@@ -207,6 +207,7 @@ lpuAnalyzeForeignTable(Relation relation, AcquireSampleRowsFunc *func, BlockNumb
 	return true;
 }
 
+/* Set the callbacks of IMPORT FOREIGN SCHEMA and ANALYZE. */
 void
 lpu_fdw_import(FdwRoutine *routine)
 {

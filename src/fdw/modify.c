@@ -354,6 +354,7 @@ lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fd
 		explain_costs(info->ri_FdwState, es);
 }
 
+/* Set the callbacks that write. */
 void
 lpu_fdw_modify(FdwRoutine *routine)
 {

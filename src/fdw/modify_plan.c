@@ -58,6 +58,11 @@ lpuIsForeignRelUpdatable(Relation relation)
 	return (1 << CMD_INSERT) | (1 << CMD_UPDATE) | (1 << CMD_DELETE);
 }
 
+/*
+ * Return the name of a junk column in the plan of an UPDATE or DELETE. The id is named after the
+ * number of the table's column, since other foreign tables of one statement may have it
+ * elsewhere. Allocated in the current memory context.
+ */
 char *
 lpu_fdw_junk_name(const char *what, int column)
 {
@@ -186,6 +191,7 @@ lpuPlanForeignModify(PlannerInfo *root, ModifyTable *plan, Index index, int subp
 					  makeBoolean(plan->onConflictAction == ONCONFLICT_NOTHING));
 }
 
+/* Set the callbacks that plan writing. */
 void
 lpu_fdw_target(FdwRoutine *routine)
 {

@@ -444,6 +444,7 @@ lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
 		explain_costs(state, es);
 }
 
+/* Set the callbacks that read. */
 void
 lpu_fdw_scan(FdwRoutine *routine)
 {

@@ -398,6 +398,7 @@ lpuGetForeignPlan(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid,
 							NIL, NIL, outer_plan);
 }
 
+/* Set the callbacks that plan reading. */
 void
 lpu_fdw_plan(FdwRoutine *routine)
 {

@@ -225,6 +225,11 @@ make_pool(Oid key, uint64 generation)
 	return pool;
 }
 
+/*
+ * Return the connections of a key and a generation, which are created at first use; those of
+ * older generations are dropped. The pointer is valid until the next lpu_http_pool_for(), or
+ * while a call runs. Raises if memory is exhausted.
+ */
 LpuHttpPool *
 lpu_http_pool_for(Oid key, uint64 generation)
 {
@@ -249,6 +254,10 @@ lpu_http_pool_for(Oid key, uint64 generation)
 	return found;
 }
 
+/*
+ * Use the connections of this key (InvalidOid: of all keys) for no new call, and close them when
+ * that is safe.
+ */
 void
 lpu_http_pool_drop(Oid key)
 {
@@ -282,6 +291,10 @@ drive(LpuHttpPool *pool, curl_socket_t fd, int events)
 
 /* ----- handles ----- */
 
+/*
+ * Return a handle for one request, with all options reset; its CURLINFO_PRIVATE is the call.
+ * Raises if memory is exhausted.
+ */
 CURL *
 lpu_pool_take(LpuHttpPool *pool)
 {
@@ -313,6 +326,7 @@ forget_ended(LpuHttpPool *pool)
 #endif
 }
 
+/* Begin the request that the handle is set up for. Return false if libcurl refuses it. */
 bool
 lpu_pool_begin(LpuHttpPool *pool, CURL *easy)
 {
@@ -320,6 +334,7 @@ lpu_pool_begin(LpuHttpPool *pool, CURL *easy)
 	return curl_multi_add_handle(pool->multi, easy) == CURLM_OK;
 }
 
+/* End a request early, which closes its connection. */
 void
 lpu_pool_end(LpuHttpPool *pool, CURL *easy)
 {
@@ -327,6 +342,7 @@ lpu_pool_end(LpuHttpPool *pool, CURL *easy)
 	lpu_sockets_leave(easy);
 }
 
+/* Continue a paused transfer; what libcurl holds of it is written at once. */
 void
 lpu_pool_resume(LpuHttpPool *pool, CURL *easy)
 {
@@ -334,6 +350,7 @@ lpu_pool_resume(LpuHttpPool *pool, CURL *easy)
 	(void) curl_easy_pause(easy, CURLPAUSE_CONT);
 }
 
+/* Return the handle of a request that has ended. */
 void
 lpu_pool_give_back(LpuHttpPool *pool, CURL *easy)
 {
@@ -410,6 +427,10 @@ drive_socket(int fd, uint32 events, void *arg)
 	reap(pool);
 }
 
+/*
+ * Drive all calls of this process until something has happened or max_ms have passed (-1: no
+ * limit). Raises interrupts at once, and may then be left by longjmp.
+ */
 void
 lpu_http_turn(long max_ms)
 {

@@ -20,7 +20,7 @@ extern void lpu_pool_give_back(LpuHttpPool *pool, CURL *easy);
 extern bool lpu_pool_begin(LpuHttpPool *pool, CURL *easy);
 extern void lpu_pool_end(LpuHttpPool *pool, CURL *easy);
 
-/* Let a paused transfer go on; what libcurl holds of it is written at once. */
+/* Continue a paused transfer; what libcurl holds of it is written at once. */
 extern void lpu_pool_resume(LpuHttpPool *pool, CURL *easy);
 
 /*

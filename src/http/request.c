@@ -314,6 +314,7 @@ give_up(LpuHttpCall *call, CURLcode code)
 	call->code = code;
 }
 
+/* Start a request. One that cannot be set up is done at once, as NOT_SENT. */
 LpuHttpCall *
 lpu_http_start(LpuHttpPool *pool, const LpuHttpRequest *request)
 {
@@ -384,6 +385,7 @@ lpu_http_finished(void *arg, CURLcode code)
 	call->code = code;
 }
 
+/* Continue a transfer whose sink was full. */
 void
 lpu_http_resume(LpuHttpCall *call)
 {
@@ -393,6 +395,7 @@ lpu_http_resume(LpuHttpCall *call)
 	lpu_pool_resume(call->pool, call->easy);
 }
 
+/* Return true if the call has ended. */
 bool
 lpu_http_done(const LpuHttpCall *call)
 {
@@ -421,6 +424,7 @@ how_it_ended(LpuHttpCall *call)
 	return call->sent ? LPU_HTTP_BROKEN : LPU_HTTP_NOT_SENT;
 }
 
+/* Return the response of a call that is done; it lives as long as the call. */
 const LpuHttpAnswer *
 lpu_http_result(LpuHttpCall *call)
 {
@@ -447,6 +451,7 @@ lpu_http_result(LpuHttpCall *call)
 	return answer;
 }
 
+/* Start a request, wait for its end and return its response. Can be cancelled. */
 const LpuHttpAnswer *
 lpu_http_perform(LpuHttpPool *pool, const LpuHttpRequest *request)
 {

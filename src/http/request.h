@@ -77,18 +77,18 @@ typedef struct LpuHttpAnswer
 } LpuHttpAnswer;
 
 /*
- * The pool of a key and a generation, made at first use; those of older generations are dropped.
- * The pointer is good until the next lpu_http_pool_for() or while a call runs.
+ * Return the connections of a key and a generation, which are created at first use; those of
+ * older generations are dropped.
  */
 extern LpuHttpPool *lpu_http_pool_for(Oid key, uint64 generation);
 
 /*
- * No new call uses the connections of this key from now on; they are closed
- * when it is safe. InvalidOid: of all keys.
+ * Use the connections of this key (InvalidOid: of all keys) for no new call, and close them when
+ * that is safe.
  */
 extern void lpu_http_pool_drop(Oid key);
 
-/* Start a request. A request that cannot be set up is done at once, as NOT_SENT. */
+/* Start a request. */
 extern LpuHttpCall *lpu_http_start(LpuHttpPool *pool, const LpuHttpRequest *request);
 
 /*
@@ -99,13 +99,13 @@ extern LpuHttpCall *lpu_http_start(LpuHttpPool *pool, const LpuHttpRequest *requ
 extern void lpu_http_turn(long max_ms);
 extern bool lpu_http_done(const LpuHttpCall *call);
 
-/* The sink has room again. */
+/* Continue a transfer whose sink was full. */
 extern void lpu_http_resume(LpuHttpCall *call);
 
-/* The answer of a call that is done; it lives as long as the call. */
+/* Return the response of a call that is done; it lives as long as the call. */
 extern const LpuHttpAnswer *lpu_http_result(LpuHttpCall *call);
 
-/* Start, wait, result. */
+/* Start a request, wait for its end and return its response. */
 extern const LpuHttpAnswer *lpu_http_perform(LpuHttpPool *pool, const LpuHttpRequest *request);
 
 #endif

@@ -109,6 +109,10 @@ free_buffers(void *arg)
 	free(spool->given.data);
 }
 
+/*
+ * Return an empty spool in the current memory context, which also frees it. Its file belongs to
+ * the current resource owner; unless that ends by an abort, lpu_spool_close() must close it.
+ */
 LpuSpool *
 lpu_spool_new(void)
 {
@@ -123,6 +127,7 @@ lpu_spool_new(void)
 	return spool;
 }
 
+/* Return the sink to which a request writes its response. */
 LpuHttpSink *
 lpu_spool_sink(LpuSpool *spool)
 {
@@ -159,6 +164,7 @@ close_file(LpuSpool *spool)
 	spool->file_read = spool->file_written = 0;
 }
 
+/* Close the temporary file and free the memory. */
 void
 lpu_spool_close(LpuSpool *spool)
 {
@@ -181,6 +187,11 @@ write_file(LpuSpool *spool)
 	spool->full = false;
 }
 
+/*
+ * Let the sink accept another 256 kB, so that one turn of the network does not take everything.
+ * If memory is full, its content is written to a temporary file first. Raises if the disk is
+ * full.
+ */
 void
 lpu_spool_begin_turn(LpuSpool *spool)
 {
@@ -205,6 +216,10 @@ read_file(LpuSpool *spool)
 		close_file(spool);
 }
 
+/*
+ * Take the next bytes, in order; they stay valid until the next call. Return false if there are
+ * none now. Raises if the temporary file cannot be read.
+ */
 bool
 lpu_spool_read(LpuSpool *spool, const char **data, size_t *length)
 {
@@ -224,12 +239,17 @@ lpu_spool_read(LpuSpool *spool, const char **data, size_t *length)
 	return *length > 0;
 }
 
+/*
+ * Return true if bytes were refused because memory is full. Then none arrive before the next
+ * turn.
+ */
 bool
 lpu_spool_is_full(const LpuSpool *spool)
 {
 	return spool->full;
 }
 
+/* Return how many bytes were written to the spool so far. */
 int64
 lpu_spool_written(const LpuSpool *spool)
 {

@@ -16,23 +16,21 @@ typedef struct LpuSpool LpuSpool;
 extern LpuSpool *lpu_spool_new(void);
 extern void lpu_spool_close(LpuSpool *spool);
 
-/* What a request writes its answer to. */
+/* Return the sink to which a request writes its response. */
 extern LpuHttpSink *lpu_spool_sink(LpuSpool *spool);
 
 /*
- * From now on the sink takes another 256 kB, then it refuses for now: one turn
- * of the network is not to take everything. If memory is full, what is in it
- * goes into a temporary file first; raises if the disk is full.
+ * Let the sink accept another 256 kB, so that one turn of the network does not take everything.
  */
 extern void lpu_spool_begin_turn(LpuSpool *spool);
 
-/* Take the next bytes, in order; they stay valid until the next call. False: there are none now. */
+/* Take the next bytes, in order; they stay valid until the next call. */
 extern bool lpu_spool_read(LpuSpool *spool, const char **data, size_t *length);
 
-/* Was a piece refused because memory is full? Then nothing comes before the next turn. */
+/* Return true if bytes were refused because memory is full. */
 extern bool lpu_spool_is_full(const LpuSpool *spool);
 
-/* Bytes written to it so far. */
+/* Return how many bytes were written to the spool so far. */
 extern int64 lpu_spool_written(const LpuSpool *spool);
 
 #endif

@@ -83,6 +83,11 @@ find_opened(int fd)
 	return NULL;
 }
 
+/*
+ * Watch a socket for these WL_SOCKET_* events; events and arg replace earlier ones. The socket
+ * belongs to user until that user leaves, also while it is not watched. Called by libcurl's
+ * callbacks: raises nothing and returns false if memory is exhausted.
+ */
 bool
 lpu_sockets_watch(int fd, uint32 events, void *arg, const void *user)
 {
@@ -109,6 +114,7 @@ lpu_sockets_watch(int fd, uint32 events, void *arg, const void *user)
 	return true;
 }
 
+/* Stop watching a socket. Raises nothing. */
 void
 lpu_sockets_forget(int fd)
 {
@@ -126,6 +132,7 @@ lpu_sockets_forget(int fd)
 		stale = true;
 }
 
+/* Release all sockets of a user. Raises nothing. */
 void
 lpu_sockets_leave(const void *user)
 {
@@ -136,6 +143,10 @@ lpu_sockets_leave(const void *user)
 			opened[i].user = NULL;
 }
 
+/*
+ * Note that an owner has opened a socket, whose number an earlier socket may have had. Raises
+ * nothing and returns false if memory is exhausted.
+ */
 bool
 lpu_sockets_opened(int fd, const void *owner)
 {
@@ -155,6 +166,7 @@ lpu_sockets_opened(int fd, const void *owner)
 	return true;
 }
 
+/* Note that a socket was closed. Raises nothing. */
 void
 lpu_sockets_closed(int fd)
 {
@@ -178,6 +190,11 @@ is_ended(int fd)
 #endif
 }
 
+/*
+ * Discard what was received on the sockets of an owner that have no user and whose peer has
+ * closed its side. A TLS peer sends a closing alert first, and libcurl 7.88 takes a connection
+ * for alive as long as anything can be read from it. Return true if there are such sockets.
+ */
 bool
 lpu_sockets_drain_ended(const void *owner)
 {
@@ -257,6 +274,11 @@ prepare_wait_set(void)
 	}
 }
 
+/*
+ * Wait until something happens on a watched socket, the latch is set, or timeout_ms have passed
+ * (-1: no limit), and call ready for each socket. Raises interrupts before and after the wait,
+ * and may then be left by longjmp.
+ */
 void
 lpu_sockets_wait(long timeout_ms, void (*ready) (int fd, uint32 events, void *arg))
 {
@@ -282,6 +304,7 @@ lpu_sockets_wait(long timeout_ms, void (*ready) (int fd, uint32 events, void *ar
 	CHECK_FOR_INTERRUPTS();
 }
 
+/* Wait so many milliseconds. Raises interrupts at once. */
 void
 lpu_pause(long ms)
 {

@@ -22,21 +22,18 @@ extern bool lpu_sockets_opened(int fd, const void *owner);
 extern void lpu_sockets_closed(int fd);
 
 /*
- * Of an owner's sockets that have no user, and whose peer has closed its side,
- * throw away what came before: a TLS peer says goodbye first, and libcurl 7.88
- * takes a connection for alive as long as anything can be read from it. True
- * if there are any.
+ * Discard what was received on the sockets of an owner that have no user and whose peer has
+ * closed its side.
  */
 extern bool lpu_sockets_drain_ended(const void *owner);
 
 /*
- * Wait until something happens on a watched socket, the latch is set, or
- * timeout_ms passed (-1: no limit); call "ready" for each socket. Interrupts
- * are served before and after: this may be left by longjmp.
+ * Wait until something happens on a watched socket, the latch is set, or timeout_ms have passed
+ * (-1: no limit), and call ready for each socket.
  */
 extern void lpu_sockets_wait(long timeout_ms, void (*ready) (int fd, uint32 events, void *arg));
 
-/* Wait so many milliseconds. Interrupts are served at once. */
+/* Wait so many milliseconds. */
 extern void lpu_pause(long ms);
 
 #endif

@@ -31,6 +31,10 @@ url_part(CURLU *url, CURLUPart part)
 	return copy;
 }
 
+/*
+ * Parse a URL. Return false if the text is none. Strings are allocated in the current memory
+ * context.
+ */
 bool
 lpu_url_split(const char *text, LpuUrl *parts)
 {
@@ -55,6 +59,10 @@ lpu_url_split(const char *text, LpuUrl *parts)
 	return ok;
 }
 
+/*
+ * Return text percent-encoded for a form or a path segment, allocated in the current memory
+ * context.
+ */
 char *
 lpu_url_escape(const char *text)
 {
@@ -69,6 +77,11 @@ lpu_url_escape(const char *text)
 	return copy;
 }
 
+/*
+ * Return the milliseconds until the time that Retry-After names (seconds or an HTTP date), at
+ * most a day; -1 if it names none. A date is compared with the Date header of the same response
+ * if that is not NULL, since the clocks of two machines differ.
+ */
 long
 lpu_retry_after_ms(const char *value, const char *date_header)
 {

@@ -112,6 +112,15 @@ struct LpuReader
 	char		complaint[COMPLAINT_LENGTH];
 };
 
+/*
+ * Return a reader of an array of objects, or of one object as an array of one. names are the
+ * attributes wanted of each element, and one may occur twice; whole also asks for the element's
+ * text. The reader lives in the current memory context; the names must live as long.
+ *
+ * The text must be strict JSON in UTF-8, at most 32 levels deep, with elements of at most 1 MB, and
+ * \u0000 only in attributes that are not wanted. Half a surrogate pair is read as U+FFFD. Of a name
+ * that occurs twice in an object the last one counts.
+ */
 LpuReader *
 lpu_reader_new(const char *const *names, int n, bool whole)
 {
@@ -136,6 +145,10 @@ lpu_reader_new(const char *const *names, int n, bool whole)
 	return r;
 }
 
+/*
+ * Hand over the next bytes, after MORE or END; they must stay valid until the reader returns
+ * MORE or END again.
+ */
 void
 lpu_reader_feed(LpuReader *r, const char *data, size_t length)
 {
@@ -144,6 +157,7 @@ lpu_reader_feed(LpuReader *r, const char *data, size_t length)
 	r->end = data + length;
 }
 
+/* Note that no more bytes will come: an unfinished element is WRONG from now on. */
 void
 lpu_reader_end(LpuReader *r)
 {
@@ -326,6 +340,10 @@ hand_over(LpuReader *r)
 	return LPU_READER_ELEMENT;
 }
 
+/*
+ * Read on, and return whether there is an element, more bytes are needed, the array has ended,
+ * or the text is wrong.
+ */
 LpuReaderState
 lpu_reader_next(LpuReader *r)
 {
@@ -353,24 +371,28 @@ lpu_reader_next(LpuReader *r)
 	return want_more(r);
 }
 
+/* Return the n values of an element, valid until the next lpu_reader_next(). */
 const LpuValue *
 lpu_reader_values(const LpuReader *r)
 {
 	return r->values;
 }
 
+/* Return an element as it is written, a NESTED value, valid until the next lpu_reader_next(). */
 const LpuValue *
 lpu_reader_whole(const LpuReader *r)
 {
 	return &r->whole_value;
 }
 
+/* Return what is wrong and at which byte, after WRONG. The document is never quoted. */
 const char *
 lpu_reader_complaint(const LpuReader *r)
 {
 	return r->complaint;
 }
 
+/* Return the value of a string, or a number as it is written; NULL for anything else. */
 const char *
 lpu_value_text(const LpuValue *value)
 {

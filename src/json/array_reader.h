@@ -37,37 +37,33 @@ typedef enum LpuReaderState
 typedef struct LpuReader LpuReader;
 
 /*
- * Reads an array of objects (or one object, as an array of one). names:
- * attributes wanted of each element; one may be there twice. whole: also its
- * text. Lives in the current memory context; the names must live as long.
- *
- * It takes strict JSON in UTF-8, 32 levels deep at most, elements of at most 1
- * MB, and \u0000 only in attributes that are not wanted. Half a surrogate pair
- * is read as U+FFFD. Of a name that occurs twice in an object the last counts.
+ * Return a reader of an array of objects, or of one object as an array of one. names are the
+ * attributes wanted of each element, and one may occur twice; whole also asks for the element's
+ * text.
  */
 extern LpuReader *lpu_reader_new(const char *const *names, int n, bool whole);
 
 /*
- * Hand over the next bytes, when it wants MORE or is at the END; they must
- * stay valid until it says so again.
+ * Hand over the next bytes, after MORE or END; they must stay valid until the reader returns
+ * MORE or END again.
  */
 extern void lpu_reader_feed(LpuReader *reader, const char *data, size_t length);
 
-/* No more bytes will come: what is unfinished is WRONG from now on. */
+/* Note that no more bytes will come: an unfinished element is WRONG from now on. */
 extern void lpu_reader_end(LpuReader *reader);
 
 extern LpuReaderState lpu_reader_next(LpuReader *reader);
 
-/* n of them, valid until the next lpu_reader_next(). */
+/* Return the n values of an element, valid until the next lpu_reader_next(). */
 extern const LpuValue *lpu_reader_values(const LpuReader *reader);
 
-/* NESTED: the element as it is written. */
+/* Return an element as it is written, a NESTED value, valid until the next lpu_reader_next(). */
 extern const LpuValue *lpu_reader_whole(const LpuReader *reader);
 
-/* Of WRONG: what is wrong and at which byte; never quotes the document. */
+/* Return what is wrong and at which byte, after WRONG. The document is never quoted. */
 extern const char *lpu_reader_complaint(const LpuReader *reader);
 
-/* The value of a string, or a number as it is written; NULL of anything else. */
+/* Return the value of a string, or a number as it is written; NULL for anything else. */
 extern const char *lpu_value_text(const LpuValue *value);
 
 #endif

@@ -99,6 +99,7 @@ lpu_json_parse(const char *text, size_t length)
 	return wrap(root);
 }
 
+/* Return a member of an object, or NULL if there is none. */
 LpuJson *
 lpu_json_member(LpuJson *json, const char *name)
 {
@@ -110,6 +111,7 @@ lpu_json_member(LpuJson *json, const char *name)
 	return wrap(value);
 }
 
+/* Return the number of elements, or -1 if the value is not an array. */
 int
 lpu_json_length(LpuJson *json)
 {
@@ -118,6 +120,7 @@ lpu_json_length(LpuJson *json)
 	return (int) json_object_array_length(unwrap(json));
 }
 
+/* Return an element of an array, or NULL if there is none. */
 LpuJson *
 lpu_json_element(LpuJson *json, int i)
 {
@@ -126,6 +129,10 @@ lpu_json_element(LpuJson *json, int i)
 	return wrap(json_object_array_get_idx(unwrap(json), i));
 }
 
+/*
+ * Return the value of a string, or the text of a number. NULL for anything else, and for a
+ * string that contains a NUL.
+ */
 const char *
 lpu_json_text(LpuJson *json)
 {
@@ -146,6 +153,7 @@ lpu_json_text(LpuJson *json)
 	}
 }
 
+/* Return true if the value is the literal true. */
 bool
 lpu_json_is_true(LpuJson *json)
 {
@@ -153,6 +161,7 @@ lpu_json_is_true(LpuJson *json)
 		json_object_get_boolean(unwrap(json));
 }
 
+/* Return true if the value is the literal false. */
 bool
 lpu_json_is_false(LpuJson *json)
 {
@@ -175,6 +184,7 @@ copy_of_text(struct json_object *object)
 	return copy;
 }
 
+/* Return a value as JSON text, allocated in the current memory context. */
 char *
 lpu_json_write(LpuJson *json)
 {
@@ -185,6 +195,10 @@ lpu_json_write(LpuJson *json)
 	return text;
 }
 
+/*
+ * Return an object of strings as JSON text, from names and values in turn. Allocated in the
+ * current memory context.
+ */
 char *
 lpu_json_build_object(const char *const *names_and_values, int npairs)
 {

@@ -17,26 +17,20 @@ extern LpuJson *lpu_json_parse(const char *text, size_t length);
 extern LpuJson *lpu_json_member(LpuJson *json, const char *name);
 extern LpuJson *lpu_json_element(LpuJson *json, int i);
 
-/* Number of elements; -1 if it is not an array. */
+/* Return the number of elements, or -1 if the value is not an array. */
 extern int	lpu_json_length(LpuJson *json);
 
-/*
- * The value of a string, or the text of a number; NULL for anything else, and
- * for a string that holds a NUL.
- */
+/* Return the value of a string, or the text of a number. */
 extern const char *lpu_json_text(LpuJson *json);
 
 /* Is it the literal true, or false? */
 extern bool lpu_json_is_true(LpuJson *json);
 extern bool lpu_json_is_false(LpuJson *json);
 
-/* The JSON text of a piece. Allocated in the current memory context. */
+/* Return a value as JSON text, allocated in the current memory context. */
 extern char *lpu_json_write(LpuJson *json);
 
-/*
- * An object of strings as JSON text, from names and values in turn. Allocated
- * in the current memory context.
- */
+/* Return an object of strings as JSON text, from names and values in turn. */
 extern char *lpu_json_build_object(const char *const *names_and_values, int npairs);
 
 /*

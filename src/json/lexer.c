@@ -49,6 +49,10 @@ lone_half(pg_wchar *code)
 	return 6;
 }
 
+/*
+ * Read the escape at p, of which a surrogate pair is one, and set *code. Return its length; 0 if
+ * the bytes end too early, or with *problem (NULL before) if it is wrong.
+ */
 int
 lpu_token_escape(const char *p, const char *end, pg_wchar *code, const char **problem)
 {
@@ -83,6 +87,10 @@ lpu_token_escape(const char *p, const char *end, pg_wchar *code, const char **pr
 	return 12;
 }
 
+/*
+ * Decode a string whose escapes have been read before; the result is never longer. Return the
+ * end of what was written.
+ */
 char *
 lpu_token_decode(char *out, const char *p, const char *end)
 {
@@ -119,6 +127,10 @@ static const struct
 	{LPU_VALUE_NULL, "null", 4},
 };
 
+/*
+ * Read the literal at p and set *type. Return its length; 0 if the bytes end too early, or with
+ * *problem if it is wrong.
+ */
 int
 lpu_token_literal(const char *p, const char *end, LpuValueType *type, const char **problem)
 {
@@ -181,6 +193,10 @@ static const uint8 parts[][KINDS] = {
 	[LPU_NUMBER_EXPONENT] = {[IS_OTHER] = END,[IS_ZERO] = EXPONENT,[IS_DIGIT] = EXPONENT},
 };
 
+/*
+ * Continue a number of which *seen has been read. Return the end of the number or of the bytes,
+ * or the first character that does not belong to it.
+ */
 const char *
 lpu_token_number(const char *p, const char *end, LpuNumberState *seen)
 {

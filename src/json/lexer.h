@@ -8,20 +8,13 @@
 
 #include "json/array_reader.h"
 
-/*
- * Read the escape at p; a surrogate pair is one. Returns its length; 0 if the
- * bytes end too early, or if something is wrong with it, which *problem (NULL
- * before) then says.
- */
+/* Read the escape at p, of which a surrogate pair is one, and set *code. */
 extern int	lpu_token_escape(const char *p, const char *end, pg_wchar *code, const char **problem);
 
-/*
- * Decode a string whose escapes have been read before. It gets no longer.
- * Returns the end of what was written.
- */
+/* Decode a string whose escapes have been read before; the result is never longer. */
 extern char *lpu_token_decode(char *out, const char *p, const char *end);
 
-/* Read the literal at p. Returns its length, or 0 in the same way. */
+/* Read the literal at p and set *type. */
 extern int	lpu_token_literal(const char *p, const char *end, LpuValueType *type,
 							  const char **problem);
 
@@ -41,10 +34,7 @@ typedef enum LpuNumberState
 	LPU_NUMBER_END				/* the character behind it */
 } LpuNumberState;
 
-/*
- * Go on with a number of which *seen has been seen. Returns where it, or the
- * bytes, end, or what does not belong there.
- */
+/* Continue a number of which *seen has been read. */
 extern const char *lpu_token_number(const char *p, const char *end, LpuNumberState *seen);
 
 #endif

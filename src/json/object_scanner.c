@@ -110,6 +110,10 @@ find_escaped_name(const LpuElement *e, const char *p, const char *end)
 	return find_name(e, e->decoded, lpu_token_decode(e->decoded, p, end) - e->decoded);
 }
 
+/*
+ * Return a scanner for elements, which looks for these names in each; they must live as long.
+ * Allocated in the current memory context.
+ */
 LpuElement *
 lpu_element_new(const char *const *names, int n)
 {
@@ -434,6 +438,10 @@ advance(LpuElement *e)
 
 /* ----- interface ----- */
 
+/*
+ * Begin with the object whose brace these bytes begin with. Its values are on the second of so
+ * many levels, at most 32.
+ */
 void
 lpu_element_begin(LpuElement *e, const char *bytes, size_t length, int levels)
 {
@@ -446,6 +454,7 @@ lpu_element_begin(LpuElement *e, const char *bytes, size_t length, int levels)
 	memset(e->found, 0, e->n * sizeof(LpuFoundValue));
 }
 
+/* Replace the bytes by the same with more behind them, perhaps at another address. */
 void
 lpu_element_extend(LpuElement *e, const char *bytes, size_t length)
 {
@@ -456,6 +465,10 @@ lpu_element_extend(LpuElement *e, const char *bytes, size_t length)
 	c->end = bytes + length;
 }
 
+/*
+ * Read on. Return whether the element is complete, needs more bytes, or is wrong, which *problem
+ * says.
+ */
 LpuElementState
 lpu_element_read(LpuElement *e, const char **problem)
 {
@@ -466,18 +479,27 @@ lpu_element_read(LpuElement *e, const char **problem)
 		LPU_ELEMENT_CUT;
 }
 
+/*
+ * Return how many bytes were read: all of the element if it is COMPLETE, those before the error
+ * if it is WRONG.
+ */
 size_t
 lpu_element_offset(const LpuElement *e)
 {
 	return e->offset;
 }
 
+/*
+ * Return the n values of a complete element. If a name occurs twice in names, the first has the
+ * value.
+ */
 const LpuFoundValue *
 lpu_element_found(const LpuElement *e)
 {
 	return e->found;
 }
 
+/* Return the offset of \u0000 in any string of the element, or 0. */
 uint32
 lpu_element_nul_at(const LpuElement *e)
 {

@@ -25,31 +25,28 @@ typedef enum LpuElementState
 	LPU_ELEMENT_WRONG			/* it is not JSON in UTF-8, or too deep */
 } LpuElementState;
 
-/* What is to be found in each element. The names must live as long. */
+/* Return a scanner for elements, which looks for these names in each; they must live as long. */
 extern LpuElement *lpu_element_new(const char *const *names, int n);
 
-/*
- * Begin with the object whose brace these bytes begin with. Its values are on
- * the second of so many levels, 32 at most.
- */
+/* Begin with the object whose brace these bytes begin with. */
 extern void lpu_element_begin(LpuElement *element, const char *bytes, size_t length, int levels);
 
-/* The same bytes with others behind, and perhaps elsewhere. */
+/* Replace the bytes by the same with more behind them, perhaps at another address. */
 extern void lpu_element_extend(LpuElement *element, const char *bytes, size_t length);
 
-/* Read on. *problem: what is wrong. */
+/* Read on. */
 extern LpuElementState lpu_element_read(LpuElement *element, const char **problem);
 
 /*
- * How many bytes were read: all of the element when it is COMPLETE, those
- * before the wrong one when it is WRONG.
+ * Return how many bytes were read: all of the element if it is COMPLETE, those before the error
+ * if it is WRONG.
  */
 extern size_t lpu_element_offset(const LpuElement *element);
 
-/* Of a complete element: n values; of a name that is there twice in names, the first has it. */
+/* Return the n values of a complete element. */
 extern const LpuFoundValue *lpu_element_found(const LpuElement *element);
 
-/* Where in it there is \u0000, in whatever string, or 0. */
+/* Return the offset of \u0000 in any string of the element, or 0. */
 extern uint32 lpu_element_nul_at(const LpuElement *element);
 
 #endif

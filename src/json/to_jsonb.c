@@ -75,6 +75,11 @@ convert_safely(const char *body, size_t length, const char **complaint)
 	return result;
 }
 
+/*
+ * Return a response body as jsonb in the current memory context. NULL if it is empty; NULL with
+ * *complaint if it is not JSON in UTF-8, or jsonb or the database's encoding cannot hold it.
+ * Uses a subtransaction.
+ */
 Jsonb *
 lpu_body_as_jsonb(const char *body, size_t length, const char **complaint)
 {

@@ -37,6 +37,11 @@ file_problem(const char *name, const char *detail)
 							  "%s", detail);
 }
 
+/*
+ * Return the value of the secret option name, allocated in the current memory context: the
+ * option's own, or the one line of the file that "<name>_file" names, which is read each time.
+ * NULL and *problem if the file cannot be read; NULL without a problem if neither is set.
+ */
 char *
 lpu_secret_read(const char *name, const char *value, const char *file, LpuProblem **problem)
 {

@@ -110,6 +110,10 @@ watch_catalogs(void)
 	watching = true;
 }
 
+/*
+ * Have a function called with a mapping's OID whenever what was read of the mapping or its
+ * server may have changed.
+ */
 void
 lpu_server_on_change(void (*forget) (Oid mapping))
 {
@@ -339,6 +343,11 @@ lpu_account_check(const char *account)
 		lpu_problem_raise(invalid_account());
 }
 
+/*
+ * Return the options of the one server for the account on which the role has USAGE and a mapping
+ * (its own before PUBLIC's). They stay valid until the transaction ends. NULL and *problem if
+ * there is no such server, or more than one.
+ */
 const LpuOptions *
 lpu_server_for_account(const char *account, Oid role, LpuProblem **problem)
 {
@@ -366,6 +375,10 @@ lpu_server_for_account(const char *account, Oid role, LpuProblem **problem)
 	return options_of(found.server, found.mapping, problem);
 }
 
+/*
+ * Return the options of a server, without credentials. They stay valid until the transaction
+ * ends. NULL and *problem if they are invalid.
+ */
 const LpuOptions *
 lpu_server_alone(Oid server, LpuProblem **problem)
 {
@@ -373,6 +386,11 @@ lpu_server_alone(Oid server, LpuProblem **problem)
 	return options_of(server, InvalidOid, problem);
 }
 
+/*
+ * Return the options of a server that is known, as a foreign table knows its own, with the
+ * mapping for the role. No USAGE is needed. They stay valid until the transaction ends. NULL and
+ * *problem if there is no mapping.
+ */
 const LpuOptions *
 lpu_server_for_role(Oid server, Oid role, LpuProblem **problem)
 {

@@ -8,20 +8,19 @@
 #include "options/option.h"
 
 /*
- * The one server for the account on which the role has USAGE and a mapping
- * (its own before PUBLIC's), with its options. NULL and *problem if there is
- * none, or more than one. The struct stays valid until the transaction ends.
+ * Return the options of the one server for the account on which the role has USAGE and a mapping
+ * (its own before PUBLIC's).
  */
 extern const LpuOptions *lpu_server_for_account(const char *account, Oid role,
 												LpuProblem **problem);
 
 /*
- * Likewise for a server that is known, as a foreign table knows its own: no
- * USAGE is needed, a mapping is.
+ * Return the options of a server that is known, as a foreign table knows its own, with the
+ * mapping for the role.
  */
 extern const LpuOptions *lpu_server_for_role(Oid server, Oid role, LpuProblem **problem);
 
-/* The options of a server, without credentials. */
+/* Return the options of a server, without credentials. */
 extern const LpuOptions *lpu_server_alone(Oid server, LpuProblem **problem);
 
 /*
@@ -36,8 +35,8 @@ extern const LpuOptions *lpu_server_for_request(Oid server, const char *account,
 extern void lpu_account_check(const char *account);
 
 /*
- * Have a function called with a mapping's OID whenever what was known of the
- * mapping or its server may have changed.
+ * Have a function called with a mapping's OID whenever what was read of the mapping or its
+ * server may have changed.
  */
 extern void lpu_server_on_change(void (*forget) (Oid mapping));
 

@@ -183,6 +183,7 @@ lpu_claimer_new(const char *account)
 	return c;
 }
 
+/* Claim only rows that were due at this time. */
 void
 lpu_claimer_set_until(LpuClaimer *c, TimestampTz until)
 {

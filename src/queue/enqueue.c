@@ -98,6 +98,7 @@ register_callback(void)
 	registered = true;
 }
 
+/* Wake the worker of this database when this transaction commits. */
 void
 lpu_enqueue_wake(void)
 {
@@ -108,6 +109,10 @@ lpu_enqueue_wake(void)
 		wake_level = level;
 }
 
+/*
+ * Count n more users that triggers enqueue for an account, and return how many they are in this
+ * transaction so far.
+ */
 int64
 lpu_enqueue_count(const char *account, int n)
 {

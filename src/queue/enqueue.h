@@ -54,12 +54,12 @@ extern void lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Da
 extern void lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n,
 						int64 *ids);
 
-/* When this transaction commits, wake the worker of this database. */
+/* Wake the worker of this database when this transaction commits. */
 extern void lpu_enqueue_wake(void);
 
 /*
- * Users that triggers enqueued for an account in this transaction so far, with these n. For
- * hold_above.
+ * Count n more users that triggers enqueue for an account, and return how many they are in this
+ * transaction so far.
  */
 extern int64 lpu_enqueue_count(const char *account, int n);
 

@@ -35,18 +35,24 @@ static const char *const cause_names[] = {
 	[LPU_CAUSE_UNKNOWN] = "unknown",
 };
 
+/*
+ * Return the name of a state as stored in lp_requests, a constant; NULL for NONE, "pending" for
+ * UNSENT.
+ */
 const char *
 lpu_state_name(LpuState state)
 {
 	return state_names[state];
 }
 
+/* Return the name of a reason to hold as stored in lp_requests, a constant; NULL for NONE. */
 const char *
 lpu_hold_kind_name(LpuHoldKind kind)
 {
 	return hold_kind_names[kind];
 }
 
+/* Return the name of a cause as stored in lp_requests, a constant; NULL for NONE. */
 const char *
 lpu_cause_name(LpuCause cause)
 {

@@ -70,12 +70,14 @@ static WorkerSharedState *state = NULL;
 /* The slot of this process, if it is a worker. */
 static WorkerSlot *mine = NULL;
 
+/* Request shared memory; only while the library is preloaded. */
 void
 lpu_shmem_request(void)
 {
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WorkerSharedState)));
 }
 
+/* Attach to shared memory, which lpu_wake_worker() needs. Raises if it is exhausted. */
 void
 lpu_shmem_attach(void)
 {

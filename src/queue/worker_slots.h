@@ -4,10 +4,10 @@
 #ifndef LPU_QUEUE_WORKER_SLOTS_H
 #define LPU_QUEUE_WORKER_SLOTS_H
 
-/* Ask for room in shared memory; only while the library is preloaded. */
+/* Request shared memory; only while the library is preloaded. */
 extern void lpu_shmem_request(void);
 
-/* Be ready for lpu_wake_worker(): attach to shared memory. Raises if there is no room. */
+/* Attach to shared memory, which lpu_wake_worker() needs. */
 extern void lpu_shmem_attach(void);
 
 /* Start the worker of a database; at the end of a transaction, too. */

@@ -71,6 +71,7 @@ lpu_removal_add(LpuDeleteState *r, int64 id, Datum before)
 	MemoryContextSwitchTo(caller);
 }
 
+/* Return how many users are in the batch. */
 int
 lpu_removal_pending(const LpuDeleteState *r)
 {

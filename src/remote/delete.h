@@ -17,7 +17,7 @@ extern LpuDeleteState *lpu_removal_new(const LpuUpdate *statement);
 /* Add a user to the batch: the id, and the row as the statement read it (a composite value). */
 extern void lpu_removal_add(LpuDeleteState *removal, int64 id, Datum before);
 
-/* Users in the batch. */
+/* Return how many users are in the batch. */
 extern int	lpu_removal_pending(const LpuDeleteState *removal);
 
 /*

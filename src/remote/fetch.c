@@ -122,6 +122,10 @@ write_query(const LpuForeignTable *table, const LpuFetchPlan *plan, const char *
 	return query.data;
 }
 
+/*
+ * Return the URL below the origin of a fetch, with {id} for ids. Allocated in the current memory
+ * context.
+ */
 char *
 lpu_fetch_path(const LpuForeignTable *table, const LpuOptions *options, const LpuFetchPlan *plan)
 {
@@ -154,6 +158,10 @@ choose_columns(LpuFetch *f)
 	}
 }
 
+/*
+ * Prepare to read a table, in the current memory context; sends nothing. All arguments must live
+ * as long.
+ */
 LpuFetch *
 lpu_fetch_new(const LpuForeignTable *table, const LpuOptions *options, const LpuFetchPlan *plan)
 {
@@ -226,6 +234,7 @@ close_listing(LpuFetch *f, LpuListing **listing)
 	*listing = NULL;
 }
 
+/* End the requests of a fetch that is not read to its end. Not needed after an error. */
 void
 lpu_fetch_stop(LpuFetch *f)
 {
@@ -238,6 +247,7 @@ lpu_fetch_stop(LpuFetch *f)
 	f->revision = -1;
 }
 
+/* Begin anew with the whole list. */
 void
 lpu_fetch_list(LpuFetch *f)
 {
@@ -255,6 +265,10 @@ compare_ids(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
+/*
+ * Begin anew with the entities that have these ids, in any order, some perhaps twice. Return
+ * false if there are so many that all entities are listed instead.
+ */
 bool
 lpu_fetch_ids(LpuFetch *f, const int64 *ids, int n)
 {
@@ -411,12 +425,21 @@ next_of_ids(LpuFetch *f, Datum *values, bool *nulls)
 	return false;
 }
 
+/*
+ * Read the next row into arrays with an element for each column; columns that are not needed are
+ * null. Values are allocated in the current memory context. Return false at the end. Raises any
+ * failure; for a value it names column, attribute and entity. Can be cancelled.
+ */
 bool
 lpu_fetch_next(LpuFetch *f, Datum *values, bool *nulls)
 {
 	return f->by_id ? next_of_ids(f, values, nulls) : next_of_list(f, values, nulls);
 }
 
+/*
+ * Return the entity of the last row as the API wrote it, in UTF-8, until the next row. Only with
+ * plan.entity.
+ */
 const char *
 lpu_fetch_entity(const LpuFetch *f, size_t *length)
 {
@@ -424,12 +447,17 @@ lpu_fetch_entity(const LpuFetch *f, size_t *length)
 	return f->entity.data;
 }
 
+/*
+ * Return the oldest revision among the responses since the fetch began anew, after the last row;
+ * -1 if one has none.
+ */
 int64
 lpu_fetch_revision(const LpuFetch *f)
 {
 	return f->revision;
 }
 
+/* Take the rest from the network now, since the caller will not read for a long time. */
 void
 lpu_fetch_drain(LpuFetch *f)
 {
@@ -448,6 +476,7 @@ lpu_fetch_drain(LpuFetch *f)
 			break;
 }
 
+/* Return what the fetch has cost so far. */
 LpuFetchCost
 lpu_fetch_costs(const LpuFetch *f)
 {

@@ -40,14 +40,11 @@ typedef struct LpuFetchCost
 	double		ms;				/* waiting for the network, and receiving */
 } LpuFetchCost;
 
-/*
- * Prepare to read a table; sends nothing. All arguments must live as long. In
- * the current memory context.
- */
+/* Prepare to read a table, in the current memory context; sends nothing. */
 extern LpuFetch *lpu_fetch_new(const LpuForeignTable *table, const LpuOptions *options,
 							   const LpuFetchPlan *plan);
 
-/* The URL below the origin that will be asked, with {id} where ids go. */
+/* Return the URL below the origin of a fetch, with {id} for ids. */
 extern char *lpu_fetch_path(const LpuForeignTable *table, const LpuOptions *options,
 							const LpuFetchPlan *plan);
 
@@ -60,29 +57,24 @@ extern void lpu_fetch_list(LpuFetch *fetch);
 extern bool lpu_fetch_ids(LpuFetch *fetch, const int64 *ids, int n);
 
 /*
- * The next row, into arrays with a place for each column; columns that are not
- * needed are null. Values are in the current memory context. False: that was
- * all. Raises for whatever goes wrong, naming column, attribute and entity if
- * it is a value.
+ * Read the next row into arrays with an element for each column; columns that are not needed are
+ * null.
  */
 extern bool lpu_fetch_next(LpuFetch *fetch, Datum *values, bool *nulls);
 
-/*
- * The whole entity behind the last row, as the API wrote it, in UTF-8; until
- * the next row. Of plan.entity.
- */
+/* Return the entity of the last row as the API wrote it, in UTF-8, until the next row. */
 extern const char *lpu_fetch_entity(const LpuFetch *fetch, size_t *length);
 
 /*
- * The oldest revision among the answers since the fetch began anew, when all
- * rows have come; -1: none carried one.
+ * Return the oldest revision among the responses since the fetch began anew, after the last row;
+ * -1 if one has none.
  */
 extern int64 lpu_fetch_revision(const LpuFetch *fetch);
 
-/* The caller may not read for a long time: take the rest from the network now. */
+/* Take the rest from the network now, since the caller will not read for a long time. */
 extern void lpu_fetch_drain(LpuFetch *fetch);
 
-/* The caller reads no further: end what is under way.  Not needed after an error. */
+/* End the requests of a fetch that is not read to its end. */
 extern void lpu_fetch_stop(LpuFetch *fetch);
 
 extern LpuFetchCost lpu_fetch_costs(const LpuFetch *fetch);

@@ -95,6 +95,7 @@ static const char *const column_types[] = {
 	[LPU_GROUPS] = "bigint[]",
 };
 
+/* Return the resource of a table's option. */
 const LpuResource *
 lpu_resource_of(LpuResourceId id)
 {
@@ -104,6 +105,10 @@ lpu_resource_of(LpuResourceId id)
 
 /* ----- names ----- */
 
+/*
+ * Return the name of the attribute that a column shows unless an option says otherwise:
+ * loginName for login_name. Allocated in the current memory context.
+ */
 char *
 lpu_attribute_of_column(const char *column)
 {
@@ -119,6 +124,10 @@ lpu_attribute_of_column(const char *column)
 	return name;
 }
 
+/*
+ * Return the name of the column for an attribute: login_name for loginName. Allocated in the
+ * current memory context.
+ */
 char *
 lpu_column_of_attribute(const char *attribute)
 {
@@ -141,6 +150,10 @@ is_of_no_use(const LpuAttribute *attribute)
 	return (attribute->rules & LPU_SECRET) && (attribute->rules & LPU_PASSWORD) == 0;
 }
 
+/*
+ * Return the columns that IMPORT FOREIGN SCHEMA declares for a resource, "name type, name type,
+ * ...". Allocated in the current memory context.
+ */
 char *
 lpu_resource_columns(const LpuResource *resource)
 {
@@ -198,6 +211,7 @@ read_column(LpuColumn *column, const LpuResource *resource, Relation relation,
 	column->typmod = attribute->atttypmod;
 }
 
+/* Return the number of the column that shows an attribute, or 0. */
 int
 lpu_table_column(const LpuForeignTable *table, const char *attribute)
 {
@@ -246,6 +260,10 @@ warn_of_near_misses(const LpuForeignTable *table, Oid relation)
 	}
 }
 
+/*
+ * Read a foreign table from the catalogs, in the current memory context. Raises if its options
+ * are invalid.
+ */
 LpuForeignTable *
 lpu_table_read(Relation relation)
 {

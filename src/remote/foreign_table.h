@@ -21,7 +21,7 @@ typedef struct LpuResource
 	int			rows;			/* how many to expect before ANALYZE */
 } LpuResource;
 
-/* The resource of a table's option. */
+/* Return the resource of a table's option. */
 extern const LpuResource *lpu_resource_of(LpuResourceId id);
 
 /* A column of a foreign table. */
@@ -53,13 +53,13 @@ typedef struct LpuForeignTable
 	int			login_column;
 } LpuForeignTable;
 
-/*
- * Read a foreign table from the catalogs, in the current memory context.
- * Raises if its options cannot be read.
- */
+/* Read a foreign table from the catalogs, in the current memory context. */
 extern LpuForeignTable *lpu_table_read(Relation relation);
 
-/* The columns that IMPORT FOREIGN SCHEMA declares for a resource, "name type, name type, ...". */
+/*
+ * Return the columns that IMPORT FOREIGN SCHEMA declares for a resource, "name type, name type,
+ * ...". Allocated in the current memory context.
+ */
 extern char *lpu_resource_columns(const LpuResource *resource);
 
 /*
@@ -69,7 +69,7 @@ extern char *lpu_resource_columns(const LpuResource *resource);
 extern char *lpu_attribute_of_column(const char *column);
 extern char *lpu_column_of_attribute(const char *attribute);
 
-/* The number of the column that shows an attribute, 0: none. */
+/* Return the number of the column that shows an attribute, or 0. */
 extern int	lpu_table_column(const LpuForeignTable *table, const char *attribute);
 
 #endif

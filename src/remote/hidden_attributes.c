@@ -95,6 +95,11 @@ write_hint(const LpuForeignTable *table, const LpuSetList *list, const char **lo
 	return out.data;
 }
 
+/*
+ * Return the attributes of an entity that are blank in the response and are not among the
+ * columns set (numbers less one), as names for a message, and set *hint to the statement to
+ * write instead. NULL if there are none.
+ */
 char *
 lpu_hidden_lost(const LpuForeignTable *table, const LpuSetList *list, const Bitmapset *columns,
 				Jsonb *entity, char **hint)

@@ -19,9 +19,9 @@ typedef struct LpuSetList
 } LpuSetList;
 
 /*
- * The attributes of this entity that are answered blank and are not among the
- * columns set (numbers less one), as names for a message; NULL if there are
- * none. Then *hint is the statement to write instead.
+ * Return the attributes of an entity that are blank in the response and are not among the
+ * columns set (numbers less one), as names for a message, and set *hint to the statement to
+ * write instead.
  */
 extern char *lpu_hidden_lost(const LpuForeignTable *table, const LpuSetList *list,
 							 const Bitmapset *columns, Jsonb *entity,

@@ -91,6 +91,11 @@ list_logins(LpuWriterState *writer)
 	return logins;
 }
 
+/*
+ * Return the state of an INSERT, in the current memory context; the writer must live as long.
+ * With skip_existing, rows whose login exists in the account are left out (ON CONFLICT DO
+ * NOTHING).
+ */
 LpuInsertState *
 lpu_creation_new(LpuWriterState *writer, bool skip_existing)
 {
@@ -205,6 +210,10 @@ exists_already(LpuInsertState *c, TupleTableSlot *slot)
 	return login != NULL && !lpu_logins_add(c->existing, login);
 }
 
+/*
+ * Add a row to the batch. Return false if it is left out. Raises for a value that its attribute
+ * does not take.
+ */
 bool
 lpu_creation_add(LpuInsertState *c, TupleTableSlot *slot)
 {
@@ -229,6 +238,7 @@ lpu_creation_add(LpuInsertState *c, TupleTableSlot *slot)
 	return wanted;
 }
 
+/* Return how many rows are in the batch. */
 int
 lpu_creation_pending(const LpuInsertState *c)
 {
@@ -310,6 +320,10 @@ may_be_left_out(void *batch, int user, const LpuApiAnswer *answer, const LpuWrit
 	return there;
 }
 
+/*
+ * Create the users of the batch, which is empty afterwards. Raises if one was not created,
+ * unless another client has just created it and it may be left out. Can be cancelled.
+ */
 void
 lpu_creation_flush(LpuInsertState *c)
 {
@@ -336,6 +350,7 @@ lpu_creation_flush(LpuInsertState *c)
 	MemoryContextSwitchTo(caller);
 }
 
+/* After a batch of one: complete its row from the response, with the id for example. */
 void
 lpu_creation_return(LpuInsertState *c, TupleTableSlot *slot)
 {

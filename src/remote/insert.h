@@ -10,29 +10,19 @@
 
 typedef struct LpuInsertState LpuInsertState;
 
-/*
- * For the rows of one statement. skip_existing: rows whose login the account
- * has already are left out (ON CONFLICT DO NOTHING). In the current memory
- * context; the writer must live as long.
- */
+/* Return the state of an INSERT, in the current memory context; the writer must live as long. */
 extern LpuInsertState *lpu_creation_new(LpuWriterState *writer, bool skip_existing);
 
-/*
- * Add a row to the batch. False: it is left out. Raises for a value that its
- * attribute does not take.
- */
+/* Add a row to the batch. */
 extern bool lpu_creation_add(LpuInsertState *creation, TupleTableSlot *slot);
 
-/* Rows in the batch. */
+/* Return how many rows are in the batch. */
 extern int	lpu_creation_pending(const LpuInsertState *creation);
 
-/*
- * Create the users of the batch, which is then empty. Raises if one of them
- * was not created, unless others have just created it and it may be left out.
- */
+/* Create the users of the batch, which is empty afterwards. */
 extern void lpu_creation_flush(LpuInsertState *creation);
 
-/* After a batch of one: complete its row by what the account answered, such as the id. */
+/* After a batch of one: complete its row from the response, with the id for example. */
 extern void lpu_creation_return(LpuInsertState *creation, TupleTableSlot *slot);
 
 #endif

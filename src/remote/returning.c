@@ -22,6 +22,7 @@ struct LpuReturnedUsers
 	const LpuColumn *converting;	/* for messages */
 };
 
+/* Return what completes rows of this table, in the current memory context. */
 LpuReturnedUsers *
 lpu_answered_new(const LpuForeignTable *table)
 {
@@ -78,6 +79,12 @@ read_values(LpuReturnedUsers *a, LpuReader *reader, Datum *values, bool *nulls)
 	error_context_stack = context.previous;
 }
 
+/*
+ * Complete a row that was just written from the response: values that the account has set or
+ * changed, such as the id. Values that the response lacks or hides stay as they are; secrets
+ * become null. Raises for a value that its column does not take. May use the current memory
+ * context.
+ */
 void
 lpu_answered_complete(LpuReturnedUsers *a, const LpuApiAnswer *answer, TupleTableSlot *slot)
 {

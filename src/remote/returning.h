@@ -11,14 +11,12 @@
 
 typedef struct LpuReturnedUsers LpuReturnedUsers;
 
-/* For rows of this table; in the current memory context. */
+/* Return what completes rows of this table, in the current memory context. */
 extern LpuReturnedUsers *lpu_answered_new(const LpuForeignTable *table);
 
 /*
- * Complete a row that was just written by what the account answered of its
- * user: values that it has made or changed, such as the id. What the answer
- * lacks, or hides, stays as it is; secrets are null from now on. Raises for a
- * value that its column does not take. May use the current memory context.
+ * Complete a row that was just written from the response: values that the account has set or
+ * changed, such as the id.
  */
 extern void lpu_answered_complete(LpuReturnedUsers *answered, const LpuApiAnswer *answer,
 								  TupleTableSlot *slot);

@@ -48,6 +48,10 @@ struct LpuUpdateState
 	LpuApiAnswer *answer;		/* the last one */
 };
 
+/*
+ * Return the state of an UPDATE, in the current memory context, with at most batch_size users in
+ * a batch. The argument must live as long.
+ */
 LpuUpdateState *
 lpu_change_new(const LpuUpdate *update)
 {
@@ -65,6 +69,10 @@ lpu_change_new(const LpuUpdate *update)
 	return c;
 }
 
+/*
+ * Add a row to the batch: the user's id, the row as the statement read it (a composite value),
+ * and the new row.
+ */
 void
 lpu_change_add(LpuUpdateState *c, int64 id, Datum before, TupleTableSlot *after)
 {
@@ -80,6 +88,7 @@ lpu_change_add(LpuUpdateState *c, int64 id, Datum before, TupleTableSlot *after)
 	MemoryContextSwitchTo(caller);
 }
 
+/* Return how many rows are in the batch. */
 int
 lpu_change_pending(const LpuUpdateState *c)
 {
@@ -266,6 +275,10 @@ send_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 	return c->answer;
 }
 
+/*
+ * Update the users of the batch, which is empty afterwards. Raises 40001 if one was changed
+ * since the statement read it, and any refusal. Can be cancelled.
+ */
 void
 lpu_change_flush(LpuUpdateState *c)
 {
@@ -280,6 +293,10 @@ lpu_change_flush(LpuUpdateState *c)
 	MemoryContextReset(c->batch);
 }
 
+/*
+ * After a batch of one: complete its row from the response, with the date of the update for
+ * example.
+ */
 void
 lpu_change_return(LpuUpdateState *c, TupleTableSlot *slot)
 {

@@ -9,29 +9,26 @@
 typedef struct LpuUpdateState LpuUpdateState;
 
 /*
- * For the rows of one statement, at most batch_size a batch. In the current
- * memory context; the argument lives as long.
+ * Return the state of an UPDATE, in the current memory context, with at most batch_size users in
+ * a batch.
  */
 extern LpuUpdateState *lpu_change_new(const LpuUpdate *update);
 
 /*
- * Add a row to the batch: the user's id, the row as the statement read it (a
- * composite value), and as it is to be.
+ * Add a row to the batch: the user's id, the row as the statement read it (a composite value),
+ * and the new row.
  */
 extern void lpu_change_add(LpuUpdateState *change, int64 id, Datum before, TupleTableSlot *after);
 
-/* Rows in the batch. */
+/* Return how many rows are in the batch. */
 extern int	lpu_change_pending(const LpuUpdateState *change);
 
-/*
- * Update the users of the batch, which is then empty. Raises 40001 if one of
- * them was changed since the statement read it, and for any refusal.
- */
+/* Update the users of the batch, which is empty afterwards. */
 extern void lpu_change_flush(LpuUpdateState *change);
 
 /*
- * After a batch of one: complete its row by what the account answered, such as
- * the date of the update.
+ * After a batch of one: complete its row from the response, with the date of the update for
+ * example.
  */
 extern void lpu_change_return(LpuUpdateState *change, TupleTableSlot *slot);
 

@@ -28,6 +28,10 @@ has_rule(const LpuColumn *column, int rules)
 	return column->def != NULL && (column->def->rules & rules);
 }
 
+/*
+ * Raise an error if the column cannot be set: it shows a read-only attribute or the whole
+ * entity.
+ */
 void
 lpu_delta_check_column(const LpuForeignTable *table, const LpuColumn *column)
 {
@@ -46,6 +50,10 @@ lpu_delta_check_column(const LpuForeignTable *table, const LpuColumn *column)
 				 errdetail("Attribute \"%s\" is read-only.", column->attribute)));
 }
 
+/*
+ * Return true for columns whose values show that another client has changed the user: not those
+ * that change by themselves.
+ */
 bool
 lpu_delta_tells_change(const LpuColumn *column)
 {
@@ -151,6 +159,11 @@ write_members(const LpuRowChange *d, TupleTableSlot *after)
 	return out.data;
 }
 
+/*
+ * Set up the change of one row: the user's id, the row as it was read (a composite value), and
+ * the new row (NULL: deleted). Allocated in the current memory context. Raises for a value that
+ * its attribute does not take.
+ */
 void
 lpu_delta_init(LpuRowChange *d, const LpuUpdate *update, int64 id, Datum before,
 			   TupleTableSlot *after)
@@ -176,6 +189,7 @@ lpu_delta_init(LpuRowChange *d, const LpuUpdate *update, int64 id, Datum before,
 	d->members = write_members(d, after);
 }
 
+/* Return the login that was read, or NULL if the table has none. */
 char *
 lpu_delta_login(const LpuRowChange *d)
 {
@@ -189,6 +203,7 @@ lpu_delta_login(const LpuRowChange *d)
 		lpu_datum_text(getBaseType(table->columns[table->login_column - 1].type), login);
 }
 
+/* Return the user for messages, allocated in the current memory context. */
 char *
 lpu_delta_name(const LpuRowChange *d)
 {
@@ -197,6 +212,7 @@ lpu_delta_name(const LpuRowChange *d)
 	return lpu_writer_name(&user);
 }
 
+/* Return true if the user was deleted when the statement read it. */
 bool
 lpu_delta_was_deleted(const LpuRowChange *d)
 {
@@ -209,6 +225,7 @@ lpu_delta_was_deleted(const LpuRowChange *d)
 	return !isnull && DatumGetBool(deleted);
 }
 
+/* Return true if the statement sets the attribute. */
 bool
 lpu_delta_sets(const LpuRowChange *d, const char *attribute)
 {
@@ -219,6 +236,10 @@ lpu_delta_sets(const LpuRowChange *d, const char *attribute)
 
 /* ----- comparing ----- */
 
+/*
+ * Compare the user as it is now, as values of columns, with what the statement has read. Return
+ * an attribute that another client has changed, or NULL.
+ */
 const char *
 lpu_delta_conflict(const LpuRowChange *d, const Datum *values, const bool *nulls)
 {
@@ -239,6 +260,7 @@ lpu_delta_conflict(const LpuRowChange *d, const Datum *values, const bool *nulls
 	return NULL;
 }
 
+/* Return true if the user is now as it is to be, and was not when the statement read it. */
 bool
 lpu_delta_is_there(const LpuRowChange *d, const Datum *values, const bool *nulls)
 {
@@ -259,6 +281,7 @@ lpu_delta_is_there(const LpuRowChange *d, const Datum *values, const bool *nulls
 
 /* ----- merging ----- */
 
+/* Return the entity with what is set laid over it, as text in the current memory context. */
 char *
 lpu_delta_merge(const LpuRowChange *d, Jsonb *entity)
 {

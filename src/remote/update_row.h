@@ -32,19 +32,21 @@ typedef struct LpuRowChange
 								 * may have been carried out in part */
 } LpuRowChange;
 
-/* Read-only attributes, and the whole entity, cannot be set: raises if the column shows one. */
+/*
+ * Raise an error if the column cannot be set: it shows a read-only attribute or the whole
+ * entity.
+ */
 extern void lpu_delta_check_column(const LpuForeignTable *table, const LpuColumn *column);
 
 /*
- * Return true for columns whose values tell that another client has changed the
- * user: not those that change by themselves.
+ * Return true for columns whose values show that another client has changed the user: not those
+ * that change by themselves.
  */
 extern bool lpu_delta_tells_change(const LpuColumn *column);
 
 /*
- * Of one row: the user's id, the row as it was read (a composite value), and
- * as it is to be (NULL: deleted). In the current memory context. Raises for a
- * value that its attribute does not take.
+ * Set up the change of one row: the user's id, the row as it was read (a composite value), and
+ * the new row (NULL: deleted).
  */
 extern void lpu_delta_init(LpuRowChange *delta, const LpuUpdate *update, int64 id, Datum before,
 						   TupleTableSlot *after);
@@ -53,22 +55,19 @@ extern void lpu_delta_init(LpuRowChange *delta, const LpuUpdate *update, int64 i
 extern char *lpu_delta_login(const LpuRowChange *delta);
 extern char *lpu_delta_name(const LpuRowChange *delta);
 
-/* Had it been deleted when the statement read it? */
+/* Return true if the user was deleted when the statement read it. */
 extern bool lpu_delta_was_deleted(const LpuRowChange *delta);
 
 extern bool lpu_delta_sets(const LpuRowChange *delta, const char *attribute);
 
-/*
- * The user as it is now, as values of columns: which attribute is not what the
- * statement has read? NULL: none, as far as others are concerned.
- */
+/* Compare the user as it is now, as values of columns, with what the statement has read. */
 extern const char *lpu_delta_conflict(const LpuRowChange *delta, const Datum *values,
 									  const bool *nulls);
 
-/* Is it as it is to be, and was not when the statement read it? */
+/* Return true if the user is now as it is to be, and was not when the statement read it. */
 extern bool lpu_delta_is_there(const LpuRowChange *delta, const Datum *values, const bool *nulls);
 
-/* The entity with what is set laid over it, as text. */
+/* Return the entity with what is set laid over it, as text in the current memory context. */
 extern char *lpu_delta_merge(const LpuRowChange *delta, Jsonb *entity);
 
 #endif

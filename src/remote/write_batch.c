@@ -57,6 +57,10 @@ method_row(const LpuWriterState *writer)
 	return i;
 }
 
+/*
+ * Return " Of this statement 3 user(s) ..." for the DETAIL of an error, allocated in the current
+ * memory context; "" if there are none.
+ */
 char *
 lpu_writer_progress(const LpuWriterState *writer)
 {
@@ -104,6 +108,11 @@ describe_users(const LpuWriteRequest *write)
 pg_noreturn static void raise_refusal(const LpuWriterState *writer, const LpuApiAnswer *answer,
 									  const LpuWriteRequest *write);
 
+/*
+ * Send a writing request as any direct call: recorded, and with a WARNING if the transaction
+ * aborts. Returns a response that says what happened; raises if none came or the outcome is
+ * unknown. Can be cancelled.
+ */
 LpuApiAnswer *
 lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *write)
 {
@@ -135,6 +144,10 @@ lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *write)
 	return answer;
 }
 
+/*
+ * Remove the record of a refused request whose users are sent again, except for those that are
+ * doubtful (or NULL).
+ */
 void
 lpu_writer_forget(const LpuWriteRequest *write, const bool *doubtful)
 {
@@ -142,6 +155,9 @@ lpu_writer_forget(const LpuWriteRequest *write, const bool *doubtful)
 		lpu_record_forget(write->record, doubtful);
 }
 
+/*
+ * Have an abort name these users: a request that was refused may have been carried out for them.
+ */
 void
 lpu_writer_doubt(const LpuWriterState *writer, const LpuUserIdentity *users, int n)
 {
@@ -153,6 +169,10 @@ lpu_writer_doubt(const LpuWriterState *writer, const LpuUserIdentity *users, int
 
 /* ----- refusals ----- */
 
+/*
+ * Return a user for a message, with what is known: "ann@example.com" (id 1). Allocated in the
+ * current memory context.
+ */
 char *
 lpu_writer_name(const LpuUserIdentity *user)
 {
@@ -420,6 +440,12 @@ carry_out(BatchState *state, const int *users, int n)
 	}
 }
 
+/*
+ * Send n users, batch_size of them in a request. A batch that the account refuses because of
+ * some users is sent in halves: all before the first refused one are carried out, as by a
+ * statement that goes row by row, and the ERROR names that one. Raises any failure; can be
+ * cancelled.
+ */
 void
 lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods_of, void *batch, int n)
 {

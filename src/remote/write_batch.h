@@ -45,14 +45,14 @@ typedef struct LpuWriteRequest
 } LpuWriteRequest;
 
 /*
- * Send it, recorded and with a WARNING if the transaction aborts, as any
- * direct call. Raises if no answer came or the outcome is unknown.
+ * Send a writing request as any direct call: recorded, and with a WARNING if the transaction
+ * aborts.
  */
 extern LpuApiAnswer *lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *write);
 
 /*
- * It was refused, and its users are sent again: no record of it is wanted, but
- * of those that are doubtful (or NULL).
+ * Remove the record of a refused request whose users are sent again, except for those that are
+ * doubtful (or NULL).
  */
 extern void lpu_writer_forget(const LpuWriteRequest *write, const bool *doubtful);
 
@@ -80,21 +80,22 @@ typedef struct LpuWriteBatch
 						   const LpuWriteRequest *write);
 } LpuWriteBatch;
 
-/*
- * Carry out n users, batch_size of them in a request. If the account refuses one because of some
- * users, it is sent in halves: all before the first guilty one are carried out, as by a statement
- * that goes row by row, and the ERROR names that one.
- */
+/* Send n users, batch_size of them in a request. */
 extern void lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods, void *batch,
 								 int n);
 
-/* A request that was refused may have been carried out for these: an abort is to say so. */
+/*
+ * Have an abort name these users: a request that was refused may have been carried out for them.
+ */
 extern void lpu_writer_doubt(const LpuWriterState *writer, const LpuUserIdentity *users, int n);
 
-/* A user for a message: "ann@example.com" (id 1); with what is known. */
+/* Return a user for a message, with what is known: "ann@example.com" (id 1). */
 extern char *lpu_writer_name(const LpuUserIdentity *user);
 
-/* " Of this statement 3 user(s) ...", for the DETAIL of an error; "" if there are none. */
+/*
+ * Return " Of this statement 3 user(s) ..." for the DETAIL of an error, allocated in the current
+ * memory context; "" if there are none.
+ */
 extern char *lpu_writer_progress(const LpuWriterState *writer);
 
 #endif

@@ -271,6 +271,7 @@ lpu_sync_read_account(const LpuSync *sync, const LpuSyncRows *source, const LpuO
 
 /* ----- a relation in place of the account ----- */
 
+/* Return true if a relation has a column. */
 bool
 lpu_sync_relation_has(Oid relation, const char *column)
 {
@@ -373,6 +374,7 @@ lpu_sync_forget(LpuSyncRows *rows, const char *name)
 	rows->store = NULL;
 }
 
+/* Make rows known to SPI, which is connected, under a name. */
 void
 lpu_sync_register(const LpuSyncRows *rows, const char *name)
 {

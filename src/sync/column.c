@@ -256,6 +256,7 @@ lpu_sync_read_columns(LpuSync *sync)
 	check_required(sync);
 }
 
+/* Return the column that shows an attribute, or NULL. */
 const LpuSyncColumn *
 lpu_sync_column(const LpuSync *sync, const char *attribute)
 {
@@ -294,6 +295,7 @@ words_of(const LpuSyncColumn *column)
 	return words[column->attribute->kind];
 }
 
+/* Return in words how a column is interpreted, allocated in the current memory context. */
 char *
 lpu_sync_understood_as(const LpuSyncColumn *column)
 {

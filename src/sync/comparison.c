@@ -186,6 +186,10 @@ lpu_sync_write_attributes(const LpuSyncSides *sides)
 	return out.data;
 }
 
+/*
+ * Return SQL that is true if any attribute differs between a row of the source "s", its link "k"
+ * and a user "a"; null counts as false.
+ */
 char *
 lpu_sync_write_any_differs(const LpuSyncSides *sides)
 {
@@ -231,6 +235,10 @@ lpu_sync_write_columns(const LpuSyncSides *sides)
 	return out.data;
 }
 
+/*
+ * Return SQL for a row of the source as one jsonb, of a relation with this prefix of its
+ * columns.
+ */
 char *
 lpu_sync_write_source(const LpuSyncRows *source, const char *prefix, const char *login)
 {

@@ -13,7 +13,10 @@ extern char *lpu_sync_write_shown(const LpuSyncValue *value, int i, const char *
 /* The values of a source row "s" and a user "a", under names that tell them apart. */
 extern char *lpu_sync_write_columns(const LpuSyncSides *sides);
 
-/* Does any attribute of "s", its link "k" and "a" differ? Null counts as no. */
+/*
+ * Return SQL that is true if any attribute differs between a row of the source "s", its link "k"
+ * and a user "a"; null counts as false.
+ */
 extern char *lpu_sync_write_any_differs(const LpuSyncSides *sides);
 
 /* The lines of a list of a candidate's attributes. */

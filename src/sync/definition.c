@@ -46,6 +46,10 @@ static const struct
 	{"wait", false}, {"blocked", false}, {"report", false},
 };
 
+/*
+ * Return true if there is an action of this name (which can have a limit, if "limited"); else
+ * set *nearest to a similar one, or NULL.
+ */
 bool
 lpu_sync_is_action(const char *name, bool limited, const char **nearest)
 {
@@ -144,6 +148,10 @@ find(const char *sql, Oid type, Datum value)
 	return SPI_processed == 0 ? NULL : read_row();
 }
 
+/*
+ * Return the sync of this name, in the current memory context, with SPI connected; NULL if there
+ * is none. With lock, no other transaction changes, plans or applies it until this one ends.
+ */
 LpuSync *
 lpu_sync_find(const char *name, bool lock)
 {
@@ -151,6 +159,10 @@ lpu_sync_find(const char *name, bool lock)
 				TEXTOID, CStringGetTextDatum(name));
 }
 
+/*
+ * Return the sync with this id. Raises if there is none, or the current user may not act as its
+ * owner.
+ */
 LpuSync *
 lpu_sync_by_id(int64 id, bool lock)
 {
@@ -172,6 +184,10 @@ lpu_sync_check_rights(const LpuSync *sync)
 				 errdetail("Only a member of role \"%s\" may use it.", sync->owner_name)));
 }
 
+/*
+ * Return the sync of this name. Raises if there is none, or the current user may not act as its
+ * owner.
+ */
 LpuSync *
 lpu_sync_named(const char *name, bool lock)
 {
@@ -186,6 +202,9 @@ lpu_sync_named(const char *name, bool lock)
 	return sync;
 }
 
+/*
+ * Return the options of a sync's server with the mapping of its owner. Raises if there are none.
+ */
 const LpuOptions *
 lpu_sync_options(const LpuSync *sync)
 {

@@ -44,8 +44,8 @@ typedef struct LpuSync
 } LpuSync;
 
 /*
- * The sync of this name, in the current memory context, with SPI connected; NULL if there is none.
- * "lock": until the end of the transaction no other changes, plans or applies it.
+ * Return the sync of this name, in the current memory context, with SPI connected; NULL if there
+ * is none.
  */
 extern LpuSync *lpu_sync_find(const char *name, bool lock);
 
@@ -56,22 +56,22 @@ extern LpuSync *lpu_sync_by_id(int64 id, bool lock);
 /* Raise if the current user may not act as the owner of a sync. */
 extern void lpu_sync_check_rights(const LpuSync *sync);
 
-/* The options of its server with the mapping of its owner; raises if there are none. */
+/* Return the options of a sync's server with the mapping of its owner. */
 extern const LpuOptions *lpu_sync_options(const LpuSync *sync);
 
 /* Read the columns of the source, and what they mean; raises 22023 for what has no meaning. */
 extern void lpu_sync_read_columns(LpuSync *sync);
 
-/* The column that shows an attribute, or NULL. */
+/* Return the column that shows an attribute, or NULL. */
 extern const LpuSyncColumn *lpu_sync_column(const LpuSync *sync, const char *attribute);
 
 /*
  * Return true if there is an action of this name (which can have a limit, if "limited"); else
- * *nearest is the one that may be meant, or NULL.
+ * set *nearest to a similar one, or NULL.
  */
 extern bool lpu_sync_is_action(const char *name, bool limited, const char **nearest);
 
-/* How a column is understood, in words. */
+/* Return in words how a column is interpreted, allocated in the current memory context. */
 extern char *lpu_sync_understood_as(const LpuSyncColumn *column);
 
 #endif

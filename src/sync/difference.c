@@ -274,6 +274,10 @@ static const char actions[] =
 "   WHEN 'report' THEN CASE WHEN NOT c.in_source THEN 'not in the source' END END AS reason "
 " FROM acting c WHERE c.action IS NOT NULL) ";
 
+/*
+ * Return SQL: WITH clauses that end in "decided", a row for each user that differs. Its
+ * parameters are the sync's id, keys or null, and the OID of the server.
+ */
 char *
 lpu_sync_decide(const LpuSyncSides *sides)
 {

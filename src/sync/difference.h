@@ -21,10 +21,7 @@ extern void lpu_sync_read_sides(LpuSyncSides *sides, LpuSync *sync, Oid against)
 /* After the statement: free what was read, but for its numbers. */
 extern void lpu_sync_forget_sides(LpuSyncSides *sides);
 
-/*
- * SQL: WITH clauses that end in "decided", a row for each user that differs. Its parameters are
- * the sync's id, keys or null, and the OID of the server.
- */
+/* Return SQL: WITH clauses that end in "decided", a row for each user that differs. */
 extern char *lpu_sync_decide(const LpuSyncSides *sides);
 
 /* Run a statement that begins so, with both sides registered. keys: a text[], or 0 for all. */
@@ -34,7 +31,10 @@ extern uint64 lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, 
 /* Put the differences into dest, as lp_sync_diff() returns them. */
 extern void lpu_sync_diff(const LpuSyncSides *sides, Datum keys, DestReceiver *dest);
 
-/* SQL: a row of the source as one jsonb, of a relation with this prefix of its columns. */
+/*
+ * Return SQL for a row of the source as one jsonb, of a relation with this prefix of its
+ * columns.
+ */
 extern char *lpu_sync_write_source(const LpuSyncRows *source, const char *prefix,
 								   const char *login);
 

@@ -129,6 +129,10 @@ describe(const LpuSyncNames *names, const char *name, const NameEntry *entry, St
 		appendStringInfo(problem, ", perhaps \"%s\" is meant", nearest.name);
 }
 
+/*
+ * Set *id to the id of a name. Return false and append what is wrong to problem if no entity or
+ * several have the name.
+ */
 bool
 lpu_sync_names_find(const LpuSyncNames *names, const char *name, int64 *id, StringInfo problem)
 {

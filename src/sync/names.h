@@ -13,10 +13,7 @@ typedef struct LpuSyncNames LpuSyncNames;
 /* Read what an account calls its profiles (or skills ...); in the current memory context. */
 extern LpuSyncNames *lpu_sync_names_read(const LpuOptions *options, LpuResourceId resource);
 
-/*
- * The id of a name. False, and what is wrong with it appended to "problem", if none or several
- * have it.
- */
+/* Set *id to the id of a name. */
 extern bool lpu_sync_names_find(const LpuSyncNames *names, const char *name, int64 *id,
 								StringInfo problem);
 

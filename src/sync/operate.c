@@ -72,6 +72,7 @@ lpu_sync_unlink(const LpuSync *sync, Datum keys)
 	return (int64) SPI_processed;
 }
 
+/* Pause a sync. */
 void
 lpu_sync_pause(const LpuSync *sync)
 {
@@ -98,6 +99,7 @@ lpu_sync_resume(const LpuSync *sync)
 			" source_oid = $5 WHERE id = $1", 5, types, values);
 }
 
+/* Delete a sync with its plans and links. */
 void
 lpu_sync_drop(const LpuSync *sync)
 {

@@ -55,7 +55,7 @@ extern LpuSyncRows *lpu_sync_read_against(const LpuSync *sync, const LpuSyncRows
 /* Return true if a relation has a column. */
 extern bool lpu_sync_relation_has(Oid relation, const char *column);
 
-/* Is this value compared with the account? Others are hidden, or only sent with a create. */
+/* Return true if the value is compared with the account. */
 extern bool lpu_sync_is_compared(const LpuSyncColumn *column);
 
 /*

@@ -172,6 +172,12 @@ is_interruption(const ErrorData *error)
 	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
 }
 
+/*
+ * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are
+ * marked. Return NULL, or the error by which it failed, allocated in the current memory context.
+ * A run that was held or failed is recorded in the row of the sync. Raises if there is no such
+ * sync, or the current user may not act as its owner.
+ */
 ErrorData *
 lpu_sync_run(const char *name, bool watched)
 {

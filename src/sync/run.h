@@ -10,10 +10,8 @@
 extern List *lpu_sync_names(void);
 
 /*
- * Run a sync, in a subtransaction, with SPI connected; watched: only the keys that are marked.
- * Return NULL, or the error by which it failed, allocated in the current memory context; a run that
- * was held or failed is written down in the row of the sync. Raises if there is no such sync, or
- * the current user may not act as its owner.
+ * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are
+ * marked.
  */
 extern ErrorData *lpu_sync_run(const char *name, bool watched);
 

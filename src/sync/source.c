@@ -57,6 +57,10 @@ is_read(const LpuSyncColumn *column, bool all)
 		(all || !column->create_only);
 }
 
+/*
+ * Return true if the value is compared with the account. Others are hidden, or only sent with a
+ * create.
+ */
 bool
 lpu_sync_is_compared(const LpuSyncColumn *column)
 {

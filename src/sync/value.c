@@ -24,6 +24,7 @@
 #include "user/datum_to_json.h"
 #include "user/login.h"
 
+/* Return the form in which values of an attribute are compared. */
 LpuSyncForm
 lpu_sync_form(LpuValueKind kind)
 {
@@ -51,6 +52,7 @@ lpu_sync_form(LpuValueKind kind)
 	return LPU_FORM_TEXT;
 }
 
+/* Return the type of a form. */
 Oid
 lpu_sync_form_type(LpuSyncForm form)
 {
@@ -66,6 +68,7 @@ lpu_sync_form_type(LpuSyncForm form)
 	return types[form];
 }
 
+/* Return true if values of the form are compared by a second one, lpu_sync_fold(). */
 bool
 lpu_sync_form_folds(LpuSyncForm form)
 {
@@ -88,6 +91,7 @@ is_textual(Oid type)
 		category == TYPCATEGORY_NUMERIC || category == TYPCATEGORY_DATETIME || type == UUIDOID;
 }
 
+/* Return true if a column of this type can hold an attribute, or its names. */
 bool
 lpu_sync_type_fits(LpuValueKind kind, bool names, Oid type)
 {

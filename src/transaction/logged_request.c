@@ -157,6 +157,12 @@ warn_unnamed(const LpuLoggedCall *call, const LpuApiAnswer *answer, const bool *
 			 errhint("Look for the users in the account before creating them again.")));
 }
 
+/*
+ * Record the call (unless lpusers.log_calls is off), send it, read the response, complete the
+ * record, and note what a rollback would not undo. Returns the response in the current memory
+ * context; *error is the service's message, or NULL. Raises if no response came; can be
+ * cancelled.
+ */
 LpuApiAnswer *
 lpu_call_send(LpuLoggedCall *call, const char **error)
 {

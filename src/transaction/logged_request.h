@@ -34,10 +34,8 @@ typedef struct LpuLoggedCall
 } LpuLoggedCall;
 
 /*
- * Record the call (unless lpusers.log_calls is off), send it, read the answer,
- * complete the record, and note what a rollback would not undo. *error gets
- * what the service said, or NULL. Raises if no answer came. The answer is in
- * the current memory context.
+ * Record the call (unless lpusers.log_calls is off), send it, read the response, complete the
+ * record, and note what a rollback would not undo.
  */
 extern LpuApiAnswer *lpu_call_send(LpuLoggedCall *call, const char **error);
 

@@ -303,6 +303,11 @@ set_names(LpuRemoteEffect *effect, const LpuUserIdentity *users, int n)
 	MemoryContextSwitchTo(caller);
 }
 
+/*
+ * Note that a writing request is about to be sent: account, operation ("create", "update", ...)
+ * and its users. If the transaction or subtransaction aborts after the request may have gone
+ * out, a WARNING names them.
+ */
 LpuRemoteEffect *
 lpu_effects_begin(const char *account, const char *operation, const LpuUserIdentity *users, int n)
 {
@@ -328,12 +333,17 @@ lpu_effects_begin(const char *account, const char *operation, const LpuUserIdent
 	return effect;
 }
 
+/* Return the flag to be set as soon as the request may have reached the account. */
 bool *
 lpu_effect_sent_flag(LpuRemoteEffect *effect)
 {
 	return &effect->sent;
 }
 
+/*
+ * Note whether the request was carried out, and the ids that users have now. The effect must not
+ * be used afterwards.
+ */
 void
 lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out, const LpuUserIdentity *users, int n)
 {

@@ -9,20 +9,16 @@
 typedef struct LpuRemoteEffect LpuRemoteEffect;
 
 /*
- * About to send a writing request: account, operation ("create", "update", …)
- * and the users it is about. If the transaction or subtransaction aborts after
- * the request may have gone out, a WARNING names them.
+ * Note that a writing request is about to be sent: account, operation ("create", "update", ...)
+ * and its users.
  */
 extern LpuRemoteEffect *lpu_effects_begin(const char *account, const char *operation,
 										  const LpuUserIdentity *users, int n);
 
-/* To be set as soon as the request may have reached the account. */
+/* Return the flag to be set as soon as the request may have reached the account. */
 extern bool *lpu_effect_sent_flag(LpuRemoteEffect *effect);
 
-/*
- * An answer came: was the request carried out? Users may now have ids. The
- * effect must not be used after this.
- */
+/* Note whether the request was carried out, and the ids that users have now. */
 extern void lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out,
 							   const LpuUserIdentity *users, int n);
 

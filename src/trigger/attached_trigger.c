@@ -23,6 +23,10 @@
 #define INSERT_SUFFIX "_insert"
 #define UPDATE_SUFFIX "_update"
 
+/*
+ * Return the name in pg_trigger of the trigger that lp_attach_trigger() creates under a name.
+ * Allocated in the current memory context.
+ */
 char *
 lpu_attached_trigger(const char *name, bool update)
 {
@@ -55,6 +59,7 @@ name_in(const char *trigger)
 	return pnstrdup(trigger + start, length);
 }
 
+/* Return the trigger function of this extension; the caller is another function of it. */
 Oid
 lpu_attached_function(FunctionCallInfo fcinfo)
 {
@@ -137,6 +142,10 @@ lpu_attached_list(const List *found)
 	return list.data;
 }
 
+/*
+ * Raise an error that lists the triggers unless all belong together: the same arguments, or one
+ * name.
+ */
 void
 lpu_attached_require_one(Relation table, const List *found, const char *function)
 {

@@ -19,10 +19,10 @@ typedef struct LpuAttached
 	char	  **args;
 } LpuAttached;
 
-/* The name in pg_trigger of the trigger that lp_attach_trigger() makes under a name. */
+/* Return the name in pg_trigger of the trigger that lp_attach_trigger() creates under a name. */
 extern char *lpu_attached_trigger(const char *name, bool update);
 
-/* The trigger function of this extension; the caller is another function of it. */
+/* Return the trigger function of this extension; the caller is another function of it. */
 extern Oid	lpu_attached_function(FunctionCallInfo fcinfo);
 
 /*
@@ -34,7 +34,7 @@ extern List *lpu_attached_find(Relation table, Oid function, const char *account
 							   bool made_here);
 
 /*
- * Raise an ERROR that lists the triggers, unless all belong together: the same arguments, or one
+ * Raise an error that lists the triggers unless all belong together: the same arguments, or one
  * name.
  */
 extern void lpu_attached_require_one(Relation table, const List *found, const char *function);

@@ -144,6 +144,7 @@ lpu_mapped_run(const LpuMapping *mapping, const LpuMappingScope *scope, SPIPlanP
 	return receiver.mapped;
 }
 
+/* Raise what is wrong with the data of a user, for mode=sync and on_error=raise. */
 void
 lpu_mapped_raise(const LpuMappedUsers *mapped)
 {
@@ -159,6 +160,10 @@ lpu_mapped_raise(const LpuMappedUsers *mapped)
 					 errhidestmt(true)));
 }
 
+/*
+ * Count n more users of this transaction. Return a problem if they are more than hold_above
+ * allows, else NULL.
+ */
 LpuProblem *
 lpu_mapped_count(const LpuOptions *options, int n)
 {
@@ -172,6 +177,7 @@ lpu_mapped_count(const LpuOptions *options, int n)
 	return lpu_problem_hint(problem, "Check them in lp_results.");
 }
 
+/* Report in a WARNING that users are held, and how to release them. */
 void
 lpu_mapped_warn(const char *account, const LpuProblem *held)
 {
@@ -183,6 +189,10 @@ lpu_mapped_warn(const char *account, const LpuProblem *held)
 			 errhidestmt(true)));
 }
 
+/*
+ * Append the users to the queue, to be sent as the owner of the table. options are those of the
+ * server, or NULL; held is why they are held and kind in which way, or NULL.
+ */
 void
 lpu_mapped_enqueue(const LpuMapping *mapping, const LpuMappedUsers *mapped, Oid schema,
 				   Oid table, const LpuOptions *options, LpuHoldKind kind, const LpuProblem *held)

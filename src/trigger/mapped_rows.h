@@ -36,21 +36,18 @@ extern LpuMappedUsers *lpu_mapped_run(const LpuMapping *mapping, const LpuMappin
 									  SPIPlanPtr plan, const Datum *rows, int nrows,
 									  bool require_password);
 
-/* Raise what is wrong with the data of a user: mode=sync, on_error=raise. */
+/* Raise what is wrong with the data of a user, for mode=sync and on_error=raise. */
 extern void lpu_mapped_raise(const LpuMappedUsers *mapped);
 
-/*
- * Count n more users of this transaction; a problem if they are more than hold_above allows, else
- * NULL.
- */
+/* Count n more users of this transaction. */
 extern LpuProblem *lpu_mapped_count(const LpuOptions *options, int n);
 
-/* Say that users are held, and how they are released. */
+/* Report in a WARNING that users are held, and how to release them. */
 extern void lpu_mapped_warn(const char *account, const LpuProblem *held);
 
 /*
- * Put the users into the queue, sent as the owner of the table. "options": of the server, or NULL;
- * "held": why they are held, in this way, or NULL.
+ * Append the users to the queue, to be sent as the owner of the table. options are those of the
+ * server, or NULL; held is why they are held and kind in which way, or NULL.
  */
 extern void lpu_mapped_enqueue(const LpuMapping *mapping, const LpuMappedUsers *mapped,
 							   Oid schema, Oid table, const LpuOptions *options,

@@ -111,6 +111,10 @@ read_argument(LpuMapping *mapping, int n, const char *argument)
 		read_attribute(mapping, n, argument, name, value);
 }
 
+/*
+ * Read the arguments of a trigger: the account, then name=value. Allocated in the current memory
+ * context. Raises 22023 with the argument that cannot be read.
+ */
 LpuMapping *
 lpu_mapping_read(int nargs, char *const *args)
 {
@@ -136,6 +140,10 @@ lpu_mapping_read(int nargs, char *const *args)
 	return NULL;				/* keep the compiler quiet */
 }
 
+/*
+ * Return the names of the columns of the primary key, in the current memory context; NIL if
+ * there is none.
+ */
 List *
 lpu_mapping_key(Relation table)
 {
@@ -168,6 +176,13 @@ append_expression(StringInfo sql, const char *expression, int marker)
 		appendStringInfo(sql, "(%s\n)", expression);
 }
 
+/*
+ * Return the query for the attributes of users and then the columns of the key, over the rows of
+ * source. before is the source of the old row, or NULL; with it, the condition must have become
+ * true. marker is the number of a boolean parameter, always true, that is read just before the
+ * first attribute's expression is evaluated; the parameters after it are those of the further
+ * attributes and of the two conditions. 0: none. Allocated in the current memory context.
+ */
 char *
 lpu_mapping_query(const LpuMapping *mapping, List *key, const char *source, const char *before,
 				  int marker)
@@ -205,6 +220,10 @@ lpu_mapping_query(const LpuMapping *mapping, List *key, const char *source, cons
 	return sql.data;
 }
 
+/*
+ * Name the argument that is evaluated: a callback for error_context_stack whose argument is a
+ * LpuMappingPlace.
+ */
 void
 lpu_mapping_context(void *arg)
 {
@@ -272,6 +291,10 @@ set_up_parser(ParseState *pstate, void *scope)
 	pstate->p_ref_hook_state = scope;
 }
 
+/*
+ * Prepare a query over rows, with SPI connected. Expressions may call the row NEW, or by the
+ * name of the table. The scope must live as long as the plan.
+ */
 SPIPlanPtr
 lpu_mapping_prepare(const char *sql, LpuMappingScope *scope)
 {
@@ -312,6 +335,11 @@ try_query(const char *sql, LpuMappingScope *scope, bool start)
 	SPI_freeplan(plan);
 }
 
+/*
+ * Plan each expression by itself, with SPI connected, so that the error of one that does not
+ * compile names it. With start, also begin to run it, so that the error of one that the current
+ * user may not run names it. Expressions see only the first nrows parameters, which are rows.
+ */
 void
 lpu_mapping_try(const LpuMapping *mapping, const char *source, const LpuMappingScope *scope,
 				int nrows, bool start)

@@ -39,11 +39,7 @@ typedef struct LpuMappingScope
 	Oid		   *types;			/* of the parameters */
 } LpuMappingScope;
 
-/*
- * Read the arguments of a trigger: the account, then name=value. Raises an
- * ERROR that names the argument if one cannot be read. Allocated in the
- * current memory context.
- */
+/* Read the arguments of a trigger: the account, then name=value. */
 extern LpuMapping *lpu_mapping_read(int nargs, char *const *args);
 
 /*
@@ -58,39 +54,36 @@ typedef struct LpuMappingPlace
 } LpuMappingPlace;
 
 /*
- * Callback for error_context_stack whose argument is a LpuMappingPlace: names
- * the argument at work.
+ * Name the argument that is evaluated: a callback for error_context_stack whose argument is a
+ * LpuMappingPlace.
  */
 extern void lpu_mapping_context(void *place);
 
 /*
- * The query that gives the attributes of users, then the columns of the key,
- * for the rows of "source". "before": likewise for the old row, or NULL; then
- * the condition must have become true. "marker": number of a boolean
- * parameter, always true, that is read just before the first attribute's
- * expression is evaluated; the next ones are those of the further attributes
- * and of the two conditions. 0: none.
+ * Return the query for the attributes of users and then the columns of the key, over the rows of
+ * source. before is the source of the old row, or NULL; with it, the condition must have become
+ * true. marker is the number of a boolean parameter, always true, that is read just before the
+ * first attribute's expression is evaluated; the parameters after it are those of the further
+ * attributes and of the two conditions.
  */
 extern char *lpu_mapping_query(const LpuMapping *mapping, List *key, const char *source,
 							   const char *before, int marker);
 
-/*
- * Prepare a query over rows, with SPI connected. Expressions may call the row
- * NEW, or by the name of the table. The scope must live as long as the plan.
- */
+/* Prepare a query over rows, with SPI connected. */
 extern SPIPlanPtr lpu_mapping_prepare(const char *sql, LpuMappingScope *scope);
 
 /*
- * Plan each expression by itself, with SPI connected, so that the ERROR of one
- * that does not compile names it. "start": and begin to run it, so that the
- * ERROR of one that the current user may not run does, too. Of the parameters
- * they see only those that are rows.
+ * Plan each expression by itself, with SPI connected, so that the error of one that does not
+ * compile names it.
  */
 extern void lpu_mapping_try(const LpuMapping *mapping, const char *source,
 							const LpuMappingScope *scope, int nrows,
 							bool start);
 
-/* Names of the columns of the primary key; NIL if there is none. */
+/*
+ * Return the names of the columns of the primary key, in the current memory context; NIL if
+ * there is none.
+ */
 extern List *lpu_mapping_key(Relation table);
 
 #endif

@@ -94,6 +94,7 @@ count_in_leaf(Oid leaf)
 	return n;
 }
 
+/* Count the rows that the statement whose AFTER trigger is running moved between partitions. */
 int64
 lpu_moved_count(Relation table, LpuMovedSeen *seen)
 {

@@ -91,6 +91,10 @@ find_missing(const LpuMapping *mapping, bool require_password, bool api_user)
 	return problems.len > 0 ? problems.data : NULL;
 }
 
+/*
+ * Return what writes users for rows of this kind. It and the users live in the current memory
+ * context.
+ */
 LpuUserWriter *
 lpu_user_writer_new(const LpuMapping *mapping, bool require_password, TupleDesc desc)
 {
@@ -204,6 +208,7 @@ keep_user(LpuUserWriter *writer, LpuQueuedUser *user)
 	user->key = key ? memcpy(palloc(VARSIZE(key)), key, VARSIZE(key)) : NULL;
 }
 
+/* Write the row's user; user->problem says what is wrong with its data. */
 void
 lpu_user_from_slot(LpuUserWriter *writer, TupleTableSlot *slot, LpuQueuedUser *user)
 {

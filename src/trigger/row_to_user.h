@@ -11,11 +11,11 @@
 
 typedef struct LpuUserWriter LpuUserWriter;
 
-/* For rows of this kind; it lives in the current memory context, and the users, too. */
+/* Return what writes users for rows of this kind. */
 extern LpuUserWriter *lpu_user_writer_new(const LpuMapping *mapping, bool require_password,
 										  TupleDesc desc);
 
-/* Write the row's user; what is wrong with its data goes into "problem". */
+/* Write the row's user; user->problem says what is wrong with its data. */
 extern void lpu_user_from_slot(LpuUserWriter *writer, TupleTableSlot *slot, LpuQueuedUser *user);
 
 #endif

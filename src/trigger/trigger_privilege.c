@@ -145,6 +145,7 @@ name_of(Oid role)
 	return name ? quote_identifier(name) : "PUBLIC";
 }
 
+/* Return the problem of a role outside the table's owner, with the REVOKE that solves it. */
 LpuProblem *
 lpu_outsider_problem(Oid table, const LpuForeignRole *outsider)
 {
@@ -171,6 +172,10 @@ on_change(Datum arg, int cache, uint32 hash)
 	generation++;
 }
 
+/*
+ * Return a number that changes when a result of lpu_outsider_find() may have changed for another
+ * reason than its table.
+ */
 uint64
 lpu_outsider_generation(void)
 {

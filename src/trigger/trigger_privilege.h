@@ -22,12 +22,12 @@ typedef struct LpuForeignRole
  */
 extern bool lpu_outsider_find(Oid table, Oid function, LpuForeignRole *outsider);
 
-/* What is wrong then, with the REVOKE that ends it. */
+/* Return the problem of a role outside the table's owner, with the REVOKE that solves it. */
 extern LpuProblem *lpu_outsider_problem(Oid table, const LpuForeignRole *outsider);
 
 /*
- * A number that changes when an answer of lpu_outsider_find() may have changed for another reason
- * than its table.
+ * Return a number that changes when a result of lpu_outsider_find() may have changed for another
+ * reason than its table.
  */
 extern uint64 lpu_outsider_generation(void);
 

@@ -62,6 +62,7 @@ const LpuAttribute lpu_group_members[] = {
 
 const int	lpu_ngroup_members = lengthof(lpu_group_members);
 
+/* Return the attribute with this name, or NULL. */
 const LpuAttribute *
 lpu_attribute_named(const LpuAttribute *defs, int n, const char *name)
 {
@@ -92,6 +93,7 @@ lpu_attribute_meant(const LpuAttribute *attributes, int n, const char *name)
 	return nearest.distance <= (strlen(name) <= 8 ? 1 : 2) ? nearest.name : NULL;
 }
 
+/* Return the attribute that a key names, or NULL. */
 const LpuAttribute *
 lpu_find_attribute(const LpuAttribute *defs, int n, const JsonbValue *key)
 {
@@ -104,6 +106,7 @@ lpu_find_attribute(const LpuAttribute *defs, int n, const JsonbValue *key)
 	return NULL;
 }
 
+/* Return the kind of the elements of an array, or LPU_ANY if values of the kind are no arrays. */
 LpuValueKind
 lpu_element_kind(LpuValueKind kind)
 {
@@ -120,6 +123,7 @@ lpu_element_kind(LpuValueKind kind)
 	}
 }
 
+/* Return true if the value is this string. */
 bool
 lpu_string_equals(const JsonbValue *value, const char *text)
 {
@@ -127,6 +131,7 @@ lpu_string_equals(const JsonbValue *value, const char *text)
 		memcmp(value->val.string.val, text, value->val.string.len) == 0;
 }
 
+/* Set *result from a boolean, also one written as a string. Return false if the value is none. */
 bool
 lpu_value_as_boolean(const JsonbValue *value, bool *result)
 {
@@ -157,12 +162,14 @@ lpu_value_as_int64(const JsonbValue *value, int64 *result)
 	return false;
 }
 
+/* Return true if the value is an object. */
 bool
 lpu_jsonb_is_object(const JsonbValue *value)
 {
 	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
 }
 
+/* Return true if the value is an array. */
 bool
 lpu_jsonb_is_array(const JsonbValue *value)
 {
@@ -170,6 +177,7 @@ lpu_jsonb_is_array(const JsonbValue *value)
 		!JsonContainerIsScalar(value->val.binary.data);
 }
 
+/* Set *result to a member of an object and return it, or return NULL. */
 JsonbValue *
 lpu_jsonb_get_member(JsonbContainer *object, const char *name, JsonbValue *result)
 {

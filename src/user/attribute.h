@@ -50,20 +50,20 @@ extern const int lpu_nattributes;
 extern const LpuAttribute lpu_group_members[];
 extern const int lpu_ngroup_members;
 
-/* The attribute with this name, or NULL. */
+/* Return the attribute with this name, or NULL. */
 extern const LpuAttribute *lpu_attribute_named(const LpuAttribute *defs, int n, const char *name);
 
 /* The attribute that was probably meant by an unknown name; NULL if it is known, or like none. */
 extern const char *lpu_attribute_meant(const LpuAttribute *attributes, int n, const char *name);
 
-/* The attribute that a key names, or NULL. */
+/* Return the attribute that a key names, or NULL. */
 extern const LpuAttribute *lpu_find_attribute(const LpuAttribute *defs, int n,
 											  const JsonbValue *key);
 
-/* The kind of the elements of an array; LPU_ANY if values of the kind are no arrays. */
+/* Return the kind of the elements of an array, or LPU_ANY if values of the kind are no arrays. */
 extern LpuValueKind lpu_element_kind(LpuValueKind kind);
 
-/* Is the value this string? */
+/* Return true if the value is this string. */
 extern bool lpu_string_equals(const JsonbValue *value, const char *text);
 
 /*

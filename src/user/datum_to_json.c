@@ -25,6 +25,7 @@
 #include "user/login.h"
 #include "user/serialize.h"
 
+/* Return true for the types that hold nothing but numbers. */
 bool
 lpu_type_is_number(Oid type)
 {
@@ -60,6 +61,10 @@ output(Oid type, Datum value)
 	}
 }
 
+/*
+ * Convert json to jsonb, and its null to NULL: for the API an attribute that is null is absent,
+ * too.
+ */
 void
 lpu_datum_unify_json(Oid *type, Datum *value, bool *isnull)
 {
@@ -76,6 +81,10 @@ lpu_datum_unify_json(Oid *type, Datum *value, bool *isnull)
 		scalar.type == jbvNull;
 }
 
+/*
+ * Return the value as text, a JSON string without its quotes. Allocated in the current memory
+ * context.
+ */
 char *
 lpu_datum_text(Oid type, Datum value)
 {
@@ -247,6 +256,7 @@ write_login(StringInfo out, Oid type, Datum value)
 	return problem ? problem : lpu_login_check(output(type, value));
 }
 
+/* Append a value that is not null: as number or boolean if it is one, else as string. */
 void
 lpu_datum_write_scalar(StringInfo out, Oid type, Datum value)
 {
@@ -260,6 +270,10 @@ lpu_datum_write_scalar(StringInfo out, Oid type, Datum value)
 		escape_json(out, text);
 }
 
+/*
+ * Set *json to a value that is not null: a number or boolean if it is one, else a string.
+ * Allocated in the current memory context.
+ */
 void
 lpu_datum_scalar(JsonbValue *json, Oid type, Datum value)
 {
@@ -305,6 +319,11 @@ write_any(StringInfo out, Oid type, Datum value)
 	return NULL;
 }
 
+/*
+ * Append a value that is not null in the form that the attribute needs; json must be unified
+ * before. A group may be given by its id. Return what is wrong with the value (then what was
+ * appended is of no use), or NULL.
+ */
 const char *
 lpu_datum_write(StringInfo out, const LpuAttribute *attribute, Oid type, Datum value,
 				LpuUserUse use)

@@ -9,21 +9,20 @@
 #include "user/validate.h"
 
 /*
- * json as jsonb, and its null as NULL: for the API, too, an attribute that is
- * null is one that is not there.
+ * Convert json to jsonb, and its null to NULL: for the API an attribute that is null is absent,
+ * too.
  */
 extern void lpu_datum_unify_json(Oid *type, Datum *value, bool *isnull);
 
 /* Return true for the types that hold nothing but numbers. */
 extern bool lpu_type_is_number(Oid type);
 
-/* The value as text; a JSON string without its quotes. */
+/* Return the value as text, a JSON string without its quotes. */
 extern char *lpu_datum_text(Oid type, Datum value);
 
 /*
- * Append a value that is not null, in the form that the attribute needs; json
- * must be unified before. Returns what is wrong with it (then what was
- * appended is of no use), or NULL. A group may be given by its id.
+ * Append a value that is not null in the form that the attribute needs; json must be unified
+ * before.
  */
 extern const char *lpu_datum_write(StringInfo out, const LpuAttribute *attribute, Oid type,
 								   Datum value, LpuUserUse use);
@@ -31,7 +30,7 @@ extern const char *lpu_datum_write(StringInfo out, const LpuAttribute *attribute
 /* Append a value that is not null: as number or boolean if it is one, else as string. */
 extern void lpu_datum_write_scalar(StringInfo out, Oid type, Datum value);
 
-/* The same as a value of jsonb, in the current memory context. */
+/* Set *json to a value that is not null: a number or boolean if it is one, else a string. */
 extern void lpu_datum_scalar(JsonbValue *json, Oid type, Datum value);
 
 #endif

@@ -84,6 +84,7 @@ is_text(Oid type)
 	return category == TYPCATEGORY_STRING;
 }
 
+/* Return what converts values of an attribute to this type, in the current memory context. */
 LpuConverter *
 lpu_converter_new(LpuValueKind kind, Oid type, int32 typmod)
 {
@@ -304,6 +305,11 @@ group_id(const LpuValue *value)
 	return value_of_jsonb(&member);
 }
 
+/*
+ * Convert a value, in the current memory context. Return true if it is null: null, absent, or,
+ * unless the column holds text, the empty string that the API writes for what it does not show.
+ * Raises for a value that the type does not take.
+ */
 bool
 lpu_convert(LpuConverter *c, const LpuValue *value, Datum *result)
 {

@@ -9,17 +9,10 @@
 
 typedef struct LpuConverter LpuConverter;
 
-/*
- * What turns values of an attribute into this type; in the current memory
- * context, where it lives.
- */
+/* Return what converts values of an attribute to this type, in the current memory context. */
 extern LpuConverter *lpu_converter_new(LpuValueKind kind, Oid type, int32 typmod);
 
-/*
- * The value in the current memory context; true if it is null: null, absent,
- * or, unless the column holds text, the empty string that the API writes for
- * what it does not show. Raises for a value that the type does not take.
- */
+/* Convert a value, in the current memory context. */
 extern bool lpu_convert(LpuConverter *converter, const LpuValue *value, Datum *result);
 
 #endif

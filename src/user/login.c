@@ -222,6 +222,7 @@ lpu_login_check(const char *login)
 
 /* ----- sets ----- */
 
+/* Return an empty set in the current memory context. */
 LpuLogins *
 lpu_logins_new(void)
 {
@@ -232,6 +233,7 @@ lpu_logins_new(void)
 	return logins;
 }
 
+/* Add a login. Return false if it was in the set. */
 bool
 lpu_logins_add(LpuLogins *logins, const char *login)
 {
@@ -246,6 +248,7 @@ lpu_logins_add(LpuLogins *logins, const char *login)
 	return !found;
 }
 
+/* Return true if the login is in the set. */
 bool
 lpu_logins_has(const LpuLogins *logins, const char *login)
 {

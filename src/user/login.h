@@ -18,7 +18,7 @@ extern const char *lpu_login_check(const char *login);
 
 typedef struct LpuLogins LpuLogins;
 
-/* An empty set in the current memory context. */
+/* Return an empty set in the current memory context. */
 extern LpuLogins *lpu_logins_new(void);
 
 /* Add one. False: it was there. */

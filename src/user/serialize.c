@@ -154,6 +154,7 @@ write_value(StringInfo out, LpuValueKind kind, const JsonbValue *value)
 		write_scalar(out, value);
 }
 
+/* Append the value of one attribute, which must have passed lpu_value_check(). */
 void
 lpu_value_write(StringInfo out, LpuValueKind kind, Jsonb *document)
 {
@@ -168,6 +169,11 @@ lpu_value_write(StringInfo out, LpuValueKind kind, Jsonb *document)
 	write_value(out, kind, &value);
 }
 
+/*
+ * Append the users as JSON text in the database's encoding, in the form they have (array or
+ * object). Numbers and booleans that are written as strings become real ones. The users must
+ * have passed lpu_users_check().
+ */
 void
 lpu_users_write(StringInfo out, Jsonb *users)
 {
@@ -189,6 +195,10 @@ lpu_users_write(StringInfo out, Jsonb *users)
 		appendStringInfoChar(out, ']');
 }
 
+/*
+ * Return each user as a C string, in the current memory context; n is their number. What is no
+ * object becomes NULL.
+ */
 char	  **
 lpu_users_write_each(Jsonb *users, int n)
 {
@@ -212,6 +222,10 @@ lpu_users_write_each(Jsonb *users, int n)
 
 /* ----- who is who ----- */
 
+/*
+ * Return login names and ids, as far as they are given, of an array of users or of one, in the
+ * current memory context; *n is their number.
+ */
 LpuUserIdentity *
 lpu_users_identify(Jsonb *users, int *n)
 {
@@ -241,6 +255,10 @@ lpu_users_identify(Jsonb *users, int *n)
 	return identities;
 }
 
+/*
+ * Return the values of the attributes that hold secrets, a list of C strings in the current
+ * memory context, to keep them out of messages.
+ */
 List *
 lpu_users_secrets(Jsonb *users)
 {

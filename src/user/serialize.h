@@ -18,30 +18,26 @@ typedef struct LpuUserIdentity
 } LpuUserIdentity;
 
 /*
- * Append the users as JSON text in the database's encoding, in the form they
- * have (array or object). Numbers and booleans that are written as strings
- * become real ones. The users must have passed lpu_users_check().
+ * Append the users as JSON text in the database's encoding, in the form they have (array or
+ * object).
  */
 extern void lpu_users_write(StringInfo out, Jsonb *users);
 
-/*
- * Likewise each user by itself, as a C string; n is their number. What is no
- * object becomes NULL.
- */
+/* Return each user as a C string, in the current memory context; n is their number. */
 extern char **lpu_users_write_each(Jsonb *users, int n);
 
-/* Likewise the value of one attribute, which must have passed lpu_value_check(). */
+/* Append the value of one attribute, which must have passed lpu_value_check(). */
 extern void lpu_value_write(StringInfo out, LpuValueKind kind, Jsonb *document);
 
 /*
- * Login names and ids, as far as they are there, of an array of users or of
- * one; *n is their number.
+ * Return login names and ids, as far as they are given, of an array of users or of one, in the
+ * current memory context; *n is their number.
  */
 extern LpuUserIdentity *lpu_users_identify(Jsonb *users, int *n);
 
 /*
- * The values of the attributes that hold secrets: a list of C strings, for
- * keeping them out of messages.
+ * Return the values of the attributes that hold secrets, a list of C strings in the current
+ * memory context, to keep them out of messages.
  */
 extern List *lpu_users_secrets(Jsonb *users);
 

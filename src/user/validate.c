@@ -276,6 +276,10 @@ compare_problems(const ListCell *a, const ListCell *b)
 		left->position - right->position;
 }
 
+/*
+ * Check an array of user objects, or one object, against what is documented of them. Return a
+ * list of LpuUserProblem in order, at most as many as make sense to read; NIL if there are none.
+ */
 List *
 lpu_users_check(Jsonb *users, LpuUserUse use, bool require_password)
 {
@@ -309,6 +313,9 @@ lpu_users_check(Jsonb *users, LpuUserUse use, bool require_password)
 	return state.problems;
 }
 
+/*
+ * Return what is wrong with one value, which is not null, for an attribute; NULL if nothing is.
+ */
 const char *
 lpu_value_check(const LpuAttribute *attribute, Jsonb *document, LpuUserUse use)
 {
@@ -329,6 +336,7 @@ lpu_value_check(const LpuAttribute *attribute, Jsonb *document, LpuUserUse use)
 	return check_value(&state, attribute->kind, &value);
 }
 
+/* Return true if a user to be created must have this attribute. */
 bool
 lpu_is_required(const LpuAttribute *attribute, bool require_password, bool api_user)
 {

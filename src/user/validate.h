@@ -28,19 +28,15 @@ typedef struct LpuUserProblem
 	int			position;		/* in the order of discovery */
 } LpuUserProblem;
 
-/*
- * Check an array of user objects, or one object, against what is documented of
- * them. Returns a list of LpuUserProblem in order, at most as many as make
- * sense to read; NIL if all is well.
- */
+/* Check an array of user objects, or one object, against what is documented of them. */
 extern List *lpu_users_check(Jsonb *users, LpuUserUse use, bool require_password);
 
 /*
- * What is wrong with one value for an attribute; NULL: nothing. The value is not null.
+ * Return what is wrong with one value, which is not null, for an attribute; NULL if nothing is.
  */
 extern const char *lpu_value_check(const LpuAttribute *attribute, Jsonb *value, LpuUserUse use);
 
-/* Must a user to be created have this attribute? */
+/* Return true if a user to be created must have this attribute. */
 extern bool lpu_is_required(const LpuAttribute *attribute, bool require_password, bool api_user);
 
 #endif
