@@ -71,14 +71,14 @@ forget_bearers(Oid mapping, uint64 generation)
 
 /* The mapping or its server changed. */
 static void
-forget(Oid mapping)
+forget_bearer(Oid mapping)
 {
 	lpu_http_pool_drop(mapping);
 	forget_bearers(mapping, PG_UINT64_MAX);
 }
 
 static KeptBearer *
-find_kept(const LpuOptions *options)
+find_bearer(const LpuOptions *options)
 {
 	KeptBearer *entry;
 
@@ -90,7 +90,7 @@ find_kept(const LpuOptions *options)
 
 /* Keep a bearer in place of those that were obtained with these options or with older ones. */
 static void
-keep(const LpuOptions *options, const char *bearer, double lifetime_s)
+keep_bearer(const LpuOptions *options, const char *bearer, double lifetime_s)
 {
 	double		margin_s = Min(lifetime_s / 4, MAX_MARGIN_S);
 	KeptBearer *entry;
@@ -201,9 +201,9 @@ ask_for_bearer(const LpuOptions *options, const BearerSource *source, LpuProblem
 		*problem = lpu_request_failed(source->service, answer);
 		return NULL;
 	}
-	keep(options, bearer,
-		 lifetime(lpu_json_text(lpu_json_member(json, source->lifetime_member)),
-				  source->lifetime_units));
+	keep_bearer(options, bearer,
+				lifetime(lpu_json_text(lpu_json_member(json, source->lifetime_member)),
+						 source->lifetime_units));
 	return pstrdup(bearer);
 }
 
@@ -267,7 +267,7 @@ initialise(void)
 	if (kept_context != NULL)
 		return;
 	kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers bearers", ALLOCSET_SMALL_SIZES);
-	lpu_server_on_change(forget);
+	lpu_server_on_change(forget_bearer);
 }
 
 static char *
@@ -299,7 +299,7 @@ lpu_auth_bearer(const LpuOptions *options, LpuProblem **problem)
 	initialise();
 	if (options->token != NULL || options->token_file != NULL)
 		return ready_bearer(options, problem);
-	entry = find_kept(options);
+	entry = find_bearer(options);
 	if (entry != NULL && GetCurrentTimestamp() < entry->renew_at)
 		return pstrdup(entry->bearer);
 	if (options->client_id != NULL)
@@ -329,7 +329,7 @@ lpu_auth_renew(const LpuOptions *options, const char *refused_bearer)
 		return again != NULL && strcmp(again, refused_bearer) != 0;
 	}
 	/* another request may have renewed it meanwhile */
-	entry = find_kept(options);
+	entry = find_bearer(options);
 	if (entry != NULL && strcmp(entry->bearer, refused_bearer) == 0)
 		forget_bearers(options->mapping, options->generation);
 	return true;

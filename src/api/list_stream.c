@@ -74,7 +74,7 @@ static dlist_head under_way = DLIST_STATIC_INIT(under_way);
 
 /* (Re)send the request. Nothing of an earlier answer has been read: it was no success. */
 static void
-send_request(LpuListing *l)
+send_list_request(LpuListing *l)
 {
 	if (l->spool != NULL)
 		lpu_spool_close(l->spool);
@@ -121,7 +121,7 @@ lpu_listing_open(const LpuOptions *options, const LpuApiRequest *request, const 
 	l->on_delete.arg = l;
 	dlist_push_tail(&under_way, &l->node);
 	MemoryContextRegisterResetCallback(context, &l->on_delete);
-	send_request(l);
+	send_list_request(l);
 	MemoryContextSwitchTo(caller);
 	return l;
 }
@@ -226,7 +226,7 @@ may_ask_again(LpuListing *l)
 
 /* The answer has ended. True if there is more to do: read what came, or another answer. */
 static bool
-conclude(LpuListing *l)
+conclude_list(LpuListing *l)
 {
 	l->answer = lpu_api_finish(l->call);
 	if (l->answer->verdict == LPU_OK)
@@ -234,7 +234,7 @@ conclude(LpuListing *l)
 	if (may_ask_again(l))
 	{
 		l->answer = NULL;
-		send_request(l);
+		send_list_request(l);
 		return true;
 	}
 	l->problem = lpu_api_refusal(l->options, l->answer, l->what);
@@ -259,7 +259,7 @@ unreadable(LpuListing *l, const char *detail)
  * where a list is due.
  */
 static bool
-check_list(LpuListing *l, const char *data, size_t length)
+check_is_list(LpuListing *l, const char *data, size_t length)
 {
 	size_t		i;
 
@@ -302,7 +302,8 @@ feed(LpuListing *l)
 	{
 		if (lpu_spool_read(l->spool, &data, &length))
 		{
-			if (!l->fed_list && l->request.method != LPU_GET_USER && !check_list(l, data, length))
+			if (!l->fed_list && l->request.method != LPU_GET_USER &&
+				!check_is_list(l, data, length))
 				return false;
 			lpu_reader_feed(l->reader, data, length);
 			return true;
@@ -316,7 +317,7 @@ feed(LpuListing *l)
 			l->fed_all = true;
 			return true;
 		}
-		if (lpu_api_done(l->call) ? !conclude(l) : !wait_for_bytes(l, l->options->timeout) &&
+		if (lpu_api_done(l->call) ? !conclude_list(l) : !wait_for_bytes(l, l->options->timeout) &&
 			!too_slow(l))
 			return false;
 	}
@@ -384,7 +385,7 @@ read_on(LpuListing *l)
 }
 
 static LpuListingState
-advance(LpuListing *l)
+advance_list(LpuListing *l)
 {
 	LpuListingState state = read_on(l);
 
@@ -425,7 +426,7 @@ lpu_listing_next(LpuListing *l)
 
 	if (!lpu_api_done(l->call))
 		catch_up(l);
-	state = advance(l);
+	state = advance_list(l);
 	MemoryContextSwitchTo(caller);
 	return state;
 }

@@ -35,7 +35,7 @@ static KeptOrigin *kept = NULL;
 static int	nkept = 0;
 
 static const char *
-find_kept(const char *url)
+find_origin(const char *url)
 {
 	KeptOrigin *entry;
 	TimestampTz now = GetCurrentTimestamp();
@@ -57,7 +57,7 @@ lpu_domain_forget(void)
 }
 
 static void
-keep(const char *url, const char *origin)
+keep_origin(const char *url, const char *origin)
 {
 	MemoryContext caller;
 	KeptOrigin *entry;
@@ -191,11 +191,11 @@ lpu_domain_origin(const LpuOptions *options, const char *service, LpuProblem **p
 	url = psprintf("%s/api/account/%s/service/%s/baseURI.json?version=1.0", options->domain_api_url,
 				   options->account,
 				   service);
-	found = find_kept(url);
+	found = find_origin(url);
 	if (found != NULL)
 		return pstrdup(found);
 	origin = look_up(options, service, url, problem);
 	if (origin != NULL)
-		keep(url, origin);
+		keep_origin(url, origin);
 	return origin;
 }

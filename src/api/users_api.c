@@ -262,8 +262,8 @@ not_sent(LpuProblem *problem)
 
 /* Everything of the HTTP request but the bearer. */
 static bool
-prepare(const LpuOptions *options, const LpuApiRequest *request, LpuHttpRequest *http,
-		LpuProblem **problem)
+prepare_request(const LpuOptions *options, const LpuApiRequest *request, LpuHttpRequest *http,
+				LpuProblem **problem)
 {
 	const MethodDef *method = &methods[request->method];
 	char	   *url = build_url(options, request, problem);
@@ -293,7 +293,7 @@ lpu_api_send(const LpuOptions *options, const LpuApiRequest *request)
 	LpuHttpRequest http;
 	bool		renewed = false;
 
-	if (!prepare(options, request, &http, &problem))
+	if (!prepare_request(options, request, &http, &problem))
 		return not_sent(problem);
 	for (;;)
 	{
@@ -332,7 +332,7 @@ lpu_api_start(const LpuOptions *options, const LpuApiRequest *request)
 	LpuHttpRequest http;
 
 	call->options = options;
-	if (!prepare(options, request, &http, &call->problem))
+	if (!prepare_request(options, request, &http, &call->problem))
 		return call;
 	http.bearer = call->bearer = lpu_auth_bearer(options, &call->problem);
 	if (call->bearer != NULL)

@@ -12,7 +12,7 @@
 #include "base/character_table.h"
 
 static bool
-is_in(const LpuCharacterRange *ranges, int n, pg_wchar c)
+is_in_ranges(const LpuCharacterRange *ranges, int n, pg_wchar c)
 {
 	int			i;
 
@@ -29,14 +29,14 @@ is_in(const LpuCharacterRange *ranges, int n, pg_wchar c)
 bool
 lpu_character_is_control(pg_wchar c)
 {
-	return is_in(controls, lengthof(controls), c);
+	return is_in_ranges(controls, lengthof(controls), c);
 }
 
 /* Return true for characters of the categories Zs, Zl and Zp. */
 bool
 lpu_character_is_separator(pg_wchar c)
 {
-	return is_in(separators, lengthof(separators), c);
+	return is_in_ranges(separators, lengthof(separators), c);
 }
 
 /* Return the character after simple case folding. */

@@ -95,14 +95,14 @@ check_function(Oid function, void *arg)
  * constraints may call others.
  */
 static bool
-check_condition(Node *node, void *arg)
+check_extension_condition(Node *node, void *arg)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, CoerceToDomain))
 		refuse_trigger(arg, _("Its WHEN condition uses a domain."));
 	(void) check_functions_in_node(node, check_function, arg);
-	return expression_tree_walker(node, check_condition, arg);
+	return expression_tree_walker(node, check_extension_condition, arg);
 }
 
 /*
@@ -126,7 +126,7 @@ check_triggers(Relation table, Oid owner)
 			strcmp(get_func_name(trigger->tgfoid), TRIGGER_FUNCTION) == 0)
 			refuse_trigger(&checked, _("The queue's own tables cannot feed the queue."));
 		if (trigger->tgqual != NULL)
-			(void) check_condition(stringToNode(trigger->tgqual), &checked);
+			(void) check_extension_condition(stringToNode(trigger->tgqual), &checked);
 	}
 }
 

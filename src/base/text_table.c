@@ -19,7 +19,7 @@ hash_text(const void *key, Size size)
 }
 
 static int
-compare_texts(const void *a, const void *b, Size size)
+compare_table_texts(const void *a, const void *b, Size size)
 {
 	return strcmp(*(char *const *) a, *(char *const *) b);
 }
@@ -32,7 +32,7 @@ HTAB *
 lpu_text_table(const char *name, Size entry_size, long n)
 {
 	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = entry_size,.hash = hash_text,
-	.match = compare_texts,.hcxt = CurrentMemoryContext};
+	.match = compare_table_texts,.hcxt = CurrentMemoryContext};
 
 	return hash_create(name, n, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 }

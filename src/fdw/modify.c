@@ -117,7 +117,7 @@ flush_if_due(LpuModifyState *state, int waiting)
  * since an ALTER SERVER may come at any time.
  */
 static const LpuOptions *
-options_of(const ResultRelInfo *info, const LpuForeignTable *table)
+modify_options(const ResultRelInfo *info, const LpuForeignTable *table)
 {
 	const LpuModifyState *state = info->ri_FdwState;
 	LpuProblem *problem = NULL;
@@ -137,7 +137,7 @@ lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 {
 	if (lpu_fdw_goes_alone(info, CMD_INSERT))
 		return 1;
-	return options_of(info, lpu_table_read(info->ri_RelationDesc))->batch_size;
+	return modify_options(info, lpu_table_read(info->ri_RelationDesc))->batch_size;
 }
 
 /* Rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */
@@ -322,7 +322,7 @@ lpuEndForeignModify(EState *estate, ResultRelInfo *info)
 
 /* What waits goes now, so that the figures are those of the whole statement. */
 static void
-explain_costs(LpuModifyState *state, ExplainState *es)
+explain_write_costs(LpuModifyState *state, ExplainState *es)
 {
 	flush(state);
 	ExplainPropertyInteger("Users", NULL, state->writer.done, es);
@@ -342,7 +342,7 @@ lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fd
 	CmdType		operation = mtstate->operation;
 	LpuForeignTable *table = lpu_table_read(info->ri_RelationDesc);
 	LpuApiRequest request = {.method = methods[operation]};
-	const LpuOptions *options = options_of(info, table);
+	const LpuOptions *options = modify_options(info, table);
 	bool		batched = operation == CMD_INSERT ? !lpu_fdw_goes_alone(info, operation) :
 	lpu_fdw_is_buffered(info, operation, mtstate);
 
@@ -351,7 +351,7 @@ lpuExplainForeignModify(ModifyTableState *mtstate, ResultRelInfo *info, List *fd
 								 lpu_api_path(options, &request)), es);
 	ExplainPropertyInteger("Batch Size", NULL, batched ? options->batch_size : 1, es);
 	if (es->analyze && info->ri_FdwState != NULL)
-		explain_costs(info->ri_FdwState, es);
+		explain_write_costs(info->ri_FdwState, es);
 }
 
 /* Set the callbacks that write. */

@@ -123,7 +123,7 @@ remember_scan(UsersScanState *state)
 /* ----- the scan ----- */
 
 static void
-read_plan(LpuFetchPlan *plan, const ForeignScan *scan)
+read_scan_plan(LpuFetchPlan *plan, const ForeignScan *scan)
 {
 	ListCell   *cell;
 
@@ -189,7 +189,7 @@ lpuBeginForeignScan(ForeignScanState *node, int eflags)
 	state = palloc0(sizeof(UsersScanState));
 	state->estate = node->ss.ps.state;
 	state->table = lpu_table_read(node->ss.ss_currentRelation);
-	read_plan(&state->plan, scan);
+	read_scan_plan(&state->plan, scan);
 	state->options = lpu_server_for_role(state->table->server, LPU_SCAN_ROLE(node), &problem);
 	if (state->options == NULL)
 		lpu_problem_raise(problem);
@@ -411,7 +411,7 @@ explain_ids(ForeignScanState *node, const LpuForeignTable *table, ExplainState *
 }
 
 static void
-explain_costs(const UsersScanState *state, ExplainState *es)
+explain_read_costs(const UsersScanState *state, ExplainState *es)
 {
 	LpuFetchCost cost = lpu_fetch_costs(state->fetch);
 
@@ -436,12 +436,12 @@ lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
 
 	if (options == NULL)
 		lpu_problem_raise(problem);
-	read_plan(&plan, castNode(ForeignScan, node->ss.ps.plan));
+	read_scan_plan(&plan, castNode(ForeignScan, node->ss.ps.plan));
 	ExplainPropertyText("Request", psprintf("GET %s", lpu_fetch_path(table, options, &plan)), es);
 	if (plan.by_id)
 		explain_ids(node, table, es);
 	if (es->analyze && state != NULL)
-		explain_costs(state, es);
+		explain_read_costs(state, es);
 }
 
 /* Set the callbacks that read. */

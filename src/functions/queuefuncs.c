@@ -60,7 +60,7 @@ static TimestampTz next_notice;
 static bool reported;
 
 static void
-begin_step(void)
+begin_call_step(void)
 {
 	XactIsoLevel = XACT_READ_COMMITTED;
 	/* values may have to be fetched from the toast table after the statement */
@@ -68,7 +68,7 @@ begin_step(void)
 }
 
 static void
-commit_step(void)
+commit_call_step(void)
 {
 	PopActiveSnapshot();
 	SPI_commit();
@@ -187,13 +187,13 @@ leave_rest(const char *account, MemoryContext context)
 {
 	int			n;
 
-	begin_step();
+	begin_call_step();
 	MemoryContextSwitchTo(context);
 	report_rest(account);
 	(void) lpu_queue_due(&n);
 	if (!lpu_worker_on)
 		lpu_queue_housekeep();
-	commit_step();
+	commit_call_step();
 	if (n > 0)
 		wake_worker();
 }
@@ -207,7 +207,8 @@ lp_deliver(PG_FUNCTION_ARGS)
 	CallContext *call = fcinfo->context &&
 	IsA(fcinfo->context, CallContext) ? (CallContext *) fcinfo->context : NULL;
 	char	   *account = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
-	static const LpuDeliverer deliverer = {begin_step, commit_step, progress, over, NULL, NULL};
+	static const LpuDeliverer deliverer = {begin_call_step, commit_call_step, progress, over, NULL,
+	NULL};
 	MemoryContext context;
 	LpuTurns   *turns;
 
@@ -263,7 +264,7 @@ lp_deliver(PG_FUNCTION_ARGS)
  * in the list that is not of an earlier user.
  */
 static char *
-describe(List *problems, int *next, int ordinal)
+describe_problems(List *problems, int *next, int ordinal)
 {
 	StringInfoData text;
 
@@ -305,7 +306,7 @@ queued_users(Jsonb *users, bool require_password, int *n)
 	for (i = 0; i < *n; i++)
 	{
 		queued[i].login_name = who[i].login_name;
-		queued[i].problem = describe(problems, &next, i + 1);
+		queued[i].problem = describe_problems(problems, &next, i + 1);
 		if (queued[i].problem == NULL)
 			queued[i].body = bodies[i];
 	}
@@ -348,7 +349,7 @@ lp_enqueue_users(PG_FUNCTION_ARGS)
 
 /* The checks that all have in common.  SPI is connected then. */
 static void
-begin_change(FunctionCallInfo fcinfo, const char *name, const char *argument)
+begin_operation(FunctionCallInfo fcinfo, const char *name, const char *argument)
 {
 	if (PG_NARGS() > 0 && PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -371,7 +372,7 @@ end_change(int64 n)
 Datum
 lp_retry(PG_FUNCTION_ARGS)
 {
-	begin_change(fcinfo, "lp_retry()", "ids");
+	begin_operation(fcinfo, "lp_retry()", "ids");
 	return end_change(lpu_retry(PG_GETARG_DATUM(0), GetUserId()));
 }
 
@@ -381,7 +382,7 @@ lp_retry(PG_FUNCTION_ARGS)
 Datum
 lp_discard(PG_FUNCTION_ARGS)
 {
-	begin_change(fcinfo, "lp_discard()", "ids");
+	begin_operation(fcinfo, "lp_discard()", "ids");
 	return end_change(lpu_discard(PG_GETARG_DATUM(0), GetUserId()));
 }
 
@@ -393,7 +394,7 @@ lp_release(PG_FUNCTION_ARGS)
 {
 	char	   *account;
 
-	begin_change(fcinfo, "lp_release()", "account");
+	begin_operation(fcinfo, "lp_release()", "account");
 	account = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check_known_account(account);
 	return end_change(lpu_release_account(account));
@@ -405,7 +406,7 @@ lp_release(PG_FUNCTION_ARGS)
 Datum
 lp_release_ids(PG_FUNCTION_ARGS)
 {
-	begin_change(fcinfo, "lp_release()", "ids");
+	begin_operation(fcinfo, "lp_release()", "ids");
 	return end_change(lpu_release_ids(PG_GETARG_DATUM(0)));
 }
 
@@ -415,7 +416,7 @@ lp_release_ids(PG_FUNCTION_ARGS)
 Datum
 lp_adopt(PG_FUNCTION_ARGS)
 {
-	begin_change(fcinfo, "lp_adopt()", "");
+	begin_operation(fcinfo, "lp_adopt()", "");
 	return end_change(lpu_adopt());
 }
 
@@ -425,7 +426,7 @@ lp_adopt(PG_FUNCTION_ARGS)
 Datum
 lp_purge(PG_FUNCTION_ARGS)
 {
-	begin_change(fcinfo, "lp_purge()", "older_than");
+	begin_operation(fcinfo, "lp_purge()", "older_than");
 	lpu_period_check(PG_GETARG_INTERVAL_P(0));
 	return end_change(lpu_purge(PG_GETARG_INTERVAL_P(0)));
 }

@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(lp_sync_drop);
 /* ----- arguments ----- */
 
 static void
-require_arguments(FunctionCallInfo fcinfo, const char *const *names, int n)
+require_sync_arguments(FunctionCallInfo fcinfo, const char *const *names, int n)
 {
 	int			i;
 
@@ -135,7 +135,7 @@ lp_sync_define(PG_FUNCTION_ARGS)
 	LpuSync    *sync = palloc0(sizeof(LpuSync));
 	LpuSyncPolicy policy;
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_sync_arguments(fcinfo, names, lengthof(names));
 	PreventCommandIfReadOnly("lp_sync_define()");
 	sync->name = text_argument(fcinfo, 0);
 	sync->account = text_argument(fcinfo, 1);
@@ -166,7 +166,7 @@ lp_sync_diff(PG_FUNCTION_ARGS)
 	LpuSyncSides sides;
 	Oid			against = PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2);
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_sync_arguments(fcinfo, names, lengthof(names));
 	SPI_connect();
 	lpu_sync_read_sides(&sides, lpu_sync_named(text_argument(fcinfo, 0), false), against);
 	lpu_sync_diff(&sides, keys_argument(fcinfo, 1), result_receiver(fcinfo));
@@ -184,7 +184,7 @@ lp_sync_plan(PG_FUNCTION_ARGS)
 	static const char *const names[] = {"sync"};
 	LpuSyncPlanned planned;
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_sync_arguments(fcinfo, names, lengthof(names));
 	PreventCommandIfReadOnly("lp_sync_plan()");
 	SPI_connect();
 	lpu_sync_plan(lpu_sync_named(text_argument(fcinfo, 0), false), keys_argument(fcinfo, 1),
@@ -205,7 +205,7 @@ lp_sync_apply(PG_FUNCTION_ARGS)
 {
 	static const char *const names[] = {"plan"};
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_sync_arguments(fcinfo, names, lengthof(names));
 	PreventCommandIfReadOnly("lp_sync_apply()");
 	SPI_connect();
 	lpu_sync_apply(PG_GETARG_INT64(0), PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
@@ -301,7 +301,7 @@ begin_change(FunctionCallInfo fcinfo, const char *function)
 {
 	static const char *const names[] = {"sync"};
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_sync_arguments(fcinfo, names, lengthof(names));
 	PreventCommandIfReadOnly(function);
 	SPI_connect();
 	return lpu_sync_named(text_argument(fcinfo, 0), true);

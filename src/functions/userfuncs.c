@@ -69,7 +69,7 @@ raise_null(const char *argument)
 }
 
 static void
-require_arguments(FunctionCallInfo fcinfo, const char *const *names, int n)
+require_call_arguments(FunctionCallInfo fcinfo, const char *const *names, int n)
 {
 	int			i;
 
@@ -149,7 +149,7 @@ set_users(LpuLoggedCall *call, Jsonb *users, LpuUserUse use)
 
 /* Raise an error if the call concerns more users than lpusers.max_changes allows. */
 static void
-check_changes(const LpuLoggedCall *call, const char *function)
+check_call_size(const LpuLoggedCall *call, const char *function)
 {
 	if (lpu_max_changes == 0 || call->nusers <= lpu_max_changes)
 		return;
@@ -272,7 +272,7 @@ prepare_create(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *cal
 {
 	static const char *const names[] = {"account", "users"};
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_call_arguments(fcinfo, names, lengthof(names));
 	call->options = lpu_options_for_writing(fcinfo, function);
 	call->operation = "create";
 	call->success = "created";
@@ -294,14 +294,14 @@ prepare_update(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *cal
 {
 	static const char *const names[] = {"account", "users", "if_match"};
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_call_arguments(fcinfo, names, lengthof(names));
 	call->options = lpu_options_for_writing(fcinfo, function);
 	call->operation = "update";
 	call->success = "done";
 	call->request.method = LPU_UPDATE_USERS;
 	call->request.if_match = get_if_match(fcinfo, 2);
 	set_users(call, PG_GETARG_JSONB_P(1), LPU_USER_UPDATE);
-	check_changes(call, function);
+	check_call_size(call, function);
 }
 
 /*
@@ -336,7 +336,7 @@ prepare_delete(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *cal
 	bool	   *nulls;
 	int			i;
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_call_arguments(fcinfo, names, lengthof(names));
 	call->options = lpu_options_for_writing(fcinfo, function);
 	call->operation = "delete";
 	call->success = "done";
@@ -349,7 +349,7 @@ prepare_delete(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *cal
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("no user ids: nothing was sent")));
-	check_changes(call, function);
+	check_call_size(call, function);
 	call->users = palloc0(call->nusers * sizeof(LpuUserIdentity));
 	initStringInfo(&text);
 	for (i = 0; i < call->nusers; i++)
@@ -378,7 +378,7 @@ prepare_reset(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *call
 	char	   *password;
 	size_t		length;
 
-	require_arguments(fcinfo, names, lengthof(names));
+	require_call_arguments(fcinfo, names, lengthof(names));
 	call->options = lpu_options_for_writing(fcinfo, function);
 	call->operation = "reset";
 	call->success = "done";
@@ -414,7 +414,7 @@ lp_reset_password(PG_FUNCTION_ARGS)
 
 /* One WARNING for each unknown attribute of the users that is near a known one. */
 static void
-warn_of_near_misses(Jsonb *users)
+warn_of_misspelt_attributes(Jsonb *users)
 {
 	JsonbIterator *of_users = NULL;
 	List	   *warned = NIL;
@@ -460,7 +460,7 @@ lp_validate_users(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		raise_null("users");
 	problems = lpu_users_check(PG_GETARG_JSONB_P(0), LPU_USER_CREATE, true);
-	warn_of_near_misses(PG_GETARG_JSONB_P(0));
+	warn_of_misspelt_attributes(PG_GETARG_JSONB_P(0));
 	InitMaterializedSRF(fcinfo, 0);
 	foreach(cell, problems)
 	{

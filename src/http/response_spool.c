@@ -63,7 +63,7 @@ struct LpuSpool
 };
 
 static bool
-make_room(SpoolBuffer *b, size_t room)
+grow_buffer(SpoolBuffer *b, size_t room)
 {
 	char	   *larger;
 
@@ -88,7 +88,7 @@ spool_write(LpuHttpSink *sink, const char *data, size_t length)
 	if (spool->turn >= TURN_BYTES)
 		return false;
 	if ((needed > MAX_FILL && fill->used > 0) ||
-		!make_room(fill, needed <= fill->room ? 0 : Max(Max(needed, fill->room * 2), FIRST_FILL)))
+		!grow_buffer(fill, needed <= fill->room ? 0 : Max(Max(needed, fill->room * 2), FIRST_FILL)))
 	{
 		spool->full = true;
 		return false;
@@ -206,7 +206,7 @@ read_file(LpuSpool *spool)
 {
 	size_t		length = Min(FILE_PIECE, spool->file_written - spool->file_read);
 
-	if (!make_room(&spool->given, length))
+	if (!grow_buffer(&spool->given, length))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	seek(spool->file, spool->file_read);
 	LPU_BUFFILE_READ(spool->file, spool->given.data, length);

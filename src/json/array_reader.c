@@ -165,7 +165,7 @@ lpu_reader_end(LpuReader *r)
 }
 
 static LpuReaderState
-complain(LpuReader *r, const char *problem, uint64 offset)
+complain_at(LpuReader *r, const char *problem, uint64 offset)
 {
 	snprintf(r->complaint, sizeof(r->complaint), "%s at byte " UINT64_FORMAT, problem, offset + 1);
 	return LPU_READER_WRONG;
@@ -182,7 +182,7 @@ offset_of_p(const LpuReader *r)
 static LpuReaderState
 want_more(LpuReader *r)
 {
-	return r->last ? complain(r, "an end that comes too early", offset_of_p(r)) : LPU_READER_MORE;
+	return r->last ? complain_at(r, "an end that comes too early", offset_of_p(r)) : LPU_READER_MORE;
 }
 
 /* ----- the way to an element ----- */
@@ -215,7 +215,7 @@ find_element(LpuReader *r)
 			if (steps[i].from == r->position && steps[i].character == *r->p)
 				break;
 		if (i == lengthof(steps))
-			return complain(r, misplaced[r->position], offset_of_p(r));
+			return complain_at(r, misplaced[r->position], offset_of_p(r));
 		r->position = steps[i].to;
 		if (*r->p == '{')
 		{
@@ -327,7 +327,7 @@ hand_over(LpuReader *r)
 		nul_at = Max(nul_at, found[i].nul_at);
 	}
 	if (nul_at > 0)
-		return complain(r, "\\u0000, which is no text,", r->element_at + nul_at);
+		return complain_at(r, "\\u0000, which is no text,", r->element_at + nul_at);
 	make_room(&r->texts, &r->texts_room, room);
 	out = r->texts;
 	if (r->whole)
@@ -361,13 +361,13 @@ lpu_reader_next(LpuReader *r)
 			case LPU_ELEMENT_COMPLETE:
 				return hand_over(r);
 			case LPU_ELEMENT_WRONG:
-				return complain(r, problem, r->element_at + lpu_element_offset(r->element));
+				return complain_at(r, problem, r->element_at + lpu_element_offset(r->element));
 			case LPU_ELEMENT_CUT:
 				break;
 		}
 	} while (get_more(r));
 	if (r->length == MAX_ELEMENT)
-		return complain(r, "an element larger than 1 MB", r->element_at);
+		return complain_at(r, "an element larger than 1 MB", r->element_at);
 	return want_more(r);
 }
 

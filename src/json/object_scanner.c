@@ -354,7 +354,7 @@ take_separator(ScannerCursor *c)
 
 /* Advance until the element is complete, the bytes end, or something is wrong. */
 static void
-advance(LpuElement *e)
+advance_state(LpuElement *e)
 {
 	ScannerCursor c = e->cursor;
 	LpuValueType literal;
@@ -472,7 +472,7 @@ lpu_element_extend(LpuElement *e, const char *bytes, size_t length)
 LpuElementState
 lpu_element_read(LpuElement *e, const char **problem)
 {
-	advance(e);
+	advance_state(e);
 	e->offset = e->cursor.p - e->cursor.base;
 	*problem = e->cursor.problem;
 	return *problem ? LPU_ELEMENT_WRONG : e->cursor.depth == 0 ? LPU_ELEMENT_COMPLETE :

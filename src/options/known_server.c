@@ -38,21 +38,21 @@ static bool servers_valid = false;
 static uint64 changes = 0;		/* invalidations of these catalogs so far */
 
 static void
-on_catalog_change(Datum arg, int cache, uint32 hash)
+on_server_change(Datum arg, int cache, uint32 hash)
 {
 	changes++;
 	servers_valid = false;
 }
 
 static void
-watch_catalogs(void)
+watch_servers(void)
 {
 	static bool watching = false;
 
 	if (watching)
 		return;
-	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_catalog_change, (Datum) 0);
-	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_server_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, on_server_change, (Datum) 0);
 	watching = true;
 }
 
@@ -81,7 +81,7 @@ load_servers(void)
 	HeapTuple	tuple;
 	uint64		before;
 
-	watch_catalogs();
+	watch_servers();
 	before = changes;
 	wrapper = GetForeignDataWrapperByName(WRAPPER_NAME, true);
 	if (servers_context == NULL)

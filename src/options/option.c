@@ -190,7 +190,7 @@ raise_option_conflict(const char *detail)
 }
 
 static void
-check_table(const LpuOptions *options)
+check_table_options(const LpuOptions *options)
 {
 	if (options->resource < 0)
 		ereport(ERROR,
@@ -294,7 +294,7 @@ lpusers_validator(PG_FUNCTION_ARGS)
 	if (catalog == UserMappingRelationId)
 		check_mapping(&options);
 	if (catalog == ForeignTableRelationId)
-		check_table(&options);
+		check_table_options(&options);
 	PG_RETURN_VOID();
 }
 

@@ -20,7 +20,7 @@
 #define MAX_SECRET_LENGTH 65536
 
 static bool
-has_control_character(const char *text)
+has_control_byte(const char *text)
 {
 	for (; *text; text ++)
 		if ((unsigned char) *text <' ' || *text == 0x7f)
@@ -74,7 +74,7 @@ lpu_secret_read(const char *name, const char *value, const char *file, LpuProble
 	while (length > 0 && (secret[length - 1] == '\n' || secret[length - 1] == '\r'))
 		length--;
 	secret[length] = '\0';
-	if (length == 0 || strlen(secret) != (size_t) length || has_control_character(secret))
+	if (length == 0 || strlen(secret) != (size_t) length || has_control_byte(secret))
 	{
 		*problem = file_problem(name, length == 0 ? "It is empty." : "It must hold one line of text.");
 		return NULL;

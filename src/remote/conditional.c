@@ -88,7 +88,7 @@ sort_wanted(const int64 *ids, const int *users, int n)
 }
 
 static void
-add_costs(LpuReread *r)
+add_read_costs(LpuReread *r)
 {
 	LpuFetchCost now = lpu_fetch_costs(r->fetch);
 
@@ -129,7 +129,7 @@ lpu_reread_users(LpuReread *r, const int64 *ids, const int *users, int n, LpuWit
 	MemoryContextSwitchTo(caller);
 	revision = lpu_fetch_revision(r->fetch);
 	lpu_fetch_stop(r->fetch);
-	add_costs(r);
+	add_read_costs(r);
 	return revision;
 }
 
@@ -182,7 +182,7 @@ raise_unrest(const LpuWriterState *writer)
 
 /* Without a revision no condition can be sent. */
 static void
-check_revision(const LpuWriterState *writer, int64 revision)
+check_write_revision(const LpuWriterState *writer, int64 revision)
 {
 	if (revision < 0 && writer->options->if_match_required)
 		ereport(ERROR,
@@ -254,7 +254,7 @@ try_once(LpuWriterState *writer, const LpuConditional *methods, void *batch, con
 	methods->write(batch, users, n, write);
 	if (write->nusers == 0)
 		return nothing_to_send();
-	check_revision(writer, write->if_match);
+	check_write_revision(writer, write->if_match);
 	answer = lpu_writer_send(writer, write);
 	if (!is_stale(methods, batch, users, n, write, answer))
 		return answer;

@@ -79,7 +79,7 @@ lpu_removal_pending(const LpuDeleteState *r)
 }
 
 static void
-check_user(void *batch, int number, const Datum *values, const bool *nulls)
+check_deleted_user(void *batch, int number, const Datum *values, const bool *nulls)
 {
 	LpuDeleteState *r = batch;
 	RemovedUser *user = &r->users[number];
@@ -93,7 +93,7 @@ check_user(void *batch, int number, const Datum *values, const bool *nulls)
 }
 
 static LpuUserIdentity
-identify(const LpuRowChange *delta)
+identify_users(const LpuRowChange *delta)
 {
 	LpuUserIdentity user = {.login_name = lpu_delta_login(delta),.id = delta->id};
 
@@ -107,7 +107,7 @@ identify(const LpuRowChange *delta)
 static void
 doubt_if_gone(const LpuDeleteState *r, RemovedUser *user)
 {
-	LpuUserIdentity identity = identify(&user->delta);
+	LpuUserIdentity identity = identify_users(&user->delta);
 
 	if (!user->there && user->delta.refused)
 		lpu_writer_doubt(r->writer, &identity, 1);
@@ -127,7 +127,7 @@ read_users(void *batch, const int *users, int n)
 		ids[i] = r->users[users[i]].delta.id;
 		r->users[users[i]].there = false;
 	}
-	revision = lpu_reread_users(r->reread, ids, users, n, check_user, r);
+	revision = lpu_reread_users(r->reread, ids, users, n, check_deleted_user, r);
 	for (i = 0; i < n; i++)
 		doubt_if_gone(r, &r->users[users[i]]);
 	return revision;
@@ -152,7 +152,7 @@ write_ids(void *batch, const int *users, int n, LpuWriteRequest *write)
 			continue;
 		appendStringInfo(&text, "%s\"" INT64_FORMAT "\"", write->nusers > 0 ? "," : "[",
 						 user->delta.id);
-		write->users[write->nusers++] = identify(&user->delta);
+		write->users[write->nusers++] = identify_users(&user->delta);
 	}
 	appendStringInfoChar(&text, ']');
 	write->body = text.data;

@@ -56,7 +56,7 @@ struct LpuFetch
 /* ----- asking ----- */
 
 static int
-add_name(const char **names, int *n, const char *name)
+select_name(const char **names, int *n, const char *name)
 {
 	int			i;
 
@@ -76,7 +76,7 @@ collect_names(const LpuForeignTable *table, const LpuFetchPlan *plan, const char
 	int			i = -1;
 
 	*whole = plan->entity;
-	add_name(names, &n, "id");
+	select_name(names, &n, "id");
 	while ((i = bms_next_member(plan->columns, i)) >= 0)
 	{
 		const LpuColumn *column = &table->columns[i];
@@ -84,11 +84,11 @@ collect_names(const LpuForeignTable *table, const LpuFetchPlan *plan, const char
 		if (column->whole)
 			*whole = true;
 		else if (column->name != NULL && !column->secret)
-			add_name(names, &n, column->attribute);
+			select_name(names, &n, column->attribute);
 	}
 	/* the list leaves deleted entities out by itself */
 	if (plan->by_id && !plan->include_deleted)
-		add_name(names, &n, "deleted");
+		select_name(names, &n, "deleted");
 	return n;
 }
 
@@ -104,8 +104,8 @@ members_of(const LpuForeignTable *table, const char *name)
 }
 
 static char *
-write_query(const LpuForeignTable *table, const LpuFetchPlan *plan, const char **names, int n,
-			bool whole)
+write_fetch_query(const LpuForeignTable *table, const LpuFetchPlan *plan, const char **names, int n,
+				  bool whole)
 {
 	StringInfoData query;
 	int			i;
@@ -134,7 +134,7 @@ lpu_fetch_path(const LpuForeignTable *table, const LpuOptions *options, const Lp
 	int			n = collect_names(table, plan, names, &whole);
 	LpuApiRequest request = {.method = plan->by_id ? LPU_GET_USER : table->resource->list};
 
-	request.query = write_query(table, plan, names, n, whole);
+	request.query = write_fetch_query(table, plan, names, n, whole);
 	return lpu_api_path(options, &request);
 }
 
@@ -152,7 +152,7 @@ choose_columns(LpuFetch *f)
 		if (column->name == NULL || column->secret)
 			continue;
 		read->column = i;
-		read->name = column->whole ? -1 : add_name(f->names, &f->nnames, column->attribute);
+		read->name = column->whole ? -1 : select_name(f->names, &f->nnames, column->attribute);
 		read->converter = lpu_converter_new(column->kind, column->type, column->typmod);
 		f->ncolumns++;
 	}
@@ -173,9 +173,9 @@ lpu_fetch_new(const LpuForeignTable *table, const LpuOptions *options, const Lpu
 	f->plan = plan;
 	f->names = palloc((table->ncolumns + 2) * sizeof(char *));
 	f->nnames = collect_names(table, plan, f->names, &f->whole);
-	f->query = write_query(table, plan, f->names, f->nnames, f->whole);
+	f->query = write_fetch_query(table, plan, f->names, f->nnames, f->whole);
 	f->deleted_name = plan->by_id &&
-		!plan->include_deleted ? add_name(f->names, &f->nnames, "deleted") : -1;
+		!plan->include_deleted ? select_name(f->names, &f->nnames, "deleted") : -1;
 	choose_columns(f);
 	f->gets = palloc0(options->max_connections * sizeof(LpuListing *));
 	f->revision = -1;
@@ -257,7 +257,7 @@ lpu_fetch_list(LpuFetch *f)
 }
 
 static int
-compare_ids(const void *a, const void *b)
+compare_fetched_ids(const void *a, const void *b)
 {
 	int64		left = *(const int64 *) a;
 	int64		right = *(const int64 *) b;
@@ -278,7 +278,7 @@ lpu_fetch_ids(LpuFetch *f, const int64 *ids, int n)
 	lpu_fetch_stop(f);
 	sorted = palloc(Max(n, 1) * sizeof(int64));
 	memcpy(sorted, ids, n * sizeof(int64));
-	qsort(sorted, n, sizeof(int64), compare_ids);
+	qsort(sorted, n, sizeof(int64), compare_fetched_ids);
 	/* ids are positive */
 	for (i = 0; i < n; i++)
 		if (sorted[i] > 0 && (f->nids == 0 || sorted[i] != sorted[f->nids - 1]))
@@ -302,7 +302,7 @@ lpu_fetch_ids(LpuFetch *f, const int64 *ids, int n)
 
 /* Names the value that cannot be read. The id comes from the network: only digits are shown. */
 static void
-value_context(void *arg)
+fetch_value_context(void *arg)
 {
 	const LpuFetch *f = arg;
 	const LpuValue *id;
@@ -320,9 +320,9 @@ value_context(void *arg)
 }
 
 static void
-read_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nulls)
+read_entity_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nulls)
 {
-	ErrorContextCallback context = {error_context_stack, value_context, f};
+	ErrorContextCallback context = {error_context_stack, fetch_value_context, f};
 	const LpuValue *found = lpu_listing_values(listing);
 	int			i;
 
@@ -358,7 +358,7 @@ read_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nulls)
 }
 
 static bool
-is_true(const LpuValue *value)
+is_true_value(const LpuValue *value)
 {
 	return value->type == LPU_VALUE_TRUE ||
 		(value->type == LPU_VALUE_STRING && strcmp(value->text, "true") == 0);
@@ -372,7 +372,7 @@ next_of_list(LpuFetch *f, Datum *values, bool *nulls)
 	switch (lpu_listing_next(f->list))
 	{
 		case LPU_LISTING_ELEMENT:
-			read_row(f, f->list, values, nulls);
+			read_entity_row(f, f->list, values, nulls);
 			return true;
 		case LPU_LISTING_END:
 			/* the connection is free for others */
@@ -391,9 +391,9 @@ read_get(LpuFetch *f, LpuListing *get, Datum *values, bool *nulls)
 	switch (lpu_listing_next(get))
 	{
 		case LPU_LISTING_ELEMENT:
-			if (f->deleted_name >= 0 && is_true(&lpu_listing_values(get)[f->deleted_name]))
+			if (f->deleted_name >= 0 && is_true_value(&lpu_listing_values(get)[f->deleted_name]))
 				return false;
-			read_row(f, get, values, nulls);
+			read_entity_row(f, get, values, nulls);
 			/* the row is good only if the answer came whole */
 			if (lpu_listing_next(get) == LPU_LISTING_FAILED)
 				lpu_problem_raise(lpu_listing_problem(get));

@@ -177,7 +177,7 @@ lpu_resource_columns(const LpuResource *resource)
 /* ----- tables ----- */
 
 static void
-read_options(LpuOptions *options, List *list, Oid catalog, const char *table)
+read_table_options(LpuOptions *options, List *list, Oid catalog, const char *table)
 {
 	LpuProblem *problem;
 
@@ -190,14 +190,15 @@ read_options(LpuOptions *options, List *list, Oid catalog, const char *table)
 }
 
 static void
-read_column(LpuColumn *column, const LpuResource *resource, Relation relation,
+read_table_column(LpuColumn *column, const LpuResource *resource, Relation relation,
 			Form_pg_attribute attribute)
 {
 	LpuOptions	options;
 
 	if (attribute->attisdropped)
 		return;
-	read_options(&options, GetForeignColumnOptions(RelationGetRelid(relation), attribute->attnum),
+	read_table_options(&options,
+					   GetForeignColumnOptions(RelationGetRelid(relation), attribute->attnum),
 				 AttributeRelationId, RelationGetRelationName(relation));
 	column->name = pstrdup(NameStr(attribute->attname));
 	column->attribute = options.attribute ? options.attribute :
@@ -273,7 +274,7 @@ lpu_table_read(Relation relation)
 	LpuOptions	options;
 	int			i;
 
-	read_options(&options, foreign->options, ForeignTableRelationId,
+	read_table_options(&options, foreign->options, ForeignTableRelationId,
 				 RelationGetRelationName(relation));
 	if (options.resource < 0)
 		ereport(ERROR,
@@ -290,7 +291,7 @@ lpu_table_read(Relation relation)
 	table->ncolumns = desc->natts;
 	table->columns = palloc0(Max(desc->natts, 1) * sizeof(LpuColumn));
 	for (i = 0; i < desc->natts; i++)
-		read_column(&table->columns[i], table->resource, relation, TupleDescAttr(desc, i));
+		read_table_column(&table->columns[i], table->resource, relation, TupleDescAttr(desc, i));
 	table->id_column = lpu_table_column(table, "id");
 	table->deleted_column = lpu_table_column(table, "deleted");
 	table->login_column = lpu_table_column(table, "loginName");

@@ -28,7 +28,7 @@ is_set(const LpuForeignTable *table, const Bitmapset *columns, const char *attri
 
 /* The column that shows an attribute, or the one that would; quoted. */
 static const char *
-column_of(const LpuForeignTable *table, const char *attribute)
+column_of_attribute(const LpuForeignTable *table, const char *attribute)
 {
 	int			column = lpu_table_column(table, attribute);
 
@@ -55,7 +55,7 @@ static void
 append_condition(StringInfo out, const LpuForeignTable *table, const LpuSetList *list)
 {
 	appendStringInfo(out, " FROM your_table e WHERE u.%s = e.%s%s",
-					 column_of(table, table->login_column > 0 ? "loginName" : "id"),
+					 column_of_attribute(table, table->login_column > 0 ? "loginName" : "id"),
 					 table->login_column > 0 ? "email" : "user_id",
 					 list->conditional ? " AND ..." : "");
 }
@@ -82,15 +82,15 @@ write_hint(const LpuForeignTable *table, const LpuSetList *list, const char **lo
 			appendStringInfo(&out,
 							 out.len > 0 ? "," : "Add what is missing (ALTER FOREIGN TABLE %s",
 							 table->qualified_name);
-			appendStringInfo(&out, " ADD %s text", column_of(table, lost[i]));
+			appendStringInfo(&out, " ADD %s text", column_of_attribute(table, lost[i]));
 		}
 	appendStringInfo(&out, "%sSet it from your own data: UPDATE %s u SET ",
 					 out.len > 0 ? "). " : "",
 					 table->qualified_name);
 	append_set_list(&out, table, list);
 	for (i = 0; i < nlost; i++)
-		appendStringInfo(&out, "%s%s = e.%s", i > 0 ? ", " : "", column_of(table, lost[i]),
-						 column_of(table, lost[i]));
+		appendStringInfo(&out, "%s%s = e.%s", i > 0 ? ", " : "", column_of_attribute(table, lost[i]),
+						 column_of_attribute(table, lost[i]));
 	append_condition(&out, table, list);
 	return out.data;
 }

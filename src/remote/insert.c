@@ -52,7 +52,7 @@ struct LpuInsertState
 /* ----- existing ----- */
 
 static void
-add_costs(LpuWriterState *writer, const LpuListing *listing)
+add_insert_costs(LpuWriterState *writer, const LpuListing *listing)
 {
 	writer->requests += lpu_listing_requests(listing);
 	writer->bytes += lpu_listing_bytes(listing);
@@ -61,7 +61,7 @@ add_costs(LpuWriterState *writer, const LpuListing *listing)
 
 /* The logins of all users who are not deleted, in the current memory context. */
 static LpuLogins *
-list_logins(LpuWriterState *writer)
+list_batch_logins(LpuWriterState *writer)
 {
 	static const char *const names[] = {"loginName"};
 	LpuLogins  *logins = lpu_logins_new();
@@ -85,7 +85,7 @@ list_logins(LpuWriterState *writer)
 	MemoryContextSwitchTo(caller);
 	if (state != LPU_LISTING_END)
 		lpu_problem_raise(lpu_listing_problem(listing));
-	add_costs(writer, listing);
+	add_insert_costs(writer, listing);
 	lpu_listing_close(listing);
 	MemoryContextDelete(row);
 	return logins;
@@ -203,7 +203,7 @@ exists_already(LpuInsertState *c, TupleTableSlot *slot)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(c->context);
 
-		c->existing = list_logins(c->writer);
+		c->existing = list_batch_logins(c->writer);
 		MemoryContextSwitchTo(caller);
 	}
 	login = login_of(c, slot);
@@ -271,7 +271,7 @@ raise_invalid(const LpuInsertState *c, List *problems)
 }
 
 static LpuApiAnswer *
-send_users(void *batch, const int *users, int n, LpuWriteRequest *write)
+send_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
 	LpuInsertState *c = batch;
 	StringInfoData text;
@@ -293,10 +293,10 @@ send_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 }
 
 static void
-look_for_users(void *batch, const int *users, int n, bool *there)
+look_for_new_users(void *batch, const int *users, int n, bool *there)
 {
 	LpuInsertState *c = batch;
-	LpuLogins  *existing = list_logins(c->writer);
+	LpuLogins  *existing = list_batch_logins(c->writer);
 	int			i;
 
 	for (i = 0; i < n; i++)
@@ -316,7 +316,7 @@ may_be_left_out(void *batch, int user, const LpuApiAnswer *answer, const LpuWrit
 
 	if (!c->skip_existing || (answer->status != 409 && answer->status != 400))
 		return false;
-	look_for_users(c, &user, 1, &there);
+	look_for_new_users(c, &user, 1, &there);
 	return there;
 }
 
@@ -327,7 +327,7 @@ may_be_left_out(void *batch, int user, const LpuApiAnswer *answer, const LpuWrit
 void
 lpu_creation_flush(LpuInsertState *c)
 {
-	LpuWriteBatch methods = {.send = send_users,.look = look_for_users,
+	LpuWriteBatch methods = {.send = send_new_users,.look = look_for_new_users,
 	.there_is_done = c->skip_existing,.excuse = may_be_left_out};
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 	Jsonb	   *users;

@@ -44,7 +44,7 @@ lpu_answered_new(const LpuForeignTable *table)
 }
 
 static void
-value_context(void *arg)
+returned_value_context(void *arg)
 {
 	const LpuReturnedUsers *a = arg;
 
@@ -61,7 +61,7 @@ is_hidden(const LpuColumn *column)
 static void
 read_values(LpuReturnedUsers *a, LpuReader *reader, Datum *values, bool *nulls)
 {
-	ErrorContextCallback context = {error_context_stack, value_context, a};
+	ErrorContextCallback context = {error_context_stack, returned_value_context, a};
 	const LpuValue *found = lpu_reader_values(reader);
 	int			i;
 

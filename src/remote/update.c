@@ -189,7 +189,7 @@ compare(void *batch, int number, const Datum *values, const bool *nulls)
 }
 
 static void
-look_for_users(void *batch, const int *users, int n, bool *there)
+look_for_updated_users(void *batch, const int *users, int n, bool *there)
 {
 	LpuUpdateState *c = batch;
 	int			i;
@@ -231,7 +231,7 @@ check_entities(const LpuUpdateState *c, const int *users, Jsonb *entities)
 
 /* The merged users as one array. */
 static void
-write_body(void *batch, const int *users, int n, LpuWriteRequest *write)
+write_update_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
 	LpuUpdateState *c = batch;
 	StringInfoData text;
@@ -263,9 +263,9 @@ write_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 }
 
 static LpuApiAnswer *
-send_users(void *batch, const int *users, int n, LpuWriteRequest *write)
+send_updated_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	static const LpuConditional methods = {.read = read_and_merge,.write = write_body};
+	static const LpuConditional methods = {.read = read_and_merge,.write = write_update_body};
 	LpuUpdateState *c = batch;
 	int			i;
 
@@ -282,7 +282,7 @@ send_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 void
 lpu_change_flush(LpuUpdateState *c)
 {
-	static const LpuWriteBatch methods = {.send = send_users,.look = look_for_users,
+	static const LpuWriteBatch methods = {.send = send_updated_users,.look = look_for_updated_users,
 	.there_is_done = true};
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 	int			n = c->n;

@@ -92,7 +92,7 @@ as_json(const LpuColumn *column, Datum value, bool isnull)
 
 /* Return true if a value is written as that of the row. */
 static bool
-is_same(const LpuRowChange *d, HeapTuple row, int i, Datum value, bool isnull)
+is_same_value(const LpuRowChange *d, HeapTuple row, int i, Datum value, bool isnull)
 {
 	Form_pg_attribute attribute = TupleDescAttr(d->update->desc, i);
 	bool		was_null;
@@ -110,7 +110,7 @@ differs(const LpuRowChange *d, HeapTuple row, int i, Datum value, bool isnull)
 	bool		was_null;
 	Datum		was;
 
-	if (is_same(d, row, i, value, isnull))
+	if (is_same_value(d, row, i, value, isnull))
 		return false;
 	was = heap_getattr(row, i + 1, d->update->desc, &was_null);
 	return !lpu_value_means_same(column->kind, as_json(column, was, was_null),
@@ -128,7 +128,7 @@ set_columns(const LpuRowChange *d, TupleTableSlot *after)
 	slot_getallattrs(after);
 	for (i = 0; d->update->by_trigger && i < table->ncolumns; i++)
 		if (table->columns[i].name != NULL && !bms_is_member(i, columns) &&
-			!is_same(d, d->before, i, after->tts_values[i], after->tts_isnull[i]))
+			!is_same_value(d, d->before, i, after->tts_values[i], after->tts_isnull[i]))
 		{
 			lpu_delta_check_column(table, &table->columns[i]);
 			columns = bms_add_member(columns, i);

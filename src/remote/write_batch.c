@@ -105,7 +105,7 @@ describe_users(const LpuWriteRequest *write)
 		psprintf("User %s", first);
 }
 
-pg_noreturn static void raise_refusal(const LpuWriterState *writer, const LpuApiAnswer *answer,
+pg_noreturn static void raise_refused(const LpuWriterState *writer, const LpuApiAnswer *answer,
 									  const LpuWriteRequest *write);
 
 /*
@@ -139,7 +139,7 @@ lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *write)
 
 	answer = call_as(writer, &call, &write->error);
 	if (answer->verdict == LPU_UNCERTAIN)
-		raise_refusal(writer, answer, write);
+		raise_refused(writer, answer, write);
 	write->record = call.record;
 	return answer;
 }
@@ -187,7 +187,7 @@ lpu_writer_name(const LpuUserIdentity *user)
 }
 
 static void
-raise_refusal(const LpuWriterState *writer, const LpuApiAnswer *answer,
+raise_refused(const LpuWriterState *writer, const LpuApiAnswer *answer,
 			  const LpuWriteRequest *write)
 {
 	LpuProblem *problem = lpu_api_refusal(writer->options, answer, writer->what);
@@ -311,7 +311,7 @@ raise_doubtful(LpuWriterState *writer, LpuUserIdentity *users, int n, const LpuA
 		about.nusers = 1;
 	}
 	lpu_writer_doubt(writer, users, n);
-	raise_refusal(writer, answer, &about);
+	raise_refused(writer, answer, &about);
 }
 
 /*
@@ -430,7 +430,7 @@ carry_out(BatchState *state, const int *users, int n)
 			 methods_of->excuse(state->batch, users[0], answer, &write))
 		return;
 	else if (n == 1 || answer->verdict != LPU_REJECTED)
-		raise_refusal(state->writer, answer, &write);
+		raise_refused(state->writer, answer, &write);
 	else if (answer->status != TOO_LARGE && methods_of->look != NULL && !state->looked)
 		look_and_carry_out(state, users, n, answer, &write);
 	else

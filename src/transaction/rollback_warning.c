@@ -226,7 +226,7 @@ hand_to_parent(SubTransactionId mine, SubTransactionId parent)
 }
 
 static void
-at_transaction_end(XactEvent event, void *arg)
+end_xact(XactEvent event, void *arg)
 {
 	switch (event)
 	{
@@ -252,7 +252,7 @@ at_transaction_end(XactEvent event, void *arg)
 }
 
 static void
-at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+end_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		report_all(mine);
@@ -264,7 +264,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 
 /* One line of bounded length, whatever the login is. */
 static char *
-name_of(const LpuUserIdentity *user)
+name_of_user(const LpuUserIdentity *user)
 {
 	int			length;
 	char	   *login;
@@ -298,7 +298,7 @@ set_names(LpuRemoteEffect *effect, const LpuUserIdentity *users, int n)
 		effect->names = palloc(MAX_NAMES * sizeof(char *));
 	effect->n = n;
 	for (i = 0; i < Min(n, MAX_NAMES); i++)
-		effect->names[i] = name_of(&users[i]);
+		effect->names[i] = name_of_user(&users[i]);
 	effect->nnames = i;
 	MemoryContextSwitchTo(caller);
 }
@@ -316,8 +316,8 @@ lpu_effects_begin(const char *account, const char *operation, const LpuUserIdent
 
 	if (!registered)
 	{
-		RegisterXactCallback(at_transaction_end, NULL);
-		RegisterSubXactCallback(at_subtransaction_end, NULL);
+		RegisterXactCallback(end_xact, NULL);
+		RegisterSubXactCallback(end_subxact, NULL);
 		registered = true;
 	}
 	/* one whose outcome is unknown was left as it was */

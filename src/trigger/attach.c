@@ -110,7 +110,7 @@ check_owner(const char *account, Relation table)
 }
 
 static void
-check_table(Relation table)
+check_trigger_table(Relation table)
 {
 	if (table->rd_rel->relkind != RELKIND_RELATION &&
 		table->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
@@ -184,7 +184,7 @@ return_text(ReturnSetInfo *result, const char *text)
 }
 
 static void
-require_arguments(FunctionCallInfo fcinfo)
+require_attach_arguments(FunctionCallInfo fcinfo)
 {
 	static const char *const names[] = {"target", "account", "attributes", NULL, "on_update",
 	"mode"};
@@ -309,7 +309,7 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 	int			nargs;
 	int			i;
 
-	require_arguments(fcinfo);
+	require_attach_arguments(fcinfo);
 	on_update = PG_GETARG_BOOL(4);
 	args = build_arguments(fcinfo, &nargs);
 	mapping = lpu_mapping_read(nargs, args);
@@ -319,7 +319,7 @@ lp_attach_trigger(PG_FUNCTION_ARGS)
 
 	lpu_trigger_require_owner(PG_GETARG_OID(0));
 	table = table_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
-	check_table(table);
+	check_trigger_table(table);
 	options = check_owner(mapping->account, table);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	SPI_connect();

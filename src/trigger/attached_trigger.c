@@ -106,7 +106,7 @@ lpu_attached_find(Relation table, Oid function, const char *account, const char 
 
 /* Return true if two triggers make the same users: a pair for INSERT and UPDATE, or equal ones. */
 static bool
-is_same(const LpuAttached *a, const LpuAttached *b)
+is_same_trigger(const LpuAttached *a, const LpuAttached *b)
 {
 	int			i;
 
@@ -133,7 +133,7 @@ lpu_attached_list(const List *found)
 	{
 		const LpuAttached *attached = lfirst(cell);
 
-		if (last == NULL || !is_same(attached, last))
+		if (last == NULL || !is_same_trigger(attached, last))
 			appendStringInfo(&list, "%s\"%s\" (account %s)", list.len > 0 ? ", " : "",
 							 attached->name ? attached->name : attached->trigger,
 							 attached->args[0]);
@@ -156,7 +156,7 @@ lpu_attached_require_one(Relation table, const List *found, const char *function
 		const LpuAttached *attached = lfirst(cell);
 		const LpuAttached *first = linitial(found);
 
-		if (is_same(attached, first))
+		if (is_same_trigger(attached, first))
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_AMBIGUOUS_PARAMETER),

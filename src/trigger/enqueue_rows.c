@@ -82,8 +82,8 @@ run_mapping(const LpuMapping *mapping, Relation table, bool require_password)
 }
 
 static const LpuProblem *
-reason_to_hold(Relation table, Oid function, const LpuOptions *options,
-			   const LpuProblem *setup, int n, LpuHoldKind *kind)
+reason_for_rows(Relation table, Oid function, const LpuOptions *options,
+				const LpuProblem *setup, int n, LpuHoldKind *kind)
 {
 	LpuForeignRole outsider;
 	LpuProblem *above;
@@ -132,7 +132,7 @@ lp_enqueue_rows(PG_FUNCTION_ARGS)
 	if (mapped->n > 0)
 	{
 		LpuHoldKind kind;
-		const LpuProblem *held = reason_to_hold(table, function, options, setup, mapped->n, &kind);
+		const LpuProblem *held = reason_for_rows(table, function, options, setup, mapped->n, &kind);
 
 		if (held != NULL)
 			lpu_mapped_warn(mapping->account, held);

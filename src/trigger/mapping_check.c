@@ -35,7 +35,7 @@ lpu_mapping_raise(const char *detail)
 
 /* Raise an error that names the required attributes which the mapping does not have. */
 static void
-check_required(const LpuMapping *mapping, bool require_password)
+check_required_attributes(const LpuMapping *mapping, bool require_password)
 {
 	bool		api_user = false;
 	StringInfoData missing;
@@ -138,7 +138,7 @@ lpu_mapping_check(const LpuMapping *mapping, Relation table, const char *transit
 	SPIPlanPtr	plan;
 	int			i;
 
-	check_required(mapping, require_password);
+	check_required_attributes(mapping, require_password);
 	/* what is not found when the trigger fires must not be found now */
 	lpu_mapping_become_owner(RelationGetRelid(table), &caller);
 	lpu_mapping_try(mapping, source, &scope, 0, false);

@@ -46,7 +46,7 @@ struct LpuUserWriter
 };
 
 static void
-add_problem(StringInfo problems, const char *attribute, const char *text)
+add_row_problem(StringInfo problems, const char *attribute, const char *text)
 {
 	appendStringInfo(problems, "%s\"%s\" %s", problems->len > 0 ? "; " : "", attribute, text);
 }
@@ -86,7 +86,7 @@ find_missing(const LpuMapping *mapping, bool require_password, bool api_user)
 			if (mapping->attributes[i].attribute == &lpu_attributes[a])
 				break;
 		if (i == mapping->nattributes)
-			add_problem(&problems, lpu_attributes[a].name, "is required");
+			add_row_problem(&problems, lpu_attributes[a].name, "is required");
 	}
 	return problems.len > 0 ? problems.data : NULL;
 }
@@ -197,7 +197,7 @@ copy_body(StringInfo body)
 
 /* A user outlives the row it comes from. */
 static void
-keep_user(LpuUserWriter *writer, LpuQueuedUser *user)
+keep_written_user(LpuUserWriter *writer, LpuQueuedUser *user)
 {
 	StringInfo	problems = &writer->problems;
 	Jsonb	   *key = user->key;
@@ -231,7 +231,7 @@ lpu_user_from_slot(LpuUserWriter *writer, TupleTableSlot *slot, LpuQueuedUser *u
 											  slot->tts_isnull[place.at], user);
 
 		if (problem != NULL)
-			add_problem(&writer->problems, written->attribute->name, problem);
+			add_row_problem(&writer->problems, written->attribute->name, problem);
 	}
 	error_context_stack = context.previous;
 	if (writer->missing[api_user] != NULL)
@@ -239,7 +239,7 @@ lpu_user_from_slot(LpuUserWriter *writer, TupleTableSlot *slot, LpuQueuedUser *u
 						 writer->missing[api_user]);
 	user->key = write_key(writer, slot);
 	MemoryContextSwitchTo(writer->context);
-	keep_user(writer, user);
+	keep_written_user(writer, user);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(writer->row_context);
 }

@@ -145,7 +145,7 @@ free_plan(void *plan)
  * the end of the transaction.
  */
 static void
-forget(KnownTrigger *known)
+forget_outsider(KnownTrigger *known)
 {
 	known->valid = false;
 	if (known->plan != NULL)
@@ -211,7 +211,7 @@ learn(KnownTrigger *known, TriggerData *data)
 	char	   *source;
 	char	   *before;
 
-	forget(known);
+	forget_outsider(known);
 	known->nrows = !by_row ? 0 : TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? 2 : 1;
 	known->context = AllocSetContextCreate(TopMemoryContext, "lpusers trigger",
 										   ALLOCSET_SMALL_SIZES);
@@ -380,7 +380,7 @@ array_of_users(const LpuMappedUsers *mapped, size_t *length)
 
 /* Anything but success, in mode=sync. */
 static void
-raise_refusal(const char *account, const LpuApiAnswer *answer, const char *error, int n)
+raise_sync_refusal(const char *account, const LpuApiAnswer *answer, const char *error, int n)
 {
 	if (answer->verdict == LPU_UNCERTAIN)
 		ereport(ERROR,
@@ -433,7 +433,7 @@ create_users(FunctionCallInfo fcinfo, Oid root, const LpuMappedUsers *mapped,
 	answer = lpu_call_send(&call, &error);
 	SetUserIdAndSecContext(role, context);
 	if (answer->verdict != LPU_OK)
-		raise_refusal(options->account, answer, error, mapped->n);
+		raise_sync_refusal(options->account, answer, error, mapped->n);
 }
 
 static void

@@ -83,7 +83,7 @@ has_rights_of_one(Oid role, const List *grantees, Oid *one)
 
 /* A role that is a member of grantees of both. */
 static bool
-find_member(Oid owner, const List *creators, const List *executors, LpuForeignRole *outsider)
+find_role_member(Oid owner, const List *creators, const List *executors, LpuForeignRole *outsider)
 {
 	Relation	catalog = table_open(AuthIdRelationId, AccessShareLock);
 	TableScanDesc scan = table_beginscan_catalog(catalog, 0, NULL);
@@ -134,11 +134,11 @@ lpu_outsider_find(Oid table, Oid function, LpuForeignRole *outsider)
 			has_rights_of_one(outsider->role, executors, &executor))
 			return true;
 	}
-	return find_member(owner, creators, executors, outsider);
+	return find_role_member(owner, creators, executors, outsider);
 }
 
 static const char *
-name_of(Oid role)
+name_of_role(Oid role)
 {
 	const char *name = OidIsValid(role) ? GetUserNameFromId(role, true) : NULL;
 
@@ -154,12 +154,12 @@ lpu_outsider_problem(Oid table, const LpuForeignRole *outsider)
 
 	problem = lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
 							  "%s may create triggers on table %s that act as its owner",
-							  name_of(outsider->role), name);
+							  name_of_role(outsider->role), name);
 	lpu_problem_detail(problem,
 					   "It has TRIGGER on the table and EXECUTE on lp_create_users_trigger().");
 	return lpu_problem_hint(problem,
 							"REVOKE TRIGGER ON %s FROM %s. Check which triggers the table has.",
-							name, name_of(outsider->grantee));
+							name, name_of_role(outsider->grantee));
 }
 
 /* ----- generations ----- */

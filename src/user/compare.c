@@ -135,7 +135,7 @@ same_login(const JsonbValue *a, const JsonbValue *b)
 /* ----- sets of ids ----- */
 
 static int
-compare_ids(const void *a, const void *b)
+compare_member_ids(const void *a, const void *b)
 {
 	int64		left = *(const int64 *) a;
 	int64		right = *(const int64 *) b;
@@ -145,7 +145,7 @@ compare_ids(const void *a, const void *b)
 
 /* Add an id, or the id of a group.  Return false if the value is neither; null is nothing. */
 static bool
-add_id(IdSet *set, const JsonbValue *value)
+add_member_id(IdSet *set, const JsonbValue *value)
 {
 	JsonbValue	member;
 	Numeric		number;
@@ -182,15 +182,15 @@ read_ids(const JsonbValue *value, IdSet *set)
 	if (!lpu_jsonb_is_array(value))
 	{
 		set->ids = palloc(sizeof(int64));
-		return add_id(set, value);
+		return add_member_id(set, value);
 	}
 	set->ids = palloc(Max(JsonContainerSize(value->val.binary.data), 1) * sizeof(int64));
 	it = JsonbIteratorInit(value->val.binary.data);
 	(void) JsonbIteratorNext(&it, &element, true);
 	while (ok && JsonbIteratorNext(&it, &element, true) == WJB_ELEM)
-		ok = add_id(set, &element);
-	qsort(set->ids, set->n, sizeof(int64), compare_ids);
-	set->n = (int) qunique(set->ids, set->n, sizeof(int64), compare_ids);
+		ok = add_member_id(set, &element);
+	qsort(set->ids, set->n, sizeof(int64), compare_member_ids);
+	set->n = (int) qunique(set->ids, set->n, sizeof(int64), compare_member_ids);
 	return ok;
 }
 

@@ -180,7 +180,7 @@ write_group(StringInfo out, Oid type, Datum value)
 
 /* An array of ids or groups; "expected" is said if it is something else. */
 static const char *
-write_elements(StringInfo out, LpuValueKind kind, Oid type, Datum value, const char *expected)
+write_array_elements(StringInfo out, LpuValueKind kind, Oid type, Datum value, const char *expected)
 {
 	Oid			element = get_element_type(type);
 	int16		length;
@@ -236,7 +236,7 @@ write_text(StringInfo out, Oid type, Datum value)
 
 /* In NFC. */
 static const char *
-write_normalized(StringInfo out, Oid type, Datum value)
+write_normalized_json(StringInfo out, Oid type, Datum value)
 {
 	int			length = out->len;
 	const char *problem = write_text(out, type, value);
@@ -251,7 +251,7 @@ write_normalized(StringInfo out, Oid type, Datum value)
 static const char *
 write_login(StringInfo out, Oid type, Datum value)
 {
-	const char *problem = write_normalized(out, type, value);
+	const char *problem = write_normalized_json(out, type, value);
 
 	return problem ? problem : lpu_login_check(output(type, value));
 }
@@ -339,21 +339,21 @@ lpu_datum_write(StringInfo out, const LpuAttribute *attribute, Oid type, Datum v
 		case LPU_BOOLEAN:
 			return write_boolean(out, type, value);
 		case LPU_IDS:
-			return write_elements(out, LPU_ID, type, value,
-								  "must be an array of positive whole numbers");
+			return write_array_elements(out, LPU_ID, type, value,
+										"must be an array of positive whole numbers");
 		case LPU_LONGS:
-			return write_elements(out, LPU_LONG, type, value, "must be an array of whole numbers");
+			return write_array_elements(out, LPU_LONG, type, value, "must be an array of whole numbers");
 		case LPU_GROUP:
 			return write_group(out, type, value);
 		case LPU_GROUPS:
-			return write_elements(out, LPU_GROUP, type, value,
-								  "must be an array of group ids, or jsonb");
+			return write_array_elements(out, LPU_GROUP, type, value,
+										"must be an array of group ids, or jsonb");
 		case LPU_ANY:
 			return write_any(out, type, value);
 		case LPU_LOGIN:
 			return write_login(out, type, value);
 		case LPU_EMAIL:
-			return write_normalized(out, type, value);
+			return write_normalized_json(out, type, value);
 		case LPU_TEXT:
 		case LPU_DATE:
 			break;

@@ -19,7 +19,7 @@
 
 /* ----- writing ----- */
 
-static void write_value(StringInfo out, LpuValueKind kind, const JsonbValue *value);
+static void write_user_value(StringInfo out, LpuValueKind kind, const JsonbValue *value);
 
 static void
 write_string(StringInfo out, const char *text, int length)
@@ -31,7 +31,7 @@ write_string(StringInfo out, const char *text, int length)
 }
 
 static void
-write_elements(StringInfo out, LpuValueKind kind, JsonbContainer *array)
+write_user_elements(StringInfo out, LpuValueKind kind, JsonbContainer *array)
 {
 	JsonbIterator *it = JsonbIteratorInit(array);
 	JsonbValue	element;
@@ -50,7 +50,7 @@ write_elements(StringInfo out, LpuValueKind kind, JsonbContainer *array)
 		if (!first)
 			appendStringInfoChar(out, ',');
 		first = false;
-		write_value(out, kind, &element);
+		write_user_value(out, kind, &element);
 	}
 	appendStringInfoChar(out, ']');
 }
@@ -74,7 +74,7 @@ write_object(StringInfo out, const LpuAttribute *defs, int n, JsonbContainer *ob
 		write_string(out, value.val.string.val, value.val.string.len);
 		appendStringInfoChar(out, ':');
 		(void) JsonbIteratorNext(&it, &value, true);
-		write_value(out, def ? def->kind : LPU_ANY, &value);
+		write_user_value(out, def ? def->kind : LPU_ANY, &value);
 	}
 	appendStringInfoChar(out, '}');
 }
@@ -129,7 +129,7 @@ write_scalar(StringInfo out, const JsonbValue *value)
 }
 
 static void
-write_normalized(StringInfo out, const JsonbValue *value)
+write_normalized_user(StringInfo out, const JsonbValue *value)
 {
 	char	   *text = lpu_text_nfc(pnstrdup(value->val.string.val, value->val.string.len));
 
@@ -138,18 +138,18 @@ write_normalized(StringInfo out, const JsonbValue *value)
 }
 
 static void
-write_value(StringInfo out, LpuValueKind kind, const JsonbValue *value)
+write_user_value(StringInfo out, LpuValueKind kind, const JsonbValue *value)
 {
 	LpuValueKind element = lpu_element_kind(kind);
 
 	if (lpu_jsonb_is_array(value) && element != LPU_ANY)
-		write_elements(out, element, value->val.binary.data);
+		write_user_elements(out, element, value->val.binary.data);
 	else if (lpu_jsonb_is_object(value) && kind == LPU_GROUP)
 		write_object(out, lpu_group_members, lpu_ngroup_members, value->val.binary.data);
 	else if (value->type == jbvBinary)
 		(void) JsonbToCString(out, value->val.binary.data, value->val.binary.len);
 	else if (value->type == jbvString && (kind == LPU_LOGIN || kind == LPU_EMAIL))
-		write_normalized(out, value);
+		write_normalized_user(out, value);
 	else if (!write_plain(out, kind, value))
 		write_scalar(out, value);
 }
@@ -166,7 +166,7 @@ lpu_value_write(StringInfo out, LpuValueKind kind, Jsonb *document)
 		value.val.binary.data = &document->root;
 		value.val.binary.len = VARSIZE(document) - VARHDRSZ;
 	}
-	write_value(out, kind, &value);
+	write_user_value(out, kind, &value);
 }
 
 /*

@@ -29,7 +29,7 @@ typedef struct UserCheckState
 } UserCheckState;
 
 static void
-complain(UserCheckState *state, const char *attribute, const char *text)
+complain_of_value(UserCheckState *state, const char *attribute, const char *text)
 {
 	LpuUserProblem *problem;
 
@@ -44,7 +44,7 @@ complain(UserCheckState *state, const char *attribute, const char *text)
 
 static const char read_only_member[] = "must not hold the read-only \"assignmentDate\"";
 
-static const char *check_value(UserCheckState *state, LpuValueKind kind, const JsonbValue *value);
+static const char *check_kind(UserCheckState *state, LpuValueKind kind, const JsonbValue *value);
 
 /* Check the elements of an array against a kind. */
 static const char *
@@ -63,7 +63,7 @@ check_elements(UserCheckState *state, LpuValueKind kind, const JsonbValue *array
 	{
 		if (element.type == jbvNull)
 			return "must not hold null";
-		problem = check_value(state, kind, &element);
+		problem = check_kind(state, kind, &element);
 		if (problem != NULL)
 			return problem == read_only_member ? problem : expected;
 	}
@@ -87,7 +87,7 @@ check_group(UserCheckState *state, const JsonbValue *group)
 		if (present && (def->rules & LPU_READ_ONLY) && state->use == LPU_USER_CREATE)
 			return read_only_member;
 		if ((!present && (def->rules & LPU_REQUIRED)) ||
-			(present && check_value(state, def->kind, &member) != NULL))
+			(present && check_kind(state, def->kind, &member) != NULL))
 			return "must be an object with a whole number as \"agentGroupId\"";
 	}
 	return NULL;
@@ -95,7 +95,7 @@ check_group(UserCheckState *state, const JsonbValue *group)
 
 /* What is wrong with a value that is not null? NULL: nothing. */
 static const char *
-check_value(UserCheckState *state, LpuValueKind kind, const JsonbValue *value)
+check_kind(UserCheckState *state, LpuValueKind kind, const JsonbValue *value)
 {
 	int64		number;
 	bool		boolean;
@@ -158,25 +158,25 @@ check_attribute(UserCheckState *state, int i, bool api_user)
 	if (!state->present[i])
 	{
 		if (is_required(state, def, api_user))
-			complain(state, def->name, "is required");
+			complain_of_value(state, def->name, "is required");
 		return;
 	}
 	if ((def->rules & LPU_READ_ONLY) && state->use == LPU_USER_CREATE)
 	{
-		complain(state, def->name, "is read-only");
+		complain_of_value(state, def->name, "is read-only");
 		return;
 	}
 	if (value->type == jbvNull)
 	{
 		if (is_required(state, def, api_user))
-			complain(state, def->name, "is required and must not be null");
+			complain_of_value(state, def->name, "is required and must not be null");
 		return;
 	}
-	complaint = check_value(state, def->kind, value);
+	complaint = check_kind(state, def->kind, value);
 	if (complaint == NULL && is_required(state, def, api_user) && lpu_string_equals(value, ""))
 		complaint = "is required and must not be empty";
 	if (complaint != NULL)
-		complain(state, def->name, complaint);
+		complain_of_value(state, def->name, complaint);
 }
 
 /* Go through what the user has: that is less than looking for what it may have. */
@@ -208,7 +208,7 @@ check_user(UserCheckState *state, const JsonbValue *user)
 
 	if (!lpu_jsonb_is_object(user))
 	{
-		complain(state, NULL, "must be an object");
+		complain_of_value(state, NULL, "must be an object");
 		return;
 	}
 	read_attributes(state, user->val.binary.data);
@@ -260,8 +260,8 @@ check_duplicates(UserCheckState *state, Jsonb *users)
 		if (strcmp(named[i].login, named[i - 1].login) != 0)
 			continue;
 		state->ordinal = named[i].ordinal;
-		complain(state, "loginName",
-				 psprintf("is the same as that of user %d", named[i - 1].ordinal));
+		complain_of_value(state, "loginName",
+						  psprintf("is the same as that of user %d", named[i - 1].ordinal));
 		((LpuUserProblem *) llast(state->problems))->twin = named[i - 1].ordinal;
 	}
 }
@@ -293,9 +293,9 @@ lpu_users_check(Jsonb *users, LpuUserUse use, bool require_password)
 	state.api_user = (int) (lpu_attribute_named(lpu_attributes, lpu_nattributes, "isApiUser") -
 							lpu_attributes);
 	if (JB_ROOT_IS_SCALAR(users))
-		complain(&state, NULL, "must be an array of user objects, or one user object");
+		complain_of_value(&state, NULL, "must be an array of user objects, or one user object");
 	else if (JB_ROOT_COUNT(users) == 0 && JB_ROOT_IS_ARRAY(users))
-		complain(&state, NULL, "there are no users in the array");
+		complain_of_value(&state, NULL, "there are no users in the array");
 	else
 		while (lpu_next_user(&it, &users->root, &user))
 		{
@@ -333,7 +333,7 @@ lpu_value_check(const LpuAttribute *attribute, Jsonb *document, LpuUserUse use)
 		value.val.binary.data = &document->root;
 		value.val.binary.len = VARSIZE(document) - VARHDRSZ;
 	}
-	return check_value(&state, attribute->kind, &value);
+	return check_kind(&state, attribute->kind, &value);
 }
 
 /* Return true if a user to be created must have this attribute. */
