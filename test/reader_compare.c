@@ -1,5 +1,5 @@
 /*
- * reader_compare.c: does the reader read a document as json-c does?
+ * reader_compare.c: the reader of lists against json-c.
  *
  * Either both refuse a document, or both read the same values from it. json-c is laxer here and there than RFC 8259, even
  * if it is told to be strict. Each such case is one row of a table: what the reader complains of, and a function that
@@ -176,7 +176,7 @@ parse(const char *text, size_t length, bool *valid)
 	return root;
 }
 
-/* Is it what the reader reads: an object, or an array of some? */
+/* Return true if the document is what the reader reads: an object, or an array of objects. */
 static bool
 is_list(struct json_object *root)
 {
@@ -190,7 +190,7 @@ is_list(struct json_object *root)
 	return true;
 }
 
-/* Is it one by RFC 8259, section 6? json-c would not say. */
+/* Return true if the text is a number by RFC 8259, section 6, which json-c does not check. */
 static bool
 is_number(const char *text)
 {
@@ -203,7 +203,9 @@ is_number(const char *text)
 	return regexec(&regex, text, 0, NULL, 0) == 0;
 }
 
-/* Has any string of it a NUL? Names do not count: json-c ends them there. */
+/*
+ * Return true if any string of the value has a NUL. Names do not count: json-c ends them there.
+ */
 static bool
 has_nul(struct json_object *object)
 {
@@ -286,7 +288,10 @@ agrees(const LpuValue *value, struct json_object *object)
 	return false;
 }
 
-/* Are the reader's elements those of json-c's list? Else *i and *name say where they differ. */
+/*
+ * Return true if the reader's elements are those of json-c's list; else i and name say where
+ * they differ.
+ */
 static bool
 same_elements(const reading *r, struct json_object *root, int n, bool whole, int *i, int *name)
 {
@@ -450,7 +455,7 @@ mend_nul(document *d, long at)
 	return starts_with(d, at, "\\u0000") && overwrite(d, at, "\\u0001");
 }
 
-/* Is what stands at an offset, within a string, part of a name? */
+/* Return true if the text at an offset, within a string, is part of a name. */
 static bool
 in_name(const document *d, long at)
 {
@@ -476,7 +481,10 @@ static const struct
 	{"\\u0000, which is no text,", mend_nul},
 };
 
-/* Can it be that a wanted value of this element has \u0000? In what is nested it may have gone with a name that is there twice. */
+/*
+ * Return true if a wanted value of this element can have \u0000. In a nested value it may be
+ * gone with a name that occurs twice.
+ */
 static bool
 may_have_nul(struct json_object *root, int i, int n)
 {

@@ -1,5 +1,5 @@
 /*
- * reader_compare.h: does the reader read a document as json-c does?
+ * reader_compare.h: the reader of lists against json-c.
  */
 #ifndef READER_COMPARE_H
 #define READER_COMPARE_H

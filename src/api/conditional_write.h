@@ -12,7 +12,7 @@
  */
 #define LPU_MAX_REREADS 24
 
-/* Was a write refused because the account had another revision by then? */
+/* Return true if a write was refused because the account had another revision. */
 typedef enum LpuStaleness
 {
 	LPU_NOT_STALE,

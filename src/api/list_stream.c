@@ -207,7 +207,7 @@ was_left_alone(const LpuListing *l)
 		l->looked_after_ms < l->options->connect_timeout / 2;
 }
 
-/* The answer has ended, and is no success: may it be asked for once more? */
+/* Return true if a response that is no success may be requested once more. */
 static bool
 may_ask_again(LpuListing *l)
 {

@@ -14,9 +14,9 @@ typedef enum LpuAfterPromotionChoice
 	LPU_RESUME
 } LpuAfterPromotionChoice;
 
-extern bool lpu_log_calls;		/* are direct calls and writes to foreign
-								 * tables recorded in lp_requests? */
-extern bool lpu_worker_on;		/* may a worker deliver? */
+extern bool lpu_log_calls;		/* direct calls and writes to foreign tables
+								 * are recorded in lp_requests */
+extern bool lpu_worker_on;		/* a worker may deliver */
 extern int	lpu_idle_timeout;	/* ms after which a worker with nothing to do
 								 * leaves */
 extern int	lpu_keep_secrets;	/* s that secrets of failed rows are kept */

@@ -218,7 +218,7 @@ take_answered(LpuChangeChain *chain, const LpuValue *values, const LpuValue *who
 		user->row->error = keep_text(user->row, why);
 }
 
-/* Which users does the answer show as they were sent? */
+/* Note which users the response shows as they were sent. */
 static void
 match_answer(LpuChangeChain *chain, const LpuApiAnswer *answer)
 {

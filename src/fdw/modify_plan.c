@@ -43,8 +43,9 @@ may_be_written(const LpuForeignTable *table)
 }
 
 /*
- * Which of INSERT, UPDATE, DELETE can the table take? The executor asks when it starts a statement
- * that writes the table by name; for COPY and for rows that are routed, BeginForeignInsert() does.
+ * Return which of INSERT, UPDATE and DELETE the table allows. The executor calls this when it
+ * starts a statement that writes the table by name; for COPY and for rows that are routed,
+ * BeginForeignInsert() does.
  */
 static int
 lpuIsForeignRelUpdatable(Relation relation)

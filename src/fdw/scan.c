@@ -54,7 +54,7 @@ typedef struct UsersScanState
 								 * as one */
 	bool		listed;			/* all are on their way, or kept */
 	bool		begun;			/* something was asked for, by these ids */
-	bool		check_ids;		/* a rescan: are they still the same? */
+	bool		check_ids;		/* a rescan: they may have changed */
 	Tuplestorestate *kept;		/* rows that may be wanted again, or NULL */
 	TupleTableSlot *kept_slot;
 	bool		complete;		/* all rows have come */
@@ -154,7 +154,7 @@ rescan_params(const ForeignScanState *node)
 	return params;
 }
 
-/* May the same rows be wanted again? */
+/* Return true if the same rows may be wanted again. */
 static bool
 may_rescan(const ForeignScanState *node, int eflags)
 {

@@ -224,7 +224,7 @@ add_path_by(PlannerInfo *root, RelOptInfo *baserel, double rows, Cost cost, Reli
 													outer, by_id ? list_make1(by_id) : NIL));
 }
 
-/* For equivalence classes: is this member the id of the table? */
+/* For equivalence classes: return true if this member is the id of the table. */
 static bool
 member_is_id(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em,
 			 void *arg)

@@ -33,7 +33,7 @@ typedef struct LpuHttpRequest
 	const char *if_match;		/* header value, or NULL */
 	const char *body;			/* or NULL */
 	size_t		body_length;
-	bool		plain_http;		/* may the URL be http:// ? */
+	bool		plain_http;		/* the URL may be http:// */
 	const char *ca_file;		/* PEM bundle instead of the system's, or NULL */
 	const char *proxy;			/* or NULL: none, whatever the environment
 								 * says */

@@ -177,7 +177,7 @@ lpu_sockets_closed(int fd)
 		*socket = opened[--nopened];
 }
 
-/* Has the peer closed its side? */
+/* Return true if the peer has closed its side. */
 static bool
 is_ended(int fd)
 {
@@ -215,8 +215,8 @@ lpu_sockets_drain_ended(const void *owner)
 }
 
 /*
- * Does the set hold just the sockets that are wanted? Then only their events
- * may have to be changed.
+ * Return true if the set has exactly the sockets that are wanted: then at most their events must
+ * be changed.
  */
 static bool
 same_sockets(void)

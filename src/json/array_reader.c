@@ -253,7 +253,7 @@ collect(LpuReader *r, size_t n)
 	lpu_element_extend(r->element, r->bytes, r->length);
 }
 
-/* The bytes at hand end before the element does: are there more? */
+/* The element is longer than the bytes that have been fed: ask for more. */
 static bool
 get_more(LpuReader *r)
 {

@@ -51,7 +51,7 @@ put_document(void *arg)
 	json_object_put(arg);
 }
 
-/* Is there nothing but blanks in what is left of a text? */
+/* Return true if the rest of a text is blank. */
 static bool
 is_blank(const char *rest, size_t length)
 {

@@ -23,7 +23,7 @@ extern int	lpu_json_length(LpuJson *json);
 /* Return the value of a string, or the text of a number. */
 extern const char *lpu_json_text(LpuJson *json);
 
-/* Is it the literal true, or false? */
+/* Return true if the value is the literal true; the literal false. */
 extern bool lpu_json_is_true(LpuJson *json);
 extern bool lpu_json_is_false(LpuJson *json);
 

@@ -75,7 +75,7 @@ lpu_token_escape(const char *p, const char *end, pg_wchar *code, const char **pr
 	if (!is_utf16_surrogate_first(*code) && !is_utf16_surrogate_second(*code))
 		return 6;
 
-	/* does the other half follow? */
+	/* the other half must follow */
 	if (is_utf16_surrogate_second(*code) || (end - p > 6 && p[6] != '\\') ||
 		(end - p > 7 && p[7] != 'u'))
 		return lone_half(code);

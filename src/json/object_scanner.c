@@ -63,8 +63,8 @@ typedef struct ScannerCursor
 	int			levels;			/* so many are allowed */
 	int			depth;			/* objects and arrays that are open; 1: only
 								 * the element itself */
-	uint32		objects;		/* a bit for each: is it an object? */
-	bool		in_object;		/* is the innermost? */
+	uint32		objects;		/* a bit for each, set if it is an object */
+	bool		in_object;		/* the innermost is an object */
 	bool		escaped;		/* the string has an escape */
 	bool		high;			/* ... or a byte that is not ASCII */
 	int			wanted;			/* the name whose value comes next, or -1 */
@@ -272,7 +272,7 @@ end_value(LpuElement *e, ScannerCursor *c, LpuValueType type)
 	c->expect = AFTER_VALUE;
 }
 
-/* A name is complete: is its value wanted? */
+/* A name is complete: note whether its value is wanted. */
 static pg_attribute_always_inline void
 end_name(LpuElement *e, ScannerCursor *c)
 {

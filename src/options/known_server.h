@@ -26,7 +26,10 @@ extern bool lpu_server_serves(Oid server, const char *account);
 extern bool lpu_server_is_paused(Oid server);
 extern Datum lpu_server_paused_array(void);
 
-/* Is there a server of the account on which a role, or any (InvalidOid), has USAGE? */
+/*
+ * Return true if the account has a server on which the role, or any role (InvalidOid), has
+ * USAGE.
+ */
 extern bool lpu_account_has_server(const char *account, Oid role);
 
 /* The problem if there is none. */

@@ -78,7 +78,10 @@ typedef struct LpuOptions
 								 * column's name */
 } LpuOptions;
 
-/* Is this text an account id, [0-9A-Za-z_-]{1,64}? Anything else never reaches a URL. */
+/*
+ * Return true if this text is an account id, [0-9A-Za-z_-]{1,64}. Anything else never reaches a
+ * URL.
+ */
 extern bool lpu_account_is_valid(const char *account);
 
 /* Fill in the defaults of all options. */

@@ -56,7 +56,7 @@ at_transaction_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
-			/* COMMIT PREPARED wakes nobody: the worker waits for it */
+			/* COMMIT PREPARED wakes no worker: the worker waits for it */
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_COMMIT:
 			if (wake_level > 0)

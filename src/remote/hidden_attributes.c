@@ -60,7 +60,7 @@ append_condition(StringInfo out, const LpuForeignTable *table, const LpuSetList 
 					 list->conditional ? " AND ..." : "");
 }
 
-/* Is the attribute answered blank, and not set? */
+/* Return true if the attribute is blank in the response and is not set. */
 static bool
 would_be_lost(const LpuForeignTable *table, const LpuAttribute *attribute, const Bitmapset *columns,
 			  Jsonb *entity)

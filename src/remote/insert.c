@@ -191,7 +191,7 @@ write_row(const LpuInsertState *c, TupleTableSlot *slot)
 	return ground ? lpu_writer_lay(ground, out.data) : out.data;
 }
 
-/* Is the row's login to be left out? If not, it exists from now on. */
+/* Return true if the row's login is to be left out. If not, it exists from now on. */
 static bool
 exists_already(LpuInsertState *c, TupleTableSlot *slot)
 {

@@ -117,7 +117,7 @@ differs(const LpuRowChange *d, HeapTuple row, int i, Datum value, bool isnull)
 								 as_json(column, value, isnull));
 }
 
-/* Which columns are set? A trigger may have set any. */
+/* Find the columns that are set. A trigger may have set any. */
 static Bitmapset *
 set_columns(const LpuRowChange *d, TupleTableSlot *after)
 {

@@ -270,7 +270,7 @@ carry_out_or_doubt(BatchState *state, const int *users, int n, const LpuUserIden
 	state->writer->done -= nothers;
 }
 
-/* Does the account's message name this login, and not one that merely contains it? */
+/* Return true if the account's message names this login, and not one that merely contains it. */
 static bool
 is_named(const char *message, const char *login)
 {

@@ -66,16 +66,18 @@ typedef struct LpuWriteBatch
 	LpuApiAnswer *(*send) (void *batch, const int *users, int n, LpuWriteRequest *write);
 
 	/*
-	 * These have been refused together. There are accounts that carry out a
-	 * part of such a request: which of them are there in the account now as
-	 * they are wanted? NULL: what was carried out already can be sent once
-	 * more.
+	 * Find which of these users, who were refused together, are in the
+	 * account now as they are wanted: some accounts carry out a part of such
+	 * a request. NULL: what was carried out already can be sent once more.
 	 */
 	void		(*look) (void *batch, const int *users, int n, bool *there);
 	bool		there_is_done;	/* ... then it was us, or it makes no
 								 * difference */
 
-	/* This one was refused alone: is that all right? NULL: never. */
+	/*
+	 * Return true if the refusal of this one user is no failure. NULL: it
+	 * always is.
+	 */
 	bool		(*excuse) (void *batch, int user, const LpuApiAnswer *answer,
 						   const LpuWriteRequest *write);
 } LpuWriteBatch;

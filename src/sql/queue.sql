@@ -12,7 +12,10 @@ CREATE FUNCTION @extschema@._lp_backoff(attempts integer) RETURNS interval
 	END;
 COMMENT ON FUNCTION @extschema@._lp_backoff(integer) IS 'internal: time to wait after so many attempts that the network or the service failed';
 
-/* Is this origin of the same system and database as "here", on whatever timeline? Then OIDs mean the same. */
+/*
+ * Return true if this origin is of the same system and database as "here", on whatever timeline:
+ * then OIDs mean the same.
+ */
 CREATE FUNCTION @extschema@._lp_is_here(origin text, here text) RETURNS boolean
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC

@@ -277,7 +277,9 @@ CREATE FUNCTION @extschema@._lp_sync_limit(limits jsonb, action text, linked big
 	END;
 COMMENT ON FUNCTION @extschema@._lp_sync_limit(jsonb, text, bigint) IS 'internal: limit of an action of a sync; null: none';
 
-/* May the current user see this sync? Its owner and the owner of its server may. */
+/*
+ * Return true if the current user may see this sync: its owner and the owner of its server may.
+ */
 CREATE FUNCTION @extschema@._lp_sync_is_mine(origin text, owner oid, owner_name text, server oid, server_name text, account text)
 	RETURNS boolean
 	LANGUAGE sql STABLE PARALLEL SAFE

@@ -25,7 +25,7 @@
 #include "sync/comparison.h"
 #include "sync/plan.h"
 
-/* ----- may it be applied? ----- */
+/* ----- whether it may be applied ----- */
 
 static void
 raise_state(const char *message, const char *detail, const char *hint)

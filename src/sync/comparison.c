@@ -55,8 +55,9 @@ write_piece(const char *piece, int number, const char *name)
 }
 
 /*
- * Does an attribute differ? Of a row of the source "s", its link "k" and a user
- * "a"; null counts as no. Without functions, since it is asked for all users.
+ * Write SQL that is true if an attribute differs between a row of the source "s", its link "k"
+ * and a user "a"; null counts as false. It calls no functions, since it is evaluated for all
+ * users.
  */
 static char *
 write_differs(const LpuSyncValue *value, int i)
@@ -90,7 +91,10 @@ lpu_sync_write_shown(const LpuSyncValue *value, int i, const char *side)
 	return write_piece(piece, i, side);
 }
 
-/* Does a user who is to be created get the attribute? An empty one is as good as none. */
+/*
+ * Write SQL that is true if a user who is to be created gets the attribute. An empty value
+ * counts as none.
+ */
 static const char *
 present_piece(const LpuSyncValue *value)
 {

@@ -51,7 +51,7 @@ add_row_problem(StringInfo problems, const char *attribute, const char *text)
 	appendStringInfo(problems, "%s\"%s\" %s", problems->len > 0 ? "; " : "", attribute, text);
 }
 
-/* Is this row an API user? Then it needs a key and no password. */
+/* Return true if this row is an API user, which needs a key and no password. */
 static bool
 is_api_user(const LpuUserWriter *writer, TupleTableSlot *slot)
 {

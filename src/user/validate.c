@@ -93,7 +93,7 @@ check_group(UserCheckState *state, const JsonbValue *group)
 	return NULL;
 }
 
-/* What is wrong with a value that is not null? NULL: nothing. */
+/* Return what is wrong with a value that is not null, or NULL. */
 static const char *
 check_kind(UserCheckState *state, LpuValueKind kind, const JsonbValue *value)
 {
@@ -135,7 +135,7 @@ check_kind(UserCheckState *state, LpuValueKind kind, const JsonbValue *value)
 	return NULL;
 }
 
-/* Is the attribute required of this user? */
+/* Return true if the attribute is required of this user. */
 static bool
 is_required(const UserCheckState *state, const LpuAttribute *def, bool api_user)
 {

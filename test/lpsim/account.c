@@ -203,7 +203,7 @@ user_swap(User *u, Entity *entity, const char *login, bool deleted)
 	return old;
 }
 
-/* Is this the login of a user who was deleted, and are such logins reserved? */
+/* Return true if this is the login of a user who was deleted and such logins are reserved. */
 static bool
 is_reserved(const char *key, const User *self)
 {

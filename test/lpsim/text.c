@@ -132,7 +132,7 @@ body_release(void *p)
 	free(body);
 }
 
-/* Is this word one of a list?  Lists are separated by commas, blanks or bars. */
+/* Return true if this word is one of a list, which is separated by commas, blanks or bars. */
 bool
 list_has(const char *list, const char *word, size_t len)
 {

@@ -22,7 +22,7 @@
 #include "users_api.h"
 #include "view.h"
 
-/* Is there an If-Match which asks for a check?  -1 and * do not. */
+/* Return true if there is an If-Match that requires a check: -1 and * do not. */
 bool
 if_match(const Request *req, int64_t *revision)
 {
@@ -129,7 +129,7 @@ is_array(const Request *req)
 	return json_object_is_type(req->json, json_type_array);
 }
 
-/* Is a success the answer to an array although one of it was refused? */
+/* Return true if an array is answered with success although one of its users was refused. */
 static bool
 success_anyway(const Request *req)
 {

@@ -68,7 +68,7 @@ view_parse(const char *select)
 	return view;
 }
 
-/* Is the attribute wanted?  "nested" is set to the members wanted of it. */
+/* Return true if the attribute is wanted; "nested" is set to the members wanted of it. */
 static bool
 view_has(const View *view, const Attr *attr, const char **nested)
 {
