@@ -3,7 +3,7 @@
 \i sql/include/start.sql
 CREATE VIEW requests AS SELECT login_name, state, attempts, status, next_attempt_at > clock_timestamp() AS later, sent_at IS NOT NULL AS sent,
 	regexp_replace(error, '(the account): .*', '\1: ...') AS error FROM lp_requests ORDER BY id;
--- Nobody answers: one request tries, what is in hand waits as long, and what is in the queue is not claimed. Nothing was sent: no attempt counts.
+-- The account is unreachable: one request tries, what is in hand waits as long, and what is in the queue is not claimed. Nothing was sent: no attempt counts.
 ALTER SERVER acme OPTIONS (SET base_url 'http://127.0.0.1:1', ADD batch_size '2', ADD max_connections '1');
 SELECT count(*) FROM lp_enqueue_users('12345678', people('a', 4));
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1

@@ -91,7 +91,7 @@ SELECT current_user;
 RESET ROLE;
 SELECT login_name, path, state, requested_by, send_as FROM lp_requests ORDER BY id OFFSET 5;
 DROP TRIGGER hook ON hr.people;
--- the clerk asked, also through a function that runs as somebody else
+-- the clerk asked, also through a function that runs as another role
 CREATE FUNCTION hr.hire(integer, text) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ INSERT INTO hr.people VALUES ($1, $2, $2) $$;
 ALTER FUNCTION hr.hire(integer, text) OWNER TO regress_hr;
 SELECT hook('hr.people', 'STATEMENT');
@@ -151,7 +151,7 @@ SELECT count(*) FROM lp_enqueue_users('12345678', people('d', 5));
 INSERT INTO hr.people VALUES (131, 'd131@example.com', 'D');
 COMMIT;
 SELECT login_name, state, error, reason, next_attempt_at IS NOT NULL AS due FROM lp_requests ORDER BY id;
--- nothing of it is sent before somebody says so
+-- nothing of it is sent before it is released
 SET client_min_messages = warning;
 CALL lp_deliver();
 SELECT state, count(*) FROM lp_requests GROUP BY 1 ORDER BY 1;

@@ -82,7 +82,7 @@ ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET password E'pass"wor
 SELECT create_one('sam'); -- ERROR
 \! curl -sSf "$LPSIM_URL/_sim/count?login=sam@example.com"
 
--- A ready bearer: nobody is asked, and a 401 is final.
+-- A ready bearer: no service is asked, and a 401 is final.
 ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (DROP username, DROP password, ADD token 'lp-token');
 \! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/log
 SELECT create_one('tom');

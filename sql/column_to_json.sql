@@ -46,7 +46,7 @@ SELECT type, attribute, value, lp.written(type, attribute, value) FROM (VALUES
 	('jsonb', 'memberOf', '{"agentGroupId": "2001", "note": "x"}'), ('jsonb', 'memberOf', '{"agentGroupId": 2001, "assignmentDate": "2026-01-01 00:00:00"}'), ('jsonb', 'memberOf', '{}'), ('jsonb', 'memberOf', '2001'), ('jsonb', 'memberOf', 'null'),
 	('bigint[]', 'managerOf', '{2001,2002}'), ('bigint[]', 'managerOf', '{}'), ('text[]', 'managerOf', '{2001}'), ('bigint', 'managerOf', '2001'), ('bigint[]', 'managerOf', '{NULL}'),
 	('jsonb[]', 'managerOf', '{"{\"agentGroupId\": 1}"}'), ('jsonb', 'managerOf', '[{"agentGroupId": 2001}, {"agentGroupId": "2002"}]'), ('jsonb', 'managerOf', '[2001]'), ('jsonb', 'managerOf', '[null]'),
-	-- attributes that nobody knows: as their type suggests
+	-- unknown attributes: as their type suggests
 	('text', 'shoeSize', '41'), ('numeric', 'shoeSize', '41.50'), ('double precision', 'shoeSize', '41.5'), ('real', 'shoeSize', '-1e-30'), ('double precision', 'shoeSize', '-Infinity'), ('boolean', 'shoeSize', 't'), ('date', 'shoeSize', '2026-11-25'), ('timestamp', 'shoeSize', '2026-11-25 12:00:00'), ('text[]', 'shoeSize', '{a,NULL}'),
 	('integer[]', 'shoeSize', '{{1,2},{3,4}}'), ('jsonb', 'shoeSize', '{"a": [1, null, "x"]}'), ('json', 'shoeSize', '{"a" : 1, "a" : 2}'), ('lp.pair', 'shoeSize', '(1,a)'), ('lp.color', 'shoeSize', 'red'), ('numeric', 'shoeSize', 'NaN')
 	) v (type, attribute, value);

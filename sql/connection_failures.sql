@@ -19,7 +19,7 @@ ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET token 'lp-token');
 SELECT status FROM lp_create_users('12345678', person('a4'));
 \! curl -sSf "$LPSIM_URL/_sim/connections"
 
--- Nobody listens: certainly nothing was sent.
+-- No server listens: certainly nothing was sent.
 ALTER SERVER acme OPTIONS (SET base_url 'http://127.0.0.1:1');
 SELECT * FROM lp_validate_users(person('b1'));
 SELECT * FROM tried('b1');

@@ -37,7 +37,7 @@ FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.o
 SELECT p.oid::regprocedure AS function, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
 FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid ORDER BY p.proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
 
--- Relations: nobody but the owner has rights on the table; the views are for all, and cannot be looked behind.
+-- Relations: only the owner has rights on the table; the views are for all, and cannot be looked behind.
 SELECT c.relname, c.relkind, c.relpersistence, c.reloptions, has_table_privilege('regress_clerk', c.oid, 'SELECT') AS clerk_reads,
 	has_table_privilege('regress_clerk', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS clerk_writes
 FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
@@ -65,7 +65,7 @@ SELECT * FROM lp_reset_password('12345678', 1, 'x'); -- ERROR
 SELECT count(*) FROM lp_results;
 SELECT count(*) FROM lp_summary;
 SELECT count(*) FROM lp_validate_users('{}');
--- a server needs USAGE on the wrapper, which nobody was given
+-- a server needs USAGE on the wrapper, which no role was given
 CREATE SERVER mine FOREIGN DATA WRAPPER lpusers OPTIONS (account '1'); -- ERROR
 RESET ROLE;
 

@@ -21,7 +21,7 @@ SELECT * FROM answered('[{"loginName": "x@example.com", "id": 1}, {"loginName": 
 -- not all of them
 SELECT * FROM answered('[{"id": 12, "loginName": "2@example.com"}]');
 SELECT * FROM answered('{"id": 11, "loginName": "1@example.com"}');
--- nobody, or nobody with an id
+-- no user, or none with an id
 SELECT * FROM answered('[]');
 SELECT * FROM answered('{}');
 SELECT * FROM answered('[{"loginName": "1@example.com"}, {"loginName": null, "id": 12}]');

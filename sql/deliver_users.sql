@@ -40,7 +40,7 @@ SELECT bool_and(enqueued_at <= sent_at AND sent_at <= finished_at) AS times, boo
 \! curl -sSf "$LPSIM_URL/_sim/log" | grep -oE '"method":"[A-Z]*"|"logins":\[[^]]*\]'
 ALTER SERVER acme OPTIONS (DROP max_connections);
 SELECT forget();
--- from PL/pgSQL that may commit, and by whoever was granted it; it acts as the owner of the tables, with the sender's credentials
+-- from PL/pgSQL that may commit, and by a role that was granted it; it acts as the owner of the tables, with the sender's credentials
 GRANT EXECUTE ON PROCEDURE lp_deliver(text) TO regress_clerk;
 SELECT count(*) FROM lp_enqueue_users('12345678', person('b1'));
 SET ROLE regress_clerk;
@@ -165,7 +165,7 @@ SELECT login_name, state, status, evidence, error IS NOT NULL AS error FROM requ
 \! curl -sSf "$LPSIM_URL/_sim/log" | grep -o '"logins":\[[^]]*\]'
 SELECT forget();
 
--- 5,000 hires by COPY, with 20 that are invalid, 15 that are there twice, 12 whose login somebody else has in the account, and a 429 on the way
+-- 5,000 hires by COPY, with 20 that are invalid, 15 that are there twice, 12 whose login another user has in the account, and a 429 on the way
 \! curl -sSfo /dev/null -X POST $LPSIM_URL/_sim/reset
 CREATE TABLE hires (id integer PRIMARY KEY, email text, name text, chats integer);
 SELECT hook('hires', 'STATEMENT', '{"maxChats": "chats"}');
@@ -174,7 +174,7 @@ SELECT hook('hires', 'STATEMENT', '{"maxChats": "chats"}');
 \copy hires FROM 'results/deliver.tmp'
 \! rm -f results/deliver.tmp
 SELECT state, left(reason, 40) AS reason, error, count(*) FROM lp_requests GROUP BY 1, 2, 3 ORDER BY 1, 3;
--- as many as that are not sent before somebody says so
+-- as many as that are not sent before they are released
 SELECT lp_release('12345678');
 \! for i in $(seq 300); do "$PSQL" -AXqtc 'CALL lp_deliver()' >results/deliver.tmp 2>&1; [ "$("$PSQL" -AXqtc "SELECT count(*) FROM lp_requests WHERE state IN ('pending', 'sending', 'uncertain')")" = 0 ] && break; sleep 0.1; done; sed -nE '$s/[0-9]+ /N /gp' results/deliver.tmp; rm -f results/deliver.tmp
 \! curl -sSf "$LPSIM_URL/_sim/count?method=POST&status=429"

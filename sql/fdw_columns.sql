@@ -1,4 +1,4 @@
--- fdw_columns: which attribute a column shows: any of them, in any order, with any type; also those that nobody here has heard of
+-- fdw_columns: which attribute a column shows: any of them, in any order, with any type; also unknown ones
 \set with_tables on
 \i sql/include/start.sql
 CALL lp.tell('users', jsonb_build_array(person('ann', '{"id": 4000000001, "deleted": false, "employeeId": "4711", "dateCreated": "2026-01-05 09:00:00", "seats": 2, "resetMfaSecret": null,

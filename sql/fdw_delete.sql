@@ -37,7 +37,7 @@ DELETE FROM lp.bare WHERE id = 4000000009 RETURNING *;
 SELECT login_name, user_id, state FROM lp_requests ORDER BY id;
 SELECT lp.requests();
 
--- Somebody else has deleted some meanwhile: it is as it is to be, and the others go.
+-- Another client has deleted some meanwhile: that is no error, and the others are deleted.
 CREATE FUNCTION lp.elsewhere(id bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM lp_delete_users('12345678', ARRAY[id]); RETURN true; END $$;
 DELETE FROM lp_requests;
 DELETE FROM lp.users WHERE login_name ~ '^ann3[0-4]@' AND (login_name !~ '^ann3[13]@' OR lp.elsewhere(id));

@@ -50,7 +50,7 @@ SELECT * FROM attempt($$INSERT INTO lp.users (login_name, full_name, nickname, e
 SELECT login, count(*) FROM lp.account WHERE login ~ '^jim' GROUP BY 1 ORDER BY 1;
 SELECT login_name, state, status, user_id, error FROM lp_results WHERE login_name ~ '^jim' ORDER BY id;
 
--- ON CONFLICT DO NOTHING: whoever is there is left out: in other case, twice in the statement; a deleted user is not there
+-- ON CONFLICT DO NOTHING: users that exist are left out: in other case, twice in the statement; a deleted user is not there
 SELECT status FROM lp_delete_users('12345678', ARRAY(SELECT id FROM lp.account WHERE login = 'bob@example.com'));
 SELECT lp.requests();
 INSERT INTO lp.users (:columns)
@@ -68,7 +68,7 @@ SELECT lp.requests();
 -- the login may come from elsewhere
 INSERT INTO lp.users (entity, password_sh) SELECT person(n) - 'passwordSh', 'Start-1234' FROM unnest('{ann1,leo,Leo}'::text[]) n ON CONFLICT DO NOTHING;
 SELECT lp.requests();
--- somebody else creates one between the look and the request: it is left out; for another reason it is not
+-- another client creates one between the lookup and the request: it is left out; for another reason it is not
 CALL lp.fault('{"method":"GET","action":"body","body":"[]"}');
 INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('eve', 47, 49) ON CONFLICT DO NOTHING;
 SELECT lp.requests();
@@ -138,7 +138,7 @@ SELECT * FROM attempt($$INSERT INTO lp.people SELECT * FROM lp.staff('sam', 1, 3
 ALTER SERVER acme OPTIONS (DROP batch_size);
 SELECT lp.requests();
 SELECT login FROM lp.account WHERE login ~* '^(rob|sue|sam|x@)' ORDER BY id;
--- API users have a key instead of a password; with require_password off nobody needs one
+-- API users have a key instead of a password; with require_password off no user needs one
 INSERT INTO lp.users (login_name, full_name, nickname, email, is_enabled, max_chats, profile_ids, is_api_user, allowed_app_keys)
 	VALUES ('bot@example.com', 'Bot', 'bot', 'bot@example.com', true, 0, '{1001}', true, 'key');
 INSERT INTO lp.users (login_name, full_name, nickname, email, is_enabled, max_chats, profile_ids, is_api_user)

@@ -31,7 +31,7 @@ UPDATE pg_foreign_table SET ftoptions = '{resource=people}' WHERE ftrelid = 't':
 SELECT * FROM try('SELECT * FROM t');
 DROP FOREIGN TABLE t;
 
--- Who may make tables: whoever may use the server
+-- A role that may use the server may create tables
 CREATE ROLE regress_clerk;
 GRANT ALL ON SCHEMA lp TO regress_clerk;
 SET ROLE regress_clerk;

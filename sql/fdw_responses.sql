@@ -16,7 +16,7 @@ SELECT name, parent_group_id FROM lp.agent_groups ORDER BY id LIMIT 1;
 SELECT name FROM lp.lobs ORDER BY id LIMIT 1;
 SELECT lp.asked();
 
--- by ids, a few at the same time: each once, whoever is not there or deleted is no row
+-- by ids, a few at the same time: each once; a user that is absent or deleted gives no row
 UPDATE pg_class SET reltuples = 100000 WHERE oid = 'lp.users'::regclass;
 SELECT id, login_name FROM lp.users WHERE id = 4000000002;
 SELECT lp.asked();
@@ -131,7 +131,7 @@ BEGIN
 EXCEPTION WHEN connection_failure THEN
 	RAISE INFO 'after some rows: %; %', n > 0, regexp_replace(SQLERRM, '(the account): .*', '\1: ...');
 END $$;
--- ... unless nobody wants to see them
+-- ... unless they are not selected
 CALL lp.fault('{"method": "GET", "action": "half"}');
 SELECT login_name FROM lp.users LIMIT 2;
 CALL lp.fault('{"method": "GET", "action": "wrong_types"}');

@@ -309,7 +309,7 @@ SET ROLE regress_reader;
 SELECT count(*) FROM (SELECT login_name FROM lp.users) u;
 RESET ROLE;
 DROP USER MAPPING FOR PUBLIC SERVER acme;
--- a view of somebody who has no credentials; one that asks with the rights of its reader
+-- a view of a role that has no credentials; one that asks with the rights of its reader
 ALTER VIEW names OWNER TO regress_other;
 GRANT SELECT ON lp.users TO regress_other;
 DROP USER MAPPING FOR regress_other SERVER acme;
@@ -329,7 +329,7 @@ REVOKE ALL ON SCHEMA lp, public FROM regress_reader, regress_other;
 REVOKE ALL ON lp.users FROM regress_reader, regress_other;
 DROP ROLE regress_reader, regress_other;
 
--- Reads are nobody's business but the reader's: they leave no record, whatever log_calls says
+-- Reads leave no record, whatever log_calls says
 SELECT count(*) FROM lp_requests WHERE path = 'table';
 SET lpusers.log_calls = off;
 SELECT count(*) FROM narrow;

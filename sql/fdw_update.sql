@@ -114,7 +114,7 @@ SELECT lp.sim('users', '[{"loginName": "odd@example.com", "nickname": "", "isEna
 UPDATE lp.users SET description = 'odd' WHERE login_name ~ '^odd';
 SELECT u FROM lp.seen WHERE login ~ '^odd';
 
--- Somebody else changes another user, or adds one, between the reading of the statement and its writing; or the same user.
+-- Another client changes another user, or adds one, between the reading of the statement and its writing; or the same user.
 SELECT lp.requests();
 UPDATE lp.users SET nickname = lp.poke('bob@example.com', '{"nickname": "other"}'), full_name = 'x', employee_id = 'x' WHERE login_name ~ '^ann';
 SELECT lp.requests();
@@ -122,7 +122,7 @@ SELECT login, u->'nickname' FROM lp.seen WHERE login ~ '^(ann|bob)';
 SELECT * FROM attempt($$UPDATE lp.users SET nickname = lp.poke('ann@example.com', '{"nickname": "other"}'), full_name = 'x', employee_id = 'x' WHERE login_name ~ '^ann'$$);
 SELECT * FROM attempt($$UPDATE lp.users SET nickname = lp.poke('ann@example.com', '{"description": "new"}'), full_name = 'x', employee_id = 'x' WHERE login_name ~ '^ann'$$);
 SELECT * FROM attempt($$UPDATE lp.users SET nickname = lp.poke('ann@example.com', '{"badge": "not in the table"}'), full_name = 'x', employee_id = 'x' WHERE login_name ~ '^ann'$$);
--- what no column shows is kept, whoever changed it
+-- what no column shows is kept, whichever client changed it
 UPDATE lp."My Agents" SET is_enabled = lp.poke('ann@example.com', '{"badge": "a badge"}') IS NULL, "Name" = 'x' WHERE "Login" ~ '^ann'; -- ERROR
 ALTER FOREIGN TABLE lp."My Agents" ADD COLUMN employee_id text;
 UPDATE lp."My Agents" SET is_enabled = lp.poke('ann@example.com', '{"badge": "a badge"}') IS NULL, "Name" = 'x', employee_id = NULL WHERE "Login" ~ '^ann';

@@ -2,7 +2,7 @@
 \set with_tables on
 \set with_people on
 \i sql/include/start.sql
--- Rows of staff, some of them with a password that the account refuses, or with the login of somebody who is there.
+-- Rows of staff, some of them with a password that the account refuses, or with the login of an existing user.
 CREATE FUNCTION lp.mixed(prefix text, last integer, bad integer[], taken integer[] DEFAULT '{}') RETURNS SETOF lp.people LANGUAGE sql STABLE AS $$
 	SELECT CASE WHEN i = ANY (taken) THEN prefix || '-taken' || i || '@example.com' ELSE login_name END, full_name, nickname, email,
 		CASE WHEN i = ANY (bad) THEN 'short' ELSE password_sh END, is_enabled, max_chats, profile_ids, member_of
@@ -52,7 +52,7 @@ SELECT * FROM lp.load('mia', 8, '{}', '{1}');
 SELECT * FROM lp.load('nia', 8, '{}', '{5}');
 SELECT * FROM lp.load('oda', 8, '{2,6}', '{4}');
 SELECT * FROM lp.load('oda', 8, '{}', '{4}', again => true);
--- nobody can say what was carried out
+-- what was carried out is unknown
 CALL lp.fault('{"method":"GET","action":"status","status":500}');
 SELECT * FROM lp.load('paz', 4, '{3}');
 \set SHOW_CONTEXT errors
@@ -78,7 +78,7 @@ SELECT * FROM lp.load('rob', 4, '{}');
 CALL lp.fault('{"method":"POST","action":"status","status":413,"login":"sue2@example.com","times":0}');
 SELECT * FROM lp.load('sue', 4, '{}');
 SELECT lp.sim('faults', method => 'DELETE');
--- answers that are about nobody: not halved
+-- responses that concern no user: not halved
 CALL lp.fault('[{"method":"POST","action":"status","status":401},{"method":"POST","action":"status","status":403},{"method":"POST","action":"status","status":415},
 	{"method":"POST","action":"redirect","location":"/"},{"method":"POST","action":"status","status":418,"body":"{\"message\": \"no: Start-1234\"}"}]');
 SELECT * FROM lp.load('tom', 4, '{}');
@@ -93,7 +93,7 @@ ALTER SERVER acme OPTIONS (ADD timeout '5s', ADD batch_size '2');
 CALL lp.fault('{"method":"POST","action":"retry_after","value":"3600","skip":1}');
 SELECT * FROM lp.load('van', 4, '{}');
 SELECT * FROM lp.load('van', 4, '{}', again => true);
--- outcome unknown: before or after it was carried out; what is sent again creates nobody twice
+-- outcome unknown: before or after it was carried out; what is sent again creates no user twice
 CALL lp.fault('{"method":"POST","action":"status","status":500,"skip":1,"applied":true}');
 SELECT * FROM lp.load('wim', 4, '{}');
 SELECT * FROM lp.load('wim', 4, '{}', again => true);

@@ -57,7 +57,7 @@ SELECT state, status, error, reason, count(*) FROM requests GROUP BY 1, 2, 3, 4;
 \! curl -sSf "$LPSIM_URL/_sim/count?method=POST&login=i1@example.com"
 ALTER SERVER acme OPTIONS (SET account '12345678');
 SELECT forget();
--- refused, and then nobody may look
+-- refused, and then no lookup is allowed
 \! curl -sSfo /dev/null -d '[{"method":"POST","action":"status","status":400},{"method":"GET","action":"status","status":403,"skip":1}]' $LPSIM_URL/_sim/faults
 SELECT count(*) FROM lp_enqueue_users('12345678', people('j', 8));
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1

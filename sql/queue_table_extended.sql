@@ -34,7 +34,7 @@ SET enable_seqscan = off;
 SELECT count(*) = (SELECT count(*) FROM lp_requests WHERE id > 0) AS all_found FROM lp_requests WHERE enqueued_at > now() - interval '1 day';
 RESET enable_seqscan;
 SELECT forget();
--- an index that somebody added, also one with a condition, an expression, or a constraint that waits
+-- an index that an administrator added, also one with a condition, an expression, or a constraint that waits
 CREATE INDEX regress_a ON lp_requests (upper(login_name)) WHERE state <> 'failed';
 CREATE INDEX regress_b ON lp_requests (attempts, state);
 ALTER TABLE lp_payloads ADD CONSTRAINT regress_c UNIQUE (request_id) DEFERRABLE INITIALLY DEFERRED;
@@ -49,7 +49,7 @@ ALTER TABLE lp_payloads DROP CONSTRAINT regress_c;
 DROP INDEX regress_a, regress_b;
 SELECT forget();
 \set VERBOSITY terse
--- a constraint that somebody added, when rows are queued and when they are claimed
+-- a constraint that an administrator added, when rows are queued and when they are claimed
 ALTER TABLE lp_requests ADD CONSTRAINT regress_login CHECK (login_name !~ 'bad');
 SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('e1'), person('bad1'))); -- ERROR
 ALTER TABLE lp_requests DROP CONSTRAINT regress_login;

@@ -73,7 +73,7 @@ CALL lp_deliver();
 SELECT login_name, state, evidence, (SELECT count(*) FROM lp_payloads) AS payloads FROM lp_requests;
 \! curl -sSf "$LPSIM_URL/_sim/count?method=POST&login=c2x@example.com"; echo
 SELECT forget();
--- a column that somebody added
+-- a column that an administrator added
 ALTER TABLE lp_payloads ADD regress_more integer;
 SELECT count(*) FROM lp_enqueue_users('12345678', person('d1'));
 CALL lp_deliver();

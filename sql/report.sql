@@ -77,7 +77,7 @@ SELECT forget();
 SELECT request('s@example.com', 'created', since => '-1 hour');
 SELECT said(lp_report(since => '0 days'), '<title>[^<]*: ([^<]*)</title>');
 SELECT forget();
--- well-formed, self-contained, and nobody's text is markup
+-- well-formed, self-contained, and no text is markup
 SELECT request('<b>s</b>@example.com', 'failed', 'refused', '<script>alert("x")</script> & ''more''', 1);
 SELECT request('<b>s</b>@example.com', 'failed', 'refused', '<script>alert("x")</script> & ''more''', operation => 'update', action => 'disable');
 SELECT xml_is_well_formed_document(replace(lp_report(), '<!DOCTYPE html>', '')) AS well_formed, lp_report() !~* '<script|https?:|url\(|@import|<b>' AS self_contained;

@@ -29,7 +29,7 @@ DELETE FROM lp_requests;
 SELECT status FROM lp_create_users('12345678', people('q', 4));
 SELECT login_name, state, user_id FROM records();
 DELETE FROM lp_requests;
--- 5xx: failed, and nobody knows; 429: failed, and certainly not carried out
+-- 5xx: failed, outcome unknown; 429: failed, and certainly not carried out
 \! curl -sSfo /dev/null -d '[{"action":"status","status":503},{"action":"status","status":500,"applied":true},{"action":"html"},{"action":"retry_after","value":"3600"},{"action":"status","status":403},{"action":"redirect","location":"/x"}]' $LPSIM_URL/_sim/faults
 SELECT n, r.status FROM generate_series(1, 6) n, LATERAL lp_create_users('12345678', person('r' || n)) r;
 SELECT login_name, state, status, evidence, error, reason FROM records();
@@ -80,7 +80,7 @@ SET ROLE regress_other;
 SELECT hire('u3');
 RESET ROLE;
 SELECT login_name, requested_by, send_as, server FROM lp_results ORDER BY id;
--- everybody sees what they asked for and what is sent as them; the server's owner sees it all
+-- a role sees what it requested and what is sent as them; the server's owner sees it all
 SET ROLE regress_hr;
 SELECT login_name FROM lp_results ORDER BY id;
 SET ROLE regress_clerk;

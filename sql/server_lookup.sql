@@ -31,7 +31,7 @@ SET ROLE "regress ""odd""";
 SELECT lp_check('12345678'); -- ERROR
 RESET ROLE;
 
--- PUBLIC's mapping is for whoever has none of its own
+-- PUBLIC's mapping is for roles that have none of their own
 CREATE USER MAPPING FOR PUBLIC SERVER acme OPTIONS (token 'of-public');
 SET ROLE regress_clerk;
 SELECT check_token('12345678');

@@ -16,7 +16,7 @@ SELECT defined(', delete_after => ''30 days''');
 SELECT hr.join('wait'), hr.account(1, 'wait', '{"max_chats": 9}'), hr.link(1, 'wait');
 INSERT INTO lp_requests (account, operation, path, server_oid, requested_by, send_as, user_id, state, next_attempt_at)
 	SELECT '12345678', 'update', 'queue', oid, 'x', 'x', 1, 'pending', now() FROM pg_foreign_server WHERE srvname = 'acme';
--- no link: nobody there; somebody there, the same, different, disabled
+-- no link: no user there; a user there, the same, different, disabled
 SELECT hr.join('create');
 SELECT hr.join('adopt'), hr.account(3, 'adopt');
 SELECT hr.join('adopt2', '{"login": "ADOPT2@x.example"}'), hr.account(4, 'adopt2', '{"nickname": "other", "email": "Adopt2@X.example"}');

@@ -123,7 +123,7 @@ DROP TABLE doc;
 SELECT e AS api_user, k AS key, r.* FROM (VALUES ('true', '''k'''), ('true', 'NULL'), ('''true''', '''k'''), ('''true''::jsonb', '''k'''),
 	('''"true"''::jsonb', '''k'''), ('true::yes', '''k'''), ('false', '''k'''), ('NULL', '''k''')) v (e, k),
 	LATERAL value_of('isApiUser', e, jsonb_build_object('passwordSh', NULL, 'allowedAppKeys', k)) r;
--- without require_password nobody needs one
+-- without require_password no user needs one
 ALTER SERVER acme OPTIONS (ADD require_password 'off');
 SELECT * FROM value_of('passwordSh', NULL);
 SELECT * FROM value_of('passwordSh', 'NULL::text');

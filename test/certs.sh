@@ -6,7 +6,7 @@
 #	server.pem		localhost and 127.0.0.1, good			(server.key)
 #	expired.pem		the same names, ended years ago			(expired.key)
 #	wrongname.pem	elsewhere.example only					(wrongname.key)
-#	otherca.pem		an authority that nobody trusts			(otherca.key)
+#	otherca.pem		an untrusted authority			(otherca.key)
 #	unknown.pem		localhost and 127.0.0.1, signed by it	(unknown.key)
 #
 # Keys are P-256 and readable by their owner only.  Prints nothing on success.

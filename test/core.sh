@@ -155,7 +155,7 @@ fresh_server()
 	start_server "$@"
 }
 
-# A worker that has something to do in a database of its own, all the time: nobody answers for its account.
+# A worker that has something to do in a database of its own, all the time: its account is unreachable.
 busy_worker()
 {
 	createdb hr

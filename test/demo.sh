@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
-# Opened by whoever called, and kept when root is dropped.
+# Opened by the caller, and kept when root is dropped.
 if [ -n "$report" ] && [ -z "${LPUSERS_WORK:-}" ]; then exec 4>"$report"; fi
 
 heading()
@@ -88,7 +88,7 @@ play()
 {
 	local wrong
 
-	# somebody who is in the account before we come
+	# a user that exists in the account already
 	account users -o /dev/null -d '[{"loginName": "cedar.ghent@example.com", "fullName": "Cedar Ghent",
 		"nickname": "Cedar", "email": "cedar.ghent@example.com", "isEnabled": true, "maxChats": 3, "profileIds": [1]}]'
 	play_sql

@@ -586,7 +586,7 @@ mend_high(document *d)
 
 /*
  * json-c read a list from the document, the reader did not. If that is a known case, the document is mended. The reader
- * may refuse \u0000 only where somebody wants it; json-c knows where that is, unless there are names that it ended at one.
+ * may refuse \u0000 only where it is wanted; json-c knows where that is, unless there are names that it ended at one.
  */
 static bool
 mend_refused(document *d, const reading *r, struct json_object *root, int n, bool whole)

@@ -22,7 +22,7 @@ build all test/lpsim/lpsim COPT="-fsanitize=address,undefined -fno-sanitize-reco
 printf '%s\n' '#include <stdlib.h>' '__attribute__((constructor)) static void first(void) { free(malloc(1)); }' >"$work/first.c"
 gcc -shared -fPIC -O0 -Wl,-z,initfirst -o "$work/first.so" "$work/first.c"
 
-# The server's own binary with the runtime loaded: nobody else needs it. Leaks are not asked for: a process of the server ends
+# The server's own binary with the runtime loaded: only the server needs it. Leaks are not asked for: a process of the server ends
 # without giving back what it has.
 reports=$work/sanitizer
 mkdir "$reports"

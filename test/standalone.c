@@ -1,7 +1,7 @@
 /*
  * standalone.c: the memory of a program that uses files of src/ without a server.
  *
- * There is one memory context, and all chunks are in one list. Behind each are some bytes that nobody may write to: that
+ * There is one memory context, and all chunks are in one list. Behind each are some bytes that must not be written: that
  * is looked at when the chunk goes.
  */
 #include <stdio.h>

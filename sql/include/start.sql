@@ -196,7 +196,7 @@ CREATE VIEW lp.account AS
 	SELECT (u->>'id')::bigint AS id, u->>'loginName' AS login, (u->>'deleted')::boolean AS deleted, u
 	FROM jsonb_array_elements(lp.sim('users')::jsonb) u;
 
--- Somebody else changes a user.
+-- Another client changes a user.
 CREATE FUNCTION lp.poke(who text, more jsonb) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	entity jsonb := (lp.sim('user?login=' || who)::jsonb - 'passwordSh') || more;

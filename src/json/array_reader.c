@@ -253,7 +253,7 @@ collect(LpuReader *r, size_t n)
 	lpu_element_extend(r->element, r->bytes, r->length);
 }
 
-/* The element is longer than the bytes that have been fed: ask for more. */
+/* Collect more bytes of an element that is cut. Return false if there are none at hand. */
 static bool
 get_more(LpuReader *r)
 {

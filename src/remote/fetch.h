@@ -12,9 +12,8 @@
 typedef struct LpuFetch LpuFetch;
 
 /*
- * With more ids than this one listing is cheaper for everybody: at 50 ms a
- * GET, and a few at a time, the GETs take several seconds, in which an account
- * of the usual size is listed.
+ * With more ids than this one listing is cheaper: at 50 ms a GET, and a few at a time, the GETs
+ * take several seconds, in which an account of the usual size is listed.
  */
 #define LPU_MAX_GETS 200
 

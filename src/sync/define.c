@@ -1,10 +1,9 @@
 /*
  * define.c: declaring a sync.
  *
- * Whatever can be wrong with a definition is found when it is declared, not in
- * the night: columns, types, words, limits, and the rights of the owner on
- * source and server. Who declares a sync is its owner; whoever replaces the
- * definition must be a member of that role, and does not become the owner.
+ * Errors of a definition are found when it is declared, not in the night: columns, types, words,
+ * limits, and the rights of the owner on source and server. The role that declares a sync is its
+ * owner; a role that replaces the definition must be a member of it, and does not become the owner.
  */
 #include "postgres.h"
 

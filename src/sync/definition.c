@@ -159,10 +159,7 @@ lpu_sync_find(const char *name, bool lock)
 				TEXTOID, CStringGetTextDatum(name));
 }
 
-/*
- * Return the sync with this id. Raises if there is none, or the current user may not act as its
- * owner.
- */
+/* Return the sync with this id, or NULL; see lpu_sync_find(). */
 LpuSync *
 lpu_sync_by_id(int64 id, bool lock)
 {
@@ -171,8 +168,8 @@ lpu_sync_by_id(int64 id, bool lock)
 }
 
 /*
- * Raises 42501. A superuser may act as any role, and as one that is gone:
- * somebody has to be able to drop the sync.
+ * Raise 42501 unless the current user may act as the owner. A superuser may, also for a role
+ * that is gone: it must be possible to drop the sync.
  */
 void
 lpu_sync_check_rights(const LpuSync *sync)

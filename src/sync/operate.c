@@ -80,8 +80,8 @@ lpu_sync_pause(const LpuSync *sync)
 }
 
 /*
- * Whoever resumes a sync has looked: what its guards compared with is
- * forgotten, and this database is the one that may change the account.
+ * Resume a sync, also after a quarantine and in a copy of the database: what its guards compared
+ * with is forgotten, and this database is the one that may change the account.
  */
 void
 lpu_sync_resume(const LpuSync *sync)

@@ -4,7 +4,7 @@
  *	fast_account URL_FILE
  *
  * Serves HTTP/1.1 on a free port of the loopback interface, and writes its URL to the file. It knows no users and checks
- * nothing: whoever sends objects gets them back, each with an id, and a new revision; whatever else is asked for is an
+ * nothing: objects that are sent come back, each with an id, and a new revision; whatever else is asked for is an
  * empty list. test/lpsim/ is the stand-in that behaves as the account does.
  *
  *	POST /_sim/config with {"delay_ms": N}		from now on every answer takes so long

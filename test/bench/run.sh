@@ -13,7 +13,7 @@
 #				these), or million, which takes some minutes by itself
 #
 # Builds a private copy, starts a private server and a stand-in account, and prints a table for each group: median,
-# smallest and largest of the rounds, ratio, aim.  Whoever is compared is measured in turn, round by round.  A peer that
+# smallest and largest of the rounds, ratio, aim.  What is compared is measured in turn, round by round.  A peer that
 # is not installed (Debian: postgresql-NN-http, postgresql-plpython3-NN, nghttp2-proxy) is n/a.  The exit status is 0 if
 # everything could be measured, whatever came of it.
 set -euo pipefail
@@ -48,7 +48,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#groups[@]} -gt 0 ] || groups=(calls tls queue scan write memory latency scale)
 
-# Opened by whoever called, and kept when root is dropped.
+# Opened by the caller, and kept when root is dropped.
 if [ -z "${LPUSERS_WORK:-}" ]; then
 	exec 3>&1 4>"$output"
 	need_packages

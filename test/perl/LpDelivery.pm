@@ -49,7 +49,7 @@ sub enqueue
 	my (@names) = @_;
 	my $json = '[' . join(',', map { LpUsers::user($_) } @names) . ']';
 
-	# that it is there after the crash is up to whoever enqueues
+	# that it is there after the crash is up to the session that enqueues
 	is($admin->query("SET synchronous_commit = on; SELECT count(*) FROM lp_enqueue_users('$account', '$json'); RESET synchronous_commit"),
 		scalar(@names), 'enqueued');
 	return;
@@ -160,7 +160,7 @@ sub deliverer_pid
 	return $admin->query("SELECT pid FROM pg_stat_activity WHERE query LIKE 'CALL lp_deliver%' AND state = 'active' AND pid <> pg_backend_pid()");
 }
 
-# Keep the deliverer from writing down that somebody is created: the payload cannot leave. Claiming only reads it.
+# Keep the deliverer from recording that a user is created: the payload cannot leave. Claiming only reads it.
 # A settlement waits before it writes anything; what only reads the tables, or claims, does not.
 sub hold_settlement
 {

@@ -4,7 +4,7 @@
 #	my $path = LpDisk::path('tables');
 #	LpDisk::fill('tables'); ... LpDisk::empty('tables');
 #
-# They are in memory, and mounted in name spaces that the test is started in once more: nobody else sees them, no right is
+# They are in memory, and mounted in name spaces that the test is started in once more: no other process sees them, no right is
 # needed where users may have name spaces of their own, and they go with the test. Its user is who it was: PostgreSQL does not
 # run as root, which it would be in the name space that may mount.
 package LpDisk;

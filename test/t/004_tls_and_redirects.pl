@@ -79,7 +79,7 @@ subtest 'an unverified certificate gets no bearer' => sub {
 		is(scalar(@{ $other->get('log') }), 0, "certificate $bad: the account saw no request");
 	}
 
-	# TLS 1.1: a server that can nothing better, and proof that it works for whoever wants it.
+	# TLS 1.1: a server that can nothing better, and proof that it works for a client that accepts it.
 	SKIP:
 	{
 		my $port    = PostgreSQL::Test::Cluster::get_free_port();

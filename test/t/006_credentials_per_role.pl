@@ -170,7 +170,7 @@ subtest 'a right that is revoked stops the next call' => sub {
 	$node->safe_psql('postgres', 'REVOKE USAGE ON FOREIGN SERVER acme FROM emil');
 	refused('emil', LpUsers::create_sql('emil2'), '42501', 'permission denied for the server', 'USAGE taken away is seen at once');
 
-	# A right of the caller does not help what acts as somebody else, nor the reverse.
+	# A right of the caller does not help what acts as another role, nor the reverse.
 	$node->safe_psql('postgres', 'REVOKE writers FROM bert');
 	refused('anna', call_function('as_bert', 'definer3'), '42501', 'permission denied for function lp_create_users',
 		'what acts as bert without his rights');

@@ -397,7 +397,7 @@ subtest 'raw bytes that are not HTTP' => sub {
 		}
 		else
 		{
-			# versions of libcurl differ: a row with that status, or nobody knows
+			# versions of libcurl differ: a row with that status, or outcome unknown
 			my $name = 'hostile' . ++$count;
 			my ($out, $err) = call('raw', $name);
 			like("$out$err", qr/^(?:1|2)01\||$unknown/, "raw, $what: a row or an error");

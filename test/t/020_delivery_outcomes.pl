@@ -97,7 +97,7 @@ sub rows
 sub states { my $rows = rows(); return join(' ', map { "$_:$rows->{$_}{state}" } sort keys %$rows); }
 sub all_are { my ($state, $what, @names) = @_; is(states(), join(' ', map { "$_:$state" } sort @names), "$what: $state"); return; }
 
-# The end of a scenario: these users are there once, their rows say so and have the id; nobody else is there.
+# The end of a scenario: these users are there once, their rows say so and have the id; no other user is there.
 sub created
 {
 	my ($what, $names, %more) = @_;
@@ -364,7 +364,7 @@ subtest '429 delays the account' => sub {
 		enqueue(map { "q$_" } 1 .. 3);
 		fault(action => 'retry_after', value => '2');
 		deliver();
-		# whoever is still to be sent waits too, here or in the queue
+		# what is still to be sent waits too, here or in the queue
 		due_now();
 		deliver();
 		my @at = map { $_->{at} } log_of('POST');
@@ -459,7 +459,7 @@ subtest 'an unknown outcome is looked up and never sent twice' => sub {
 	in_doubt('deep', 1, action => 'deep');
 	in_doubt('huge', 1, action => 'huge', status => 201);
 
-	# A success that names nobody, and did nothing: not sent again.
+	# A success that names no user, and did nothing: not sent again.
 	foreach my $fault ({ action => 'not_json', status => 201 }, { action => 'empty', status => 204 }, { action => 'body', body => '[]', status => 201 })
 	{
 		my $what = "$fault->{action} $fault->{status}, not applied";
@@ -1048,7 +1048,7 @@ subtest 'a cancelled CALL loses nothing' => sub {
 		is(posts() . ' ' . gets(), '1 1', "$what: looked up");
 		created($what, ['k1'], evidence => 'lookup');
 	}
-	# Claimed long before it is sent, for whatever reason: the delay begins when somebody finds that nobody sends it.
+	# Claimed long before it is sent, for whatever reason: the delay begins when a deliverer finds that none sends it.
 	{
 		fresh();
 		enqueue('k1');
@@ -1129,7 +1129,7 @@ subtest 'CALL keeps no snapshot, lock or memory' => sub {
 		created($what, \@names);
 		$user->quit;
 	}
-	# What somebody else changes meanwhile would be a serialization failure in the caller's isolation level.
+	# What another session changes meanwhile would be a serialization failure in the caller's isolation level.
 	foreach my $level ('read committed', 'repeatable read', 'serializable')
 	{
 		my $holder = LpUsers::session($node);
@@ -1173,7 +1173,7 @@ subtest 'CALL keeps no snapshot, lock or memory' => sub {
 		like($err, qr/ERROR:  25006/, 'read only: refused');
 		is(states() . scalar @{ $sim->get('log') }, 'j1:pending0', 'read only: nothing is claimed');
 		$session->query('RESET default_transaction_read_only');
-		# who runs it sees nothing of the payloads, and acts as nobody but itself afterwards
+		# who runs it sees nothing of the payloads, and acts only as itself afterwards
 		$admin->query('GRANT EXECUTE ON PROCEDURE lp_deliver(text) TO regress_two');
 		$session->query('SET ROLE regress_two');
 		deliver();

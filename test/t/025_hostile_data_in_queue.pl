@@ -1,4 +1,4 @@
-# What hostile data, settings, accounts and people try with the queue: nothing is run with somebody else's rights, nothing
+# What hostile data, settings, accounts and people try with the queue: nothing is run with another role's rights, nothing
 # ends the server, one account's trouble stays its own, and each user is created once and accounted for.
 #
 # Two servers: on "main" the worker delivers, on "quiet" it is off but where a test says so, and CALL delivers.
@@ -497,7 +497,7 @@ subtest 'CALL leaves later retries to the worker' => sub {
 	my $err = deliver($session, 'aaa');
 	like($err, qr/0 created, .*1 to be tried again/, 'CALL: 503');
 	LpUsers::wait_for(sub { worker_of($session) ne '' }, 'the worker that CALL starts');
-	# the UPDATE alone wakes nobody
+	# the UPDATE alone wakes no worker
 	$session->query('UPDATE lp_requests SET next_attempt_at = now() - interval \'1 s\'');
 	is_created($session, $again);
 	once('CALL: 503', 'aaa', 2, $again);

@@ -2,7 +2,7 @@
 # all the same, at whatever step that happens, whether the standby knew of it or had not heard of the claim yet.
 #
 # The new primary goes on by itself (lpusers.after_promotion = resume), by CALL or by a worker that starts with the promotion; or
-# it holds everything until somebody says lp_adopt(). Then the same at any moment. With LPUSERS_LONG each step in each way.
+# it holds everything until lp_adopt() is called. Then the same at any moment. With LPUSERS_LONG each step in each way.
 use strict;
 use warnings;
 use FindBin;

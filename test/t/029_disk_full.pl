@@ -31,7 +31,7 @@ $admin->query('ALTER TABLE lp_requests SET TABLESPACE small; ALTER TABLE lp_payl
 
 # ---------------------------------------------------------------------------------------------- the tables' disk
 
-# The tables are small, and what is dead in them stays in its place while somebody may see it.
+# The tables are small, and what is dead in them stays in its place while a snapshot may see it.
 my $witness;
 sub keep_dead_rows
 {
@@ -267,7 +267,7 @@ subtest 'a disk that is full at a random moment' => sub {
 		}
 		else
 		{
-			# whoever needs more first
+			# the one that needs more first
 			LpDisk::fill('wal');
 			write_wal();
 			comes_back($what, $offset);

@@ -19,7 +19,7 @@ subtest 'the reference is current' => sub {
 	ok(IPC::Run::run([ 'bash', "$LpUsers::top/test/make_reference", '--here' ], '>', \$made, '2>', \$err), 'test/make_reference runs')
 	  or diag($err);
 
-	# Whoever changed a comment finds here what to change in the document; patch -p0 takes it.
+	# After a change to a comment this shows what to change in the document; patch -p0 takes it.
 	my $new = File::Temp->new;
 	print $new $made;
 	close($new);

@@ -1,6 +1,6 @@
 # High availability as docs/high-availability.md sets it up: a primary and a streaming standby with the same configuration.
 # What is read on the standby and what is refused there; failovers after which the queue goes on with no command but the
-# promotion; the old primary that comes back as a standby; what a standby that lags has lost. That copies which nobody
+# promotion; the old primary that comes back as a standby; what a standby that lags has lost. That copies which were not
 # meant to promote send nothing is in 023_copied_database.
 use strict;
 use warnings;

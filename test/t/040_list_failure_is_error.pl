@@ -109,7 +109,7 @@ subtest 'a failure after rows were returned is an error' => sub {
 	like($err, qr/22P02: invalid input syntax.*CONTEXT:  column "profile_ids" \(attribute "profileIds"\) of foreign table "users", entity with id 815/s,
 		'the entity, the attribute and the column of a wrong value are named');
 
-	# What nobody asked for does no harm.
+	# What was not requested does no harm.
 	fault(%{ hex_of('{"id":815,"loginName":"agent","profileIds":["x"],"x":"\u0000"},') });
 	is($session->query('SELECT count(id) FROM lp.users'), $users + 1, 'a wrong value that nobody wants is no failure');
 
@@ -142,7 +142,7 @@ subtest 'a response that is no list is an error' => sub {
 		[ '503 with a list', { action => 'status', status => 503, body => '[{"id":1}]' }, '08006', 1 ],
 		[ '429 for too long', { action => 'retry_after', value => '30' }, '53400', 1 ],);
 
-	# a list of nobody
+	# an empty list
 	fault(action => 'status', status => 204, body => '');
 	is($session->query('SELECT count(*) FROM lp.users'), '0', '204 is an empty list');
 	gets();
@@ -228,7 +228,7 @@ subtest 'a list that takes too long is an error' => sub {
 		goes_on("silence $title");
 	}
 
-	# Nobody waits: then silence is none. What was sent meanwhile is there.
+	# No statement waits: then silence is no failure. What was sent meanwhile is there.
 	fault(action => 'stall', seconds => 2);
 	$session->query('BEGIN');
 	$session->query("DECLARE c CURSOR FOR $wide FROM lp.users");

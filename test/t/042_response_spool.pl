@@ -272,7 +272,7 @@ subtest 'a full disk is an error' => sub {
 	}
 	is($session->query("BEGIN;\n$declare;\nFETCH 1 FROM c;\nFETCH ALL FROM c;\nCOMMIT"), $expected, 'with room again: all texts, in order');
 
-	# A failed cursor of an outer transaction is dead, and in nobody's way.
+	# A failed cursor of an outer transaction is dead, and in no other cursor's way.
 	$sim->post('faults', { method => 'GET', path => '/users', action => 'half' });
 	$session->query("BEGIN;\n$declare;\nSAVEPOINT s");
 	($out, $err) = $session->run('FETCH ALL FROM c');

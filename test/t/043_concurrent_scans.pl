@@ -102,8 +102,8 @@ subtest 'GETs by id run in parallel' => sub {
 };
 
 subtest 'connections of an idle cursor' => sub {
-	# The first connection is good; of the next two nothing comes of the TLS handshake. Nobody waits for them while the first row
-	# is worked at for longer than connect_timeout: they are sent anew. When somebody waits, connect_timeout holds.
+	# The first connection is good; of the next two nothing comes of the TLS handshake. No statement waits for them while the first row
+	# is worked at for longer than connect_timeout: they are sent anew. When a statement waits, connect_timeout holds.
 	SKIP:
 	{
 		skip(LpPeer::tls_trouble(), 1) if LpPeer::tls_trouble();

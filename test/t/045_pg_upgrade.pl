@@ -1,5 +1,5 @@
 # A move to a new major version with pg_upgrade: everything is kept as it was, nothing is sent while it goes on, and what was
-# unfinished is held until somebody takes it on. LPUSERS_OLD_INSTALL is an older PostgreSQL with the extension (run.sh).
+# unfinished is held until lp_adopt(). LPUSERS_OLD_INSTALL is an older PostgreSQL with the extension (run.sh).
 use strict;
 use warnings;
 use FindBin;
@@ -177,7 +177,7 @@ subtest 'nothing is sent again' => sub {
 	is(posts('pending'), 0, 'new hires are delivered, and nothing else');
 };
 
-# ------------------------------------------------------------------------------------------------- somebody takes it on
+# ------------------------------------------------------------------------------------------------- lp_adopt()
 
 my @all;
 

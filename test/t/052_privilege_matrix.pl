@@ -1,6 +1,6 @@
 # Who may what: every role on every object of the extension, as the catalogs name them. A new object without a line here fails.
 #
-# Roles: nobody has nothing · usage has USAGE on the server and no mapping · mapped has a mapping and no USAGE · owner owns the
+# Roles: "nobody" has nothing · usage has USAGE on the server and no mapping · mapped has a mapping and no USAGE · owner owns the
 # server and has a mapping · holder has both, and owns a table with the trigger, and the foreign tables · member is a member of
 # holder · tenant is at home on another server · root is the superuser. What each of them gets, in this order:
 #	+ it works		- 42501		c 28000, no credentials		others: their SQLSTATE
@@ -288,7 +288,7 @@ subtest 'rights on servers, mappings and options' => sub {
 	{
 		my ($clause, $superuser) = @{ $mapping_options{$option} };
 
-		# one's own with USAGE; anybody's by the owner of the server
+		# one's own with USAGE; that of any role by the owner of the server
 		matrix("mapping option $option", "CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS ($clause)", $superuser ? $none : '-+-+++-+');
 		matrix("mapping option $option of somebody else", "CREATE USER MAPPING FOR PUBLIC SERVER plain OPTIONS ($clause)", $superuser ? $none : '---+---+');
 	}
@@ -319,7 +319,7 @@ subtest 'rights on foreign tables' => sub {
 };
 
 subtest 'objects planted in the search_path are not used' => sub {
-	# 010 has the calls, 025 the queue and its worker; here everything that runs as somebody else, and the trigger.
+	# 010 has the calls, 025 the queue and its worker; here everything that runs as another role, and the trigger.
 	is($root->query("SELECT string_agg(p.proname, ' ' ORDER BY 1) $ours JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid WHERE p.prosecdef
 		AND p.proconfig IS DISTINCT FROM '{\"search_path=pg_catalog, pg_temp\"}'"), '', 'each definer function has a fixed search_path');
 	is($root->query("SELECT string_agg(p.proname, ' ' ORDER BY 1) $ours JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid JOIN pg_language l ON l.oid = p.prolang

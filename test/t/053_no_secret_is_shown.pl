@@ -88,7 +88,7 @@ query(qq{
 	CREATE FUNCTION secret_of(name text) RETURNS text LANGUAGE sql AS \$\$ SELECT pg_read_file('$files/' || name) \$\$;
 	CREATE TABLE hires (name text, secret text); CREATE TABLE sync_hires (name text, secret text)});
 
-# Options that are secrets come from files, too: into the catalog by a statement that nobody logs, or as an option *_file.
+# Options that are secrets come from files, too: into the catalog by a statement that is not logged, or as an option *_file.
 sub credentials
 {
 	my (%options) = @_;

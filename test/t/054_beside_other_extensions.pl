@@ -166,7 +166,7 @@ subtest 'other wrappers and extensions' => sub {
 
 # ---------------------------------------------------------------------------------------------- busy objects
 
-# A scan, an INSERT or a CALL is in the middle of a request; somebody wants the object away.
+# A scan, an INSERT or a CALL is in the middle of a request; another session drops the object.
 sub busy
 {
 	my ($db, $sql) = @_;

@@ -153,7 +153,7 @@ sub arguments
 }
 
 subtest 'random trigger arguments' => sub {
-	# The expressions are also those of somebody who knows how the query is put together, so anything that SQL has to say of a user's
+	# The expressions are also those of an attacker who knows how the query is built, so anything that SQL has to say of a user's
 	# input may be met; what must not is an internal error, a file, a resource or a connection that failed.
 	my $known = qr/^(?:00000|0A...|21...|22...|25006|28...|39P01|42...|54...)$/;
 

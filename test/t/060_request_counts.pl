@@ -116,7 +116,7 @@ sub path
 	return;
 }
 
-# The account has so many users, and nobody has asked yet.
+# The account has so many users, and there was no request yet.
 sub fresh
 {
 	my ($n) = @_;

@@ -238,7 +238,7 @@ subtest 'given up' => sub {
 	foreach (1 .. 4) { deliver(); $admin->due_now; }
 	is($admin->query('SELECT state, cause, attempts, error FROM lp_requests') =~ s/:.*//r, 'failed|gave_up|3|given up after 3 attempts', 'given up');
 	is(scalar(writes()), 3, 'sent three times');
-	# somebody else does it meanwhile
+	# another client does it meanwhile
 	$sim->post('change', { user => sprintf('%d', $first + 1), set => { nickname => 'new1', fullName => 'F1' } });
 	$admin->query("SELECT lp_retry(array_agg(id)) FROM lp_requests");
 	deliver();
