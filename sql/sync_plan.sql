@@ -298,7 +298,9 @@ SELECT hr.join('u7');
 SELECT lp_sync_plan('staff', '{u5,u6}') AS plan \gset
 SELECT applied();
 \! curl -sSfo /dev/null -d '{"method": "PUT", "path": "/users", "action": "reset", "applied": true}' $LPSIM_URL/_sim/faults
+SET client_min_messages = warning;
 CALL lp_deliver();
+RESET client_min_messages;
 SELECT lp_sync_plan('staff', '{u1,u2,u3,u4,u7}') AS plan \gset
 SELECT applied();
 SELECT lp_sync_unlink('staff', '{u1,u5,u7}');

@@ -66,9 +66,15 @@ SELECT lp_sync_watch('hr.staff', 'staff', 'keyy'); -- ERROR
 SELECT lp_sync_watch('hr.staff', 'nothing', 'key'); -- ERROR
 SELECT lp_sync_watch('hr.people', 'staff', 'key'); -- ERROR
 SELECT lp_sync_watch(NULL, 'staff', 'key'); -- ERROR
+SELECT lp_sync_watch('hr.staff', 'staff', 'key, nick'); -- ERROR
+SELECT lp_sync_watch('hr.staff', 'staff', 'key); SELECT (nick'); -- ERROR
+SELECT lp_sync_watch('hr.staff', 'staff', 'max(key)'); -- ERROR
+SELECT lp_sync_watch('hr.staff', 'staff', 'staff::text'); -- ERROR
+SELECT lp_sync_watch('hr.staff', 'staff', 'ctid'); -- ERROR
 SELECT lp_sync_watch('hr.staff', 'staff', 'staff.key');
 SELECT lp_sync_watch('hr.staff', 'staff', 'key'); -- ERROR
-CREATE VIEW marks AS SELECT source_key, count(*) FROM _lp_sync_mark GROUP BY 1 ORDER BY 1;
+SELECT relation, alias, columns, types, expression FROM _lp_sync_watch;
+CREATE VIEW marks AS SELECT coalesce('waits: ' || source_key, changed::text) AS mark, count(*) FROM _lp_sync_mark GROUP BY 1 ORDER BY 1;
 SELECT hr.join('w1'), hr.join('w2');
 SELECT * FROM marks;
 UPDATE hr.staff SET chats = 4 WHERE key = 'w1';
@@ -110,6 +116,85 @@ SELECT lp_sync_unwatch('hr.staff');
 UPDATE hr.staff SET chats = 7 WHERE key = 'p3';
 SELECT * FROM marks;
 SELECT lp_sync_unwatch('hr.staff');
+-- the change of a user who has an unfinished request is looked at after that, and till then nothing is asked
+SELECT count(*) FROM lp_sync_watch('hr.staff', 'staff', 'key');
+DELETE FROM _lp_sync_mark;
+CALL lp_deliver();
+UPDATE hr.staff SET chats = 8 WHERE key = 'p3';
+CALL lp_sync('staff', true);
+UPDATE hr.staff SET chats = 9 WHERE key = 'p3';
+CALL lp_sync('staff', true);
+SELECT * FROM marks;
+CALL lp_sync('staff', true);
+SELECT * FROM marks;
+CALL lp_deliver();
+CALL lp_sync('staff', true);
+SELECT * FROM marks;
+SELECT attribute, old, new FROM lp_sync_changes WHERE plan = (SELECT max(plan) FROM lp_sync_changes) AND source_key = 'p3';
+CALL lp_deliver();
+-- The statements of others do not fail for the sync, whatever becomes of the table: then a run looks at all keys, and says why.
+ALTER TABLE hr.staff RENAME COLUMN key TO number;
+UPDATE hr.staff SET chats = 7 WHERE number = 'p3';
+SELECT * FROM marks;
+CALL lp_sync('staff', true);
+SELECT * FROM marks;
+SELECT sync, why FROM state;
+SELECT attribute, old, new FROM lp_sync_changes WHERE plan = (SELECT max(plan) FROM lp_sync_changes) AND source_key = 'p3';
+CALL lp_deliver();
+CALL lp_sync('staff');
+SELECT sync, why FROM state;
+ALTER TABLE hr.staff RENAME COLUMN number TO key;
+ALTER TABLE hr.staff RENAME TO people_of_hr;
+UPDATE hr.people_of_hr SET chats = 6 WHERE key = 'p3';
+ALTER TABLE hr.people_of_hr RENAME TO staff;
+SELECT * FROM marks;
+CALL lp_sync('staff', true);
+CALL lp_deliver();
+UPDATE hr.staff SET key = key || repeat('x', 2000) WHERE key = 'late1';
+SELECT * FROM marks;
+UPDATE hr.staff SET key = 'late1' WHERE key LIKE 'late1%';
+SELECT lp_sync_unwatch('hr.staff') IS NOT NULL AS dropped;
+CALL lp_sync('staff', true);
+SELECT * FROM marks;
+-- an expression is evaluated by the run, as the sync's owner, and found by its names where it was written
+CREATE TABLE hr.skills (person int, skill text);
+CREATE FUNCTION hr.key_of(person int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'evaluated'; RETURN 'p' || 12 / person; END $$;
+SET search_path = hr, public;
+SELECT count(*) FROM lp_sync_watch('skills', 'staff', 'key_of(person)');
+RESET search_path;
+SELECT columns, types, expression FROM _lp_sync_watch;
+INSERT INTO hr.skills VALUES (4, 'x'), (4, 'y'), (3, 'z');
+SELECT * FROM marks;
+CALL lp_sync('staff', true);
+INSERT INTO hr.skills VALUES (0, 'x');
+CALL lp_sync('staff', true);
+SELECT sync, why FROM state;
+INSERT INTO hr.skills VALUES (6, 'x');
+DROP FUNCTION hr.key_of;
+CALL lp_sync('staff', true);
+SELECT sync, state, why FROM state;
+SELECT lp_sync_unwatch('hr.skills') IS NOT NULL AS dropped;
+SELECT count(*) FROM lp_sync_watch('hr.skills', 'staff', '(SELECT s.key FROM hr.staff s WHERE s.key = ''p'' || skills.person)');
+UPDATE hr.skills SET skill = 'a' WHERE person = 3;
+CALL lp_sync('staff', true);
+-- A trigger of one's own marks nothing: neither of a table that is not watched, nor what is not a row of one that is.
+GRANT EXECUTE ON FUNCTION _lp_sync_mark_trigger TO regress_clerk;
+GRANT CREATE ON SCHEMA hr TO regress_clerk;
+GRANT TRIGGER, INSERT, DELETE ON hr.skills TO regress_clerk;
+SELECT id AS watch FROM _lp_sync_watch \gset
+SET ROLE regress_clerk;
+CREATE TABLE hr.mine (person int, key text);
+CREATE TRIGGER mine AFTER INSERT ON hr.mine REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION _lp_sync_mark_trigger(:watch);
+INSERT INTO hr.mine VALUES (1, 'p1'), (2, 'p2');
+CREATE TRIGGER others AFTER INSERT ON hr.skills REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION _lp_sync_mark_trigger(99);
+CREATE TRIGGER again AFTER INSERT ON hr.skills REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION _lp_sync_mark_trigger(:watch);
+CREATE TRIGGER no_rows AFTER INSERT ON hr.skills FOR EACH STATEMENT EXECUTE FUNCTION _lp_sync_mark_trigger(:watch);
+INSERT INTO hr.skills VALUES (2, 'x');
+RESET ROLE;
+SELECT * FROM marks;
+DROP TABLE hr.mine, hr.skills;
+CALL lp_sync('staff', true);
+DELETE FROM _lp_sync_watch;
 -- a partitioned table, and what is written to a partition by its name
 CREATE TABLE hr.parts (key text, n int) PARTITION BY LIST (n);
 CREATE TABLE hr.part1 PARTITION OF hr.parts FOR VALUES IN (1);
@@ -126,7 +211,10 @@ SELECT lp_sync_drop('staff');
 INSERT INTO hr.parts VALUES ('x', 1);
 SELECT * FROM marks;
 SELECT _lp_sync_mark_trigger(); -- ERROR
-CREATE TRIGGER wrong AFTER INSERT ON hr.staff FOR EACH ROW EXECUTE FUNCTION _lp_sync_mark_trigger('1', 'key');
+CREATE TRIGGER wrong AFTER INSERT ON hr.staff FOR EACH ROW EXECUTE FUNCTION _lp_sync_mark_trigger('1');
+INSERT INTO hr.staff (key) VALUES ('x'); -- ERROR
+DROP TRIGGER wrong ON hr.staff;
+CREATE TRIGGER wrong AFTER INSERT ON hr.staff FOR EACH STATEMENT EXECUTE FUNCTION _lp_sync_mark_trigger('1', 'key');
 INSERT INTO hr.staff (key) VALUES ('x'); -- ERROR
 
 DROP VIEW state, marks;

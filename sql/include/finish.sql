@@ -18,7 +18,7 @@ SET client_min_messages = warning;
 DROP SCHEMA hr CASCADE;
 RESET client_min_messages;
 DELETE FROM lp_payloads;
-DELETE FROM _lp_sync; DELETE FROM _lp_sync_link; DELETE FROM _lp_sync_plan; DELETE FROM _lp_sync_item; DELETE FROM _lp_sync_mark;
+DELETE FROM _lp_sync; DELETE FROM _lp_sync_link; DELETE FROM _lp_sync_plan; DELETE FROM _lp_sync_item; DELETE FROM _lp_sync_watch; DELETE FROM _lp_sync_mark;
 \endif
 \! curl -sSf "$LPSIM_URL/_sim/duplicates"; echo
 DROP FUNCTION attempt(text);

@@ -218,7 +218,7 @@ LANGUAGE sql IMMUTABLE AS $$
 \endif
 
 \if :{?with_sync}
-TRUNCATE _lp_sync, _lp_sync_plan, _lp_sync_item RESTART IDENTITY;
+TRUNCATE _lp_sync, _lp_sync_plan, _lp_sync_item, _lp_sync_watch RESTART IDENTITY;
 CREATE SCHEMA hr;
 CREATE TABLE hr.staff (key text, login text, email text, name text, nick text, chats numeric, enabled boolean, profile_ids bigint[],
 	team bigint, skill_ids bigint[], description text);
@@ -243,6 +243,6 @@ CREATE FUNCTION hr.link(user_id bigint, who text, state text DEFAULT 'active', b
 	SELECT id, who, user_id, who || '@x.example', link.state, by_us, base,
 		coalesce(hidden, jsonb_build_object('fullName', 'Full ' || who, 'employeeId', who)), since FROM _lp_sync WHERE name = 'staff' $$;
 CREATE FUNCTION hr.forget() RETURNS void LANGUAGE sql AS $$
-	TRUNCATE hr.staff, hr.acct, _lp_sync_link, _lp_sync_plan, _lp_sync_item, _lp_sync_mark; DELETE FROM lp_payloads; DELETE FROM lp_requests $$;
+	TRUNCATE hr.staff, hr.acct, _lp_sync_link, _lp_sync_plan, _lp_sync_item, _lp_sync_watch, _lp_sync_mark; DELETE FROM lp_payloads; DELETE FROM lp_requests $$;
 \endif
 \set ECHO all

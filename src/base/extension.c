@@ -135,7 +135,7 @@ check_triggers(Relation table, Oid owner)
 /* The tables on which statements run as their owner. The first decides who that is. */
 static const char *const tables[] = {
 	"lp_requests", "lp_payloads", "_lp_sync", "_lp_sync_link", "_lp_sync_plan", "_lp_sync_item",
-	"_lp_sync_mark"
+	"_lp_sync_watch", "_lp_sync_mark"
 };
 
 /*

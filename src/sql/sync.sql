@@ -53,7 +53,7 @@ COMMENT ON COLUMN @extschema@._lp_sync.delete_after IS 'users that the sync disa
 COMMENT ON COLUMN @extschema@._lp_sync.drift IS 'what happens to attributes that were changed in the account: overwrite, report or accept';
 COMMENT ON COLUMN @extschema@._lp_sync.limits IS 'limits that differ from the defaults, by action';
 COMMENT ON COLUMN @extschema@._lp_sync.state IS 'active, paused or quarantined';
-COMMENT ON COLUMN @extschema@._lp_sync.why IS 'why the last run was held or failed';
+COMMENT ON COLUMN @extschema@._lp_sync.why IS 'why the last run was held or failed, or looked at all keys although it was to look at marked ones';
 COMMENT ON COLUMN @extschema@._lp_sync.failures IS 'how many runs in a row were held or failed';
 COMMENT ON COLUMN @extschema@._lp_sync.last_run IS 'when the last plan of all keys was made';
 COMMENT ON COLUMN @extschema@._lp_sync.base_rows IS 'rows of the source in the last applied plan of all keys';
@@ -165,32 +165,66 @@ COMMENT ON COLUMN @extschema@._lp_sync_item.state IS 'planned, queued, done, fai
 COMMENT ON COLUMN @extschema@._lp_sync_item.request IS 'lp_requests.id';
 COMMENT ON COLUMN @extschema@._lp_sync_item.queued_at IS 'when it was applied';
 
-/* Append only: no unique key, so that no transaction waits for another and none loses its mark to an older one. */
+/*
+ * What is watched. The triggers of a table have the number of a row here: it says which columns they copy, and what the runs of
+ * the sync evaluate over these. Only lp_sync_watch() writes it.
+ */
+CREATE TABLE @extschema@._lp_sync_watch (
+	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	sync           bigint NOT NULL,
+	relation       text NOT NULL,
+	relation_oid   oid NOT NULL,
+	alias          text NOT NULL,
+	columns        text[] NOT NULL,
+	types          text[] NOT NULL,
+	expression     text NOT NULL
+);
+COMMENT ON TABLE @extschema@._lp_sync_watch IS 'one row for each table that a sync watches';
+COMMENT ON COLUMN @extschema@._lp_sync_watch.id IS 'number of the watch';
+COMMENT ON COLUMN @extschema@._lp_sync_watch.sync IS '_lp_sync.id';
+COMMENT ON COLUMN @extschema@._lp_sync_watch.relation IS 'table that is watched, with its schema';
+COMMENT ON COLUMN @extschema@._lp_sync_watch.relation_oid IS 'its OID in the database where it was first watched';
+COMMENT ON COLUMN @extschema@._lp_sync_watch.alias IS 'its name in the expression';
+COMMENT ON COLUMN @extschema@._lp_sync_watch.columns IS 'columns that the expression uses';
+COMMENT ON COLUMN @extschema@._lp_sync_watch.types IS 'their types';
+COMMENT ON COLUMN @extschema@._lp_sync_watch.expression IS 'key in the source, of a row of the table';
+
+/*
+ * Append only: no unique key, so that no transaction waits for another and none loses its mark to an older one. A mark has a key,
+ * or the row of a watched table from which a run finds it, or why all keys are to be looked at.
+ */
 CREATE TABLE @extschema@._lp_sync_mark (
 	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	sync           bigint NOT NULL,
+	watch          bigint,
 	source_key     text COLLATE "C",
+	changed        jsonb,
 	marked_at      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE @extschema@._lp_sync_mark IS 'keys that a watched table has changed and no run has looked at since';
+COMMENT ON TABLE @extschema@._lp_sync_mark IS 'what watched tables have changed and no run has looked at since';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.id IS 'number of the mark';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.sync IS '_lp_sync.id';
-COMMENT ON COLUMN @extschema@._lp_sync_mark.source_key IS 'key in the source';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.watch IS '_lp_sync_watch.id';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.source_key IS 'key in the source, once it is known';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.changed IS 'an array: values of the columns of the watch; a string: why all keys are to be looked at';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.marked_at IS 'when it was marked';
 
 COMMENT ON SEQUENCE @extschema@._lp_sync_id_seq IS 'numbers of syncs';
 COMMENT ON SEQUENCE @extschema@._lp_sync_plan_id_seq IS 'numbers of plans';
 COMMENT ON SEQUENCE @extschema@._lp_sync_item_id_seq IS 'numbers of items';
+COMMENT ON SEQUENCE @extschema@._lp_sync_watch_id_seq IS 'numbers of watches';
 COMMENT ON SEQUENCE @extschema@._lp_sync_mark_id_seq IS 'numbers of marks';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_link', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_plan', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_item', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_watch', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_mark', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_plan_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_item_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_watch_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_mark_id_seq', '');
 
 /* ----- values, limits, rights: functions that touch no table ----- */
@@ -331,7 +365,7 @@ COMMENT ON PROCEDURE @extschema@.lp_sync(text, boolean)
 CREATE FUNCTION @extschema@.lp_sync_watch(target regclass, sync text, key_expression text) RETURNS SETOF text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 3 COST 1000;
 COMMENT ON FUNCTION @extschema@.lp_sync_watch(regclass, text, text)
-	IS 'creates triggers that mark the keys of changed rows for CALL lp_sync(watched => true); returns what was run';
+	IS 'creates triggers that mark changed rows for CALL lp_sync(watched => true), which finds their keys by the expression; returns what was run';
 
 CREATE FUNCTION @extschema@.lp_sync_unwatch(target regclass) RETURNS SETOF text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 3 COST 1000;
@@ -339,7 +373,7 @@ COMMENT ON FUNCTION @extschema@.lp_sync_unwatch(regclass) IS 'drops the triggers
 
 CREATE FUNCTION @extschema@._lp_sync_mark_trigger() RETURNS trigger
 	AS 'MODULE_PATHNAME' LANGUAGE C;
-COMMENT ON FUNCTION @extschema@._lp_sync_mark_trigger() IS 'internal: marks the keys of the rows that a statement changes';
+COMMENT ON FUNCTION @extschema@._lp_sync_mark_trigger() IS 'internal: marks the rows that a statement changes';
 
 CREATE FUNCTION @extschema@.lp_sync_unlink(sync text, keys text[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -12,7 +12,6 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -152,18 +151,6 @@ check_same(const LpuSync *sync, const LpuSync *stored)
 
 /* ----- storing ----- */
 
-static Datum
-text_array(const List *list)
-{
-	Datum	   *values = palloc(Max(list_length(list), 1) * sizeof(Datum));
-	ListCell   *cell;
-	int			n = 0;
-
-	foreach(cell, list)
-		values[n++] = CStringGetTextDatum(lfirst(cell));
-	return PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
 /* The drafts of an earlier definition would apply what is not defined any more. */
 static void
 store(LpuSync *sync, const LpuSyncPolicy *policy, const LpuOptions *options)
@@ -187,7 +174,8 @@ store(LpuSync *sync, const LpuSyncPolicy *policy, const LpuOptions *options)
 		CStringGetTextDatum(options->server_name), ObjectIdGetDatum(options->server),
 		CStringGetTextDatum(sync->owner_name), ObjectIdGetDatum(sync->owner),
 		CStringGetTextDatum(sync->source_name), ObjectIdGetDatum(sync->source),
-		CStringGetTextDatum(sync->key), text_array(sync->create_only), text_array(sync->add_only),
+		CStringGetTextDatum(sync->key), lpu_sync_text_array(sync->create_only),
+		lpu_sync_text_array(sync->add_only),
 		CStringGetTextDatum(policy->leavers), IntervalPGetDatum(policy->delete_after),
 		CStringGetTextDatum(sync->drift),
 		policy->limits != NULL ? JsonbPGetDatum(policy->limits) :

@@ -79,13 +79,12 @@ oid_column(int column)
 	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
-/* A text[] as a list of strings. */
-static List *
-list_column(int column)
+/* Return a text[] of a result, which is not null, as a list of strings. */
+List *
+lpu_sync_text_list(SPITupleTable *table, int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column,
-									  &isnull);
+	Datum		value = SPI_getbinval(table->vals[row], table->tupdesc, column, &isnull);
 	Datum	   *elements;
 	List	   *list = NIL;
 	int			n;
@@ -96,6 +95,19 @@ list_column(int column)
 	for (i = 0; i < n; i++)
 		list = lappend(list, TextDatumGetCString(elements[i]));
 	return list;
+}
+
+/* The reverse. */
+Datum
+lpu_sync_text_array(const List *list)
+{
+	Datum	   *values = palloc(Max(list_length(list), 1) * sizeof(Datum));
+	ListCell   *cell;
+	int			n = 0;
+
+	foreach(cell, list)
+		values[n++] = CStringGetTextDatum(lfirst(cell));
+	return PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* The relation with this name in a copy of the database; InvalidOid: none. */
@@ -128,8 +140,8 @@ read_row(void)
 		sync->source_name =
 			quote_qualified_identifier(get_namespace_name(get_rel_namespace(sync->source)), name);
 	sync->key = lpu_text_column(0, 9);
-	sync->create_only = list_column(10);
-	sync->add_only = list_column(11);
+	sync->create_only = lpu_sync_text_list(SPI_tuptable, 0, 10);
+	sync->add_only = lpu_sync_text_list(SPI_tuptable, 0, 11);
 	sync->drift = lpu_text_column(0, 12);
 	sync->state = lpu_text_column(0, 13);
 	sync->why = lpu_text_column(0, 14);

@@ -4,7 +4,7 @@
 #ifndef LPU_SYNC_DEFINITION_H
 #define LPU_SYNC_DEFINITION_H
 
-#include "nodes/pg_list.h"
+#include "executor/spi.h"
 
 #include "options/option.h"
 #include "sync/value.h"
@@ -70,6 +70,12 @@ extern const LpuSyncColumn *lpu_sync_column(const LpuSync *sync, const char *att
  * set *nearest to a similar one, or NULL.
  */
 extern bool lpu_sync_is_action(const char *name, bool limited, const char **nearest);
+
+/* Return a text[] of a result as a list of strings. */
+extern List *lpu_sync_text_list(SPITupleTable *table, int row, int column);
+
+/* Return a list of strings as a text[]. */
+extern Datum lpu_sync_text_array(const List *list);
 
 /* Return in words how a column is interpreted, allocated in the current memory context. */
 extern char *lpu_sync_understood_as(const LpuSyncColumn *column);

@@ -104,6 +104,7 @@ void
 lpu_sync_drop(const LpuSync *sync)
 {
 	withdraw(sync, (Datum) 0, "withdrawn: the sync was dropped");
+	run(sync, "DELETE FROM @extschema@._lp_sync_watch WHERE sync = $1");
 	run(sync, "DELETE FROM @extschema@._lp_sync_mark WHERE sync = $1");
 	run(sync, "DELETE FROM @extschema@._lp_sync_item WHERE sync = $1");
 	run(sync, "DELETE FROM @extschema@._lp_sync_plan WHERE sync = $1");

@@ -3,9 +3,9 @@
  *
  * The sync is locked from the beginning, so that two runs of it follow each
  * other. A run that fails is rolled back and written down, as is one whose plan
- * is held; after three in a row the sync is quarantined. Marks are read before
- * the source is, and exactly these are removed, by their numbers, when the run
- * has succeeded: a change that is committed later has a mark of its own.
+ * is held; after three in a row the sync is quarantined. Marks (mark.c) are read
+ * before the source is, and exactly these are removed, by their numbers, when
+ * the run has succeeded: a change that is committed later has a mark of its own.
  */
 #include "postgres.h"
 
@@ -13,15 +13,14 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
 #include "base/origin.h"
 #include "base/spi_plan.h"
-#include "queue/statement.h"
 #include "sync/definition.h"
+#include "sync/mark.h"
 #include "sync/plan.h"
 #include "sync/run.h"
 
@@ -43,43 +42,6 @@ lpu_sync_names(void)
 	for (i = 0; i < (int) SPI_processed; i++)
 		names = lappend(names, lpu_text_column(i, 1));
 	return names;
-}
-
-/* ----- marks ----- */
-
-typedef struct SyncMarks
-{
-	int64	   *ids;
-	int			n;
-	Datum		keys;			/* a text[] */
-} SyncMarks;
-
-static void
-read_marks(const LpuSync *sync, SyncMarks *marks)
-{
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(sync->id)};
-	Datum	   *keys;
-	int			i;
-
-	lpu_run("SELECT m.id, m.source_key FROM @extschema@._lp_sync_mark m "
-			"WHERE m.sync = $1 AND m.source_key IS NOT NULL", 1, types, values);
-	marks->ids = lpu_queue_ids(&marks->n);
-	keys = palloc(Max(marks->n, 1) * sizeof(Datum));
-	for (i = 0; i < marks->n; i++)
-		keys[i] = CStringGetTextDatum(lpu_text_column(i, 2));
-	marks->keys = PointerGetDatum(construct_array(keys, marks->n, TEXTOID, -1, false,
-												  TYPALIGN_INT));
-}
-
-static void
-remove_marks(const SyncMarks *marks)
-{
-	Oid			types[1] = {INT8ARRAYOID};
-	Datum		values[1] = {lpu_queue_id_array(marks->ids, marks->n)};
-
-	if (marks->n > 0)
-		lpu_run("DELETE FROM @extschema@._lp_sync_mark m WHERE m.id = ANY ($1)", 1, types, values);
 }
 
 /* ----- one run ----- */
@@ -122,14 +84,25 @@ count_failure(const char *name, const char *why)
 				 errhint("Call lp_sync_resume() when the cause is mended.")));
 }
 
+/* "note" is to be known, or NULL. */
 static void
-count_success(const LpuSync *sync)
+count_success(const LpuSync *sync, const char *note)
 {
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(sync->id)};
+	Oid			types[2] = {INT8OID, TEXTOID};
+	Datum		values[2] = {Int64GetDatum(sync->id), CStringGetTextDatum(note ? note : "")};
 
-	lpu_run("UPDATE @extschema@._lp_sync SET failures = 0, why = NULL WHERE id = $1 "
-			" AND (failures > 0 OR why IS NOT NULL)", 1, types, values);
+	lpu_run("UPDATE @extschema@._lp_sync SET failures = 0, why = nullif($2, '') WHERE id = $1 "
+			" AND (failures > 0 OR why IS DISTINCT FROM nullif($2, ''))", 2, types, values);
+}
+
+/* What keys a watched table has changed is not known: the run looks at all of them. */
+static const char *
+note_everything(const LpuSync *sync, const LpuSyncMarks *marks)
+{
+	ereport(WARNING,
+			(errmsg("sync \"%s\" looks at all keys: %s", sync->name, marks->everything),
+			 errhint("If the table has changed, call lp_sync_unwatch() and lp_sync_watch() again.")));
+	return psprintf("looked at all keys: %s", marks->everything);
 }
 
 static void
@@ -137,7 +110,8 @@ run(const char *name, bool watched)
 {
 	LpuSync    *sync = lpu_sync_named(name, true);
 	LpuSyncPlanned planned;
-	SyncMarks	marks;
+	LpuSyncMarks marks;
+	const char *note = NULL;
 
 	if (strcmp(sync->state, "active") != 0 || !sync->here)
 	{
@@ -147,10 +121,15 @@ run(const char *name, bool watched)
 				 errhint("Call lp_sync_resume() to go on.")));
 		return;
 	}
-	read_marks(sync, &marks);
-	if (watched && marks.n == 0)
+	lpu_sync_read_marks(sync, !watched, &marks);
+	if (watched && marks.nkeys == 0 && marks.everything == NULL)
+	{
+		lpu_sync_remove_marks(sync, &marks, 0);
 		return;
-	lpu_sync_plan(sync, watched ? marks.keys : (Datum) 0, &planned);
+	}
+	if (marks.everything != NULL)
+		note = note_everything(sync, &marks);
+	lpu_sync_plan(sync, watched && note == NULL ? marks.keys : (Datum) 0, &planned);
 	if (planned.guard != NULL)
 	{
 		ereport(WARNING,
@@ -160,8 +139,8 @@ run(const char *name, bool watched)
 		return;
 	}
 	lpu_sync_apply(planned.id, NULL, NULL);
-	remove_marks(&marks);
-	count_success(sync);
+	lpu_sync_remove_marks(sync, &marks, planned.id);
+	count_success(sync, note);
 	tell(sync, planned.id);
 }
 

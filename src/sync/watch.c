@@ -1,21 +1,21 @@
 /*
- * watch.c: which keys a table's statements have changed.
+ * watch.c: tables whose changes a sync looks at.
  *
- * Statement triggers with transition tables append a mark for each key, before
- * and after the change: no row of another transaction is waited for or looked
- * at. The key is an expression over the table's row, run with the rights of the
- * role that changes the table; nothing of the source is evaluated there. A mark
- * is written as the extension's owner.
+ * lp_sync_watch() makes statement triggers with transition tables, whose
+ * function copies columns (mark.c), and stores which ones and the expression
+ * over them. The expression is stored with all names qualified, as that of a
+ * view is: it is evaluated in runs, with the rights of the sync's owner.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/value.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_func.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -23,22 +23,19 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
+#include "utils/ruleutils.h"
 
 #include "base/compat.h"
 #include "base/spi_plan.h"
-#include "sync/definition.h"
+#include "sync/mark.h"
 
 PG_FUNCTION_INFO_V1(lp_sync_watch);
 PG_FUNCTION_INFO_V1(lp_sync_unwatch);
-PG_FUNCTION_INFO_V1(_lp_sync_mark_trigger);
 
 #define FUNCTION_NAME "_lp_sync_mark_trigger"
-
-/* Names of the transition tables. */
-#define OLD_ROWS "lpusers_old"
-#define NEW_ROWS "lpusers_new"
 
 /* The statements that are watched, and the transition tables that each has. */
 static const struct
@@ -47,76 +44,91 @@ static const struct
 	const char *suffix;
 	const char *referencing;
 }			events[] = {
-	{"INSERT", "insert", "NEW TABLE AS " NEW_ROWS},
-	{"UPDATE", "update", "OLD TABLE AS " OLD_ROWS " NEW TABLE AS " NEW_ROWS},
-	{"DELETE", "delete", "OLD TABLE AS " OLD_ROWS},
+	{"INSERT", "insert", "NEW TABLE AS lpusers_new"},
+	{"UPDATE", "update", "OLD TABLE AS lpusers_old NEW TABLE AS lpusers_new"},
+	{"DELETE", "delete", "OLD TABLE AS lpusers_old"},
 };
 
-/* ----- the trigger ----- */
+/* ----- the expression ----- */
 
-/* The rows that a statement changed, as they were and are. */
-static const char *
-rows_of(const TriggerData *data)
+static void
+raise_expression(const char *detail)
 {
-	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		return "SELECT * FROM " NEW_ROWS;
-	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		return "SELECT * FROM " OLD_ROWS;
-	return "SELECT * FROM " OLD_ROWS " UNION ALL SELECT * FROM " NEW_ROWS;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for parameter \"key_expression\""),
+			 errdetail("%s", detail)));
 }
 
-/* The keys that changed, a text[]; 0: there is none. Run as the role that changes the table. */
-static Datum
-changed_keys(TriggerData *data, const char *expression)
+/* The expression as it is understood by the current user. */
+static Node *
+parse_expression(Oid table, const char *table_name, const char *expression)
 {
-	Relation	table = data->tg_relation;
-	const char *schema = get_namespace_name(RelationGetNamespace(table));
+	SPIPlanPtr	plan = SPI_prepare(psprintf("SELECT (%s\n) FROM %s", expression, table_name), 0,
+								   NULL);
+	List	   *sources = plan != NULL ? SPI_plan_get_plan_sources(plan) : NIL;
+	Query	   *query;
+	Node	   *parsed;
+
+	if (list_length(sources) != 1 ||
+		list_length(((CachedPlanSource *) linitial(sources))->query_list) != 1)
+		raise_expression("It must be one expression.");
+	query = linitial(((CachedPlanSource *) linitial(sources))->query_list);
+	if (query->commandType != CMD_SELECT || list_length(query->targetList) != 1 ||
+		list_length(query->rtable) != 1 || query->hasAggs || query->hasWindowFuncs ||
+		((RangeTblEntry *) linitial(query->rtable))->relid != table)
+		raise_expression("It must be one expression over a row of the table.");
+	parsed = (Node *) ((TargetEntry *) linitial(query->targetList))->expr;
+	/* "a, b" is a row */
+	if (type_is_rowtype(exprType(parsed)))
+		raise_expression("It must be one expression that can be a key.");
+	return parsed;
+}
+
+/* Note a column of the table that the expression uses. */
+static void
+add_column(LpuSyncWatch *watch, Oid table, const Var *var)
+{
+	Relation	relation;
+	Form_pg_attribute column;
+	char	   *name;
+	ListCell   *cell;
+
+	if (var->varattno <= 0)
+		raise_expression("It must use columns of the table, not its rows or system columns.");
+	relation = table_open(table, AccessShareLock);
+	column = TupleDescAttr(RelationGetDescr(relation), var->varattno - 1);
+	if (LPU_IS_VIRTUAL(column))
+		raise_expression("Triggers do not see virtual generated columns.");
+	name = pstrdup(NameStr(column->attname));
+	foreach(cell, watch->columns)
+		if (strcmp(lfirst(cell), name) == 0)
+		break;
+	if (cell == NULL)
+	{
+		watch->columns = lappend(watch->columns, name);
+		watch->types = lappend(watch->types, format_type_be_qualified(column->atttypid));
+	}
+	table_close(relation, AccessShareLock);
+}
+
+/* Read an expression of the current user, and try it as the sync's owner. */
+static void
+read_expression(const LpuSync *sync, Oid table, const char *expression, LpuSyncWatch *watch)
+{
+	Node	   *parsed = parse_expression(table, watch->relation, expression);
 	int			level = NewGUCNestLevel();
-	bool		isnull;
-	Datum		keys;
-	int			result;
+	ListCell   *cell;
 
-	(void) set_config_option("search_path",
-							 psprintf("pg_catalog, %s, pg_temp", quote_identifier(schema)),
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	result = SPI_execute(psprintf("SELECT pg_catalog.array_agg(DISTINCT k) FROM (SELECT "
-								  "(%s)::pg_catalog.text FROM (%s) AS %s) AS keys (k) "
-								  "WHERE k IS NOT NULL", expression, rows_of(data),
-								  quote_identifier(RelationGetRelationName(table))), true, 0);
+	foreach(cell, pull_vars_of_level(parsed, 0))
+		add_column(watch, table, lfirst(cell));
+	watch->alias = get_rel_name(table);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	watch->expression = deparse_expression(parsed, deparse_context_for(watch->alias, table), false,
+										   false);
 	AtEOXact_GUC(false, level);
-	if (result != SPI_OK_SELECT)
-		elog(ERROR, "could not read the keys: %s", SPI_result_code_string(result));
-	keys = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return isnull ? (Datum) 0 : keys;
-}
-
-/*
- * _lp_sync_mark_trigger() RETURNS trigger: its arguments are the number of a
- * sync and an expression. A sync that is gone gets no marks.
- */
-Datum
-_lp_sync_mark_trigger(PG_FUNCTION_ARGS)
-{
-	TriggerData *data = (TriggerData *) fcinfo->context;
-	Oid			types[2] = {INT8OID, TEXTARRAYOID};
-	Datum		values[2];
-
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(data->tg_event) ||
-		!TRIGGER_FIRED_AFTER(data->tg_event) || data->tg_trigger->tgnargs != 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("%s() must be fired by a trigger of lp_sync_watch()", FUNCTION_NAME)));
-	SPI_connect();
-	if (SPI_register_trigger_data(data) != SPI_OK_TD_REGISTER)
-		elog(ERROR, "could not register the transition tables");
-	values[0] = Int64GetDatum(pg_strtoint64(data->tg_trigger->tgargs[0]));
-	values[1] = changed_keys(data, data->tg_trigger->tgargs[1]);
-	if (values[1] != (Datum) 0)
-		lpu_run("INSERT INTO @extschema@._lp_sync_mark (sync, source_key) "
-				"SELECT s.id, k.key FROM @extschema@._lp_sync s, unnest($2) k (key) "
-				"WHERE s.id = $1", 2, types, values);
-	SPI_finish();
-	return PointerGetDatum(NULL);
+	lpu_sync_evaluate(sync, watch, PointerGetDatum(construct_empty_array(TEXTOID)));
 }
 
 /* ----- watching ----- */
@@ -148,6 +160,22 @@ execute(FunctionCallInfo fcinfo, const char *sql)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+static void
+store_watch(const LpuSync *sync, Oid table, LpuSyncWatch *watch)
+{
+	Oid			types[7] = {INT8OID, TEXTOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID};
+	Datum		values[7] = {
+		Int64GetDatum(sync->id), CStringGetTextDatum(watch->relation), ObjectIdGetDatum(table),
+		CStringGetTextDatum(watch->alias), lpu_sync_text_array(watch->columns),
+		lpu_sync_text_array(watch->types),
+		CStringGetTextDatum(watch->expression)
+	};
+
+	lpu_run("INSERT INTO @extschema@._lp_sync_watch (sync, relation, relation_oid, alias, columns, "
+			" types, expression) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id", 7, types, values);
+	watch->id = lpu_int64_column(0, 1);
+}
+
 /*
  * lp_sync_watch(target regclass, sync text, key_expression text) RETURNS SETOF text
  */
@@ -156,7 +184,7 @@ lp_sync_watch(PG_FUNCTION_ARGS)
 {
 	Oid			table = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
 	char	   *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
-	char	   *expression;
+	LpuSyncWatch watch = {0};
 	LpuSync    *sync;
 	int			i;
 
@@ -168,25 +196,18 @@ lp_sync_watch(PG_FUNCTION_ARGS)
 	SPI_connect();
 	sync = lpu_sync_named(text_to_cstring(PG_GETARG_TEXT_PP(1)), false);
 	check_table(table);
-	expression = text_to_cstring(PG_GETARG_TEXT_PP(2));
-
-	/*
-	 * an expression that cannot be run must fail here, not in the statements
-	 * of others
-	 */
-	if (SPI_execute(psprintf("SELECT (%s)::pg_catalog.text FROM %s LIMIT 0", expression,
-							 table_name(table)), true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not try the expression");
+	watch.relation = table_name(table);
+	read_expression(sync, table, text_to_cstring(PG_GETARG_TEXT_PP(2)), &watch);
+	store_watch(sync, table, &watch);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	for (i = 0; i < lengthof(events); i++)
 		execute(fcinfo, psprintf("CREATE TRIGGER lpusers_watch_%lld_%s AFTER %s ON %s "
 								 "REFERENCING %s FOR EACH STATEMENT "
-								 "EXECUTE FUNCTION %s(%s, %s)", (long long) sync->id,
-								 events[i].suffix, events[i].event, table_name(table),
+								 "EXECUTE FUNCTION %s('%lld')", (long long) sync->id,
+								 events[i].suffix, events[i].event, watch.relation,
 								 events[i].referencing,
 								 quote_qualified_identifier(schema, FUNCTION_NAME),
-								 quote_literal_cstr(psprintf("%lld", (long long) sync->id)),
-								 quote_literal_cstr(expression)));
+								 (long long) watch.id));
 	SPI_finish();
 	return (Datum) 0;
 }
@@ -214,6 +235,8 @@ lp_sync_unwatch(PG_FUNCTION_ARGS)
 {
 	Oid			table = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
 	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			types[2] = {OIDOID, TEXTOID};
+	Datum		values[2];
 	Oid			function;
 	ListCell   *cell;
 
@@ -223,6 +246,8 @@ lp_sync_unwatch(PG_FUNCTION_ARGS)
 				 errmsg("target must not be null")));
 	PreventCommandIfReadOnly("lp_sync_unwatch()");
 	check_table(table);
+	values[0] = ObjectIdGetDatum(table);
+	values[1] = CStringGetTextDatum(table_name(table));
 	function = LookupFuncName(list_make2(makeString(get_namespace_name(schema)),
 										 makeString(pstrdup(FUNCTION_NAME))), 0, NULL, false);
 	SPI_connect();
@@ -230,6 +255,8 @@ lp_sync_unwatch(PG_FUNCTION_ARGS)
 	foreach(cell, watching_triggers(table, function))
 		execute(fcinfo, psprintf("DROP TRIGGER %s ON %s", quote_identifier(lfirst(cell)),
 								 table_name(table)));
+	lpu_run("DELETE FROM @extschema@._lp_sync_watch w WHERE w.relation_oid = $1 OR w.relation = $2",
+			2, types, values);
 	SPI_finish();
 	return (Datum) 0;
 }

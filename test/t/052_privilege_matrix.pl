@@ -152,11 +152,11 @@ subtest 'rights on functions' => sub {
 		_lp_html                => [ $all, $all, "SELECT _lp_html('<')" ],
 		_lp_html_table          => [ $all, $all, "SELECT _lp_html_table('x', '{x}', 'x', 'x')" ],
 		_lp_duration            => [ $all, $all, 'SELECT _lp_duration(1)' ],
-	_lp_chart               => [ $all, $all, "SELECT _lp_chart('x', 'created', '{today}', '{1}', '{1}', 80)" ],
-	_lp_count               => [ $all, $all, 'SELECT _lp_count(1)' ],
-	_lp_plain_words         => [ $all, $all, "SELECT _lp_plain_words('x')" ],
-	_lp_advice              => [ $all, $all, "SELECT _lp_advice('failed', NULL, 'refused', 400, false, 'x')" ],
-	_lp_verdict             => [ $all, $all, "SELECT _lp_verdict(1, 1, 0, 0, 0, '')" ],
+		_lp_chart               => [ $all, $all, "SELECT _lp_chart('x', 'created', '{today}', '{1}', '{1}', 80)" ],
+		_lp_count               => [ $all, $all, 'SELECT _lp_count(1)' ],
+		_lp_plain_words         => [ $all, $all, "SELECT _lp_plain_words('x')" ],
+		_lp_advice              => [ $all, $all, "SELECT _lp_advice('failed', NULL, 'refused', 400, false, 'x')" ],
+		_lp_verdict             => [ $all, $all, "SELECT _lp_verdict(1, 1, 0, 0, 0, '')" ],
 		_lp_report_head         => [ $all, $all, 'SELECT _lp_report_head()' ],
 		_lp_report_page         => [ $all, $all, "SELECT _lp_report_page('$account', 'today', 'today')" ],
 		_lp_report_syncs        => [ $all, $all, "SELECT _lp_report_syncs('$account')" ],
@@ -177,7 +177,7 @@ subtest 'rights on functions' => sub {
 		lp_sync_unwatch         => [ $none, $mine, "SELECT lp_sync_unwatch('hires')" ],
 		_lp_sync_mark_trigger   => [ '-------(39P01)', '(39P01)' x 8, 'SELECT _lp_sync_mark_trigger()' ],
 		_lp_sync_is_mine        => [ $all, $all, "SELECT _lp_sync_is_mine('x', 10, 'x', 10, '1/2/3', '1/2/3')" ],
-	_lp_sync_item_state     => [ $all, $all, "SELECT _lp_sync_item_state('queued', NULL)" ],
+		_lp_sync_item_state     => [ $all, $all, "SELECT _lp_sync_item_state('queued', NULL)" ],
 		_lp_sync_limit          => [ $all, $all, "SELECT _lp_sync_limit('{}', 'create', 1)" ],
 		_lp_sync_entity         => [ $none, $all, "SELECT _lp_sync_entity('[]', 'new')" ],
 		_lp_sync_parts          => [ $none, $all, "SELECT _lp_sync_parts('[]', 'new')" ],
@@ -198,7 +198,7 @@ subtest 'rights on functions' => sub {
 
 subtest 'rights on tables, views, sequences and types' => sub {
 	my %relations = (lp_requests => 'r', lp_payloads => 'r', lp_results => 'v', lp_summary => 'v', lp_progress => 'v', lp_requests_id_seq => 'S', lp_batch_seq => 'S',
-		(map { $_ => 'r', $_ . '_id_seq' => 'S' } qw(_lp_sync _lp_sync_plan _lp_sync_item _lp_sync_mark)), _lp_sync_link => 'r',
+		(map { $_ => 'r', $_ . '_id_seq' => 'S' } qw(_lp_sync _lp_sync_plan _lp_sync_item _lp_sync_watch _lp_sync_mark)), _lp_sync_link => 'r',
 		(map { $_ => 'v' } qw(lp_syncs lp_sync_links lp_sync_plans lp_sync_changes)));
 	my $owned = "SELECT c.relname || ' ' || c.relkind::text $ours JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid";
 	same_objects('relations', "$owned WHERE c.relkind <> 'c' UNION SELECT c.relname || ' S' FROM pg_class c WHERE c.relname = 'lp_requests_id_seq'",

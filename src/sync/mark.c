@@ -1,0 +1,395 @@
+/*
+ * mark.c: what watched tables have changed since the last run.
+ *
+ * A trigger copies the columns of changed rows, before and after the change,
+ * that the key expression of its watch uses, and nothing else: in the
+ * transaction that changes the table no expression is evaluated, no row of
+ * another transaction is waited for, and what the trigger cannot copy becomes a
+ * mark that all keys are to be looked at. The rows are appended as the
+ * extension's owner. A run evaluates the expression over them, with the rights
+ * of the sync's owner; one that cannot be evaluated makes it look at all keys.
+ *
+ * What a mark can do is to have a key looked at. Which columns are copied and
+ * what is evaluated is in _lp_sync_watch, which only lp_sync_watch() writes, for
+ * a table: the function in a trigger of another table does nothing.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/tuplestore.h"
+
+#include "base/encoding.h"
+#include "base/spi_plan.h"
+#include "queue/statement.h"
+#include "sync/mark.h"
+#include "sync/rows.h"
+
+PG_FUNCTION_INFO_V1(_lp_sync_mark_trigger);
+
+/* Rows of a statement that are marked one by one: these are in memory. */
+#define MAX_ROWS 100000
+
+/* Bytes of a value: a key has at most 254 characters. */
+#define MAX_VALUE 2000
+
+/* ----- the trigger ----- */
+
+/* The rows of a statement while they are copied. */
+typedef struct CopiedRows
+{
+	Relation	table;
+	AttrNumber *columns;
+	FmgrInfo   *output;
+	int			ncolumns;
+	Datum	   *rows;			/* JSON arrays */
+	int			n;
+	const char *everything;		/* why they are not copied, or NULL */
+} CopiedRows;
+
+/* Which columns are copied: those of a text[] of names. */
+static void
+find_columns(CopiedRows *copied, Datum names)
+{
+	TupleDesc	desc = RelationGetDescr(copied->table);
+	Datum	   *elements;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(names), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL,
+					  &copied->ncolumns);
+	copied->columns = palloc(Max(copied->ncolumns, 1) * sizeof(AttrNumber));
+	copied->output = palloc(Max(copied->ncolumns, 1) * sizeof(FmgrInfo));
+	for (i = 0; i < copied->ncolumns; i++)
+	{
+		char	   *name = TextDatumGetCString(elements[i]);
+		AttrNumber	number = get_attnum(RelationGetRelid(copied->table), name);
+		Oid			function;
+		bool		varlena;
+
+		if (number <= 0)
+		{
+			copied->everything = psprintf("column \"%s\" of %s does not exist", name,
+										  RelationGetRelationName(copied->table));
+			return;
+		}
+		copied->columns[i] = number;
+		getTypeOutputInfo(TupleDescAttr(desc, number - 1)->atttypid, &function, &varlena);
+		fmgr_info(function, &copied->output[i]);
+	}
+}
+
+/* A row as a JSON array of texts; NULL if a value is too large for a key. */
+static char *
+row_as_json(const CopiedRows *copied, TupleTableSlot *slot)
+{
+	StringInfoData out;
+	int			i;
+
+	initStringInfo(&out);
+	for (i = 0; i < copied->ncolumns; i++)
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(slot, copied->columns[i], &isnull);
+		char	   *text = isnull ? NULL : OutputFunctionCall(&copied->output[i], value);
+
+		if (text !=NULL && strlen(text) > MAX_VALUE)
+			return NULL;
+		appendStringInfoChar(&out, i == 0 ? '[' : ',');
+		if (text == NULL)
+			appendStringInfoString(&out, "null");
+		else
+			escape_json(&out, text);
+	}
+	appendStringInfoString(&out, copied->ncolumns == 0 ? "[]" : "]");
+	return out.data;
+}
+
+static void
+copy_row(CopiedRows *copied, TupleTableSlot *slot, MemoryContext row_context)
+{
+	MemoryContext caller;
+	char	   *json;
+
+	if (copied->n++ >= MAX_ROWS)
+		copied->everything = "more than " CppAsString2(MAX_ROWS) " rows were changed at once";
+	if (copied->everything != NULL)
+		return;
+	caller = MemoryContextSwitchTo(row_context);
+	json = row_as_json(copied, slot);
+	MemoryContextSwitchTo(caller);
+	if (json == NULL)
+		copied->everything = "a value is larger than a key can be";
+	else
+	{
+		if (copied->n == 1)
+			copied->rows = palloc(MAX_ROWS * sizeof(Datum));
+		copied->rows[copied->n - 1] = CStringGetTextDatum(json);
+	}
+	MemoryContextReset(row_context);
+}
+
+/* Copy the rows of a transition table, NULL: there is none. */
+static void
+copy_rows(CopiedRows *copied, Tuplestorestate *store)
+{
+	TupleTableSlot *slot;
+	MemoryContext row_context;
+
+	if (store == NULL)
+		return;
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(copied->table), &TTSOpsMinimalTuple);
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers marked row",
+										ALLOCSET_DEFAULT_SIZES);
+	/* a read pointer of its own: other triggers read the table, too */
+	tuplestore_select_read_pointer(store, tuplestore_alloc_read_pointer(store, EXEC_FLAG_REWIND));
+	tuplestore_rescan(store);
+	while ((copied->everything == NULL || copied->n == 0) &&
+		   tuplestore_gettupleslot(store, true, false, slot))
+		copy_row(copied, slot, row_context);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(row_context);
+}
+
+static void
+append_marks(const CopiedRows *copied, int64 watch, int64 sync)
+{
+	Oid			types[3] = {INT8OID, INT8OID, TEXTARRAYOID};
+	Datum		values[3] = {Int64GetDatum(watch), Int64GetDatum(sync)};
+	StringInfoData why;
+	Datum text;
+
+	if (copied->everything == NULL)
+		values[2] = PointerGetDatum(construct_array(copied->rows, copied->n, TEXTOID, -1, false,
+													TYPALIGN_INT));
+	else
+	{
+		initStringInfo(&why);
+		escape_json(&why, copied->everything);
+		text = CStringGetTextDatum(why.data);
+
+		values[2] = PointerGetDatum(construct_array(&text, 1, TEXTOID, -1, false, TYPALIGN_INT));
+	}
+	lpu_run("INSERT INTO @extschema@._lp_sync_mark (watch, sync, changed) "
+			"SELECT $1, $2, c.row::jsonb FROM (SELECT DISTINCT u.row FROM unnest($3) u (row)) c",
+			3, types, values);
+}
+
+/* Do what a watch of this number says, if it is of the table. */
+static void
+mark_rows(const TriggerData *data, int64 watch)
+{
+	Relation	table = data->tg_relation;
+	CopiedRows	copied = {.table = table};
+	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
+												  RelationGetRelationName(table));
+	Oid			types[3] = {INT8OID, OIDOID, TEXTOID};
+	Datum		values[3] = {
+		Int64GetDatum(watch), ObjectIdGetDatum(RelationGetRelid(table)), CStringGetTextDatum(name)
+	};
+	bool		isnull;
+	int64		sync;
+
+	lpu_run("SELECT w.sync, w.columns FROM @extschema@._lp_sync_watch w "
+			"WHERE w.id = $1 AND (w.relation_oid = $2 OR w.relation = $3)", 3, types, values);
+	if (SPI_processed == 0)
+		return;
+	sync = lpu_int64_column(0, 1);
+	find_columns(&copied, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	copy_rows(&copied, data->tg_oldtable);
+	copy_rows(&copied, data->tg_newtable);
+	if (copied.n > 0)
+		append_marks(&copied, watch, sync);
+}
+
+/*
+ * _lp_sync_mark_trigger() RETURNS trigger: its argument is the number of a
+ * watch. One that is gone, or of another table, marks nothing.
+ */
+Datum
+_lp_sync_mark_trigger(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	int64		watch;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(data->tg_event) ||
+		!TRIGGER_FIRED_AFTER(data->tg_event) || data->tg_trigger->tgnargs != 1 ||
+		!lpu_text_as_int64(data->tg_trigger->tgargs[0], &watch))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("_lp_sync_mark_trigger() must be fired by a trigger of lp_sync_watch()")));
+	SPI_connect();
+	mark_rows(data, watch);
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}
+
+/* ----- the keys of marks ----- */
+
+/* The expression over rows that have the columns of the table, as they were copied. */
+void
+lpu_sync_evaluate(const LpuSync *sync, const LpuSyncWatch *watch, Datum rows)
+{
+	StringInfoData query;
+	const char *alias = quote_identifier(watch->alias);
+	ListCell   *column;
+	ListCell   *type;
+	int			i = 0;
+
+	initStringInfo(&query);
+	appendStringInfo(&query, "SELECT %s.\"lpusers mark\", (%s)::pg_catalog.text FROM (SELECT "
+					 "(r.e::pg_catalog.json ->> 0)::pg_catalog.int8 AS \"lpusers mark\"",
+					 alias, watch->expression);
+	forboth(column, watch->columns, type, watch->types)
+		appendStringInfo(&query, ", (r.e::pg_catalog.json ->> %d)::%s AS %s", ++i,
+						 (char *) lfirst(type), quote_identifier(lfirst(column)));
+	appendStringInfo(&query, " FROM pg_catalog.unnest($1) r (e)) AS %s", alias);
+	lpu_sync_read_as(sync->owner, query.data, rows, NULL);
+}
+
+/* The rows of one watch while they are evaluated. */
+typedef struct Evaluation
+{
+	const LpuSync *sync;
+	LpuSyncWatch watch;
+	Datum		rows;
+	MemoryContext context;
+	List	  **keys;
+} Evaluation;
+
+static void
+run_evaluation(void *arg)
+{
+	Evaluation *e = arg;
+	MemoryContext caller;
+	List	   *keys = NIL;
+	int			i;
+
+	SPI_connect();
+	lpu_sync_evaluate(e->sync, &e->watch, e->rows);
+	caller = MemoryContextSwitchTo(e->context);
+	for (i = 0; i < (int) SPI_processed; i++)
+	{
+		char	   *key = lpu_text_column(i, 2);
+
+		if (key != NULL)
+			keys = lappend(keys, pstrdup(key));
+	}
+	*e->keys = list_concat(*e->keys, keys);
+	MemoryContextSwitchTo(caller);
+	SPI_finish();
+}
+
+/*
+ * Marks of rows, by watch. $1 sync. Returns relation, alias, columns, types and expression of the
+ * watch, which are null if it is gone; why all keys are to be looked at; rows.
+ */
+static const char rows_sql[] =
+"SELECT w.relation, w.alias, w.columns, w.types, w.expression, "
+" max(m.changed #>> '{}') FILTER (WHERE jsonb_typeof(m.changed) = 'string'), "
+" array_agg((to_jsonb(m.id) || m.changed)::text) FILTER (WHERE jsonb_typeof(m.changed) = 'array') "
+"FROM @extschema@._lp_sync_mark m LEFT JOIN @extschema@._lp_sync_watch w ON w.id = m.watch "
+"WHERE m.sync = $1 AND m.source_key IS NULL GROUP BY w.id, m.watch ORDER BY m.watch";
+
+/* Add the keys of a row of rows_sql; return why that is not possible, or NULL. */
+static const char *
+evaluate(Evaluation *e, SPITupleTable *table, int row)
+{
+	char	   *why = SPI_getvalue(table->vals[row], table->tupdesc, 6);
+	char	   *message;
+	bool		isnull;
+
+	e->watch.relation = SPI_getvalue(table->vals[row], table->tupdesc, 1);
+	if (e->watch.relation == NULL)
+		return "a table is not watched any more";
+	if (why != NULL)
+		return why;
+	e->watch.alias = SPI_getvalue(table->vals[row], table->tupdesc, 2);
+	e->watch.columns = lpu_sync_text_list(table, row, 3);
+	e->watch.types = lpu_sync_text_list(table, row, 4);
+	e->watch.expression = SPI_getvalue(table->vals[row], table->tupdesc, 5);
+	e->rows = SPI_getbinval(table->vals[row], table->tupdesc, 7, &isnull);
+	message = lpu_queue_try(run_evaluation, e);
+	return message == NULL ? NULL :
+		psprintf("the keys of %s cannot be found: %s", e->watch.relation, message);
+}
+
+/* ----- the marks of a run ----- */
+
+/*
+ * Keys that wait for a request are left for a run after it. $1 sync. Returns the ids and keys of
+ * the other marks.
+ */
+static const char marks_sql[] =
+"SELECT m.id, m.source_key FROM @extschema@._lp_sync_mark m "
+"WHERE m.sync = $1 AND (m.source_key IS NULL OR NOT EXISTS ( "
+"  SELECT FROM @extschema@.lp_requests r JOIN @extschema@._lp_sync_item i ON i.request = r.id "
+"  WHERE i.sync = $1 AND i.source_key = m.source_key AND r.state IN ('pending', 'sending', 'uncertain', 'held')) "
+" AND NOT EXISTS (SELECT FROM @extschema@._lp_sync_link l JOIN @extschema@._lp_sync s ON s.id = l.sync "
+"  JOIN @extschema@.lp_requests r ON r.account = s.account AND r.user_id = l.user_id "
+"  WHERE l.sync = $1 AND l.source_key = m.source_key AND l.state <> 'gone' AND r.operation <> 'reset' "
+"   AND r.state IN ('pending', 'sending', 'uncertain', 'held')))";
+
+/*
+ * Of a run that looks at all keys in any case only the ids are read. Memory is
+ * that of the caller.
+ */
+void
+lpu_sync_read_marks(const LpuSync *sync, bool ids_only, LpuSyncMarks *marks)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(sync->id)};
+	Evaluation	evaluation = {.sync = sync,.context = CurrentMemoryContext};
+	List	   *keys = NIL;
+	SPITupleTable *table;
+	int			n;
+	int			i;
+
+	memset(marks, 0, sizeof(LpuSyncMarks));
+	lpu_run(marks_sql, 1, types, values);
+	marks->ids = lpu_queue_ids(&marks->n);
+	if (ids_only || marks->n == 0)
+		return;
+	for (i = 0; i < marks->n; i++)
+		if (lpu_text_column(i, 2) != NULL)
+			keys = lappend(keys, lpu_text_column(i, 2));
+	evaluation.keys = &keys;
+	lpu_run(rows_sql, 1, types, values);
+	table = SPI_tuptable;
+	n = (int) SPI_processed;
+	for (i = 0; i < n && marks->everything == NULL; i++)
+		marks->everything = evaluate(&evaluation, table, i);
+	marks->nkeys = list_length(keys);
+	marks->keys = lpu_sync_text_array(keys);
+}
+
+/* Of a sync that is watched. */
+void
+lpu_sync_remove_marks(const LpuSync *sync, const LpuSyncMarks *marks, int64 plan)
+{
+	Oid			types[2] = {INT8OID, INT8OID};
+	Datum		values[2] = {Int64GetDatum(sync->id), Int64GetDatum(plan)};
+
+	if (marks->n > 0)
+	{
+		Oid			id_types[1] = {INT8ARRAYOID};
+		Datum		ids[1] = {lpu_queue_id_array(marks->ids, marks->n)};
+
+		lpu_run("DELETE FROM @extschema@._lp_sync_mark m WHERE m.id = ANY ($1)", 1, id_types, ids);
+	}
+	lpu_run("INSERT INTO @extschema@._lp_sync_mark (sync, source_key) "
+			"SELECT i.sync, i.source_key FROM @extschema@._lp_sync_item i "
+			"WHERE i.plan = $2 AND i.sync = $1 AND i.action = 'wait' AND i.source_key IS NOT NULL "
+			" AND EXISTS (SELECT FROM @extschema@._lp_sync_watch w WHERE w.sync = $1) "
+			" AND NOT EXISTS (SELECT FROM @extschema@._lp_sync_mark m "
+			"  WHERE m.sync = $1 AND m.source_key = i.source_key)", 2, types, values);
+}
