@@ -3,6 +3,7 @@
 #	my $sim = LpUsers::account();                       # test/lpsim/lpsim, plain and TLS; ends with the test
 #	my $node = LpUsers::server();                       # PostgreSQL with the extension in database postgres
 #	LpUsers::connect_account($node, $sim);              # server "acme" and a mapping for the superuser
+#	LpUsers::import_tables($node);                      # lp.users
 #	$sim->post('faults', { action => 'silence' });
 #	is($sim->count(method => 'POST', path => '/users'), 1);
 package LpUsers;
@@ -13,6 +14,7 @@ use Cwd qw(abs_path);
 use File::Basename;
 use File::Temp;
 use HTTP::Tiny;
+use IO::Socket::INET;
 use IPC::Run;
 use JSON::PP;
 use POSIX qw(WNOHANG);
@@ -105,6 +107,30 @@ sub connect_account
 		CREATE SERVER $server FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url '$url'$more);
 		CREATE USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS ($mapping);});
 	return;
+}
+
+# The account's users as foreign table lp.users, and person(name): a user whom the account accepts, as jsonb.
+sub import_tables
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', q{
+		CREATE SCHEMA lp;
+		IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER acme INTO lp;
+		CREATE FUNCTION person(name text) RETURNS jsonb LANGUAGE sql AS $$
+			SELECT jsonb_build_object('loginName', name || '@example.com', 'fullName', 'Full', 'nickname', name, 'email', name || '@example.com',
+				'passwordSh', 'Start-1234', 'isEnabled', true, 'maxChats', 3, 'profileIds', ARRAY[1001], 'memberOf', '{"agentGroupId": 2001}'::jsonb) $$;});
+	return;
+}
+
+# A port of this machine on which no server listens.
+sub closed_port
+{
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $@";
+	my $port = $listener->sockport;
+
+	close($listener);
+	return $port;
 }
 
 # A valid user to create, as a JSON text; its login is NAME@example.com. Further attributes override.
@@ -506,7 +532,10 @@ sub count
 	return 0 + $self->text('count?' . $self->{http}->www_form_urlencode(\%match));
 }
 
-# How many undeleted users have this login?
+# How many writes the account has refused because of the revision.
+sub stale { my ($self) = @_; return scalar(grep { $_->{status} == 412 } @{ $self->get('log') }); }
+
+# How many undeleted users have this login.
 sub users_with
 {
 	my ($self, $login) = @_;

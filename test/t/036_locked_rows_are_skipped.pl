@@ -8,11 +8,9 @@ use LpUsers;
 use Test::More;
 
 my $sim  = LpUsers::account();
-my $node = LpUsers::server();
+my $node = LpUsers::server(conf => "lpusers.worker = off\n");
 
 LpUsers::connect_account($node, $sim);
-$node->safe_psql('postgres', 'LOAD \'lpusers\'; ALTER SYSTEM SET lpusers.worker = off; SELECT pg_reload_conf()');
-LpUsers::wait_for(sub { $node->safe_psql('postgres', "LOAD 'lpusers'; SHOW lpusers.worker") eq 'off' }, 'the worker to be off');
 
 my $clerk     = LpUsers::session($node);
 my $deliverer = LpUsers::session($node);

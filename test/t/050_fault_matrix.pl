@@ -12,7 +12,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use File::Temp;
-use IO::Socket::INET;
 use JSON::PP;
 use LpUsers;
 use Test::More;
@@ -37,9 +36,7 @@ my $node;
 my $sim = LpUsers::account();
 my %port = map { $_->[0] => $_->[1] =~ /:(\d+)$/ } [ plain => $sim->url ], [ tls => $sim->tls_url ];
 
-my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $@";
-my $closed_port = $listener->sockport;
-close($listener);
+my $closed_port = LpUsers::closed_port();
 
 my %options = (base_url => $sim->url, timeout => '20s', batch_size => 2, max_connections => 1, max_response_size => '64MB',
 	ca_file => "$LpUsers::top/test/certs/ca.pem", token_url => $sim->tls_url . "/sentinel/api/v2/account/$account/app/token");

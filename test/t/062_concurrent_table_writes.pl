@@ -10,20 +10,12 @@ use Test::More;
 my $sim  = LpUsers::account();
 my $node = LpUsers::server(conf => "lpusers.worker = off\nlpusers.max_changes = 0\n");
 LpUsers::connect_account($node, $sim, options => "timeout '20s', batch_size '20'");
-$node->safe_psql('postgres', q{
-	CREATE SCHEMA lp;
-	IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER acme INTO lp;
-	CREATE FUNCTION person(name text) RETURNS jsonb LANGUAGE sql AS $$
-		SELECT jsonb_build_object('loginName', name || '@example.com', 'fullName', 'Full', 'nickname', name, 'email', name || '@example.com',
-			'passwordSh', 'Start-1234', 'isEnabled', true, 'maxChats', 3, 'profileIds', ARRAY[1001], 'memberOf', '{"agentGroupId": 2001}'::jsonb) $$;});
+LpUsers::import_tables($node);
 my $session = LpUsers::session($node);
 my $other   = LpUsers::session($node);
 my $set     = q{nickname = 'changed', full_name = 'x', employee_id = 'x'};
 
 $session->query("SELECT status FROM lp_create_users('12345678', (SELECT jsonb_agg(person('u' || i)) FROM generate_series(1, 120) i))");
-
-# Requests that the account has refused because of the revision.
-sub stale { return scalar(grep { $_->{status} == 412 } @{ $sim->get('log') }); }
 
 # Users with a value of an attribute.
 sub having { my ($session, $what) = @_; return $session->query("SELECT count(*) FROM lp.users WHERE $what"); }
@@ -39,7 +31,7 @@ subtest 'two sessions update at once' => sub {
 		is($err, '', 'UPDATE of other users at the same time');
 	}
 	is(having($session, q{nickname = 'changed'}), 120, 'all are changed');
-	is(stale(), 0, 'they have waited for each other');
+	is($sim->stale, 0, 'they have waited for each other');
 };
 
 # ------------------------------------------------------------------------------------------- beside a delivery

@@ -10,7 +10,7 @@ use Test::More;
 my $sim  = LpUsers::account('--users', 60000);
 my $node = LpUsers::server(conf => "lpusers.worker = off\nlpusers.max_changes = 0\n");
 LpUsers::connect_account($node, $sim, options => "timeout '20s'");
-$node->safe_psql('postgres', q{CREATE SCHEMA lp; IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER acme INTO lp;});
+LpUsers::import_tables($node);
 my $session = LpUsers::session($node);
 
 # Lists are reset if their client takes nothing for a second; the write has this fault.

@@ -6,7 +6,6 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
-use IO::Socket::INET;
 use JSON::PP;
 use LpUsers;
 use Test::More;
@@ -22,9 +21,7 @@ LpUsers::connect_account($node, $sim, options => "timeout '20s', batch_size '1',
 my $admin   = LpUsers::session($node);
 my $session = LpUsers::session($node);
 
-my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $@";
-my $closed_port = $listener->sockport;
-close($listener);
+my $closed_port = LpUsers::closed_port();
 
 # ---------------------------------------------------------------------------------------------- scenes
 

@@ -11,12 +11,7 @@ my $account = '12345678';
 my $sim     = LpUsers::account();
 my $node    = LpUsers::server(conf => "lpusers.worker = on\nlpusers.max_changes = 0\nlog_min_messages = warning\n");
 LpUsers::connect_account($node, $sim, options => "timeout '20s', batch_size '100', max_connections '1'");
-$node->safe_psql('postgres', q{
-	CREATE SCHEMA lp;
-	IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER acme INTO lp;
-	CREATE FUNCTION person(name text) RETURNS jsonb LANGUAGE sql AS $$
-		SELECT jsonb_build_object('loginName', name || '@example.com', 'fullName', 'Full', 'nickname', name, 'email', name || '@example.com',
-			'passwordSh', 'Start-1234', 'isEnabled', true, 'maxChats', 3, 'profileIds', ARRAY[1001], 'memberOf', '{"agentGroupId": 2001}'::jsonb) $$;});
+LpUsers::import_tables($node);
 my $session = LpUsers::session($node);
 my $other   = LpUsers::session($node);
 my $first   = 4_000_000_000;
@@ -35,7 +30,6 @@ sub change
 sub count { my ($where) = @_; return $other->query("SELECT count(*) FROM lp_requests WHERE $where"); }
 sub finished { my ($what) = @_; LpUsers::wait_for(sub { count("state NOT IN ('created', 'done', 'failed', 'superseded')") == 0 }, $what); return; }
 sub log_of { my ($method) = @_; return grep { $_->{method} eq $method && $_->{path} =~ m{/le-users/users} } @{ $sim->get('log') }; }
-sub stale { return scalar(grep { $_->{status} == 412 } @{ $sim->get('log') }); }
 sub forget { $session->query('DELETE FROM lp_payloads; DELETE FROM lp_requests'); $sim->remove('log'); return; }
 
 $session->query("SELECT status FROM lp_create_users('$account', (SELECT jsonb_agg(person('u' || i)) FROM generate_series(1, 900) i))");
@@ -67,7 +61,7 @@ subtest 'a leaver overtakes a bulk hire' => sub {
 	$sim->post('config', { delay_ms => 0 });
 	finished('the hires');
 	is(count(q{state = 'created'}), 2000, 'all are created');
-	is(stale(), 0, 'no write was stale');
+	is($sim->stale, 0, 'no write was stale');
 };
 
 subtest '900 updates beside running creates' => sub {
@@ -79,7 +73,7 @@ subtest '900 updates beside running creates' => sub {
 	finished('updates and creates');
 	is(count(q{operation = 'update' AND state = 'done'}), 900, '900 updates beside creates: all are done');
 	is(count(q{operation = 'create' AND state = 'created'}), 1000, '... and all users are created');
-	is(stale(), 0, 'no write was stale');
+	is($sim->stale, 0, 'no write was stale');
 };
 
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
@@ -95,7 +89,7 @@ subtest 'queued changes beside a foreign table' => sub {
 	finished('600 updates');
 	is(count(q{operation = 'update' AND path = 'queue' AND state = 'done'}), 600, '600 updates beside a foreign table: all are done');
 	is(scalar(grep { ($_->{description} // '') eq 'd2' } @{ $sim->get('users') }), 30, '... and those of the foreign table');
-	is(stale(), 0, 'they have waited for each other');
+	is($sim->stale, 0, 'they have waited for each other');
 };
 
 subtest 'queued changes beside other clients' => sub {
@@ -107,7 +101,7 @@ subtest 'queued changes beside other clients' => sub {
 	change(1, 60, '{"nickname": "restless"}');
 	finished('updates beside another client');
 	is(count(q{state = 'done' AND attempts = 1}), 60, '60 updates beside another client: all are done');
-	cmp_ok(stale(), '>=', 3, '... after some stale writes');
+	cmp_ok($sim->stale, '>=', 3, '... after some stale writes');
 	my @few = grep { $_->{status} == 200 } log_of('PUT');
 	cmp_ok(scalar(@{ $few[0]{ids} }), '<=', 10, '... of which few go at a time after two');
 	is(scalar(grep { $_->{nickname} eq 'restless' } @{ $sim->get('users') }), 60, 'all are changed');
