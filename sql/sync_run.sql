@@ -53,6 +53,27 @@ SELECT lp_sync_resume('staff');
 SELECT hr.join('p1'), hr.join('p2');
 CALL lp_sync('staff');
 SELECT * FROM state;
+-- a view that was dropped and is made anew is another one, until the sync is defined again; so is the server
+SELECT pg_get_viewdef('hr.people') AS query \gset
+SELECT lp_sync_plan('staff') AS plan \gset
+DROP VIEW hr.people;
+CREATE VIEW hr.people AS :query
+SELECT lp_sync_diff('staff'); -- ERROR
+SELECT lp_sync_plan('staff'); -- ERROR
+SELECT lp_sync_apply(:plan); -- ERROR
+CALL lp_sync('staff'); -- ERROR
+SELECT sync, state, why FROM state;
+SELECT count(*) FROM lp_sync_define('staff', '12345678', 'hr.people', 'key', limits => '{"create": 5, "adopt": 1}');
+CALL lp_sync('staff');
+SELECT sync, state, why FROM state;
+BEGIN;
+SET LOCAL client_min_messages = warning;
+DROP SERVER acme CASCADE;
+SELECT * FROM attempt($$SELECT lp_sync_diff('staff')$$); -- ERROR
+CREATE SERVER acme FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url 'http://127.0.0.1:1');
+CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token 'lp-token');
+SELECT * FROM attempt($$SELECT lp_sync_diff('staff')$$); -- ERROR
+ROLLBACK;
 -- of all syncs one that fails does not stop the others
 CREATE VIEW hr.raising AS SELECT key, login AS login_name, (1 / (length(key) * 0))::text AS full_name, key AS employee_id FROM hr.staff;
 SELECT count(*) FROM lp_sync_define('a_first', '12345678', 'hr.raising', 'key');

@@ -224,6 +224,22 @@ check_key(const LpuSync *sync)
 				 errhint("If the column was renamed, give it its name back in a view.")));
 }
 
+/* The source is known by its OID: what has its name now may be something else. */
+static void
+raise_gone(const LpuSync *sync)
+{
+	if (OidIsValid(lpu_sync_source_named(sync->source_name)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("source %s of sync \"%s\" was dropped, and another relation has its name",
+						sync->source_name, sync->name),
+				 errhint("Call lp_sync_define() again to use that one.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("source %s of sync \"%s\" does not exist", sync->source_name, sync->name),
+			 errhint("Call lp_sync_define() with another source, or lp_sync_drop().")));
+}
+
 /*
  * Fill in sync->columns, in the current memory context. Raises 42P01 if the
  * source is gone, and 22023 for a column that has no meaning. Takes a lock on
@@ -238,10 +254,7 @@ lpu_sync_read_columns(LpuSync *sync)
 	int			i;
 
 	if (source == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("source %s of sync \"%s\" does not exist", sync->source_name, sync->name),
-				 errhint("Call lp_sync_define() with another source, or lp_sync_drop().")));
+		raise_gone(sync);
 	desc = RelationGetDescr(source);
 	sync->columns = palloc0(Max(desc->natts, 1) * sizeof(LpuSyncColumn));
 	sync->ncolumns = 0;

@@ -110,9 +110,9 @@ lpu_sync_text_array(const List *list)
 	return PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* The relation with this name in a copy of the database; InvalidOid: none. */
-static Oid
-relation_named(const char *name)
+/* The relation that has the name of a source now; InvalidOid: none. */
+Oid
+lpu_sync_source_named(const char *name)
 {
 	List	   *names = textToQualifiedNameList(cstring_to_text(name));
 
@@ -135,7 +135,7 @@ read_row(void)
 	sync->source = oid_column(7);
 	sync->source_name = lpu_text_column(0, 8);
 	if (!lpu_bool_column(0, 16))
-		sync->source = relation_named(sync->source_name);
+		sync->source = lpu_sync_source_named(sync->source_name);
 	else if (name != NULL)
 		sync->source_name =
 			quote_qualified_identifier(get_namespace_name(get_rel_namespace(sync->source)), name);

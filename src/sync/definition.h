@@ -59,6 +59,9 @@ extern void lpu_sync_check_rights(const LpuSync *sync);
 /* Return the options of a sync's server with the mapping of its owner. */
 extern const LpuOptions *lpu_sync_options(const LpuSync *sync);
 
+/* The relation that has this name, with its schema and quoted; InvalidOid if there is none. */
+extern Oid	lpu_sync_source_named(const char *name);
+
 /* Read the columns of the source, and what they mean; raises 22023 for what has no meaning. */
 extern void lpu_sync_read_columns(LpuSync *sync);
 

@@ -144,6 +144,15 @@ run(const char *name, bool watched)
 	tell(sync, planned.id);
 }
 
+/* An error in one line, with what to do about it. */
+static const char *
+describe(const ErrorData *error)
+{
+	const char *message = error->message ? error->message : "unknown error";
+
+	return error->hint ? psprintf("%s (%s)", message, error->hint) : message;
+}
+
 /* Errors that do not speak of the sync. */
 static bool
 is_interruption(const ErrorData *error)
@@ -191,6 +200,6 @@ lpu_sync_run(const char *name, bool watched)
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 	if (error != NULL)
-		count_failure(name, error->message ? error->message : "unknown error");
+		count_failure(name, describe(error));
 	return error;
 }
