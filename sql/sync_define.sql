@@ -101,6 +101,15 @@ GRANT regress_hr TO regress_clerk;
 SET ROLE regress_clerk;
 SELECT sync, owner FROM lp_syncs;
 SELECT count(*) FROM lp_sync_diff('theirs', against => 'hr.acct');
+-- what stands for the account is read as the caller, who must have the right to; the sync's owner needs none
+CREATE TEMP TABLE mine AS SELECT * FROM hr.acct;
+SELECT count(*) FROM lp_sync_diff('theirs', against => 'mine');
+SELECT has_table_privilege('regress_hr', 'mine', 'SELECT') AS owner_reads;
+RESET ROLE;
+CREATE TABLE hr.closed AS SELECT * FROM hr.acct;
+GRANT SELECT (id, login_name, is_enabled) ON hr.closed TO regress_clerk;
+SET ROLE regress_clerk;
+SELECT lp_sync_diff('theirs', against => 'hr.closed'); -- ERROR
 RESET ROLE;
 -- the owner of the server sees it, too
 CREATE ROLE regress_server;

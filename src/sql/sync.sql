@@ -344,7 +344,7 @@ CREATE FUNCTION @extschema@.lp_sync_diff(sync text, keys text[] DEFAULT NULL, ag
 	RETURNS SETOF record
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 COST 10000;
 COMMENT ON FUNCTION @extschema@.lp_sync_diff(text, text[], regclass)
-	IS 'shows how the account (or a relation with the columns of lp.users) differs from the source; stores and sends nothing';
+	IS 'shows how the account (or a relation with the columns of lp.users, read as the caller) differs from the source; stores and sends nothing';
 
 CREATE FUNCTION @extschema@.lp_sync_plan(sync text, keys text[] DEFAULT NULL) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 10000;
