@@ -144,6 +144,9 @@ static const char candidates[] =
  * wait for them. What it does not reach is a cycle, or waits for one.
  */
 static const char holders[] =
+"new_login AS ( "
+" SELECT s.login FROM _source s LEFT JOIN link k ON k.source_key = s.key AND k.state <> 'gone' "
+" WHERE s.login IS NOT NULL AND k.source_key IS NULL), "
 "needy AS MATERIALIZED ( "
 " SELECT c.*, c.link IS NULL OR c.link = 'gone' AS unlinked, CASE WHEN c.in_source AND (c.link IS NULL "
 "   OR c.link = 'gone' OR c.id IS NULL OR c.moves) THEN c.login END AS needed FROM candidate c), "
@@ -217,7 +220,11 @@ static const char differences[] =
 "     x.said IS DISTINCT FROM x.base AS news "
 "    FROM (VALUES %s) x (n, attribute, differs, old, new, base, there, said, hidden, add, take)) w) v) d), ";
 
-/* The action, the first that fits. %1: the row of the source as an object. */
+/*
+ * The action, the first that fits. A user who left is not closed if its login
+ * may be that of the same person with a new key. %1: the row of the source as
+ * an object.
+ */
 static const char actions[] =
 "acting AS ( "
 " SELECT c.*, CASE "
@@ -225,7 +232,7 @@ static const char actions[] =
 "  WHEN NOT c.in_source AND c.id IS NULL THEN 'follow' "
 "  WHEN NOT c.in_source AND NOT c.enabled AND c.link = 'active' THEN 'follow' "
 "  WHEN NOT c.in_source AND NOT c.enabled THEN 'delete' "
-"  WHEN NOT c.in_source AND c.a_login IN (SELECT s.login FROM _source s WHERE s.login IS NOT NULL) THEN NULL "
+"  WHEN NOT c.in_source AND c.a_login IN (SELECT n.login FROM new_login n) THEN NULL "
 "  WHEN NOT c.in_source THEN y.leavers "
 "  WHEN c.block IS NOT NULL THEN 'blocked' "
 "  WHEN c.unlinked AND c.id IS NOT NULL THEN 'adopt' "
