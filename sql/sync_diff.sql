@@ -72,6 +72,7 @@ SELECT hr.join('l1', '{"login": "twice@x.example"}'), hr.join('l2', '{"login": "
 SELECT hr.join('', '{"login": "nokey@x.example"}'), hr.join('n', '{"key": null, "login": "nullkey@x.example"}'), hr.join(repeat('k', 255), '{"login": "longkey@x.example"}');
 SELECT hr.join('m', '{"login": null}'), hr.join('o', '{"login": ""}'), hr.join('p', jsonb_build_object('login', E'tab\t@x.example'));
 SELECT hr.join('q', '{"profile_ids": [0]}'), hr.join('r', '{"chats": null, "name": null}');
+SELECT hr.join('empty', '{"nick": ""}'), hr.join('empty2', '{"nick": " ", "email": "", "name": "", "description": ""}'), hr.account(61, 'empty2'), hr.link(61, 'empty2');
 SELECT hr.join('nan', '{"chats": "NaN"}'), hr.join('inf', '{"chats": "-Infinity"}'), hr.join('1e300', '{"chats": 1e300}'), hr.join('digits', '{"chats": 0.1234567890123456}'), hr.join('digits2', '{"chats": 9007199254740993}'), hr.join('decimal', '{"chats": 2.50}');
 SELECT hr.join('nan2', '{"chats": "NaN"}'), hr.account(60, 'nan2'), hr.link(60, 'nan2');
 SELECT hr.account(50, 'same1', '{"login_name": "namesake@x.example"}'), hr.account(51, 'same2', '{"login_name": "NameSake@x.example"}'),
@@ -109,6 +110,12 @@ SELECT hr.join('new', '{"login": "a@x.example"}');
 SELECT hr.join('again', '{"login": "person@x.example", "chats": 8}'), hr.account(4, 'person'), hr.link(4, 'person');
 SELECT hr.join('again2', '{"login": "rehired@x.example"}'), hr.account(5, 'rehired', '{"is_enabled": false}'), hr.link(5, 'rehired', 'disabled');
 SELECT action, source_key, user_id, login_name, attribute, old, new, reason FROM diff WHERE action <> 'create' OR attribute = 'loginName';
+-- who has left is closed, also if a person who has a user is to get the login; then that one waits
+SELECT hr.account(6, 'left'), hr.link(6, 'left'), hr.account(7, 'stays'), hr.link(7, 'stays'), hr.join('stays', '{"login": "left@x.example"}');
+SELECT action, source_key, attribute, new, regexp_replace(reason, '\d+', 'N') AS reason FROM diff WHERE source_key IN ('left', 'stays');
+DELETE FROM hr.staff WHERE key = 'stays';
+DELETE FROM hr.acct WHERE id IN (6, 7);
+DELETE FROM _lp_sync_link WHERE user_id IN (6, 7);
 -- of the one whose login is needed alone, the other stays: blocked
 SELECT action, source_key, reason FROM lp_sync_diff('staff', '{a,new}', 'hr.acct') WHERE action = 'blocked';
 SELECT hr.forget();
@@ -200,7 +207,7 @@ SELECT action, source_key, attribute, new FROM lp_sync_diff('secretive', against
 SELECT hr.forget();
 
 -- Names are compared as names where the relation has them, without regard to case; and found by the account else.
-CREATE VIEW hr.named AS SELECT key, login_name, full_name, employee_id, nickname, email, is_enabled, max_chats, password_sh,
+CREATE VIEW hr.named AS SELECT key, login_name, full_name, employee_id, nullif(nickname, '') AS nickname, email, is_enabled, max_chats, password_sh,
 	string_to_array(description, ',') AS profiles, nickname AS agent_group FROM hr.people;
 CREATE TABLE hr.named_acct (id bigint, login_name text, is_enabled boolean, nickname text, email text, max_chats int, profiles text[], agent_group text);
 SELECT count(*) FROM lp_sync_define('named', '12345678', 'hr.named', 'key');

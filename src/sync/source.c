@@ -234,6 +234,9 @@ can_hold(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum *given)
 static void
 take_value(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum given)
 {
+	const LpuAttribute *attribute = value->column->attribute;
+	bool		is_text = value->form == LPU_FORM_TEXT || value->form == LPU_FORM_FOLDED;
+
 	if (!can_hold(r, value, type, &given))
 		return;
 	if (value->names != NULL)
@@ -245,6 +248,8 @@ take_value(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum given)
 	}
 	else
 		given = lpu_sync_normalize(value->form, given);
+	if (is_text && VARSIZE_ANY_EXHDR(given) == 0 && (attribute->rules & LPU_REQUIRED))
+		add_problem(r->problem, "%s must not be empty", attribute->name);
 	put(r, value->value, given);
 	if (value->folded)
 		put(r, value->folded, lpu_sync_fold(value->form, given));
