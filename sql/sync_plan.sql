@@ -126,10 +126,11 @@ SELECT hr.join('x1');
 SELECT lp_sync_plan('staff') AS old \gset
 SELECT lp_sync_plan('staff') AS plan \gset
 UPDATE _lp_sync_plan SET made_at = made_at - interval '25 hours' WHERE id = :plan;
-SELECT state FROM lp_sync_plans WHERE plan = :plan;
+SELECT state, action, users, over, reason FROM lp_sync_plans WHERE plan = :plan;
 SELECT refused(); -- ERROR
 UPDATE _lp_sync_plan SET made_at = now() WHERE id = :plan;
 SELECT applied();
+SELECT state, action, users, over, reason FROM lp_sync_plans WHERE plan = :old;
 SELECT count(*) FROM lp_sync_apply(:old); -- ERROR
 SELECT count(*) FROM lp_sync_apply(-1); -- ERROR
 SELECT lp_sync_apply(NULL); -- ERROR
@@ -280,6 +281,13 @@ UPDATE _lp_sync SET origin = '1/1/1', source_oid = 1, owner_oid = 1, server_oid 
 SELECT sync, owner = current_user AS mine, state FROM lp_syncs;
 SELECT lp_sync_plan('staff', '{g6}') > 0 AS planned;
 SELECT refused(); -- ERROR
+SELECT lp_sync_resume('staff');
+SELECT sync, state FROM lp_syncs;
+-- of another timeline, as after a promotion or a restore to a point in time
+UPDATE _lp_sync SET origin = origin || '0';
+SELECT sync, state FROM lp_syncs;
+SELECT refused(); -- ERROR
+CALL lp_sync('staff');
 SELECT lp_sync_resume('staff');
 SELECT sync, state FROM lp_syncs;
 SELECT count(*) FROM applied();

@@ -449,9 +449,10 @@ CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 	SELECT p.id AS plan, m.name AS sync, p.made_at, p.made_by,
 		   CASE WHEN p.state = 'draft' AND p.made_at < clock_timestamp() - interval '24 hours' THEN 'expired' ELSE p.state END AS state,
 		   c.action, coalesce(c.users, 0::bigint) AS users, l.n AS "limit",
-		   coalesce(c.left_over > 0 AND c.left_over + coalesce(u.n, 0::bigint) > l.n, false) AS over,
+		   coalesce(o.may_apply AND c.left_over > 0 AND c.left_over + coalesce(u.n, 0::bigint) > l.n, false) AS over,
 		   concat_ws('; ', p.reason,
-					 CASE WHEN c.left_over > 0 AND c.left_over + coalesce(u.n, 0::bigint) > l.n
+					 CASE WHEN NOT o.may_apply AND c.left_over > 0 THEN c.left_over::text || ' not applied: plan again'
+						  WHEN c.left_over > 0 AND c.left_over + coalesce(u.n, 0::bigint) > l.n
 						  THEN 'over its limit' || CASE WHEN u.n > 0 THEN ', ' || u.n::text || ' applied in 24 hours' ELSE '' END
 							   || ': apply with confirm => ''{"' || c.action || '": ' || c.users::text || '}''' END,
 					 CASE WHEN c.stale > 0 THEN c.stale::text || ' stale: plan again' END) AS reason
@@ -459,6 +460,7 @@ CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 	JOIN mine m ON m.id = p.sync
 	LEFT JOIN classes c ON c.plan = p.id
 	LEFT JOIN used u ON u.sync = p.sync AND u.action = c.action
+	CROSS JOIN LATERAL (SELECT p.state IN ('draft', 'applied') AND p.made_at >= clock_timestamp() - interval '24 hours') o (may_apply)
 	LEFT JOIN LATERAL (SELECT @extschema@._lp_sync_limit(m.limits, c.action, m.linked)) l (n) ON true
 	ORDER BY p.id, c.action;
 COMMENT ON VIEW @extschema@.lp_sync_plans IS 'the plans of the current user''s syncs: one row for each plan and action';
