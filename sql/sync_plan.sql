@@ -224,6 +224,19 @@ CALL lp_deliver();
 SELECT login_name, action, state, error FROM lp_results WHERE plan = :plan ORDER BY id;
 SELECT * FROM changed;
 DROP VIEW changed;
+-- who needs the login of a user whose class is over its limit is held, too
+SELECT defined(', limits => ''{"create": null, "rename": 1}''');
+DELETE FROM hr.staff WHERE key IN ('c5', 'c6');
+UPDATE hr.staff SET login = key || 'y@x.example' WHERE key IN ('c1', 'c2');
+SELECT hr.join('c8', '{"login": "c2@x.example"}'), hr.join('c9');
+SELECT lp_sync_plan('staff', '{c1,c2,c8,c9}') AS plan \gset
+SELECT applied();
+SELECT source_key, action, state FROM items WHERE attribute = 'loginName';
+SELECT action, users, "limit", over, reason FROM lp_sync_plans WHERE plan = :plan;
+SELECT applied('{"rename": 2}');
+CALL lp_deliver();
+SELECT source_key, action, state FROM items WHERE attribute = 'loginName';
+SELECT defined();
 
 -- Guards, from five rows on: an empty source, a short one, a short listing, duplicates.
 SELECT hr.forget();

@@ -454,7 +454,9 @@ CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 					 CASE WHEN NOT o.may_apply AND c.left_over > 0 THEN c.left_over::text || ' not applied: plan again'
 						  WHEN c.left_over > 0 AND c.left_over + coalesce(u.n, 0::bigint) > l.n
 						  THEN 'over its limit' || CASE WHEN u.n > 0 THEN ', ' || u.n::text || ' applied in 24 hours' ELSE '' END
-							   || ': apply with confirm => ''{"' || c.action || '": ' || c.users::text || '}''' END,
+							   || ': apply with confirm => ''{"' || c.action || '": ' || c.users::text || '}'''
+						  WHEN p.state = 'applied' AND c.left_over > 0
+						  THEN c.left_over::text || ' held: they need the loginName of users who are held or stale' END,
 					 CASE WHEN c.stale > 0 THEN c.stale::text || ' stale: plan again' END) AS reason
 	FROM @extschema@._lp_sync_plan p
 	JOIN mine m ON m.id = p.sync

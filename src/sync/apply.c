@@ -298,6 +298,25 @@ hold_classes(const LpuAppliedPlan *plan, Jsonb *confirm)
 			3, types, values);
 }
 
+/*
+ * Who needs the login of a user who does not give it up now, because it is held
+ * or stale, is held, too, until the plan is applied further.
+ */
+static void
+hold_dependent(const LpuAppliedPlan *plan)
+{
+	lpu_applied_run(plan, "WITH RECURSIVE waiting AS ( "
+					"SELECT i.id, lower(i.login_name COLLATE \"C\") AS login FROM @extschema@._lp_sync_item i "
+					" WHERE i.plan = $1 AND i.sync = $2 AND i.state IN ('held', 'stale') AND i.user_id IS NOT NULL "
+					"  AND i.changes @> '[{\"attribute\": \"loginName\"}]' "
+					"UNION SELECT i.id, lower(i.login_name COLLATE \"C\") FROM waiting w "
+					" JOIN @extschema@._lp_sync_item i ON i.plan = $1 AND i.sync = $2 AND i.state = 'planned' "
+					"  AND i.changes @> '[{\"attribute\": \"loginName\"}]' "
+					"  AND lower((i.source ->> 'loginName') COLLATE \"C\") = w.login) "
+					"UPDATE @extschema@._lp_sync_item i SET state = 'held' FROM waiting w "
+					"WHERE i.id = w.id AND i.state = 'planned'");
+}
+
 /* ----- the plan as a whole ----- */
 
 /*
@@ -348,6 +367,7 @@ lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
 	read_source(&plan);
 	mark_stale(&plan);
 	hold_classes(&plan, confirm);
+	hold_dependent(&plan);
 	lpu_applied_change_links(&plan);
 	lpu_applied_queue(&plan);
 	lpu_sync_forget(plan.source, "_source");

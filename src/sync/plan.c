@@ -100,8 +100,9 @@ check_not_empty(const LpuSync *sync, const LpuSyncRows *source, const SyncBase *
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("source %s of sync \"%s\" is empty", sync->source_name, sync->name),
-			 errdetail("The sync has %lld users, and would disable all of them.",
-					   (long long) base->linked),
+			 errdetail_plural("The sync has %lld user, and would disable it.",
+							  "The sync has %lld users, and would disable all of them.",
+							  (unsigned long) base->linked, (long long) base->linked),
 			 errhint("Check that role \"%s\" sees the rows of the source.", sync->owner_name)));
 }
 
