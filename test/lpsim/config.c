@@ -39,6 +39,7 @@ static const Knob knobs[] = {
 	{"revision_header", "\"ac-revision\"", "ac-revision|ETag|both|opaque|none",
 		"which header carries the revision; opaque: an ETag \"rev-N\""},
 	{"stale_status", "412", "412|409", "when If-Match is not the revision"},
+	{"ignore_if_match", "false", NULL, "true: writes are carried out whatever their If-Match, as with -1"},
 	{"error_shape", "\"flat\"", SHAPES, "of error bodies"},
 	{"normalise", "\"\"", NULL,
 		"lower,trim,nfc: logins and e-mail addresses are stored so, and are unique so"},

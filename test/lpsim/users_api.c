@@ -56,7 +56,7 @@ stale(const Request *req, Answer *ans)
 {
 	int64_t		known;
 
-	if (!if_match(req, &known) || known == account.revision)
+	if (config_bool("ignore_if_match") || !if_match(req, &known) || known == account.revision)
 		return false;
 	answer_error(ans, config_int("stale_status"), "revision is %" PRId64 ", not that of If-Match",
 				 account.revision);

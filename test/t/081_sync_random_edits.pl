@@ -1,6 +1,7 @@
 # lp_sync against a model: random edits of HR, random edits of an administrator (another client of the account), random faults, in
-# rounds. At rest the owned attributes of linked users are as the source says, all others as the administrator left them,
-# strangers are untouched byte by byte, the second plan is empty, and no login is there twice.
+# rounds. At rest the owned attributes of linked users are as the source says, all others as the administrator and a third client left
+# them, strangers are untouched byte by byte, the second plan is empty, and no login is there twice. The third client writes between a
+# read of the deliverer and its PUT: If-Match keeps what it wrote. A control run with an account that ignores If-Match must fail.
 use strict;
 use warnings;
 use FindBin;
@@ -18,7 +19,7 @@ LpUsers::connect_account($node, $sim, options => "timeout '2s'");
 my $session = LpUsers::session($node);
 my $json    = JSON::PP->new->canonical->allow_nonref;
 my $http    = HTTP::Tiny->new;
-my %admin;						# login => attribute => what the administrator wrote last, of attributes that are not owned
+my %admin;						# id => attribute => what others wrote last, of attributes that are not owned
 
 srand($seed);
 note("LPUSERS_SEED=$seed");
@@ -30,7 +31,8 @@ sub present { return grep { !$_->{deleted} } @{ $sim->get('users') }; }
 # The administrator's client: reads a user, changes attributes, and writes it back whole.
 sub admin_edits
 {
-	my ($user) = @_;
+	my ($seen) = @_;
+	my ($user) = grep { $_->{id} == $seen->{id} } present();
 	my %change = %{ one_of({ maxChats => int(rand(9)) + 1 }, { nickname => 'n' . int(rand(100)) }, { description => 'd' . int(rand(100)) },
 			{ mobileNumber => '+' . int(rand(1000)) }, { description => 'e' . int(rand(100)), maxChats => 9 }) };
 	my %body = (%$user, %change);
@@ -59,6 +61,7 @@ q1("SELECT status FROM lp_create_users('12345678', '[" . join(',', map { LpUsers
 my %strangers = map { $_->{id} => $json->encode($_) } present();
 my $joined = 30;
 my $faults = 0;
+my $third_wrote = 0;
 
 sub hr_edits
 {
@@ -102,12 +105,38 @@ sub come_to_rest
 }
 
 subtest 'each round ends with the account as the source says' => sub {
-	foreach my $round (1 .. $rounds)
+	# The third client: just before a PUT is judged, it writes pictureUrl, which is neither the source's nor the administrator's.
+	sub third_client { my ($round, $user) = @_; return { method => 'PUT', path => '/le-users/users', action => 'meddle', user => "$user->{id}", set => { pictureUrl => "round$round" } }; }
+
+	# What it wrote counts, unless it was the administrator whose PUT it preceded: that one has written back what was there before.
+	sub note_third_client
 	{
-		hr_edits() for 1 .. int(rand(8));
+		my ($round, $user, $since) = @_;
+		my ($struck) = grep { $_->{seq} > $since && ($_->{fault} // '') eq 'meddle' } @{ $sim->get('log') };
+
+		return 0 unless $struck;
+		if   ($struck->{path} =~ m{/users$}) { $admin{ $user->{id} }{pictureUrl} = "round$round"; }
+		else                                 { delete $admin{ $user->{id} }{pictureUrl}; }
+		return 1;
+	}
+
+	sub last_request { my $log = $sim->get('log'); return @$log ? $log->[-1]{seq} : 0; }
+
+	# Edits, faults and runs; all comes to rest. Return what is wrong then.
+	sub round
+	{
+		my ($round, %options) = @_;
 		my @linked = grep { !$strangers{ $_->{id} } } present();
+		my $since  = last_request();
+		my $third;
+
+		# in the control nothing but updates, in one PUT, that of the third client's user among them
+		hr_edits() for 1 .. $options{control} ? 0 : int(rand(8));
+		my @active = split(/\n/, q1(q{SELECT l.user_id FROM lp_sync_links l JOIN staff s ON s.emp_no::text = l.source_key WHERE s.active AND l.state = 'active'}));
+		$third = { id => one_of(@active) } if @active;
+		q1("UPDATE staff SET chats = chats + 1 WHERE emp_no IN (SELECT source_key::int FROM lp_sync_links WHERE user_id = $third->{id})") if $options{control};
 		if (@linked) { admin_edits(one_of(@linked)) for 1 .. int(rand(4)); }
-		$sim->post('faults', [ random_faults() ]);
+		$sim->post('faults', [ ($third ? third_client($round, $third) : ()), $options{faults} ? random_faults() : () ]);
 		$session->run(q{CALL lp_sync('staff')});
 		$session->run('CALL lp_deliver()');
 		@linked = grep { !$strangers{ $_->{id} } } present();
@@ -115,20 +144,34 @@ subtest 'each round ends with the account as the source says' => sub {
 		$session->run('CALL lp_deliver()');
 		$faults += grep { $_->{fault} } @{ $sim->get('log') };
 		$sim->remove('faults');
+		$third_wrote += note_third_client($round, $third, $since) if $third;
 
-		ok(come_to_rest(), "round $round: comes to rest")
-			or diag(join("\n", q1(q{SELECT state, why FROM lp_syncs}), q1(q{SELECT action, source_key, user_id, attribute, reason FROM lp_sync_diff('staff')}),
-				q1(q{SELECT id, operation, action, login_name, state, hold, attempts, status, error, reason FROM lp_requests WHERE state <> 'done' ORDER BY id DESC LIMIT 12}),
-				$session->run('CALL lp_deliver()')));
+		my @wrong = come_to_rest() ? () : 'it does not come to rest';
 		my %user = map { $_->{id} => $_ } present();
-		my @wrong;
+
+		push @wrong, wrong_people(\%user);
+		foreach my $id (grep { $user{$_} } sort keys %admin)
+		{
+			push @wrong, map { "user $id: $_ is not as others left it" } grep { ($user{$id}{$_} // '') ne $admin{$id}{$_} } sort keys %{ $admin{$id} };
+		}
+		push @wrong, map { "stranger $_ was touched" } grep { $json->encode($user{$_} // {}) ne $strangers{$_} } sort keys %strangers;
+		push @wrong, 'there is a login twice' if $sim->text('duplicates') !~ /^\[\]\s*$/;
+		my ($should, $have) = (q1('SELECT count(*) FROM staff WHERE active'), q1(q{SELECT count(*) FROM lp_sync_links l WHERE state = 'active'}));
+		push @wrong, "$have people have a user, not $should" if $have != $should;
+		return @wrong;
+	}
+
+	sub wrong_people
+	{
+		my ($user) = @_;
 		my %roles = ('agent' => 1002, 'agent manager' => 1003, 'night agent' => 1005);
+		my @wrong;
 
 		foreach (split(/\n/, q1(q{SELECT emp_no, user_id, l.state, s.login, s.name, s.nick, lower(s.role), s.chats, coalesce(s.active, false)
 			FROM lp_sync_links l LEFT JOIN staff s ON s.emp_no::text = l.source_key WHERE l.state <> 'gone'})))
 		{
 			my ($emp, $id, $state, $login, $name, $nick, $role, $chats, $active) = split(/\|/, $_, -1);
-			my $u = $user{$id};
+			my $u = $user->{$id};
 
 			push(@wrong, "$emp: user $id is not there"), next unless $u;
 			push @wrong, "$emp: enabled" if ($u->{isEnabled} ? 't' : 'f') ne $active;
@@ -137,14 +180,15 @@ subtest 'each round ends with the account as the source says' => sub {
 				[ 'fullName', $u->{fullName}, $name ], [ 'nickname', $u->{nickname}, $nick ], [ 'maxChats', $u->{maxChats}, $chats ],
 				[ 'employeeId', $u->{employeeId}, $emp ], [ 'profileIds', "@{ $u->{profileIds} }", $roles{$role} ];
 		}
-		foreach my $id (grep { $user{$_} } keys %admin)
-		{
-			push @wrong, "user $id: $_ is not the administrator's" foreach grep { ($user{$id}{$_} // '') ne $admin{$id}{$_} } keys %{ $admin{$id} };
-		}
-		push @wrong, map { "stranger $_ was touched" } grep { $json->encode($user{$_} // {}) ne $strangers{$_} } keys %strangers;
-		is(join('; ', @wrong), '', "round $round: all is as it has to be");
-		is(q1('SELECT count(*) FROM staff WHERE active'), q1(q{SELECT count(*) FROM lp_sync_links l WHERE state = 'active'}), "round $round: everybody who should has a user");
-		is($sim->text('duplicates') =~ s/\s//gr, '[]', "round $round: no login is there twice");
+		return @wrong;
+	}
+
+	foreach my $round (1 .. $rounds)
+	{
+		is(join('; ', round($round, faults => 1)), '', "round $round: all is as it has to be")
+			or diag(join("\n", q1(q{SELECT state, why FROM lp_syncs}), q1(q{SELECT action, source_key, user_id, attribute, reason FROM lp_sync_diff('staff')}),
+				q1(q{SELECT id, operation, action, login_name, state, hold, attempts, status, error, reason FROM lp_requests WHERE state <> 'done' ORDER BY id DESC LIMIT 12}),
+				$session->run('CALL lp_deliver()')));
 	}
 };
 
@@ -155,6 +199,12 @@ subtest 'no two writes of one revision' => sub {
 	is(join(' ', grep { $applied{$_} > 1 } keys %applied), '', 'no two writes of one revision');
 	cmp_ok($faults, '>', 0, 'there were faults');
 	cmp_ok(scalar(keys %applied), '>', 3, 'there were conditional writes');
+	cmp_ok($third_wrote, '>', 0, 'the third client wrote');
+
+	# The control: were If-Match ignored, what the third client writes would be lost. It shows that the rounds above can fail.
+	$sim->post('config', { ignore_if_match => JSON::PP::true });
+	my @wrong = map { round("control$_", control => 1) } 1 .. 3;
+	like(join('; ', @wrong), qr/pictureUrl is not as others left it/, 'an account that ignores If-Match: the model says what is lost');
 };
 
 done_testing();
