@@ -155,7 +155,7 @@ refused(const char *service, const LpuHttpAnswer *answer, const char *secret)
 							"Check the options of the user mapping, and that the key or user is not blocked.");
 }
 
-/* Where to ask, what to send, and where in the answer the bearer stands. */
+/* Where to ask, what to send, and where in the response the bearer stands. */
 typedef struct BearerSource
 {
 	const char *service;		/* for messages */

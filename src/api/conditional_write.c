@@ -19,8 +19,8 @@
 #define MAX_PAUSE_MS 2000
 
 /*
- * Return whether an answer says that the account was not at the revision if_match (-1: the write
- * was unconditional).  409 can also be about a user: then the revision tells, which the answer
+ * Return whether a response says that the account was not at the revision if_match (-1: the write
+ * was unconditional).  409 can also be about a user: then the revision tells, which the response
  * itself may show.
  */
 LpuStaleness

@@ -1,18 +1,17 @@
 /*
  * list_stream.c: the entities of a GET, one after the other while they arrive.
  *
- * The answer of a list has no limit: it goes through a spool (which takes what
- * the network offers) and a reader (which finds the entities) and is never
- * whole in memory. Only when the last byte has come well is the listing at its
- * end: a list that breaks off is a failure, however many entities it gave; so
- * is one object where a list is due, for that is how errors look. A 401 is
- * answered with a new bearer once, a 429 by waiting, as for any call; both
- * come before the first entity. It knows nothing of tables.
+ * The response of a list has no limit: it goes through a spool (which takes what the network
+ * offers) and a reader (which finds the entities) and is never whole in memory. The listing ends
+ * only after the last byte: a list that breaks off is a failure, however many entities it
+ * returned, and so is an object in place of a list, because errors have that form. After a 401
+ * the request is sent once more with a new bearer, after a 429 it is sent again later, as for
+ * any call; both come before the first entity. It knows nothing of tables.
  *
- * A 404 to a GET by id is written by the account if there is no such user, but
- * also if there is no such account, and by a gateway on a wrong path. So it
- * counts as an answer about the user only where the account has listed
- * something for the same options before; else users are listed first.
+ * A GET by id is answered with 404 if there is no such user, but also if there is no such
+ * account, and by a gateway for a wrong path. So it counts as a response about the user only
+ * where the account has listed something for the same options before; else users are listed
+ * first.
  */
 #include "postgres.h"
 
@@ -26,19 +25,18 @@
 #include "http/socket_wait.h"
 
 /*
- * While there is something to read, look at the network this often: no service
- * loses its patience in a millisecond.
+ * How often the network is driven while there are bytes to read. No service gives up within a
+ * millisecond.
  */
 #define TURN_EVERY_MS 1.0
 
 /*
- * The rest of an answer is taken before a pause as long as the gaps in it are
- * no longer than this, several round trips of a slow network. Nothing is lost
- * by it where the whole list is wanted: meanwhile the network goes on.
+ * Before a pause the rest of a response is received as long as the gaps in it are no longer than
+ * this, several round trips of a slow network. That costs nothing if the whole list is wanted.
  */
 #define DRAIN_GAP_MS 250
 
-/* What a listing asks for that only has to show that the account is there. */
+/* The query of a listing that only verifies that the account exists. */
 #define PROBE_QUERY "&select=id"
 
 struct LpuListing
@@ -72,7 +70,7 @@ struct LpuListing
 /* The listings of this process, of whatever statement. */
 static dlist_head under_way = DLIST_STATIC_INIT(under_way);
 
-/* (Re)send the request. Nothing of an earlier answer has been read: it was no success. */
+/* (Re)send the request. Nothing of an earlier response has been read: it was no success. */
 static void
 send_list_request(LpuListing *l)
 {
@@ -144,7 +142,7 @@ ms_since(instr_time start)
 	return INSTR_TIME_GET_MILLISEC(now);
 }
 
-/* Let the network go on for at most so long. True if something came, or the answer has ended. */
+/* Drive the network for at most max_ms. Return true if bytes came, or the response has ended. */
 static bool
 turn(LpuListing *l, long max_ms)
 {
@@ -168,7 +166,7 @@ turn(LpuListing *l, long max_ms)
 	return lpu_spool_written(l->spool) > before || lpu_api_done(l->call);
 }
 
-/* Wait for bytes, or for the end of the answer, but no longer than this. True if they came. */
+/* Wait for bytes, or for the end of the response, at most max_ms. Return true if they came. */
 static bool
 wait_for_bytes(LpuListing *l, double max_ms)
 {
@@ -224,7 +222,7 @@ may_ask_again(LpuListing *l)
 	return true;
 }
 
-/* The answer has ended. True if there is more to do: read what came, or another answer. */
+/* Judge a response that has ended. Return true if reading goes on, from it or from a new one. */
 static bool
 conclude_list(LpuListing *l)
 {
@@ -255,8 +253,8 @@ unreadable(LpuListing *l, const char *detail)
 }
 
 /*
- * The reader takes one object for a list of one. False if that is what begins
- * where a list is due.
+ * Check that a list begins here. The reader accepts one object as a list of one, so return false
+ * for an object.
  */
 static bool
 check_is_list(LpuListing *l, const char *data, size_t length)
@@ -289,7 +287,7 @@ too_long(LpuListing *l)
 	return false;
 }
 
-/* Get more bytes for the reader. False if the listing has failed. */
+/* Get more bytes for the reader. Return false if the listing has failed. */
 static bool
 feed(LpuListing *l)
 {
@@ -345,8 +343,8 @@ account_is_there(LpuListing *l)
 }
 
 /*
- * Return true if the answer says that what was asked for by its id is not there. A page is a
- * gateway's, which knows nothing of what is there. May set problem.
+ * Return true if the response says that there is no entity with the requested id. An HTML page
+ * is written by a gateway, which does not know. May set problem.
  */
 static bool
 is_absent(LpuListing *l)
@@ -359,7 +357,7 @@ is_absent(LpuListing *l)
 		(lpu_answered_has(l->options) || account_is_there(l));
 }
 
-/* The reader has what it needs for now, or wants more. */
+/* Read until there is an entity, or the listing has ended or failed. */
 static LpuListingState
 read_on(LpuListing *l)
 {
@@ -375,7 +373,7 @@ read_on(LpuListing *l)
 			case LPU_READER_END:
 				if (l->fed_all)
 					return LPU_LISTING_END;
-				/* FALLTHROUGH: the answer has not come to its end yet */
+				/* FALLTHROUGH: the response has not come to its end yet */
 			case LPU_READER_MORE:
 				break;
 		}
@@ -395,9 +393,8 @@ advance_list(LpuListing *l)
 }
 
 /*
- * What came while the reader was busy. It may take a tenth of that time: a
- * reader that keeps up hardly waits for it, and a slow one does not keep the
- * service waiting.
+ * Receive what came while the reader was busy, for at most a tenth of that time: that hardly
+ * delays a fast reader, and keeps the connection of a slow one alive.
  */
 static void
 catch_up(LpuListing *l)
@@ -472,7 +469,7 @@ lpu_listing_drain(LpuListing *l)
 
 /*
  * Take all listings of this process off the network, as far as it is quick: to
- * be called before a wait that does not read them, such as for the answer to a
+ * be called before a wait that does not read them, such as for the response to a
  * write or after a 429, in which a service may lose its patience. Raises if
  * the disk is full; can be cancelled.
  */

@@ -12,7 +12,7 @@ typedef struct LpuListing LpuListing;
 typedef enum LpuListingState
 {
 	LPU_LISTING_ELEMENT,		/* an entity: lpu_listing_values() */
-	LPU_LISTING_END,			/* that was all, and the answer came whole */
+	LPU_LISTING_END,			/* that was all, and the response came whole */
 	LPU_LISTING_ABSENT,			/* 404 or 410: what was asked for is not there */
 	LPU_LISTING_FAILED			/* lpu_listing_problem() says why; what came
 								 * before is not to be trusted as all there is */

@@ -1,10 +1,9 @@
 /*
  * service_discovery.c: where the services of an account live.
  *
- * The Domain API is asked without authentication, and its answer decides where
- * credentials are sent: only hosts under liveperson.net are believed, or the
- * very host that a superuser named as domain_api_url. Answers are kept per
- * backend for an hour; failures are not kept.
+ * Requests to the Domain API are not authenticated, and its response decides where credentials
+ * are sent. So only hosts under liveperson.net are trusted, or the host that a superuser named
+ * as domain_api_url. Responses are kept per backend for an hour; failures are not kept.
  */
 #include "postgres.h"
 
@@ -19,7 +18,10 @@
 /* The vendor's advice. */
 #define KEEP_MS (3600 * 1000)
 
-/* Accounts move rarely and a backend serves few: past this many answers all are forgotten. */
+/*
+ * Accounts move rarely and a backend uses few; beyond this number of responses all are
+ * forgotten.
+ */
 #define MAX_KEPT 256
 
 typedef struct KeptOrigin
@@ -87,7 +89,7 @@ ends_with(const char *text, const char *end)
 	return length > end_length && pg_strcasecmp(text +length - end_length, end) == 0;
 }
 
-/* The origin for a baseURI, if it may be believed; else NULL. */
+/* Return the origin for a baseURI if it is trusted, else NULL. */
 static char *
 believed_origin(const LpuOptions *options, const char *base_uri)
 {
@@ -109,7 +111,7 @@ believed_origin(const LpuOptions *options, const char *base_uri)
 	return NULL;
 }
 
-/* baseURI of an answer in either of its two forms. */
+/* baseURI of a response in either of its two forms. */
 static const char *
 find_base_uri(LpuJson *json, const char *service)
 {

@@ -1,9 +1,8 @@
 /*
  * transport.c: what every HTTP request of an account has in common.
  *
- * Between the options and request.c: certificate bundle, proxy, time and size
- * limits, and the patience that a 429 asks for. It knows neither methods of
- * the API nor how to authenticate.
+ * Between the options and request.c: certificate bundle, proxy, time and size limits, and the
+ * wait after a 429. It knows neither methods of the API nor how to authenticate.
  */
 #include "postgres.h"
 

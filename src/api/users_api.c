@@ -1,9 +1,9 @@
 /*
  * users_api.c: the methods of the users API, one request each.
  *
- * Builds URL and headers, lets bearer_token.c supply the bearer, sends, and says what the answer
- * means. A table has the methods, another has the statuses. It knows neither entities
- * nor who asked, and raises nothing for what a network or a service can cause.
+ * It builds URL and headers, gets the bearer from bearer_token.c, sends the request, and
+ * interprets the response. One table has the methods, another the statuses. It knows neither
+ * entities nor the caller, and raises nothing that a network or a service can cause.
  */
 #include "postgres.h"
 
@@ -15,7 +15,7 @@
 #include "http/url.h"
 #include "json/document.h"
 
-/* Of a longer error body no more is read, and no more is searched for secrets. */
+/* The most that is read of an error body and searched for secrets. */
 #define MAX_ERROR_BYTES (1024 * 1024)
 
 typedef struct MethodDef
@@ -57,7 +57,7 @@ typedef struct StatusDef
 } StatusDef;
 
 /*
- * What an answer means.  The first row that has the status and the kind of
+ * What a response means.  The first row that has the status and the kind of
  * body decides.  Only REJECTED says something about the data of the users in
  * the request.  An HTML page is written by a gateway, not by the API, and an
  * empty 404 may be, too.  A gateway's 413 is REJECTED: its limit is on the
@@ -163,7 +163,7 @@ build_url(const LpuOptions *options, const LpuApiRequest *request, LpuProblem **
 	return origin ? psprintf("%s%s", origin, lpu_api_path(options, request)) : NULL;
 }
 
-/* No whole answer came. */
+/* No whole response came. */
 static void
 explain_silence(LpuApiAnswer *result, const LpuHttpAnswer *answer)
 {
@@ -190,7 +190,7 @@ explain_silence(LpuApiAnswer *result, const LpuHttpAnswer *answer)
 }
 
 /*
- * Replace the error of an answer that shows one of these secrets (C strings in
+ * Replace the error of a response that shows one of these secrets (C strings in
  * UTF-8); its codes stay.  A body that shows one is marked as not to be shown.
  */
 void
@@ -260,7 +260,7 @@ not_sent(LpuProblem *problem)
 	return result;
 }
 
-/* Everything of the HTTP request but the bearer. */
+/* Set everything of the HTTP request except the bearer. */
 static bool
 prepare_request(const LpuOptions *options, const LpuApiRequest *request, LpuHttpRequest *http,
 				LpuProblem **problem)

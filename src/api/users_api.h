@@ -22,7 +22,10 @@ typedef enum LpuMethod
 	LPU_LIST_LOBS
 } LpuMethod;
 
-/* What an answer, or its absence, means for the request.  users_api.c has the table of statuses. */
+/*
+ * What a response, or its absence, means for the request.  users_api.c has the table of
+ * statuses.
+ */
 typedef enum LpuVerdict
 {
 	LPU_OK,						/* 2xx: carried out */
@@ -33,10 +36,10 @@ typedef enum LpuVerdict
 	LPU_UNAUTHORIZED,			/* 401, also with a fresh bearer: not carried
 								 * out */
 	LPU_FORBIDDEN,				/* 403: not carried out */
-	LPU_MISDIRECTED,			/* not an answer of the account about users:
+	LPU_MISDIRECTED,			/* not a response of the account about users:
 								 * not carried out */
-	LPU_NOT_SENT,				/* no answer, and certainly not carried out */
-	LPU_UNCERTAIN				/* 5xx, or no whole answer: may have been
+	LPU_NOT_SENT,				/* no response, and certainly not carried out */
+	LPU_UNCERTAIN				/* 5xx, or no whole response: may have been
 								 * carried out */
 } LpuVerdict;
 
@@ -53,7 +56,7 @@ typedef struct LpuApiRequest
 	bool	   *sent;			/* or NULL; set when the account may have got
 								 * the request, cleared when it refused it */
 	struct LpuHttpSink *sink;	/* or NULL; what takes the body of a 2xx
-								 * answer while it arrives, see request.h */
+								 * response while it arrives, see request.h */
 } LpuApiRequest;
 
 typedef struct LpuApiAnswer
@@ -66,13 +69,13 @@ typedef struct LpuApiAnswer
 	const char *body;			/* as it came: UTF-8 if the service is
 								 * well-behaved; "" if none */
 	size_t		body_length;
-	char	   *error;			/* on any answer but 2xx, or if the body had
+	char	   *error;			/* on any response but 2xx, or if the body had
 								 * to be dropped: what the service said */
 	bool		hidden;			/* it repeats a secret: body is not to be
 								 * shown, error is without it */
 	long		retry_after_ms; /* of LATER */
 	LpuProblem *problem;		/* of NOT_SENT, and of UNCERTAIN without a
-								 * whole answer: what an entry point raises */
+								 * whole response: what an entry point raises */
 } LpuApiAnswer;
 
 /*
@@ -89,7 +92,7 @@ extern LpuApiAnswer *lpu_api_send(const LpuOptions *options, const LpuApiRequest
 typedef struct LpuApiCall LpuApiCall;
 
 /*
- * Start one request and do not wait for its answer, for several at a time;
+ * Start one request and do not wait for its response, for several at a time;
  * lpu_http_turn() lets them go on. It may wait for a bearer first. A request
  * that cannot be sent is done at once. Nothing is sent again by itself, but
  * for lpu_api_renewed(): after a 401, whether there is a new bearer, so that
@@ -98,14 +101,14 @@ typedef struct LpuApiCall LpuApiCall;
 extern LpuApiCall *lpu_api_start(const LpuOptions *options, const LpuApiRequest *request);
 extern bool lpu_api_done(const LpuApiCall *call);
 extern int	lpu_api_status(const LpuApiCall *call); /* of a call that is done;
-													 * 0: no answer came */
+													 * 0: no response came */
 extern LpuApiAnswer *lpu_api_finish(LpuApiCall *call);
 extern bool lpu_api_renewed(const LpuApiCall *call);
 
 /* Continue a transfer whose sink was full. */
 extern void lpu_api_resume(LpuApiCall *call);
 
-/* Keep secrets (C strings in UTF-8) of the request out of what is shown of an answer. */
+/* Keep secrets (C strings in UTF-8) of the request out of what is shown of a response. */
 extern void lpu_api_hide(LpuApiAnswer *answer, List *secrets);
 
 /* Return the SQLSTATE of a response that is no success, or of its absence. */

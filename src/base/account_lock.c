@@ -2,21 +2,22 @@
  * account_lock.c: the locks of an account.
  *
  * Heavyweight locks of a kind that no SQL function can take. The deliverer's lock of an account
- * is held by the session: it outlives transactions and dies with the process. So the process
- * that gets it knows that no other one is sending anything from the queue of the account. As
- * pg_advisory_unlock_all() and DISCARD ALL release it, the holder has to ask again.
+ * is held by the session: it outlives transactions and ends with the process. So while a process
+ * holds it, no other process sends requests from the queue of the account.
+ * pg_advisory_unlock_all() and DISCARD ALL release it, so the holder checks it before each claim
+ * and each request.
  *
- * The revision's lock of an account keeps two conditional writes (read, then PUT or DELETE with
- * the revision) from each other, and creates, which change the revision, from both. Creates
- * share it: a delivery holds it for its session while requests are in flight, and lets go when
- * a writer waits. A writer takes it for itself, for one batch, as a lock of its transaction, so
+ * The revision's lock of an account serializes conditional writes (read, then PUT or DELETE with
+ * the revision), and excludes creates, which change the revision, while one runs. Creates share
+ * it: a delivery holds it for its session while requests are in flight, and releases it when a
+ * writer waits. A writer takes it exclusively, for one batch, as a lock of its transaction, so
  * that an error or a rollback to a savepoint releases it.
  *
  * A delivery never waits for a lock, because that would stop all accounts of its process.
- * Instead it tries again, and meanwhile holds the turnstile, a third lock: a writer passes the
- * turnstile before it takes its place in the queue of the revision's lock. So the next to get
- * that lock is the delivery, and writers and deliveries take turns. For its own conditional writes
- * the delivery takes it for itself, in the same way.
+ * Instead it tries again, and meanwhile holds a third lock, the turnstile. A writer must pass
+ * the turnstile before it waits for the revision's lock, so the delivery gets that lock next,
+ * and writers and deliveries alternate. For its own conditional writes the delivery takes the
+ * revision's lock exclusively, in the same way.
  */
 #include "postgres.h"
 
@@ -110,8 +111,8 @@ lpu_unlock_account(const char *account)
 }
 
 /*
- * Be the only worker of this database, until the process ends. Return false if there is
- * another. A worker calls it again to be sure: it is taken once only.
+ * Take the lock of the database's only worker until the process ends. Return false if another
+ * process has it. May be called again: the lock is taken once only.
  */
 bool
 lpu_lock_worker(void)
@@ -124,8 +125,7 @@ lpu_lock_worker(void)
 /* ----- the revision's lock ----- */
 
 /*
- * Take the revision's lock for the session, without waiting; or have a place in
- * the queue for it, see above.
+ * Take the revision's lock for the session without waiting; if that fails, hold the turnstile.
  */
 static bool
 try_revision(const char *account, LOCKMODE mode)
@@ -168,8 +168,7 @@ lpu_revision_is_wanted(const char *account)
 }
 
 /*
- * Let go of the revision's lock, or stop trying to have it. It is no error if there is nothing to
- * release.
+ * Release the revision's lock, or stop trying to take it. Does nothing if neither is the case.
  */
 void
 lpu_release_revision(const char *account)
@@ -192,9 +191,9 @@ wait_for_revision(const LOCKTAG *turnstile, const LOCKTAG *tag)
 }
 
 /*
- * Take the revision's lock of an account for a conditional write, until lpu_unlock_revision()
- * or the end of the (sub)transaction. Waits at most timeout_ms for each of the two locks behind
- * it, or lock_timeout if that is shorter, and can be cancelled. Raises 55P03 if it is not had
+ * Take the revision's lock of an account for a conditional write, until lpu_unlock_revision() or
+ * the end of the (sub)transaction. Waits at most timeout_ms for each of the two locks behind it,
+ * or lock_timeout if that is shorter, and can be cancelled. Raises 55P03 if it cannot be taken
  * by then.
  */
 void

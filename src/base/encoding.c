@@ -1,9 +1,9 @@
 /*
  * encoding.c: text between the account's UTF-8 and the database's encoding.
  *
- * The account speaks UTF-8. What it says in an error may be anything, so it is
- * made fit for a message here: one line, bounded, valid. Everything is
- * allocated in the current memory context.
+ * The account sends and expects UTF-8. The text of its errors is arbitrary, so an excerpt for a
+ * message is made here: one line, bounded, valid. Everything is allocated in the current memory
+ * context.
  */
 #include "postgres.h"
 
@@ -23,7 +23,7 @@
 #include "base/character.h"
 #include "base/encoding.h"
 
-/* Longer numbers are no bigint, however they are written; a larger exponent neither. */
+/* A longer number, or one with a larger exponent, is no bigint in any notation. */
 #define MAX_NUMBER_LENGTH 64
 #define MAX_EXPONENT_DIGITS 2
 
@@ -108,8 +108,8 @@ lpu_text_from_utf8(const char *utf8)
 		return pstrdup(utf8);
 
 	/*
-	 * the worker may read an error of a token service between transactions:
-	 * then the catalogs are out of reach
+	 * the worker may read an error of a token service outside of a
+	 * transaction, when catalogs cannot be read
 	 */
 	converter = IsTransactionState() ? FindDefaultConversionProc(PG_UTF8, encoding) : InvalidOid;
 	out = text = palloc(room);
@@ -357,8 +357,7 @@ lpu_nearest_start(LpuNearestName *nearest, const char *written)
 	nearest->name = NULL;
 
 	/*
-	 * half of it may be otherwise, or two characters of a short one, but not
-	 * all
+	 * half of the characters may differ, or two of a short name, but not all
 	 */
 	nearest->distance = Min(Max((int) strlen(written) / 2, 2), (int) strlen(written) - 1) + 1;
 }

@@ -132,7 +132,7 @@ check_triggers(Relation table, Oid owner)
 
 /* ----- acting as the owner ----- */
 
-/* The tables on which statements run as their owner. The first decides who that is. */
+/* The tables on which statements run as their owner, which is the owner of the first one. */
 static const char *const tables[] = {
 	"lp_requests", "lp_payloads", "_lp_sync", "_lp_sync_link", "_lp_sync_plan", "_lp_sync_item",
 	"_lp_sync_watch", "_lp_sync_mark"
@@ -188,7 +188,7 @@ lpu_become_owner(Oid schema, LpuSavedIdentity *before)
 							 false);
 }
 
-/* Be the caller again, with its settings: also those that triggers changed. */
+/* Return to the caller's identity and settings, also those that triggers changed. */
 void
 lpu_become_again(const LpuSavedIdentity *before)
 {

@@ -11,10 +11,7 @@
 
 #include "base/guc.h"
 
-/*
- * A month: longer than any secret should lie around, and far from overflow.
- * Ten years of finished rows.
- */
+/* A month for secrets, which is far from overflow; ten years for finished rows. */
 #define MAX_KEEP_SECRETS_S (31 * 86400)
 #define MAX_RETENTION_S (3650 * 86400)
 
@@ -38,8 +35,8 @@ static const struct config_enum_entry after_promotion_choices[] = {
 };
 
 /*
- * A list of names, as SplitIdentifierString() reads it: the launcher could only fail again and
- * again.
+ * Refuse a list that SplitIdentifierString() cannot read: the launcher would fail each time it
+ * starts.
  */
 static bool
 check_databases(char **value, void **extra, GucSource source)

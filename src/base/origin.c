@@ -1,8 +1,8 @@
 /*
  * origin.c: which database this is, among its copies.
  *
- * Rows of the queue carry where they were written, because a copy of a
- * database must not send what the original sends.
+ * Each row of the queue records in which database it was written, because a copy of a database
+ * must not send what the original sends.
  */
 #include "postgres.h"
 

@@ -1,8 +1,8 @@
 /*
  * text_table.c: hash tables whose keys are C strings of any length.
  *
- * dynahash copies keys of fixed length.  Here the key is a pointer, and what it
- * points to is hashed and compared.
+ * dynahash copies keys of fixed length. Here the key is a pointer, and the string that it points
+ * to is hashed and compared.
  */
 #include "postgres.h"
 

@@ -1,8 +1,8 @@
 /*
  * handler.c: the handler of the foreign-data wrapper.
  *
- * The parts put their callbacks into one answer: planning and scanning,
- * planning and carrying out of writes, importing.
+ * The parts put their callbacks into one FdwRoutine:  planning and scanning, planning and
+ * carrying out of writes, importing.
  */
 #include "postgres.h"
 

@@ -68,7 +68,7 @@ extern bool lpu_fdw_goes_alone(const ResultRelInfo *info, CmdType operation);
 extern bool lpu_fdw_is_buffered(const ResultRelInfo *info, CmdType operation,
 								const ModifyTableState *mtstate);
 
-/* Each part of the wrapper puts its callbacks into the handler's answer. */
+/* Each part of the wrapper sets its callbacks in the FdwRoutine. */
 extern void lpu_fdw_plan(FdwRoutine *routine);
 extern void lpu_fdw_scan(FdwRoutine *routine);
 extern void lpu_fdw_target(FdwRoutine *routine);

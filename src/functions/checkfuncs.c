@@ -53,7 +53,7 @@ check_domain(ReturnSetInfo *result, const LpuOptions *options)
 	LpuProblem *problem = NULL;
 	char	   *origin;
 
-	lpu_domain_forget();		/* a kept answer would prove nothing */
+	lpu_domain_forget();		/* a kept response would prove nothing */
 	origin = lpu_domain_origin(options, LPU_SERVICE_CONFIG, &problem);
 	put_step(result, "domain", origin != NULL, origin ? origin : problem_text(problem));
 	return origin != NULL;

@@ -3,7 +3,7 @@
  *
  * Each writing function checks its arguments, builds one request and hands it
  * to lpu_call_send(). Whatever is wrong before the request is sent is an ERROR
- * and nothing is sent; an HTTP answer of any status is a row; no answer is an
+ * and nothing is sent; an HTTP response of any status is a row; no response is an
  * ERROR of class 08. They return a set of one row, so that (f(...)).* is
  * evaluated once.
  */

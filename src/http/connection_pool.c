@@ -1,17 +1,15 @@
 /*
- * connection_pool.c: the connections of a user mapping: one libcurl multi
- * handle each.
+ * connection_pool.c: the connections of a user mapping: one libcurl multi handle each.
  *
- * Connections, TLS sessions and the parsed CA bundle belong to a multi handle;
- * one for each mapping keeps them between requests and from ever crossing to
- * another mapping. libcurl tells by callback which sockets and which timer it
- * waits for; lpu_http_turn() waits for those of all pools and for the latch
- * together, so that an interrupt ends any phase of a request at once. Nothing
- * that libcurl calls here raises.
+ * Connections, TLS sessions and the parsed CA bundle belong to a multi handle. Each mapping has
+ * its own, so that they are kept between requests and never shared with another mapping.
+ * Callbacks of libcurl report the sockets and the timer that it waits for; lpu_http_turn() waits
+ * for those of all pools and for the latch together, so that an interrupt ends any phase of a
+ * request at once. Nothing that libcurl calls here raises.
  *
- * Threads: libcurl resolves names in a thread. It is started with all signals
- * blocked, so that no handler of ours ever runs in it, and left alone when a
- * request ends early.
+ * Threads: libcurl resolves names in a thread. The thread is started with all signals blocked,
+ * so that no signal handler of PostgreSQL runs in it. It is left running when a request ends
+ * early.
  */
 #include "postgres.h"
 
@@ -45,10 +43,9 @@
 #define MAX_POOLS 32
 
 /*
- * So often in a row libcurl is called at once when it wants to. A request
- * needs a few of these; one that pauses with bytes at hand may want it without
- * end (seen with 8.14), and must keep neither its reader nor other requests
- * from theirs.
+ * How many times in a row libcurl is called at once when it asks for that. A request needs a few
+ * such calls; a request that is paused with unread bytes may ask without end (seen with 8.14),
+ * and must not delay its reader or other requests.
  */
 #define MAX_STEPS 16
 
@@ -272,10 +269,7 @@ lpu_http_pool_drop(Oid key)
 	}
 }
 
-/*
- * Let libcurl work for a while, without waiting for anything. It may start a
- * thread: no signal must reach that.
- */
+/* Call libcurl without waiting, with all signals blocked, because it may start a thread. */
 static void
 drive(LpuHttpPool *pool, curl_socket_t fd, int events)
 {
@@ -307,11 +301,10 @@ lpu_pool_take(LpuHttpPool *pool)
 }
 
 /*
- * Keep the next request from a connection that the service has closed since
- * its last one. Until 8.21 libcurl looks for itself at each use of a
- * connection; later not more than once in a second, which makes of any service
- * that closes a connection within that time one whose answer is unknown. So it
- * is told to begin anew.
+ * Keep the next request from a connection that the service has closed since its last one. Until
+ * 8.21 libcurl checks a connection at each use; later at most once in a second, so that a
+ * service which closes a connection within that time would make an outcome unknown. Therefore
+ * libcurl is told to use a new connection.
  */
 static void
 forget_ended(LpuHttpPool *pool)
@@ -386,8 +379,8 @@ reap(LpuHttpPool *pool)
 }
 
 /*
- * Run the timers that are due; set *wait_ms to the time until the next. True
- * if there was one: something may be done.
+ * Run the timers that are due and set *wait_ms to the time until the next. Return true if one
+ * was due.
  */
 static bool
 run_timers(long max_ms, long *wait_ms)

@@ -1,18 +1,15 @@
 /*
- * request.c: requests over libcurl, waited for together with the process
- * latch.
+ * request.c: requests over libcurl, waited for together with the process latch.
  *
- * One request is one call: it sets a handle of its pool up, collects the
- * answer, and says how it ended. Nothing that libcurl calls raises, allocates
- * with palloc or checks for interrupts: it records and returns. A call belongs
- * to the memory context it was made in; whatever ends that context (also an
- * error) takes the call off its pool, which closes a connection that is in the
- * middle of something.
+ * One request is one call: it sets up a handle of its pool, collects the response, and reports
+ * how it ended. Nothing that libcurl calls raises, allocates with palloc or checks for
+ * interrupts: callbacks record and return. A call belongs to the memory context in which it was
+ * made. When that context ends, also by an error, the call is removed from its pool, and a
+ * connection with an unfinished request is closed.
  *
- * libcurl repeats a request by itself when a reused connection dies early, and
- * no option forbids it. It asks a callback before each attempt: that lets a
- * request with a body go out once. What failed then is reported as BROKEN,
- * which is the truth.
+ * libcurl repeats a request by itself when a reused connection breaks early, and no option
+ * forbids it. But it calls a callback before each attempt, which allows a request with a body
+ * only once. If that attempt fails, the result is BROKEN: the outcome is unknown.
  */
 #include "postgres.h"
 
@@ -28,13 +25,15 @@
 #include "http/socket_wait.h"
 
 /*
- * A list is taken in pieces of this size: fewer calls of the system than with
- * libcurl's 16 kB. A compressed one becomes ten or twenty times as much, which
- * libcurl keeps when the sink has enough.
+ * The receive buffer: fewer system calls for a list than with libcurl's 16 kB. A compressed list
+ * grows by a factor of ten or twenty, and libcurl keeps that much when the sink is full.
  */
 #define STREAM_BUFFER 131072L
 
-/* The first room for an answer: a single user's fits, and doubling reaches 64 MB in 12 steps. */
+/*
+ * The initial buffer of a response: it holds a single user, and doubling reaches 64 MB in 12
+ * steps.
+ */
 #define FIRST_ROOM 16384
 
 /* As curl_version_info() tells it. */
@@ -70,7 +69,7 @@ struct LpuHttpCall
 
 /* ----- what libcurl calls: nothing here may raise ----- */
 
-/* Hand a piece to the sink, unless it belongs to an answer that is no success. */
+/* Hand a piece to the sink, unless it belongs to a response that is no success. */
 static bool
 goes_to_sink(LpuHttpCall *call)
 {
@@ -257,8 +256,8 @@ configure(LpuHttpCall *call, const LpuHttpRequest *request)
 	SET(CURLOPT_URL, request->url);
 
 	/*
-	 * The empty texts keep libcurl from the environment: its *_proxy would
-	 * name a proxy, its no_proxy would lead past ours.
+	 * Empty strings keep libcurl from reading the environment, where *_proxy
+	 * could name a proxy and no_proxy could bypass the configured one.
 	 */
 	SET(CURLOPT_PROXY, request->proxy ? request->proxy : "");
 	SET(CURLOPT_NOPROXY, "");
@@ -285,8 +284,8 @@ configure(LpuHttpCall *call, const LpuHttpRequest *request)
 #undef SET
 
 /*
- * Give the handle back to its pool; end what it is doing. Called also while a
- * transaction aborts: must not raise.
+ * Return the handle to its pool, and end its request. Also called while a transaction aborts:
+ * must not raise.
  */
 static void
 release_call(void *arg)
@@ -306,7 +305,7 @@ release_call(void *arg)
 	call->buffer = NULL;
 }
 
-/* Done without an answer before anything was sent. */
+/* Done without a response before anything was sent. */
 static void
 give_up(LpuHttpCall *call, CURLcode code)
 {

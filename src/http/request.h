@@ -8,13 +8,13 @@
 typedef struct LpuHttpPool LpuHttpPool;
 
 /*
- * One request in flight, and its answer when it is done. Freed with the memory
+ * One request in flight, and its response when it is done. Freed with the memory
  * context it was made in.
  */
 typedef struct LpuHttpCall LpuHttpCall;
 
 /*
- * Where the body of a 2xx answer goes piece by piece, instead of being kept
+ * Where the body of a 2xx response goes piece by piece, instead of being kept
  * whole. "write" is called by libcurl: it must not raise. False: no room now,
  * keep the piece and offer it again after lpu_http_resume().
  */
@@ -58,7 +58,7 @@ typedef enum LpuHttpEnd
 	LPU_HTTP_NOT_SENT,			/* the server certainly got nothing of the
 								 * request */
 	LPU_HTTP_BROKEN				/* the request began to go out, no whole
-								 * answer came: it may have been carried out */
+								 * response came: it may have been carried out */
 } LpuHttpEnd;
 
 typedef struct LpuHttpAnswer

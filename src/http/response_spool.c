@@ -1,18 +1,16 @@
 /*
- * response_spool.c: the bytes of a long answer between the network and their
- * reader.
+ * response_spool.c: the bytes of a long response between the network and their reader.
  *
- * The network is drained at its own pace, whatever the pace of the reader, or
- * the service would hang up on a slow one. What comes is kept in memory; when
- * that is full, the request pauses and everything unread goes into a temporary
- * file, outside of libcurl, where raising is allowed. Order: the file's unread
- * bytes are older than those in memory. Two buffers change places, one is
- * filled while the other is read, so that bytes which the reader keeps up with
- * are copied once.
+ * Bytes are received as fast as the network delivers them, independent of the reader, because a
+ * service may close the connection of a slow reader. They are kept in memory; when that is full,
+ * the request pauses and everything unread is written to a temporary file, outside of libcurl,
+ * where raising is allowed. The file's unread bytes are older than those in memory. Of two
+ * buffers one is filled while the other is read, so that bytes are copied once if the reader
+ * keeps up.
  *
- * Memory: the buffers are malloc'ed, because libcurl's callback fills them; a
- * reset callback of the memory context frees them. The file is PostgreSQL's:
- * it goes with the spool's resource owner, and counts against temp_file_limit.
+ * Memory: the buffers are malloc'ed, because libcurl's callback fills them; a reset callback of
+ * the memory context frees them. The file is a temporary file of PostgreSQL: it ends with the
+ * spool's resource owner and counts towards temp_file_limit.
  */
 #include "postgres.h"
 
@@ -30,9 +28,8 @@
 #define FIRST_FILL 16384
 
 /*
- * A turn of the network takes this much: a fast one could otherwise bring
- * megabytes at a time, which a reader that keeps up never needs to see in a
- * file, and the first row would wait for.
+ * The most that one turn accepts. A fast network could otherwise deliver megabytes at a time,
+ * which would go through the file although the reader keeps up, and would delay the first row.
  */
 #define TURN_BYTES 262144
 
@@ -172,7 +169,7 @@ lpu_spool_close(LpuSpool *spool)
 		close_file(spool);
 }
 
-/* What is in memory goes into the file. */
+/* Write the bytes in memory to the file. */
 static void
 write_file(LpuSpool *spool)
 {
@@ -200,7 +197,7 @@ lpu_spool_begin_turn(LpuSpool *spool)
 	spool->turn = 0;
 }
 
-/* The next piece of the file, which goes when all of it has been read. */
+/* Read the next piece of the file; close the file at its end. */
 static void
 read_file(LpuSpool *spool)
 {

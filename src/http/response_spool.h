@@ -1,5 +1,5 @@
 /*
- * response_spool.h: the bytes of a long answer between the network and their reader.
+ * response_spool.h: the bytes of a long response between the network and their reader.
  */
 #ifndef LPU_HTTP_RESPONSE_SPOOL_H
 #define LPU_HTTP_RESPONSE_SPOOL_H

@@ -1,12 +1,11 @@
 /*
  * socket_wait.c: waiting for sockets together with the process latch.
  *
- * A module that drives sockets registers them; lpu_sockets_wait() waits for
- * all of them, the latch and the postmaster's death in one wait event set.
- * The set is kept from one wait to the next while the sockets stay the same,
- * because building one costs more than a request over a kept connection waits.
- * The kernel drops a closed socket from the set in silence, so every close has
- * to be reported.
+ * A module that drives sockets registers them; lpu_sockets_wait() waits for all of them, the
+ * latch and the postmaster's death in one wait event set. The set is kept from one wait to the
+ * next while the sockets stay the same, because building it takes longer than a request over a
+ * kept connection. The kernel removes a closed socket from the set without notice, so every
+ * close must be reported.
  */
 #include "postgres.h"
 
@@ -35,10 +34,7 @@ typedef struct WatchedSocket
 	void	   *arg;
 } WatchedSocket;
 
-/*
- * What is wanted; allocated outside of memory contexts, because it changes
- * where nothing may raise.
- */
+/* The wanted sockets; malloc'ed, because they change where nothing may raise. */
 static WatchedSocket *watched = NULL;
 static int	nwatched = 0;
 static int	watched_room = 0;
@@ -125,7 +121,7 @@ lpu_sockets_forget(int fd)
 	*socket = watched[--nwatched];
 
 	/*
-	 * libcurl closes those of its name resolver without a word, and another
+	 * libcurl closes those of its name resolver without notice, and another
 	 * may get the same number
 	 */
 	if (find_opened(fd) == NULL)

@@ -1,8 +1,8 @@
 /*
- * to_jsonb.c: an answer's body as jsonb.
+ * to_jsonb.c: a response's body as jsonb.
  *
  * What comes from a network may be anything, and jsonb's input function raises
- * for what it does not like. An answer that cannot be read must not abort the
+ * for what it does not like. A response that cannot be read must not abort the
  * transaction that has just created a user: the conversion runs in a
  * subtransaction, and its data errors come back as a complaint. Everything
  * else (a cancel, no memory) is raised again.

@@ -1,5 +1,5 @@
 /*
- * to_jsonb.h: an answer's body as jsonb.
+ * to_jsonb.h: a response's body as jsonb.
  */
 #ifndef LPU_JSON_TO_JSONB_H
 #define LPU_JSON_TO_JSONB_H

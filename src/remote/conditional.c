@@ -264,7 +264,7 @@ try_once(LpuWriterState *writer, const LpuConditional *methods, void *batch, con
 
 /*
  * Send a conditional write of n users, again as long as only other users of the account change. The
- * context "try" is reset before each try; the answer and what belongs to *write are in it. Raises
+ * context "try" is reset before each try; the response and what belongs to *write are in it. Raises
  * 40001 if one of these users was changed or the account did not come to rest within the option
  * "timeout", 55P03 if the lock was not had by then, 55000 if responses carry no revision and the
  * option "if_match" requires it, and what the methods raise. Can be cancelled.

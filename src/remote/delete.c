@@ -30,7 +30,7 @@ struct LpuDeleteState
 	LpuReread  *reread;
 	MemoryContext batch;		/* of the rows since the last flush */
 	MemoryContext try;			/* of one try to send some of them, and of its
-								 * answer */
+								 * response */
 	RemovedUser *users;
 	int			n;
 	int			capacity;

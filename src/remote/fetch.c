@@ -394,7 +394,7 @@ read_get(LpuFetch *f, LpuListing *get, Datum *values, bool *nulls)
 			if (f->deleted_name >= 0 && is_true_value(&lpu_listing_values(get)[f->deleted_name]))
 				return false;
 			read_entity_row(f, get, values, nulls);
-			/* the row is good only if the answer came whole */
+			/* the row is good only if the response came whole */
 			if (lpu_listing_next(get) == LPU_LISTING_FAILED)
 				lpu_problem_raise(lpu_listing_problem(get));
 			return true;

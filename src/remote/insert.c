@@ -34,7 +34,7 @@ struct LpuInsertState
 	const LpuForeignTable *table;
 	MemoryContext context;		/* of the statement */
 	MemoryContext batch;		/* of the rows since the last flush, and of
-								 * their answer until the next row */
+								 * their response until the next row */
 	bool		skip_existing;
 	LpuLogins  *existing;		/* of skip_existing, with those of this
 								 * statement; NULL: not asked yet */

@@ -2,7 +2,7 @@
  * returning.c: a row as the account answered it.
  *
  * What RETURNING and row triggers see of a user who was created or updated.
- * The answer to such a request is the user, or an array of that one; an answer
+ * The response to such a request is the user, or an array of that one; a response
  * that is neither leaves the row as it was sent.
  */
 #include "postgres.h"

@@ -40,7 +40,7 @@ struct LpuUpdateState
 	MemoryContext context;		/* of the statement */
 	MemoryContext batch;		/* of the rows since the last flush */
 	MemoryContext try;			/* of one try to send some of them, and of its
-								 * answer */
+								 * response */
 	ChangedUser *users;
 	int			n;
 	int			capacity;

@@ -62,7 +62,7 @@ extern void lpu_writer_forget(const LpuWriteRequest *write, const bool *doubtful
  */
 typedef struct LpuWriteBatch
 {
-	/* Send these in one request: the answer, and what was sent. */
+	/* Send these in one request: the response, and what was sent. */
 	LpuApiAnswer *(*send) (void *batch, const int *users, int n, LpuWriteRequest *write);
 
 	/*

@@ -2,9 +2,9 @@
  * logged_request.c: one writing request inside of the caller's transaction,
  * with its record.
  *
- * In this order: record the call, note the effect, send, read the answer,
- * complete both. What can fail locally fails before anything is sent; an
- * answer that cannot be read never fails the transaction that has just created
+ * In this order: record the call, note the effect, send, read the response,
+ * complete both. What can fail locally fails before anything is sent; a
+ * response that cannot be read never fails the transaction that has just created
  * a user.
  */
 #include "postgres.h"
@@ -21,8 +21,8 @@
 #include "user/identity.h"
 
 /*
- * Give the users of a create the ids that the answer has for them.  Return
- * which of them the answer does not name, or NULL if it names all.
+ * Give the users of a create the ids that the response has for them.  Return
+ * which of them the response does not name, or NULL if it names all.
  */
 static bool *
 match_ids(LpuLoggedCall *call, const LpuApiAnswer *answer)
@@ -75,7 +75,7 @@ settle_record(const LpuLoggedCall *call, const LpuApiAnswer *answer, const char 
 }
 
 /*
- * Note what a rollback would not undo; of users that the answer does not name
+ * Note what a rollback would not undo; of users that the response does not name
  * that is not certain.
  */
 static void
@@ -122,7 +122,7 @@ secrets_as_sent(const LpuLoggedCall *call)
 	return secrets;
 }
 
-/* No answer came. */
+/* No response came. */
 static void
 raise_silence(const LpuLoggedCall *call, const LpuApiAnswer *answer)
 {

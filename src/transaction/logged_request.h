@@ -25,7 +25,7 @@ typedef struct LpuLoggedCall
 	bool		looks;			/* the caller finds out what a refused request
 								 * did */
 	List	   *secrets;		/* C strings that must not appear in an error */
-	const char *what;			/* for the ERROR if no answer comes: "create
+	const char *what;			/* for the ERROR if no response comes: "create
 								 * users", or NULL */
 	const char *note;			/* ... goes behind its DETAIL, or NULL */
 	const char *hint;			/* ... is its HINT if the outcome is unknown,

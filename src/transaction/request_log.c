@@ -1,9 +1,9 @@
 /*
  * request_log.c: the rows of lp_requests that a direct call leaves.
  *
- * They are part of the caller's transaction: written before the request is sent, so that what can
- * fail locally fails first, and completed with the answer. No role but the owner has rights on the
- * table, so they are written as its owner.
+ * They are part of the caller's transaction: written before the request is sent, so that what
+ * can fail locally fails first, and completed with the response. No role but the owner has
+ * rights on the table, so they are written as its owner.
  */
 #include "postgres.h"
 

@@ -1,9 +1,9 @@
 /*
- * identity.c: the users that the answer to a create names.
+ * identity.c: the users that the response to a create names.
  *
  * They are matched by login, never by position: by the login as it was sent,
  * then as accounts may store it (login.c).  If one user that was sent and one
- * user of the answer are left, they are a pair.  No tree is built of an answer
+ * user of the response are left, they are a pair.  No tree is built of a response
  * of which only logins and ids are needed.
  */
 #include "postgres.h"
@@ -18,7 +18,7 @@
 #include "user/identity.h"
 #include "user/login.h"
 
-/* A user of the answer. */
+/* A user of the response. */
 typedef struct AnsweredUser
 {
 	char	   *login_name;		/* or NULL */
@@ -32,7 +32,7 @@ typedef struct AnsweredEntry
 	AnsweredUser *user;
 } AnsweredEntry;
 
-/* Read the users of an answer.  What is wrong somewhere is believed nowhere. */
+/* Read the users of a response.  What is wrong somewhere is believed nowhere. */
 static AnsweredUser *
 read_answer(const char *body, size_t length, int expected, int *n)
 {
@@ -152,7 +152,7 @@ match_single_pair(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nan
 }
 
 /*
- * Set named and id of users that were sent from the body of a 2xx answer: an
+ * Set named and id of users that were sent from the body of a 2xx response: an
  * array, or one object.  The time is linear in the number of users.  Serves
  * interrupts; leaves nothing allocated.
  */

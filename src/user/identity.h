@@ -1,15 +1,15 @@
 /*
- * identity.h: the users that the answer to a create names.
+ * identity.h: the users that the response to a create names.
  */
 #ifndef LPU_USER_IDENTITY_H
 #define LPU_USER_IDENTITY_H
 
-/* What an answer says of one user that was sent. */
+/* What a response says of one user that was sent. */
 typedef struct LpuAnsweredUser
 {
 	const char *login_name;		/* that was sent, or NULL; in the database's
 								 * encoding */
-	bool		named;			/* the answer names the user */
+	bool		named;			/* the response names the user */
 	int64		id;				/* as it says; 0: it does not */
 } LpuAnsweredUser;
 
