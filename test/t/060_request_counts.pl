@@ -46,12 +46,12 @@ LpUsers::wait_for(sub { $node->safe_psql('postgres', "LOAD 'lpusers'; SHOW lpuse
 
 # ---------------------------------------------------------------------------------------------- counting
 
-# Row versions that were inserted, updated and deleted, of the two tables.
+# Row versions that were inserted, updated and deleted, of the tables with a row for each user.
 sub row_versions
 {
 	return [
 		split(/\|/, $admin->query(q{SELECT sum(n_tup_ins), sum(n_tup_upd), sum(n_tup_del) FROM pg_stat_all_tables
-			WHERE relname IN ('lp_requests', 'lp_payloads')}))
+			WHERE relname IN ('lp_requests', 'lp_payloads', '_lp_sync_link', '_lp_sync_item', '_lp_sync_mark')}))
 	];
 }
 
@@ -199,5 +199,25 @@ subtest 'cost of writing foreign tables' => sub {
 	path('250 rows copied', "COPY lp.users ($columns) FROM '$sim->{dir}/rows'",
 		requests => 'POST 3', connections => 1, sent => 42787, statements => 6, rows => '250 250 0');
 };
+
+# ---------------------------------------------------------------------------------------------- the desired state
+
+# What is written for users: links and items; the row of the sync and that of a plan are not counted.
+fresh(250);
+$admin->query(q{
+	CREATE TABLE staff AS SELECT i AS key, format('r%s@example.com', i) AS login_name, 'Full' AS full_name, 'E' || i AS employee_id, 'nick' AS nickname,
+		format('r%s@example.com', i) AS email, 'Start-1234' AS password_sh, true AS is_enabled, 3 AS max_chats, '{1001}'::bigint[] AS profile_ids FROM generate_series(1, 250) i;
+	SELECT lp_sync_define('staff', '12345678', 'staff', 'key', limits => '{"adopt": null, "update": null, "create": null}')});
+my $sync = q{CALL lp_sync('staff')};
+path('250 users adopted by a sync', $sync, requests => 'GET 1', connections => 1, rows => '500 500 0', at_most => 100);
+path('an account in sync', $sync, requests => 'GET 1', connections => 1, rows => '0 0 0', at_most => 100);
+path('lp_sync_diff()', q{SELECT count(*) FROM lp_sync_diff('staff')}, requests => 'GET 1', connections => 1, rows => '0 0 0', at_most => 100);
+path('against a relation', q{SELECT count(*) FROM lp_sync_diff('staff', against => 'against')}, before => 'CREATE TABLE against AS SELECT key AS id, login_name, email, nickname, is_enabled, max_chats, profile_ids FROM staff',
+	requests => '', connections => 0, at_most => 100);
+path('a watched run with nothing marked', q{CALL lp_sync('staff', watched => true)}, requests => '', connections => 0, rows => '0 0 0', at_most => 100);
+$admin->query('UPDATE staff SET max_chats = 4');
+path('250 updates planned and queued', $sync, requests => 'GET 1', connections => 1, rows => '750 500 0', at_most => 100);
+path('250 updates delivered', 'CALL lp_deliver()', requests => 'GET 2, PUT 3', connections => 1, rows => '0 1000 250', at_most => 100);
+path('the account in sync again', $sync, requests => 'GET 1', connections => 1, rows => '0 0 0', at_most => 100);
 
 done_testing();
