@@ -193,12 +193,15 @@ COMMENT ON FUNCTION @extschema@._lp_report_head() IS 'internal: head of the page
 CREATE FUNCTION @extschema@._lp_report_syncs(account text) RETURNS text
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
-		WITH s AS MATERIALIZED (
-			SELECT y.*, coalesce((SELECT max(p.plan) FROM @extschema@.lp_sync_plans p
-								  WHERE p.sync = y.sync AND p.made_at <= y.last_run), 0::bigint) AS since_plan
-			FROM @extschema@.lp_syncs y WHERE _lp_report_syncs.account IS NULL OR y.account = _lp_report_syncs.account
+		WITH known AS MATERIALIZED (
+			SELECT p.plan, p.sync, p.made_at, p.state, p.action, p.users, p.over, p.reason FROM @extschema@.lp_sync_plans p
+		), s AS MATERIALIZED (
+			SELECT y.sync, y.account, y.source, y.state, y.why, y.last_run, y.linked, y.differing, y.blocked, max(k.plan) AS since_plan
+			FROM @extschema@.lp_syncs y LEFT JOIN known k ON k.sync = y.sync AND k.made_at <= y.last_run
+			WHERE _lp_report_syncs.account IS NULL OR y.account = _lp_report_syncs.account
+			GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 		), plan AS MATERIALIZED (
-			SELECT p.* FROM @extschema@.lp_sync_plans p JOIN s ON s.sync = p.sync AND p.plan >= s.since_plan
+			SELECT k.* FROM known k JOIN s ON s.sync = k.sync AND k.plan >= coalesce(s.since_plan, 0::bigint)
 		), open AS (
 			/* a newer plan asks for the same users again */
 			SELECT DISTINCT ON (sync, action) * FROM plan
@@ -208,7 +211,8 @@ CREATE FUNCTION @extschema@._lp_report_syncs(account text) RETURNS text
 		), stuck AS MATERIALIZED (
 			SELECT DISTINCT p.sync, coalesce(c.source_key, c.login_name) AS who,
 				   replace(coalesce(c.reason, ''), coalesce(c.login_name, ''), '...') AS kind
-			FROM plan p JOIN @extschema@.lp_sync_changes c ON c.plan = p.plan AND c.action = p.action
+			FROM plan p, LATERAL (SELECT i.source_key, i.login_name, i.reason FROM @extschema@.lp_sync_changes i
+								  WHERE i.plan = p.plan AND i.action = 'blocked' OFFSET 0) c
 			WHERE p.action = 'blocked'
 		), counted AS (
 			SELECT s.*, coalesce((SELECT sum(o.users) FROM open o WHERE o.sync = s.sync AND o.over), 0::numeric) AS to_confirm FROM s
