@@ -116,22 +116,6 @@ judge_user(LpuChangeChain *chain, LpuChangedUser *user, MemoryContext scratch)
 	return sends;
 }
 
-/* Return true if an earlier user of those that were read has the same id. */
-static bool
-is_twin(const LpuChangeChain *chain, int i)
-{
-	int			j;
-
-	if (chain->reading[i]->login_key == NULL || chain->reading[i]->entity == NULL)
-		return false;
-	for (j = 0; j < chain->nreading; j++)
-		if (j != i && chain->reading[j]->row != NULL &&
-			chain->reading[j]->id == chain->reading[i]->id &&
-			(j < i || chain->reading[j]->login_key == NULL))
-			return true;
-	return false;
-}
-
 /* Judge all users that were read, and settle those for whom nothing is to be sent. */
 static void
 judge_users(LpuChangeChain *chain)
@@ -146,13 +130,7 @@ judge_users(LpuChangeChain *chain)
 
 		if (user->row == NULL)
 			continue;
-		/* another request is about the same user: this one comes after it */
-		if (is_twin(chain, i))
-		{
-			lpu_chain_set_back(user->row, NULL, 0, 0);
-			lpu_chain_settle(chain, &user, 1, false);
-		}
-		else if (!judge_user(chain, user, scratch))
+		if (!judge_user(chain, user, scratch))
 		{
 			user->row->unsent = !user->sent;
 			lpu_chain_settle(chain, &user, 1, true);
@@ -200,8 +178,10 @@ end_read(LpuChangeChain *chain)
 			lpu_chain_judge_refused(chain, chain->refusal, 409);
 		else if (refused_at >= 0)
 			lpu_chain_note_stale(chain);
+		lpu_chain_put_in_order(chain);
 		judge_users(chain);
 		check_revision(chain);
+		lpu_chain_follow_renames(chain);
 	}
 	lpu_delivery_commit(d, caller);
 }

@@ -61,6 +61,10 @@ extern void lpu_chain_note_stale(LpuChangeChain *chain);
 extern void lpu_chain_note_written(LpuChangeChain *chain);
 extern void lpu_chain_pause(LpuChangeChain *chain);
 
+/* change_order.c: in a step, requests that name one user by id and by login. */
+extern void lpu_chain_put_in_order(LpuChangeChain *chain);
+extern void lpu_chain_follow_renames(LpuChangeChain *chain);
+
 /* change_write.c: the request of the next users, and what its answer says. */
 extern bool lpu_chain_build(LpuChangeChain *chain);
 extern void lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status);

@@ -304,7 +304,8 @@ check_login(Comparison *c)
 	Jsonb	   *set = lpu_jsonb_of_member(c->payload, "set");
 	char	   *login;
 
-	if (c->row->login_name == NULL)
+	/* one that was found by its login may have another one by now */
+	if (c->row->login_name == NULL || c->row->by_login || c->row->target == 0)
 		return true;
 	if (member(c->entity, "loginName", &value) == NULL || value.type != jbvString)
 		login = "";

@@ -13,7 +13,9 @@ typedef struct LpuChangedUser
 {
 	LpuQueueRow *row;			/* NULL: it is settled */
 	int64		id;				/* 0: not known yet */
-	const char *login_key;		/* without an id: the folded login, UTF-8 */
+	const char *login_key;		/* of a request without an id: the folded
+								 * login, UTF-8 */
+	bool		blocked;		/* another request of the user goes first */
 	bool		seen;			/* entity is what the account has: */
 	const char *entity;			/* JSON in UTF-8; NULL: there is no such user */
 	char	   *body;			/* what is to be sent, in UTF-8; NULL: not

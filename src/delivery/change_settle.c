@@ -18,6 +18,23 @@
 /* After so many writes that went well other clients have come to rest. */
 #define CALM_WRITES 5
 
+/*
+ * A request by login whose user was found is about that user from now on.  While a request is in
+ * flight it may not be of a user of another one that is.
+ */
+static void
+keep_found(const LpuChangedUser *user)
+{
+	LpuQueueRow *row = user->row;
+
+	if (user->id == 0 || (user->login_key == NULL && !row->by_login) ||
+		(row->state == LPU_STATE_UNCERTAIN && user->blocked))
+		return;
+	row->user_id = user->id;
+	if (row->state != LPU_STATE_DONE && row->outcome == NULL)
+		row->outcome = "{\"by_login\": true}";
+}
+
 /* Settle users whose rows have their results. */
 void
 lpu_chain_settle(LpuChangeChain *chain, LpuChangedUser **users, int n, bool looked)
@@ -31,6 +48,7 @@ lpu_chain_settle(LpuChangeChain *chain, LpuChangedUser **users, int n, bool look
 		/* while it is in flight the row may not be of a user of another one */
 		if (rows[i]->state == LPU_STATE_DONE || rows[i]->state == LPU_STATE_FAILED)
 			rows[i]->user_id = users[i]->id;
+		keep_found(users[i]);
 		users[i]->row = NULL;
 		if (looked)
 			lpu_delivery_settle_looked(chain->delivery, rows[i]);

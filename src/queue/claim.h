@@ -48,6 +48,8 @@ typedef struct LpuQueueRow
 	int			last_status;	/* before this claim, or 0 */
 	const char *last_error;		/* ... or NULL */
 	bool		planned;		/* it belongs to a plan */
+	bool		by_login;		/* it named the user by login, and an earlier
+								 * chain has found it */
 } LpuQueueRow;
 
 /* The rows of one claim, which are freed together. */

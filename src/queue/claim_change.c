@@ -76,10 +76,11 @@ static const char claim_sql[] =
 "    next_attempt_at = NULL, status = NULL, error = NULL, reason = NULL"
 "  FROM due d WHERE r.id = d.id"
 "  RETURNING r.id, r.state, r.phase, r.operation, r.login_name, r.user_id, r.send_as, r.attempts,"
-"    r.plan, d.sent_at, d.state AS was, d.status, coalesce(d.error, d.reason) AS error"
+"    r.plan, r.outcome, d.sent_at, d.state AS was, d.status, coalesce(d.error, d.reason) AS error"
 ")"
 "SELECT c.id, c.phase, c.operation = 'delete', c.login_name, c.user_id, c.send_as, c.attempts,"
 "  c.sent_at, c.was = 'uncertain', c.status, c.error, c.plan IS NOT NULL,"
+"  coalesce(c.outcome->'by_login' = 'true', false),"
 "  (SELECT p.body::text FROM @extschema@.lp_payloads p WHERE p.request_id = c.id) "
 "FROM claimed c WHERE c.state = 'sending' ORDER BY c.phase, c.id";
 
@@ -168,7 +169,8 @@ read_row(ChangeClaim *claim, int i)
 	row->last_status = lpu_int_column(i, 10);
 	row->last_error = lpu_text_column(i, 11);
 	row->planned = lpu_bool_column(i, 12);
-	row->body = lpu_text_column(i, 13);
+	row->by_login = lpu_bool_column(i, 13);
+	row->body = lpu_text_column(i, 14);
 	return row;
 }
 

@@ -1,0 +1,148 @@
+/*
+ * change_order.c: users of a chain that are named by id and by login.
+ *
+ * When the account has shown whose login it is, requests of one user go in the order of their ids,
+ * whatever names they use: the oldest is judged, the others go back into the queue with the id of
+ * their user.  A user that is about to get another login is still found by those that wait for it
+ * by the old one.
+ */
+#include "postgres.h"
+
+#include "base/account_lock.h"
+#include "delivery/change_chain.h"
+#include "queue/claim_order.h"
+#include "user/login.h"
+
+/* Return true if a user was found by its login in the read at hand or an earlier one. */
+static bool
+is_found(const LpuChangedUser *user)
+{
+	return user->row != NULL && user->login_key != NULL && user->id != 0;
+}
+
+/* Return the requests of the chain, in the current memory context. */
+static LpuOrderedRows
+rows_of(const LpuChangeChain *chain)
+{
+	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server};
+	int64	   *claimed = palloc(Max(chain->n, 1) * sizeof(int64));
+	int			i;
+
+	for (i = 0; i < chain->n; i++)
+		if (chain->users[i].row != NULL)
+			claimed[rows.nclaimed++] = chain->users[i].row->id;
+	rows.claimed = claimed;
+	return rows;
+}
+
+/* Return true if an older request of the chain is about the same user. */
+static bool
+has_older_twin(const LpuChangeChain *chain, const LpuChangedUser *user)
+{
+	int			i;
+
+	for (i = 0; i < chain->nreading; i++)
+	{
+		const LpuChangedUser *other = chain->reading[i];
+
+		if (other != user && other->row != NULL && other->id == user->id &&
+			(user->login_key != NULL || other->login_key != NULL) && other->row->id < user->row->id)
+			return true;
+	}
+	return false;
+}
+
+static void
+set_back(LpuChangeChain *chain, LpuChangedUser *user)
+{
+	lpu_chain_set_back(user->row, NULL, 0, 0);
+	lpu_chain_settle(chain, &user, 1, false);
+}
+
+/* Set back those that wait for requests which are not of the chain. */
+static void
+set_back_blocked(LpuChangeChain *chain, int nfound)
+{
+	LpuOrderedRows rows = rows_of(chain);
+	int64	   *ids = palloc(nfound * sizeof(int64));
+	int64	   *users = palloc(nfound * sizeof(int64));
+	int64	   *blocked;
+	int			nblocked;
+	int			n = 0;
+	int			i;
+	int			j;
+
+	for (i = 0; i < chain->nreading && n < nfound; i++)
+		if (is_found(chain->reading[i]))
+		{
+			ids[n] = chain->reading[i]->row->id;
+			users[n++] = chain->reading[i]->id;
+		}
+	blocked = lpu_claim_find_blocked(&rows, ids, users, n, &nblocked);
+	for (j = 0; j < nblocked; j++)
+		for (i = 0; i < chain->nreading; i++)
+			if (is_found(chain->reading[i]) && chain->reading[i]->row->id == blocked[j])
+			{
+				chain->reading[i]->blocked = true;
+				set_back(chain, chain->reading[i]);
+			}
+}
+
+/*
+ * In a step, after users were read: settle those that have to wait for other requests of their
+ * user.
+ */
+void
+lpu_chain_put_in_order(LpuChangeChain *chain)
+{
+	int			nfound = 0;
+	bool	   *waits = palloc0(Max(chain->nreading, 1) * sizeof(bool));
+	int			i;
+
+	for (i = 0; i < chain->nreading; i++)
+		nfound += is_found(chain->reading[i]);
+	if (nfound == 0)
+		return;
+	for (i = 0; i < chain->nreading; i++)
+		waits[i] = chain->reading[i]->row != NULL && chain->reading[i]->id != 0 &&
+			has_older_twin(chain, chain->reading[i]);
+	for (i = 0; i < chain->nreading; i++)
+		if (waits[i])
+		{
+			chain->reading[i]->blocked = true;
+			set_back(chain, chain->reading[i]);
+		}
+	set_back_blocked(chain, nfound);
+}
+
+/* In a step, after users were judged: some are about to get another login. */
+void
+lpu_chain_follow_renames(LpuChangeChain *chain)
+{
+	LpuOrderedRows rows = rows_of(chain);
+	int64	   *users = palloc(Max(chain->nreading, 1) * sizeof(int64));
+	char	  **logins = palloc(Max(chain->nreading, 1) * sizeof(char *));
+	int			n = 0;
+	int			i;
+	int			j;
+
+	for (i = 0; i < chain->nreading; i++)
+	{
+		const LpuChangedUser *user = chain->reading[i];
+		char	   *key;
+
+		if (user->row == NULL || user->body == NULL || user->renamed_to == NULL ||
+			user->renamed_from[0] == '\0')
+			continue;
+		users[n] = user->id;
+		logins[n++] = unconstify(char *, user->renamed_from);
+		/* others of the chain that were not read yet */
+		key = lpu_login_key(user->renamed_from);
+		for (j = 0; j < chain->n; j++)
+			if (chain->users[j].row != NULL && chain->users[j].id == 0 &&
+				strcmp(chain->users[j].login_key, key) == 0)
+				chain->users[j].id = user->id;
+	}
+	if (n > 0)
+		lpu_claim_follow_renames(&rows, users, logins, n);
+}

@@ -1,0 +1,117 @@
+/*
+ * claim_order.c: the order of requests that name one user by id and by login.
+ *
+ * A claim puts requests with the same id in order, and those with the same login.  That a login is
+ * of the user with an id is known only when the account has shown it.  Then the request by login
+ * gets the id of its user: it waits for older requests of that id, newer ones wait for it, and it
+ * finds its user also under another login.  lp_requests.outcome says so while the request is not
+ * finished ("by_login").  Everything here needs a transaction with SPI connected, under the lock on
+ * the account.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "base/spi_plan.h"
+#include "queue/claim_order.h"
+#include "queue/statement.h"
+
+/*
+ * Requests, $3, of users, $4, that wait for others of the same user: for older ones, and for those
+ * in flight but for $5, which their claimer puts in order itself.  $1 account, $2 server.  Reads
+ * lp_requests.
+ */
+static const char blocked_sql[] =
+"SELECT u.id FROM unnest($3::bigint[], $4::bigint[]) AS u (id, user_id) "
+"WHERE (SELECT f.id FROM @extschema@.lp_requests f"
+"    WHERE f.account = $1 AND f.user_id = u.user_id AND f.server_oid = $2"
+"      AND f.state IN ('sending', 'uncertain') AND f.id <> ALL ($5) LIMIT 1) IS NOT NULL"
+"  OR (SELECT f.id FROM @extschema@.lp_requests f"
+"    WHERE f.account = $1 AND f.user_id = u.user_id AND f.server_oid = $2"
+"      AND f.state IN ('pending', 'held') AND f.hold IS DISTINCT FROM 'elsewhere' AND f.id < u.id"
+"    LIMIT 1) IS NOT NULL";
+
+/*
+ * Changes that wait for users, $3, by their logins, $4, unless an older create of that login is
+ * unfinished, whose user they are about.  $1 account, $2 server.  Reads lp_requests.
+ */
+static const char waiting_sql[] =
+"SELECT r.id FROM unnest($3::bigint[], $4::text[]) AS u (user_id, login) CROSS JOIN LATERAL ("
+"  SELECT q.id FROM @extschema@.lp_requests q"
+"  WHERE q.account = $1 AND lower(q.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\")"
+"    AND q.login_name IS NOT NULL AND q.server_oid = $2 AND q.state IN ('pending', 'held')"
+"    AND q.operation IN ('update', 'delete') AND q.user_id IS NULL"
+"    AND q.hold IS DISTINCT FROM 'elsewhere'"
+"    AND (SELECT f.id FROM @extschema@.lp_requests f"
+"      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\")"
+"        AND f.login_name IS NOT NULL AND f.server_oid = $2 AND f.state IN ('pending', 'held')"
+"        AND f.operation = 'create' AND f.id < q.id LIMIT 1) IS NULL"
+"    AND (SELECT f.id FROM @extschema@.lp_requests f"
+"      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\")"
+"        AND f.server_oid = $2 AND f.state IN ('sending', 'uncertain')"
+"        AND f.operation = 'create' AND f.id < q.id LIMIT 1) IS NULL"
+"  OFFSET 0) r";
+
+/* They get the ids of these users.  $1 ids, $2 users, $3 logins.  Writes lp_requests. */
+static const char follow_sql[] =
+"WITH locked AS MATERIALIZED ("
+"  SELECT r.id, r.login_name FROM @extschema@.lp_requests r"
+"  WHERE r.id = ANY ($1) AND r.state IN ('pending', 'held') AND r.user_id IS NULL"
+"  FOR UPDATE SKIP LOCKED)"
+"UPDATE @extschema@.lp_requests r SET user_id = u.user_id,"
+"  outcome = coalesce(r.outcome, '{}'::jsonb) || '{\"by_login\": true}'::jsonb "
+"FROM locked l, unnest($2::bigint[], $3::text[]) AS u (user_id, login) "
+"WHERE r.id = l.id AND lower(l.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\") "
+"RETURNING r.id";
+
+/*
+ * Return which of n requests by login have to wait, now that the ids of their users are known; in
+ * the current memory context.
+ */
+int64 *
+lpu_claim_find_blocked(const LpuOrderedRows *rows, const int64 *ids, const int64 *users, int n,
+					   int *nblocked)
+{
+	Oid			types[5] = {TEXTOID, OIDOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID};
+	Datum		values[5] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
+		lpu_queue_id_array(ids, n), lpu_queue_id_array(users, n),
+	lpu_queue_id_array(rows->claimed, rows->nclaimed)};
+	int64	   *blocked;
+
+	lpu_queue_run(blocked_sql, 5, types, values);
+	blocked = lpu_queue_ids(nblocked);
+	SPI_freetuptable(SPI_tuptable);
+	return blocked;
+}
+
+/*
+ * n users are about to get other logins than these: requests that wait for them by these logins get
+ * their ids.  Rows that another transaction has locked are passed over.
+ */
+void
+lpu_claim_follow_renames(const LpuOrderedRows *rows, const int64 *users, char *const *logins,
+						 int n)
+{
+	Oid			types[4] = {TEXTOID, OIDOID, INT8ARRAYOID, TEXTARRAYOID};
+	Datum		values[4] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
+	lpu_queue_id_array(users, n), (Datum) 0};
+	Oid			follow_types[3] = {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID};
+	Datum		follow[3];
+	Datum	   *texts = palloc(Max(n, 1) * sizeof(Datum));
+	int64	   *ids;
+	int			nids;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		texts[i] = CStringGetTextDatum(logins[i]);
+	values[3] = PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
+	lpu_queue_run(waiting_sql, 4, types, values);
+	ids = lpu_queue_ids(&nids);
+	SPI_freetuptable(SPI_tuptable);
+	follow[1] = values[2];
+	follow[2] = values[3];
+	(void) lpu_queue_change(follow_sql, ids, nids, 3, follow_types, follow);
+}

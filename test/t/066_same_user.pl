@@ -1,0 +1,124 @@
+# Requests of one user, some by id and some by login: in the order in which they were queued, and none is lost when the user gets another login.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use JSON::PP;
+use LpUsers;
+use Test::More;
+
+my $account = '12345678';
+my $first   = 4_000_000_000;
+my $sim     = LpUsers::account();
+my $node    = LpUsers::server(conf => "lpusers.worker = off\n");
+LpUsers::connect_account($node, $sim, options => "timeout '20s'");
+$node->safe_psql('postgres', q{
+	CREATE ROLE regress_clerk LOGIN;
+	GRANT USAGE ON FOREIGN SERVER acme TO regress_clerk;
+	GRANT EXECUTE ON FUNCTION lp_enqueue_changes TO regress_clerk;
+	CREATE USER MAPPING FOR regress_clerk SERVER acme OPTIONS (token 'lp-token');});
+my $session = LpUsers::session($node);
+
+sub fresh
+{
+	my ($n) = @_;
+
+	$sim->reset;
+	$session->query('RESET ROLE; DELETE FROM lp_payloads; DELETE FROM lp_requests');
+	$sim->post('users', [ map { decode_json(LpUsers::user("u$_", maxChats => 1)) } 1 .. $n ]);
+	return;
+}
+
+# Queue a change of user n, by "id" or by "login", as this role.
+sub change
+{
+	my ($by, $n, $set, $role) = @_;
+	my %user = (%$set, fullName => 'F', employeeId => '1', $by eq 'id' ? (id => $first + $n) : (loginName => "u$n\@example.com"));
+
+	$session->query('SET ROLE ' . ($role // 'none') . "; SELECT count(*) FROM lp_enqueue_changes('$account', '" . encode_json(\%user) . "'); RESET ROLE");
+	return;
+}
+
+sub deliver { my ($out, $err) = $session->run('CALL lp_deliver()'); unlike($err, qr/ERROR|WARNING/, 'CALL lp_deliver()'); return; }
+sub states { return $session->query("SELECT string_agg(concat_ws(' ', state, error), ', ' ORDER BY id) FROM lp_requests WHERE state <> 'superseded'"); }
+sub user { my ($n) = @_; my ($user) = grep { $_->{id} == $first + $n } @{ $sim->get('users') }; return $user; }
+# The values of maxChats that were sent for the user, in order.
+sub is_user { my ($n, $login, $chats, $what) = @_; my $user = user($n); is("$user->{loginName} $user->{maxChats}", "$login\@example.com $chats", $what); return; }
+
+subtest 'a change by login behind a rename' => sub {
+	fresh(2);
+	change('id', 1, { loginName => 'new1@example.com' });
+	change('login', 1, { maxChats => 5 });
+	deliver();
+	is(states(), 'done, done', 'both are done');
+	is_user(1, 'new1', 5, 'the user has both');
+	is($session->query('SELECT string_agg(concat(login_name, user_id), \' \' ORDER BY id) FROM lp_requests'), "4000000001 u1\@example.com4000000001", 'on record as queued, with the id');
+};
+
+foreach my $order ([ 'login', 'id' ], [ 'id', 'login' ])
+{
+	subtest "by $order->[0], then by $order->[1]" => sub {
+		fresh(1);
+		change($order->[0], 1, { maxChats => 5 });
+		change($order->[1], 1, { maxChats => 7 });
+		deliver();
+		is(states(), 'done, done', 'both are done');
+		is_user(1, 'u1', 7, 'the newer one comes last');
+	};
+	# an older one that is more urgent by its phase, or less
+	subtest "by $order->[0], then by $order->[1], of other phases" => sub {
+		fresh(1);
+		change($order->[0], 1, { isEnabled => JSON::PP::true, maxChats => 5 });
+		change($order->[1], 1, { isEnabled => JSON::PP::false });
+		deliver();
+		is(states(), 'done, done', 'both are done');
+		is(user(1)->{isEnabled} ? 1 : 0, 0, 'a leaver stays disabled');
+	};
+	subtest "by $order->[0], the outcome is not known, then by $order->[1]" => sub {
+		fresh(1);
+		change($order->[0], 1, { maxChats => 5 });
+		$sim->post('faults', { method => 'PUT', path => '/le-users/users', action => 'status', status => 500, applied => JSON::PP::false });
+		deliver();
+		is(states() =~ /^uncertain/ ? 1 : 0, 1, 'the older one is in doubt');
+		change($order->[1], 1, { maxChats => 7 });
+		deliver();
+		is(join(' ', $session->query("SELECT string_agg(state, ' ' ORDER BY id) FROM lp_requests")), 'uncertain pending', 'the newer one waits');
+		$session->due_now;
+		deliver();
+		is(states(), 'done, done', 'both are done');
+		is_user(1, 'u1', 7, 'the newer one comes last');
+	};
+}
+
+subtest 'a rename as another role' => sub {
+	fresh(2);
+	change('id', 1, { loginName => 'new1@example.com' });
+	change('login', 1, { maxChats => 5 }, 'regress_clerk');
+	change('login', 2, { maxChats => 6 }, 'regress_clerk');
+	deliver();
+	is(states(), 'done, done, done', 'all are done');
+	is_user(1, 'new1', 5, 'the user has both');
+	is_user(2, 'u2', 6, 'another user is as before');
+};
+
+subtest 'a rename that is refused' => sub {
+	fresh(2);
+	$sim->post('config', { unique => JSON::PP::true });
+	change('id', 1, { loginName => 'u2@example.com' });
+	change('login', 1, { maxChats => 5 });
+	deliver();
+	like(states(), qr/^failed loginName exists.*, done$/, 'the change is not lost');
+	is_user(1, 'u1', 5, 'the user has it');
+};
+
+subtest 'a login that a new user takes' => sub {
+	fresh(1);
+	change('id', 1, { loginName => 'new1@example.com' });
+	$session->query("SELECT lp_enqueue_users('$account', '" . LpUsers::user('u1') . "')");
+	change('login', 1, { maxChats => 5 });
+	deliver();
+	is(states(), 'done, created, done', 'all are done');
+	is_user(1, 'new1', 1, 'the user with the new login is not meant');
+};
+
+done_testing();
