@@ -29,8 +29,8 @@
 #include "queue/statement.h"
 #include "queue/worker_slots.h"
 
-/* Users of one INSERT: enough that the statement's own cost does not count, in little memory. */
-#define CHUNK_USERS 2000
+/* Rows of one INSERT: enough that the statement's own cost does not count, in little memory. */
+#define CHUNK_ROWS 2000
 #define CHUNK_BYTES (4 * 1024 * 1024)
 
 /* How many users triggers have enqueued in this transaction for an account. */
@@ -288,10 +288,11 @@ write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 	lpu_queue_run(payload_sql, 2, payload_types, payloads);
 }
 
-/* Add a user to those of the next INSERT.  Returns the bytes that it takes. */
+/* Add user i to those of the next INSERT. */
 static Size
-add_user(LpuColumns *users, const LpuQueuedUser *user, int64 id)
+add_user(LpuColumns *users, const void *rows, int i, int64 id)
 {
+	const LpuQueuedUser *user = (const LpuQueuedUser *) rows + i;
 	Size		length = user->body ? strlen(user->body) : 0;
 
 	lpu_columns_next(users);
@@ -311,11 +312,12 @@ add_user(LpuColumns *users, const LpuQueuedUser *user, int64 id)
 }
 
 /*
- * Append n users.  Raises what the INSERTs raise, and for a user that is wrong if origin->raise.
- * Memory is bounded by that of some thousand users.
+ * Append n rows with INSERTs of many, each row with the next id; *ids gets the ids, unless it is
+ * NULL.  Raises what the INSERTs raise.  Memory is bounded by that of one INSERT.
  */
 void
-lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n, int64 *ids)
+lpu_enqueue_many(const LpuEnqueueKind *kind, const LpuQueueOrigin *origin, const void *rows, int n,
+				 int64 *ids)
 {
 	Oid			sequence = get_relname_relid("lp_requests_id_seq", origin->schema);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers enqueue",
@@ -329,21 +331,21 @@ lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n, int
 	{
 		LpuColumns *chunk;
 		Size		bytes = 0;
-		int			end = i + Min(CHUNK_USERS, n - i);
+		int			end = i + Min(CHUNK_ROWS, n - i);
 
 		MemoryContextReset(context);
 		MemoryContextSwitchTo(context);
-		chunk = lpu_columns_new(types, NCOLUMNS);
+		chunk = lpu_columns_new(kind->types, kind->ncolumns);
 		for (; i < end && bytes < CHUNK_BYTES; i++)
 		{
 			int64		id = nextval_internal(sequence, false);
 
 			first = first != 0 ? first : id;
-			bytes += add_user(chunk, &users[i], id);
+			bytes += kind->add(chunk, rows, i, id);
 			if (ids != NULL)
 				ids[i] = id;
 		}
-		write_chunk(origin, chunk, first);
+		kind->write(origin, chunk, first);
 		CHECK_FOR_INTERRUPTS();
 	}
 	SPI_finish();
@@ -351,4 +353,13 @@ lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n, int
 	MemoryContextDelete(context);
 	if (n > 0)
 		lpu_enqueue_wake();
+}
+
+/* Append n users.  Raises what the INSERTs raise, and for a user that is wrong if origin->raise. */
+void
+lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n, int64 *ids)
+{
+	static const LpuEnqueueKind kind = {types, NCOLUMNS, add_user, write_chunk};
+
+	lpu_enqueue_many(&kind, origin, users, n, ids);
 }

@@ -6,6 +6,7 @@
 
 #include "utils/jsonb.h"
 
+#include "queue/columns.h"
 #include "queue/request_state.h"
 
 /* One user for the queue. All texts in the database's encoding. */
@@ -53,6 +54,21 @@ extern void lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Da
  */
 extern void lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n,
 						int64 *ids);
+
+/* What is enqueued: its columns, and how rows become those of an INSERT. */
+typedef struct LpuEnqueueKind
+{
+	const Oid  *types;
+	int			ncolumns;
+
+	/* add row i of an array, with this id; returns the bytes that it takes */
+	Size		(*add) (LpuColumns *chunk, const void *rows, int i, int64 id);
+	/* write the rows of one INSERT; first: the first id of the call */
+	void		(*write) (const LpuQueueOrigin *origin, const LpuColumns *chunk, int64 first);
+} LpuEnqueueKind;
+
+extern void lpu_enqueue_many(const LpuEnqueueKind *kind, const LpuQueueOrigin *origin,
+							 const void *rows, int n, int64 *ids);
 
 /* Wake the worker of this database when this transaction commits. */
 extern void lpu_enqueue_wake(void);

@@ -13,22 +13,15 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 
 #include "base/spi_plan.h"
 #include "queue/columns.h"
 #include "queue/enqueue_change.h"
 #include "queue/statement.h"
-
-/* Users of one INSERT. */
-#define CHUNK_CHANGES 2000
 
 /* The columns that differ from row to row, in the order of enqueue_sql's first parameters. */
 enum
@@ -155,9 +148,11 @@ problem_of(const LpuQueuedChange *change)
 	return NULL;
 }
 
-static void
-add_change(LpuColumns *changes, const LpuQueuedChange *change, int64 id)
+/* Add change i to those of the next INSERT. */
+static Size
+add_change(LpuColumns *changes, const void *rows, int i, int64 id)
 {
+	const LpuQueuedChange *change = (const LpuQueuedChange *) rows + i;
 	const char *problem = problem_of(change);
 
 	lpu_columns_next(changes);
@@ -170,8 +165,10 @@ add_change(LpuColumns *changes, const LpuQueuedChange *change, int64 id)
 	lpu_columns_set_text(changes, PROBLEM, problem);
 	if (change->key != NULL)
 		lpu_columns_set(changes, SOURCE_KEY, JsonbPGetDatum(change->key));
-	if (problem == NULL)
-		lpu_columns_set_text(changes, BODY, change->body);
+	if (problem != NULL)
+		return 0;
+	lpu_columns_set_text(changes, BODY, change->body);
+	return strlen(change->body);
 }
 
 /* Write the rows of one INSERT. */
@@ -212,37 +209,7 @@ void
 lpu_enqueue_changes(const LpuQueueOrigin *origin, const LpuQueuedChange *changes, int n,
 					int64 *ids)
 {
-	Oid			sequence = get_relname_relid("lp_requests_id_seq", origin->schema);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers enqueue",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	int64		first = 0;
-	int			i = 0;
+	static const LpuEnqueueKind kind = {types, NCOLUMNS, add_change, write_chunk};
 
-	SPI_connect();
-	while (i < n)
-	{
-		LpuColumns *chunk;
-		int			end = i + Min(CHUNK_CHANGES, n - i);
-
-		MemoryContextReset(context);
-		MemoryContextSwitchTo(context);
-		chunk = lpu_columns_new(types, NCOLUMNS);
-		for (; i < end; i++)
-		{
-			int64		id = nextval_internal(sequence, false);
-
-			first = first != 0 ? first : id;
-			add_change(chunk, &changes[i], id);
-			if (ids != NULL)
-				ids[i] = id;
-		}
-		write_chunk(origin, chunk, first);
-		CHECK_FOR_INTERRUPTS();
-	}
-	SPI_finish();
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
-	if (n > 0)
-		lpu_enqueue_wake();
+	lpu_enqueue_many(&kind, origin, changes, n, ids);
 }

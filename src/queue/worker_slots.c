@@ -7,14 +7,14 @@
  * registration of a worker until it arrives. One that left frees it. If it
  * ended in another way, was switched off, or found no background worker slot,
  * its own stays as "waiting" for the launcher. Where there is none, the
- * postmaster restarts a worker that ended by an error or a signal. What is
- * called at the end of a transaction raises nothing.
+ * postmaster restarts a worker that ended by an error or a signal. What the
+ * launcher does is in worker_launch.c.  What is called at the end of a
+ * transaction raises nothing.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
-#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -24,57 +24,21 @@
 
 #include "base/guc.h"
 #include "queue/worker_slots.h"
-
-/* Databases with a worker at the same time; max_worker_processes is usually far less. */
-#define MAX_SLOTS 64
-
-/*
- * A worker that has not arrived by then was never started, or died before it could. A worker
- * that keeps ending is not started more often than that either.
- */
-#define START_PATIENCE_MS 10000
-
-/* When the launcher tries again after it found no background worker slot free. */
-#define NO_SLOT_MS 10000
+#include "queue/worker_table.h"
 
 /* The postmaster restarts a worker that ended by an error or a signal after so many seconds. */
 #define RESTART_S 60
 
-typedef struct WorkerSlot
-{
-	Oid			database;		/* InvalidOid: the slot is free */
-	int			pid;			/* 0: it was registered and has not arrived
-								 * yet */
-	Latch	   *latch;
-	TimestampTz since;
-	bool		wanted;			/* something is to be done that the current
-								 * round may not have seen */
-	bool		stop;			/* it was asked to leave */
-	bool		waiting;		/* the launcher is to start it */
-	TimestampTz launched;		/* when the launcher started one last, 0:
-								 * never */
-} WorkerSlot;
-
-typedef struct WorkerSharedState
-{
-	slock_t		mutex;
-	bool		no_slot;		/* the last worker that was wanted could not
-								 * be registered */
-	Latch	   *launcher;		/* NULL: there is none */
-	int			launcher_pid;
-	WorkerSlot	slots[MAX_SLOTS];
-} WorkerSharedState;
-
-static WorkerSharedState *state = NULL;
+LpuWorkerTable *lpu_worker_table = NULL;
 
 /* The slot of this process, if it is a worker. */
-static WorkerSlot *mine = NULL;
+static LpuWorkerSlot *mine = NULL;
 
 /* Request shared memory; only while the library is preloaded. */
 void
 lpu_shmem_request(void)
 {
-	RequestAddinShmemSpace(MAXALIGN(sizeof(WorkerSharedState)));
+	RequestAddinShmemSpace(MAXALIGN(sizeof(LpuWorkerTable)));
 }
 
 /* Attach to shared memory, which lpu_wake_worker() needs. Raises if it is exhausted. */
@@ -83,43 +47,44 @@ lpu_shmem_attach(void)
 {
 	bool		found;
 
-	if (state != NULL)
+	if (lpu_worker_table != NULL)
 		return;
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	state = ShmemInitStruct("lpusers", sizeof(WorkerSharedState), &found);
+	lpu_worker_table = ShmemInitStruct("lpusers", sizeof(LpuWorkerTable), &found);
 	if (!found)
 	{
-		memset(state, 0, sizeof(WorkerSharedState));
-		SpinLockInit(&state->mutex);
+		memset(lpu_worker_table, 0, sizeof(LpuWorkerTable));
+		SpinLockInit(&lpu_worker_table->mutex);
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
 
 /* Return true if a worker was registered for this slot that has not come, and will not. */
 static bool
-never_arrived(const WorkerSlot *slot, TimestampTz now)
+never_arrived(const LpuWorkerSlot *slot, TimestampTz now)
 {
 	return slot->pid == 0 && !slot->waiting &&
-		now > TimestampTzPlusMilliseconds(slot->since, START_PATIENCE_MS);
+		now > TimestampTzPlusMilliseconds(slot->since, LPU_START_PATIENCE_MS);
 }
 
 /*
  * Under the mutex: return the slot of a database. If it has none, return NULL, or a free one if
  * "make" is set and there is one.
  */
-static WorkerSlot *
+static LpuWorkerSlot *
 find_slot(Oid database, TimestampTz now, bool make)
 {
-	WorkerSlot *free_slot = NULL;
+	LpuWorkerSlot *free_slot = NULL;
 	int			i;
 
-	for (i = 0; i < MAX_SLOTS; i++)
+	for (i = 0; i < LPU_MAX_WORKER_SLOTS; i++)
 	{
-		if (state->slots[i].database == database)
-			return &state->slots[i];
-		if (free_slot == NULL &&
-			(!OidIsValid(state->slots[i].database) || never_arrived(&state->slots[i], now)))
-			free_slot = &state->slots[i];
+		LpuWorkerSlot *slot = &lpu_worker_table->slots[i];
+
+		if (slot->database == database)
+			return slot;
+		if (free_slot == NULL && (!OidIsValid(slot->database) || never_arrived(slot, now)))
+			free_slot = slot;
 	}
 	return make ? free_slot : NULL;
 }
@@ -136,9 +101,9 @@ lpu_start_worker(const char *function, Oid database, const char *name)
 	int			launcher;
 	bool		registered;
 
-	SpinLockAcquire(&state->mutex);
-	launcher = state->launcher_pid;
-	SpinLockRelease(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
+	launcher = lpu_worker_table->launcher_pid;
+	SpinLockRelease(&lpu_worker_table->mutex);
 	/* when it ends, its slot is free for another database */
 	worker.bgw_notify_pid = launcher;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -152,9 +117,9 @@ lpu_start_worker(const char *function, Oid database, const char *name)
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	registered = RegisterDynamicBackgroundWorker(&worker, NULL);
 
-	SpinLockAcquire(&state->mutex);
-	state->no_slot = !registered;
-	SpinLockRelease(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
+	lpu_worker_table->no_slot = !registered;
+	SpinLockRelease(&lpu_worker_table->mutex);
 	return registered;
 }
 
@@ -162,8 +127,8 @@ lpu_start_worker(const char *function, Oid database, const char *name)
  * Start a worker by the database's OID: its name cannot be looked up at the end of a
  * transaction.
  */
-static bool
-start_worker(Oid database)
+bool
+lpu_start_worker_of(Oid database)
 {
 	char		number[16];
 
@@ -176,18 +141,18 @@ start_worker(Oid database)
  * NULL if there is none.
  */
 static Latch *
-leave_to_launcher(WorkerSlot *slot)
+leave_to_launcher(LpuWorkerSlot *slot)
 {
 	Oid			database = slot->database;
 	TimestampTz launched = slot->launched;
 
-	memset(slot, 0, sizeof(WorkerSlot));
-	if (state->launcher == NULL)
+	memset(slot, 0, sizeof(LpuWorkerSlot));
+	if (lpu_worker_table->launcher == NULL)
 		return NULL;
 	slot->database = database;
 	slot->launched = launched;
 	slot->waiting = true;
-	return state->launcher;
+	return lpu_worker_table->launcher;
 }
 
 /* No worker could be registered: it is for the launcher to try again, if there is one. */
@@ -195,13 +160,13 @@ static void
 wait_for_slot(Oid database, TimestampTz now)
 {
 	Latch	   *launcher = NULL;
-	WorkerSlot *slot;
+	LpuWorkerSlot *slot;
 
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot = find_slot(database, now, false);
 	if (slot != NULL && slot->pid == 0)
 		launcher = leave_to_launcher(slot);
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 	if (launcher != NULL)
 		SetLatch(launcher);
 	ereport(LOG,
@@ -221,19 +186,19 @@ lpu_wake_worker(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Latch	   *latch = NULL;
-	WorkerSlot *slot;
+	LpuWorkerSlot *slot;
 	bool		start = false;
 
-	if (state == NULL)
+	if (lpu_worker_table == NULL)
 		return false;
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot = find_slot(database, now, true);
 	if (slot != NULL)
 	{
 		start = slot->database != database || slot->waiting || never_arrived(slot, now);
 		if (start)
 		{
-			memset(slot, 0, sizeof(WorkerSlot));
+			memset(slot, 0, sizeof(LpuWorkerSlot));
 			slot->database = database;
 			slot->since = now;
 		}
@@ -245,105 +210,13 @@ lpu_wake_worker(Oid database)
 			start = false;
 		}
 	}
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 	if (latch != NULL)
 		SetLatch(latch);
-	if (slot != NULL && (!start || start_worker(database)))
+	if (slot != NULL && (!start || lpu_start_worker_of(database)))
 		return true;
 	wait_for_slot(database, now);
 	return false;
-}
-
-/* ----- the launcher ----- */
-
-static void
-on_exit_forget_launcher(int code, Datum arg)
-{
-	SpinLockAcquire(&state->mutex);
-	state->launcher = NULL;
-	state->launcher_pid = 0;
-	SpinLockRelease(&state->mutex);
-}
-
-/* Be the launcher, until the process ends: its latch is set when a database waits for a worker. */
-void
-lpu_launcher_arrive(void)
-{
-	lpu_shmem_attach();
-	SpinLockAcquire(&state->mutex);
-	state->launcher = MyLatch;
-	state->launcher_pid = MyProcPid;
-	SpinLockRelease(&state->mutex);
-	before_shmem_exit(on_exit_forget_launcher, (Datum) 0);
-}
-
-/*
- * Return the database of this slot if a worker is to be started for it now: then it is "starting".
- * Else return InvalidOid, and lower *wait_ms to the time after which to ask again.
- */
-static Oid
-take_waiting(WorkerSlot *slot, TimestampTz now, long *wait_ms)
-{
-	Oid			database = InvalidOid;
-	long		ms = -1;
-
-	SpinLockAcquire(&state->mutex);
-	if (OidIsValid(slot->database) && slot->pid == 0)
-	{
-		TimestampTz from = slot->waiting ? slot->launched : slot->since;
-
-		ms = 0;
-		if (from != 0)
-		{
-			TimestampTz until = TimestampTzPlusMilliseconds(from, START_PATIENCE_MS);
-
-			ms = TimestampDifferenceMilliseconds(now, until);
-		}
-		if (ms == 0)
-		{
-			database = slot->database;
-			slot->waiting = false;
-			slot->since = slot->launched = now;
-		}
-	}
-	SpinLockRelease(&state->mutex);
-	if (ms > 0 && (*wait_ms < 0 || ms < *wait_ms))
-		*wait_ms = ms;
-	return database;
-}
-
-/*
- * Start a worker for each database that waits for one, or whose worker did not arrive. Return
- * the milliseconds after which to try again, -1 if there is no need to.
- */
-long
-lpu_launcher_turn(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	long		wait_ms = -1;
-	int			i;
-
-	for (i = 0; i < MAX_SLOTS; i++)
-	{
-		WorkerSlot *slot = &state->slots[i];
-		Oid			database = take_waiting(slot, now, &wait_ms);
-
-		if (!OidIsValid(database))
-			continue;
-		/* time to see whether it arrives */
-		wait_ms = wait_ms < 0 ? START_PATIENCE_MS : Min(wait_ms, START_PATIENCE_MS);
-		if (start_worker(database))
-			continue;
-		SpinLockAcquire(&state->mutex);
-		if (slot->database == database && slot->pid == 0)
-		{
-			slot->waiting = true;
-			slot->launched = 0;
-		}
-		SpinLockRelease(&state->mutex);
-		return NO_SLOT_MS;		/* nor is there one for the others */
-	}
-	return wait_ms;
 }
 
 /* ----- the worker ----- */
@@ -359,9 +232,9 @@ lpu_worker_end(void)
 
 	if (mine == NULL)
 		return false;
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	launcher = leave_to_launcher(mine);
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 	mine = NULL;
 	if (launcher != NULL)
 		SetLatch(launcher);
@@ -373,13 +246,13 @@ void
 lpu_worker_give_up(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	WorkerSlot *slot;
+	LpuWorkerSlot *slot;
 
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot = find_slot(database, now, false);
 	if (OidIsValid(database) && slot != NULL && slot->pid == 0)
-		memset(slot, 0, sizeof(WorkerSlot));
-	SpinLockRelease(&state->mutex);
+		memset(slot, 0, sizeof(LpuWorkerSlot));
+	SpinLockRelease(&lpu_worker_table->mutex);
 }
 
 /* Be the worker of the database that others wake. Return false if all slots are taken. */
@@ -387,9 +260,9 @@ bool
 lpu_worker_arrive(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	WorkerSlot *slot;
+	LpuWorkerSlot *slot;
 
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot = find_slot(database, now, true);
 	if (slot != NULL)
 	{
@@ -402,7 +275,7 @@ lpu_worker_arrive(Oid database)
 		slot->stop = false;
 		slot->waiting = false;
 	}
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 	mine = slot;
 	return slot != NULL;
 }
@@ -413,11 +286,11 @@ lpu_worker_begin_round(void)
 {
 	if (mine == NULL)
 		return;
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	/* what is committed after a stop is not served by this round */
 	if (!mine->stop)
 		mine->wanted = false;
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 }
 
 static bool
@@ -425,9 +298,9 @@ read_flag(const bool *flag)
 {
 	bool		set;
 
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	set = *flag;
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 	return set;
 }
 
@@ -449,18 +322,18 @@ lpu_worker_asked_to_stop(void)
 bool
 lpu_worker_leave(void)
 {
-	WorkerSlot *slot = mine;
+	LpuWorkerSlot *slot = mine;
 
 	if (slot == NULL)
 		return true;
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot->stop = false;
 	if (!slot->wanted)
 	{
-		memset(slot, 0, sizeof(WorkerSlot));
+		memset(slot, 0, sizeof(LpuWorkerSlot));
 		mine = NULL;
 	}
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 	return mine == NULL;
 }
 
@@ -472,10 +345,10 @@ lpu_stop_worker(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Latch	   *latch = NULL;
-	WorkerSlot *slot;
+	LpuWorkerSlot *slot;
 
 	lpu_shmem_attach();
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot = find_slot(database, now, false);
 	if (slot != NULL && slot->pid != 0)
 	{
@@ -483,7 +356,7 @@ lpu_stop_worker(Oid database)
 		slot->wanted = false;
 		latch = slot->latch;
 	}
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 	if (latch != NULL)
 		SetLatch(latch);
 	return latch != NULL;
@@ -494,14 +367,14 @@ int
 lpu_worker_pid(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	WorkerSlot *slot;
+	LpuWorkerSlot *slot;
 	int			pid;
 
 	lpu_shmem_attach();
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot = find_slot(database, now, false);
 	pid = slot ? slot->pid : 0;
-	SpinLockRelease(&state->mutex);
+	SpinLockRelease(&lpu_worker_table->mutex);
 	return pid;
 }
 
@@ -513,16 +386,16 @@ const char *
 lpu_worker_missing(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	WorkerSlot *slot;
+	LpuWorkerSlot *slot;
 	bool		starting;
 	bool		no_slot;
 
 	lpu_shmem_attach();
-	SpinLockAcquire(&state->mutex);
+	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot = find_slot(database, now, false);
 	starting = slot != NULL && !slot->waiting && !never_arrived(slot, now);
-	no_slot = state->no_slot || find_slot(database, now, true) == NULL;
-	SpinLockRelease(&state->mutex);
+	no_slot = lpu_worker_table->no_slot || find_slot(database, now, true) == NULL;
+	SpinLockRelease(&lpu_worker_table->mutex);
 	if (starting)
 		return NULL;
 	if (!lpu_worker_on)

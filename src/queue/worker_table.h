@@ -1,0 +1,51 @@
+/*
+ * worker_table.h: the table in shared memory of worker_slots.c and worker_launch.c.
+ */
+#ifndef LPU_QUEUE_WORKER_TABLE_H
+#define LPU_QUEUE_WORKER_TABLE_H
+
+#include "datatype/timestamp.h"
+#include "storage/latch.h"
+#include "storage/spin.h"
+
+/* Databases with a worker at the same time; max_worker_processes is usually far less. */
+#define LPU_MAX_WORKER_SLOTS 64
+
+/*
+ * A worker that has not arrived by then was never started, or died before it could. A worker
+ * that keeps ending is not started more often than that either.
+ */
+#define LPU_START_PATIENCE_MS 10000
+
+typedef struct LpuWorkerSlot
+{
+	Oid			database;		/* InvalidOid: the slot is free */
+	int			pid;			/* 0: it was registered and has not arrived
+								 * yet */
+	Latch	   *latch;
+	TimestampTz since;
+	bool		wanted;			/* something is to be done that the current
+								 * round may not have seen */
+	bool		stop;			/* somebody asked it to leave */
+	bool		waiting;		/* the launcher is to start it */
+	TimestampTz launched;		/* when the launcher started one last, 0:
+								 * never */
+} LpuWorkerSlot;
+
+typedef struct LpuWorkerTable
+{
+	slock_t		mutex;
+	bool		no_slot;		/* the last worker that was wanted could not
+								 * be registered */
+	Latch	   *launcher;		/* NULL: there is none */
+	int			launcher_pid;
+	LpuWorkerSlot slots[LPU_MAX_WORKER_SLOTS];
+} LpuWorkerTable;
+
+/* NULL: this process has not attached to it (lpu_shmem_attach). */
+extern LpuWorkerTable *lpu_worker_table;
+
+/* Start a worker by the database's OID; false if no background worker slot is free. */
+extern bool lpu_start_worker_of(Oid database);
+
+#endif
