@@ -5,6 +5,9 @@
  * with a rollback, also to a savepoint. The rows are written by INSERTs of many, as the tables'
  * owner: columns, defaults, triggers and indexes that an administrator added work as on any table.
  * A login that is there twice, or unfinished in the queue of the same server, becomes a failed row.
+ * In a SERIALIZABLE transaction the queue is not asked for logins, since hires at the same time
+ * would fail for it, of which none has read what the other wrote: the deliverer finds them, and the
+ * account has the user already when it comes to the second.
  * When the transaction has committed, the worker of the database is woken; that cannot fail, at
  * worst the rows wait.
  */
@@ -146,22 +149,23 @@ static const Oid types[NCOLUMNS] = {
 	[BODY] = TEXTOID,
 };
 
-#define ENQUEUE_ARGS (4 + LPU_ORIGIN_PARAMS + 1)
+#define ENQUEUE_ARGS (NCOLUMNS + LPU_ORIGIN_PARAMS + 2)
 
 /*
- * Append users: one element of each array $1 to $4 (ids, logins, problems, keys).  $5 to $18 are
- * what lpu_origin_params() sets, $19 the first id of this statement.  A login is taken if an
- * unfinished create of the server has it, unless that is held for its set-up, or a row of this
- * statement.  Returns the first user that is wrong.  Writes
- * lp_requests.
+ * Append users: one element of each array $1 to $4 (ids, logins, problems, keys) and $20 (bodies).
+ * $5 to $18 are what lpu_origin_params() sets, $19 the first id of this statement.  A login is
+ * taken if an unfinished create of the server has it, unless that is held for its set-up, or a row
+ * of this statement; $21 says whether the queue is asked.  Rows that a trigger does not let be
+ * written have no payload.  Returns the first user that is wrong.  Writes lp_requests and
+ * lp_payloads.
  */
 static const char enqueue_sql[] =
 "WITH given AS MATERIALIZED ("
 "  SELECT u.*, lower(u.login_name COLLATE \"C\") AS folded"
-"  FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[])"
-"    AS u (id, login_name, problem, source_key)"
+"  FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[], $20::text[])"
+"    AS u (id, login_name, problem, source_key, body)"
 "), judged AS MATERIALIZED ("
-"  SELECT g.id, g.login_name, g.source_key,"
+"  SELECT g.id, g.login_name, g.source_key, g.body,"
 "    CASE WHEN g.problem IS NOT NULL THEN g.problem"
 "      WHEN waiting.id < $19 OR flying.id IS NOT NULL THEN '\"loginName\" is already in the queue'"
 "      WHEN waiting.id IS NOT NULL"
@@ -169,12 +173,14 @@ static const char enqueue_sql[] =
 "      THEN '\"loginName\" is there twice in this statement' END AS problem"
 "  FROM given g"
 "  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
-"    WHERE g.problem IS NULL AND r.account = $5 AND lower(r.login_name COLLATE \"C\") = g.folded"
+"    WHERE $21 AND g.problem IS NULL AND r.account = $5"
+"      AND lower(r.login_name COLLATE \"C\") = g.folded"
 "      AND r.login_name IS NOT NULL AND r.state IN ('pending', 'held') AND r.operation = 'create'"
 "      AND (r.id >= $19 OR r.server_oid = $7 AND r.hold IS DISTINCT FROM 'setup')"
 "    LIMIT 1) waiting ON true"
 "  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
-"    WHERE g.problem IS NULL AND r.account = $5 AND lower(r.login_name COLLATE \"C\") = g.folded"
+"    WHERE $21 AND g.problem IS NULL AND r.account = $5"
+"      AND lower(r.login_name COLLATE \"C\") = g.folded"
 "      AND r.server_oid = $7 AND r.state IN ('sending', 'uncertain') AND r.operation = 'create'"
 "    LIMIT 1) flying ON true"
 "), made AS ("
@@ -195,18 +201,12 @@ static const char enqueue_sql[] =
 "  FROM judged j, (SELECT clock_timestamp() AS now) clock"
 "  ORDER BY j.id"
 "  RETURNING id, login_name, error"
+"), payloads AS ("
+"  INSERT INTO @extschema@.lp_payloads (request_id, body)"
+"  SELECT j.id, j.body::json FROM judged j"
+"  WHERE j.body IS NOT NULL AND (j.id IN (SELECT m.id FROM made m)) IS TRUE"
 ")"
 "SELECT m.login_name, m.error FROM made m WHERE m.error IS NOT NULL ORDER BY m.id LIMIT 1";
-
-/*
- * What is to be sent: $1 ids, $2 bodies, of rows that a trigger has let be written. Writes
- * lp_payloads.
- */
-static const char payload_sql[] =
-"INSERT INTO @extschema@.lp_payloads (request_id, body) "
-"SELECT u.id, u.body::json FROM unnest($1::bigint[], $2::text[]) AS u (id, body) "
-"WHERE u.body IS NOT NULL AND (SELECT r.id FROM @extschema@.lp_requests r WHERE r.id = u.id) IS NOT NULL "
-"ORDER BY u.id";
 
 /* What is wrong with a user by itself; NULL: nothing. */
 static const char *
@@ -259,8 +259,6 @@ write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 {
 	Oid			all_types[ENQUEUE_ARGS];
 	Datum		values[ENQUEUE_ARGS];
-	Oid			payload_types[2] = {INT8ARRAYOID, TEXTARRAYOID};
-	Datum		payloads[2];
 	int			i;
 
 	for (i = 0; i < BODY; i++)
@@ -269,8 +267,17 @@ write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 		values[i] = lpu_columns_array(users, i);
 	}
 	lpu_origin_params(origin, &all_types[BODY], &values[BODY]);
-	all_types[ENQUEUE_ARGS - 1] = INT8OID;
-	values[ENQUEUE_ARGS - 1] = Int64GetDatum(first);
+	all_types[ENQUEUE_ARGS - 3] = INT8OID;
+	values[ENQUEUE_ARGS - 3] = Int64GetDatum(first);
+	all_types[ENQUEUE_ARGS - 2] = lpu_columns_type(users, BODY);
+	values[ENQUEUE_ARGS - 2] = lpu_columns_array(users, BODY);
+	all_types[ENQUEUE_ARGS - 1] = BOOLOID;
+
+	/*
+	 * two transactions that read the queue and append to it could not be
+	 * serialized
+	 */
+	values[ENQUEUE_ARGS - 1] = BoolGetDatum(!IsolationIsSerializable());
 	lpu_queue_run(enqueue_sql, ENQUEUE_ARGS, all_types, values);
 	if (SPI_processed > 0 && origin->raise)
 	{
@@ -283,9 +290,6 @@ write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 				 errhidestmt(true)));
 	}
 	SPI_freetuptable(SPI_tuptable);
-	payloads[0] = values[ID];
-	payloads[1] = lpu_columns_array(users, BODY);
-	lpu_queue_run(payload_sql, 2, payload_types, payloads);
 }
 
 /* Add user i to those of the next INSERT. */
