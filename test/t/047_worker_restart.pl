@@ -96,8 +96,10 @@ subtest 'without preloading' => sub {
 };
 
 # With the launcher.
+make_database('HR2');
+forget('HR2');
 forget('postgres');
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres, Capital'\n");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres, Capital, "HR2"'\n");
 my $offset = -s $node->logfile;
 my $start  = time();
 $node->restart;
@@ -106,6 +108,7 @@ subtest 'with the launcher' => sub {
 	my $pid = LpUsers::wait_for(sub { worker('postgres') }, 'the worker that starts with the server');
 	my $oid = oid_of('postgres');
 
+	like(LpUsers::wait_for(sub { worker('HR2') }, 'the worker of a name in double quotes'), qr/^\d+$/, 'a name in double quotes is not folded');
 	hang('postgres', 'terminated');
 	$start = time();
 	terminate($pid);

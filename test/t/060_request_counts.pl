@@ -152,10 +152,10 @@ subtest 'cost of direct calls' => sub {
 subtest 'cost of the queue' => sub {
 	fresh(0);
 	path('250 rows that a trigger enqueues', "INSERT INTO hires SELECT i, format('r%s\@example.com', i) FROM generate_series(1, 250) i",
-		requests => '', connections => 0, statements => 10, rows => '500 0 0');
+		requests => '', connections => 0, statements => 9, rows => '500 0 0');
 	path('a row more in a session that has read the trigger', q{INSERT INTO hires VALUES (251, 'r251@example.com')},
 		before => q{INSERT INTO hires VALUES (252, 'r252@example.com')},
-		requests => '', connections => 0, statements => 2, rows => '2 0 0');
+		requests => '', connections => 0, statements => 1, rows => '2 0 0');
 	$sim->post('config', { delay_ms => 700 });
 	path('252 users delivered, 100 a request', 'CALL lp_deliver()', requests => 'GET 1, POST 3', connections => 3, sent => 43131, at_most => 12,
 		rows => '0 504 252');
@@ -163,6 +163,19 @@ subtest 'cost of the queue' => sub {
 	path('nothing to deliver', 'CALL lp_deliver()', requests => '', connections => 0, at_most => 4);
 	path('a row whose login exists', q{INSERT INTO hires VALUES (253, 'r1@example.com'); CALL lp_deliver()},
 		requests => 'POST 1', connections => 1, at_most => 21, rows => '2 2 0');
+	fresh(0);
+	$sim->post('users', [ map { { loginName => "r$_\@example.com", nickname => 'nick', isEnabled => 'true' } } 1 .. 1000 ]);
+	path('1,000 people who are all known', q{SELECT count(*) FROM lp_enqueue_users('12345678', people(1000)); CALL lp_deliver()},
+		requests => 'GET 1', connections => 1, at_most => 45, rows => '2000 2000 0');
+	foreach my $bulk ([ 'all_or_nothing', 'GET 3, POST 41' ], [ 'partial', 'GET 3, POST 9' ])
+	{
+		fresh(0);
+		$sim->post('config', { bulk => $bulk->[0] });
+		path("64 users, 4 of them guilty, $bulk->[0]", q{SELECT count(*) FROM lp_enqueue_users('12345678', (SELECT jsonb_agg(person(i)
+				|| CASE WHEN i IN (1, 20, 33, 64) THEN '{"passwordSh": "short"}' ELSE '{}' END::jsonb) FROM generate_series(1, 64) i)); CALL lp_deliver()},
+			requests => $bulk->[1], connections => 3, at_most => 60, rows => '128 128 60');
+	}
+	$sim->post('config', { bulk => 'all_or_nothing' });
 };
 
 subtest 'cost of reading foreign tables' => sub {
