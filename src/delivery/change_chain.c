@@ -351,7 +351,7 @@ drop_unsendable(LpuDelivery *d, LpuQueueRow **rows, int n, const char *why)
 			rows[kept++] = rows[i];
 		else
 		{
-			lpu_rows_set_held(&rows[i], 1, LPU_HOLD_SETUP, why ? why : "what was to be sent is gone");
+			lpu_rows_set_held(&rows[i], 1, LPU_HOLD_SETUP, why ? why : "its data were removed, see lpusers.keep_held_secrets");
 			rows[i]->unsent = true;
 			lpu_delivery_settle(d, &rows[i], 1);
 		}

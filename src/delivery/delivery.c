@@ -162,7 +162,7 @@ drop_without_payload(LpuDelivery *d, LpuQueueRow **rows, int n)
 			rows[kept++] = row;
 		}
 	if (kept < n)
-		refuse_rows(d, rows + kept, n - kept, LPU_STATE_HELD, "what was to be sent is gone");
+		refuse_rows(d, rows + kept, n - kept, LPU_STATE_HELD, "its data were removed, see lpusers.keep_held_secrets");
 	return kept;
 }
 

@@ -139,8 +139,8 @@ read_changes(Jsonb *users, int *n)
 	if (JB_ROOT_IS_SCALAR(users) || *n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid users: nothing was queued"),
-				 errdetail("users: must be an object or an array of objects, and not empty."),
+				 errmsg("invalid users"),
+				 errdetail("users: must be an object or an array of objects, and not empty. Nothing was queued."),
 				 errhidestmt(true)));
 	if (JB_ROOT_IS_OBJECT(users))
 		read_change(NULL, users, who, changes);
@@ -221,10 +221,10 @@ lp_enqueue_deletes(PG_FUNCTION_ARGS)
 		if (nulls[i] || DatumGetInt64(ids[i]) <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid user ID: nothing was queued"),
-					 nulls[i] ? errdetail("ID %d is null.", i + 1) :
-					 errdetail("ID %d is " INT64_FORMAT "; user IDs are positive.", i + 1,
-							   DatumGetInt64(ids[i])),
+					 errmsg("invalid user ID"),
+					 nulls[i] ? errdetail("ID %d is null. Nothing was queued.", i + 1) :
+					 errdetail("ID %d is " INT64_FORMAT "; user IDs are positive. Nothing was queued.",
+							   i + 1, DatumGetInt64(ids[i])),
 					 errhidestmt(true)));
 		changes[i].user_id = DatumGetInt64(ids[i]);
 		changes[i].body = "{}";

@@ -275,7 +275,7 @@ describe_problems(List *problems, int *next, int ordinal)
 
 		if (problem->ordinal > ordinal)
 			break;
-		/* the queue itself finds logins that are there twice */
+		/* the queue itself finds logins that are given twice */
 		if (problem->ordinal < ordinal || strncmp(problem->text, "is the same", 11) == 0)
 			continue;
 		appendStringInfo(&text, "%s", text.len > 0 ? "; " : "");
@@ -300,8 +300,8 @@ queued_users(Jsonb *users, bool require_password, int *n)
 	if (problems != NIL && ((LpuUserProblem *) linitial(problems))->ordinal == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid users: nothing was queued"),
-				 errdetail("users: %s.", ((LpuUserProblem *) linitial(problems))->text),
+				 errmsg("invalid users"),
+				 errdetail("users: %s. Nothing was queued.", ((LpuUserProblem *) linitial(problems))->text),
 				 errhidestmt(true)));
 	for (i = 0; i < *n; i++)
 	{

@@ -112,10 +112,11 @@ raise_user_problems(List *problems, LpuUserUse use)
 	detail.data[0] = pg_toupper((unsigned char) detail.data[0]);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid users: nothing was sent"),
-			 errdetail("%s.", detail.data),
+			 errmsg("invalid users"),
+			 errdetail("%s. Nothing was sent.", detail.data),
 			 use == LPU_USER_CREATE ?
-			 errhint("SELECT * FROM lp_validate_users(...) lists every problem.") : 0,
+			 errhint("SELECT * FROM lp_validate_users(...) lists every problem.") :
+			 errhint("An update replaces the whole user. To change some attributes, use lp_enqueue_changes(), or UPDATE of a foreign table."),
 			 errhidestmt(true)));
 }
 
@@ -127,7 +128,8 @@ set_body(LpuApiRequest *request, char *text, size_t length)
 	if (request->body == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-				 errmsg("the users cannot be sent as UTF-8: nothing was sent"),
+				 errmsg("the users cannot be sent as UTF-8"),
+				 errdetail("Nothing was sent."),
 				 errhidestmt(true)));
 }
 
@@ -170,8 +172,8 @@ get_if_match(FunctionCallInfo fcinfo, int arg)
 	if (if_match < -1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid if_match: nothing was sent"),
-				 errdetail("It is a revision, or -1 for whatever the revision is."),
+				 errmsg("invalid if_match: " INT64_FORMAT, if_match),
+				 errdetail("It must be a revision, or -1 for any. Nothing was sent."),
 				 errhidestmt(true)));
 	return if_match;
 }
@@ -319,10 +321,10 @@ check_id(Datum id, bool isnull, int ordinal)
 	if (isnull || DatumGetInt64(id) <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid user id: nothing was sent"),
-				 isnull ? errdetail("Id %d is null.", ordinal) :
-				 errdetail("Id %d is " INT64_FORMAT "; ids are positive.", ordinal,
-						   DatumGetInt64(id)),
+				 errmsg("invalid user ID"),
+				 isnull ? errdetail("ID %d is null. Nothing was sent.", ordinal) :
+				 errdetail("ID %d is " INT64_FORMAT "; IDs are positive. Nothing was sent.",
+						   ordinal, DatumGetInt64(id)),
 				 errhidestmt(true)));
 	return DatumGetInt64(id);
 }
@@ -348,7 +350,8 @@ prepare_delete(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *cal
 	if (call->nusers == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("no user ids: nothing was sent")));
+				 errmsg("no user IDs"),
+				 errdetail("Nothing was sent.")));
 	check_call_size(call, function);
 	call->users = palloc0(call->nusers * sizeof(LpuUserIdentity));
 	initStringInfo(&text);
@@ -392,7 +395,8 @@ prepare_reset(FunctionCallInfo fcinfo, const char *function, LpuLoggedCall *call
 	if (length == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("new_password must not be empty: nothing was sent"),
+				 errmsg("new_password must not be empty"),
+				 errdetail("Nothing was sent."),
 				 errhidestmt(true)));
 	call->secrets = list_make1(password);
 	set_body(&call->request, password, length);

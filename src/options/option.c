@@ -185,7 +185,7 @@ raise_option_conflict(const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-			 errmsg("options do not go together"),
+			 errmsg("conflicting options"),
 			 errdetail("%s", detail)));
 }
 

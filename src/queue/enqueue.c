@@ -4,7 +4,7 @@
  * The queue is two ordinary tables: what is enqueued is part of the caller's transaction and leaves
  * with a rollback, also to a savepoint. The rows are written by INSERTs of many, as the tables'
  * owner: columns, defaults, triggers and indexes that an administrator added work as on any table.
- * A login that is there twice, or unfinished in the queue of the same server, becomes a failed row.
+ * A login that is given twice, or unfinished in the queue of the same server, becomes a failed row.
  * In a SERIALIZABLE transaction the queue is not asked for logins, since hires at the same time
  * would fail for it, of which none has read what the other wrote: the deliverer finds them, and the
  * account has the user already when it comes to the second.
@@ -170,7 +170,7 @@ static const char enqueue_sql[] =
 "      WHEN waiting.id < $19 OR flying.id IS NOT NULL THEN '\"loginName\" is already in the queue'"
 "      WHEN waiting.id IS NOT NULL"
 "        OR row_number() OVER (PARTITION BY g.problem IS NULL, g.folded ORDER BY g.id) > 1"
-"      THEN '\"loginName\" is there twice in this statement' END AS problem"
+"      THEN '\"loginName\" is given twice in this statement' END AS problem"
 "  FROM given g"
 "  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
 "    WHERE $21 AND g.problem IS NULL AND r.account = $5"

@@ -59,7 +59,7 @@ static const char enqueue_sql[] =
 "    CASE WHEN g.problem IS NOT NULL THEN g.problem"
 "      WHEN n.id >= $23 OR row_number() OVER (PARTITION BY g.problem IS NULL, g.user_id,"
 "        CASE WHEN g.user_id IS NULL THEN g.folded END ORDER BY g.id) > 1"
-"      THEN 'the user is there twice in this statement' END AS problem,"
+"      THEN 'the user is given twice in this statement' END AS problem,"
 "    CASE WHEN o.id IS NULL THEN g.body::jsonb"
 "      ELSE @extschema@._lp_lay_change(o.body, g.body::jsonb) END AS body,"
 "    o.id AS older, coalesce(nullif($16, ''), o.hold) AS hold,"

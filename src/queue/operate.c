@@ -255,7 +255,8 @@ lock_own(Datum ids, Oid caller)
 	if (SPI_processed > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("no request " INT64_FORMAT " of yours", lpu_int64_column(0, 1))));
+				 errmsg("request " INT64_FORMAT " does not exist, or is not yours",
+						lpu_int64_column(0, 1))));
 	lpu_queue_run(lock_sql, 1, types, values);
 }
 
@@ -299,7 +300,7 @@ lpu_retry(Datum ids, Oid caller)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("request " INT64_FORMAT " cannot be sent again", lpu_int64_column(0, 1)),
 				 errdetail("Its data were wrong, or its secrets are gone (see lpusers.keep_secrets)."),
-				 errhint("Queue the user anew.")));
+				 errhint("Correct the row and queue it again, with lp_enqueue_rows() or lp_enqueue_users().")));
 	lpu_queue_run(outdated_sql, 1, types, values);
 	if (SPI_processed > 0)
 		ereport(ERROR,
@@ -378,7 +379,7 @@ why_not_sent(SPITupleTable *table, uint64 i, RequestSender *last)
 	char	   *account = SPI_getvalue(table->vals[i], table->tupdesc, 5);
 
 	if (!DatumGetBool(SPI_getbinval(table->vals[i], table->tupdesc, 6, &isnull)))
-		return "what was to be sent is gone";
+		return "its data were removed, see lpusers.keep_held_secrets";
 	if (last->account == NULL || last->role != role || last->server != server ||
 		strcmp(last->account, account) != 0)
 	{

@@ -261,7 +261,10 @@ raise_invalid(const LpuInsertState *c, List *problems)
 					 name_row(c, c->rows[ordinal - 1], c->users[ordinal - 1].login_name),
 					 lpu_writer_complaint(c->writer, first->attribute, problem));
 	if (list_length(problems) > 1)
-		appendStringInfo(&detail, " %d more problem(s) in this batch.", list_length(problems) - 1);
+		appendStringInfo(&detail, ngettext(" %d more problem in this batch.",
+										   " %d more problems in this batch.",
+										   list_length(problems) - 1),
+						 list_length(problems) - 1);
 	appendStringInfoString(&detail, lpu_writer_progress(c->writer));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -31,7 +31,7 @@ static const struct
 	LpuMethod	method;
 	const char *operation;
 	const char *success;
-	const char *carried_out;	/* "Of this statement 3 user(s) ..." */
+	const char *carried_out;	/* "Of this statement 3 users ..." */
 }			methods[] = {
 	{LPU_CREATE_USERS, "create", "created", "exist in the account by now"},
 	{LPU_UPDATE_USERS, "update", "done", "have been updated"},
@@ -66,8 +66,8 @@ lpu_writer_progress(const LpuWriterState *writer)
 {
 	if (writer->done == 0)
 		return "";
-	return psprintf(" Of this statement " INT64_FORMAT " user(s) %s.", writer->done,
-					methods[method_row(writer)].carried_out);
+	return psprintf(" Of this statement " INT64_FORMAT " %s %s.", writer->done,
+					writer->done == 1 ? "user" : "users", methods[method_row(writer)].carried_out);
 }
 
 /* ----- sending ----- */

@@ -121,7 +121,7 @@ CREATE FUNCTION @extschema@._lp_advice(state text, hold text, cause text, status
 				'Look for the user in LivePerson', 'LivePerson administrator']
 			WHEN problem ~* 'login ?(name)? exists' THEN ARRAY['A user with this login exists already',
 				'The same person: enable or update that user. Another person: choose another login', 'HR']
-			WHEN problem ~ 'already in the queue|is the same as that of|there twice' THEN ARRAY['Two rows have the same login',
+			WHEN problem ~ 'already in the queue|is the same as that of|given twice' THEN ARRAY['Two rows have the same login',
 				'Correct one of them', 'HR']
 			WHEN status IS NULL THEN ARRAY['The HR data are incomplete or not valid',
 				'Correct the rows, and queue them again with lp_enqueue_rows()', 'HR, DBA']

@@ -68,10 +68,12 @@ emit(int level, const LpuRemoteEffect *effect, const char *names)
 	ereport(level,
 			(errcode(ERRCODE_WARNING),
 			 effect->certain ?
-			 errmsg("rolled back here, but not in account \"%s\": %s of %d user(s): %s",
+			 errmsg_plural("rolled back here, but not in account \"%s\": %s of %d user: %s",
+						   "rolled back here, but not in account \"%s\": %s of %d users: %s", effect->n,
 					effect->account, effect->operation, effect->n, names) :
-			 errmsg("rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d user(s): %s",
-					effect->account, effect->operation, effect->n, names),
+			 errmsg_plural("rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d user: %s",
+						   "rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d users: %s",
+						   effect->n, effect->account, effect->operation, effect->n, names),
 			 errhidestmt(true), errhidecontext(true)));
 }
 

@@ -82,7 +82,7 @@ read_attribute(LpuMapping *mapping, int n, const char *argument, const char *nam
 		raise_bad_argument(n, argument, "The attribute is read-only.");
 	for (i = 0; i < mapping->nattributes; i++)
 		if (mapping->attributes[i].attribute == attribute)
-			raise_bad_argument(n, argument, "The attribute is there twice.");
+			raise_bad_argument(n, argument, "The attribute is given twice.");
 	mapping->attributes[mapping->nattributes].attribute = attribute;
 	mapping->attributes[mapping->nattributes++].expression = expression;
 }
@@ -231,9 +231,13 @@ lpu_mapping_context(void *arg)
 	const LpuMapping *mapping = place->mapping;
 
 	if (place->at >= 0 && place->at < mapping->nattributes)
+	{
 		errcontext("argument \"%s=%s\" of lp_create_users_trigger()",
 				   mapping->attributes[place->at].attribute->name,
 				   mapping->attributes[place->at].expression);
+		if (geterrcode() == ERRCODE_SYNTAX_ERROR)
+			errhint("It is an SQL expression: a text needs quotes of its own, as in \"'Agent'\".");
+	}
 	else if (place->at == mapping->nattributes && mapping->condition != NULL)
 		errcontext("argument \"when=%s\" of lp_create_users_trigger()", mapping->condition);
 	else if (place->at > mapping->nattributes)

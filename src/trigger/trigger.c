@@ -373,7 +373,8 @@ array_of_users(const LpuMappedUsers *mapped, size_t *length)
 	if (utf8 == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-				 errmsg("the users cannot be sent as UTF-8: nothing was sent"),
+				 errmsg("the users cannot be sent as UTF-8"),
+				 errdetail("Nothing was sent."),
 				 errhidestmt(true)));
 	return utf8;
 }

@@ -60,7 +60,7 @@ subtest 'a rollback names what it cannot undo' => sub {
 	($out, $err) = warns('ROLLBACK', 'BEGIN; ' . $create->('rollback') . '; ROLLBACK', 1, 'rollback');
 	exists_once('rollback', 'ROLLBACK');
 	is(records('rollback'), 0, 'ROLLBACK: the record is part of the transaction');
-	like($err, qr/WARNING:  01000: rolled back here, but not in account "12345678": create of 1 user\(s\): rollback\@example\.com \(id \d+\)/,
+	like($err, qr/WARNING:  01000: rolled back here, but not in account "12345678": create of 1 user: rollback\@example\.com \(id \d+\)/,
 		'ROLLBACK: account, operation, login and id');
 
 	warns('an error after the call', 'BEGIN; ' . $create->('later') . '; SELECT 1/0; COMMIT', 1, 'later');
@@ -82,7 +82,7 @@ subtest 'a rollback names what it cannot undo' => sub {
 	# Who is not known to be there.
 	$sim->post('faults', { method => 'POST', path => '/users', action => 'status', status => 500, applied => \1 });
 	(undef, $err) = warns('500', 'BEGIN; ' . $create->('maybe500') . '; ROLLBACK', 1, 'maybe500');
-	like($err, qr/may have carried it out \(outcome unknown\): create of 1 user\(s\)/, '500: it says so');
+	like($err, qr/may have carried it out \(outcome unknown\): create of 1 user/, '500: it says so');
 	$sim->post('faults', { method => 'POST', path => '/users', action => 'reset', applied => \1 });
 	(undef, $err) = warns('no answer', $create->('maybereset'), 1, 'maybereset');
 	like($err, qr/outcome unknown.*ERROR:  08006|ERROR:  08006.*outcome unknown/s, 'no answer: the error and the WARNING');
@@ -99,18 +99,18 @@ subtest 'a rollback names what it cannot undo' => sub {
 	$sim->post('faults', { method => 'POST', path => '/users', action => 'status', status => 500, times => 5 });
 	(undef, $err) = warns('several uncertain', 'BEGIN; ' . join(';', map { $create->("uncertain$_") } 1 .. 5) . '; ROLLBACK', 1,
 		map { "uncertain$_" } 1 .. 5);
-	like($err, qr/create of 5 user\(s\)/, 'several uncertain: all in one');
+	like($err, qr/create of 5 users/, 'several uncertain: all in one');
 	$sim->remove('faults');
 
 	# Other operations.
 	my ($id) = map { $_->{id} } grep { $_->{loginName} eq 'commit@example.com' } @{ $sim->get('users') };
 	(undef, $err) = warns('reset', "BEGIN; SELECT status FROM lp_reset_password('12345678', $id, 'Start-1234-new'); ROLLBACK", 1);
-	like($err, qr/reset of 1 user\(s\): id $id$/m, 'reset: by id');
+	like($err, qr/reset of 1 user: id $id$/m, 'reset: by id');
 	(undef, $err) = warns('update', "BEGIN; SELECT status FROM lp_update_users('12345678', '" .
 		LpUsers::user('commit', id => $id) . "'); ROLLBACK", 1, 'commit');
-	like($err, qr/update of 1 user\(s\): commit\@example\.com \(id $id\)$/m, 'update: login and id');
+	like($err, qr/update of 1 user: commit\@example\.com \(id $id\)$/m, 'update: login and id');
 	(undef, $err) = warns('delete', "BEGIN; SELECT status FROM lp_delete_users('12345678', ARRAY[$id]); ROLLBACK", 1);
-	like($err, qr/delete of 1 user\(s\): id $id$/m, 'delete: by id');
+	like($err, qr/delete of 1 user: id $id$/m, 'delete: by id');
 	warns('several operations', 'BEGIN; ' . $create->('several1') . "; SELECT status FROM lp_delete_users('12345678', ARRAY[
 		(SELECT user_id FROM lp_results WHERE login_name = 'several1\@example.com')]); ROLLBACK", 2, 'several1');
 
@@ -149,7 +149,7 @@ subtest 'a rollback to a savepoint names what it cannot undo' => sub {
 		jsonb_build_object('loginName', 'each' || i || '\@example.com', 'fullName', 'x', 'nickname', 'x', 'email', 'x', 'passwordSh',
 		'Start-1234', 'isEnabled', true, 'maxChats', 1, 'profileIds', '[1]'::jsonb)); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP;
 		RAISE EXCEPTION 'no';"), 1, 'each1', 'each50');
-	like($err, qr/create of 60 user\(s\): .* and 10 more$/m, 'a subtransaction for each call: one message');
+	like($err, qr/create of 60 users: .* and 10 more$/m, 'a subtransaction for each call: one message');
 
 	# Many calls: at most 50 names, then a count.
 	{
@@ -158,15 +158,15 @@ subtest 'a rollback to a savepoint names what it cannot undo' => sub {
 		'maxChats', 1, 'profileIds', '[1]'::jsonb)); END LOOP; RAISE EXCEPTION 'no';");
 		my (undef, $err) = warns('many calls', $many, 1, 'many1', 'many50');
 		my ($warning) = $err =~ /(WARNING.*)/;
-		like($warning, qr/create of 60 user\(s\): .* and 10 more$/, 'many calls: a count of the rest');
+		like($warning, qr/create of 60 users: .* and 10 more$/, 'many calls: a count of the rest');
 		is(scalar(() = $warning =~ /\@example\.com/g), 50, 'many calls: 50 names');
 		my $array = '[' . join(',', map { LpUsers::user("bulk$_") } 1 .. 70) . ']';
 		(undef, $err) = warns('one call of many', "BEGIN; SELECT status FROM lp_create_users('12345678', '$array'); ROLLBACK", 1, 'bulk1', 'bulk50');
-		like($err, qr/create of 70 user\(s\): .* and 20 more$/m, 'one call of many: a count of the rest');
+		like($err, qr/create of 70 users: .* and 20 more$/m, 'one call of many: a count of the rest');
 		my $long = 'x' x 230;
 		$array = '[' . join(',', map { LpUsers::user("$_$long") } 1 .. 60) . ']';
 		(undef, $err) = warns('very long names', "BEGIN; SELECT status FROM lp_create_users('12345678', '$array'); ROLLBACK", 1);
-		like($err, qr/create of 60 user\(s\): 1x{200,}/, 'very long names: as many as fit');
+		like($err, qr/create of 60 users: 1x{200,}/, 'very long names: as many as fit');
 	}
 };
 
@@ -218,7 +218,7 @@ subtest 'the line in the log at each level and when the session ends' => sub {
 
 		is($latin->query("BEGIN; $sql"), '201|', 'a name outside of the encoding of the client');
 		(undef, my $err) = $latin->run('ROLLBACK');
-		like($err, qr/^WARNING:  01000: rolled back here, .*create of 1 user\(s\): \?+\@example\.com \(id \d+\)\n/, '... is replaced in the WARNING');
+		like($err, qr/^WARNING:  01000: rolled back here, .*create of 1 user: \?+\@example\.com \(id \d+\)\n/, '... is replaced in the WARNING');
 		unlike($err, qr/ERROR/, '... which raises no error');
 		my @lines = lines_since($offset);
 		is(scalar(@lines), 1, '... and is one line in the log');

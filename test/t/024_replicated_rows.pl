@@ -178,7 +178,7 @@ subtest 'COPY queues its rows' => sub {
 	delivered('COPY', @good);
 	note(sprintf('delivered after %.0f ms', 1000 * (time() - $start)));
 	is(q1("SELECT error, count(*) FROM lp_requests WHERE source_table = 'hr.bulk' AND state = 'failed' AND source_key ->> 'id' ~ '[13579]00\$' GROUP BY 1"),
-		'"loginName" is there twice in this statement|10', '... a login that was there twice is recorded as failed');
+		'"loginName" is given twice in this statement|10', '... a login that was there twice is recorded as failed');
 	like(q1("SELECT error, count(*) FROM lp_requests WHERE source_table = 'hr.bulk' AND state = 'failed' AND source_key ->> 'id' ~ '[02468]00\$' GROUP BY 1"),
 		qr/^"(loginName|email)".*\|10$/, '... as is one that is missing');
 	is($sim->count(method => 'POST', path => '/users') - $before, int((@good + 99) / 100), '... in as few POSTs as batch_size allows');

@@ -555,7 +555,7 @@ sub expect_statement
 	}
 	like($err, $want->{error}, 'the error');
 	like($err, qr/^DETAIL: .*"\Q$cell->{struck}[0]\E\@example\.com"/m, 'which names a user') if $cell->{ends} ne 'unsent' || $cell->{path} eq 'insert';
-	if (@{ $cell->{done} }) { like($err, qr/Of this statement 2 user\(s\) $done\./, 'and what is done'); }
+	if (@{ $cell->{done} }) { like($err, qr/Of this statement 2 users $done\./, 'and what is done'); }
 	else { unlike($err, qr/Of this statement/, 'nothing is done'); }
 	is(states(@{ $cell->{names} }), 'no row', 'the record is rolled back');
 	warned($cell, $err, $cell->{ends} =~ /^(?:broken|unsaid)$/);

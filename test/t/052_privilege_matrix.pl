@@ -63,7 +63,7 @@ my @rows = (
 		AS \$\$ SELECT count(*) FROM lp_enqueue_users('$account', '" . users('by-member') . "') \$\$" ],
 	[ member => 'SELECT for_members()' ]);
 $root->query("SET ROLE $_->[0]; $_->[1]; RESET ROLE") foreach @rows;
-my $failed = $root->query("UPDATE lp_requests SET state = 'failed', cause = 'refused' WHERE login_name = 'by-holder\@example.com' RETURNING id");
+my $failed = $root->query("UPDATE lp_requests SET state = 'failed', cause = 'refused', finished_at = now() WHERE login_name = 'by-holder\@example.com' RETURNING id");
 my $user_id = $root->query("SELECT user_id FROM lp_requests WHERE login_name = 'by-table\@example.com'");
 
 # ---------------------------------------------------------------------------------------------- asking
