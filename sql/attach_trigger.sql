@@ -244,6 +244,7 @@ DROP TRIGGER hook ON hr.people;
 -- what it refuses
 SELECT lp_attach_trigger('hr.people', '12345678', '{"full_name": "name"}'); -- ERROR
 SELECT lp_attach_trigger('hr.people', '12345678', '{"colour": "name"}'); -- ERROR
+SELECT lp_attach_trigger('hr.people', '12345678', base('{"passwordSh": "Welcome1!"}')); -- ERROR, a text without quotes of its own
 CREATE FUNCTION outside(text) RETURNS text LANGUAGE sql AS $$ SELECT $1 $$;
 CREATE VIEW hr.seen AS SELECT * FROM hr.people;
 CREATE MATERIALIZED VIEW hr.kept AS SELECT * FROM hr.people;

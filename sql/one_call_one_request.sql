@@ -98,6 +98,8 @@ SELECT n, state, message, detail FROM (VALUES
 	(18, $$lp_reset_password('12345678', 0, 'x')$$), (19, $$lp_reset_password('12345678', -1, 'x')$$), (20, $$lp_reset_password('12345678', 1, '')$$),
 	(21, $$lp_create_users('../x', '{}')$$), (22, $$lp_delete_users('none', '{1}')$$), (23, $$lp_reset_password('', 1, 'x')$$),
 	(24, $$lp_delete_users('12345678', '{{1,NULL},{3,4}}')$$)) v (n, call), LATERAL attempt('SELECT ' || call) ORDER BY n;
+-- a part of a user is no update
+SELECT * FROM lp_update_users('12345678', '{"id": 5, "maxChats": 7}'); -- ERROR
 BEGIN READ ONLY;
 SELECT * FROM lp_create_users('12345678', person('ro')); -- ERROR
 \echo :LAST_ERROR_SQLSTATE
