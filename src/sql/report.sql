@@ -131,6 +131,21 @@ CREATE FUNCTION @extschema@._lp_advice(state text, hold text, cause text, status
 COMMENT ON FUNCTION @extschema@._lp_advice(text, text, text, integer, boolean, text)
 	IS 'internal: what is wrong with a request, what to do and who does it';
 
+/*
+ * A person of a request: login and row of the HR table, as far as they are known; and the problem without what differs from
+ * user to user, which is no reason of its own.
+ */
+CREATE FUNCTION @extschema@._lp_person(login_name text, user_id bigint, source_table text, source_key jsonb, trouble text,
+									   OUT name text, OUT problem text)
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT coalesce(login_name || coalesce(' (' || source_table || ' ' || k.key || ')', ''), source_table || ' ' || k.key,
+						'user ' || user_id, '(no login)'),
+			   regexp_replace(regexp_replace(replace(trouble, coalesce(login_name, ''), '...'), '\(id \d+\)', '(id ...)'), 'user \d+', 'user ...')
+		FROM (SELECT string_agg(j.value, ', ') AS key FROM jsonb_each_text(source_key) j) k;
+	END;
+COMMENT ON FUNCTION @extschema@._lp_person(text, bigint, text, jsonb, text) IS 'internal: a person of a request, and its problem in general';
+
 /* The words of an error in which attributes have the names that people use: "email" is required ... -> e-mail address is missing. */
 CREATE FUNCTION @extschema@._lp_plain_words(problem text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -282,16 +297,10 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 	BEGIN ATOMIC
 		WITH q AS MATERIALIZED (
 			SELECT q.id, q.account, q.operation, q.action, q.state, q.hold, q.cause, q.status, q.mended, q.user_id, q.login_name, q.source_table,
-				   q.enqueued_at, q.finished_at, q.enqueued_at::date AS day, k.key,
-				   coalesce(q.source_table || ' ' || k.key, q.account || ' ' || lower(q.login_name), q.id::text) AS person,
-				   coalesce(q.login_name || coalesce(' (' || q.source_table || ' ' || k.key || ')', ''), q.source_table || ' ' || k.key,
-							'user ' || q.user_id, '(no login)') AS name,
-				   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open,
-				   /* what differs from user to user is no reason of its own */
-				   regexp_replace(regexp_replace(replace(coalesce(q.error, q.reason, ''), coalesce(q.login_name, ''), '...'),
-												 '\(id \d+\)', '(id ...)'), 'user \d+', 'user ...') AS problem
+				   q.source_key, q.enqueued_at, q.finished_at, q.enqueued_at::date AS day,
+				   coalesce(q.source_table || ' ' || q.source_key::text, q.account || ' ' || lower(q.login_name), q.id::text) AS person,
+				   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open, coalesce(q.error, q.reason, '') AS problem
 			FROM @extschema@.lp_results q
-			LEFT JOIN LATERAL (SELECT string_agg(j.value, ', ') AS key FROM jsonb_each_text(q.source_key) j) k ON true
 			WHERE q.operation IN ('create', 'update', 'delete') AND q.state <> 'superseded'
 			  AND q.enqueued_at >= (_lp_report_page.start - (_lp_report_page.stop - _lp_report_page.start + 1))::timestamptz
 			  AND (_lp_report_page.account IS NULL OR q.account = _lp_report_page.account)
@@ -304,21 +313,22 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			FROM q JOIN a ON a.account = q.account
 			WHERE q.operation = 'create' AND q.enqueued_at >= _lp_report_page.start::timestamptz
 		), c AS MATERIALIZED (
-			SELECT coalesce(q.action, q.operation) AS action, q.state, q.mended, q.open, q.name, q.problem, q.enqueued_at
-			FROM q WHERE q.operation <> 'create' AND q.enqueued_at >= _lp_report_page.start::timestamptz
+			SELECT coalesce(q.action, q.operation) AS action, q.state, q.mended, q.open, n.name, n.problem, q.enqueued_at
+			FROM q, LATERAL @extschema@._lp_person(q.login_name, q.user_id, q.source_table, q.source_key, q.problem) n WHERE q.operation <> 'create' AND q.enqueued_at >= _lp_report_page.start::timestamptz
+		), one AS MATERIALIZED (
+			SELECT account, paused, coalesce(source_table, 'without a table') AS origin, person, bool_or(state = 'created') AS created,
+				   bool_or(without_user) AS failed, bool_or(open AND state <> 'held') AS waiting, bool_or(state = 'held') AS held,
+				   bool_or(hold = 'threshold') AS approval, bool_or(mended) AS mended
+			FROM r GROUP BY 1, 2, 3, 4
 		), total AS MATERIALIZED (
-			SELECT count(*) AS asked, count(DISTINCT person) FILTER (WHERE state = 'created') AS created,
-				   count(DISTINCT person) FILTER (WHERE without_user) AS failed,
-				   count(DISTINCT person) FILTER (WHERE open AND state <> 'held') AS waiting,
-				   count(DISTINCT person) FILTER (WHERE state = 'held') AS held,
-				   count(DISTINCT person) FILTER (WHERE hold = 'threshold') AS approval,
-				   count(DISTINCT person) FILTER (WHERE without_user OR open) AS without_user,
-				   count(DISTINCT person) FILTER (WHERE mended) AS mended,
-				   (SELECT count(*) FROM q WHERE q.operation = 'create' AND q.state = 'created'
-					AND q.enqueued_at < _lp_report_page.start::timestamptz) AS before,
-				   percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS median,
-				   percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS p95
-			FROM r
+			SELECT p.*, t.*, (SELECT count(*) FROM q WHERE q.operation = 'create' AND q.state = 'created'
+							  AND q.enqueued_at < _lp_report_page.start::timestamptz) AS before
+			FROM (SELECT count(*) FILTER (WHERE created) AS created, count(*) FILTER (WHERE failed) AS failed,
+						 count(*) FILTER (WHERE waiting) AS waiting, count(*) FILTER (WHERE held) AS held,
+						 count(*) FILTER (WHERE approval) AS approval, count(*) FILTER (WHERE failed OR waiting OR held) AS without_user,
+						 count(*) FILTER (WHERE mended) AS mended FROM one) p,
+				 (SELECT count(*) AS asked, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS median,
+						 percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS p95 FROM r) t
 		), per_day AS MATERIALIZED (
 			SELECT d.day::date AS day, count(r.id) FILTER (WHERE r.state = 'created') AS created,
 				   count(r.id) FILTER (WHERE r.without_user) AS failed, count(r.id) FILTER (WHERE r.mended) AS mended,
@@ -328,9 +338,10 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			FROM generate_series(_lp_report_page.start::timestamp, _lp_report_page.stop::timestamp, interval '1 day') d(day) LEFT JOIN r ON r.day = d.day::date
 			GROUP BY 1
 		), todo AS (
-			SELECT count(DISTINCT r.person) AS n, v.what, v.todo, v.who, @extschema@._lp_plain_words(r.problem) AS detail, min(r.enqueued_at) AS since,
-				   array_agg(DISTINCT r.name) AS names
-			FROM r, LATERAL @extschema@._lp_advice(r.state, r.hold, r.cause, r.status, r.paused, r.problem) v
+			SELECT count(DISTINCT r.person) AS n, v.what, v.todo, v.who, @extschema@._lp_plain_words(p.problem) AS detail, min(r.enqueued_at) AS since,
+				   array_agg(DISTINCT p.name) AS names
+			FROM r, LATERAL @extschema@._lp_person(r.login_name, r.user_id, r.source_table, r.source_key, r.problem) p,
+				 LATERAL @extschema@._lp_advice(r.state, r.hold, r.cause, r.status, r.paused, p.problem) v
 			WHERE r.without_user OR r.state = 'held' OR r.open AND (r.paused OR r.enqueued_at < clock_timestamp() - interval '10 minutes')
 			GROUP BY 2, 3, 4, 5
 		), part AS (
@@ -366,10 +377,9 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 									  @extschema@._lp_html(account) || CASE WHEN paused THEN ' (paused)' ELSE '' END, @extschema@._lp_html(origin),
 									  @extschema@._lp_count(created), @extschema@._lp_count(failed), @extschema@._lp_count(held), @extschema@._lp_count(waiting)),
 							   '' ORDER BY account, origin)
-			 FROM (SELECT account, paused, coalesce(source_table, 'without a table') AS origin, count(DISTINCT person) FILTER (WHERE state = 'created') AS created,
-						  count(DISTINCT person) FILTER (WHERE without_user) AS failed, count(DISTINCT person) FILTER (WHERE state = 'held') AS held,
-						  count(DISTINCT person) FILTER (WHERE open AND state <> 'held') AS waiting
-				   FROM r GROUP BY 1, 2, 3 ORDER BY 1, 3 LIMIT 200) s
+			 FROM (SELECT account, paused, origin, count(*) FILTER (WHERE created) AS created, count(*) FILTER (WHERE failed) AS failed,
+						  count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE waiting) AS waiting
+				   FROM one GROUP BY 1, 2, 3 ORDER BY 1, 3 LIMIT 200) s
 			 HAVING count(*) > 1) AS sources,
 			(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td class="n">%s</td><td class="n">%s</td><td class="n">%s</td></tr>',
 									  @extschema@._lp_html(action), @extschema@._lp_count(done), @extschema@._lp_count(failed), @extschema@._lp_count(open)), '' ORDER BY action)

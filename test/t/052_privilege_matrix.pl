@@ -156,6 +156,7 @@ subtest 'rights on functions' => sub {
 		_lp_count               => [ $all, $all, 'SELECT _lp_count(1)' ],
 		_lp_plain_words         => [ $all, $all, "SELECT _lp_plain_words('x')" ],
 		_lp_advice              => [ $all, $all, "SELECT _lp_advice('failed', NULL, 'refused', 400, false, 'x')" ],
+		_lp_person              => [ $all, $all, "SELECT _lp_person('x', 1, 'x', '{}', 'x')" ],
 		_lp_verdict             => [ $all, $all, "SELECT _lp_verdict(1, 1, 0, 0, 0, '')" ],
 		_lp_report_head         => [ $all, $all, 'SELECT _lp_report_head()' ],
 		_lp_report_page         => [ $all, $all, "SELECT _lp_report_page('$account', 'today', 'today')" ],
