@@ -62,6 +62,38 @@ postgres()
 	setpriv --reuid=postgres --regid=postgres --init-groups "$@"
 }
 
+# What the package $1 must have besides the extension.  Links of the documents lead to files that are there.
+has_files()
+{
+	local doc=/usr/share/doc/postgresql-$1-lpusers file link links=0
+
+	for file in README.md SECURITY.md CONTRIBUTING.md docs/tutorial.md docs/cookbook.md docs/reference.md \
+		monitoring/grants.sql monitoring/postgres_exporter.yaml monitoring/alerts.yaml monitoring/grafana.json \
+		examples/demo.sql copyright changelog.gz; do
+		[ -s "$doc/$file" ] || { echo "$doc/$file is missing"; return 1; }
+	done
+	while read -r file link; do
+		links=$((links + 1))
+		case $link in *LICENSE | *CHANGELOG.md) continue ;; esac	# copyright and changelog.gz
+		[ -e "$(dirname "$file")/$link" ] || { echo "$file: link to $link"; return 1; }
+	done < <(grep -oHE '\]\([A-Za-z./_-]+\.md[)#]|\]\(LICENSE\)' "$doc"/*.md "$doc"/docs/*.md | sed 's/:](/ /; s/[)#]$//')
+	[ "$links" -gt 20 ]
+}
+
+# The stand-in account that the package has, from beginning to end.
+play_account()
+{
+	"/usr/lib/postgresql/$1/bin/lpsim" --port 8080 --max-age 120 -- \
+		setpriv --reuid=postgres --regid=postgres --init-groups psql -XAt -v ON_ERROR_STOP=1 -d postgres <<-'END' | tee "$work/log/answers"
+		CREATE EXTENSION lpusers;
+		CREATE SERVER acme FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url 'http://127.0.0.1:8080');
+		CREATE USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (token 'lp-token');
+		SELECT step, ok FROM lp_check('12345678');
+		DROP EXTENSION lpusers CASCADE;
+	END
+	grep -q '^read|t' "$work/log/answers"
+}
+
 play_sql()
 {
 	postgres psql -XAt -v ON_ERROR_STOP=1 -d postgres <<-'END'
@@ -82,7 +114,7 @@ uses_them()
 
 nothing_left()
 {
-	! find /usr/lib/postgresql /usr/share/postgresql -name 'lpusers*' | grep .
+	! find /usr/lib/postgresql /usr/share/postgresql /usr/share/doc -name '*lpusers*' -o -name 'lpsim*' | grep .
 }
 
 try_packages()
@@ -95,6 +127,8 @@ try_packages()
 		check "$version: install" apt install --no-install-recommends "$package"
 		check "$version: start" pg_ctlcluster "$version" main start
 		check "$version: CREATE EXTENSION, use, DROP EXTENSION" uses_them
+		check "$version: documents, monitoring, examples" has_files "$version"
+		check "$version: the stand-in account" play_account "$version"
 		check "$version: stop" pg_ctlcluster "$version" main stop
 		check "$version: remove" apt purge "postgresql-$version-lpusers"
 		check "$version: nothing left" nothing_left
