@@ -16,6 +16,17 @@ SELECT create_one('dan');
 \! curl -sSfo /dev/null -d '{"path":"/users","method":"POST","action":"status","status":401,"times":2}' $LPSIM_URL/_sim/faults
 SELECT create_one('eve');
 \! curl -sSf "$LPSIM_URL/_sim/count?path=/app/token"; curl -sSf "$LPSIM_URL/_sim/count?login=eve@example.com"
+-- refused for ever: another one is asked for once, not for each row; when the account takes it, all is as before
+SELECT create_one('eva');
+\! curl -sSfo /dev/null -X POST $LPSIM_URL/_sim/tokens/expire; curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/log
+\! curl -sSfo /dev/null -d '{"path":"/users","method":"POST","action":"status","status":401,"times":0}' $LPSIM_URL/_sim/faults
+SELECT create_one('eva' || i) FROM generate_series(1, 10) i;
+\! curl -sSf "$LPSIM_URL/_sim/count?path=/app/token"; curl -sSf "$LPSIM_URL/_sim/count?path=/users"
+\! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/faults
+SELECT create_one('evi'), create_one('evu');
+\! curl -sSfo /dev/null -X POST $LPSIM_URL/_sim/tokens/expire
+SELECT create_one('evo');
+\! curl -sSf "$LPSIM_URL/_sim/count?path=/app/token"
 -- 403 is no reason for another token
 \! curl -sSfo /dev/null -d '{"path":"/users","method":"POST","action":"status","status":403}' $LPSIM_URL/_sim/faults
 SELECT create_one('fay');

@@ -36,6 +36,10 @@ ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (ADD client_id 'lp-clien
 SELECT * FROM steps();
 ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET client_secret 'lp-client-secret');
 SELECT step, ok, detail FROM steps() WHERE step = 'token';
+-- a token that is kept proves nothing
+\! curl -sSfo /dev/null -d '{"path":"/app/token","action":"status","status":401}' $LPSIM_URL/_sim/faults
+SELECT * FROM steps();
+SELECT step, ok, detail FROM steps() WHERE step = 'token';
 ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (DROP client_id, DROP client_secret, ADD username 'lp-user',
 	ADD password 'lp-user-password');
 SELECT step, ok, detail FROM steps() WHERE step = 'token';

@@ -33,6 +33,12 @@
 /* Renewed so long before they expire, but never in the first three quarters of their life. */
 #define MAX_MARGIN_S 60
 
+/*
+ * A bearer that was obtained because of a 401 and is answered 401 itself says that another one
+ * would be refused, too: for so long none is asked for.
+ */
+#define KEEP_REFUSED_MS 10000
+
 /* A bearer longer than this would not fit into any server's header limit. */
 #define MAX_BEARER_LENGTH 65536
 
@@ -41,7 +47,10 @@ typedef struct KeptBearer
 	struct KeptBearer *next;
 	Oid			mapping;
 	uint64		generation;		/* of the options it was obtained with */
-	TimestampTz renew_at;
+	TimestampTz renew_at;		/* 0: it was refused */
+	TimestampTz refused_until;	/* of one that was obtained because of a 401
+								 * and has not been accepted yet: it stays
+								 * until then, whatever is answered; else 0 */
 	char		bearer[FLEXIBLE_ARRAY_MEMBER];
 } KeptBearer;
 
@@ -93,7 +102,8 @@ static void
 keep_bearer(const LpuOptions *options, const char *bearer, double lifetime_s)
 {
 	double		margin_s = Min(lifetime_s / 4, MAX_MARGIN_S);
-	KeptBearer *entry;
+	KeptBearer *entry = find_bearer(options);
+	bool		again = entry != NULL && entry->renew_at == 0;
 
 	forget_bearers(options->mapping, options->generation);
 	entry = MemoryContextAlloc(kept_context, offsetof(KeptBearer, bearer) + strlen(bearer) + 1);
@@ -101,6 +111,8 @@ keep_bearer(const LpuOptions *options, const char *bearer, double lifetime_s)
 	entry->generation = options->generation;
 	entry->renew_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												  (int64) ((lifetime_s - margin_s) * 1000));
+	entry->refused_until = again ?
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEEP_REFUSED_MS) : 0;
 	memcpy(entry->bearer, bearer, strlen(bearer) + 1);
 	entry->next = kept;
 	kept = entry;
@@ -313,7 +325,12 @@ lpu_auth_bearer(const LpuOptions *options, LpuProblem **problem)
 	return NULL;
 }
 
-/* Forget a bearer that was answered with 401. Return true if another one can be obtained. */
+/*
+ * Return true if a request that was answered 401 can be sent again with another bearer. A kept
+ * bearer is not used again, unless it was itself obtained after a 401 and no request with it was
+ * accepted since: then it stays in use for ten seconds, so that the token service is not asked for
+ * each row, and the result is false.
+ */
 bool
 lpu_auth_renew(const LpuOptions *options, const char *refused_bearer)
 {
@@ -330,7 +347,27 @@ lpu_auth_renew(const LpuOptions *options, const char *refused_bearer)
 	}
 	/* another request may have renewed it meanwhile */
 	entry = find_bearer(options);
-	if (entry != NULL && strcmp(entry->bearer, refused_bearer) == 0)
-		forget_bearers(options->mapping, options->generation);
+	if (entry == NULL || strcmp(entry->bearer, refused_bearer) != 0)
+		return true;
+	if (entry->refused_until > GetCurrentTimestamp())
+		return false;
+	entry->renew_at = 0;
 	return true;
+}
+
+/* Note that a request with this bearer was not answered with 401. */
+void
+lpu_auth_accepted(const LpuOptions *options, const char *bearer)
+{
+	KeptBearer *entry = find_bearer(options);
+
+	if (entry != NULL && entry->refused_until != 0 && strcmp(entry->bearer, bearer) == 0)
+		entry->refused_until = 0;
+}
+
+/* Forget a kept bearer, so that the next request asks for another one. */
+void
+lpu_auth_forget(const LpuOptions *options)
+{
+	forget_bearers(options->mapping, options->generation);
 }

@@ -13,7 +13,13 @@
  */
 extern char *lpu_auth_bearer(const LpuOptions *options, LpuProblem **problem);
 
-/* Forget a bearer that was answered with 401. */
+/* Return true if a request that was answered 401 can be sent again with another bearer. */
 extern bool lpu_auth_renew(const LpuOptions *options, const char *refused);
+
+/* Note that a request with this bearer was not answered with 401. */
+extern void lpu_auth_accepted(const LpuOptions *options, const char *bearer);
+
+/* Forget a kept bearer, so that the next request asks for another one. */
+extern void lpu_auth_forget(const LpuOptions *options);
 
 #endif

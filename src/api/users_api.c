@@ -229,6 +229,8 @@ interpret(const LpuOptions *options, const LpuHttpAnswer *answer, const char *be
 		explain_silence(result, answer);
 		return result;
 	}
+	if (answer->status != 401)
+		lpu_auth_accepted(options, bearer);
 	def = find_status(answer);
 	result->verdict = def->verdict;
 	result->sqlstate = def->sqlstate;

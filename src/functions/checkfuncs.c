@@ -63,10 +63,12 @@ static bool
 check_token(ReturnSetInfo *result, const LpuOptions *options)
 {
 	LpuProblem *problem = NULL;
-	char	   *bearer = lpu_auth_bearer(options, &problem);
+	char	   *bearer;
 	const char *way = options->client_id ? "obtained with client_id and client_secret" :
 	options->username ? "obtained with username and password" : "ready token, not tried yet";
 
+	lpu_auth_forget(options);	/* likewise */
+	bearer = lpu_auth_bearer(options, &problem);
 	put_step(result, "token", bearer != NULL, bearer ? way : problem_text(problem));
 	return bearer != NULL;
 }
