@@ -191,6 +191,7 @@ ask_for_bearer(const LpuOptions *options, const BearerSource *source, LpuProblem
 	if (!lpu_request_init(&request, options, "POST", source->url, problem))
 		return NULL;
 	request.timeout_ms = Min(request.timeout_ms, LPU_MAX_ASIDE_MS);
+	request.max_answer = Min(request.max_answer, LPU_MAX_ASIDE_BYTES);
 	request.content_type = source->content_type;
 	request.body = source->body;
 	request.body_length = strlen(source->body);

@@ -142,6 +142,7 @@ look_up(const LpuOptions *options, const char *service, const char *url, LpuProb
 	if (!lpu_request_init(&request, options, "GET", url, problem))
 		return NULL;
 	request.timeout_ms = Min(request.timeout_ms, LPU_MAX_ASIDE_MS);
+	request.max_answer = Min(request.max_answer, LPU_MAX_ASIDE_BYTES);
 	answer = lpu_request_send(options, &request);
 	if (answer->end == LPU_HTTP_ANSWERED && answer->status / 100 == 2)
 		base_uri = find_base_uri(lpu_json_parse(answer->body, answer->body_length), service);

@@ -18,6 +18,9 @@ extern bool lpu_request_init(LpuHttpRequest *request, const LpuOptions *options,
  */
 #define LPU_MAX_ASIDE_MS 10000
 
+/* The limit of such a response: it has a few kB, and a bearer token must fit into a header. */
+#define LPU_MAX_ASIDE_BYTES (64 * 1024)
+
 /* Return the connections for these options. */
 extern LpuHttpPool *lpu_request_pool(const LpuOptions *options);
 

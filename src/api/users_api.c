@@ -14,9 +14,13 @@
 #include "base/encoding.h"
 #include "http/url.h"
 #include "json/document.h"
+#include "json/tree_size.h"
 
 /* The most that is read of an error body and searched for secrets. */
 #define MAX_ERROR_BYTES (1024 * 1024)
+
+/* A user as the API writes it takes four to five times its text. */
+#define TREE_FACTOR 4
 
 typedef struct MethodDef
 {
@@ -196,21 +200,38 @@ explain_silence(LpuApiAnswer *result, const LpuHttpAnswer *answer)
 void
 lpu_api_hide(LpuApiAnswer *answer, List *secrets)
 {
-	size_t		length = Min(answer->body_length, MAX_ERROR_BYTES);
 	char	   *codes;
 
-	if (answer->hidden ||
-		!lpu_text_shows(answer->body, answer->error ? length : answer->body_length, secrets))
+	if (answer->hidden || !lpu_text_shows(answer->body, answer->body_length, secrets))
 		return;
 	answer->hidden = true;
 	if (answer->error == NULL)
 		return;
-	codes = lpu_json_error_codes(answer->body, length);
+	codes = lpu_json_error_codes(answer->body, Min(answer->body_length, MAX_ERROR_BYTES));
 	if (codes != NULL && lpu_text_shows(codes, strlen(codes), secrets))
 		codes = NULL;
 	answer->error = psprintf("status %d; the answer repeats a secret and is not shown%s%s",
 							 answer->status,
 							 codes ? " " : "", codes ? codes : "");
+}
+
+/*
+ * Drop a body of so many values that it would take more than TREE_FACTOR times
+ * "max_response_size" in memory.  That of an error stays, as secrets are still
+ * looked for in it, but it is not to be shown.
+ */
+static void
+drop_large_tree(LpuApiAnswer *answer, int max_response_size)
+{
+	answer->bulky = lpu_json_tree_size(answer->body, answer->body_length) >
+		(uint64) max_response_size * TREE_FACTOR;
+	if (!answer->bulky || answer->error != NULL)
+		return;
+	answer->body = "";
+	answer->body_length = 0;
+	answer->error =
+		psprintf("the answer has too many values for max_response_size (%d bytes) and was dropped",
+				 max_response_size);
 }
 
 static LpuApiAnswer *
@@ -248,6 +269,7 @@ interpret(const LpuOptions *options, const LpuHttpAnswer *answer, const char *be
 			result->error = psprintf("status %d without a message", answer->status);
 	}
 	lpu_api_hide(result, list_make1(unconstify(char *, bearer)));
+	drop_large_tree(result, options->max_response_size);
 	return result;
 }
 

@@ -73,6 +73,7 @@ typedef struct LpuApiAnswer
 								 * to be dropped: what the service said */
 	bool		hidden;			/* it repeats a secret: body is not to be
 								 * shown, error is without it */
+	bool		bulky;			/* body has too many values to be shown */
 	long		retry_after_ms; /* of LATER */
 	LpuProblem *problem;		/* of NOT_SENT, and of UNCERTAIN without a
 								 * whole response: what an entry point raises */

@@ -30,8 +30,11 @@
 /* Shorter secrets would be found everywhere. */
 #define MIN_SECRET 8
 
-/* An error is a few kB; more is not searched for secrets in disguise. */
-#define MAX_DECODED (1024 * 1024)
+/* A text is searched for secrets in pieces of this size; a piece is decoded three times. */
+#define PIECE (1024 * 1024)
+
+/* One byte of a secret as an escape of JSON of which each character is percent-encoded. */
+#define MAX_ENCODED_LENGTH 18
 
 /*
  * Return an excerpt for a message, in the database's encoding: one line of at most max_chars
@@ -261,38 +264,53 @@ holds_any(const char *text, size_t length, const List *secrets)
 	return false;
 }
 
+/* Return true if a piece of a text shows one of these secrets, as it is or encoded. */
+static bool
+piece_shows(const char *text, size_t length, const List *secrets)
+{
+	StringInfoData json;
+	StringInfoData url;
+	StringInfoData both;
+	bool		shown;
+
+	if (holds_any(text, length, secrets))
+		return true;
+	if (memchr(text, '\\', length) == NULL && memchr(text, '%', length) == NULL &&
+		memchr(text, '+', length) == NULL)
+		return false;
+	json = decode(text, length, true);
+	url = decode(text, length, false);
+	both = decode(url.data, url.len, true);
+	shown = holds_any(json.data, json.len, secrets) || holds_any(url.data, url.len, secrets) ||
+		holds_any(both.data, both.len, secrets);
+	pfree(json.data);
+	pfree(url.data);
+	pfree(both.data);
+	return shown;
+}
+
 /*
  * Return true if a text shows one of these secrets (C strings): as it is, or
  * with the escapes of JSON, URLs or forms.  Text and secrets are UTF-8.
- * Secrets of less than eight characters are not looked for.  Of a text of more
- * than 1 MB escapes are not decoded.
+ * Secrets of less than eight characters are not looked for.  Memory is needed
+ * for a piece of the text only; the pieces overlap, so that a secret is whole
+ * in one of them.
  */
 bool
 lpu_text_shows(const char *text, size_t length, const List *secrets)
 {
-	StringInfoData json;
-	StringInfoData url;
-	bool		shown;
+	const ListCell *cell;
+	size_t		overlap = 0;
+	size_t		start;
 
-	if (secrets == NIL || length == 0)
+	if (secrets == NIL)
 		return false;
-	if (holds_any(text, length, secrets))
+	foreach(cell, secrets)
+		overlap = Max(overlap, (strlen(lfirst(cell)) + 1) * MAX_ENCODED_LENGTH);
+	for (start = 0; start < length; start += PIECE)
+		if (piece_shows(text +start, Min(length - start, PIECE + overlap), secrets))
 		return true;
-	if (length > MAX_DECODED)
 		return false;
-	json = decode(text, length, true);
-	url = decode(text, length, false);
-	shown = holds_any(json.data, json.len, secrets) || holds_any(url.data, url.len, secrets);
-	if (!shown)
-	{
-		StringInfoData both = decode(url.data, url.len, true);
-
-		shown = holds_any(both.data, both.len, secrets);
-		pfree(both.data);
-	}
-	pfree(json.data);
-	pfree(url.data);
-	return shown;
 }
 
 /*

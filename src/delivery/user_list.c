@@ -19,6 +19,12 @@
  */
 #define SINK_BYTES (512 * 1024)
 
+/*
+ * A list may take so many times "timeout", however steadily it comes: an account that sends a user
+ * a second without end must not keep its queue from ever being delivered.
+ */
+#define LIST_TIMEOUTS 10
+
 typedef struct UserSink
 {
 	LpuHttpSink sink;			/* first: a sink is also a UserSink */
@@ -41,8 +47,10 @@ struct LpuUserList
 	LpuReaderState state;
 	char		first;			/* character of the answer that is no blank;
 								 * 0: not seen */
+	TimestampTz since;			/* when it was sent */
 	TimestampTz last;			/* when something came */
-	bool		silent;			/* nothing came for too long */
+	uint64		bytes;			/* that came */
+	const char *given_up;		/* why the rest is not waited for, or NULL */
 };
 
 /* Called by libcurl: nothing here may raise. */
@@ -104,7 +112,8 @@ send_request(LpuUserList *l)
 	l->reader = lpu_reader_new(l->query->names, l->query->nnames, l->query->whole);
 	l->state = LPU_READER_MORE;
 	l->call = lpu_api_start(l->options, &l->request);
-	l->last = GetCurrentTimestamp();
+	l->since = l->last = GetCurrentTimestamp();
+	l->bytes = 0;
 	l->requests++;
 	MemoryContextSwitchTo(caller);
 }
@@ -142,8 +151,29 @@ take_piece(LpuUserList *l)
 	note_first(l);
 	if (l->state != LPU_READER_WRONG)
 		read_piece(l);
+	l->bytes += l->sink.used;
 	l->sink.used = 0;
 	lpu_api_resume(l->call);
+}
+
+/* Return how long to wait for more, in ms.  Give up a list that is too large or takes too long. */
+static long
+time_left(LpuUserList *l)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			timeout = l->options->timeout;
+	long		silence_ms = timeout - TimestampDifferenceMilliseconds(l->last, now);
+	long		list_ms = (long) timeout * LIST_TIMEOUTS -
+	TimestampDifferenceMilliseconds(l->since, now);
+
+	if (l->bytes / 1024 >= l->options->max_list_size)
+		l->given_up = "the list of users is larger than max_list_size";
+	else if (list_ms <= 0)
+		l->given_up = psprintf("the list of users takes longer than %d times timeout",
+							   LIST_TIMEOUTS);
+	else if (silence_ms <= 0)
+		l->given_up = "nothing came for too long";
+	return Min(silence_ms, list_ms);
 }
 
 /* Read what has come.  Return true if the listing has ended. */
@@ -159,14 +189,13 @@ advance(LpuUserList *l, long *wait_ms)
 	if (l->sink.used > 0)
 	{
 		take_piece(l);
-		return false;
+		(void) time_left(l);
+		return l->given_up != NULL;
 	}
 	if (!done)
 	{
-		*wait_ms = l->options->timeout -
-			TimestampDifferenceMilliseconds(l->last, GetCurrentTimestamp());
-		l->silent = *wait_ms <= 0;
-		return l->silent;
+		*wait_ms = time_left(l);
+		return l->given_up != NULL;
 	}
 	if (lpu_api_status(l->call) == 401 && !l->renewed && lpu_api_renewed(l->call))
 	{
@@ -180,9 +209,10 @@ advance(LpuUserList *l, long *wait_ms)
 }
 
 /*
- * Read what has come, without waiting.  Return true if the list has ended, also because nothing
- * came for "timeout".  Else *wait_ms says how long to wait for the network; 0: there may be more
- * at once. A 401 is answered with a new bearer once.  Serves interrupts.
+ * Read what has come, without waiting.  Return true if the list has ended, also because it was
+ * given up: nothing came for "timeout", or it has no end.  Else *wait_ms says how long to wait for
+ * the network; 0: there may be more at once. A 401 is answered with a new bearer once.  Serves
+ * interrupts.
  */
 bool
 lpu_user_list_done(LpuUserList *l, long *wait_ms)
@@ -249,10 +279,10 @@ lpu_user_list_finish(LpuUserList *l, MemoryContext texts, LpuListingResult *resu
 
 	memset(result, 0, sizeof(LpuListingResult));
 	result->requests = l->requests;
-	if (l->silent)
+	if (l->given_up != NULL)
 	{
 		result->verdict = LPU_UNCERTAIN;
-		result->why = "nothing came for too long";
+		result->why = l->given_up;
 	}
 	else
 		conclude(l, lpu_api_finish(l->call), result);

@@ -257,7 +257,8 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, PrepareCall prepar
 	call.path = "direct";
 	prepare(fcinfo, function, &call);
 	answer = send_call(&call, &error);
-	body = answer->hidden ? NULL : lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
+	body = answer->hidden || answer->bulky ? NULL :
+		lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
 	if (error == NULL && answer->verdict == LPU_OK)
 		error = complaint;
 	row = form_row(desc, answer, body, error);

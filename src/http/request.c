@@ -25,10 +25,10 @@
 #include "http/socket_wait.h"
 
 /*
- * The receive buffer: fewer system calls for a list than with libcurl's 16 kB. A compressed list
- * grows by a factor of ten or twenty, and libcurl keeps that much when the sink is full.
+ * The receive buffer of a list. A TLS record has at most half of it. gzip unpacks it to at most
+ * 1032 times its size, which libcurl keeps when the sink is full.
  */
-#define STREAM_BUFFER 131072L
+#define STREAM_BUFFER 32768L
 
 /*
  * The initial buffer of a response: it holds a single user, and doubling reaches 64 MB in 12

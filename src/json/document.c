@@ -16,6 +16,7 @@
 
 #include "base/encoding.h"
 #include "json/document.h"
+#include "json/tree_size.h"
 
 /* Errors, tokens and domains are two or three levels deep. */
 #define MAX_DEPTH 32
@@ -29,6 +30,9 @@
 /* Names of wrong fields, and messages, listed in an error. */
 #define MAX_FIELDS 20
 #define MAX_MESSAGES 5
+
+/* An error of more values is not parsed; one that names 1000 wrong users takes 2 MB. */
+#define MAX_ERROR_TREE (16 * 1024 * 1024)
 
 /* Errors within errors. */
 #define MAX_ERROR_DEPTH 4
@@ -223,6 +227,13 @@ lpu_json_build_object(const char *const *names_and_values, int npairs)
 
 /* ----- what errors say ----- */
 
+/* Return an error body as a document, or NULL if it is none, or too large for one. */
+static LpuJson *
+parse_error(const char *body, size_t length)
+{
+	return lpu_json_tree_size(body, length) <= MAX_ERROR_TREE ? lpu_json_parse(body, length) : NULL;
+}
+
 static void
 append_text(StringInfo out, const char *prefix, const char *text)
 {
@@ -328,7 +339,7 @@ describe_codes(LpuJson *error)
 char *
 lpu_json_error_codes(const char *body, size_t length)
 {
-	char	   *codes = describe_codes(lpu_json_parse(body, length));
+	char	   *codes = describe_codes(parse_error(body, length));
 
 	return codes ? lpu_text_from_utf8(codes) : NULL;
 }
@@ -341,7 +352,7 @@ lpu_json_error_codes(const char *body, size_t length)
 char *
 lpu_json_error_text(const char *body, size_t length)
 {
-	LpuJson    *json = lpu_json_parse(body, length);
+	LpuJson    *json = parse_error(body, length);
 	char	   *codes = describe_codes(json);
 	StringInfoData text;
 
