@@ -309,8 +309,8 @@ lpu_text_shows(const char *text, size_t length, const List *secrets)
 		overlap = Max(overlap, (strlen(lfirst(cell)) + 1) * MAX_ENCODED_LENGTH);
 	for (start = 0; start < length; start += PIECE)
 		if (piece_shows(text +start, Min(length - start, PIECE + overlap), secrets))
-		return true;
-		return false;
+			return true;
+	return false;
 }
 
 /*

@@ -27,15 +27,20 @@ skip_string(const char *p, const char *end)
 	return p < end ? p + 1 : end;
 }
 
+/*
+ * Return an estimate, in bytes, of what json-c and jsonb_in() allocate for this text, which need
+ * not be valid JSON.
+ */
 uint64
 lpu_json_tree_size(const char *text, size_t length)
 {
-	const char *end = text +length;
+	const char *p = text;
+	const char *end = p + length;
 	uint64		size = length;
 
-	while (text <end)
+	while (p < end)
 	{
-		switch (*text ++)
+		switch (*p++)
 		{
 			case '{':
 				size += OBJECT_BYTES;
@@ -50,8 +55,7 @@ lpu_json_tree_size(const char *text, size_t length)
 				size += MEMBER_BYTES;
 				break;
 			case '"':
-				text = skip_string(text, end);
-
+				p = skip_string(p, end);
 				break;
 			default:
 				break;

@@ -26,7 +26,7 @@ typedef struct LpuWorkerSlot
 	TimestampTz since;
 	bool		wanted;			/* something is to be done that the current
 								 * round may not have seen */
-	bool		stop;			/* somebody asked it to leave */
+	bool		stop;			/* it was asked to leave */
 	bool		waiting;		/* the launcher is to start it */
 	TimestampTz launched;		/* when the launcher started one last, 0:
 								 * never */

@@ -191,7 +191,7 @@ read_table_options(LpuOptions *options, List *list, Oid catalog, const char *tab
 
 static void
 read_table_column(LpuColumn *column, const LpuResource *resource, Relation relation,
-			Form_pg_attribute attribute)
+				  Form_pg_attribute attribute)
 {
 	LpuOptions	options;
 
@@ -199,7 +199,7 @@ read_table_column(LpuColumn *column, const LpuResource *resource, Relation relat
 		return;
 	read_table_options(&options,
 					   GetForeignColumnOptions(RelationGetRelid(relation), attribute->attnum),
-				 AttributeRelationId, RelationGetRelationName(relation));
+					   AttributeRelationId, RelationGetRelationName(relation));
 	column->name = pstrdup(NameStr(attribute->attname));
 	column->attribute = options.attribute ? options.attribute :
 		lpu_attribute_of_column(column->name);
@@ -275,7 +275,7 @@ lpu_table_read(Relation relation)
 	int			i;
 
 	read_table_options(&options, foreign->options, ForeignTableRelationId,
-				 RelationGetRelationName(relation));
+					   RelationGetRelationName(relation));
 	if (options.resource < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),

@@ -70,7 +70,7 @@ emit(int level, const LpuRemoteEffect *effect, const char *names)
 			 effect->certain ?
 			 errmsg_plural("rolled back here, but not in account \"%s\": %s of %d user: %s",
 						   "rolled back here, but not in account \"%s\": %s of %d users: %s", effect->n,
-					effect->account, effect->operation, effect->n, names) :
+						   effect->account, effect->operation, effect->n, names) :
 			 errmsg_plural("rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d user: %s",
 						   "rolled back here, and account \"%s\" may have carried it out (outcome unknown): %s of %d users: %s",
 						   effect->n, effect->account, effect->operation, effect->n, names),

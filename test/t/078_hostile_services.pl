@@ -181,7 +181,7 @@ $root->query("ALTER SERVER $_ OPTIONS (SET timeout '5s')") foreach qw(acme oauth
 # ---------------------------------------------------------------------------------------------- secrets
 
 # Bearer, passwords and client secret in each spelling that JSON allows, in errors of any shape, also behind more than 1 MB of
-# something else. Nobody is told them: no row, no message, no view, no log.
+# something else. They are in no row, no message, no view and no log.
 my $bearer = 'bearer/"tok+en%41-4711';
 my $secret = 'client/"sec+ret%41-4712';
 my $login_password = 'login/"pass+word%41-4713';

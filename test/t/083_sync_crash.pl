@@ -21,7 +21,7 @@ sub waits { my ($pid) = @_; LpUsers::wait_for(sub { q1("SELECT wait_event_type F
 
 sub is_idle { my ($pid) = @_; LpUsers::wait_for(sub { q1("SELECT state FROM pg_stat_activity WHERE pid = $pid") eq 'idle in transaction' }, 'the statement to end'); return; }
 
-# Somebody for each action: update, rename, disable, enable, delete, create, adopt.
+# One person for each action: update, rename, disable, enable, delete, create, adopt.
 sub scene
 {
 	linked(map { "p$_" } 1 .. 6);

@@ -1,5 +1,5 @@
 # Each action of a sync with each fault of its requests: when all is at rest the account is as the source says, the links are right,
-# nobody was created twice, and no user was written twice at one revision.
+# no login was created twice, and no user was written twice at one revision.
 #
 # A cell has three people; each is a request of its own, and the second is struck.
 use strict;
