@@ -101,7 +101,7 @@ check_account(char *account)
 	lpu_account_check(account);
 	if (lpu_account_has_server(account, GetUserId()))
 		return;
-	if (!DatumGetBool(run_query("SELECT EXISTS (SELECT FROM %s.lp_results r WHERE r.account = $1)",
+	if (!DatumGetBool(run_query("SELECT EXISTS (SELECT FROM %s.lp_results r WHERE r.account OPERATOR(pg_catalog.=) $1)",
 								1, types, values, NULL)))
 		lpu_problem_raise(lpu_account_unknown(account));
 }
