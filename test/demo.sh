@@ -60,7 +60,7 @@ play_sql()
 faults()
 {
 	account users >"$work/tmp/users.json"
-	grep -q '<dt>created</dt><dd>49</dd>.*<dt>failed</dt><dd>2</dd>.*</html>' "$work/tmp/report.html" ||
+	grep -q '<dt>Created</dt><dd class="some">49<.*<dt>Failed</dt><dd class="some">2<.*</html>' "$work/tmp/report.html" ||
 		echo "the report does not say so"
 	grep -q '^WARNING: .*rolled back here, but not in account' "$work/log/demo.log" ||
 		echo "there was no warning after ROLLBACK"

@@ -157,6 +157,13 @@ configure_tree()
 	chmod +x "$1/usr/sbin/policy-rc.d"
 }
 
+# Ubuntu puts minor releases of PostgreSQL into an archive of their own.
+add_updates()
+{
+	echo "deb $(mirror "$1") $1-updates main universe" >>"$2/etc/apt/sources.list"
+	in_tree "$2" apt-get -q -y update && in_tree "$2" apt-get -q -y dist-upgrade
+}
+
 # make_tree RELEASE: a tree under its final name is complete.  Beside it is one without any further package.
 make_tree()
 {
@@ -170,6 +177,7 @@ make_tree()
 	[ -e "$script" ] || script=/usr/share/debootstrap/scripts/$like	# newer than this debootstrap
 	debootstrap --variant=minbase ${options[0]+"${options[@]}"} "$1" "$tree.new" "$(mirror "$1")" "$script" || return
 	configure_tree "$tree.new"
+	! is_ubuntu "$1" || add_updates "$1" "$tree.new"
 	cp -a "$tree.new" "$tree.clean"
 	need_tree_packages "$tree.new" || return
 	in_tree "$tree.new" apt-get clean

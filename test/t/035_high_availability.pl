@@ -80,7 +80,7 @@ subtest 'a standby reads the account and the queue' => sub {
 		'SELECT * FROM lp_summary ORDER BY state', 'SELECT account, pending, held, created, failed, paused, last_error FROM lp_progress', 'SELECT lp_origin()';
 	is(sql($two, 'SELECT worker_pid IS NULL, lp_worker_pid() IS NULL FROM lp_progress'), 't|t', 'no worker is there');
 	is(sql($two, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'lpusers%'}), 0, '... nor a launcher');
-	like(sql($two, 'SELECT lp_report()'), qr{<dt>created</dt><dd>2</dd>}, 'lp_report()');
+	like(sql($two, 'SELECT lp_report()'), qr{<dt>Created</dt><dd class="some">2<}, 'lp_report()');
 	is(sql($two, 'SELECT count(*) FROM lp_validate_users($$' . LpUsers::user('cyd') . '$$)'), 0, 'lp_validate_users()');
 	{
 		my $queries = CPAN::Meta::YAML->read("$LpUsers::top/monitoring/postgres_exporter.yaml")->[0];
