@@ -34,7 +34,7 @@ SELECT name, value, t.* FROM (VALUES
 	('batch_size', '1'), ('batch_size', '10000'), ('batch_size', '0'), ('batch_size', '10001'), ('batch_size', 'many'),
 	('batch_size', '1.4'), ('batch_size', '5s'), ('batch_size', '99999999999'),
 	('max_connections', '64'), ('max_connections', '65'), ('max_connections', '0'),
-	('rate_limit', '0'), ('rate_limit', '0.5'), ('rate_limit', '-1'), ('rate_limit', 'NaN'), ('rate_limit', 'Infinity'),
+	('rate_limit', '0'), ('rate_limit', '0.5'), ('rate_limit', '-1'), ('rate_limit', 'NaN'), ('rate_limit', 'Infinity'), ('rate_limit', '0.001'), ('rate_limit', '1e-300'),
 	('rate_limit', 'fast'),
 	('max_retries', '0'), ('max_retries', '-1'), ('max_retries', '1000'), ('max_retries', '1001'),
 	('max_response_size', '64MB'), ('max_response_size', '1kB'), ('max_response_size', '1023MB'), ('max_response_size', '1GB'),

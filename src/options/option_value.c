@@ -116,6 +116,9 @@ resource_complaint(const char *value, void *target)
 	return psprintf("It must be one of %s.", names.data);
 }
 
+/* The pause between two requests must be a sensible number of milliseconds. */
+#define MIN_RATE 0.001
+
 static const char *
 number_complaint(const LpuOptionDef *def, const char *value, void *target)
 {
@@ -134,6 +137,8 @@ number_complaint(const LpuOptionDef *def, const char *value, void *target)
 		case KIND_RATE:
 			if (!parse_real(value, &rate, 0, NULL) || !(rate >= def->min && rate <= def->max))
 				return psprintf("It must be a number between %d and %d.", def->min, def->max);
+			if (rate > 0 && rate < MIN_RATE)
+				return "The lowest rate is 0.001, a request in 1000 seconds.";
 			*(double *) target = rate;
 			return NULL;
 		case KIND_BOOL:

@@ -178,6 +178,22 @@ foreach my $what (sort keys %slow)
 }
 $root->query("ALTER SERVER $_ OPTIONS (SET timeout '5s')") foreach qw(acme oauth login domain);
 
+# What a caller gives: checking users is ended like any other statement.
+{
+	my $session = LpUsers::session($node);
+
+	$session->query("CREATE TEMP TABLE many AS SELECT jsonb_agg(jsonb_build_object('loginName', i || '\@example.com')) AS users FROM generate_series(1, 600000) i");
+	foreach my $call ('SELECT count(*) FROM many, lp_validate_users(users)', "SELECT count(*) FROM many, lp_enqueue_users('$account', users)")
+	{
+		my $start = time();
+		my (undef, $err) = $session->run("SET statement_timeout = '200ms'; $call; RESET statement_timeout");
+		like($err, qr/ERROR:  57014:/, "$call: ended by statement_timeout");
+		cmp_ok(time() - $start, '<', 5, '... soon');
+		$session->query('RESET statement_timeout');
+	}
+	$session->quit;
+}
+
 # ---------------------------------------------------------------------------------------------- secrets
 
 # Bearer, passwords and client secret in each spelling that JSON allows, in errors of any shape, also behind more than 1 MB of
