@@ -60,7 +60,7 @@ check_import(const ImportForeignSchemaStmt *stmt)
 				 errhint("IMPORT FOREIGN SCHEMA has no options here.")));
 }
 
-/* Names in LIMIT TO or EXCEPT that are nothing here are mistakes. */
+/* Raise an error for a name in LIMIT TO or EXCEPT that is no table of the account. */
 static void
 check_names(const ImportForeignSchemaStmt *stmt)
 {
@@ -104,8 +104,8 @@ lpuImportForeignSchema(ImportForeignSchemaStmt *stmt, Oid server)
 /* ----- ANALYZE ----- */
 
 /*
- * A sample of the rows of a list whose length is not known before its end:
- * every row has the same chance.
+ * Sample the rows of a list whose length is known only at its end: every row has the same
+ * chance.
  */
 typedef struct SampleColumn
 {

@@ -1,18 +1,16 @@
 /*
  * modify.c: writing a foreign table.
  *
- * INSERT and COPY create users, UPDATE reads, merges and puts them back,
- * DELETE deletes them. Rows are collected and go in batches of batch_size,
- * unless each row is read back as it is written: RETURNING, row triggers, WITH
- * CHECK OPTION. The executor batches INSERT by itself; of
- * UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch goes when
- * it ends the table, which is still inside of the statement, but after its
- * AFTER STATEMENT triggers: if there are any, nothing waits.
+ * INSERT and COPY create users, UPDATE reads, merges and writes them, DELETE deletes them. Rows
+ * are collected and sent in batches of batch_size, unless each row is read back as it is
+ * written: RETURNING, row triggers, WITH CHECK OPTION. The executor batches INSERT by itself. Of
+ * UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch is sent when the executor
+ * ends the table, which is still inside of the statement, but after its AFTER STATEMENT
+ * triggers: if there are any, rows are sent at once.
  *
- * UPDATE and DELETE change at most lpusers.max_changes users. So that a
- * statement which concerns more has changed none, all its rows are kept until
- * the last one has come, and then sent in batches. Rows that cannot wait are
- * sent as they come, up to the limit.
+ * UPDATE and DELETE change at most lpusers.max_changes users. All rows are collected before the
+ * first batch is sent, so that a statement which exceeds the limit changes nothing. Rows that
+ * must be sent at once are sent up to the limit.
  */
 #include "postgres.h"
 
@@ -54,9 +52,9 @@ begin_rows(LpuModifyState *state, ResultRelInfo *info)
 /* ----- rows ----- */
 
 /*
- * WITH CHECK OPTION is checked by the executor when the row is written, which
- * is too late to take it back: what is false already now is not sent. What
- * depends on values of the account is null now, and may still come true.
+ * The executor checks WITH CHECK OPTION after the row was written, which cannot be undone. So a
+ * row for which the condition is false already is not sent. A condition on values that the
+ * account sets is null now and may still become true.
  */
 static void
 check_options(LpuModifyState *state, ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
@@ -92,9 +90,9 @@ flush(LpuModifyState *state)
 }
 
 /*
- * Another row has come. True unless it was sent, and the account has passed
- * over it. To messages COPY adds the line that it is at, perhaps with a
- * password, which is not what sending a batch is about.
+ * Send the batch if it is full. Return false if the row was sent at once and left out by the
+ * account. COPY adds its current line to messages, perhaps with a password; that context is
+ * removed while a batch is sent.
  */
 static bool
 flush_if_due(LpuModifyState *state, int waiting)
@@ -112,9 +110,9 @@ flush_if_due(LpuModifyState *state, int waiting)
 }
 
 /*
- * The options that the statement runs with. Only EXPLAIN without ANALYZE has begun nothing: then
- * those of the server. All that depends on a size must take it from one reading of the options,
- * since an ALTER SERVER may come at any time.
+ * Return the options that the statement runs with, or those of the server if EXPLAIN without
+ * ANALYZE has begun nothing. A size must always be taken from the same reading of the options,
+ * since they can be altered at any time.
  */
 static const LpuOptions *
 modify_options(const ResultRelInfo *info, const LpuForeignTable *table)
@@ -140,7 +138,7 @@ lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 	return modify_options(info, lpu_table_read(info->ri_RelationDesc))->batch_size;
 }
 
-/* Rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */
+/* Count rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */
 static void
 count_left_out(LpuModifyState *state, int n)
 {
@@ -185,7 +183,7 @@ lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 	return slot;
 }
 
-/* The id of a row of the plan. False: the statement has seen it before. */
+/* Set *id to the id of a row of the plan. Return false if the statement has seen it before. */
 static bool
 first_seen(LpuModifyState *state, TupleTableSlot *plan_slot, int64 *id)
 {
@@ -320,7 +318,7 @@ lpuEndForeignModify(EState *estate, ResultRelInfo *info)
 		flush(info->ri_FdwState);
 }
 
-/* What waits goes now, so that the figures are those of the whole statement. */
+/* Send the last batch first, so that the figures are those of the whole statement. */
 static void
 explain_write_costs(LpuModifyState *state, ExplainState *es)
 {

@@ -1,9 +1,8 @@
 /*
  * modify_batch.c: which rows of a statement can be sent together.
  *
- * It depends on what looks at each row as it is written: RETURNING, row
- * triggers, WITH CHECK OPTION; and on who collects the rows, the executor or
- * fdw_modify.c.
+ * That depends on what reads each row as it is written (RETURNING, row triggers, WITH CHECK
+ * OPTION), and on whether the executor or modify.c collects the rows.
  */
 #include "postgres.h"
 
@@ -64,8 +63,8 @@ lpu_fdw_goes_alone(const ResultRelInfo *info, CmdType operation)
 }
 
 /*
- * INSERT is put together by the executor, COPY too but for 15; not so rows that an UPDATE moves to
- * another partition.
+ * The executor batches INSERT, and COPY since 16, but not rows that an UPDATE moves to another
+ * partition.
  */
 static bool
 is_batched_by_executor(const ModifyTableState *mtstate)

@@ -26,7 +26,7 @@ begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, LpuMeth
 	LpuModifyState *state = palloc0(sizeof(LpuModifyState));
 	LpuProblem *problem = NULL;
 
-	/* the executor has looked, but lets tables in a temporary schema pass */
+	/* the executor has checked, but allows tables in a temporary schema */
 	PreventCommandIfReadOnly(operation == CMD_INSERT ? "INSERT" : operation == CMD_UPDATE ?
 							 "UPDATE" : "DELETE");
 	state->context = CurrentMemoryContext;

@@ -1,9 +1,9 @@
 /*
  * modify_plan.c: a foreign table as the target of a statement.
  *
- * Planning of INSERT, UPDATE and DELETE: what the table can take, which
- * columns of the plan say who a row is, which columns are set. Only the table
- * of users can be written, and only with its id a row can be found again.
+ * Planning of INSERT, UPDATE and DELETE: which commands the table allows, which columns of the
+ * plan identify a row, which columns are set. Only the table of users can be written, and UPDATE
+ * and DELETE need its column for the id.
  */
 #include "postgres.h"
 
@@ -118,7 +118,7 @@ updated_columns(PlannerInfo *root, Index index, const LpuForeignTable *table)
 	return columns;
 }
 
-/* What a constant is in SQL; "" for what is no constant, or a secret. */
+/* Return a constant as SQL; "" for anything else, and for a secret. */
 static char *
 constant_text(const LpuColumn *column, Node *expr)
 {

@@ -1,15 +1,12 @@
 /*
  * scan.c: scanning a foreign table.
  *
- * The executor's side of scan_plan.c: what is planned becomes a fetch. Nothing
- * is sent before the first row is wanted. Rows that may be wanted again are
- * kept in a tuplestore, so that a rescan sends nothing again unless other ids
- * are asked for; whether conditions that are evaluated here have other
- * parameters makes no difference. When other ids are asked for again and
- * again, more often than the plan has thought or could know, one listing of
- * all takes their place. A cursor that pauses would leave the service waiting
- * for a reader: whenever the executor stops early, the rest of a listing is
- * taken off the network.
+ * The executor's side of scan_plan.c: a plan becomes a fetch. Nothing is sent before the first
+ * row is wanted. Rows that may be wanted again are kept in a tuplestore, so that a rescan sends
+ * nothing unless other ids are wanted; changed parameters of conditions that are evaluated
+ * locally make no difference. If rescans want other ids more often than the plan expected, one
+ * listing of all replaces the GETs. A cursor that pauses would keep the service waiting, so
+ * whenever the executor stops early, the rest of a listing is received.
  */
 #include "postgres.h"
 
@@ -68,7 +65,7 @@ static ExecutorRun_hook_type next_run = NULL;
 
 /* ----- pauses ----- */
 
-/* A portal that pauses stops in the middle of a plan: its listings must not wait for it. */
+/* A portal that pauses stops in the middle of a plan: receive the rest of its listings. */
 static void
 drain_scans(const EState *estate)
 {
@@ -133,10 +130,7 @@ read_scan_plan(LpuFetchPlan *plan, const ForeignScan *scan)
 	plan->include_deleted = boolVal(list_nth(scan->fdw_private, LPU_SCAN_INCLUDE_DELETED));
 }
 
-/*
- * The parameters that may bring a rescan: not that of a statement for its look
- * at rows that others have changed.
- */
+/* Return the parameters that can cause a rescan, without that of EvalPlanQual. */
 static Bitmapset *
 rescan_params(const ForeignScanState *node)
 {
@@ -252,10 +246,8 @@ evaluate_ids(ForeignScanState *node, UsersScanState *state, int *n)
 }
 
 /*
- * Ask for these ids. If that has been done so often that the listing would
- * have cost no more, list all once and for all, and leave it to the conditions
- * which of the rows are meant: whatever comes, it costs no more than twice the
- * best way.
+ * Request these ids. If GETs have cost as much as a listing by now, list all entities instead,
+ * and let the conditions select the rows: so the cost is at most twice the minimum.
  */
 static void
 fetch_ids(UsersScanState *state, const int64 *ids, int n)
@@ -272,7 +264,7 @@ fetch_ids(UsersScanState *state, const int64 *ids, int n)
 	state->complete = false;
 }
 
-/* Other ids than the last time, or none were asked for yet: ask. */
+/* Request the ids if they are not those of the last time. */
 static void
 ask_for_ids(ForeignScanState *node, UsersScanState *state)
 {
@@ -306,7 +298,7 @@ begin_if_needed(ForeignScanState *node, UsersScanState *state)
 	}
 }
 
-/* The next row from the network, kept if it may be wanted again. */
+/* Fetch the next row, and keep it if it may be wanted again. */
 static TupleTableSlot *
 fetch_row(UsersScanState *state, TupleTableSlot *slot)
 {
@@ -424,7 +416,7 @@ explain_read_costs(const UsersScanState *state, ExplainState *es)
 		ExplainPropertyFloat("Remote Time", "ms", cost.ms, 3, es);
 }
 
-/* Nothing is sent for it: server and table are enough to say what would be. */
+/* Sends nothing: server and table tell which request would be sent. */
 static void
 lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
 {

@@ -1,14 +1,11 @@
 /*
  * scan_plan.c: how a foreign table is read.
  *
- * Two ways: one listing of everything, or, for users, a GET for each id that a
- * condition "id = ..." or "id = ANY (...)" gives, also in a join. What a
- * condition says of other columns is evaluated here; only the attributes that
- * are needed are asked for. Every condition is checked here too, whatever was
- * asked. Deleted entities are asked for when a condition of the query speaks
- * of the column "deleted", unless it only wants them away. Costs are in round
- * trips: they keep the planner from asking again and again where one listing
- * would do.
+ * Two ways: one listing of everything, or, for users, a GET for each id that a condition "id =
+ * ..." or "id = ANY (...)" gives, also in a join. All conditions are evaluated locally, whatever
+ * was requested; only the attributes that are needed are requested. deleted_condition.c decides
+ * whether deleted entities are. Costs are in round trips: they keep the planner from repeating
+ * GETs where one listing is cheaper.
  */
 #include "postgres.h"
 
@@ -41,8 +38,8 @@
 #include "remote/fetch.h"
 
 /*
- * A round trip over the internet, 50 ms or so, in the planner's currency: that
- * of 1000 pages read in order.
+ * A round trip over the internet, about 50 ms, in the planner's unit: that of 1000 pages read in
+ * order.
  */
 #define REQUEST_COST 1000.0
 
@@ -232,7 +229,7 @@ member_is_id(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, Equivalen
 	return is_id(rel->fdw_private, rel, (Node *) em->em_expr);
 }
 
-/* Ids that another table gives: one GET for each of its rows. */
+/* Add paths for ids from another table: one GET for each of its rows. */
 static void
 add_join_paths(PlannerInfo *root, RelOptInfo *baserel)
 {
@@ -286,8 +283,8 @@ lpuGetForeignPaths(PlannerInfo *root, RelOptInfo *baserel, Oid foreigntableid)
 /* ----- the plan ----- */
 
 /*
- * The name of the column in which the executor carries the row along that goes
- * with one that is locked or changed.
+ * Return the name of the column in which the executor carries the row that is joined to a locked
+ * or changed one.
  */
 static const char *
 carried_row_name(PlannerInfo *root, Index rti)

@@ -1,14 +1,13 @@
 /*
  * system_columns.c: system columns of foreign tables are refused.
  *
- * PostgreSQL shows the same ctid, xmin and so on in every row of a foreign table like ours. A
- * statement that identifies rows by them, as "DELETE ... WHERE ctid IN (SELECT ctid ... LIMIT 100)"
- * does, would hit every row. So a query that refers to one of them is an error, whatever it does
- * with it; tableoid is what it seems.
+ * Every row of such a foreign table has the same ctid, xmin and so on. A statement that
+ * identifies rows by them, as "DELETE ... WHERE ctid IN (SELECT ctid ... LIMIT 100)" does, would
+ * affect every row. So a query that refers to one of them is an error; tableoid is allowed.
  *
- * It is the query that is looked through, not the target list of the scan: to lock the rows of a
- * partitioned table, the planner itself adds the ctid of its foreign partitions, as a junk column
- * that has a name.
+ * The query is searched, not the target list of the scan: to lock the rows of a partitioned
+ * table, the planner itself adds the ctid of its foreign partitions, as a junk column that has a
+ * name.
  */
 #include "postgres.h"
 

@@ -1,8 +1,10 @@
 /*
- * changefuncs.c: updates and deletes for the queue: lp_enqueue_changes() and lp_enqueue_deletes().
+ * changefuncs.c: updates and deletes for the queue: lp_enqueue_changes() and
+ * lp_enqueue_deletes().
  *
- * What is wrong with one user becomes a failed row, as with lp_enqueue_users(); what is wrong with
- * the call raises.  Which attributes the account has is not asked here: that is the deliverer's.
+ * What is wrong with one user becomes a failed row, as with lp_enqueue_users(); what is wrong
+ * with the call raises.  The account's present attributes are not read here, but by the
+ * delivery.
  */
 #include "postgres.h"
 
@@ -75,7 +77,10 @@ check_set(Jsonb *set)
 	return text.len > 0 ? text.data : NULL;
 }
 
-/* Who is meant: the id, or else the login.  Returns what is wrong with it, or NULL. */
+/*
+ * Read which user is meant: by the id, or else by the login. Return what is wrong with it, or
+ * NULL.
+ */
 static char *
 identify(Jsonb *user, const LpuUserIdentity *who, LpuQueuedChange *change)
 {

@@ -1,9 +1,9 @@
 /*
  * checkfuncs.c: lp_check(), the first thing a new user runs.
  *
- * Tries the connection to an account step by step, the way every request goes,
- * and says for each step what happened. Sends no write. A step that fails is a
- * row, not an error; only an account that cannot be resolved is one.
+ * It tests the connection to an account step by step, in the order of any request, and returns a
+ * row for each step. It sends no write. A step that fails is a row, not an error; only an
+ * account that cannot be resolved is one.
  */
 #include "postgres.h"
 

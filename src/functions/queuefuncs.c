@@ -1,10 +1,10 @@
 /*
- * queuefuncs.c: the queue for those who do not wait for the worker: CALL
- * lp_deliver() and lp_enqueue_users().
+ * queuefuncs.c: the SQL functions of the queue: CALL lp_deliver(), lp_enqueue_users() and the
+ * functions that operate on requests.
  *
- * The procedure commits between its steps, so it refuses to run inside of a
- * transaction block before anything is claimed. While requests are under way
- * it is in a transaction without snapshot, xid or lock.
+ * The procedure commits between its steps, so it refuses to run inside of a transaction block
+ * before anything is claimed. While requests are under way it is in a transaction without
+ * snapshot, xid or lock.
  */
 #include "postgres.h"
 
@@ -181,7 +181,7 @@ check_known_account(const char *account)
 		lpu_problem_raise(lpu_account_unknown(account));
 }
 
-/* What is left is the worker's; where none may run, what it does besides is done here. */
+/* The worker continues with what is left. If none may run, its housekeeping is done here. */
 static void
 leave_rest(const char *account, MemoryContext context)
 {

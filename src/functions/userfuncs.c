@@ -1,11 +1,10 @@
 /*
  * userfuncs.c: the SQL functions that call the API: one call is one request.
  *
- * Each writing function checks its arguments, builds one request and hands it
- * to lpu_call_send(). Whatever is wrong before the request is sent is an ERROR
- * and nothing is sent; an HTTP response of any status is a row; no response is an
- * ERROR of class 08. They return a set of one row, so that (f(...)).* is
- * evaluated once.
+ * Each writing function checks its arguments, builds one request and hands it to
+ * lpu_call_send(). Anything wrong before the request is sent is an ERROR, and nothing is sent;
+ * an HTTP response of any status is a row; no response is an ERROR of class 08. They return a
+ * set of one row, so that (f(...)).* is evaluated once.
  */
 #include "postgres.h"
 
@@ -198,9 +197,9 @@ form_row(TupleDesc desc, const LpuApiAnswer *answer, Jsonb *body, const char *er
 }
 
 /*
- * Send the call. One that names a revision takes the lock of the account's revision for itself,
- * so that our own creates do not change the revision meanwhile; raises 55P03, and nothing is
- * sent, if it is not had within the timeout.
+ * Send the call. A call that names a revision takes the lock of the account's revision
+ * exclusively, so that creates of this database do not change the revision meanwhile. Raises
+ * 55P03 and sends nothing if the lock cannot be taken within the timeout.
  */
 static LpuApiAnswer *
 send_call(LpuLoggedCall *call, const char **error)

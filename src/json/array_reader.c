@@ -1,21 +1,17 @@
 /*
- * array_reader.c: the objects of a JSON array, one after the other, while its
- * bytes arrive.
+ * array_reader.c: the objects of a JSON array, one after the other, while its bytes arrive.
  *
- * For lists too large to be held as a tree. It goes from element to element;
- * object_scanner.c reads one. An element that lies whole in the piece that was
- * fed is read where it is, one that is cut is put together in a buffer; in the
- * end the values that are wanted are copied out, decoded. Bytes may be cut
- * anywhere, and how they are makes no difference to what is read and what is
- * complained of.
+ * For lists too large to be held as a tree. The reader goes from element to element;
+ * object_scanner.c reads one. An element that is complete in the bytes fed is read in place, one
+ * that is cut is assembled in a buffer; then the wanted values are decoded and copied. Bytes may
+ * be cut anywhere, and the cuts affect neither the values nor the errors.
  *
- * U+0000 may be written in JSON, but is no text in PostgreSQL: nothing that is
- * handed over has it, neither as a byte nor as \u0000. An element with \u0000
- * in a wanted value, or anywhere if its own text is wanted, is refused. In other
- * attributes it is ignored.
+ * JSON allows U+0000, PostgreSQL's text does not: no value that is returned has it, neither as a
+ * byte nor as \u0000. An element with \u0000 in a wanted value, or anywhere if its own text is
+ * wanted, is refused. In other attributes it is ignored.
  *
- * Memory belongs to the context of lpu_reader_new(); nothing is raised but out
- * of memory. It knows no users and no HTTP.
+ * Memory belongs to the context of lpu_reader_new(); nothing is raised but out of memory. It
+ * knows no users and no HTTP.
  */
 #include "postgres.h"
 
@@ -36,8 +32,8 @@
 #define MAX_LEVELS 32
 
 /*
- * An element that is cut is put together in steps: little is copied in vain
- * where it ends, and a large one takes few.
+ * An element that is cut is assembled in steps: small ones copy little behind its end, large
+ * ones keep their number low.
  */
 #define MIN_STEP 1024
 #define MAX_STEP (64 * 1024)

@@ -24,7 +24,7 @@
 /* An excerpt is for a line of a report. */
 #define EXCERPT_CHARS 200
 
-/* A message of the API is a sentence or two; the limit is for one that is not. */
+/* A message of the API has a sentence or two; this limits others. */
 #define MESSAGE_CHARS 500
 
 /* Names of wrong fields, and messages, listed in an error. */

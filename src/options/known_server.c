@@ -29,7 +29,10 @@
 /* The wrapper's name, fixed by the install script. */
 #define WRAPPER_NAME "lpusers"
 
-/* An account id is misspelt in so many characters: most numbers are half like another one. */
+/*
+ * An account id counts as misspelt if at most this many characters differ: most numbers share
+ * half of their digits with another one.
+ */
 #define MAX_ACCOUNT_TYPOS 2
 
 static MemoryContext servers_context = NULL;

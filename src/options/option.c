@@ -1,12 +1,10 @@
 /*
- * option.c: the options of a server, a user mapping, a foreign table or a
- * column, as one struct.
+ * option.c: the options of a server, a user mapping, a foreign table or a column, as one struct.
  *
- * One table says which options there are, where each belongs, what it may
- * hold, who may set it and where its value goes; the validator and the reader
- * both walk it. A value that the validator accepted is accepted by the reader;
- * strings are allocated in the memory context that is current when they are
- * read. It knows nothing of where options are stored.
+ * One table defines the options: the catalog each belongs to, the kind of its value, the right
+ * to set it, and its field in the struct. The validator and the reader both use it, so the
+ * reader accepts what the validator accepted. Strings are allocated in the memory context that
+ * is current when they are read. It knows nothing of where options are stored.
  */
 #include "postgres.h"
 

@@ -1,15 +1,14 @@
 /*
  * server.c: which server and user mapping serve an account for a role.
  *
- * The server of an account is the one whose option "account" equals it.  The
- * list of servers and the parsed options of a server and a mapping are kept
- * until the catalogs change; then what others keep for that mapping (tokens,
- * connections) is dropped.  All of this needs a transaction. Reading the
- * catalogs accepts invalidations, perhaps of what has just been read, when
- * there is no entry yet that they could remove. So a counter that each
- * invalidation raises is compared after the reading. Its value at the
- * beginning is the generation of the options: a statement that still runs with
- * older ones does not share bearers and connections with those that follow it.
+ * The server of an account is the one whose option "account" equals it.  The list of servers and
+ * the parsed options of a server and a mapping are kept until the catalogs change; then what
+ * other modules keep for that mapping (tokens, connections) is dropped.  All of this needs a
+ * transaction. Reading the catalogs accepts invalidations, perhaps of what has just been read,
+ * when there is no entry yet that they could remove. So a counter that each invalidation raises
+ * is compared after the reading. Its value at the beginning is the generation of the options: a
+ * statement that still runs with older ones does not share bearers and connections with those
+ * that follow it.
  */
 #include "postgres.h"
 

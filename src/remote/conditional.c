@@ -1,11 +1,12 @@
 /*
- * conditional.c: users that are read again, and written if the account is still at that revision.
+ * conditional.c: users that are read again, and written if the account is still at that
+ * revision.
  *
  * The revision of an account is one number for all its users, so a change of any user by another
- * client makes a write stale (If-Match). Then the users are read once more, and unless one of these
- * was changed the write is tried again, with growing pauses, until the option "timeout" has passed.
- * Writers of this database do not meet in that way: each reads and writes under the revision's lock
- * of the account, which is released for a pause, and after the batch.
+ * client makes a write stale (If-Match). Then the users are read again, and unless one of these
+ * was changed the write is retried, with growing pauses, until the option "timeout" has passed.
+ * Writers of this database do not conflict in that way: each reads and writes under the
+ * revision's lock of the account, which is released during a pause and after the batch.
  */
 #include "postgres.h"
 
@@ -197,7 +198,7 @@ check_write_revision(const LpuWriterState *writer, int64 revision)
 				 errhidestmt(true), errhidecontext(true)));
 }
 
-/* The error of the lock does not know what the statement has done before. */
+/* Add what the statement has done before to the error of the lock. */
 static void
 lock_context(void *arg)
 {
@@ -263,11 +264,12 @@ try_once(LpuWriterState *writer, const LpuConditional *methods, void *batch, con
 }
 
 /*
- * Send a conditional write of n users, again as long as only other users of the account change. The
- * context "try" is reset before each try; the response and what belongs to *write are in it. Raises
- * 40001 if one of these users was changed or the account did not come to rest within the option
- * "timeout", 55P03 if the lock was not had by then, 55000 if responses carry no revision and the
- * option "if_match" requires it, and what the methods raise. Can be cancelled.
+ * Send a conditional write of n users, again as long as only other users of the account change.
+ * The context "try" is reset before each try; the response and what belongs to *write are in it.
+ * Raises 40001 if one of these users was changed or other clients kept changing the account
+ * until the option "timeout" had passed, 55P03 if the lock could not be taken by then, 55000 if
+ * responses carry no revision and the option "if_match" requires it, and what the methods raise.
+ * Can be cancelled.
  */
 LpuApiAnswer *
 lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void *batch,

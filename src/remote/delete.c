@@ -1,12 +1,11 @@
 /*
  * delete.c: rows of a foreign table that are deleted.
  *
- * A request has a list of ids. The users are read again before, and deleted on
- * condition that the account has not changed meanwhile, so that no user goes
- * whom the statement has not seen as it is: one that was enabled in between,
- * say. A user already deleted by another client is not an error, as with any
- * table. The API does not say which id of a list is missing, so the list is
- * sent in parts.
+ * A request has a list of ids. The users are read again first, and deleted on condition that the
+ * account has not changed meanwhile, so that no user is deleted that the statement has not seen
+ * in its present state: one that was enabled in between, for example. A user already deleted by
+ * another client is not an error, as with any table. The API does not say which id of a list is
+ * missing, so the list is sent in parts.
  */
 #include "postgres.h"
 
@@ -101,8 +100,8 @@ identify_users(const LpuRowChange *delta)
 }
 
 /*
- * A user who was in a request that was refused and is gone now: perhaps by that request, which a
- * rollback has to say.
+ * Note a user of a refused request that is gone now: that request may have deleted it, so a
+ * rollback must name it.
  */
 static void
 doubt_if_gone(const LpuDeleteState *r, RemovedUser *user)
@@ -175,8 +174,8 @@ send_ids(void *batch, const int *users, int n, LpuWriteRequest *write)
 }
 
 /*
- * Return true if a user who was refused alone is gone. A 404 can also come
- * from something on the way to the account, so it is asked.
+ * Return true if a user who was refused alone is gone. A 404 can also come from a gateway, so
+ * the account is read.
  */
 static bool
 is_gone(void *batch, int user, const LpuApiAnswer *answer, const LpuWriteRequest *write)

@@ -1,11 +1,10 @@
 /*
  * fetch.c: rows of a foreign table.
  *
- * Asks for just the attributes that the needed columns show, by one listing or
- * by a few GETs at a time that name an id, and turns each entity into a row.
- * The id is always asked for, so that an error can say whose value it was. It
- * knows nothing of plans and executors; whatever goes wrong is raised here,
- * since all its users are entry points.
+ * It requests only the attributes that the needed columns show, by one listing or by a few
+ * concurrent GETs by id, and converts each entity to a row. The id is always requested, so that
+ * an error can name the entity. It knows nothing of plans and executors. It raises errors
+ * itself, since all its callers are entry points.
  */
 #include "postgres.h"
 
@@ -67,7 +66,9 @@ select_name(const char **names, int *n, const char *name)
 	return (*n)++;
 }
 
-/* The names to ask for: "id", those of the needed columns, and "deleted" where it decides. */
+/*
+ * Collect the names to request: "id", those of the needed columns, and "deleted" if it decides.
+ */
 static int
 collect_names(const LpuForeignTable *table, const LpuFetchPlan *plan, const char **names,
 			  bool *whole)
@@ -327,8 +328,8 @@ read_entity_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nul
 	int			i;
 
 	/*
-	 * every entity has one: this is something else, perhaps an error that
-	 * came as a success
+	 * every entity has an id: this is something else, perhaps an error with a
+	 * status of success
 	 */
 	if (found[0].type == LPU_VALUE_ABSENT || found[0].type == LPU_VALUE_NULL)
 		lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
@@ -468,8 +469,8 @@ lpu_fetch_drain(LpuFetch *f)
 		(void) lpu_listing_drain(f->list);
 
 	/*
-	 * they go on together: if one is slow, so are the others, and the waits
-	 * must not add up
+	 * all are driven together: if one is slow, so are the others, and the
+	 * waits must not add up
 	 */
 	for (i = f->at; i < f->opened; i++)
 		if (f->gets[i % room] != NULL && !lpu_listing_drain(f->gets[i % room]))

@@ -1,11 +1,10 @@
 /*
- * foreign_table.c: what an account offers as tables, and how a foreign table
- * shows it.
+ * foreign_table.c: what an account offers as tables, and how a foreign table shows it.
  *
- * A table has the entities of one kind: the users or one of their neighbours.
- * Each kind has its attributes, that of users from attribute.c, and each kind
- * of value a type that suits it. A foreign table may declare any of them, in
- * any order and with other types, and attributes that are in no list here.
+ * A table has the entities of one kind: users, or what users refer to. Each kind has its
+ * attributes (those of users are in attribute.c), and each kind of value has a default type. A
+ * foreign table may declare any of them, in any order and with other types, and also attributes
+ * that are not listed here.
  */
 #include "postgres.h"
 

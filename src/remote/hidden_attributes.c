@@ -1,11 +1,9 @@
 /*
- * hidden_attributes.c: attributes that the API does not show, and that an
- * update could wipe out.
+ * hidden_attributes.c: attributes that the API does not show, and that an update could wipe out.
  *
- * An update of the API replaces the whole user, and for reasons of privacy
- * some attributes are answered blank: who writes back what was read wipes them
- * out. An attribute that is absent, and not blank, was never there and cannot
- * be lost.
+ * An update of the API replaces the whole user, and for privacy the API returns some attributes
+ * blank. Writing back what was read would erase them. An attribute that is absent, rather than
+ * blank, was never set and cannot be lost.
  */
 #include "postgres.h"
 
@@ -48,8 +46,8 @@ append_set_list(StringInfo out, const LpuForeignTable *table, const LpuSetList *
 }
 
 /*
- * How to tell the users apart: by what an HR table has, too; and, if not all
- * were meant, who was.
+ * Append how to identify the users: by a column that an HR table also has; and a placeholder for
+ * the condition if not all users were meant.
  */
 static void
 append_condition(StringInfo out, const LpuForeignTable *table, const LpuSetList *list)

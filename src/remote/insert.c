@@ -1,13 +1,11 @@
 /*
- * insert.c: rows that are inserted into a foreign table, as users to be
- * created.
+ * insert.c: rows that are inserted into a foreign table, as users to be created.
  *
- * A row becomes JSON as soon as it is there, the batch is checked and sent as
- * one array. Columns that are null are left out: for the API that is the same.
- * A column that shows the whole entity is the ground that the others are laid
- * upon. What the API documents as wrong is refused before anything of the
- * batch is sent. Which logins exist is asked when it matters: before the first
- * row that may be left out, and when the account has refused some.
+ * A row is converted to JSON at once; a batch is checked and sent as one array. Null columns are
+ * omitted, which means the same to the API. If a column shows the whole entity, the other
+ * columns are laid over its value. Values that violate the API's documentation are refused
+ * before anything of the batch is sent. Existing logins are listed when they are needed: before
+ * the first row that may be left out, and after the account has refused some.
  */
 #include "postgres.h"
 
@@ -133,7 +131,7 @@ as_jsonb(const LpuColumn *column, Datum value)
 											  CStringGetDatum(lpu_datum_text(type, value))));
 }
 
-/* The column that shows the whole entity, as far as the row has it. */
+/* Return the value of the column that shows the whole entity, or NULL if the row has none. */
 static Jsonb *
 ground_of(const LpuInsertState *c, TupleTableSlot *slot)
 {

@@ -1,9 +1,9 @@
 /*
- * returning.c: a row as the account answered it.
+ * returning.c: a written row, completed from the response.
  *
- * What RETURNING and row triggers see of a user who was created or updated.
- * The response to such a request is the user, or an array of that one; a response
- * that is neither leaves the row as it was sent.
+ * What RETURNING and row triggers see of a user who was created or updated. The response to such
+ * a request is the user, or an array of that one; a response that is neither leaves the row as
+ * it was sent.
  */
 #include "postgres.h"
 
@@ -106,10 +106,7 @@ lpu_answered_complete(LpuReturnedUsers *a, const LpuApiAnswer *answer, TupleTabl
 	for (i = 0; i < a->table->ncolumns; i++)
 		nulls[i] |= a->table->columns[i].secret;
 
-	/*
-	 * the slot frees its tuple when it likes: nothing of ours may do so
-	 * before
-	 */
+	/* the slot frees its tuple itself: it must not be freed before */
 	caller = MemoryContextSwitchTo(slot->tts_mcxt);
 	tuple = heap_form_tuple(desc, values, nulls);
 	MemoryContextSwitchTo(caller);

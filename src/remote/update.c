@@ -1,11 +1,10 @@
 /*
- * update.c: users of a foreign table that are updated: read, merged, put back.
+ * update.c: users of a foreign table that are updated: read, merged, written.
  *
- * An update of the API replaces the whole user, so each is read again, the
- * changed attributes are laid over it, and the whole is put back on condition
- * that the account has not changed meanwhile; conditional.c repeats that if
- * need be. What counts as changed is what the statement has seen: the columns
- * of the table as it read them.
+ * An update of the API replaces the whole user. So each user is read again, the changed
+ * attributes are laid over it, and the result is written on condition that the account has not
+ * changed meanwhile; conditional.c repeats that if necessary. A user counts as changed if a
+ * column of the table differs from what the statement read.
  */
 #include "postgres.h"
 
@@ -110,7 +109,7 @@ raise_absent(const LpuUpdateState *c, const LpuRowChange *delta)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
-/* An attribute that is answered blank would be put back blank. */
+/* Refuse an update that would erase an attribute which the API returns blank. */
 static void
 check_hidden(const LpuUpdateState *c, const LpuRowChange *delta, Jsonb *entity)
 {
@@ -201,7 +200,7 @@ look_for_updated_users(void *batch, const int *users, int n, bool *there)
 
 /* ----- sending ----- */
 
-/* What is set must be as the API documents it; what else is in the entity is the account's own. */
+/* Check the attributes that are set; the rest of the entity comes from the account. */
 static void
 check_entities(const LpuUpdateState *c, const int *users, Jsonb *entities)
 {

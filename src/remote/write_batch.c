@@ -1,10 +1,10 @@
 /*
  * write_batch.c: the writing requests of a statement on a foreign table.
  *
- * A statement writes users in batches, and the account keeps what it has carried out when a later
- * batch fails. So every error says how many of the statement are done, and which user stopped it.
- * What sends the single request is logged_request.c; here is what a table adds: whose mapping it
- * uses, what has been done so far, and how the guilty user of a batch is found.
+ * A statement writes users in batches, and the account keeps the effects of earlier batches when
+ * a later one fails. So every error says how many users of the statement are done, and which
+ * user stopped it. logged_request.c sends a single request; this file adds which mapping is
+ * used, what has been done so far, and how the refused user of a batch is found.
  */
 #include "postgres.h"
 
@@ -251,7 +251,10 @@ identities_of(const LpuWriteRequest *write, const bool *there)
 	return users;
 }
 
-/* Carry out these. If that fails, others may have been carried out as well. */
+/*
+ * Carry out these users. If that fails, the abort also names others that may have been carried
+ * out.
+ */
 static void
 carry_out_or_doubt(BatchState *state, const int *users, int n, const LpuUserIdentity *others,
 				   int nothers)
@@ -290,7 +293,9 @@ is_named(const char *message, const char *login)
 	return false;
 }
 
-/* All who were refused together are there: only the account's message can tell who was before. */
+/*
+ * All users of a refused batch exist: only the account's message can tell which existed before.
+ */
 static void
 raise_doubtful(LpuWriterState *writer, LpuUserIdentity *users, int n, const LpuApiAnswer *answer,
 			   const LpuWriteRequest *write)
@@ -315,11 +320,10 @@ raise_doubtful(LpuWriterState *writer, LpuUserIdentity *users, int n, const LpuA
 }
 
 /*
- * Some of the users who were refused together are there. Either they were
- * before, and that is why; or the account has carried out a part of the
- * request, and others are guilty. Those that are not there tell: if the
- * account accepts them now, nothing had been carried out. All before the first
- * that is there are tried, to keep the order, or one after it.
+ * Some users of a refused batch exist. Either they existed before and caused the refusal, or the
+ * account has carried out a part of the request and another user caused it. The users that do
+ * not exist tell which: if the account accepts them now, nothing had been carried out. All
+ * before the first existing user are tried, which keeps the order, or else one after it.
  */
 static void
 carry_out_doubtful(BatchState *state, const int *users, int n, const bool *there,
@@ -353,7 +357,7 @@ carry_out_doubtful(BatchState *state, const int *users, int n, const bool *there
 	carry_out_halves(state, users + Max(upto, first + 1), n - Max(upto, first + 1));
 }
 
-/* Context of an error of the lookup: the request that made it necessary. */
+/* Add the refused request to the context of an error of the lookup. */
 static void
 look_context(void *arg)
 {

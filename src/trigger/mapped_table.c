@@ -1,9 +1,9 @@
 /*
  * mapped_table.c: the table whose rows become users.
  *
- * What a query over its rows has after FROM, which table a trigger of a partition was created
- * on, and under which role and search_path expressions over the table are evaluated. It knows
- * nothing of attributes and expressions.
+ * It writes what a query over the rows has after FROM, and finds which table a trigger of a
+ * partition was created on, and under which role and search_path expressions over the table are
+ * evaluated. It knows nothing of attributes and expressions.
  */
 #include "postgres.h"
 

@@ -1,11 +1,11 @@
 /*
  * row_to_user.c: one row of a mapping's query becomes one user for the queue.
  *
- * Values are written straight into the JSON text: building jsonb for each row
- * of a load would cost more than all the rest. What the rows have in common is
- * worked out once, and a user is kept at its exact size: a load has many. What
- * does not fit is a problem of the row, with the attribute's name, never an
- * error. (A domain does not come here: the query has the base types.)
+ * Values are written directly into the JSON text: building jsonb for each row of a load would
+ * cost more than all the rest. What the rows have in common is computed once, and each user is
+ * stored at its exact size, since a load has many. A value that does not fit becomes a problem
+ * of the row, with the attribute's name, never an error. (A domain does not come here: the query
+ * has the base types.)
  */
 #include "postgres.h"
 

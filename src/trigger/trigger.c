@@ -1,13 +1,11 @@
 /*
  * trigger.c: lp_create_users_trigger(): rows of a table become users.
  *
- * The trigger's arguments are read, and its query prepared, once per trigger
- * and session; both are forgotten when the table changes. The query runs with
- * the rights of the role that fires the trigger, under a fixed search_path; the
- * users go out with the credentials of the table's owner, as
- * referential-integrity triggers act as the owner. What is wrong with the data
- * of a row is recorded with it, what is wrong with the set-up holds it: the
- * statement goes on.
+ * The trigger's arguments are read, and its query prepared, once per trigger and session; both
+ * are forgotten when the table changes. The query runs with the rights of the role that fires
+ * the trigger, under a fixed search_path; the users are sent with the credentials of the table's
+ * owner, as referential-integrity triggers act as the owner. Errors in the data of a row are
+ * recorded with it, errors in the set-up hold it, and the statement continues.
  */
 #include "postgres.h"
 
@@ -141,11 +139,11 @@ free_plan(void *plan)
 }
 
 /*
- * An outer firing of the same trigger may still use what is known: it goes at
- * the end of the transaction.
+ * Forget what is known of a trigger at the end of the transaction, since an outer call of the
+ * same trigger may still use it.
  */
 static void
-forget_outsider(KnownTrigger *known)
+forget_trigger(KnownTrigger *known)
 {
 	known->valid = false;
 	if (known->plan != NULL)
@@ -211,7 +209,7 @@ learn(KnownTrigger *known, TriggerData *data)
 	char	   *source;
 	char	   *before;
 
-	forget_outsider(known);
+	forget_trigger(known);
 	known->nrows = !by_row ? 0 : TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? 2 : 1;
 	known->context = AllocSetContextCreate(TopMemoryContext, "lpusers trigger",
 										   ALLOCSET_SMALL_SIZES);

@@ -2,9 +2,9 @@
  * trigger_privilege.c: roles that could make a trigger which acts as the owner of a table.
  *
  * A trigger has no owner: every role with TRIGGER on a table and EXECUTE on the trigger function
- * can make one, and its users are sent with the credentials of the table's owner. So those two
- * rights together must not be in other hands. Both ACLs are read from the syscache. Almost always
- * no other role has TRIGGER, and nothing else is looked at.
+ * can make one, and its users are sent with the credentials of the table's owner. So no other
+ * role may have both rights. Both ACLs are read from the syscache; if no other role has TRIGGER,
+ * as usual, nothing else is read.
  */
 #include "postgres.h"
 
@@ -36,8 +36,8 @@ is_outsider(Oid role, Oid owner)
 }
 
 /*
- * The grantees of a right, as OIDs (InvalidOid: PUBLIC), but for those who can act as the table's
- * owner.
+ * Return the grantees of a right, as OIDs (InvalidOid: PUBLIC), except those that can act as the
+ * table's owner.
  */
 static List *
 grantees_of(int cache, Oid object, AttrNumber column, ObjectType type, AclMode right, Oid owner)
@@ -66,7 +66,7 @@ grantees_of(int cache, Oid object, AttrNumber column, ObjectType type, AclMode r
 	return grantees;
 }
 
-/* The first of the grantees whose rights the role has; false if there is none. */
+/* Find the first of the grantees whose rights the role has. Return false if there is none. */
 static bool
 has_rights_of_one(Oid role, const List *grantees, Oid *one)
 {

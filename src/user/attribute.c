@@ -1,10 +1,10 @@
 /*
  * attribute.c: the attributes of a user entity, and how their values are read.
  *
- * One table lists the attributes of the API's version 4.0 with their types and
- * rules; checking and writing walk it. A new attribute is one line here. The
- * list is not closed: what it lacks passes unchanged. Quoted numbers and
- * booleans, as in the API's own examples, are read as what they mean.
+ * One table lists the attributes of version 4.0 of the API with their types and rules;
+ * validation and serialization use it. A new attribute is one line here. Unknown attributes pass
+ * unchanged. Quoted numbers and booleans, as in the API's own examples, are read as numbers and
+ * booleans.
  */
 #include "postgres.h"
 
@@ -185,8 +185,8 @@ lpu_jsonb_get_member(JsonbContainer *object, const char *name, JsonbValue *resul
 }
 
 /*
- * The users of a document in turn: the elements of an array, or the one
- * object. False at the end.
+ * Set *user to the next user of a document: an element of an array, or the one object. Return
+ * false at the end.
  */
 bool
 lpu_next_user(JsonbIterator **it, JsonbContainer *document, JsonbValue *user)

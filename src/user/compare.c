@@ -1,10 +1,9 @@
 /*
  * compare.c: when two values of an attribute, or two users, mean the same.
  *
- * An account writes values in its own way: numbers and booleans as strings,
- * sets of ids in any order, "nothing" as null, as an empty string or not at
- * all, groups with the date of the assignment.  A difference in spelling is
- * none.
+ * Accounts differ in how they write values: numbers and booleans as strings, sets of ids in any
+ * order, no value as null, as an empty string or as an absent attribute, groups with the date of
+ * the assignment. Such differences are ignored.
  */
 #include "postgres.h"
 

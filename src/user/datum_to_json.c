@@ -1,9 +1,9 @@
 /*
  * datum_to_json.c: values of SQL types as JSON values of attributes.
  *
- * Values are written straight into the JSON text, by the kind of the attribute
- * and their type. What does not fit is a problem in words, never an error. It
- * knows neither where values come from nor where they go.
+ * Values are written directly into the JSON text, by the kind of the attribute and their type. A
+ * value that does not fit is reported as a text, never raised. It knows neither where values
+ * come from nor where they go.
  */
 #include "postgres.h"
 

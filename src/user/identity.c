@@ -32,7 +32,7 @@ typedef struct AnsweredEntry
 	AnsweredUser *user;
 } AnsweredEntry;
 
-/* Read the users of a response.  What is wrong somewhere is believed nowhere. */
+/* Read the users of a response. If any part of it is invalid, none of it is used. */
 static AnsweredUser *
 read_answer(const char *body, size_t length, int expected, int *n)
 {
@@ -75,7 +75,10 @@ match(LpuAnsweredUser *sent, AnsweredUser *answered)
 	sent->id = answered->id;
 }
 
-/* Answers usually come in the order of the request.  Return true if all users were matched. */
+/*
+ * Match users in the order of the request, which responses usually have. Return true if all were
+ * matched.
+ */
 static bool
 match_in_order(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nanswered)
 {

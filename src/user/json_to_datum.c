@@ -189,8 +189,8 @@ by_integer(LpuConverter *c, const LpuValue *value)
 /* ----- nested ----- */
 
 /*
- * A nested value as jsonb.  The text has been read, so that it is JSON; in the
- * database's encoding it is converted.
+ * Return a nested value as jsonb. The text has been read before, so it is valid JSON; it is
+ * converted to the database's encoding.
  */
 static Jsonb *
 parse_nested(const LpuValue *value)

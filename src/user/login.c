@@ -1,14 +1,11 @@
 /*
- * login.c: login names: what they may hold, when two are the same, and sets of
- * them.
+ * login.c: login names: what they may hold, when two are the same, and sets of them.
  *
- * Accounts store logins in their own form: trimmed, composed, in lower case.
- * Two logins are the same here if they are the same after normalization to
- * NFC, without blanks at the ends, and after case folding.  Both follow
- * Unicode and not the locale of the database, so that the result is the same
- * everywhere and after each upgrade (base/character.h);
- * normalization is PostgreSQL's own.  The names of an account of 100,000 users
- * take some 10 MB in a set.
+ * Accounts store logins in a form of their own: trimmed, composed, in lower case. Here two
+ * logins are equal if they are equal after trimming, normalization to NFC and case folding.
+ * Both follow Unicode and not the locale of the database, so that the result is the same
+ * everywhere and after each upgrade (base/character.h); normalization is PostgreSQL's own.  The
+ * names of an account of 100,000 users take some 10 MB in a set.
  */
 #include "postgres.h"
 

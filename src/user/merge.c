@@ -1,10 +1,9 @@
 /*
  * merge.c: attributes that are laid over a user as the account has it.
  *
- * An update of the API replaces the whole user: what is not sent is lost.  So the user is read,
- * what is wanted is laid over it, and everything else goes back as it came, also what is in no
- * table of attributes.  The exception are attributes that the account answers blank whatever they
- * are.
+ * An update of the API replaces the whole user: attributes that are not sent are lost. So the
+ * user is read, the changes are laid over it, and everything else is sent back as it was, also
+ * unknown attributes. Attributes that the account always returns blank are the exception.
  */
 #include "postgres.h"
 

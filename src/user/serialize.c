@@ -1,10 +1,9 @@
 /*
  * serialize.c: users as JSON for the wire, and who they are.
  *
- * Users come as jsonb and go out as JSON text.  Numbers and booleans are
- * written in the form that the API documents: its own examples quote them, and
- * it does not promise to accept that.  Attributes that are not in the table
- * pass unchanged. Nothing here knows of requests.
+ * Users are given as jsonb and written as JSON text. Numbers and booleans are written unquoted,
+ * the form that the API documents; its examples quote them, which it does not promise to accept.
+ * Unknown attributes pass unchanged. It knows nothing of requests.
  */
 #include "postgres.h"
 
@@ -42,8 +41,7 @@ write_user_elements(StringInfo out, LpuValueKind kind, JsonbContainer *array)
 	while (JsonbIteratorNext(&it, &element, true) == WJB_ELEM)
 	{
 		/*
-		 * a service that answers with nulls in arrays of ids does not take
-		 * them back
+		 * a service that returns nulls in arrays of ids does not accept them
 		 */
 		if (element.type == jbvNull)
 			continue;

@@ -1,10 +1,10 @@
 /*
  * validate.c: what is wrong with users, before they are sent.
  *
- * Only what the API documents is checked: required and read-only attributes,
- * types, nulls in arrays of ids, the same login twice; and what a login may
- * hold, since the queue's indexes keep it. Policy and other lengths are the
- * service's to judge. Problems come back as a list; nothing is raised.
+ * Only what the API documents is checked: required and read-only attributes, types, nulls in
+ * arrays of ids, the same login twice; and what a login may hold, since the queue's indexes keep
+ * it. Policy and other lengths are left to the service. Problems are returned as a list; nothing
+ * is raised.
  */
 #include "postgres.h"
 
@@ -179,7 +179,7 @@ check_attribute(UserCheckState *state, int i, bool api_user)
 		complain_of_value(state, def->name, complaint);
 }
 
-/* Go through what the user has: that is less than looking for what it may have. */
+/* Check the members that the user has, which is faster than looking for each known attribute. */
 static void
 read_attributes(UserCheckState *state, JsonbContainer *user)
 {
