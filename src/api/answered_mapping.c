@@ -10,6 +10,10 @@
 #include "utils/hsearch.h"
 
 #include "api/answered_mapping.h"
+#include "api/list_stream.h"
+
+/* The query of a listing that only verifies that the account exists. */
+#define PROBE_QUERY "&select=id"
 
 typedef struct AnsweredMapping
 {
@@ -43,4 +47,30 @@ lpu_answered_has(const LpuOptions *options)
 	hash_search(answered, &options->mapping, HASH_FIND, NULL);
 
 	return entry != NULL && entry->generation == options->generation;
+}
+
+/*
+ * Return true if the account has answered a GET with these options, or lists users now; else set
+ * *problem. A listing that it sends ends with its first entity and is added to the costs. Can be
+ * cancelled.
+ */
+bool
+lpu_answered_verify(const LpuOptions *options, LpuProblem **problem, int *requests, double *ms)
+{
+	static const char *const names[] = {"id"};
+	LpuApiRequest request = {.method = LPU_LIST_USERS,.query = PROBE_QUERY};
+	LpuListing *probe;
+	bool		there;
+
+	if (lpu_answered_has(options))
+		return true;
+	probe = lpu_listing_open(options, &request, "list users", names, 1, false);
+	there = lpu_listing_next(probe) != LPU_LISTING_FAILED;
+	*requests += lpu_listing_requests(probe);
+	*ms += lpu_listing_ms(probe);
+	if (there)
+		lpu_listing_close(probe);
+	else
+		*problem = lpu_listing_problem(probe);
+	return there;
 }

@@ -36,9 +36,6 @@
  */
 #define DRAIN_GAP_MS 250
 
-/* The query of a listing that only verifies that the account exists. */
-#define PROBE_QUERY "&select=id"
-
 struct LpuListing
 {
 	dlist_node	node;			/* in under_way */
@@ -322,27 +319,6 @@ feed(LpuListing *l)
 }
 
 /*
- * Return true if the account lists users, else set problem. The listing ends with its first entity:
- * it is not paid for in full.
- */
-static bool
-account_is_there(LpuListing *l)
-{
-	static const char *const names[] = {"id"};
-	LpuApiRequest request = {.method = LPU_LIST_USERS,.query = PROBE_QUERY};
-	LpuListing *probe = lpu_listing_open(l->options, &request, "list users", names, 1, false);
-	bool		there = lpu_listing_next(probe) != LPU_LISTING_FAILED;
-
-	l->requests += probe->requests;
-	l->network_ms += probe->network_ms;
-	if (there)
-		lpu_listing_close(probe);
-	else
-		l->problem = probe->problem;
-	return there;
-}
-
-/*
  * Return true if the response says that there is no entity with the requested id. An HTML page
  * is written by a gateway, which does not know. May set problem.
  */
@@ -354,7 +330,7 @@ is_absent(LpuListing *l)
 	return l->request.method == LPU_GET_USER && answer != NULL &&
 		(answer->status == 404 || answer->status == 410) &&
 		answer->body[strspn(answer->body, " \t\r\n")] != '<' &&
-		(lpu_answered_has(l->options) || account_is_there(l));
+		lpu_answered_verify(l->options, &l->problem, &l->requests, &l->network_ms);
 }
 
 /* Read until there is an entity, or the listing has ended or failed. */

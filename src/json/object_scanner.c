@@ -1,16 +1,14 @@
 /*
  * object_scanner.c: one object of a list, read while its bytes arrive.
  *
- * Looks at each byte once, checks that it is JSON (RFC 8259) in UTF-8, and
- * keeps where the values of the wanted names stand; of a name that occurs
- * twice the last one counts. A state machine: "expect" says what has to come
- * next, so that it goes on wherever the bytes were cut. Nesting is a number
- * and a bit for each level: nothing is recursive. What is nested is checked
- * like the rest, and kept as a whole.
+ * It reads each byte once, checks that the text is JSON (RFC 8259) in UTF-8, and records where
+ * the values of the wanted names are; of a name that occurs twice the last one counts. It is a
+ * state machine: "expect" is what must come next, so that reading continues wherever the bytes
+ * were cut. Nesting is a number and a bit for each level, without recursion. Nested values are
+ * checked like others, and kept as a whole.
  *
- * This is where the time goes that a large list takes. So the state is held in
- * a local variable, hot functions are inlined, and strings, most of the bytes,
- * are passed over 16 or 8 at a time.
+ * Most of the time of a large list is spent here. So the state is held in a local variable, hot
+ * functions are inlined, and strings, most of the bytes, are skipped 16 or 8 bytes at a time.
  */
 #include "postgres.h"
 
@@ -465,10 +463,7 @@ lpu_element_extend(LpuElement *e, const char *bytes, size_t length)
 	c->end = bytes + length;
 }
 
-/*
- * Read on. Return whether the element is complete, needs more bytes, or is wrong, which *problem
- * says.
- */
+/* Read on. Return whether the element is complete, needs more bytes, or has a *problem. */
 LpuElementState
 lpu_element_read(LpuElement *e, const char **problem)
 {
@@ -479,20 +474,14 @@ lpu_element_read(LpuElement *e, const char **problem)
 		LPU_ELEMENT_CUT;
 }
 
-/*
- * Return how many bytes were read: all of the element if it is COMPLETE, those before the error
- * if it is WRONG.
- */
+/* Return how many bytes were read: all if COMPLETE, those before the error if WRONG. */
 size_t
 lpu_element_offset(const LpuElement *e)
 {
 	return e->offset;
 }
 
-/*
- * Return the n values of a complete element. If a name occurs twice in names, the first has the
- * value.
- */
+/* Return the n values of a complete element. Of a name wanted twice the first has it. */
 const LpuFoundValue *
 lpu_element_found(const LpuElement *e)
 {
