@@ -21,7 +21,7 @@
 #include "delivery/delivery_state.h"
 #include "options/server.h"
 #include "queue/claim.h"
-#include "queue/operate.h"
+#include "queue/housekeeping.h"
 #include "queue/settle.h"
 #include "queue/take_over.h"
 

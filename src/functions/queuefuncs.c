@@ -33,6 +33,7 @@
 #include "options/server.h"
 #include "queue/backlog.h"
 #include "queue/enqueue.h"
+#include "queue/housekeeping.h"
 #include "queue/operate.h"
 #include "queue/worker_slots.h"
 #include "user/serialize.h"

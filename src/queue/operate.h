@@ -17,12 +17,4 @@ extern int64 lpu_release_account(const char *account);
 extern int64 lpu_release_ids(Datum ids);
 extern int64 lpu_adopt(void);
 
-/*
- * Delete requests that were finished longer ago than this, but for those that others have locked.
- */
-extern int64 lpu_purge(Interval *older_than);
-
-/* Remove old secrets and old requests, after the settings. */
-extern void lpu_housekeep(void);
-
 #endif
