@@ -113,7 +113,7 @@ set_unseen(LpuDoubt *doubt, const char *why)
 {
 	LpuQueueRow *row = &doubt->row;
 
-	lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, doubt->trouble, psprintf("look-up failed: %s", why),
+	lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, doubt->trouble, psprintf("lookup failed: %s", why),
 				 -1);
 }
 

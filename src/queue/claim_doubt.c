@@ -68,7 +68,7 @@ lpu_claim_doubts(const char *account, int *n)
 		doubts[i].rejected = lpu_bool_column(i, 11);
 
 		/*
-		 * an error is what the answer said, a reason may come from a look-up
+		 * an error is what the answer said, a reason may come from a lookup
 		 * that failed
 		 */
 		if (doubts[i].trouble == NULL)

@@ -58,7 +58,7 @@ static const Oid types[NCOLUMNS] = {
 /*
  * Write results, one element of the arrays each.  A row that was not sent after all gets back its
  * attempt and, if no answer came, the time it was sent before.  The payload leaves with success.  A
- * look-up that fails again and again waits a quarter of the time since the row was sent, at most 8
+ * lookup that fails again and again waits a quarter of the time since the row was sent, at most 8
  * minutes.  Returns the ids of the rows that were not locked by others (0), and once more those
  * that are created or done now (1), and those of plans that are finished (2).  Writes lp_requests,
  * lp_payloads.
@@ -166,7 +166,7 @@ static const char mend_sql[] =
 "UPDATE @extschema@.lp_requests r SET mended = true FROM locked l WHERE r.id = l.id RETURNING r.id";
 
 /*
- * Users found by a look-up that another request has created: the row at work has not.  $1 ids of
+ * Users found by a lookup that another request has created: the row at work has not.  $1 ids of
  * the rows looked up, $2 user ids, all of one account.  One pass over the finished rows.  Reads
  * lp_requests.
  */
@@ -179,7 +179,7 @@ static const char others_sql[] =
 struct LpuSettlement
 {
 	MemoryContext context;
-	bool		answered;		/* known from an answer, not from a look-up */
+	bool		answered;		/* known from an answer, not from a lookup */
 	int64		batch;			/* number of the batch that is added to; 0:
 								 * the rows keep theirs */
 	LpuColumns *rows;
@@ -421,7 +421,7 @@ is_created(const LpuColumns *rows, int i)
 }
 
 /*
- * A look-up found the data that were sent: not of these rows if another request has created that
+ * A lookup found the data that were sent: not of these rows if another request has created that
  * very user.
  */
 static void

@@ -17,7 +17,7 @@ extern LpuSettledHook lpu_settled_hook;
 
 /*
  * A settlement, in the current memory context; "answered": what is settled is known from answers,
- * not from a look-up. Add each row whose state is set; it is copied.
+ * not from a lookup. Add each row whose state is set; it is copied.
  */
 extern LpuSettlement *lpu_settlement_new(bool answered);
 extern void lpu_settlement_add(LpuSettlement *settlement, const LpuQueueRow *row);

@@ -82,7 +82,7 @@ COMMENT ON COLUMN @extschema@.lp_requests.status IS 'HTTP status of the last ans
 COMMENT ON COLUMN @extschema@.lp_requests.ac_revision IS 'header ac-revision of the last answer: revision of the account''s users';
 COMMENT ON COLUMN @extschema@.lp_requests.user_id IS 'LivePerson user id, when known';
 COMMENT ON COLUMN @extschema@.lp_requests.error IS 'why it failed: what the API said, or attribute and problem';
-COMMENT ON COLUMN @extschema@.lp_requests.evidence IS 'how the result is known: from the answer, or from a look-up';
+COMMENT ON COLUMN @extschema@.lp_requests.evidence IS 'how the result is known: from the answer, or from a lookup';
 COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, what is special about its result, or "outcome unknown" of a direct call that may have been carried out';
 COMMENT ON COLUMN @extschema@.lp_requests.outcome IS 'of an update: "drifted", attributes that were left as the account has them; of a plan also "dateUpdated"; of an unfinished change by login, that the account has shown whose login it is';
 COMMENT ON COLUMN @extschema@.lp_requests.origin IS 'system identifier/database OID/timeline where the row was last written';

@@ -476,7 +476,7 @@ subtest 'an unknown outcome is looked up and never sent twice' => sub {
 		is(rows()->{e1}{error}, "status $fault->{status}, but the account does not have the user", "$what: why");
 		is(posts() . ' ' . gets(), '1 1', "$what: looked up, not sent again");
 	}
-	# Later than `timeout`, but carried out: the look-up comes after it.
+	# Later than `timeout`, but carried out: the lookup comes after it.
 	{
 		fresh(timeout => '1s');
 		enqueue('late');
@@ -485,7 +485,7 @@ subtest 'an unknown outcome is looked up and never sent twice' => sub {
 		all_are('uncertain', 'applied after timeout', 'late');
 		is($sim->users_with('late@example.com'), 0, 'applied after timeout: not yet there');
 		LpUsers::wait_for(sub { $sim->users_with('late@example.com') }, 'the late answer');
-		cmp_ok(rows()->{late}{wait}, '>', 4.4, 'applied after timeout: the look-up comes later');
+		cmp_ok(rows()->{late}{wait}, '>', 4.4, 'applied after timeout: the lookup comes later');
 		due_now();
 		deliver();
 		is(posts() . ' ' . gets(), '1 1', 'applied after timeout: looked up');
@@ -560,7 +560,7 @@ subtest 'a failed lookup is repeated' => sub {
 		{ action => 'body', body => '[{"id":7,"loginName":"l1@example.com","email":"l1@example.com"},]', status => 200 }, { action => 'status', status => 403 }, { action => 'status', status => 401 },
 		{ action => 'retry_after', value => '30' }, { action => 'half' }, { action => 'empty', status => 200 })
 	{
-		my $what = 'look-up: ' . join(' ', map { $fault->{$_} } sort keys %$fault);
+		my $what = 'lookup: ' . join(' ', map { $fault->{$_} } sort keys %$fault);
 
 		my @names = map { "l$_" } 1 .. 6;
 
@@ -572,7 +572,7 @@ subtest 'a failed lookup is repeated' => sub {
 		due_now();
 		deliver();
 		all_are('uncertain', $what, @names);
-		like(rows()->{l1}{reason} // '', qr/^look-up failed: ./, "$what: it says so");
+		like(rows()->{l1}{reason} // '', qr/^lookup failed: ./, "$what: it says so");
 		is($admin->query("SELECT count(*) FROM lp_requests WHERE next_attempt_at > clock_timestamp() + interval '500 ms'"), 6, "$what: not at once again");
 		deliver();
 		is(posts() . ' ' . gets(), '1 1', "$what: nothing is sent again");
@@ -589,10 +589,10 @@ subtest 'a failed lookup is repeated' => sub {
 		$sim->post('faults', { method => 'GET', path => '/le-users/users', action => 'silence' });
 		due_now();
 		deliver();
-		all_are('uncertain', 'look-up: silence', 'l1');
+		all_are('uncertain', 'lookup: silence', 'l1');
 		due_now();
 		deliver();
-		created('look-up: silence', ['l1'], evidence => 'lookup');
+		created('lookup: silence', ['l1'], evidence => 'lookup');
 	}
 };
 
@@ -711,15 +711,15 @@ subtest 'rejected credentials hold the queue, other 4xx fail' => sub {
 		is($tokens->(), 3, '401 for several batches: renewed once');
 		created('401 for several batches', ['o1', 'o2', 'o3', map { "p$_" } 1 .. 4]);
 
-		# the look-up, too
+		# the lookup, too
 		enqueue('o4');
 		fault(action => 'reset', applied => JSON::PP::true);
 		deliver();
 		$sim->post('tokens/expire');
 		due_now();
 		deliver();
-		is(rows()->{o4}{state} . ' ' . $tokens->(), 'created 4', '401 for the look-up: the token is renewed');
-		created('401 for the look-up', ['o1', 'o2', 'o3', 'o4', map { "p$_" } 1 .. 4]);
+		is(rows()->{o4}{state} . ' ' . $tokens->(), 'created 4', '401 for the lookup: the token is renewed');
+		created('401 for the lookup', ['o1', 'o2', 'o3', 'o4', map { "p$_" } 1 .. 4]);
 	}
 	{
 		fresh();
@@ -861,7 +861,7 @@ subtest 'wrong set-up holds requests' => sub {
 		due_now();
 		deliver();
 		is(rows()->{z1}{state}, 'uncertain', 'a dropped role: nobody can look it up');
-		like(rows()->{z1}{reason} // '', qr/look-up failed: role "regress_gone" does not exist/, 'a dropped role: and it says so');
+		like(rows()->{z1}{reason} // '', qr/lookup failed: role "regress_gone" does not exist/, 'a dropped role: and it says so');
 		is(posts() . ' ' . gets(), '2 0', 'a dropped role: nothing of it is sent');
 	}
 	{
@@ -1073,11 +1073,11 @@ subtest 'a cancelled CALL loses nothing' => sub {
 		deliver_beside(1, method => 'GET');
 		$admin->query('SELECT pg_cancel_backend(' . beside_pid() . ')');
 		my (undef, $err) = $other->take;
-		like($err, qr/ERROR:  57014/, 'cancel of the look-up: 57014');
-		is(userlocks(), 0, 'cancel of the look-up: the lock is released');
+		like($err, qr/ERROR:  57014/, 'cancel of the lookup: 57014');
+		is(userlocks(), 0, 'cancel of the lookup: the lock is released');
 		deliver();
-		is(posts() . ' ' . gets(), '1 2', 'cancel of the look-up: looked up again');
-		created('cancel of the look-up', ['k1'], evidence => 'lookup');
+		is(posts() . ' ' . gets(), '1 2', 'cancel of the lookup: looked up again');
+		created('cancel of the lookup', ['k1'], evidence => 'lookup');
 	}
 };
 
@@ -1223,7 +1223,7 @@ subtest 'the worker delivers as CALL does' => sub {
 		my ($get) = lookups();
 		my ($first) = grep { "@{ $_->{logins} }" =~ /v1\@/ } @post;
 		my @fifth = grep { "@{ $_->{logins} }" =~ /v5\@/ } @post;
-		cmp_ok($get->{at} - $first->{at}, '>', 4.4, 'worker: the look-up comes after the first retry delay');
+		cmp_ok($get->{at} - $first->{at}, '>', 4.4, 'worker: the lookup comes after the first retry delay');
 		cmp_ok($fifth[1]{at} - $fifth[0]{at}, '>=', 2, 'worker: not before Retry-After');
 		is(scalar(grep { "@{ $_->{logins} }" =~ /v1\@/ } @post), 1, 'worker: what was applied is not sent again');
 		is(scalar(grep { "@{ $_->{logins} }" =~ /v3\@/ } @post), 2, 'worker: what was not applied is');

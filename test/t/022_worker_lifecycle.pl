@@ -398,7 +398,7 @@ subtest 'an error does not end the worker' => sub {
 		'an error at the settlement: the outcome is unknown');
 	is($sim->users_with("$settled\@example.com"), 1, '... and the user exists');
 	q1('DROP TRIGGER no ON lp_requests');
-	LpUsers::wait_for(sub { due_now(); state_of($settled) eq 'created' }, 'a look-up');
+	LpUsers::wait_for(sub { due_now(); state_of($settled) eq 'created' }, 'a lookup');
 	is(q1("SELECT evidence FROM lp_requests WHERE login_name = '$settled\@example.com'"), 'lookup', 'an error at the settlement: looked up');
 	delivered('an error at the settlement', $settled);
 	is(workers() || $pid, $pid, 'an error at the settlement: the same worker goes on');
@@ -443,13 +443,13 @@ subtest 'an error does not end the worker' => sub {
 	$locker->query('BEGIN; LOCK TABLE lp_requests IN ACCESS EXCLUSIVE MODE');
 	$sim->remove('faults');
 	LpUsers::wait_for(sub { q1("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid") eq 't' }, 'the worker to wait for the lock');
-	# a look-up this early finds only who is there
+	# a lookup this early finds only who is there
 	LpUsers::wait_for(sub { $sim->users_with("$name\@example.com") }, 'the account to have the user');
 	q1("SELECT pg_terminate_backend($pid)");
 	no_worker();
 	$locker->query('COMMIT');
 	q1('SELECT lp_wake()');
-	LpUsers::wait_for(sub { due_now(); state_of($name) eq 'created' }, 'a look-up');
+	LpUsers::wait_for(sub { due_now(); state_of($name) eq 'created' }, 'a lookup');
 	delivered('terminated while it waits for a lock', $name);
 	$locker->quit;
 	no_worker();

@@ -439,7 +439,7 @@ subtest 'a lookup uses the credentials of its request' => sub {
 	$session->query("ALTER USER MAPPING FOR hr_one SERVER aaa OPTIONS (SET token 'revoked')");
 	due_now($session);
 	deliver($session, 'aaa');
-	is(join(' ', map { row($session, $_, 'state, evidence, user_id IS NOT NULL') } $first, $second), 'created|lookup|t created|lookup|t', 'a revoked token: the other role\'s is used for the look-up');
+	is(join(' ', map { row($session, $_, 'state, evidence, user_id IS NOT NULL') } $first, $second), 'created|lookup|t created|lookup|t', 'a revoked token: the other role\'s is used for the lookup');
 	is($sim{aaa}->count(method => 'GET', path => '/users', status => 401), 1, '... after the revoked one was tried once');
 	once('a revoked token', 'aaa', 1, $first, $second);
 };
@@ -477,7 +477,7 @@ subtest 'adopted requests that are held for another reason' => sub {
 	deliver($session, 'aaa');
 	is($session->query('SELECT string_agg(state, \' \' ORDER BY id) FROM lp_requests'), 'held held created', 'adopted: created, the others are held');
 	is(posts('aaa'), 1, 'adopted: one POST');
-	cmp_ok($sim{aaa}->count(method => 'GET', path => '/users'), '>=', 1, '... after a look-up');
+	cmp_ok($sim{aaa}->count(method => 'GET', path => '/users'), '>=', 1, '... after a lookup');
 	is($session->query("SELECT lp_release('aaa')"), 2, 'then released');
 	deliver($session, 'aaa');
 	once('adopted, then released', 'aaa', 1, $sent, $held, "more-$held");

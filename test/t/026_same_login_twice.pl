@@ -1,4 +1,4 @@
-# Two hires with one login and the same data: the second is not taken for the first, although a look-up finds a user with
+# Two hires with one login and the same data: the second is not taken for the first, although a lookup finds a user with
 # just what was sent. Its answer is lost, so that it is looked up.
 use strict;
 use warnings;

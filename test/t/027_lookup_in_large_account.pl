@@ -1,4 +1,4 @@
-# A look-up in a large account: one listing of 100,000 users answers for a few, and the memory it takes is the bytes that
+# A lookup in a large account: one listing of 100,000 users answers for a few, and the memory it takes is the bytes that
 # came, not a tree of them.
 use strict;
 use warnings;

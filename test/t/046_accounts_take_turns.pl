@@ -85,7 +85,7 @@ subtest 'a listing that never comes' => sub {
 	is(state_of($doubt), 'uncertain', '... while the listing is under way');
 	$sim{1001}->remove('faults');
 	q1('SELECT pg_cancel_backend(lp_worker_pid())');
-	LpUsers::wait_for(sub { due_now(); state_of($doubt) eq 'created' }, 'another look-up');
+	LpUsers::wait_for(sub { due_now(); state_of($doubt) eq 'created' }, 'another lookup');
 	no_worker();
 };
 

@@ -244,7 +244,7 @@ subtest 'memory stays flat' => sub {
 	}
 	cmp_ok($looked, '>', 0, 'a worker was watched for a while');
 	cmp_ok($most{session}, '<', 2048, 'sessions do not grow (kB)');
-	# a look-up holds the listing of the account, which grows: 1 kB a user is more than it takes
+	# a lookup holds the listing of the account, which grows: 1 kB a user is more than it takes
 	cmp_ok($most{worker}, '<', 4096 + $users, 'nor do workers (kB)');
 	unlike(LpUsers::log_since($node, 0), qr/terminated by signal|TRAP:|PANIC:/, 'nothing crashed');
 
