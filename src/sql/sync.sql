@@ -293,7 +293,8 @@ CREATE FUNCTION @extschema@._lp_sync_item_state(item text, request text) RETURNS
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
 		SELECT CASE WHEN item = 'queued' AND request IS NULL THEN 'failed'
-					WHEN item = 'queued' AND request = 'superseded' THEN 'superseded'
+					WHEN item = 'queued' AND request IN ('superseded', 'failed') THEN request
+					WHEN item = 'queued' AND request IN ('created', 'done') THEN 'done'
 					WHEN item = 'failed' AND request IN ('pending', 'sending', 'uncertain', 'held') THEN 'queued'
 					ELSE item END;
 	END;

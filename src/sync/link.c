@@ -18,10 +18,24 @@
  * $1: ids of requests. An attribute that was left as the account has it keeps
  * what the source said of it before. A disable and a delete say nothing of
  * attributes: what the link has stays. The link of a superseded item was given
- * up while its request was in flight. Writes items and links.
+ * up while its request was in flight. No row of another transaction is waited
+ * for: a deliverer may not stop for a person who unlinks a user. What is passed
+ * over is settled by the next plan. Writes items and links.
  */
 static const char settle_sql[] =
-"WITH settled AS ( "
+"WITH locked AS MATERIALIZED ( "
+" SELECT i.id, i.sync, i.source_key FROM @extschema@.lp_requests r "
+" JOIN @extschema@._lp_sync_item i ON i.request = r.id "
+" WHERE r.id = ANY ($1) AND r.state IN ('created', 'done', 'failed') AND i.state <> 'superseded' "
+" FOR UPDATE OF i SKIP LOCKED), "
+"free AS MATERIALIZED ( "
+" SELECT o.id FROM locked o "
+" LEFT JOIN LATERAL (SELECT true AS there FROM @extschema@._lp_sync_link k "
+"  WHERE k.sync = o.sync AND k.source_key = o.source_key LIMIT 1) a ON true "
+" LEFT JOIN LATERAL (SELECT true AS locked FROM @extschema@._lp_sync_link k "
+"  WHERE k.sync = o.sync AND k.source_key = o.source_key LIMIT 1 FOR UPDATE SKIP LOCKED) b ON true "
+" WHERE a.there IS NULL OR b.locked), "
+"settled AS ( "
 " SELECT i.id, i.sync, i.action, i.source_key, i.base, i.hidden, r.state, r.user_id, "
 "  r.outcome ->> 'dateUpdated' AS date_updated, "
 "  coalesce((SELECT c.change ->> 'new' FROM jsonb_array_elements(i.changes) c (change) "
@@ -32,8 +46,8 @@ static const char settle_sql[] =
 "  CASE WHEN i.action = 'disable' THEN 'disabled' WHEN i.action = 'delete' THEN 'gone' "
 "   WHEN i.action IN ('create', 'recreate') AND i.base -> 'isEnabled' = 'false' THEN 'disabled' "
 "   WHEN i.action IN ('update', 'rename') THEN NULL ELSE 'active' END AS link_state "
-" FROM @extschema@.lp_requests r JOIN @extschema@._lp_sync_item i ON i.request = r.id "
-" WHERE r.id = ANY ($1) AND r.state IN ('created', 'done', 'failed') AND i.state <> 'superseded'), "
+" FROM free f JOIN @extschema@._lp_sync_item i ON i.id = f.id "
+" JOIN @extschema@.lp_requests r ON r.id = i.request), "
 "item AS (UPDATE @extschema@._lp_sync_item i "
 " SET state = CASE WHEN s.state = 'failed' THEN 'failed' ELSE 'done' END, "
 "  user_id = coalesce(s.user_id, i.user_id) FROM settled s WHERE i.id = s.id) "

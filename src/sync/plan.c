@@ -16,6 +16,7 @@
 
 #include "base/guc.h"
 #include "base/spi_plan.h"
+#include "queue/statement.h"
 #include "sync/difference.h"
 #include "sync/plan.h"
 
@@ -34,7 +35,8 @@ typedef struct SyncBase
 
 /*
  * Write down what lp_sync_changes shows: requests that are discarded, replaced
- * by others or tried again settle no item by themselves.
+ * by others or tried again settle no item by themselves, nor do those whose
+ * item or link was locked when they were settled.
  */
 void
 lpu_sync_settle_items(const LpuSync *sync)
@@ -42,11 +44,22 @@ lpu_sync_settle_items(const LpuSync *sync)
 	Oid			types[1] = {INT8OID};
 	Datum		values[1] = {Int64GetDatum(sync->id)};
 
+	int64	   *passed_over;
+	int			n;
+
+	lpu_run("SELECT i.request FROM @extschema@._lp_sync_item i "
+			"JOIN @extschema@.lp_requests r ON r.id = i.request "
+			"WHERE i.sync = $1 AND i.state = 'queued' AND r.state IN ('created', 'done', 'failed')",
+			1, types, values);
+	passed_over = lpu_queue_ids(&n);
+	if (n > 0)
+		lpu_sync_settled(passed_over, n);
 	lpu_run("UPDATE @extschema@._lp_sync_item i "
 			"SET state = @extschema@._lp_sync_item_state(j.state, r.state) "
 			"FROM @extschema@._lp_sync_item j "
 			"LEFT JOIN @extschema@.lp_requests r ON r.id = j.request "
 			"WHERE i.id = j.id AND j.sync = $1 AND j.request IS NOT NULL "
+			" AND coalesce(r.state, '') NOT IN ('created', 'done') "
 			" AND j.state <> @extschema@._lp_sync_item_state(j.state, r.state)", 1, types, values);
 }
 

@@ -200,6 +200,26 @@ subtest 'a list that comes back short' => sub {
 	is(q1(q{SELECT state || by_us FROM lp_sync_links WHERE source_key = '14'}), 'disabledtrue', 'and linked');
 };
 
+# What a person does with links in an open transaction does not stop the delivery.
+subtest 'an open transaction' => sub {
+	my $other = LpUsers::session($node);
+	my $sent  = $sim->count(method => 'PUT');
+
+	q1('UPDATE staff SET chats = 5 WHERE emp_no IN (15, 16, 17)');
+	$sim->post('faults', { method => 'PUT', path => '/users', action => 'delay', ms => 2000 });
+	q1(q{CALL lp_sync('staff')});
+	LpUsers::wait_for(sub { q1(q{SELECT count(*) FROM lp_requests WHERE state = 'sending'}) eq '3' && $sim->count(method => 'PUT') > $sent }, 'the updates to be under way');
+	$other->query(q{BEGIN; SELECT lp_sync_unlink('staff', '{15}')});
+	LpUsers::wait_for(\&at_rest, 'the updates to be done');
+	is(q1(q{SELECT string_agg(source_key || ' ' || state, ', ' ORDER BY source_key) FROM lp_sync_changes WHERE plan = (SELECT max(plan) FROM lp_sync_changes) AND attribute = 'maxChats'}),
+		'15 done, 16 done, 17 done', 'they are, while it is open');
+	$other->query('ROLLBACK');
+	is(q1(q{SELECT base ->> 'maxChats' FROM _lp_sync_link WHERE source_key = '15'}), '3', 'the link of one was locked');
+	run_sync('the next run');
+	is(q1(q{SELECT base ->> 'maxChats' FROM _lp_sync_link WHERE source_key = '15'}), '5', 'the next plan writes it');
+	is(actions(), '', 'nothing is left');
+};
+
 subtest 'a source that does not fit into work_mem' => sub {
 	q1(q{CREATE VIEW big AS SELECT i AS k, 'b' || i || '@x.example' AS login_name, repeat('n', 100) AS full_name, i::text AS employee_id FROM generate_series(1, 3000) i;
 		SELECT count(*) FROM lp_sync_define('big', '12345678', 'big', 'k')});
