@@ -199,6 +199,31 @@ SELECT source_key, login_name, state, by_us FROM lp_sync_links ORDER BY source_k
 SELECT count(*) FROM lp_requests WHERE plan = :plan;
 SELECT action, source_key FROM lp_sync_diff('staff', '{there,new3,number2,x1}');
 
+-- who is adopted without a difference must still be that user when it is delivered
+CALL lp_deliver();
+SELECT source_key, login_name, state, by_us FROM lp_sync_links WHERE source_key = 'there';
+SELECT state, evidence, status FROM lp_results WHERE plan = :plan;
+SELECT status FROM lp_create_users('12345678', person('moved'));
+SELECT hr.join('moved', '{"login": "moved@example.com", "email": null, "nick": null, "chats": null, "profile_ids": null, "team": null, "enabled": null}');
+SELECT lp_sync_plan('staff', '{moved}') AS plan \gset
+SELECT user_id AS moved FROM _lp_sync_item WHERE plan = :plan \gset
+\setenv MOVED :moved
+\! curl -sSfo /dev/null -d '{"user": "'$MOVED'", "set": {"loginName": "another@example.com"}}' $LPSIM_URL/_sim/change
+SELECT applied('{"adopt": 1}');
+CALL lp_deliver();
+SELECT action, state, error FROM lp_results WHERE plan = :plan;
+SELECT count(*) FROM lp_sync_links WHERE source_key = 'moved';
+DELETE FROM hr.staff WHERE key = 'moved';
+-- a new key is not taken while the old one has a request of another plan
+UPDATE hr.staff SET key = 'number3' WHERE key = 'number2';
+SELECT lp_sync_plan('staff', '{number3}') AS plan \gset
+BEGIN;
+UPDATE _lp_sync_item SET state = 'queued', request = (SELECT min(id) FROM lp_requests), source_key = 'number2' WHERE id = (SELECT min(id) FROM _lp_sync_item);
+UPDATE lp_requests SET state = 'pending', next_attempt_at = now(), cause = NULL WHERE id = (SELECT min(id) FROM lp_requests);
+SELECT applied('{"relink": 1}');
+ROLLBACK;
+SELECT applied('{"relink": 1}');
+
 -- A chain of renames goes in the order of its dependencies, and a cycle is blocked. A user is disabled although another one has the login
 -- that it is to get; then it is renamed, and after that the login can be given to a new user.
 SELECT hr.forget();

@@ -50,7 +50,9 @@ lpu_applied_run_with_source(const LpuAppliedPlan *plan, const char *sql)
 /* ----- what concerns the links alone ----- */
 
 /*
- * Follow, relink, and adopt users who do not differ. Their items are done.
+ * Follow and relink. Their items are done. A user who is adopted without a
+ * difference has a request, too: the deliverer finds out whether it is still
+ * the user that was planned.
  */
 void
 lpu_applied_change_links(const LpuAppliedPlan *plan)
@@ -73,16 +75,6 @@ lpu_applied_change_links(const LpuAppliedPlan *plan)
 					"  AND i.action = 'relink' RETURNING i.source_key, i.user_id, i.changes) "
 					"UPDATE @extschema@._lp_sync_link l SET source_key = i.source_key FROM item i "
 					"WHERE l.sync = $2 AND l.source_key = i.changes -> 0 ->> 'from'");
-	lpu_applied_run(plan, "WITH item AS (UPDATE @extschema@._lp_sync_item i SET state = 'done', "
-					"  queued_at = clock_timestamp() WHERE i.plan = $1 AND i.sync = $2 "
-					"  AND i.state = 'planned' AND i.action = 'adopt' AND i.changes = '[]' RETURNING i.*) "
-					"INSERT INTO @extschema@._lp_sync_link (sync, source_key, user_id, login_name, state, by_us, "
-					"  base, hidden, date_updated) "
-					"SELECT $2, i.source_key, i.user_id, i.login_name, 'active', false, i.base, i.hidden, "
-					" i.date_updated FROM item i "
-					"ON CONFLICT (sync, source_key) DO UPDATE SET user_id = excluded.user_id, "
-					" login_name = excluded.login_name, state = 'active', by_us = false, base = excluded.base, "
-					" hidden = excluded.hidden, date_updated = excluded.date_updated, since = clock_timestamp()");
 }
 
 /* ----- requests ----- */
