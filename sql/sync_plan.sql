@@ -314,6 +314,12 @@ SELECT sync, state FROM lp_syncs;
 SELECT lp_sync_plan('staff', '{g6}') > 0 AS planned;
 SELECT refused(); -- ERROR
 SELECT lp_sync_resume('staff');
+-- the guards compare with what was before a pause; what was held before is accepted by a resume
+SELECT base_rows, base_listed FROM _lp_sync;
+BEGIN;
+SELECT lp_sync_resume('staff');
+SELECT base_rows, base_listed FROM _lp_sync;
+ROLLBACK;
 SELECT count(*) FROM applied();
 UPDATE _lp_sync SET origin = '1/1/1', source_oid = 1, owner_oid = 1, server_oid = 1;
 SELECT sync, owner = current_user AS mine, state FROM lp_syncs;

@@ -54,6 +54,7 @@ typedef struct CopiedRows
 	int			ncolumns;
 	Datum	   *rows;			/* JSON arrays */
 	int			n;
+	int			capacity;
 	const char *everything;		/* why they are not copied, or NULL */
 } CopiedRows;
 
@@ -131,8 +132,12 @@ copy_row(CopiedRows *copied, TupleTableSlot *slot, MemoryContext row_context)
 		copied->everything = "a value is larger than a key can be";
 	else
 	{
-		if (copied->n == 1)
-			copied->rows = palloc(MAX_ROWS * sizeof(Datum));
+		if (copied->n > copied->capacity)
+		{
+			copied->capacity = Max(2 * copied->capacity, 64);
+			copied->rows = copied->rows == NULL ? palloc(copied->capacity * sizeof(Datum)) :
+				repalloc(copied->rows, copied->capacity * sizeof(Datum));
+		}
 		copied->rows[copied->n - 1] = CStringGetTextDatum(json);
 	}
 	MemoryContextReset(row_context);

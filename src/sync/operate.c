@@ -81,7 +81,8 @@ lpu_sync_pause(const LpuSync *sync)
 
 /*
  * Resume a sync, also after a quarantine and in a copy of the database: what its guards compared
- * with is forgotten, and this database is the one that may change the account.
+ * with is forgotten, unless it was only paused, and this database is the one that may change the
+ * account.
  */
 void
 lpu_sync_resume(const LpuSync *sync)
@@ -95,7 +96,8 @@ lpu_sync_resume(const LpuSync *sync)
 	};
 
 	lpu_run("UPDATE @extschema@._lp_sync SET state = 'active', why = NULL, failures = 0, "
-			" base_rows = NULL, base_listed = NULL, origin = $2, server_oid = $3, owner_oid = $4, "
+			" base_rows = CASE WHEN state = 'paused' AND origin = $2 THEN base_rows END, "
+			" base_listed = CASE WHEN state = 'paused' AND origin = $2 THEN base_listed END, origin = $2, server_oid = $3, owner_oid = $4, "
 			" source_oid = $5 WHERE id = $1", 5, types, values);
 }
 
