@@ -23,6 +23,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "base/encoding.h"
 #include "sync/rows.h"
 #include "user/login.h"
 
@@ -214,6 +215,19 @@ check_ids(SourceReceiver *r, const LpuSyncValue *value, Datum set)
 					value->column->attribute->name);
 }
 
+/* Without an encoding of the database a text may be no characters. */
+static void
+check_text(SourceReceiver *r, const LpuAttribute *attribute, Datum value)
+{
+	size_t		length = VARSIZE_ANY_EXHDR(value);
+
+	if (length == 0 && (attribute->rules & LPU_REQUIRED))
+		add_problem(r->problem, "%s must not be empty", attribute->name);
+	if (GetDatabaseEncoding() == PG_SQL_ASCII &&
+		lpu_text_to_utf8(TextDatumGetCString(value), &length) == NULL)
+		add_problem(r->problem, "%s cannot be sent as UTF-8", attribute->name);
+}
+
 /* A value that the API's type of an attribute cannot hold is left out, and noted as a problem. */
 static bool
 can_hold(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum *given)
@@ -248,8 +262,8 @@ take_value(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum given)
 	}
 	else
 		given = lpu_sync_normalize(value->form, given);
-	if (is_text && VARSIZE_ANY_EXHDR(given) == 0 && (attribute->rules & LPU_REQUIRED))
-		add_problem(r->problem, "%s must not be empty", attribute->name);
+	if (is_text)
+		check_text(r, attribute, given);
 	put(r, value->value, given);
 	if (value->folded)
 		put(r, value->folded, lpu_sync_fold(value->form, given));

@@ -210,6 +210,14 @@ subtest 'bytes that cannot be sent are refused' => sub {
 	}
 	is($session{sql_ascii}->query("SELECT count(*) FROM lp_results WHERE login_name = 'bytes\@x'"), '0', 'nor recorded');
 
+	# A sync blocks the user, and goes on with the others.
+	$session{sql_ascii}->query(q{CREATE TABLE people AS SELECT k AS key, k || '@x' AS login_name, k AS full_name, k AS employee_id, n AS nickname
+		FROM (VALUES ('bytes', E'a\\xfcz'), ('text', E'a\\xc3\\xbcz')) p (k, n);
+		CREATE TABLE there (id bigint, login_name text, is_enabled boolean, nickname text); INSERT INTO there VALUES (1, 'bytes@x', true, ''), (2, 'text@x', true, '');
+		SELECT lp_sync_define('people', '12345678', 'people', 'key')});
+	is($session{sql_ascii}->query(q{SELECT action, source_key, attribute, reason FROM lp_sync_diff('people', against => 'there')}),
+		"adopt|text|nickname|differs\nblocked|bytes||nickname cannot be sent as UTF-8", 'SQL_ASCII: a sync blocks a user with bytes that are no characters');
+
 	foreach my $db (sort keys %session)
 	{
 		my $before = $sim->count();
