@@ -17,7 +17,7 @@
 # LPUSERS_MATRIX_DIR, else in $XDG_CACHE_HOME/lpusers-matrix or
 # /var/cache/lpusers-matrix.  Packages of Debian come from LPUSERS_MATRIX_MIRROR, else
 # from where this machine's own apt gets them; those of Ubuntu from
-# LPUSERS_MATRIX_UBUNTU_MIRROR, else from archive.ubuntu.com.  To be run as root.
+# LPUSERS_MATRIX_UBUNTU_MIRROR, else from debootstrap's default.  To be run as root.
 #
 # One line for each release says what was tested, and its tally.  A release that
 # could not be tested is "skipped", with the reason.  The exit status is 0 if all
@@ -110,7 +110,9 @@ is_ubuntu()
 mirror()
 {
 	if is_ubuntu "$1"; then
-		echo "${LPUSERS_MATRIX_UBUNTU_MIRROR:-http://archive.ubuntu.com/ubuntu}"
+		echo "${LPUSERS_MATRIX_UBUNTU_MIRROR:-$(bash -c 'ARCH=amd64 SUITE=$1
+			default_mirror() { echo "$1"; exit; }
+			. /usr/share/debootstrap/scripts/gutsy' mirror "$1" 2>/dev/null)}"
 	elif [ -n "${LPUSERS_MATRIX_MIRROR:-}" ]; then
 		echo "$LPUSERS_MATRIX_MIRROR"
 	else
