@@ -104,11 +104,8 @@ static const char candidates[] =
 "  s.login_name AS s_login_name, s.problem, %s AS wanted, k.state AS link, k.by_us, k.since, "
 "  k.user_id AS linked, k.base, k.hidden, k.date_updated, k.login_name AS k_login_name, a.id, "
 "  a.login AS a_login, a.login_name, a.enabled, a.updated, "
-"  coalesce(k.state <> 'gone' AND %s AND (y.drift = 'overwrite' "
-"   OR coalesce(k.base ->> 'loginName', a.login) = a.login "
-"   OR (y.drift = 'accept' AND k.base ->> 'loginName' <> s.login)) "
-"   AND NOT (a.enabled AND %s IS FALSE AND s.login IN (SELECT u.login FROM _account u WHERE u.login IS NOT NULL)), "
-"   false) AS moves, "
+"  k.source_key IS NULL OR k.state = 'gone' AS unlinked, m.moves, "
+"  CASE WHEN k.source_key IS NULL OR k.state = 'gone' OR a.id IS NULL OR m.moves THEN s.login END AS needed, "
 "  coalesce(s.key IN (SELECT t.key FROM twice_key t), false) AS twice_key, "
 "  coalesce(s.login IN (SELECT t.login FROM twice_login t), false) AS twice_login, "
 "  coalesce(coalesce(a.id, k.user_id) IN (SELECT u.user_id FROM unfinished u "
@@ -123,6 +120,11 @@ static const char candidates[] =
 "    ON l.user_id = u.id) a "
 "  ON a.match = CASE WHEN k.state <> 'gone' THEN '#' || k.user_id::text ELSE s.login END "
 " CROSS JOIN y "
+" CROSS JOIN LATERAL (SELECT coalesce(k.state <> 'gone' AND %s AND (y.drift = 'overwrite' "
+"    OR coalesce(k.base ->> 'loginName', a.login) = a.login "
+"    OR (y.drift = 'accept' AND k.base ->> 'loginName' <> s.login)) "
+"   AND NOT (a.enabled AND %s IS FALSE AND s.login IN (SELECT u.login FROM _account u WHERE u.login IS NOT NULL)), "
+"   false) AS moves) m "
 " WHERE ($2::text[] IS NULL OR coalesce(s.key, k.source_key) = ANY ($2)) AND CASE "
 "  WHEN s.n IS NULL THEN k.state = 'active' OR (k.state = 'disabled' AND (a.id IS NULL OR a.enabled "
 "   OR (k.by_us AND k.since + y.delete_after <= clock_timestamp()))) "
@@ -147,29 +149,28 @@ static const char holders[] =
 "new_login AS ( "
 " SELECT s.login FROM _source s LEFT JOIN link k ON k.source_key = s.key AND k.state <> 'gone' "
 " WHERE s.login IS NOT NULL AND k.source_key IS NULL), "
-"needy AS MATERIALIZED ( "
-" SELECT c.*, c.link IS NULL OR c.link = 'gone' AS unlinked, CASE WHEN c.in_source AND (c.link IS NULL "
-"   OR c.link = 'gone' OR c.id IS NULL OR c.moves) THEN c.login END AS needed FROM candidate c), "
 "holder AS MATERIALIZED ( "
 " SELECT u.login, min(u.id) AS id, count(*) AS n FROM _account u "
-" WHERE u.login IN (SELECT c.needed FROM needy c WHERE c.needed IS NOT NULL) GROUP BY u.login), "
+" WHERE u.login IN (SELECT c.needed FROM candidate c WHERE c.needed IS NOT NULL) GROUP BY u.login), "
 "mover AS MATERIALIZED ( "
-" SELECT c.id, h.id AS holder, h.n FROM needy c LEFT JOIN holder h ON h.login = c.needed "
+" SELECT c.id, h.id AS holder, h.n FROM candidate c LEFT JOIN holder h ON h.login = c.needed "
 " WHERE c.moves AND c.problem IS NULL AND NOT c.twice_key AND NOT c.twice_login AND NOT c.unfinished), "
 "way AS ( "
 " SELECT m.id, m.holder IS NULL AS free, 0 AS depth FROM mover m "
 "  WHERE m.holder IS NULL OR m.n > 1 OR m.holder NOT IN (SELECT o.id FROM mover o) "
 " UNION ALL "
 " SELECT m.id, w.free, w.depth + 1 FROM way w JOIN mover m ON m.holder = w.id AND m.n = 1), "
-"checked AS ( "
-" SELECT c.*, h.id AS holder, h.n AS holders, k.source_key AS holder_key, w.free IS TRUE AS holder_moves, "
+"kept AS MATERIALIZED ( "
+" SELECT h.login, h.id, h.n, w.free IS TRUE AS moves, CASE WHEN w.free THEN w.depth + 1 ELSE 0 END AS depth, "
 "  CASE WHEN w.id IS NOT NULL THEN ', whose new loginName is taken' "
-"   WHEN h.id IN (SELECT m.id FROM mover m) THEN ', and the renames form a cycle' ELSE '' END AS holder_stays, "
-"  coalesce(h.id IN (SELECT u.user_id FROM unfinished u WHERE u.user_id IS NOT NULL), false) AS holder_waits, "
-"  coalesce(d.depth, w.depth + 1, 0) AS depth "
-" FROM needy c LEFT JOIN holder h ON h.login = c.needed "
-" LEFT JOIN link k ON k.state <> 'gone' AND k.user_id = h.id "
-" LEFT JOIN way w ON w.id = h.id LEFT JOIN way d ON d.id = c.id), ";
+"   WHEN h.id IN (SELECT m.id FROM mover m) THEN ', and the renames form a cycle' ELSE '' END AS stays, "
+"  h.id IN (SELECT u.user_id FROM unfinished u WHERE u.user_id IS NOT NULL) AS waits "
+" FROM holder h LEFT JOIN way w ON w.id = h.id), "
+"checked AS ( "
+" SELECT c.*, h.id AS holder, h.n AS holders, k.source_key AS holder_key, h.moves AS holder_moves, "
+"  h.stays AS holder_stays, coalesce(h.waits, false) AS holder_waits, coalesce(h.depth, 0) AS depth "
+" FROM candidate c LEFT JOIN kept h ON h.login = c.needed "
+" LEFT JOIN link k ON k.state <> 'gone' AND k.user_id = h.id), ";
 
 /* Why a row is blocked, or null. %1: what a user to be created lacks. */
 static const char blocks[] =
@@ -294,7 +295,7 @@ lpu_sync_decide(const LpuSyncSides *sides)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, candidates, wanted, login_differs, wanted, lpu_sync_write_columns(sides),
+	appendStringInfo(&sql, candidates, wanted, lpu_sync_write_columns(sides), login_differs, wanted,
 					 login_differs, wanted, wanted, wanted, lpu_sync_write_any_differs(sides));
 	appendStringInfoString(&sql, holders);
 	appendStringInfo(&sql, blocks, lpu_sync_write_missing(sides));
