@@ -292,11 +292,19 @@ write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* Where users come from. */
+typedef struct UserSource
+{
+	LpuNextUser next;
+	void	   *arg;
+} UserSource;
+
 /* Add user i to those of the next INSERT. */
 static Size
 add_user(LpuColumns *users, const void *rows, int i, int64 id)
 {
-	const LpuQueuedUser *user = (const LpuQueuedUser *) rows + i;
+	const UserSource *source = rows;
+	const LpuQueuedUser *user = source->next(source->arg, i);
 	Size		length = user->body ? strlen(user->body) : 0;
 
 	lpu_columns_next(users);
@@ -361,9 +369,23 @@ lpu_enqueue_many(const LpuEnqueueKind *kind, const LpuQueueOrigin *origin, const
 
 /* Append n users.  Raises what the INSERTs raise, and for a user that is wrong if origin->raise. */
 void
-lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n, int64 *ids)
+lpu_enqueue_from(const LpuQueueOrigin *origin, LpuNextUser next, void *arg, int n, int64 *ids)
 {
 	static const LpuEnqueueKind kind = {types, NCOLUMNS, add_user, write_chunk};
+	UserSource	source = {next, arg};
 
-	lpu_enqueue_many(&kind, origin, users, n, ids);
+	lpu_enqueue_many(&kind, origin, &source, n, ids);
+}
+
+static const LpuQueuedUser *
+next_of_array(void *arg, int i)
+{
+	return (const LpuQueuedUser *) arg + i;
+}
+
+/* Append an array of users. */
+void
+lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n, int64 *ids)
+{
+	lpu_enqueue_from(origin, next_of_array, unconstify(LpuQueuedUser *, users), n, ids);
 }

@@ -55,13 +55,22 @@ extern void lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Da
 extern void lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users, int n,
 						int64 *ids);
 
+/*
+ * The same for users that come one after the other: user i is needed until the next one, and may be
+ * in the current memory context.
+ */
+typedef const LpuQueuedUser *(*LpuNextUser) (void *arg, int i);
+
+extern void lpu_enqueue_from(const LpuQueueOrigin *origin, LpuNextUser next, void *arg, int n,
+							 int64 *ids);
+
 /* What is enqueued: its columns, and how rows become those of an INSERT. */
 typedef struct LpuEnqueueKind
 {
 	const Oid  *types;
 	int			ncolumns;
 
-	/* add row i of an array, with this id; returns the bytes that it takes */
+	/* add row i, with this id; returns the bytes that it takes */
 	Size		(*add) (LpuColumns *chunk, const void *rows, int i, int64 id);
 	/* write the rows of one INSERT; first: the first id of the call */
 	void		(*write) (const LpuQueueOrigin *origin, const LpuColumns *chunk, int64 first);

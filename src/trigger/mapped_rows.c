@@ -2,19 +2,42 @@
  * mapped_rows.c: the users that a mapping makes of rows.
  *
  * The trigger and lp_enqueue_rows() run the same query over different rows and put the result into
- * the queue in the same way. The users of a run are kept in the caller's memory context.
+ * the queue in the same way. How many users there are decides whether they are held, so they are
+ * counted before the first is written: beyond some thousand they wait in a tuplestore, which has
+ * work_mem and then a temporary file.  All else is in the caller's memory context.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "tcop/dest.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/tuplestore.h"
 
 #include "trigger/mapped_rows.h"
 #include "trigger/mapped_table.h"
 #include "trigger/row_to_user.h"
+
+/* Users in memory, as many as are written with one statement. */
+#define MAX_USERS 2000
+
+/* The columns of users that wait. */
+enum
+{
+	LOGIN_NAME, BODY, PROBLEM, KEY, NCOLUMNS
+};
+
+typedef struct LpuSpilledUsers
+{
+	MemoryContext context;		/* of the slot */
+	Tuplestorestate *store;
+	TupleTableSlot *slot;
+	int			n;
+	LpuQueuedUser user;			/* that was read last */
+} LpuSpilledUsers;
 
 /* The users of a run, as they come from the query. */
 typedef struct UserReceiver
@@ -30,6 +53,117 @@ typedef struct UserReceiver
 	int			capacity;
 } UserReceiver;
 
+/* ----- users that wait ----- */
+
+static LpuSpilledUsers *
+make_spilled(void)
+{
+	LpuSpilledUsers *spilled = palloc0(sizeof(LpuSpilledUsers));
+	TupleDesc	desc = CreateTemplateTupleDesc(NCOLUMNS);
+	int			i;
+
+	for (i = 0; i < NCOLUMNS; i++)
+		TupleDescInitEntry(desc, i + 1, NULL, i == KEY ? JSONBOID : TEXTOID, -1, 0);
+	spilled->context = CurrentMemoryContext;
+	spilled->store = tuplestore_begin_heap(false, false, work_mem);
+	spilled->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	return spilled;
+}
+
+static void
+set_text(Datum *value, bool *isnull, char *text)
+{
+	*isnull = text == NULL;
+	*value = text ? CStringGetTextDatum(text) : (Datum) 0;
+
+	if (text !=NULL)
+		pfree(text);
+}
+
+/* Move a user to those that wait, and free it. */
+static void
+spill_user(LpuSpilledUsers *spilled, LpuQueuedUser *user)
+{
+	Datum		values[NCOLUMNS];
+	bool		nulls[NCOLUMNS];
+	int			i;
+
+	set_text(&values[LOGIN_NAME], &nulls[LOGIN_NAME], user->login_name);
+	set_text(&values[BODY], &nulls[BODY], user->body);
+	set_text(&values[PROBLEM], &nulls[PROBLEM], user->problem);
+	values[KEY] = JsonbPGetDatum(user->key);
+	nulls[KEY] = user->key == NULL;
+	tuplestore_putvalues(spilled->store, spilled->slot->tts_tupleDescriptor, values, nulls);
+	for (i = 0; i < NCOLUMNS; i++)
+		if (!nulls[i])
+			pfree(DatumGetPointer(values[i]));
+	spilled->n++;
+}
+
+/* All users that are in memory wait from now on. */
+static void
+spill_users(LpuMappedUsers *mapped)
+{
+	int			i;
+
+	if (mapped->spilled == NULL)
+		mapped->spilled = make_spilled();
+	for (i = 0; i < mapped->nusers; i++)
+		spill_user(mapped->spilled, &mapped->users[i]);
+	mapped->nusers = 0;
+}
+
+static char *
+get_text(TupleTableSlot *slot, int column)
+{
+	return slot->tts_isnull[column] ? NULL : TextDatumGetCString(slot->tts_values[column]);
+}
+
+/* Read the next of the users that wait, in the current memory context. */
+static const LpuQueuedUser *
+read_spilled(LpuSpilledUsers *spilled)
+{
+	MemoryContext caller = MemoryContextSwitchTo(spilled->context);
+	LpuQueuedUser *user = &spilled->user;
+
+	/* what the slot holds is freed with its next tuple */
+	if (!tuplestore_gettupleslot(spilled->store, true, false, spilled->slot))
+		elog(ERROR, "a user is missing");
+	MemoryContextSwitchTo(caller);
+	slot_getallattrs(spilled->slot);
+	user->login_name = get_text(spilled->slot, LOGIN_NAME);
+	user->body = get_text(spilled->slot, BODY);
+	user->problem = get_text(spilled->slot, PROBLEM);
+	user->key = spilled->slot->tts_isnull[KEY] ? NULL :
+		DatumGetJsonbPCopy(spilled->slot->tts_values[KEY]);
+	return user;
+}
+
+static const LpuQueuedUser *
+next_user(void *arg, int i)
+{
+	const LpuMappedUsers *mapped = arg;
+	int			nspilled = mapped->n - mapped->nusers;
+
+	return i < nspilled ? read_spilled(mapped->spilled) : &mapped->users[i - nspilled];
+}
+
+/* ----- the query ----- */
+
+/* Remember the first user whose data are wrong. */
+static void
+note_wrong(LpuMappedUsers *mapped, const LpuQueuedUser *user)
+{
+	LpuQueuedUser *wrong;
+
+	if (user->problem == NULL || mapped->wrong != NULL)
+		return;
+	wrong = palloc0(sizeof(LpuQueuedUser));
+	wrong->login_name = user->login_name ? pstrdup(user->login_name) : NULL;
+	wrong->problem = pstrdup(user->problem);
+	mapped->wrong = wrong;
+}
+
 static bool
 receive_slot(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -38,14 +172,18 @@ receive_slot(TupleTableSlot *slot, DestReceiver *self)
 	MemoryContext caller = MemoryContextSwitchTo(receiver->context);
 
 	receiver->place.at = -1;
-	if (mapped->n == receiver->capacity)
+	if (mapped->nusers == MAX_USERS && !receiver->mapping->sync)
+		spill_users(mapped);
+	if (mapped->nusers == receiver->capacity)
 	{
 		receiver->capacity = Max(receiver->capacity * 2, 16);
-		mapped->users = mapped->n > 0 ?
+		mapped->users = mapped->nusers > 0 ?
 			repalloc_huge(mapped->users, receiver->capacity * sizeof(LpuQueuedUser)) :
 			palloc(receiver->capacity * sizeof(LpuQueuedUser));
 	}
-	lpu_user_from_slot(receiver->writer, slot, &mapped->users[mapped->n++]);
+	lpu_user_from_slot(receiver->writer, slot, &mapped->users[mapped->nusers]);
+	note_wrong(mapped, &mapped->users[mapped->nusers++]);
+	mapped->n++;
 	MemoryContextSwitchTo(caller);
 	return true;
 }
@@ -148,16 +286,13 @@ lpu_mapped_run(const LpuMapping *mapping, const LpuMappingScope *scope, SPIPlanP
 void
 lpu_mapped_raise(const LpuMappedUsers *mapped)
 {
-	int			i;
-
-	for (i = 0; i < mapped->n; i++)
-		if (mapped->users[i].problem != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid user \"%s\"",
-							mapped->users[i].login_name ? mapped->users[i].login_name : ""),
-					 errdetail("%s.", mapped->users[i].problem),
-					 errhidestmt(true)));
+	if (mapped->wrong != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid user \"%s\"",
+						mapped->wrong->login_name ? mapped->wrong->login_name : ""),
+				 errdetail("%s.", mapped->wrong->problem),
+				 errhidestmt(true)));
 }
 
 /*
@@ -210,5 +345,10 @@ lpu_mapped_enqueue(const LpuMapping *mapping, const LpuMappedUsers *mapped, Oid 
 	origin.hold = kind;
 	origin.source_table = lpu_mapping_table_name(table);
 	origin.source_table_oid = table;
-	lpu_enqueue(&origin, mapped->users, mapped->n, NULL);
+	lpu_enqueue_from(&origin, next_user, unconstify(LpuMappedUsers *, mapped), mapped->n, NULL);
+	if (mapped->spilled != NULL)
+	{
+		ExecDropSingleTupleTableSlot(mapped->spilled->slot);
+		tuplestore_end(mapped->spilled->store);
+	}
 }

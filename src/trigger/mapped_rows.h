@@ -15,8 +15,11 @@
 /* The users of one run of the query. */
 typedef struct LpuMappedUsers
 {
-	LpuQueuedUser *users;
 	int			n;
+	LpuQueuedUser *users;		/* the last of them, or all */
+	int			nusers;
+	struct LpuSpilledUsers *spilled;	/* those before, or NULL */
+	const LpuQueuedUser *wrong; /* the first whose data are wrong, or NULL */
 } LpuMappedUsers;
 
 /* At most this many parameters of the query are rows: the row now, and before. */
@@ -30,7 +33,7 @@ extern LpuMappingScope *lpu_mapped_scope(const LpuMapping *mapping, Relation tab
 
 /*
  * Run the query of a mapping, with SPI connected. The rows are the parameters of the table's row
- * type.
+ * type.  All users of mode=sync are in memory; of others only some, whatever their number.
  */
 extern LpuMappedUsers *lpu_mapped_run(const LpuMapping *mapping, const LpuMappingScope *scope,
 									  SPIPlanPtr plan, const Datum *rows, int nrows,

@@ -7,6 +7,18 @@
 # shellcheck source=test/bench/group_memory.sh
 . "$here/group_memory.sh"
 
+# private_peak N: mebibytes that a backend needs for one INSERT of so many rows at the most, without what it shares.
+private_peak()
+{
+	fresh
+	psql -XqAt -v ON_ERROR_STOP=1 <<-END
+		SET ROLE bench_fast;
+		INSERT INTO hooked SELECT i, 'q' || i || '@example.com', 'Full Name', 1, true FROM generate_series(1, $1) i;
+		SELECT round((substring(status FROM 'VmHWM:\s+(\d+)')::numeric - substring(status FROM 'RssShmem:\s+(\d+)')::numeric) / 1024, 1)
+		FROM pg_read_file('/proc/self/status') status;
+	END
+}
+
 # A queue of that many; others are waiting behind whatever is claimed.
 million_queued()
 {
@@ -45,5 +57,9 @@ group_million()
 	many=$(larger 1000000 10000)
 	million_queued "$few"
 	million_queued "$many"
+	series peak_few private_peak "$few"
+	series peak_many private_peak "$many"
+	paste -d ' ' "$(values peak_few)" "$(values peak_many)" | awk '{ print $2 - $1 }' >"$(values insert_growth)"
+	row_at_most "peak of memory, INSERT of $many rows with the trigger against $few" MB insert_growth 64
 	million_listed "$many"
 }

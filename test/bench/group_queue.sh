@@ -84,6 +84,44 @@ disk_of_user()
 	ask -c "SELECT round(pg_total_relation_size('lp_requests')::numeric / $queue_users)"
 }
 
+# Changes of users that the account has: with a delay for each answer of the account that behaves as one.
+change_users=$(larger 10000 1000)
+change_requests=$((change_users / 100))
+
+# serial_puts DELAY: milliseconds of the same users put back, 100 a request, one request after the other, by curl.
+serial_puts()
+{
+	local i begun
+
+	load_users "$change_users"
+	configure '{"select_all": false}'
+	for ((i = 0; i < change_requests; i++)); do
+		awk -v from=$((i * 100)) -v to=$((i * 100 + 100)) -f "$top/test/bench/users.awk" >"$work/tmp/put.$i"
+		[ "$i" = 0 ] || echo next
+		printf '%s\n' "url = \"$url$users_path\"" 'request = PUT' 'output = /dev/null' 'fail' \
+			'header = "Authorization: Bearer lp-token"' 'header = "Content-Type: application/json"' 'header = "If-Match: -1"' \
+			"data-binary = \"@$work/tmp/put.$i\""
+	done >"$work/tmp/puts"
+	configure "{\"delay_ms\": $1}"
+	begun=${EPOCHREALTIME/,/.}
+	curl -sS -K "$work/tmp/puts" || return
+	awk -v from="$begun" -v to="${EPOCHREALTIME/,/.}" 'BEGIN { printf "%.1f - 0\n", (to - from) * 1000 }'
+	configure '{"delay_ms": 0}'
+}
+
+# queued_changes DELAY: milliseconds of a delivery of as many changes.
+queued_changes()
+{
+	fresh
+	load_users "$change_users"
+	configure '{"select_all": false}'
+	ask -c 'SET ROLE bench_plain' -c "SELECT count(*) FROM lp_enqueue_changes('12345678', (SELECT jsonb_agg(jsonb_build_object(
+		'id', 5000000000 + i, 'maxChats', 7, 'fullName', 'Full Name', 'employeeId', i::text)) FROM generate_series(1, $change_users) i))" >/dev/null
+	configure "{\"delay_ms\": $1}"
+	timed bench_plain 'SELECT' 'CALL lp_deliver()' "(SELECT count(*) FROM lp_requests WHERE state = 'done') = $change_users"
+	configure '{"delay_ms": 0}'
+}
+
 group_queue()
 {
 	contender plain insert plain
@@ -95,6 +133,8 @@ group_queue()
 	contender drain_floor drain_floor
 	contender c_0 limit_send 1000 8 0
 	contender ours_0 drain 1000 8 0
+	contender puts_20 serial_puts 20
+	contender changes_20 queued_changes 20
 	contender wal wal_of_user
 	contender disk disk_of_user
 	peer http_0 http_send 1000 0
@@ -102,6 +142,7 @@ group_queue()
 	row "INSERT of $queue_users rows: alone" ms plain
 	row "INSERT of $queue_users rows: and rows like the queue's by plain SQL" ms floor plain
 	row "INSERT of $queue_users rows: with the trigger to the queue" ms hooked plain '<= 3.5'
+	row '...: against the same rows by plain SQL' ms hooked floor '<= 1.3'
 	row "send $queue_users, 100 a request, 8 connections, 20 ms: plain C" ms c_20
 	row "...: lpusers, from the first request to the last answer" ms sent_20 c_20 '<= 1.1'
 	row "...: lpusers, CALL lp_deliver()" ms ours_20 c_20 '<= 1.3'
@@ -110,6 +151,8 @@ group_queue()
 	row "...: pgsql-http, which keeps no queue" ms http_0 c_0
 	row "...: lpusers, CALL lp_deliver()" ms ours_0 c_0
 	row "...: lpusers against pgsql-http" ms ours_0 http_0 '>= 2.8'
+	row "change $change_users, 100 a request, 1 connection, 20 ms: curl, PUTs only" ms puts_20
+	row '...: lpusers, CALL lp_deliver(), queued changes' ms changes_20 puts_20 '<= 1.3'
 	row 'a user, queued and delivered: write-ahead log, no full pages' B wal
 	row 'a user, delivered: what is kept in lp_requests, with indexes' B disk
 }

@@ -99,7 +99,7 @@ subtest 'without preloading' => sub {
 make_database('HR2');
 forget('HR2');
 forget('postgres');
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres, Capital, "HR2"'\n");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'lpusers'\nlpusers.databases = 'postgres, Capital, \"HR2\"'\n");
 my $offset = -s $node->logfile;
 my $start  = time();
 $node->restart;
