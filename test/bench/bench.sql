@@ -78,7 +78,7 @@ SELECT FROM bench_attach('hooked');
  * What the trigger's job costs at least in SQL: the same INSERT, then the same rows into tables like those of the queue,
  * with no more than the indexes that are needed and nothing to work out.
  */
-CREATE TABLE floor_requests (LIKE lp_requests INCLUDING INDEXES);
+CREATE TABLE floor_requests (LIKE lp_requests INCLUDING INDEXES INCLUDING DEFAULTS);
 DROP INDEX floor_requests_enqueued_at_idx;
 CREATE TABLE floor_payloads (LIKE lp_payloads INCLUDING INDEXES);
 CREATE PROCEDURE bench_floor(n int) LANGUAGE plpgsql AS $$
@@ -86,11 +86,11 @@ DECLARE
 	here text := lp_origin();
 BEGIN
 	INSERT INTO plain SELECT i, 'q' || i || '@example.com', 'Full Name', 1, true FROM generate_series(1, n) i;
-	INSERT INTO floor_requests (id, account, operation, path, server, requested_by, send_as, login_name, state, attempts,
-		next_attempt_at, origin, source_table, source_key, enqueued_at)
-		SELECT i, '12345678', 'create', 'queue', 'fast', 'bench_fast', 'bench_fast', 'q' || i || '@example.com',
-			'pending', 0, now(), here, 'public.hooked', '{"id": 10000}', now()
-		FROM generate_series(1, n) i;
+	INSERT INTO floor_requests (id, account, operation, path, server, server_oid, requested_by, requested_by_oid, send_as,
+		send_as_oid, login_name, state, attempts, next_attempt_at, origin, source_table, source_table_oid, source_key, enqueued_at)
+		SELECT i, '12345678', 'create', 'queue', 'fast', role, 'bench_fast', role, 'bench_fast', role, 'q' || i || '@example.com',
+			'pending', 0, now(), here, 'public.hooked', role, '{"id": 10000}', now()
+		FROM generate_series(1, n) i, (SELECT current_user::regrole::oid AS role) r;
 	INSERT INTO floor_payloads SELECT i, '{"loginName":"p1.10000@example.com","fullName":"Full Name","nickname":"Full Name",'
 		'"email":"p1.10000@example.com","passwordSh":"Start-1234","isEnabled":true,"maxChats":3,"profileIds":[1001]}'
 		FROM generate_series(1, n) i;
