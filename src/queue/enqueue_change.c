@@ -43,7 +43,8 @@ static const Oid types[NCOLUMNS] = {
 /*
  * Append changes: one element of each array $1 to $8 (ids, operations, user ids, logins, actions,
  * problems, keys, payloads); $9 to $22 as lpu_origin_params() sets them, $23 the first id of this
- * call.  n is the newest unfinished request of the user, o the same if it is replaced.  (max(r.id
+ * call.  n is the newest unfinished request of the user, o the same if it is replaced, which it is
+ * not if its user is known by now and has a newer one by id.  (max(r.id
  * + 0) keeps the planner from the primary key, and IS TRUE makes it hash the ids.)  Writes
  * lp_requests and lp_payloads.
  */
@@ -83,6 +84,9 @@ static const char enqueue_sql[] =
 "      WHERE r.id = n.id AND r.id < $23 AND r.state IN ('pending', 'held')"
 "        AND r.operation = g.operation AND r.send_as_oid = $15 AND r.origin = $20"
 "        AND r.hold IS DISTINCT FROM 'elsewhere'"
+"        AND (r.user_id IS NULL OR (SELECT max(f.id + 0) FROM @extschema@.lp_requests f"
+"          WHERE f.account = $9 AND f.user_id = r.user_id AND f.server_oid = $11"
+"            AND f.state IN ('pending', 'held')) <= r.id)"
 "      LIMIT 1 FOR UPDATE SKIP LOCKED) w"
 "    CROSS JOIN LATERAL (SELECT q.body::jsonb FROM @extschema@.lp_payloads q"
 "      WHERE q.request_id = w.id LIMIT 1) p) o ON true"

@@ -90,6 +90,22 @@ foreach my $order ([ 'login', 'id' ], [ 'id', 'login' ])
 	};
 }
 
+subtest 'a newer one does not take an older one past the request of another role' => sub {
+	fresh(1);
+	change('id', 1, { maxChats => 3 });
+	$sim->post('faults', { method => 'PUT', path => '/le-users/users', action => 'status', status => 500, applied => JSON::PP::false });
+	deliver();
+	change('login', 1, { maxChats => 5 });
+	deliver();
+	is($session->query("SELECT string_agg(state || ' ' || user_id, ', ' ORDER BY id) FROM lp_requests"), 'uncertain 4000000001, pending 4000000001', 'its user is known');
+	change('id', 1, { maxChats => 7 }, 'regress_clerk');
+	change('login', 1, { nickname => 'last' });
+	$session->due_now;
+	deliver();
+	is($session->query("SELECT string_agg(state, ' ' ORDER BY id) FROM lp_requests"), 'done done done done', 'all are done');
+	is(user(1)->{maxChats} . ' ' . user(1)->{nickname}, '7 last', 'in the order in which they were queued');
+};
+
 subtest 'a rename as another role' => sub {
 	fresh(2);
 	change('id', 1, { loginName => 'new1@example.com' });
