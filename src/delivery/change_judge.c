@@ -51,7 +51,7 @@ typedef struct Comparison
 /* ----- results ----- */
 
 static const char *
-keep_text(const LpuQueueRow *row, const char *text)
+keep_row_text(const LpuQueueRow *row, const char *text)
 {
 	return text ? MemoryContextStrdup(lpu_claim_context(row), text) : NULL;
 }
@@ -60,14 +60,14 @@ keep_text(const LpuQueueRow *row, const char *text)
 static void
 set_failed(LpuQueueRow *row, LpuCause cause, const char *error)
 {
-	lpu_row_set_failed(row, cause, keep_text(row, error));
+	lpu_row_set_failed(row, cause, keep_row_text(row, error));
 	row->unsent = true;
 }
 
 static void
 set_done(LpuQueueRow *row, const char *reason)
 {
-	lpu_rows_set(&row, 1, LPU_STATE_DONE, NULL, keep_text(row, reason), 0);
+	lpu_rows_set(&row, 1, LPU_STATE_DONE, NULL, keep_row_text(row, reason), 0);
 	row->unsent = true;
 }
 
@@ -400,7 +400,7 @@ judge_update(LpuChangedUser *user, Comparison *c, int max_retries)
 	set_sums(c);
 	compare_attributes(c);
 	if (c->drifted.len > 0)
-		c->row->outcome = keep_text(c->row, psprintf("{\"drifted\": %s}}", c->drifted.data));
+		c->row->outcome = keep_row_text(c->row, psprintf("{\"drifted\": %s}}", c->drifted.data));
 	if (!c->differs && c->names.len > 0 && c->drift == DRIFT_REPORT)
 	{
 		set_failed(c->row, LPU_CAUSE_REFUSED,
@@ -421,7 +421,7 @@ judge_update(LpuChangedUser *user, Comparison *c, int max_retries)
 	user->set = c->set;
 	user->renamed_from = folded_login(c->entity);
 	user->renamed_to = folded_login(c->set);
-	c->row->reason = keep_text(c->row, drift_reason(c));
+	c->row->reason = keep_row_text(c->row, drift_reason(c));
 	if (user->body == NULL)
 		set_failed(c->row, LPU_CAUSE_REFUSED, "the user cannot be sent as UTF-8");
 	return user->body != NULL;

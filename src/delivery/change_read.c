@@ -274,7 +274,7 @@ step_revision(LpuChangeRead *r, long *wait_ms)
 }
 
 static bool
-step_listing(LpuChangeRead *r, long *wait_ms)
+read_listing(LpuChangeRead *r, long *wait_ms)
 {
 	LpuListingResult result;
 
@@ -420,7 +420,7 @@ lpu_change_read_done(LpuChangeRead *r, long *wait_ms)
 				moved = step_users(r, wait_ms);
 				break;
 			case READ_LIST:
-				moved = step_listing(r, wait_ms);
+				moved = read_listing(r, wait_ms);
 				break;
 			case READ_OVER:
 				break;

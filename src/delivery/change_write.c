@@ -109,7 +109,7 @@ lpu_chain_build(LpuChangeChain *chain)
 /* ----- results ----- */
 
 static const char *
-keep_text(const LpuQueueRow *row, const char *text)
+keep_request_text(const LpuQueueRow *row, const char *text)
 {
 	return text ? MemoryContextStrdup(lpu_claim_context(row), text) : NULL;
 }
@@ -147,7 +147,7 @@ settle_sent(LpuChangeChain *chain)
 
 /* The secrets that were sent, in UTF-8. */
 static List *
-secrets_of(const LpuChangeChain *chain)
+secrets_of_request(const LpuChangeChain *chain)
 {
 	List	   *secrets = NIL;
 	ListCell   *cell;
@@ -192,7 +192,7 @@ note_date(LpuQueueRow *row, const char *date)
 	text = before ? psprintf("%.*s, \"dateUpdated\": \"%s\"}", (int) strlen(before) - 1, before, date) :
 	psprintf("{\"dateUpdated\": \"%s\"}", date);
 
-	row->outcome = keep_text(row, text);
+	row->outcome = keep_request_text(row, text);
 }
 
 /* An answer shows a user that was sent. */
@@ -215,7 +215,7 @@ take_answered(LpuChangeChain *chain, const LpuValue *values, const LpuValue *who
 		note_date(user->row, lpu_value_text(&values[DATE_UPDATED]));
 	}
 	else
-		user->row->error = keep_text(user->row, why);
+		user->row->error = keep_request_text(user->row, why);
 }
 
 /* Note which users the response shows as they were sent. */
@@ -258,7 +258,7 @@ set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 		else if (row->state != LPU_STATE_DONE)
 			/* it is looked up at once, but not again and again */
 			lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL,
-						 keep_text(row, psprintf("status %d, but %s", answer->status, why)),
+						 keep_request_text(row, psprintf("status %d, but %s", answer->status, why)),
 						 row->doubtful ? -1 : 0);
 	}
 	set_sent(chain, answer);
@@ -300,7 +300,7 @@ lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status)
 		lpu_chain_forget(chain);
 		return;
 	}
-	lpu_row_set_failed(user->row, LPU_CAUSE_REFUSED, keep_text(user->row, words));
+	lpu_row_set_failed(user->row, LPU_CAUSE_REFUSED, keep_request_text(user->row, words));
 	user->row->status = status;
 	settle_sent(chain);
 }
@@ -317,7 +317,7 @@ set_unknown(LpuChangeChain *chain, const LpuApiAnswer *answer, const char *why)
 	{
 		LpuQueueRow *row = chain->sent[i]->row;
 
-		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, keep_text(row, why), row->reason, -1);
+		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, keep_request_text(row, why), row->reason, -1);
 	}
 	set_sent(chain, answer);
 	settle_sent(chain);
@@ -395,7 +395,7 @@ lpu_chain_finish_write(LpuChangeChain *chain)
 	}
 	chain->call = NULL;
 	if (answer->error != NULL)
-		lpu_api_hide(answer, secrets_of(chain));
+		lpu_api_hide(answer, secrets_of_request(chain));
 	switch (lpu_write_staleness(chain->request.if_match, answer))
 	{
 		case LPU_STALE:

@@ -248,7 +248,7 @@ complete_rows(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 
 /* The secrets of the users that were sent, in UTF-8. */
 static List *
-secrets_of(LpuCreateBatch *batch)
+secrets_of_batch(LpuCreateBatch *batch)
 {
 	LpuJson    *users = lpu_json_parse(batch->request.body, batch->request.body_length);
 	List	   *secrets = NIL;
@@ -352,7 +352,7 @@ lpu_batch_finish(LpuCreateBatch *batch, LpuBatchResult *result)
 		result->verdict = answer->verdict;
 		MemoryContextSwitchTo(batch->context);
 		if (answer->error != NULL)
-			lpu_api_hide(answer, secrets_of(batch));
+			lpu_api_hide(answer, secrets_of_batch(batch));
 		if (answer->verdict != LPU_REJECTED || batch->n == 1)
 		{
 			set_by_verdict(batch, answer);

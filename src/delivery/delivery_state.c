@@ -129,7 +129,7 @@ lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options)
  * the others back.
  */
 static bool
-may_start(const LpuDelivery *d, const LpuCreateBatch *batch)
+batch_may_start(const LpuDelivery *d, const LpuCreateBatch *batch)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *cell;
@@ -154,7 +154,7 @@ lpu_delivery_has_next_batch(const LpuDelivery *d)
 	ListCell   *cell;
 
 	foreach(cell, d->ready)
-		if (may_start(d, lfirst(cell)))
+		if (batch_may_start(d, lfirst(cell)))
 		return true;
 	return false;
 }
@@ -172,7 +172,7 @@ lpu_delivery_next_batch(LpuDelivery *d)
 	{
 		LpuCreateBatch *batch = lfirst(cell);
 
-		if (!may_start(d, batch))
+		if (!batch_may_start(d, batch))
 			continue;
 		d->ready = foreach_delete_current(d->ready, cell);
 		return batch;

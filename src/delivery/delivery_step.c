@@ -98,7 +98,7 @@ share_revision(LpuDelivery *d)
 
 /* Return true if time, connections and turn allow to start the next batch, if there is one. */
 static bool
-may_start(LpuDelivery *d)
+may_send(LpuDelivery *d)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -115,7 +115,7 @@ start_batches(LpuDelivery *d)
 	MemoryContext caller = MemoryContextSwitchTo(d->context);
 	bool		any = false;
 
-	while (may_start(d) && share_revision(d))
+	while (may_send(d) && share_revision(d))
 	{
 		LpuCreateBatch *batch;
 

@@ -158,7 +158,7 @@ begin_look_ahead(LpuDelivery *d)
 }
 
 static bool
-role_was_tried(const struct LpuLookAhead *l, Oid role)
+lister_was_tried(const struct LpuLookAhead *l, Oid role)
 {
 	int			i;
 
@@ -182,7 +182,7 @@ list_as_next_role(LpuDelivery *d, struct LpuLookAhead *l, LpuPresence *presence)
 		const char *why;
 
 		l->row = &d->due[l->next];
-		if (l->row->server != presence->server || role_was_tried(l, l->row->role))
+		if (l->row->server != presence->server || lister_was_tried(l, l->row->role))
 			continue;
 		l->tried[l->ntried++] = l->row->role;
 		caller = lpu_delivery_begin(d);

@@ -88,7 +88,7 @@ judge_absent(LpuDoubt *doubt, int max_retries)
 }
 
 static void
-judge(LpuDoubt *doubt, const LpuLookup *lookup, int max_retries)
+judge_doubt(LpuDoubt *doubt, const LpuLookup *lookup, int max_retries)
 {
 	LpuQueueRow *row = &doubt->row;
 	const LpuListedUser *user = lpu_lookup_find(lookup, row->login_name);
@@ -137,7 +137,7 @@ settle_doubts(LpuDelivery *d, const LpuDoubt *doubts, int n, Oid server)
 
 /* Return true if an earlier row has the same role and server: then that was tried already. */
 static bool
-role_was_tried(const LpuDoubt *doubts, int i)
+doubt_role_was_tried(const LpuDoubt *doubts, int i)
 {
 	int			j;
 
@@ -194,14 +194,14 @@ begin_reconciliation(LpuDelivery *d)
 
 /* List the account as the next role of the server.  Return false if all were tried. */
 static bool
-list_as_next_role(LpuDelivery *d, struct LpuReconciliation *r)
+look_up_as_next_role(LpuDelivery *d, struct LpuReconciliation *r)
 {
 	for (; r->options == NULL && r->next < r->n; r->next++)
 	{
 		const LpuQueueRow *row = &r->doubts[r->next].row;
 		MemoryContext caller;
 
-		if (row->server != linitial_oid(r->servers) || role_was_tried(r->doubts, r->next))
+		if (row->server != linitial_oid(r->servers) || doubt_role_was_tried(r->doubts, r->next))
 			continue;
 		caller = lpu_delivery_begin(d);
 		MemoryContextSwitchTo(r->context);
@@ -219,7 +219,7 @@ list_as_next_role(LpuDelivery *d, struct LpuReconciliation *r)
  * r->options are NULL if nothing is known then.
  */
 static bool
-finish_listing(LpuDelivery *d, struct LpuReconciliation *r)
+finish_lookup(LpuDelivery *d, struct LpuReconciliation *r)
 {
 	LpuListingResult result;
 	MemoryContext caller = lpu_delivery_begin(d);
@@ -248,7 +248,7 @@ end_server(LpuDelivery *d, struct LpuReconciliation *r)
 		if (r->doubts[i].row.server != server)
 			continue;
 		else if (r->options != NULL)
-			judge(&r->doubts[i], r->lookup, r->options->max_retries);
+			judge_doubt(&r->doubts[i], r->lookup, r->options->max_retries);
 		else
 			set_unseen(&r->doubts[i], r->why);
 	settle_doubts(d, r->doubts, r->n, server);
@@ -291,11 +291,11 @@ lpu_delivery_look_up(LpuDelivery *d, long *wait_ms)
 		return LPU_STEP_OVER;
 	}
 	do
-		while (r->options != NULL || list_as_next_role(d, r))
+		while (r->options != NULL || look_up_as_next_role(d, r))
 		{
 			if (!lpu_lookup_done(r->lookup, wait_ms))
 				return LPU_STEP_WAITS;
-			if (finish_listing(d, r))
+			if (finish_lookup(d, r))
 				break;
 		}
 	while (end_server(d, r));

@@ -122,7 +122,7 @@ list_with_next_mapping(LpuDelivery *d, struct LpuRefusal *r)
 
 /* A listing has ended.  Return true if no other mapping is to be tried. */
 static bool
-finish_listing(LpuDelivery *d, struct LpuRefusal *r)
+finish_refusal_listing(LpuDelivery *d, struct LpuRefusal *r)
 {
 	MemoryContext caller = lpu_delivery_begin(d);
 
@@ -150,7 +150,7 @@ settle_found(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 }
 
 static void
-judge(LpuDelivery *d, const LpuRefusedBatch *batch, const LpuLookup *lookup)
+judge_refused_user(LpuDelivery *d, const LpuRefusedBatch *batch, const LpuLookup *lookup)
 {
 	int			absent = 0;
 	int			i;
@@ -217,7 +217,7 @@ end_refusal(LpuDelivery *d, struct LpuRefusal *r)
 		LpuRefusedBatch *batch = lfirst(cell);
 
 		if (r->result.known)
-			judge(d, batch, r->lookup);
+			judge_refused_user(d, batch, r->lookup);
 		else
 			settle_unknown(d, batch, &r->result);
 		d->refused_batches = list_delete_ptr(d->refused_batches, batch);
@@ -262,7 +262,7 @@ lpu_delivery_judge_refused(LpuDelivery *d, long *wait_ms)
 			break;
 		if (!lpu_lookup_done(r->lookup, wait_ms))
 			return LPU_STEP_WAITS;
-		if (finish_listing(d, r))
+		if (finish_refusal_listing(d, r))
 			break;
 	}
 	return end_refusal(d, r);

@@ -80,7 +80,7 @@ report_days(const Interval *since, DateADT *start, DateADT *stop)
 
 /* Run a query of one value as the caller, with SPI connected.  %s is the extension's schema. */
 static Datum
-run_query(const char *format, int nargs, Oid *types, Datum *values, const char *nulls)
+query_value(const char *format, int nargs, Oid *types, Datum *values, const char *nulls)
 {
 	char	   *schema = get_namespace_name(lpu_extension_schema());
 	bool		isnull;
@@ -101,8 +101,8 @@ check_account(char *account)
 	lpu_account_check(account);
 	if (lpu_account_has_server(account, GetUserId()))
 		return;
-	if (!DatumGetBool(run_query("SELECT EXISTS (SELECT FROM %s.lp_results r WHERE r.account OPERATOR(pg_catalog.=) $1)",
-								1, types, values, NULL)))
+	if (!DatumGetBool(query_value("SELECT EXISTS (SELECT FROM %s.lp_results r WHERE r.account OPERATOR(pg_catalog.=) $1)",
+								  1, types, values, NULL)))
 		lpu_problem_raise(lpu_account_unknown(account));
 }
 
@@ -129,7 +129,7 @@ lp_report(PG_FUNCTION_ARGS)
 	SPI_connect();
 	if (!PG_ARGISNULL(0))
 		check_account(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	page = DatumGetTextPP(run_query("SELECT %s._lp_report_page($1, $2, $3)", 3, types, values, nulls));
+	page = DatumGetTextPP(query_value("SELECT %s._lp_report_page($1, $2, $3)", 3, types, values, nulls));
 	values[0] = SPI_datumTransfer(PointerGetDatum(page), false, -1);
 	SPI_finish();
 	PG_RETURN_DATUM(values[0]);

@@ -150,7 +150,7 @@ lpu_claim_next_change(const char *account, LpuNextChange *next)
 
 /* Row i of the result, in the memory context of the claim, which is the current one. */
 static LpuQueueRow *
-read_row(ChangeClaim *claim, int i)
+read_change_row(ChangeClaim *claim, int i)
 {
 	LpuQueueRow *row = lpu_claim_add(claim->group);
 	char	   *role = GetUserNameFromId(claim->next->role, true);
@@ -192,7 +192,7 @@ run_claim(void *arg)
 	lpu_queue_run(claim_sql, lengthof(types), types, values);
 	MemoryContextSwitchTo(lpu_claim_group_context(claim->group));
 	for (i = 0; i < (int) SPI_processed; i++)
-		claim->rows[claim->n++] = read_row(claim, i);
+		claim->rows[claim->n++] = read_change_row(claim, i);
 	MemoryContextSwitchTo(caller);
 	SPI_freetuptable(SPI_tuptable);
 }

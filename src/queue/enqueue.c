@@ -210,7 +210,7 @@ static const char enqueue_sql[] =
 
 /* What is wrong with a user by itself; NULL: nothing. */
 static const char *
-problem_of(const LpuQueuedUser *user)
+problem_of_user(const LpuQueuedUser *user)
 {
 	if (user->problem != NULL)
 		return user->problem;
@@ -255,7 +255,7 @@ lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Datum *values)
 
 /* Write the users of one INSERT. */
 static void
-write_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
+write_users_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
 {
 	Oid			all_types[ENQUEUE_ARGS];
 	Datum		values[ENQUEUE_ARGS];
@@ -310,7 +310,7 @@ add_user(LpuColumns *users, const void *rows, int i, int64 id)
 	lpu_columns_next(users);
 	lpu_columns_set(users, ID, Int64GetDatum(id));
 	lpu_columns_set_text(users, LOGIN_NAME, user->login_name);
-	lpu_columns_set_text(users, PROBLEM, problem_of(user));
+	lpu_columns_set_text(users, PROBLEM, problem_of_user(user));
 	if (user->key != NULL)
 		lpu_columns_set(users, SOURCE_KEY, JsonbPGetDatum(user->key));
 
@@ -371,7 +371,7 @@ lpu_enqueue_many(const LpuEnqueueKind *kind, const LpuQueueOrigin *origin, const
 void
 lpu_enqueue_from(const LpuQueueOrigin *origin, LpuNextUser next, void *arg, int n, int64 *ids)
 {
-	static const LpuEnqueueKind kind = {types, NCOLUMNS, add_user, write_chunk};
+	static const LpuEnqueueKind kind = {types, NCOLUMNS, add_user, write_users_chunk};
 	UserSource	source = {next, arg};
 
 	lpu_enqueue_many(&kind, origin, &source, n, ids);

@@ -137,7 +137,7 @@ static const char enqueue_sql[] =
 
 /* What is wrong with a change by itself; NULL: nothing. */
 static const char *
-problem_of(const LpuQueuedChange *change)
+problem_of_change(const LpuQueuedChange *change)
 {
 	if (change->problem != NULL)
 		return change->problem;
@@ -157,7 +157,7 @@ static Size
 add_change(LpuColumns *changes, const void *rows, int i, int64 id)
 {
 	const LpuQueuedChange *change = (const LpuQueuedChange *) rows + i;
-	const char *problem = problem_of(change);
+	const char *problem = problem_of_change(change);
 
 	lpu_columns_next(changes);
 	lpu_columns_set(changes, ID, Int64GetDatum(id));
@@ -177,7 +177,7 @@ add_change(LpuColumns *changes, const void *rows, int i, int64 id)
 
 /* Write the rows of one INSERT. */
 static void
-write_chunk(const LpuQueueOrigin *origin, const LpuColumns *changes, int64 first)
+write_changes_chunk(const LpuQueueOrigin *origin, const LpuColumns *changes, int64 first)
 {
 	Oid			all_types[NCOLUMNS + LPU_ORIGIN_PARAMS + 1];
 	Datum		values[NCOLUMNS + LPU_ORIGIN_PARAMS + 1];
@@ -213,7 +213,7 @@ void
 lpu_enqueue_changes(const LpuQueueOrigin *origin, const LpuQueuedChange *changes, int n,
 					int64 *ids)
 {
-	static const LpuEnqueueKind kind = {types, NCOLUMNS, add_change, write_chunk};
+	static const LpuEnqueueKind kind = {types, NCOLUMNS, add_change, write_changes_chunk};
 
 	lpu_enqueue_many(&kind, origin, changes, n, ids);
 }

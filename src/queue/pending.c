@@ -78,7 +78,7 @@ static const char assign_sql[] =
 
 /* The ids that are pending for a role on a server, in the current memory context. */
 static int64 *
-find(const char *account, Oid server, Oid role, int *n)
+find_pending_rows(const char *account, Oid server, Oid role, int *n)
 {
 	Oid			types[3] = {TEXTOID, OIDOID, OIDOID};
 	Datum		values[3] = {CStringGetTextDatum(account), ObjectIdGetDatum(server),
@@ -110,7 +110,7 @@ int64
 lpu_pending_hold(const char *account, Oid server, Oid role, LpuHoldKind kind, const char *why)
 {
 	int			n;
-	int64	   *ids = find(account, server, role, &n);
+	int64	   *ids = find_pending_rows(account, server, role, &n);
 
 	return lpu_pending_hold_rows(ids, n, kind, why);
 }
@@ -141,7 +141,7 @@ assign_servers(const char *account)
 		const LpuOptions *options = lpu_server_for_request(InvalidOid, account, role, name,
 														   &problem);
 		int			nids;
-		int64	   *ids = find(account, InvalidOid, role, &nids);
+		int64	   *ids = find_pending_rows(account, InvalidOid, role, &nids);
 
 		if (options == NULL)
 		{

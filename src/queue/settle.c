@@ -330,7 +330,7 @@ settle_each(SettlementWrite *w)
 }
 
 static int
-compare_ids(const void *a, const void *b)
+compare_row_ids(const void *a, const void *b)
 {
 	int64		left = *(const int64 *) a;
 	int64		right = *(const int64 *) b;
@@ -341,7 +341,7 @@ compare_ids(const void *a, const void *b)
 static bool
 is_among(int64 id, const int64 *sorted, int n)
 {
-	return n > 0 && bsearch(&id, sorted, n, sizeof(int64), compare_ids) != NULL;
+	return n > 0 && bsearch(&id, sorted, n, sizeof(int64), compare_row_ids) != NULL;
 }
 
 /* Keep those of the rows that were not settled because they are locked. */
@@ -359,7 +359,7 @@ keep_locked(SettlementWrite *w)
 	lpu_queue_run(in_flight_sql, 2, array_types, values);
 	locked = lpu_queue_ids(&nlocked);
 	SPI_freetuptable(SPI_tuptable);
-	qsort(locked, nlocked, sizeof(int64), compare_ids);
+	qsort(locked, nlocked, sizeof(int64), compare_row_ids);
 	for (i = 0; i < n; i++)
 	{
 		int64		id = id_of(w->rows, i);
@@ -395,7 +395,7 @@ write_rows(const LpuColumns *rows)
 		w.nsettled = w.nsuccesses = w.nplanned = 0;
 		settle_each(&w);
 	}
-	qsort(w.settled, w.nsettled, sizeof(int64), compare_ids);
+	qsort(w.settled, w.nsettled, sizeof(int64), compare_row_ids);
 	lpu_settle_mend(w.successes, w.nsuccesses);
 	if (lpu_settled_hook != NULL && w.nplanned > 0)
 		lpu_settled_hook(w.planned, w.nplanned);
@@ -454,7 +454,7 @@ refuse_users_of_others(LpuSettlement *s)
 	SPI_freetuptable(SPI_tuptable);
 	if (nothers == 0)
 		return;
-	qsort(others, nothers, sizeof(int64), compare_ids);
+	qsort(others, nothers, sizeof(int64), compare_row_ids);
 	for (i = 0; i < n; i++)
 		if (is_among(DatumGetInt64(lpu_columns_get(s->rows, USER_ID, i)), others, nothers) &&
 			is_created(s->rows, i))

@@ -40,7 +40,7 @@ static RequestIdList told = {NULL, 0};
 static RequestIdList passed_over = {NULL, 0};
 
 static void
-fix_settings(void)
+pin_settings(void)
 {
 	static const char *const fixed[][2] = {
 		{"enable_seqscan", "off"},
@@ -67,7 +67,7 @@ lpu_queue_run(const char *sql, int nargs, Oid *types, Datum *values)
 {
 	int			nest = NewGUCNestLevel();
 
-	fix_settings();
+	pin_settings();
 	lpu_run(sql, nargs, types, values);
 	AtEOXact_GUC(false, nest);
 }

@@ -146,7 +146,7 @@ static const char due_sql[] =
 
 /* Ids that a statement with these parameters finds, in the current memory context. */
 static int64 *
-find(const char *sql, int nargs, Oid *types, Datum *values, int *n)
+find_left_rows(const char *sql, int nargs, Oid *types, Datum *values, int *n)
 {
 	int64	   *ids;
 
@@ -169,9 +169,9 @@ lpu_take_over(const char *account, bool resume)
 	int			n;
 
 	lpu_settlement_write_kept();
-	ids = find(elsewhere_sql, 2, types, values, &n);
+	ids = find_left_rows(elsewhere_sql, 2, types, values, &n);
 	(void) lpu_queue_change(take_on_sql, ids, n, 3, change_types, change);
-	ids = find(sending_sql, 1, types, values, &n);
+	ids = find_left_rows(sending_sql, 1, types, values, &n);
 	(void) lpu_queue_change(orphans_sql, ids, n, 1, change_types, change);
 	(void) lpu_take_over_look_first(account);
 }
@@ -188,7 +188,7 @@ lpu_take_over_look_first(const char *account)
 	int64	   *ids;
 	int			n;
 
-	ids = find(look_first_sql, 3, types, values, &n);
+	ids = find_left_rows(look_first_sql, 3, types, values, &n);
 	return lpu_queue_change(look_sql, ids, n, 1, change_types, change);
 }
 

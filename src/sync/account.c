@@ -133,7 +133,7 @@ empty_value(LpuSyncForm form, Datum *value)
 }
 
 static void
-put(UserReceiver *r, int number, Datum value)
+put_field(UserReceiver *r, int number, Datum value)
 {
 	r->values[number - 1] = value;
 	r->nulls[number - 1] = false;
@@ -154,9 +154,9 @@ put_value(UserReceiver *r, const LpuSyncValue *value, bool isnull, Datum given)
 													FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 		given = lpu_sync_normalize(value->form, given);
 	}
-	put(r, value->value, given);
+	put_field(r, value->value, given);
 	if (value->folded)
-		put(r, value->folded, lpu_sync_fold(value->form, given));
+		put_field(r, value->folded, lpu_sync_fold(value->form, given));
 }
 
 /* A user without an id cannot be linked, one without a login not be found. */
@@ -171,16 +171,16 @@ put_user(UserReceiver *r, const Datum *values, const bool *nulls)
 	if (!nulls[READ_ID])
 	{
 		memset(r->nulls, true, rows->desc->natts * sizeof(bool));
-		put(r, ID + 1, values[READ_ID]);
+		put_field(r, ID + 1, values[READ_ID]);
 		if (!nulls[READ_LOGIN_NAME])
 		{
-			put(r, LOGIN_NAME + 1, values[READ_LOGIN_NAME]);
-			put(r, LOGIN + 1, lpu_sync_fold(LPU_FORM_FOLDED, values[READ_LOGIN_NAME]));
+			put_field(r, LOGIN_NAME + 1, values[READ_LOGIN_NAME]);
+			put_field(r, LOGIN + 1, lpu_sync_fold(LPU_FORM_FOLDED, values[READ_LOGIN_NAME]));
 		}
-		put(r, ENABLED + 1, BoolGetDatum(!nulls[READ_ENABLED] &&
-										 DatumGetBool(values[READ_ENABLED])));
+		put_field(r, ENABLED + 1, BoolGetDatum(!nulls[READ_ENABLED] &&
+											   DatumGetBool(values[READ_ENABLED])));
 		if (!nulls[READ_UPDATED])
-			put(r, UPDATED + 1, values[READ_UPDATED]);
+			put_field(r, UPDATED + 1, values[READ_UPDATED]);
 		for (i = 0; i < rows->nvalues; i++)
 			if (rows->values[i].value)
 			{
@@ -206,7 +206,7 @@ column_of(const char *attribute, LpuValueKind kind, Oid type)
 
 /* The account as a foreign table that has just what is needed. */
 static LpuForeignTable *
-table_of(const LpuSyncRows *rows)
+account_table(const LpuSyncRows *rows)
 {
 	LpuForeignTable *table = palloc0(sizeof(LpuForeignTable));
 	int			i;
@@ -250,7 +250,7 @@ lpu_sync_read_account(const LpuSync *sync, const LpuSyncRows *source, const LpuO
 	bool		more = true;
 
 	start_receiver(&receiver, source);
-	table = table_of(receiver.rows);
+	table = account_table(receiver.rows);
 	plan.columns = bms_add_range(NULL, 0, table->ncolumns - 1);
 	fetch = lpu_fetch_new(table, options, &plan);
 	values = palloc(table->ncolumns * sizeof(Datum));
@@ -299,7 +299,7 @@ append_column(StringInfo query, Oid relation, const char *column, LpuValueKind k
 }
 
 static char *
-write_query(const LpuSyncRows *rows, Oid relation)
+write_account_query(const LpuSyncRows *rows, Oid relation)
 {
 	StringInfoData query;
 	int			i;
@@ -331,7 +331,7 @@ write_query(const LpuSyncRows *rows, Oid relation)
 }
 
 static bool
-receive_row(TupleTableSlot *slot, DestReceiver *self)
+receive_account(TupleTableSlot *slot, DestReceiver *self)
 {
 	slot_getallattrs(slot);
 	put_user((UserReceiver *) self, slot->tts_values, slot->tts_isnull);
@@ -339,12 +339,12 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 }
 
 static void
-start_rows(DestReceiver *self, int operation, TupleDesc desc)
+start_account(DestReceiver *self, int operation, TupleDesc desc)
 {
 }
 
 static void
-end_rows(DestReceiver *self)
+end_account(DestReceiver *self)
 {
 }
 
@@ -353,11 +353,11 @@ LpuSyncRows *
 lpu_sync_read_against(const LpuSync *sync, const LpuSyncRows *source, Oid relation)
 {
 	UserReceiver receiver = {
-		.receiver = {receive_row, start_rows, end_rows, end_rows, DestNone}
+		.receiver = {receive_account, start_account, end_account, end_account, DestNone}
 	};
 
 	start_receiver(&receiver, source);
-	lpu_sync_read_as(GetUserId(), write_query(receiver.rows, relation), (Datum) 0,
+	lpu_sync_read_as(GetUserId(), write_account_query(receiver.rows, relation), (Datum) 0,
 					 &receiver.receiver);
 	MemoryContextDelete(receiver.row_context);
 	return receiver.rows;

@@ -26,7 +26,7 @@
 #include "options/server.h"
 #include "sync/definition.h"
 
-/* The columns of a row, in the order in which read_row() takes them. */
+/* The columns of a row, in the order in which read_sync_row() takes them. */
 #define COLUMNS \
 	"SELECT s.id, s.name, s.account, " \
 	"@extschema@._lp_server_here(s.origin, $2, s.server_oid, s.server), " \
@@ -121,7 +121,7 @@ lpu_sync_source_named(const char *name)
 
 /* Another timeline of the same database counts as here if the settings say so. */
 static LpuSync *
-read_row(void)
+read_sync_row(void)
 {
 	LpuSync    *sync = palloc0(sizeof(LpuSync));
 	char	   *name = get_rel_name(oid_column(7));
@@ -151,13 +151,13 @@ read_row(void)
 }
 
 static LpuSync *
-find(const char *sql, Oid type, Datum value)
+find_sync(const char *sql, Oid type, Datum value)
 {
 	Oid			types[2] = {type, TEXTOID};
 	Datum		values[2] = {value, CStringGetTextDatum(lpu_origin_text())};
 
 	lpu_run(sql, 2, types, values);
-	return SPI_processed == 0 ? NULL : read_row();
+	return SPI_processed == 0 ? NULL : read_sync_row();
 }
 
 /*
@@ -167,16 +167,16 @@ find(const char *sql, Oid type, Datum value)
 LpuSync *
 lpu_sync_find(const char *name, bool lock)
 {
-	return find(lock ? COLUMNS "WHERE s.name = $1 FOR UPDATE" : COLUMNS "WHERE s.name = $1",
-				TEXTOID, CStringGetTextDatum(name));
+	return find_sync(lock ? COLUMNS "WHERE s.name = $1 FOR UPDATE" : COLUMNS "WHERE s.name = $1",
+					 TEXTOID, CStringGetTextDatum(name));
 }
 
 /* Return the sync with this id, or NULL; see lpu_sync_find(). */
 LpuSync *
 lpu_sync_by_id(int64 id, bool lock)
 {
-	return find(lock ? COLUMNS "WHERE s.id = $1 FOR UPDATE" : COLUMNS "WHERE s.id = $1",
-				INT8OID, Int64GetDatum(id));
+	return find_sync(lock ? COLUMNS "WHERE s.id = $1 FOR UPDATE" : COLUMNS "WHERE s.id = $1",
+					 INT8OID, Int64GetDatum(id));
 }
 
 /*

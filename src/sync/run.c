@@ -106,7 +106,7 @@ note_everything(const LpuSync *sync, const LpuSyncMarks *marks)
 }
 
 static void
-run(const char *name, bool watched)
+run_statement(const char *name, bool watched)
 {
 	LpuSync    *sync = lpu_sync_named(name, true);
 	LpuSyncPlanned planned;
@@ -146,7 +146,7 @@ run(const char *name, bool watched)
 
 /* An error in one line, with what to do about it. */
 static const char *
-describe(const ErrorData *error)
+describe_error(const ErrorData *error)
 {
 	const char *message = error->message ? error->message : "unknown error";
 
@@ -181,7 +181,7 @@ lpu_sync_run(const char *name, bool watched)
 	{
 		/* a connection of its own: its memory ends with the run */
 		SPI_connect();
-		run(name, watched);
+		run_statement(name, watched);
 		SPI_finish();
 		ReleaseCurrentSubTransaction();
 	}
@@ -200,6 +200,6 @@ lpu_sync_run(const char *name, bool watched)
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 	if (error != NULL)
-		count_failure(name, describe(error));
+		count_failure(name, describe_error(error));
 	return error;
 }

@@ -87,7 +87,7 @@ parse_expression(Oid table, const char *table_name, const char *expression)
 
 /* Note a column of the table that the expression uses. */
 static void
-add_column(LpuSyncWatch *watch, Oid table, const Var *var)
+add_watched_column(LpuSyncWatch *watch, Oid table, const Var *var)
 {
 	Relation	relation;
 	Form_pg_attribute column;
@@ -121,7 +121,7 @@ read_expression(const LpuSync *sync, Oid table, const char *expression, LpuSyncW
 	ListCell   *cell;
 
 	foreach(cell, pull_vars_of_level(parsed, 0))
-		add_column(watch, table, lfirst(cell));
+		add_watched_column(watch, table, lfirst(cell));
 	watch->alias = get_rel_name(table);
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
