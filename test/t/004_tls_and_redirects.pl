@@ -110,7 +110,7 @@ subtest 'an unverified certificate gets no bearer' => sub {
 	}
 };
 
-subtest 'a connection is kept for one server and certificate file' => sub {
+subtest 'five calls share a connection' => sub {
 	account_with($sim->{tls_url}, "ca_file '$certs/ca.pem'");
 	$sim->reset;
 	my $connections = $sim->text('connections');

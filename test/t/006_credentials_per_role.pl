@@ -158,7 +158,7 @@ subtest 'the mapping of PUBLIC' => sub {
 	is(post_of('clara3')->{bearer}, $clara->{bearer}, '... with its bearer');
 };
 
-subtest 'a right that is revoked stops the next call' => sub {
+subtest 'a call needs EXECUTE and USAGE' => sub {
 	refused('emil', LpUsers::create_sql('emil0'), '42501', 'permission denied for function lp_create_users', 'a role without EXECUTE');
 	$node->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION lp_create_users TO emil');
 	refused('emil', LpUsers::create_sql('emil0'), '42501', 'permission denied for the server.*GRANT USAGE ON FOREIGN SERVER',

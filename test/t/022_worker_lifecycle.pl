@@ -190,7 +190,7 @@ subtest 'a worker that leaves overlooks no commit' => sub {
 	setting('lpusers.idle_timeout', "'200ms'");
 };
 
-subtest 'the worker returns for retries' => sub {
+subtest 'the worker stays for retries' => sub {
 	my $name = fresh('retry');
 
 	$sim->post('faults', { method => 'POST', path => '/users', action => 'status', status => 503 });
@@ -521,7 +521,7 @@ subtest 'two databases have two workers' => sub {
 	no_worker();
 };
 
-subtest 'COMMIT PREPARED and the worker' => sub {
+subtest 'the worker stays while there are prepared transactions' => sub {
 	my ($kept, $dropped) = map { fresh('prepared') } 1, 2;
 
 	no_worker();

@@ -324,7 +324,7 @@ sub fresh_calls
 	return;
 }
 
-subtest 'CALL reports accounts that failed' => sub {
+subtest 'a batch that is refused and then gets 403' => sub {
 	my @names = map { fresh('partial') } 1 .. 8;
 	my $guilty = splice(@names, 2, 1);
 

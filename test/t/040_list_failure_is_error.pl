@@ -169,7 +169,7 @@ subtest 'a response that is no list is an error' => sub {
 	}
 };
 
-subtest 'a GET is repeated once before the first row' => sub {
+subtest 'a GET is repeated after 429, and once after 401' => sub {
 	fault(action => 'retry_after', value => '1');
 	is($session->query('SELECT count(*) FROM lp.users'), $users, '429: asked again after the time it names');
 	is(gets(), 2, '... twice');

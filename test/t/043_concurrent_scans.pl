@@ -101,7 +101,7 @@ subtest 'GETs by id run in parallel' => sub {
 	$session->query('DROP SERVER tokens CASCADE');
 };
 
-subtest 'connections of an idle cursor' => sub {
+subtest 'connections that were left alone are opened again' => sub {
 	# The first connection is good; of the next two nothing comes of the TLS handshake. No statement waits for them while the first row
 	# is worked at for longer than connect_timeout: they are sent anew. When a statement waits, connect_timeout holds.
 	SKIP:
