@@ -38,30 +38,39 @@ sub contrast
 	return ($bright + 0.05) / ($dim + 0.05);
 }
 
-is(sprintf('%.2f %.2f', contrast('#ffffff', '#000000'), contrast('#777777', '#ffffff')), '21.00 4.48', 'contrast, of known pairs');
+subtest 'the contrast of known pairs' => sub {
+	is(sprintf('%.2f %.2f', contrast('#ffffff', '#000000'), contrast('#777777', '#ffffff')), '21.00 4.48', 'contrast, of known pairs');
+};
 
-# All colours are variables, and each scheme has all of them.
-unlike($rules, qr/#[0-9a-f]{3,6}\b|\brgba?\(|\bhsla?\(/i, 'no colour but in variables');
-my %used = map { $_ => 1 } $rules =~ /var\(--(\w+)\)/g;
-is_deeply([ sort keys %{ $scheme{$_} } ], [ sort keys %used ], "$_: the variables that are used") foreach sort keys %scheme;
+subtest 'each scheme has all colours' => sub {
+	# All colours are variables, and each scheme has all of them.
+	unlike($rules, qr/#[0-9a-f]{3,6}\b|\brgba?\(|\bhsla?\(/i, 'no colour but in variables');
+	my %used = map { $_ => 1 } $rules =~ /var\(--(\w+)\)/g;
+	is_deeply([ sort keys %{ $scheme{$_} } ], [ sort keys %used ], "$_: the variables that are used") foreach sort keys %scheme;
+};
 
-# What is written with, and what is drawn with.
-my %text  = map { $_ => 1 } $rules =~ /(?:(?<![-\w])color|svg text \{ fill): var\(--(\w+)\)/g;
-my %drawn = map { $_ => 1 } $rules =~ /rect\.\w+ \{ (?:fill: var\(--ground\); stroke|fill): var\(--(\w+)\)/g;
-is(join(' ', sort keys %drawn), 'created failed open', 'bars');
-ok($text{text} && $text{soft} && $text{link} && $text{failed}, 'texts');
-foreach my $name (sort keys %scheme)
-{
-	my $colours = $scheme{$name};
-
-	foreach my $ground ('ground', 'tile')
+subtest 'texts and bars can be told from the ground' => sub {
+	# What is written with, and what is drawn with.
+	my %text  = map { $_ => 1 } $rules =~ /(?:(?<![-\w])color|svg text \{ fill): var\(--(\w+)\)/g;
+	my %drawn = map { $_ => 1 } $rules =~ /rect\.\w+ \{ (?:fill: var\(--ground\); stroke|fill): var\(--(\w+)\)/g;
+	is(join(' ', sort keys %drawn), 'created failed open', 'bars');
+	ok($text{text} && $text{soft} && $text{link} && $text{failed}, 'texts');
+	foreach my $name (sort keys %scheme)
 	{
-		cmp_ok(contrast($colours->{$_}, $colours->{$ground}), '>=', 4.5, "$name: text of colour $_ on $ground") foreach sort keys %text;
-	}
-	cmp_ok(contrast($colours->{$_}, $colours->{ground}), '>=', 3, "$name: bar of colour $_") foreach sort keys %drawn;
-}
+		my $colours = $scheme{$name};
 
-# Full and hollow bars differ in more than their hue, and what failed is in a picture of its own.
-like($rules, qr/rect\.open \{ fill: var\(--ground\); stroke: var\(--open\)/, 'open: hollow');
-like($rules, qr/rect\.failed \{ fill: var\(--failed\); \}/, 'failed: full');
+		foreach my $ground ('ground', 'tile')
+		{
+			cmp_ok(contrast($colours->{$_}, $colours->{$ground}), '>=', 4.5, "$name: text of colour $_ on $ground") foreach sort keys %text;
+		}
+		cmp_ok(contrast($colours->{$_}, $colours->{ground}), '>=', 3, "$name: bar of colour $_") foreach sort keys %drawn;
+	}
+};
+
+subtest 'bars differ in more than their hue' => sub {
+	# Full and hollow bars differ in more than their hue, and what failed is in a picture of its own.
+	like($rules, qr/rect\.open \{ fill: var\(--ground\); stroke: var\(--open\)/, 'open: hollow');
+	like($rules, qr/rect\.failed \{ fill: var\(--failed\); \}/, 'failed: full');
+};
+
 done_testing();

@@ -165,35 +165,36 @@ sub worker
 	return;
 }
 
-# ---------------------------------------------------------------------------------------------- before CREATE EXTENSION
+subtest 'objects planted before CREATE EXTENSION are not used' => sub {
+	foreach my $case ([ 'in_public', 'public' ], [ 'in_schema', '"My Schema"' ])
+	{
+		my ($db, $schema) = @$case;
+		my $what = "planted before, in $schema";
+		my $root = copy_with($db, $schema);
+		my $offset = -s $node->logfile;
 
-foreach my $case ([ 'in_public', 'public' ], [ 'in_schema', '"My Schema"' ])
-{
-	my ($db, $schema) = @$case;
-	my $what = "planted before, in $schema";
-	my $root = copy_with($db, $schema);
-	my $offset = -s $node->logfile;
+		$root->query("BEGIN; SET LOCAL search_path = pg_temp, $schema, pg_catalog; CREATE EXTENSION lpusers SCHEMA $schema");
+		is($root->query('SHOW search_path'), "pg_temp, $schema, pg_catalog", "$what: the script's search_path ends with it");
+		$root->query('COMMIT');
+		nothing_ran("$what, CREATE EXTENSION", $offset);
+		is($root->query("SET search_path = pg_catalog; $foreign"), '', "$what: nothing refers to what is outside of pg_catalog and the extension");
+		is($root->query($unpinned), '', "$what: each body that is a text has a search_path");
+		use_all($what, $root, $schema, $schema);
+		nothing_ran("$what, use", $offset);
 
-	$root->query("BEGIN; SET LOCAL search_path = pg_temp, $schema, pg_catalog; CREATE EXTENSION lpusers SCHEMA $schema");
-	is($root->query('SHOW search_path'), "pg_temp, $schema, pg_catalog", "$what: the script's search_path ends with it");
-	$root->query('COMMIT');
-	nothing_ran("$what, CREATE EXTENSION", $offset);
-	is($root->query("SET search_path = pg_catalog; $foreign"), '', "$what: nothing refers to what is outside of pg_catalog and the extension");
-	is($root->query($unpinned), '', "$what: each body that is a text has a search_path");
-	use_all($what, $root, $schema, $schema);
-	nothing_ran("$what, use", $offset);
-
-	# what is planted is taken where the search_path is not pinned
-	my $planter = LpUsers::session($node, db => $db, role => 'planter');
-	$planter->query("SET search_path = $schema, pg_catalog; SELECT (1::pg_catalog.oid = 'pg_class'::pg_catalog.regclass), (2.0::pg_catalog.numeric * 3), lower('X'::pg_catalog.name), 'x'::text");
-	my $ran = LpUsers::log_since($node, $offset);
-	like($ran, qr/planted $_.*: ran as planter/, "$what: it would be taken: $_") foreach 'operator on oid, regclass', 'operator on numeric, integer', 'lower\(name\)', 'domain';
-	$_->quit foreach $root, $planter;
-}
+		# what is planted is taken where the search_path is not pinned
+		my $planter = LpUsers::session($node, db => $db, role => 'planter');
+		$planter->query("SET search_path = $schema, pg_catalog; SELECT (1::pg_catalog.oid = 'pg_class'::pg_catalog.regclass), (2.0::pg_catalog.numeric * 3), lower('X'::pg_catalog.name), 'x'::text");
+		my $ran = LpUsers::log_since($node, $offset);
+		like($ran, qr/planted $_.*: ran as planter/, "$what: it would be taken: $_") foreach 'operator on oid, regclass', 'operator on numeric, integer', 'lower\(name\)', 'domain';
+		$_->quit foreach $root, $planter;
+	}
+};
 
 # ---------------------------------------------------------------------------------------------- before ALTER EXTENSION UPDATE
 
 chomp(my $sharedir = qx(pg_config --sharedir));
+
 my @made_up = map { "$sharedir/extension/$_" } ('lpusers--planted.sql', 'lpusers--planted--1.0.sql');
 
 END
@@ -203,54 +204,57 @@ END
 	$? = $status;
 }
 
-SKIP:
-{
-	skip("$sharedir/extension cannot be written to", 1) unless -w "$sharedir/extension";
-	unlink(@made_up);
-	append_to_file($made_up[0], slurp_file("$LpUsers::top/src/lpusers--1.0.sql") . slurp_file("$LpUsers::top/test/upgrade/undo-0.9.sql"));
-	append_to_file($made_up[1], slurp_file("$LpUsers::top/test/upgrade/lpusers--0.9--1.0.sql"));
-	my $what = 'planted before an update';
-	my $root = copy_with('updated', '"My Schema"');
-	$root->query(q{CREATE EXTENSION lpusers SCHEMA "My Schema" VERSION 'planted'});
-	my $offset = -s $node->logfile;
-	$root->query('SET search_path = pg_temp, "My Schema", pg_catalog; ALTER EXTENSION lpusers UPDATE');
-	nothing_ran("$what, ALTER EXTENSION UPDATE", $offset);
-	is($root->query("SET search_path = pg_catalog; $foreign"), '', "$what: nothing refers to what is outside of pg_catalog and the extension");
-	use_all($what, $root, '"My Schema"', '"My Schema"');
-	nothing_ran("$what, use", $offset);
-	$root->quit;
-}
+subtest 'objects planted before ALTER EXTENSION UPDATE are not used' => sub {
+	SKIP:
+	{
+		skip("$sharedir/extension cannot be written to", 1) unless -w "$sharedir/extension";
+		unlink(@made_up);
+		append_to_file($made_up[0], slurp_file("$LpUsers::top/src/lpusers--1.0.sql") . slurp_file("$LpUsers::top/test/upgrade/undo-0.9.sql"));
+		append_to_file($made_up[1], slurp_file("$LpUsers::top/test/upgrade/lpusers--0.9--1.0.sql"));
+		my $what = 'planted before an update';
+		my $root = copy_with('updated', '"My Schema"');
+		$root->query(q{CREATE EXTENSION lpusers SCHEMA "My Schema" VERSION 'planted'});
+		my $offset = -s $node->logfile;
+		$root->query('SET search_path = pg_temp, "My Schema", pg_catalog; ALTER EXTENSION lpusers UPDATE');
+		nothing_ran("$what, ALTER EXTENSION UPDATE", $offset);
+		is($root->query("SET search_path = pg_catalog; $foreign"), '', "$what: nothing refers to what is outside of pg_catalog and the extension");
+		use_all($what, $root, '"My Schema"', '"My Schema"');
+		nothing_ran("$what, use", $offset);
+		$root->quit;
+	}
+};
 
-# ---------------------------------------------------------------------------------------------- after the schema was renamed
+subtest 'objects planted after a rename of the schema are not used' => sub {
+	{
+		my $what = 'planted where the extension was';
+		my $root = copy_with('renamed', 'place2');
+		$root->query('CREATE SCHEMA "Old name"; GRANT USAGE ON SCHEMA "Old name" TO PUBLIC; CREATE EXTENSION lpusers SCHEMA "Old name"');
+		use_all('before the rename', $root, '"Old name"', 'place2');
+		$root->query('ALTER SCHEMA "Old name" RENAME TO "new name"; ALTER SCHEMA place2 RENAME TO "Old name"');
+		my $offset = -s $node->logfile;
 
-{
-	my $what = 'planted where the extension was';
-	my $root = copy_with('renamed', 'place2');
-	$root->query('CREATE SCHEMA "Old name"; GRANT USAGE ON SCHEMA "Old name" TO PUBLIC; CREATE EXTENSION lpusers SCHEMA "Old name"');
-	use_all('before the rename', $root, '"Old name"', 'place2');
-	$root->query('ALTER SCHEMA "Old name" RENAME TO "new name"; ALTER SCHEMA place2 RENAME TO "Old name"');
-	my $offset = -s $node->logfile;
+		# what a statement with the old name could call
+		my $planter = LpUsers::session($node, db => 'renamed', role => 'planter');
+		$planter->query(q{SET search_path = pg_catalog;
+			DO $do$
+			DECLARE f record;
+			BEGIN
+				FOR f IN SELECT p.oid, p.proname, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
+					FROM pg_proc p WHERE p.pronamespace = '"new name"'::regnamespace AND p.prokind = 'f' AND pg_get_function_result(p.oid) !~ 'trigger|fdw_handler|record|lp_response'
+				LOOP
+					EXECUTE format('CREATE FUNCTION "Old name".%I(%s) RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN RAISE LOG ''planted %s: ran as %%'', current_user; RETURN%s; END $f$',
+						f.proname, f.arguments, f.result, f.proname, CASE WHEN f.result ~ 'SETOF' OR f.result = 'void' THEN '' ELSE ' NULL' END);
+				END LOOP;
+			END $do$;
+			CREATE TABLE "Old name".lp_requests (id bigint); CREATE TABLE "Old name".lp_payloads (request_id bigint); CREATE TABLE "Old name"._lp_sync (id bigint)});
+		$planter->quit;
+		use_all($what, $root, '"new name"', '"Old name"');
+		nothing_ran($what, $offset);
+		is($root->query('SELECT (SELECT pg_catalog.count(*) FROM "Old name".lp_requests), (SELECT pg_catalog.count(*) FROM "Old name".lp_payloads)'), '0|0', "$what: its tables are empty");
+		$root->quit;
+	}
 
-	# what a statement with the old name could call
-	my $planter = LpUsers::session($node, db => 'renamed', role => 'planter');
-	$planter->query(q{SET search_path = pg_catalog;
-		DO $do$
-		DECLARE f record;
-		BEGIN
-			FOR f IN SELECT p.oid, p.proname, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
-				FROM pg_proc p WHERE p.pronamespace = '"new name"'::regnamespace AND p.prokind = 'f' AND pg_get_function_result(p.oid) !~ 'trigger|fdw_handler|record|lp_response'
-			LOOP
-				EXECUTE format('CREATE FUNCTION "Old name".%I(%s) RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN RAISE LOG ''planted %s: ran as %%'', current_user; RETURN%s; END $f$',
-					f.proname, f.arguments, f.result, f.proname, CASE WHEN f.result ~ 'SETOF' OR f.result = 'void' THEN '' ELSE ' NULL' END);
-			END LOOP;
-		END $do$;
-		CREATE TABLE "Old name".lp_requests (id bigint); CREATE TABLE "Old name".lp_payloads (request_id bigint); CREATE TABLE "Old name"._lp_sync (id bigint)});
-	$planter->quit;
-	use_all($what, $root, '"new name"', '"Old name"');
-	nothing_ran($what, $offset);
-	is($root->query('SELECT (SELECT pg_catalog.count(*) FROM "Old name".lp_requests), (SELECT pg_catalog.count(*) FROM "Old name".lp_payloads)'), '0|0', "$what: its tables are empty");
-	$root->quit;
-}
+	$sim->stop;
+};
 
-$sim->stop;
 done_testing();

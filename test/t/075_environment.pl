@@ -38,9 +38,7 @@ my $node;
 }
 my $session = LpUsers::session($node);
 
-# The environment that the postmaster was started with.
-my $of_server = slurp_file('/proc/' . $session->query("SELECT pg_read_file('postmaster.pid')") =~ s/\n.*//sr . '/environ');
-is(join(' ', grep { index("\0$of_server\0", "\0$_=$environment{$_}\0") < 0 } sort keys %environment), '', 'the server has this environment');
+# ---------------------------------------------------------------------- requests ignore the environment
 
 sub account_with
 {
@@ -53,38 +51,47 @@ sub account_with
 }
 sub create { my ($name) = @_; return $session->run(LpUsers::create_sql($name)); }
 
-account_with($sim->url, '', '');
-is_deeply([ create('plain') ], [ '201|', '' ], 'http: the account is reached, by no proxy');
-account_with($sim->tls_url, ", ca_file '$certs/ca.pem'", '');
-is_deeply([ create('secured') ], [ '201|', '' ], 'https: the account is reached, by no proxy');
-my @log = @{ $sim->get('log') };
-is(join(' ', map { $_->{bearer} } @log), join(' ', map { '-token' } @log), '... with the bearer, not with what a .netrc says');
-is_deeply([ $unwanted->lines(qr/./) ], [], '... nothing came to the proxies of the environment');
-ok(!-e "$home/keys", 'no key of a TLS session is written');
+subtest 'requests ignore the environment' => sub {
+	# The environment that the postmaster was started with.
+	my $of_server = slurp_file('/proc/' . $session->query("SELECT pg_read_file('postmaster.pid')") =~ s/\n.*//sr . '/environ');
+	is(join(' ', grep { index("\0$of_server\0", "\0$_=$environment{$_}\0") < 0 } sort keys %environment), '', 'the server has this environment');
 
-account_with($sim->tls_url, '', '');
-my ($out, $err) = create('untrusted');
-is($out, '', 'an authority that only the environment names: no answer');
-like($err, qr/ERROR:  08001: .*certificate/s, '... the certificate is not trusted');
+	account_with($sim->url, '', '');
+	is_deeply([ create('plain') ], [ '201|', '' ], 'http: the account is reached, by no proxy');
+	account_with($sim->tls_url, ", ca_file '$certs/ca.pem'", '');
+	is_deeply([ create('secured') ], [ '201|', '' ], 'https: the account is reached, by no proxy');
+	my @log = @{ $sim->get('log') };
+	is(join(' ', map { $_->{bearer} } @log), join(' ', map { '-token' } @log), '... with the bearer, not with what a .netrc says');
+	is_deeply([ $unwanted->lines(qr/./) ], [], '... nothing came to the proxies of the environment');
+	ok(!-e "$home/keys", 'no key of a TLS session is written');
 
-$sim->remove('log');
-account_with($sim->tls_url, ", ca_file '$certs/ca.pem', proxy '" . $proxy->url . "'", ", proxy_user 'carrier', proxy_password 'pigeon:7'");
-is_deeply([ create('proxied') ], [ '201|', '' ], 'a proxy as an option: the account is reached');
-is(scalar(grep { /CONNECT \Q$host_port\E / } $proxy->lines(qr/^request/)), 1, '... through the proxy, whatever no_proxy says');
-account_with($sim->tls_url, ", ca_file '$certs/ca.pem', proxy 'http://127.0.0.1:1'", '');
-($out, $err) = create('bypassed');
-like($err, qr/ERROR:  08001/, '... and not if the proxy is not there');
+	account_with($sim->tls_url, '', '');
+	my ($out, $err) = create('untrusted');
+	is($out, '', 'an authority that only the environment names: no answer');
+	like($err, qr/ERROR:  08001: .*certificate/s, '... the certificate is not trusted');
 
-# the worker has the same environment
-$node->safe_psql('postgres', $_) foreach 'ALTER SYSTEM SET lpusers.worker = on', 'SELECT pg_reload_conf()';
-LpUsers::wait_for(sub { $session->query('SHOW lpusers.worker') eq 'on' }, 'the setting');
-account_with($sim->tls_url, ", ca_file '$certs/ca.pem', proxy '" . $proxy->url . "'", ", proxy_user 'carrier', proxy_password 'pigeon:7'");
-$session->query("SELECT lp_enqueue_users('12345678', '[" . LpUsers::user('queued') . "]')");
-LpUsers::wait_for(sub { $session->query("SELECT state FROM lp_results WHERE login_name = 'queued\@example.com'") eq 'created' }, 'the worker to deliver');
-is(scalar(grep { /CONNECT \Q$host_port\E / } $proxy->lines(qr/^request/)), 2, 'the worker goes through the proxy');
-is_deeply([ $unwanted->lines(qr/./) ], [], 'nothing came to the proxies of the environment');
-ok(!-e "$home/keys", 'no key of a TLS session is written');
+	$sim->remove('log');
+	account_with($sim->tls_url, ", ca_file '$certs/ca.pem', proxy '" . $proxy->url . "'", ", proxy_user 'carrier', proxy_password 'pigeon:7'");
+	is_deeply([ create('proxied') ], [ '201|', '' ], 'a proxy as an option: the account is reached');
+	is(scalar(grep { /CONNECT \Q$host_port\E / } $proxy->lines(qr/^request/)), 1, '... through the proxy, whatever no_proxy says');
+	account_with($sim->tls_url, ", ca_file '$certs/ca.pem', proxy 'http://127.0.0.1:1'", '');
+	($out, $err) = create('bypassed');
+	like($err, qr/ERROR:  08001/, '... and not if the proxy is not there');
+};
 
-$session->quit;
-$sim->stop;
+subtest 'the worker ignores the environment' => sub {
+	# the worker has the same environment
+	$node->safe_psql('postgres', $_) foreach 'ALTER SYSTEM SET lpusers.worker = on', 'SELECT pg_reload_conf()';
+	LpUsers::wait_for(sub { $session->query('SHOW lpusers.worker') eq 'on' }, 'the setting');
+	account_with($sim->tls_url, ", ca_file '$certs/ca.pem', proxy '" . $proxy->url . "'", ", proxy_user 'carrier', proxy_password 'pigeon:7'");
+	$session->query("SELECT lp_enqueue_users('12345678', '[" . LpUsers::user('queued') . "]')");
+	LpUsers::wait_for(sub { $session->query("SELECT state FROM lp_results WHERE login_name = 'queued\@example.com'") eq 'created' }, 'the worker to deliver');
+	is(scalar(grep { /CONNECT \Q$host_port\E / } $proxy->lines(qr/^request/)), 2, 'the worker goes through the proxy');
+	is_deeply([ $unwanted->lines(qr/./) ], [], 'nothing came to the proxies of the environment');
+	ok(!-e "$home/keys", 'no key of a TLS session is written');
+
+	$session->quit;
+	$sim->stop;
+};
+
 done_testing();

@@ -21,9 +21,12 @@ while ($script =~ /^CREATE (?:FUNCTION|PROCEDURE) \@extschema\@\.(\w+)[^;]*?\bAS
 {
 	$expected{ $2 // $1 } = $expected{ 'pg_finfo_' . ($2 // $1) } = 1;
 }
-cmp_ok(scalar(keys %expected), '>', 60, 'functions of the install script');
-is(join(' ', grep { !$expected{$_} } @exported), '', 'nothing else is exported');
-my %exported = map { $_ => 1 } @exported;
-is(join(' ', grep { !$exported{$_} } sort keys %expected), '', 'all of these are');
+
+subtest 'only what PostgreSQL looks up by name is exported' => sub {
+	cmp_ok(scalar(keys %expected), '>', 60, 'functions of the install script');
+	is(join(' ', grep { !$expected{$_} } @exported), '', 'nothing else is exported');
+	my %exported = map { $_ => 1 } @exported;
+	is(join(' ', grep { !$exported{$_} } sort keys %expected), '', 'all of these are');
+};
 
 done_testing();

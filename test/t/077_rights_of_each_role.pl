@@ -25,15 +25,6 @@ my @plain = qw(nobody clerk tenant hr owner dbo);
 
 # Lines of three or four parts: object | statement | outcomes as installed | outcomes after GRANT, if they differ.
 my (@columns, @lines);
-foreach my $line (split(/\n/, slurp_file("$LpUsers::top/test/privileges.matrix")))
-{
-	next if $line =~ /^#|^\s*$/;
-	my ($object, $statement, @outcomes) = map { s/^\s+|\s+$//gr } split(/ \| /, $line);
-
-	if ($object eq 'object') { @columns = split(/\s+/, $outcomes[0]); next; }
-	push @lines, { object => $object, statement => $statement, text => $line,
-		installed => [ map { of_version($_) } split(/\s+/, $outcomes[0]) ], granted => [ map { of_version($_) } split(/\s+/, $outcomes[1] // $outcomes[0]) ] };
-}
 
 # "-/+17": + since 17.
 sub of_version
@@ -44,9 +35,21 @@ sub of_version
 	return $version >= $from ? $since : $before;
 }
 
+subtest 'the matrix can be read' => sub {
+	foreach my $line (split(/\n/, slurp_file("$LpUsers::top/test/privileges.matrix")))
+	{
+		next if $line =~ /^#|^\s*$/;
+		my ($object, $statement, @outcomes) = map { s/^\s+|\s+$//gr } split(/ \| /, $line);
+
+		if ($object eq 'object') { @columns = split(/\s+/, $outcomes[0]); next; }
+		push @lines, { object => $object, statement => $statement, text => $line,
+			installed => [ map { of_version($_) } split(/\s+/, $outcomes[0]) ], granted => [ map { of_version($_) } split(/\s+/, $outcomes[1] // $outcomes[0]) ] };
+	}
+	is(join(' ', sort @columns), join(' ', sort @plain, keys %predefined, 'root'), 'columns of the matrix');
+};
+
 my @roles = grep { !$predefined{$_} || $predefined{$_}[1] <= $version } @columns;
 my %place = map { $columns[$_] => $_ } 0 .. $#columns;
-is(join(' ', sort @columns), join(' ', sort @plain, keys %predefined, 'root'), 'columns of the matrix');
 
 # ---------------------------------------------------------------------------------------------- the scene
 
@@ -172,22 +175,25 @@ my %sql_of = (
 # ---------------------------------------------------------------------------------------------- lines and objects
 
 my %statements = map { /^(\S+) (.*)/ ? ($_ => $sql_of{$1} ? { $sql_of{$1}->($2) } : {}) : () } @found;
-my %lines_of;
-push @{ $lines_of{ $_->{object} } }, $_ foreach @lines;
-is(join(', ', grep { !$lines_of{$_} } sort @found), '', 'each object has a line in test/privileges.matrix');
-is(join(', ', grep { !exists $statements{$_} && !/^also / } sort keys %lines_of), '', 'each line has an object');
-foreach my $object (sort keys %statements)
-{
-	my ($kind) = $object =~ /^(\S+)/;
-	my %has = map { $_->{statement} => 1 } @{ $lines_of{$object} // [] };
-
-	# of a function there may be several calls
-	next if $kind =~ /function|procedure/ && %has;
-	is(join(' ', grep { !$has{$_} } @{ $needed{$kind} // ['?'] }), '', "$object: each kind of statement has a line");
-}
 
 # The SQL of a line; a call is written out in the file.
 sub sql_of { my ($line) = @_; return $statements{ $line->{object} }{ $line->{statement} } // $line->{statement}; }
+
+subtest 'each object has a line, and each line an object' => sub {
+	my %lines_of;
+	push @{ $lines_of{ $_->{object} } }, $_ foreach @lines;
+	is(join(', ', grep { !$lines_of{$_} } sort @found), '', 'each object has a line in test/privileges.matrix');
+	is(join(', ', grep { !exists $statements{$_} && !/^also / } sort keys %lines_of), '', 'each line has an object');
+	foreach my $object (sort keys %statements)
+	{
+		my ($kind) = $object =~ /^(\S+)/;
+		my %has = map { $_->{statement} => 1 } @{ $lines_of{$object} // [] };
+
+		# of a function there may be several calls
+		next if $kind =~ /function|procedure/ && %has;
+		is(join(' ', grep { !$has{$_} } @{ $needed{$kind} // ['?'] }), '', "$object: each kind of statement has a line");
+	}
+};
 
 # ---------------------------------------------------------------------------------------------- trying
 
@@ -244,47 +250,50 @@ sub pass
 	return;
 }
 
-pass('plain', 'as installed', 'installed');
+subtest 'each statement as each role' => sub {
+	pass('plain', 'as installed', 'installed');
 
-# The query of docs/security.md names the roles that can write to the account: those that get a + here, and no others.
-my $writes = qr/^(?:function[ ]lp_(?:(?:create|update|delete)_users\(|reset_password|enqueue_|attach_trigger|release|adopt|sync_apply)
+	# The query of docs/security.md names the roles that can write to the account: those that get a + here, and no others.
+	my $writes = qr/^(?:function[ ]lp_(?:(?:create|update|delete)_users\(|reset_password|enqueue_|attach_trigger|release|adopt|sync_apply)
 	|table[ ]\S+[ ][|][ ](?:insert|update|trigger)|also[ ]the[ ](?:foreign[ ])?table[ ])/x;
-my ($query) = grep { $_->{code} =~ /^SELECT r.rolname AS role/m } LpUsers::document_blocks('docs/security.md');
-my %writers;
-foreach my $line (grep { "$_->{object} | $_->{statement}" =~ $writes && $_->{statement} !~ /^SELECT count/ } @lines)
-{
-	$writers{$_} = 1 foreach grep { $line->{installed}[ $place{$_} ] eq '+' } @roles;
-}
-is(join(' ', sort grep { $_ ne 'root' } keys %writers), 'clerk hr owner write', 'roles that can write to the account');
-is($root{plain}->query("SELECT string_agg(DISTINCT role, ' ' ORDER BY role) FROM (" . $query->{code} =~ s/^RESET ROLE;\n//r =~ s/;\s*\z//r . ") q WHERE server = 'acme'"),
-	'clerk hr owner write', 'the query of docs/security.md names them');
-pass('defaults', 'under default privileges', 'installed');
-$root{plain}->query('GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL ROUTINES IN SCHEMA public TO PUBLIC');
-pass('plain', 'everything granted', 'granted');
-if ($ENV{LPUSERS_MATRIX})
-{
-	diag(join(' | ', $_->{object}, $_->{statement}, $_->{'got installed'}, $_->{'got granted'} eq $_->{'got installed'} ? () : $_->{'got granted'})) foreach @lines;
-}
-
-# The worker is a process of the superuser: the role that may signal processes cannot end it.
-$sim->post('faults', { method => 'POST', path => '/users', action => 'hold', times => 0 });
-$node->safe_psql('postgres', $_) foreach 'ALTER SYSTEM SET lpusers.worker = on', 'SELECT pg_reload_conf()';
-LpUsers::wait_for(sub { $root{plain}->query('SHOW lpusers.worker') eq 'on' }, 'the setting');
-$root{plain}->query("SELECT lp_enqueue_users('$account', '[" . LpUsers::user('held') . "]')");
-my $pid = LpUsers::wait_for(sub { $root{plain}->query("SELECT lp_worker_pid() FROM lp_requests WHERE state = 'sending' AND login_name = 'held\@example.com'") }, 'the worker');
-foreach my $role (grep { $_ ne 'root' } @roles)
-{
-	my $session = LpUsers::session($node, db => 'plain', role => $role);
-
-	foreach my $function ('pg_cancel_backend', 'pg_terminate_backend')
+	my ($query) = grep { $_->{code} =~ /^SELECT r.rolname AS role/m } LpUsers::document_blocks('docs/security.md');
+	my %writers;
+	foreach my $line (grep { "$_->{object} | $_->{statement}" =~ $writes && $_->{statement} !~ /^SELECT count/ } @lines)
 	{
-		is(outcome_of_call($session, "SELECT $function($pid)"), '-', "$function() of the worker by $role");
+		$writers{$_} = 1 foreach grep { $line->{installed}[ $place{$_} ] eq '+' } @roles;
 	}
-	$session->quit;
-}
-$sim->remove('faults');
-LpUsers::wait_for(sub { $root{plain}->query("SELECT state FROM lp_requests WHERE login_name = 'held\@example.com'") eq 'created' }, 'the worker to deliver');
+	is(join(' ', sort grep { $_ ne 'root' } keys %writers), 'clerk hr owner write', 'roles that can write to the account');
+	is($root{plain}->query("SELECT string_agg(DISTINCT role, ' ' ORDER BY role) FROM (" . $query->{code} =~ s/^RESET ROLE;\n//r =~ s/;\s*\z//r . ") q WHERE server = 'acme'"),
+		'clerk hr owner write', 'the query of docs/security.md names them');
+	pass('defaults', 'under default privileges', 'installed');
+	$root{plain}->query('GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL ROUTINES IN SCHEMA public TO PUBLIC');
+	pass('plain', 'everything granted', 'granted');
+	if ($ENV{LPUSERS_MATRIX})
+	{
+		diag(join(' | ', $_->{object}, $_->{statement}, $_->{'got installed'}, $_->{'got granted'} eq $_->{'got installed'} ? () : $_->{'got granted'})) foreach @lines;
+	}
 
-$_->quit foreach values %root;
-$sim->stop;
+	# The worker is a process of the superuser: the role that may signal processes cannot end it.
+	$sim->post('faults', { method => 'POST', path => '/users', action => 'hold', times => 0 });
+	$node->safe_psql('postgres', $_) foreach 'ALTER SYSTEM SET lpusers.worker = on', 'SELECT pg_reload_conf()';
+	LpUsers::wait_for(sub { $root{plain}->query('SHOW lpusers.worker') eq 'on' }, 'the setting');
+	$root{plain}->query("SELECT lp_enqueue_users('$account', '[" . LpUsers::user('held') . "]')");
+	my $pid = LpUsers::wait_for(sub { $root{plain}->query("SELECT lp_worker_pid() FROM lp_requests WHERE state = 'sending' AND login_name = 'held\@example.com'") }, 'the worker');
+	foreach my $role (grep { $_ ne 'root' } @roles)
+	{
+		my $session = LpUsers::session($node, db => 'plain', role => $role);
+
+		foreach my $function ('pg_cancel_backend', 'pg_terminate_backend')
+		{
+			is(outcome_of_call($session, "SELECT $function($pid)"), '-', "$function() of the worker by $role");
+		}
+		$session->quit;
+	}
+	$sim->remove('faults');
+	LpUsers::wait_for(sub { $root{plain}->query("SELECT state FROM lp_requests WHERE login_name = 'held\@example.com'") eq 'created' }, 'the worker to deliver');
+
+	$_->quit foreach values %root;
+	$sim->stop;
+};
+
 done_testing();
