@@ -55,6 +55,9 @@ typedef struct CopiedRows
 	Datum	   *rows;			/* JSON arrays */
 	int			n;
 	int			capacity;
+	int			nbefore;		/* those as they were before an UPDATE */
+	int			compared;		/* so many of them with those after it */
+	bool		any;			/* there are rows, copied or not */
 	const char *everything;		/* why they are not copied, or NULL */
 } CopiedRows;
 
@@ -116,13 +119,45 @@ row_as_json(const CopiedRows *copied, TupleTableSlot *slot)
 }
 
 static void
+add_row(CopiedRows *copied, const char *json)
+{
+	if (copied->n == MAX_ROWS)
+	{
+		copied->everything = "more than " CppAsString2(MAX_ROWS) " rows were changed at once";
+		return;
+	}
+	if (copied->n == copied->capacity)
+	{
+		copied->capacity = Max(2 * copied->capacity, 64);
+		copied->rows = copied->rows == NULL ? palloc(copied->capacity * sizeof(Datum)) :
+			repalloc(copied->rows, copied->capacity * sizeof(Datum));
+	}
+	copied->rows[copied->n++] = CStringGetTextDatum(json);
+}
+
+/*
+ * Return true if the next of the rows as they were is the same: an UPDATE has
+ * both in one order, and seldom changes a key.
+ */
+static bool
+is_as_before(CopiedRows *copied, const char *json)
+{
+	text	   *before;
+
+	if (copied->compared >= copied->nbefore)
+		return false;
+	before = DatumGetTextPP(copied->rows[copied->compared++]);
+	return VARSIZE_ANY_EXHDR(before) == strlen(json) &&
+		memcmp(VARDATA_ANY(before), json, strlen(json)) == 0;
+}
+
+static void
 copy_row(CopiedRows *copied, TupleTableSlot *slot, MemoryContext row_context)
 {
 	MemoryContext caller;
 	char	   *json;
 
-	if (copied->n++ >= MAX_ROWS)
-		copied->everything = "more than " CppAsString2(MAX_ROWS) " rows were changed at once";
+	copied->any = true;
 	if (copied->everything != NULL)
 		return;
 	caller = MemoryContextSwitchTo(row_context);
@@ -130,16 +165,8 @@ copy_row(CopiedRows *copied, TupleTableSlot *slot, MemoryContext row_context)
 	MemoryContextSwitchTo(caller);
 	if (json == NULL)
 		copied->everything = "a value is larger than a key can be";
-	else
-	{
-		if (copied->n > copied->capacity)
-		{
-			copied->capacity = Max(2 * copied->capacity, 64);
-			copied->rows = copied->rows == NULL ? palloc(copied->capacity * sizeof(Datum)) :
-				repalloc(copied->rows, copied->capacity * sizeof(Datum));
-		}
-		copied->rows[copied->n - 1] = CStringGetTextDatum(json);
-	}
+	else if (!is_as_before(copied, json))
+		add_row(copied, json);
 	MemoryContextReset(row_context);
 }
 
@@ -158,7 +185,7 @@ copy_rows(CopiedRows *copied, Tuplestorestate *store)
 	/* a read pointer of its own: other triggers read the table, too */
 	tuplestore_select_read_pointer(store, tuplestore_alloc_read_pointer(store, EXEC_FLAG_REWIND));
 	tuplestore_rescan(store);
-	while ((copied->everything == NULL || copied->n == 0) &&
+	while ((copied->everything == NULL || !copied->any) &&
 		   tuplestore_gettupleslot(store, true, false, slot))
 		copy_row(copied, slot, row_context);
 	ExecDropSingleTupleTableSlot(slot);
@@ -211,8 +238,9 @@ mark_rows(const TriggerData *data, int64 watch)
 	sync = lpu_int64_column(0, 1);
 	find_columns(&copied, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	copy_rows(&copied, data->tg_oldtable);
+	copied.nbefore = copied.n;
 	copy_rows(&copied, data->tg_newtable);
-	if (copied.n > 0)
+	if (copied.any)
 		append_marks(&copied, watch, sync);
 }
 
