@@ -95,7 +95,8 @@ SELECT lp_sync_watch('hr.staff', 'staff', 'ctid'); -- ERROR
 SELECT lp_sync_watch('hr.staff', 'staff', 'staff.key');
 SELECT lp_sync_watch('hr.staff', 'staff', 'key'); -- ERROR
 SELECT relation, alias, columns, types, expression FROM _lp_sync_watch;
-CREATE VIEW marks AS SELECT coalesce('waits: ' || source_key, changed::text) AS mark, count(*) FROM _lp_sync_mark GROUP BY 1 ORDER BY 1;
+CREATE VIEW marks AS SELECT coalesce('waits: ' || source_key, c.row::text, changed::text) AS mark, count(*) FROM _lp_sync_mark
+	LEFT JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(changed) WHEN 'array' THEN changed END) c (row) ON true GROUP BY 1 ORDER BY 1;
 SELECT hr.join('w1'), hr.join('w2');
 SELECT * FROM marks;
 UPDATE hr.staff SET chats = 4 WHERE key = 'w1';
@@ -116,7 +117,7 @@ SELECT max(id) = :plan AS same FROM _lp_sync_plan;
 -- a statement without rows marks nothing, TRUNCATE neither; a rollback takes marks back
 BEGIN;
 UPDATE hr.staff SET chats = 9;
-SELECT count(*) > 5 AS marked FROM _lp_sync_mark;
+SELECT sum(count) > 5 AS marked FROM marks;
 ROLLBACK;
 BEGIN;
 TRUNCATE hr.staff;

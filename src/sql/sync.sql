@@ -206,7 +206,7 @@ COMMENT ON COLUMN @extschema@._lp_sync_mark.id IS 'number of the mark';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.sync IS '_lp_sync.id';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.watch IS '_lp_sync_watch.id';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.source_key IS 'key in the source, once it is known';
-COMMENT ON COLUMN @extschema@._lp_sync_mark.changed IS 'an array: values of the columns of the watch; a string: why all keys are to be looked at';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.changed IS 'an array of rows, each the values of the columns of the watch; a string: why all keys are to be looked at';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.marked_at IS 'when it was marked';
 
 COMMENT ON SEQUENCE @extschema@._lp_sync_id_seq IS 'numbers of syncs';

@@ -40,6 +40,9 @@ PG_FUNCTION_INFO_V1(_lp_sync_mark_trigger);
 /* Rows of a statement that are marked one by one: these are in memory. */
 #define MAX_ROWS 100000
 
+/* Rows of a mark: a jsonb is limited in size. */
+#define CHUNK 1000
+
 /* Bytes of a value: a key has at most 254 characters. */
 #define MAX_VALUE 2000
 
@@ -192,28 +195,59 @@ copy_rows(CopiedRows *copied, Tuplestorestate *store)
 	MemoryContextDelete(row_context);
 }
 
+/* The rows as JSON arrays of at most CHUNK of them. */
+static Datum
+chunks_of(const CopiedRows *copied)
+{
+	Datum	   *chunks = palloc((copied->n / CHUNK + 1) * sizeof(Datum));
+	int			n = 0;
+	int			i = 0;
+
+	while (i < copied->n)
+	{
+		StringInfoData chunk;
+		int			end = Min(i + CHUNK, copied->n);
+
+		initStringInfo(&chunk);
+		for (; i < end; i++)
+		{
+			text	   *row = DatumGetTextPP(copied->rows[i]);
+
+			appendStringInfoChar(&chunk, chunk.len == 0 ? '[' : ',');
+			appendBinaryStringInfo(&chunk, VARDATA_ANY(row), VARSIZE_ANY_EXHDR(row));
+		}
+		appendStringInfoChar(&chunk, ']');
+		chunks[n++] = CStringGetTextDatum(chunk.data);
+		pfree(chunk.data);
+	}
+	return PointerGetDatum(construct_array(chunks, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static Datum
+reason_of(const CopiedRows *copied)
+{
+	StringInfoData why;
+	Datum text;
+
+	initStringInfo(&why);
+	escape_json(&why, copied->everything);
+	text = CStringGetTextDatum(why.data);
+
+	return PointerGetDatum(construct_array(&text, 1, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Few marks with many rows: a row of its own for each would cost as much as the statement. */
 static void
 append_marks(const CopiedRows *copied, int64 watch, int64 sync)
 {
 	Oid			types[3] = {INT8OID, INT8OID, TEXTARRAYOID};
-	Datum		values[3] = {Int64GetDatum(watch), Int64GetDatum(sync)};
-	StringInfoData why;
-	Datum text;
+	Datum		values[3] = {
+		Int64GetDatum(watch), Int64GetDatum(sync),
+		copied->everything == NULL ? chunks_of(copied) : reason_of(copied)
+	};
 
-	if (copied->everything == NULL)
-		values[2] = PointerGetDatum(construct_array(copied->rows, copied->n, TEXTOID, -1, false,
-													TYPALIGN_INT));
-	else
-	{
-		initStringInfo(&why);
-		escape_json(&why, copied->everything);
-		text = CStringGetTextDatum(why.data);
-
-		values[2] = PointerGetDatum(construct_array(&text, 1, TEXTOID, -1, false, TYPALIGN_INT));
-	}
 	lpu_run("INSERT INTO @extschema@._lp_sync_mark (watch, sync, changed) "
-			"SELECT $1, $2, c.row::jsonb FROM (SELECT DISTINCT u.row FROM unnest($3) u (row)) c",
-			3, types, values);
+			"SELECT $1, $2, c.changed::jsonb FROM unnest($3) c (changed)", 3, types, values);
 }
 
 /* Do what a watch of this number says, if it is of the table. */
@@ -273,19 +307,20 @@ void
 lpu_sync_evaluate(const LpuSync *sync, const LpuSyncWatch *watch, Datum rows)
 {
 	StringInfoData query;
-	const char *alias = quote_identifier(watch->alias);
 	ListCell   *column;
 	ListCell   *type;
 	int			i = 0;
 
 	initStringInfo(&query);
-	appendStringInfo(&query, "SELECT %s.\"lpusers mark\", (%s)::pg_catalog.text FROM (SELECT "
-					 "(r.e::pg_catalog.json ->> 0)::pg_catalog.int8 AS \"lpusers mark\"",
-					 alias, watch->expression);
+	appendStringInfo(&query, "SELECT (%s)::pg_catalog.text FROM (SELECT", watch->expression);
 	forboth(column, watch->columns, type, watch->types)
-		appendStringInfo(&query, ", (r.e::pg_catalog.json ->> %d)::%s AS %s", ++i,
+	{
+		appendStringInfo(&query, "%s (r.e::pg_catalog.json ->> %d)::%s AS %s", i > 0 ? "," : "", i,
 						 (char *) lfirst(type), quote_identifier(lfirst(column)));
-	appendStringInfo(&query, " FROM pg_catalog.unnest($1) r (e)) AS %s", alias);
+		i++;
+	}
+	appendStringInfo(&query, " FROM pg_catalog.unnest($1) r (e)) AS %s",
+					 quote_identifier(watch->alias));
 	lpu_sync_read_as(sync->owner, query.data, rows, NULL);
 }
 
@@ -312,7 +347,7 @@ run_evaluation(void *arg)
 	caller = MemoryContextSwitchTo(e->context);
 	for (i = 0; i < (int) SPI_processed; i++)
 	{
-		char	   *key = lpu_text_column(i, 2);
+		char	   *key = lpu_text_column(i, 1);
 
 		if (key != NULL)
 			keys = lappend(keys, pstrdup(key));
@@ -329,8 +364,10 @@ run_evaluation(void *arg)
 static const char rows_sql[] =
 "SELECT w.relation, w.alias, w.columns, w.types, w.expression, "
 " max(m.changed #>> '{}') FILTER (WHERE jsonb_typeof(m.changed) = 'string'), "
-" array_agg((to_jsonb(m.id) || m.changed)::text) FILTER (WHERE jsonb_typeof(m.changed) = 'array') "
+" array_agg(DISTINCT c.row::text) FILTER (WHERE c.row IS NOT NULL) "
 "FROM @extschema@._lp_sync_mark m LEFT JOIN @extschema@._lp_sync_watch w ON w.id = m.watch "
+"LEFT JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(m.changed) WHEN 'array' THEN m.changed END) "
+" c (row) ON true "
 "WHERE m.sync = $1 AND m.source_key IS NULL GROUP BY w.id, m.watch ORDER BY m.watch";
 
 /* Add the keys of a row of rows_sql; return why that is not possible, or NULL. */

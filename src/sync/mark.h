@@ -35,8 +35,8 @@ extern void lpu_sync_read_marks(const LpuSync *sync, bool ids_only, LpuSyncMarks
 extern void lpu_sync_remove_marks(const LpuSync *sync, const LpuSyncMarks *marks, int64 plan);
 
 /*
- * The keys of rows of a watched table, each a JSON array of an id and the values of the columns:
- * run as the sync's owner; the result, ids and keys, is SPI's. Raises what the expression raises.
+ * The keys of rows of a watched table, each a JSON array of the values of the columns: run as the
+ * sync's owner; the result is SPI's. Raises what the expression raises.
  */
 extern void lpu_sync_evaluate(const LpuSync *sync, const LpuSyncWatch *watch, Datum rows);
 
