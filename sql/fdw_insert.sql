@@ -2,6 +2,8 @@
 \set with_tables on
 \set with_people on
 \i sql/include/start.sql
+-- one connection, so that requests come in the order of the rows
+ALTER SERVER acme OPTIONS (ADD max_connections '1');
 -- one, and all that the account has of it
 INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('ann', 1, 1);
 SELECT u - '{dateUpdated,lastPwdChangeDate}'::text[] #- '{memberOf,assignmentDate}' FROM lp.account;

@@ -2,7 +2,8 @@
 \set with_tables on
 \set with_people on
 \i sql/include/start.sql
-ALTER SERVER acme OPTIONS (ADD batch_size '10');
+-- one connection, so that requests come in the order of the rows
+ALTER SERVER acme OPTIONS (ADD batch_size '10', ADD max_connections '1');
 CREATE TABLE log (n serial, line text);
 CREATE FUNCTION lp.note() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -182,7 +183,7 @@ CREATE TABLE staff (site text, login_name text, full_name text, nickname text, e
 CREATE TABLE staff_paper PARTITION OF staff DEFAULT;
 CREATE FOREIGN TABLE staff_lp PARTITION OF staff FOR VALUES IN ('lp') SERVER acme OPTIONS (resource 'users');
 ALTER FOREIGN TABLE staff_lp ALTER COLUMN site OPTIONS (ADD attribute 'description');
-CREATE SERVER other FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'url', batch_size '3');
+CREATE SERVER other FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'url', batch_size '3', max_connections '1');
 CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (token 'lp-token');
 CREATE FOREIGN TABLE staff_other (id bigint, member_of bigint, login_name text, full_name text, nickname text, email text, password_sh text, is_enabled boolean, max_chats integer,
 	profile_ids bigint[], site text OPTIONS (attribute 'description')) SERVER other OPTIONS (resource 'users');
@@ -301,18 +302,18 @@ SELECT line, count(*) FROM lp.requests() line GROUP BY 1 ORDER BY 1;
 -- A statement has one batch size, and shows it, whatever becomes of the server meanwhile.
 CREATE FUNCTION lp.resize(size text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE format('ALTER SERVER acme OPTIONS (SET batch_size %L, ADD max_connections ''2'')', size);
+	EXECUTE format('ALTER SERVER acme OPTIONS (SET batch_size %L, SET max_connections ''2'')', size);
 	RETURN true;
 END $$;
 SELECT line FROM lp.run_plan($$INSERT INTO lp.people SELECT s.* FROM (SELECT lp.resize('5000') OFFSET 0) r, lp.staff('pia', 1, 25) s$$) line WHERE line ~ '^  Batch Size';
 SELECT lp.requests();
-ALTER SERVER acme OPTIONS (SET batch_size '10', DROP max_connections);
+ALTER SERVER acme OPTIONS (SET batch_size '10', SET max_connections '1');
 SELECT line FROM lp.run_plan($$UPDATE lp.users SET nickname = 'x', full_name = 'x' FROM (SELECT lp.resize('1') OFFSET 0) r WHERE login_name ~ '^pia'$$) line WHERE line ~ '^  Batch Size';
 SELECT line, count(*) FROM lp.requests() line GROUP BY 1 ORDER BY 1;
-ALTER SERVER acme OPTIONS (SET batch_size '10', DROP max_connections);
+ALTER SERVER acme OPTIONS (SET batch_size '10', SET max_connections '1');
 SELECT line FROM lp.run_plan($$DELETE FROM lp.users USING (SELECT lp.resize('3') OFFSET 0) r WHERE login_name ~ '^pia' AND r IS NOT NULL$$) line WHERE line ~ '^  Batch Size';
 SELECT lp.requests();
-ALTER SERVER acme OPTIONS (SET batch_size '10', DROP max_connections);
+ALTER SERVER acme OPTIONS (SET batch_size '10', SET max_connections '1');
 
 -- The option updatable, of the server and of the table, which counts more.
 CREATE FOREIGN TABLE lp.firm (id bigint, login_name text, nickname text, full_name text) SERVER acme OPTIONS (resource 'users', updatable 'on');

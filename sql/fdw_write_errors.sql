@@ -2,6 +2,8 @@
 \set with_tables on
 \set with_people on
 \i sql/include/start.sql
+-- one connection, so that requests come in the order of the rows
+ALTER SERVER acme OPTIONS (ADD max_connections '1');
 -- Rows of staff, some of them with a password that the account refuses, or with the login of an existing user.
 CREATE FUNCTION lp.mixed(prefix text, last integer, bad integer[], taken integer[] DEFAULT '{}') RETURNS SETOF lp.people LANGUAGE sql STABLE AS $$
 	SELECT CASE WHEN i = ANY (taken) THEN prefix || '-taken' || i || '@example.com' ELSE login_name END, full_name, nickname, email,
@@ -129,7 +131,7 @@ INSERT INTO lp.people SELECT * FROM lp.staff('d', 1, 3);
 UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE login_name ~ '^d';
 DELETE FROM lp.users WHERE login_name ~ '^d1';
 ROLLBACK;
-SELECT state FROM attempt($$INSERT INTO lp.people SELECT s.* FROM lp.staff('e', 1, 4) s WHERE 1 / (CASE s.login_name WHEN 'e4@example.com' THEN 0 ELSE 1 END) = 1$$);
+SELECT state FROM attempt($$INSERT INTO lp.people SELECT s.* FROM lp.staff('e', 1, 10) s WHERE 1 / (CASE s.login_name WHEN 'e10@example.com' THEN 0 ELSE 1 END) = 1$$);
 ALTER SERVER acme OPTIONS (DROP batch_size);
 SELECT login_name, state, path FROM lp_results ORDER BY id;
 SELECT login, deleted, u->'nickname' FROM lp.account WHERE login ~ '^[a-e]\d' ORDER BY id;

@@ -9,9 +9,10 @@
  *
  * The revision's lock of an account serializes conditional writes (read, then PUT or DELETE with
  * the revision), and excludes creates, which change the revision, while one runs. Creates share
- * it: a delivery holds it for its session while requests are in flight, and releases it when a
- * writer waits. A writer takes it exclusively, for one batch, as a lock of its transaction, so
- * that an error or a rollback to a savepoint releases it.
+ * it while requests are in flight: those of a delivery for its session, those of a foreign table
+ * for their transaction. Both release it when a writer waits. A writer takes it exclusively, for
+ * one batch, as a lock of its transaction, so that an error or a rollback to a savepoint releases
+ * it.
  *
  * A delivery never waits for a lock, because that would stop all accounts of its process.
  * Instead it tries again, and meanwhile holds a third lock, the turnstile. A writer must pass
@@ -183,21 +184,27 @@ lpu_release_revision(const char *account)
 
 /* Pass the turnstile, then wait for the revision's lock, each at most until lock_timeout raises. */
 static void
-wait_for_revision(const LOCKTAG *turnstile, const LOCKTAG *tag)
+wait_for_revision(const LOCKTAG *turnstile, const LOCKTAG *tag, LOCKMODE mode)
 {
 	(void) LockAcquire(turnstile, ShareLock, false, false);
 	LockRelease(turnstile, ShareLock, false);
-	(void) LockAcquire(tag, ExclusiveLock, false, false);
+	(void) LockAcquire(tag, mode, false, false);
+}
+
+static LOCKMODE
+mode_of(LpuRevisionUse use)
+{
+	return use == LPU_REVISION_SHARED ? ShareLock : ExclusiveLock;
 }
 
 /*
- * Take the revision's lock of an account for a conditional write, until lpu_unlock_revision() or
- * the end of the (sub)transaction. Waits at most timeout_ms for each of the two locks behind it,
- * or lock_timeout if that is shorter, and can be cancelled. Raises 55P03 if it cannot be taken
- * by then.
+ * Take the revision's lock of an account for creates or for a conditional write, until
+ * lpu_unlock_revision() or the end of the (sub)transaction. Waits at most timeout_ms for each of
+ * the two locks behind it, or lock_timeout if that is shorter, and can be cancelled. Raises 55P03
+ * if it cannot be taken by then.
  */
 void
-lpu_lock_revision(const char *account, int timeout_ms)
+lpu_lock_revision(const char *account, LpuRevisionUse use, int timeout_ms)
 {
 	LOCKTAG		tag = account_tag(REVISION, account);
 	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
@@ -207,7 +214,7 @@ lpu_lock_revision(const char *account, int timeout_ms)
 	LockTimeout = before > 0 ? Min(before, timeout_ms) : timeout_ms;
 	PG_TRY();
 	{
-		wait_for_revision(&turnstile, &tag);
+		wait_for_revision(&turnstile, &tag, mode_of(use));
 	}
 	PG_CATCH();
 	{
@@ -242,9 +249,9 @@ lpu_revision_is_locked(const char *account)
  * after an error.
  */
 void
-lpu_unlock_revision(const char *account)
+lpu_unlock_revision(const char *account, LpuRevisionUse use)
 {
 	LOCKTAG		tag = account_tag(REVISION, account);
 
-	LockRelease(&tag, ExclusiveLock, false);
+	LockRelease(&tag, mode_of(use), false);
 }

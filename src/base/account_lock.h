@@ -24,9 +24,15 @@ extern bool lpu_revision_is_wanted(const char *account);
 extern bool lpu_hold_revision(const char *account);
 extern void lpu_release_revision(const char *account);
 
-/* The revision's lock, taken by a transaction for one conditional write. */
-extern void lpu_lock_revision(const char *account, int timeout_ms);
+/* The revision's lock, taken by a transaction: for creates, or for one conditional write. */
+typedef enum LpuRevisionUse
+{
+	LPU_REVISION_SHARED,
+	LPU_REVISION_EXCLUSIVE
+} LpuRevisionUse;
+
+extern void lpu_lock_revision(const char *account, LpuRevisionUse use, int timeout_ms);
 extern bool lpu_revision_is_locked(const char *account);
-extern void lpu_unlock_revision(const char *account);
+extern void lpu_unlock_revision(const char *account, LpuRevisionUse use);
 
 #endif

@@ -126,7 +126,7 @@ lpu_wait_event(uint32 *event, const char *name)
 			  planner_rt_fetch((index), (root))->extraUpdatedCols)
 #endif
 
-/* 16 sends the rows of a COPY in batches by itself. */
+/* 16 can collect the rows of a COPY by itself. */
 #define LPU_COPY_IS_BATCHED (PG_VERSION_NUM >= 160000)
 
 /* 18 tells a pause in ANALYZE from one in VACUUM. */

@@ -3,10 +3,10 @@
  *
  * INSERT and COPY create users, UPDATE reads, merges and writes them, DELETE deletes them. Rows
  * are collected and sent in batches of batch_size, unless each row is read back as it is
- * written: RETURNING, row triggers, WITH CHECK OPTION. The executor batches INSERT by itself. Of
- * UPDATE and DELETE (and of COPY, in PostgreSQL 15) the last batch is sent when the executor
- * ends the table, which is still inside of the statement, but after its AFTER STATEMENT
- * triggers: if there are any, rows are sent at once.
+ * written: RETURNING, row triggers, WITH CHECK OPTION. The executor collects the rows of INSERT
+ * by itself. Of UPDATE, DELETE and COPY the last batch is sent when the executor ends the table,
+ * which is still inside of the statement, but after its AFTER STATEMENT triggers: if there are
+ * any, rows are sent at once.
  *
  * UPDATE and DELETE change at most lpusers.max_changes users. All rows are collected before the
  * first batch is sent, so that a statement which exceeds the limit changes nothing. Rows that
@@ -98,9 +98,11 @@ static bool
 flush_if_due(LpuModifyState *state, int waiting)
 {
 	ErrorContextCallback *context = error_context_stack;
+	const LpuOptions *options = state->writer.options;
+	int			room = state->creation ? lpu_creation_room(options) : options->batch_size;
 	int64		done = state->writer.done;
 
-	if (!state->alone && (state->limit > 0 || waiting < state->writer.options->batch_size))
+	if (!state->alone && (state->limit > 0 || waiting < room))
 		return true;
 	if (state->mtstate->ps.plan == NULL && context != NULL)
 		error_context_stack = context->previous;
@@ -129,13 +131,16 @@ modify_options(const ResultRelInfo *info, const LpuForeignTable *table)
 	return options;
 }
 
-/* The executor says how many rows it hands over at a time. */
+/* How many rows the executor hands over at a time: those of several requests. */
 static int
 lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 {
-	if (lpu_fdw_goes_alone(info, CMD_INSERT))
+	const LpuModifyState *state = info->ri_FdwState;
+
+	if (lpu_fdw_goes_alone(info, CMD_INSERT) ||
+		(state != NULL && lpu_fdw_is_buffered(info, CMD_INSERT, state->mtstate)))
 		return 1;
-	return modify_options(info, lpu_table_read(info->ri_RelationDesc))->batch_size;
+	return lpu_creation_room(modify_options(info, lpu_table_read(info->ri_RelationDesc)));
 }
 
 /* Count rows that ON CONFLICT DO NOTHING has left out, for EXPLAIN. */

@@ -63,14 +63,17 @@ lpu_fdw_goes_alone(const ResultRelInfo *info, CmdType operation)
 }
 
 /*
- * The executor batches INSERT, and COPY since 16, but not rows that an UPDATE moves to another
- * partition.
+ * The executor collects the rows of INSERT, not those that an UPDATE moves to another partition.
+ * Those of COPY it would hand over in parts of 64 kB, so we do it, unless AFTER STATEMENT triggers
+ * are to see all of them.
  */
 static bool
-is_batched_by_executor(const ModifyTableState *mtstate)
+is_batched_by_executor(const ResultRelInfo *info, const ModifyTableState *mtstate)
 {
 	/* COPY has no plan */
-	return mtstate->ps.plan == NULL ? LPU_COPY_IS_BATCHED : mtstate->operation == CMD_INSERT;
+	if (mtstate->ps.plan == NULL)
+		return LPU_COPY_IS_BATCHED && has_late_triggers(info, CMD_INSERT);
+	return mtstate->operation == CMD_INSERT;
 }
 
 /* Return true if rows are collected by us, to be sent together. */
@@ -78,6 +81,6 @@ bool
 lpu_fdw_is_buffered(const ResultRelInfo *info, CmdType operation,
 					const ModifyTableState *mtstate)
 {
-	return !(operation == CMD_INSERT && is_batched_by_executor(mtstate)) &&
+	return !(operation == CMD_INSERT && is_batched_by_executor(info, mtstate)) &&
 		!lpu_fdw_goes_alone(info, operation) && !has_late_triggers(info, mtstate->operation);
 }

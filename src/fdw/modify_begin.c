@@ -56,7 +56,7 @@ begin_insert(ModifyTableState *mtstate, ResultRelInfo *info, bool skip)
 								  "statement can be repeated.");
 
 	state->creation = lpu_creation_new(&state->writer, skip);
-	state->created = palloc(state->writer.options->batch_size * sizeof(TupleTableSlot *));
+	state->created = palloc(lpu_creation_room(state->writer.options) * sizeof(TupleTableSlot *));
 }
 
 static HTAB *

@@ -209,10 +209,10 @@ send_call(LpuLoggedCall *call, const char **error)
 	LpuApiAnswer *answer;
 
 	if (conditional)
-		lpu_lock_revision(call->options->account, call->options->timeout);
+		lpu_lock_revision(call->options->account, LPU_REVISION_EXCLUSIVE, call->options->timeout);
 	answer = lpu_call_send(call, error);
 	if (conditional)
-		lpu_unlock_revision(call->options->account);
+		lpu_unlock_revision(call->options->account, LPU_REVISION_EXCLUSIVE);
 	return answer;
 }
 

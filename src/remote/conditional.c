@@ -198,28 +198,7 @@ check_write_revision(const LpuWriterState *writer, int64 revision)
 				 errhidestmt(true), errhidecontext(true)));
 }
 
-/* Add what the statement has done before to the error of the lock. */
-static void
-lock_context(void *arg)
-{
-	const LpuWriterState *writer = arg;
-
-	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE && writer->done > 0)
-		errdetail_internal("Other writes to the account are under way. Nothing more was sent.%s",
-						   lpu_writer_progress(writer));
-}
-
 /* ----- sending ----- */
-
-static void
-lock_revision(LpuWriterState *writer, int timeout_ms)
-{
-	ErrorContextCallback context = {error_context_stack, lock_context, writer};
-
-	error_context_stack = &context;
-	lpu_lock_revision(writer->options->account, timeout_ms);
-	error_context_stack = context.previous;
-}
 
 /* Return true if the request was refused because the account is at another revision. */
 static bool
@@ -284,7 +263,7 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 
 	/* while this waits and reads, the statement's own listing is not read */
 	lpu_listings_drain();
-	lock_revision(writer, options->timeout);
+	lpu_writer_lock(writer, LPU_REVISION_EXCLUSIVE, options->timeout);
 	start = GetCurrentTimestamp();
 	for (;;)
 	{
@@ -293,14 +272,14 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 
 		MemoryContextReset(try);
 		answer = try_once(writer, methods, batch, users, n, write);
-		lpu_unlock_revision(options->account);
+		lpu_unlock_revision(options->account, LPU_REVISION_EXCLUSIVE);
 		if (answer != NULL)
 			break;
 		passed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
 		if (passed + wait >= options->timeout)
 			raise_unrest(writer);
 		lpu_pause(wait);
-		lock_revision(writer, (int) (options->timeout - passed - wait));
+		lpu_writer_lock(writer, LPU_REVISION_EXCLUSIVE, (int) (options->timeout - passed - wait));
 	}
 	MemoryContextSwitchTo(caller);
 	return answer;

@@ -1,11 +1,13 @@
 /*
  * insert.c: rows that are inserted into a foreign table, as users to be created.
  *
- * A row is converted to JSON at once; a batch is checked and sent as one array. Null columns are
- * omitted, which means the same to the API. If a column shows the whole entity, the other
- * columns are laid over its value. Values that violate the API's documentation are refused
- * before anything of the batch is sent. Existing logins are listed when they are needed: before
- * the first row that may be left out, and after the account has refused some.
+ * A row is converted to JSON at once. The executor hands over as many rows as several requests
+ * take; each batch_size of them are checked and sent as one array, up to max_connections arrays
+ * at a time. Null columns are omitted, which means the same to the API. If a column shows the
+ * whole entity, the other columns are laid over its value. Values that violate the API's
+ * documentation are refused before anything of their array is sent. Existing logins are listed
+ * when they are needed: before the first row that may be left out, and after the account has
+ * refused some.
  */
 #include "postgres.h"
 
@@ -38,14 +40,23 @@ struct LpuInsertState
 								 * statement; NULL: not asked yet */
 	LpuReturnedUsers *answered; /* NULL: not needed yet */
 	int64		taken;			/* rows of the statement so far */
-	StringInfoData array;		/* the batch, "[{...},{...}" */
-	int64	   *rows;			/* its rows' numbers in the statement, from 1 */
+	char	  **texts;			/* the rows since the last flush, as JSON
+								 * objects */
+	int64	   *rows;			/* their numbers in the statement, from 1 */
 	int			n;
-	char	  **bodies;			/* while it is sent: each user for the wire */
+	char	  **bodies;			/* while they are sent: each user for the
+								 * wire, NULL before it was checked */
 	LpuUserIdentity *users;
-	List	   *secrets;
-	LpuApiAnswer *answer;		/* the last one */
+	List	  **secrets;		/* of each request */
+	LpuApiAnswer *answer;		/* the last one, of a row alone */
 };
+
+/*
+ * Rows that are handed over at a time: so many that the connections are busy nearly all of the
+ * time, and so few that they do not take much memory.
+ */
+#define ROUNDS 4
+#define MAX_ROWS 10000
 
 /* ----- existing ----- */
 
@@ -90,6 +101,17 @@ list_batch_logins(LpuWriterState *writer)
 }
 
 /*
+ * Return how many rows may wait: those of several requests, so that the connections are busy nearly
+ * all of the time.
+ */
+int
+lpu_creation_room(const LpuOptions *options)
+{
+	return Max(options->batch_size,
+			   Min(options->batch_size * options->max_connections * ROUNDS, MAX_ROWS));
+}
+
+/*
  * Return the state of an INSERT, in the current memory context; the writer must live as long.
  * With skip_existing, rows whose login exists in the account are left out (ON CONFLICT DO
  * NOTHING).
@@ -98,13 +120,18 @@ LpuInsertState *
 lpu_creation_new(LpuWriterState *writer, bool skip_existing)
 {
 	LpuInsertState *c = palloc0(sizeof(LpuInsertState));
+	int			room = lpu_creation_room(writer->options);
 
 	c->writer = writer;
 	c->table = writer->table;
 	c->context = CurrentMemoryContext;
 	c->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
 	c->skip_existing = skip_existing;
-	c->rows = palloc(writer->options->batch_size * sizeof(int64));
+	c->texts = palloc(room * sizeof(char *));
+	c->rows = palloc(room * sizeof(int64));
+	c->bodies = palloc(room * sizeof(char *));
+	c->users = palloc(room * sizeof(LpuUserIdentity));
+	c->secrets = palloc(room * sizeof(List *));
 	return c;
 }
 
@@ -209,8 +236,8 @@ exists_already(LpuInsertState *c, TupleTableSlot *slot)
 }
 
 /*
- * Add a row to the batch. Return false if it is left out. Raises for a value that its attribute
- * does not take.
+ * Add a row to those that wait. Return false if it is left out. Raises for a value that its
+ * attribute does not take.
  */
 bool
 lpu_creation_add(LpuInsertState *c, TupleTableSlot *slot)
@@ -219,24 +246,20 @@ lpu_creation_add(LpuInsertState *c, TupleTableSlot *slot)
 	bool		wanted;
 
 	if (c->n == 0)
-	{
 		MemoryContextReset(c->batch);
-		initStringInfo(&c->array);
-	}
 	c->taken++;
-	Assert(c->n < c->writer->options->batch_size);
+	Assert(c->n < lpu_creation_room(c->writer->options));
 	wanted = !exists_already(c, slot);
 	if (wanted)
 	{
-		appendStringInfoChar(&c->array, c->n > 0 ? ',' : '[');
-		appendStringInfoString(&c->array, write_row(c, slot));
+		c->texts[c->n] = write_row(c, slot);
 		c->rows[c->n++] = c->taken;
 	}
 	MemoryContextSwitchTo(caller);
 	return wanted;
 }
 
-/* Return how many rows are in the batch. */
+/* Return how many rows wait. */
 int
 lpu_creation_pending(const LpuInsertState *c)
 {
@@ -245,39 +268,72 @@ lpu_creation_pending(const LpuInsertState *c)
 
 /* ----- sending ----- */
 
-static void
-raise_invalid(const LpuInsertState *c, List *problems)
+/* Return what is wrong with the users of a request, the first of which has this number. */
+static LpuProblem *
+describe_row_problems(const LpuInsertState *c, int first, List *problems)
 {
-	const LpuUserProblem *first = linitial(problems);
-	int			ordinal = Max(first->ordinal, 1);
-	const char *problem = first->twin == 0 ? first->text :
-	psprintf("is the same as that of row " INT64_FORMAT, c->rows[first->twin - 1]);
-	StringInfoData detail;
+	const LpuUserProblem *worst = linitial(problems);
+	int			user = first + Max(worst->ordinal, 1) - 1;
+	const char *text = worst->twin == 0 ? worst->text :
+	psprintf("is the same as that of row " INT64_FORMAT, c->rows[first + worst->twin - 1]);
+	LpuProblem *problem = lpu_problem_new(ERRCODE_INVALID_PARAMETER_VALUE,
+										  "invalid row for foreign table \"%s\"", c->table->name);
 
-	initStringInfo(&detail);
-	appendStringInfo(&detail, "%s: %s.",
-					 name_row(c, c->rows[ordinal - 1], c->users[ordinal - 1].login_name),
-					 lpu_writer_complaint(c->writer, first->attribute, problem));
+	lpu_problem_detail(problem, "%s: %s.", name_row(c, c->rows[user], c->users[user].login_name),
+					   lpu_writer_complaint(c->writer, worst->attribute, text));
 	if (list_length(problems) > 1)
-		appendStringInfo(&detail, ngettext(" %d more problem in this batch.",
-										   " %d more problems in this batch.",
-										   list_length(problems) - 1),
-						 list_length(problems) - 1);
-	appendStringInfoString(&detail, lpu_writer_progress(c->writer));
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid row for foreign table \"%s\"", c->table->name),
-			 errdetail_internal("%s", detail.data),
-			 errhidestmt(true), errhidecontext(true)));
+		lpu_problem_detail(problem, ngettext("%s %d more problem in this batch.",
+											 "%s %d more problems in this batch.",
+											 list_length(problems) - 1),
+						   problem->detail, list_length(problems) - 1);
+	return problem;
 }
 
-static LpuApiAnswer *
-send_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
+/* Check n rows of a request, and make users of them. Return what is wrong, or NULL. */
+static LpuProblem *
+check_rows(LpuInsertState *c, int first, int n)
+{
+	MemoryContext caller = MemoryContextSwitchTo(c->batch);
+	const LpuOptions *options = c->writer->options;
+	StringInfoData array;
+	Jsonb	   *users;
+	List	   *problems;
+	int			i;
+
+	initStringInfo(&array);
+	for (i = 0; i < n; i++)
+	{
+		appendStringInfoChar(&array, i > 0 ? ',' : '[');
+		appendStringInfoString(&array, c->texts[first + i]);
+		pfree(c->texts[first + i]);
+	}
+	appendStringInfoChar(&array, ']');
+	users = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(array.data)));
+	memcpy(&c->users[first], lpu_users_identify(users, &n), n * sizeof(LpuUserIdentity));
+	problems = lpu_users_check(users, LPU_USER_CREATE, options->require_password);
+	c->secrets[first / options->batch_size] = lpu_users_secrets(users);
+	memcpy(&c->bodies[first], lpu_users_write_each(users, n), n * sizeof(char *));
+	pfree(array.data);
+	MemoryContextSwitchTo(caller);
+	return problems == NIL ? NULL : describe_row_problems(c, first, problems);
+}
+
+/* Write the request about some users, which are in order, and of one batch. */
+static LpuProblem *
+write_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
 	LpuInsertState *c = batch;
+	int			size = c->writer->options->batch_size;
 	StringInfoData text;
 	int			i;
 
+	if (c->bodies[users[0]] == NULL)
+	{
+		LpuProblem *problem = check_rows(c, users[0] / size * size, n);
+
+		if (problem != NULL)
+			return problem;
+	}
 	initStringInfo(&text);
 	write->users = palloc(n * sizeof(LpuUserIdentity));
 	for (i = 0; i < n; i++)
@@ -289,8 +345,26 @@ send_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 	appendStringInfoChar(&text, ']');
 	write->body = lpu_writer_utf8(text.data, &write->body_length);
 	write->nusers = n;
-	write->secrets = c->secrets;
-	return c->answer = lpu_writer_send(c->writer, write);
+	write->secrets = c->secrets[users[0] / size];
+	return NULL;
+}
+
+static LpuApiAnswer *
+send_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
+{
+	LpuInsertState *c = batch;
+	const LpuOptions *options = c->writer->options;
+	LpuProblem *problem = write_new_users(batch, users, n, write);
+
+	if (problem != NULL)
+	{
+		lpu_problem_detail(problem, "%s%s", problem->detail, lpu_writer_progress(c->writer));
+		lpu_problem_raise(problem);
+	}
+	lpu_writer_lock(c->writer, LPU_REVISION_SHARED, options->timeout);
+	c->answer = lpu_writer_send(c->writer, write);
+	lpu_unlock_revision(options->account, LPU_REVISION_SHARED);
+	return c->answer;
 }
 
 static void
@@ -322,32 +396,22 @@ may_be_left_out(void *batch, int user, const LpuApiAnswer *answer, const LpuWrit
 }
 
 /*
- * Create the users of the batch, which is empty afterwards. Raises if one was not created,
- * unless another client has just created it and it may be left out. Can be cancelled.
+ * Create the users of all rows that wait, up to max_connections requests at a time. Raises if one
+ * was not created, unless another client has just created it and it may be left out. Can be
+ * cancelled.
  */
 void
 lpu_creation_flush(LpuInsertState *c)
 {
-	LpuWriteBatch methods = {.send = send_new_users,.look = look_for_new_users,
+	LpuWriteBatch methods = {.write = write_new_users,.send = send_new_users,
+		.look = look_for_new_users,
 	.there_is_done = c->skip_existing,.excuse = may_be_left_out};
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
-	Jsonb	   *users;
-	List	   *problems;
 	int			n = c->n;
 
 	c->n = 0;
-	if (n > 0)
-	{
-		appendStringInfoChar(&c->array, ']');
-		users = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(c->array.data)));
-		c->users = lpu_users_identify(users, &n);
-		problems = lpu_users_check(users, LPU_USER_CREATE, c->writer->options->require_password);
-		if (problems != NIL)
-			raise_invalid(c, problems);
-		c->secrets = lpu_users_secrets(users);
-		c->bodies = lpu_users_write_each(users, n);
-		lpu_writer_carry_out(c->writer, &methods, c, n);
-	}
+	memset(c->bodies, 0, n * sizeof(char *));
+	lpu_writer_carry_out(c->writer, &methods, c, n);
 	MemoryContextSwitchTo(caller);
 }
 

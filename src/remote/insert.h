@@ -13,13 +13,14 @@ typedef struct LpuInsertState LpuInsertState;
 /* Return the state of an INSERT, in the current memory context; the writer must live as long. */
 extern LpuInsertState *lpu_creation_new(LpuWriterState *writer, bool skip_existing);
 
-/* Add a row to the batch. */
+/* Add a row to those that wait. */
 extern bool lpu_creation_add(LpuInsertState *creation, TupleTableSlot *slot);
 
-/* Return how many rows are in the batch. */
+/* Return how many rows wait, and how many may. */
 extern int	lpu_creation_pending(const LpuInsertState *creation);
+extern int	lpu_creation_room(const LpuOptions *options);
 
-/* Create the users of the batch, which is empty afterwards. */
+/* Create the users of all rows that wait. */
 extern void lpu_creation_flush(LpuInsertState *creation);
 
 /* After a batch of one: complete its row from the response, with the id for example. */

@@ -3,17 +3,17 @@
  *
  * A statement writes users in batches, and the account keeps the effects of earlier batches when
  * a later one fails. So every error says how many users of the statement are done, and which
- * user stopped it. logged_request.c sends a single request; this file adds which mapping is
- * used, what has been done so far, and how the refused user of a batch is found.
+ * user stopped it. logged_request.c sends a single request; this file adds which mapping is used
+ * and what has been done so far. carry_out.c carries out the users of a batch, and finds the one
+ * that the account refuses.
  */
 #include "postgres.h"
-
-#include <ctype.h>
 
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "utils/builtins.h"
 
+#include "base/account_lock.h"
 #include "base/encoding.h"
 #include "base/error.h"
 #include "base/extension.h"
@@ -21,9 +21,6 @@
 #include "transaction/logged_request.h"
 #include "transaction/request_log.h"
 #include "transaction/rollback_warning.h"
-
-/* The request was too large: its users were certainly not processed. */
-#define TOO_LARGE 413
 
 /* Names of the record for each method. */
 static const struct
@@ -37,15 +34,6 @@ static const struct
 	{LPU_UPDATE_USERS, "update", "done", "have been updated"},
 	{LPU_DELETE_USERS, "delete", "done", "have been deleted"},
 };
-
-/* A batch while it is carried out. */
-typedef struct BatchState
-{
-	LpuWriterState *writer;
-	const LpuWriteBatch *methods;
-	void	   *batch;
-	bool		looked;			/* once is enough */
-} BatchState;
 
 static int
 method_row(const LpuWriterState *writer)
@@ -72,29 +60,6 @@ lpu_writer_progress(const LpuWriterState *writer)
 
 /* ----- sending ----- */
 
-/* Send it as the role whose mapping is used. */
-static LpuApiAnswer *
-call_as(LpuWriterState *writer, LpuLoggedCall *call, const char **error)
-{
-	LpuApiAnswer *answer;
-	Oid			role;
-	int			context;
-	instr_time	start;
-	instr_time	end;
-
-	INSTR_TIME_SET_CURRENT(start);
-	GetUserIdAndSecContext(&role, &context);
-	SetUserIdAndSecContext(writer->role, context | SECURITY_LOCAL_USERID_CHANGE);
-	answer = lpu_call_send(call, error);
-	SetUserIdAndSecContext(role, context);
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, start);
-	writer->requests++;
-	writer->bytes += call->request.body_length + answer->body_length;
-	writer->ms += INSTR_TIME_GET_MILLISEC(end);
-	return answer;
-}
-
 /* Whom an error of the request is about. */
 static char *
 describe_users(const LpuWriteRequest *write)
@@ -105,8 +70,71 @@ describe_users(const LpuWriteRequest *write)
 		psprintf("User %s", first);
 }
 
-pg_noreturn static void raise_refused(const LpuWriterState *writer, const LpuApiAnswer *answer,
-									  const LpuWriteRequest *write);
+/* The users of the request, and how far the statement has come. */
+static char *
+describe_request(const LpuWriterState *writer, const LpuWriteRequest *write)
+{
+	return psprintf(" %s.%s", describe_users(write), lpu_writer_progress(writer));
+}
+
+/* The request as one that is recorded, in the current memory context. */
+static LpuLoggedCall *
+make_call(const LpuWriterState *writer, const LpuWriteRequest *write)
+{
+	int			row = method_row(writer);
+	LpuLoggedCall *call = palloc0(sizeof(LpuLoggedCall));
+
+	call->schema = lpu_extension_schema();
+	call->path = "table";
+	call->operation = methods[row].operation;
+	call->success = methods[row].success;
+	call->options = writer->options;
+	call->request.method = writer->method;
+	call->request.body = write->body;
+	call->request.body_length = write->body_length;
+	call->request.if_match = write->if_match;
+	call->users = write->users;
+	call->nusers = write->nusers;
+	call->secrets = write->secrets;
+	call->looks = true;
+	call->what = writer->what;
+	call->hint = writer->hint;
+	return call;
+}
+
+/* A change to the role whose mapping is used, and the time before it. */
+typedef struct ActingRole
+{
+	Oid			role;
+	int			context;
+	instr_time	since;
+} ActingRole;
+
+static void
+act_as(const LpuWriterState *writer, ActingRole *acting)
+{
+	INSTR_TIME_SET_CURRENT(acting->since);
+	GetUserIdAndSecContext(&acting->role, &acting->context);
+	SetUserIdAndSecContext(writer->role, acting->context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+static void
+act_no_more(LpuWriterState *writer, const ActingRole *acting)
+{
+	instr_time	now;
+
+	SetUserIdAndSecContext(acting->role, acting->context);
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, acting->since);
+	writer->ms += INSTR_TIME_GET_MILLISEC(now);
+}
+
+static void
+count_request(LpuWriterState *writer, const LpuWriteRequest *write, const LpuApiAnswer *answer)
+{
+	writer->requests++;
+	writer->bytes += write->body_length + answer->body_length;
+}
 
 /*
  * Send a writing request as any direct call: recorded, and with a WARNING if the transaction
@@ -116,32 +144,66 @@ pg_noreturn static void raise_refused(const LpuWriterState *writer, const LpuApi
 LpuApiAnswer *
 lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *write)
 {
-	int			row = method_row(writer);
-	LpuLoggedCall call = {0};
+	LpuLoggedCall *call = make_call(writer, write);
 	LpuApiAnswer *answer;
+	ActingRole	acting;
 
-	call.schema = lpu_extension_schema();
-	call.path = "table";
-	call.operation = methods[row].operation;
-	call.success = methods[row].success;
-	call.options = writer->options;
-	call.request.method = writer->method;
-	call.request.body = write->body;
-	call.request.body_length = write->body_length;
-	call.request.if_match = write->if_match;
-	call.users = write->users;
-	call.nusers = write->nusers;
-	call.secrets = write->secrets;
-	call.looks = true;
-	call.what = writer->what;
-	call.note = psprintf(" %s.%s", describe_users(write), lpu_writer_progress(writer));
-	call.hint = writer->hint;
-
-	answer = call_as(writer, &call, &write->error);
+	call->note = describe_request(writer, write);
+	act_as(writer, &acting);
+	answer = lpu_call_send(call, &write->error);
+	act_no_more(writer, &acting);
+	count_request(writer, write, answer);
 	if (answer->verdict == LPU_UNCERTAIN)
-		raise_refused(writer, answer, write);
-	write->record = call.record;
+		lpu_writer_raise_refusal(writer, answer, write);
+	write->record = call->record;
 	return answer;
+}
+
+/*
+ * Start one of several requests that are in flight at a time, and do not wait for it; its record
+ * is written, and lpu_http_turn() drives it. It lives in the current memory context.
+ */
+void
+lpu_writer_start(LpuWriterState *writer, LpuWriteRequest *write)
+{
+	ActingRole	acting;
+
+	write->call = make_call(writer, write);
+	act_as(writer, &acting);
+	lpu_call_start(write->call);
+	act_no_more(writer, &acting);
+}
+
+/* Return true if a request that was started has ended. */
+bool
+lpu_writer_done(const LpuWriteRequest *write)
+{
+	return lpu_call_done(write->call);
+}
+
+/*
+ * Return the response of a request that has ended, in the current memory context, and complete
+ * its record. If no response came, its "problem" says why. Raises no failure of the request.
+ */
+LpuApiAnswer *
+lpu_writer_finish(LpuWriterState *writer, LpuWriteRequest *write)
+{
+	LpuApiAnswer *answer;
+	ActingRole	acting;
+
+	act_as(writer, &acting);
+	answer = lpu_call_finish(write->call, &write->error);
+	act_no_more(writer, &acting);
+	count_request(writer, write, answer);
+	write->record = write->call->record;
+	return answer;
+}
+
+/* Return true if another bearer token is there after the 401 of a finished request. */
+bool
+lpu_writer_renewed(const LpuWriteRequest *write)
+{
+	return lpu_call_renewed(write->call);
 }
 
 /*
@@ -161,10 +223,8 @@ lpu_writer_forget(const LpuWriteRequest *write, const bool *doubtful)
 void
 lpu_writer_doubt(const LpuWriterState *writer, const LpuUserIdentity *users, int n)
 {
-	LpuRemoteEffect *effect = lpu_effects_begin(writer->options->account,
-												methods[method_row(writer)].operation, users, n);
-
-	*lpu_effect_sent_flag(effect) = true;
+	lpu_effects_leave(lpu_effects_begin(writer->options->account,
+										methods[method_row(writer)].operation, users, n));
 }
 
 /* ----- refusals ----- */
@@ -186,13 +246,23 @@ lpu_writer_name(const LpuUserIdentity *user)
 	return psprintf("\"%s\" (id " INT64_FORMAT ")", login, user->id);
 }
 
-static void
-raise_refused(const LpuWriterState *writer, const LpuApiAnswer *answer,
-			  const LpuWriteRequest *write)
+/*
+ * Raise that a request was not carried out, or that its outcome is unknown. The DETAIL names its
+ * users and says how far the statement has come.
+ */
+void
+lpu_writer_raise_refusal(const LpuWriterState *writer, const LpuApiAnswer *answer,
+						 const LpuWriteRequest *write)
 {
-	LpuProblem *problem = lpu_api_refusal(writer->options, answer, writer->what);
+	LpuProblem *problem;
 	StringInfoData detail;
 
+	if (answer->problem != NULL)
+	{
+		write->call->note = describe_request(writer, write);
+		lpu_call_raise_silence(write->call, answer);
+	}
+	problem = lpu_api_refusal(writer->options, answer, writer->what);
 	initStringInfo(&detail);
 	if (answer->verdict == LPU_UNCERTAIN)
 		appendStringInfoString(&detail, "Outcome unknown. ");
@@ -208,261 +278,30 @@ raise_refused(const LpuWriterState *writer, const LpuApiAnswer *answer,
 	lpu_problem_raise(problem);
 }
 
-static void carry_out(BatchState *state, const int *users, int n);
+/* ----- the revision's lock ----- */
 
+/* Add what the statement has done before to the error of the lock. */
 static void
-carry_out_halves(BatchState *state, const int *users, int n)
+lock_context(void *arg)
 {
-	if (n > 1)
-	{
-		carry_out(state, users, n / 2);
-		users += n / 2;
-		n -= n / 2;
-	}
-	if (n > 0)
-		carry_out(state, users, n);
-}
+	const LpuWriterState *writer = arg;
 
-/* These of them. */
-static int *
-choose(const int *users, int n, const bool *there, bool wanted, int *nchosen)
-{
-	int		   *chosen = palloc(n * sizeof(int));
-	int			i;
-
-	*nchosen = 0;
-	for (i = 0; i < n; i++)
-		if (there[i] == wanted)
-			chosen[(*nchosen)++] = users[i];
-	return chosen;
-}
-
-/* Those of what was sent that are there. */
-static LpuUserIdentity *
-identities_of(const LpuWriteRequest *write, const bool *there)
-{
-	LpuUserIdentity *users = palloc(write->nusers * sizeof(LpuUserIdentity));
-	int			n = 0;
-	int			i;
-
-	for (i = 0; i < write->nusers; i++)
-		if (there[i])
-			users[n++] = write->users[i];
-	return users;
+	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE && writer->done > 0)
+		errdetail_internal("Other writes to the account are under way. Nothing more was sent.%s",
+						   lpu_writer_progress(writer));
 }
 
 /*
- * Carry out these users. If that fails, the abort also names others that may have been carried
- * out.
- */
-static void
-carry_out_or_doubt(BatchState *state, const int *users, int n, const LpuUserIdentity *others,
-				   int nothers)
-{
-	state->writer->done += nothers;
-	PG_TRY();
-	{
-		carry_out(state, users, n);
-	}
-	PG_CATCH();
-	{
-		lpu_writer_doubt(state->writer, others, nothers);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	state->writer->done -= nothers;
-}
-
-/* Return true if the account's message names this login, and not one that merely contains it. */
-static bool
-is_named(const char *message, const char *login)
-{
-	const char *found = message;
-	size_t		length = login ? strlen(login) : 0;
-
-	while (length > 0 && found != NULL && (found = strstr(found, login)) != NULL)
-	{
-		unsigned char before = found > message ? found[-1] : ' ';
-		unsigned char after = found[length];
-
-		if (!isalnum(before) && strchr("._%+-@", before) == NULL && !isalnum(after) &&
-			(after == '\0' || strchr("_%+-@", after) == NULL))
-			return true;
-		found += length;
-	}
-	return false;
-}
-
-/*
- * All users of a refused batch exist: only the account's message can tell which existed before.
- */
-static void
-raise_doubtful(LpuWriterState *writer, LpuUserIdentity *users, int n, const LpuApiAnswer *answer,
-			   const LpuWriteRequest *write)
-{
-	LpuWriteRequest about = *write;
-	int			i;
-
-	writer->done += n;
-	for (i = 0; i < n && !is_named(answer->error, users[i].login_name); i++)
-		;
-	if (i < n)
-	{
-		LpuUserIdentity named = users[i];
-
-		memmove(users + i, users + i + 1, (n - i - 1) * sizeof(LpuUserIdentity));
-		users[--n] = named;
-		about.users = &users[n];
-		about.nusers = 1;
-	}
-	lpu_writer_doubt(writer, users, n);
-	raise_refused(writer, answer, &about);
-}
-
-/*
- * Some users of a refused batch exist. Either they existed before and caused the refusal, or the
- * account has carried out a part of the request and another user caused it. The users that do
- * not exist tell which: if the account accepts them now, nothing had been carried out. All
- * before the first existing user are tried, which keeps the order, or else one after it.
- */
-static void
-carry_out_doubtful(BatchState *state, const int *users, int n, const bool *there,
-				   const LpuApiAnswer *answer,
-				   const LpuWriteRequest *write)
-{
-	LpuUserIdentity *others = identities_of(write, there);
-	int			nothers;
-	int			from = 0;		/* those that tell */
-	int			upto;
-	int			first = 0;		/* that is there */
-
-	(void) choose(users, n, there, true, &nothers);
-	while (!there[first])
-		first++;
-	upto = first;
-	if (first == 0 && (nothers > 1 || !is_named(answer->error, others[0].login_name)))
-	{
-		while (from < n && there[from])
-			from++;
-		upto = Min(from + 1, n);
-		if (from == n)
-			raise_doubtful(state->writer, others, nothers, answer, write);
-	}
-	carry_out_or_doubt(state, users + from, upto - from, others, nothers);
-
-	/* it is the guilty one, unless it has gone meanwhile */
-	carry_out(state, users + first, 1);
-	if (from > 0)
-		carry_out_halves(state, users + 1, from - 1);
-	carry_out_halves(state, users + Max(upto, first + 1), n - Max(upto, first + 1));
-}
-
-/* Add the refused request to the context of an error of the lookup. */
-static void
-look_context(void *arg)
-{
-	const LpuWriteRequest *write = arg;
-
-	errcontext("looking which of %d users are there whom the account has refused: %s",
-			   write->nusers, write->error);
-}
-
-/*
- * Return which of the users that were refused together are in the account
- * nevertheless.  If that cannot be found out, all may be.
- */
-static bool *
-look(BatchState *state, const int *users, int n, LpuWriteRequest *write)
-{
-	ErrorContextCallback context = {error_context_stack, look_context, write};
-	bool	   *there = palloc0(n * sizeof(bool));
-
-	state->looked = true;
-	error_context_stack = &context;
-	PG_TRY();
-	{
-		state->methods->look(state->batch, users, n, there);
-	}
-	PG_CATCH();
-	{
-		lpu_writer_doubt(state->writer, write->users, write->nusers);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	error_context_stack = context.previous;
-	return there;
-}
-
-/* Look for them, and go on with those who are not there. */
-static void
-look_and_carry_out(BatchState *state, const int *users, int n, const LpuApiAnswer *answer,
-				   LpuWriteRequest *write)
-{
-	bool	   *there = look(state, users, n, write);
-	int			nthere;
-	int			nleft;
-	int		   *left;
-
-	left = choose(users, n, there, false, &nleft);
-	nthere = n - nleft;
-	lpu_writer_forget(write, there);
-	if (nthere == 0)
-		carry_out_halves(state, users, n);
-	else if (!state->methods->there_is_done)
-		carry_out_doubtful(state, users, n, there, answer, write);
-	else
-	{
-		lpu_writer_doubt(state->writer, identities_of(write, there), nthere);
-		state->writer->done += nthere;
-		carry_out(state, left, nleft);
-	}
-}
-
-static void
-carry_out(BatchState *state, const int *users, int n)
-{
-	const LpuWriteBatch *methods_of = state->methods;
-	LpuWriteRequest write = {0};
-	LpuApiAnswer *answer;
-
-	if (n == 0)
-		return;
-	answer = methods_of->send(state->batch, users, n, &write);
-	if (answer->verdict == LPU_OK)
-		state->writer->done += n - write.ngone;
-	else if (n == 1 && methods_of->excuse != NULL &&
-			 methods_of->excuse(state->batch, users[0], answer, &write))
-		return;
-	else if (n == 1 || answer->verdict != LPU_REJECTED)
-		raise_refused(state->writer, answer, &write);
-	else if (answer->status != TOO_LARGE && methods_of->look != NULL && !state->looked)
-		look_and_carry_out(state, users, n, answer, &write);
-	else
-	{
-		lpu_writer_forget(&write, NULL);
-		carry_out_halves(state, users, n);
-	}
-}
-
-/*
- * Send n users, batch_size of them in a request. A batch that the account refuses because of
- * some users is sent in halves: all before the first refused one are carried out, as by a
- * statement that goes row by row, and the ERROR names that one. Raises any failure; can be
- * cancelled.
+ * Take the revision's lock of the account until lpu_unlock_revision(), as lpu_lock_revision().
+ * Waits; can be cancelled. Raises 55P03 if it cannot be taken in time, and says then what the
+ * statement has done.
  */
 void
-lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods_of, void *batch, int n)
+lpu_writer_lock(LpuWriterState *writer, LpuRevisionUse use, int timeout_ms)
 {
-	int		   *users = palloc(Max(n, 1) * sizeof(int));
-	int			size = writer->options->batch_size;
-	int			i;
+	ErrorContextCallback context = {error_context_stack, lock_context, writer};
 
-	for (i = 0; i < n; i++)
-		users[i] = i;
-	for (i = 0; i < n; i += size)
-	{
-		BatchState	state = {writer, methods_of, batch, false};
-
-		carry_out(&state, users + i, Min(size, n - i));
-	}
+	error_context_stack = &context;
+	lpu_lock_revision(writer->options->account, use, timeout_ms);
+	error_context_stack = context.previous;
 }

@@ -7,6 +7,7 @@
 #include "nodes/pg_list.h"
 
 #include "api/users_api.h"
+#include "base/account_lock.h"
 #include "base/compat.h"
 #include "remote/foreign_table.h"
 #include "user/serialize.h"
@@ -42,6 +43,7 @@ typedef struct LpuWriteRequest
 	List	   *secrets;		/* C strings that must not appear in an error */
 	const char *error;			/* out: what the account said */
 	struct LpuRecord *record;	/* out: or NULL */
+	struct LpuLoggedCall *call; /* private: of one that was started */
 } LpuWriteRequest;
 
 /*
@@ -49,6 +51,20 @@ typedef struct LpuWriteRequest
  * aborts.
  */
 extern LpuApiAnswer *lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *write);
+
+/* One of several requests that are in flight at a time: start, wait, finish. */
+extern void lpu_writer_start(LpuWriterState *writer, LpuWriteRequest *write);
+extern bool lpu_writer_done(const LpuWriteRequest *write);
+extern LpuApiAnswer *lpu_writer_finish(LpuWriterState *writer, LpuWriteRequest *write);
+extern bool lpu_writer_renewed(const LpuWriteRequest *write);
+
+/* Raise that a request was not carried out, or that its outcome is unknown. */
+pg_noreturn extern void lpu_writer_raise_refusal(const LpuWriterState *writer,
+												 const LpuApiAnswer *answer,
+												 const LpuWriteRequest *write);
+
+/* Take the revision's lock of the account until lpu_unlock_revision(). */
+extern void lpu_writer_lock(LpuWriterState *writer, LpuRevisionUse use, int timeout_ms);
 
 /*
  * Remove the record of a refused request whose users are sent again, except for those that are
@@ -62,6 +78,13 @@ extern void lpu_writer_forget(const LpuWriteRequest *write, const bool *doubtful
  */
 typedef struct LpuWriteBatch
 {
+	/*
+	 * Write the request about these, or return what is wrong with one of
+	 * them. If it is not NULL, batches may be sent side by side, since they
+	 * do not depend on the account's revision.
+	 */
+	LpuProblem *(*write) (void *batch, const int *users, int n, LpuWriteRequest *write);
+
 	/* Send these in one request: the response, and what was sent. */
 	LpuApiAnswer *(*send) (void *batch, const int *users, int n, LpuWriteRequest *write);
 
@@ -82,7 +105,9 @@ typedef struct LpuWriteBatch
 						   const LpuWriteRequest *write);
 } LpuWriteBatch;
 
-/* Send n users, batch_size of them in a request. */
+/*
+ * Send n users, batch_size of them in a request, several requests at a time if that is possible.
+ */
 extern void lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods, void *batch,
 								 int n);
 

@@ -87,7 +87,10 @@ settle_effect(const LpuLoggedCall *call, const LpuApiAnswer *answer, LpuRemoteEf
 	int			i;
 
 	if (is_unknown(call, answer))
+	{
+		lpu_effects_leave(effect);
 		return;
+	}
 	if (unnamed == NULL)
 	{
 		lpu_effects_settle(effect, answer->verdict == LPU_OK, call->users, call->nusers);
@@ -97,11 +100,12 @@ settle_effect(const LpuLoggedCall *call, const LpuApiAnswer *answer, LpuRemoteEf
 	users[1] = palloc(call->nusers * sizeof(LpuUserIdentity));
 	for (i = 0; i < call->nusers; i++)
 		users[unnamed[i]][n[unnamed[i]]++] = call->users[i];
-	if (n[0] == 0)
-		return;
-	lpu_effects_settle(effect, true, users[0], n[0]);
-	effect = lpu_effects_begin(call->options->account, call->operation, users[1], n[1]);
-	*lpu_effect_sent_flag(effect) = true;
+	if (n[0] > 0)
+	{
+		lpu_effects_settle(effect, true, users[0], n[0]);
+		effect = lpu_effects_begin(call->options->account, call->operation, users[1], n[1]);
+	}
+	lpu_effects_leave(effect);
 }
 
 /* The secrets in UTF-8.  Those that have no UTF-8 were not sent. */
@@ -122,9 +126,11 @@ secrets_as_sent(const LpuLoggedCall *call)
 	return secrets;
 }
 
-/* No response came. */
-static void
-raise_silence(const LpuLoggedCall *call, const LpuApiAnswer *answer)
+/*
+ * Raise that no response came to a call. Its DETAIL ends with the note of the call.
+ */
+void
+lpu_call_raise_silence(const LpuLoggedCall *call, const LpuApiAnswer *answer)
 {
 	LpuProblem *problem = call->what ? lpu_api_refusal(call->options, answer, call->what) :
 	answer->problem;
@@ -157,6 +163,36 @@ warn_unnamed(const LpuLoggedCall *call, const LpuApiAnswer *answer, const bool *
 			 errhint("Look for the users in the account before creating them again.")));
 }
 
+/* Record the call and note its effect, before anything is sent. */
+static void
+begin_call(LpuLoggedCall *call)
+{
+	/* while this waits, no listing is read */
+	lpu_listings_drain();
+	if (lpu_log_calls)
+		call->record = lpu_record_begin(call->schema, call->options, call->operation, call->path,
+										call->users, call->nusers);
+	call->effect = lpu_effects_begin(call->options->account, call->operation, call->users,
+									 call->nusers);
+	call->request.sent = lpu_effect_sent_flag(call->effect);
+}
+
+/* A response came: complete record and effect. */
+static void
+complete_call(LpuLoggedCall *call, LpuApiAnswer *answer, const char **error)
+{
+	bool	   *unnamed = NULL;
+
+	if (answer->verdict == LPU_OK && call->request.method == LPU_CREATE_USERS)
+		unnamed = match_ids(call, answer);
+	settle_effect(call, answer, call->effect, unnamed);
+	lpu_api_hide(answer, secrets_as_sent(call));
+	*error = answer->error;
+	settle_record(call, answer, *error, unnamed);
+	if (unnamed != NULL)
+		warn_unnamed(call, answer, unnamed);
+}
+
 /*
  * Record the call (unless lpusers.log_calls is off), send it, read the response, complete the
  * record, and note what a rollback would not undo. Returns the response in the current memory
@@ -166,28 +202,60 @@ warn_unnamed(const LpuLoggedCall *call, const LpuApiAnswer *answer, const bool *
 LpuApiAnswer *
 lpu_call_send(LpuLoggedCall *call, const char **error)
 {
-	LpuRemoteEffect *effect;
 	LpuApiAnswer *answer;
-	bool	   *unnamed = NULL;
 
-	/* while this waits, no listing is read */
-	lpu_listings_drain();
-	if (lpu_log_calls)
-		call->record = lpu_record_begin(call->schema, call->options, call->operation, call->path,
-										call->users, call->nusers);
-	effect = lpu_effects_begin(call->options->account, call->operation, call->users, call->nusers);
-	call->request.sent = lpu_effect_sent_flag(effect);
+	begin_call(call);
 	answer = lpu_api_send(call->options, &call->request);
 	if (answer->problem != NULL)
-		raise_silence(call, answer);
-
-	if (answer->verdict == LPU_OK && call->request.method == LPU_CREATE_USERS)
-		unnamed = match_ids(call, answer);
-	settle_effect(call, answer, effect, unnamed);
-	lpu_api_hide(answer, secrets_as_sent(call));
-	*error = answer->error;
-	settle_record(call, answer, *error, unnamed);
-	if (unnamed != NULL)
-		warn_unnamed(call, answer, unnamed);
+		lpu_call_raise_silence(call, answer);
+	complete_call(call, answer, error);
 	return answer;
+}
+
+/* ----- one of several ----- */
+
+/*
+ * Start one of several calls that are in flight at a time, recorded as by lpu_call_send(), and do
+ * not wait for it: lpu_http_turn() drives all of them. The call must stay where it is, and lives
+ * in the current memory context.
+ */
+void
+lpu_call_start(LpuLoggedCall *call)
+{
+	begin_call(call);
+	call->under_way = lpu_api_start(call->options, &call->request);
+}
+
+/* Return true if a call that was started has ended. */
+bool
+lpu_call_done(const LpuLoggedCall *call)
+{
+	return lpu_api_done(call->under_way);
+}
+
+/*
+ * Return the response of a call that has ended, and complete its record and effect. Its "problem"
+ * is set if no response came; it raises no failure of the call and repeats nothing. *error is the
+ * service's message, or NULL.
+ */
+LpuApiAnswer *
+lpu_call_finish(LpuLoggedCall *call, const char **error)
+{
+	LpuApiAnswer *answer = lpu_api_finish(call->under_way);
+
+	*error = NULL;
+	if (answer->problem == NULL)
+		complete_call(call, answer, error);
+	else if (answer->verdict == LPU_NOT_SENT)
+		lpu_effects_settle(call->effect, false, NULL, 0);
+	else
+		lpu_effects_leave(call->effect);
+	return answer;
+}
+
+/* Return true if another bearer token is there after the 401 of a finished call. */
+bool
+lpu_call_renewed(const LpuLoggedCall *call)
+{
+	return lpu_api_renewed(call->under_way);
 }

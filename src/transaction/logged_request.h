@@ -31,6 +31,8 @@ typedef struct LpuLoggedCall
 	const char *hint;			/* ... is its HINT if the outcome is unknown,
 								 * or NULL */
 	struct LpuRecord *record;	/* that was made of it, or NULL */
+	struct LpuRemoteEffect *effect; /* private, as what follows */
+	struct LpuApiCall *under_way;
 } LpuLoggedCall;
 
 /*
@@ -38,5 +40,15 @@ typedef struct LpuLoggedCall
  * record, and note what a rollback would not undo.
  */
 extern LpuApiAnswer *lpu_call_send(LpuLoggedCall *call, const char **error);
+
+/* One of several calls that are in flight at a time: start, wait, finish. */
+extern void lpu_call_start(LpuLoggedCall *call);
+extern bool lpu_call_done(const LpuLoggedCall *call);
+extern LpuApiAnswer *lpu_call_finish(LpuLoggedCall *call, const char **error);
+extern bool lpu_call_renewed(const LpuLoggedCall *call);
+
+/* Raise that no response came. */
+pg_noreturn extern void lpu_call_raise_silence(const LpuLoggedCall *call,
+											   const LpuApiAnswer *answer);
 
 #endif

@@ -33,6 +33,7 @@ struct LpuRemoteEffect
 {
 	LpuRemoteEffect *older;
 	SubTransactionId subtransaction;
+	bool		under_way;		/* no response came yet */
 	bool		sent;
 	bool		certain;		/* the account said that it was carried out */
 	int			n;				/* users */
@@ -155,14 +156,12 @@ take(SubTransactionId subtransaction)
 	return oldest_first;
 }
 
-/* Free an effect that is the newest. */
+/* Free an effect that is in no list. */
 static void
-drop_newest(void)
+free_effect(LpuRemoteEffect *effect)
 {
-	LpuRemoteEffect *effect = effects;
 	int			i;
 
-	effects = effect->older;
 	for (i = 0; i < effect->nnames; i++)
 		pfree(effect->names[i]);
 	pfree(effect->names);
@@ -170,27 +169,46 @@ drop_newest(void)
 	pfree(effect);
 }
 
-/* Add the newest effect to an earlier one of its kind, if there is one. Allocates nothing. */
+/* Take an effect out of the list. */
 static void
-merge_newest(void)
+unlink_effect(LpuRemoteEffect *effect)
 {
-	LpuRemoteEffect *newest = effects;
-	LpuRemoteEffect *into = newest->older;
+	LpuRemoteEffect **link = &effects;
 
-	if (!newest->sent)
-		return;
-	while (into != NULL && into->subtransaction == newest->subtransaction &&
-		   !(into->sent && same_kind(into, newest)))
-		into = into->older;
-	if (into == NULL || into->subtransaction != newest->subtransaction)
-		return;
-	into->n += newest->n;
-	while (into->nnames < MAX_NAMES && newest->nnames > 0)
+	while (*link != effect)
+		link = &(*link)->older;
+	*link = effect->older;
+}
+
+/* Add an effect to another one of its kind. Allocates nothing. */
+static void
+absorb(LpuRemoteEffect *into, LpuRemoteEffect *effect)
+{
+	into->n += effect->n;
+	while (into->nnames < MAX_NAMES && effect->nnames > 0)
 	{
-		into->names[into->nnames++] = newest->names[0];
-		memmove(newest->names, newest->names + 1, --newest->nnames * sizeof(char *));
+		into->names[into->nnames++] = effect->names[0];
+		memmove(effect->names, effect->names + 1, --effect->nnames * sizeof(char *));
 	}
-	drop_newest();
+	free_effect(effect);
+}
+
+/*
+ * Add an effect whose request has ended to another one of its kind, if there
+ * is one: the effect is gone then. Allocates nothing.
+ */
+static void
+merge_effect(LpuRemoteEffect *effect)
+{
+	LpuRemoteEffect *into = effects;
+
+	while (into != NULL && (into == effect || into->under_way || !into->sent ||
+							!same_kind(into, effect)))
+		into = into->older;
+	if (into == NULL)
+		return;
+	unlink_effect(effect);
+	absorb(into, effect);
 }
 
 /*
@@ -202,11 +220,26 @@ report_all(SubTransactionId subtransaction)
 {
 	LpuRemoteEffect *effect;
 
-	if (effects != NULL)
-		merge_newest();			/* it may be the one that failed */
 	for (effect = take(subtransaction); effect != NULL; effect = effect->older)
+	{
+		LpuRemoteEffect **link = &effect->older;
+
+		/* several requests may have been under way */
+		while (effect->sent && *link != NULL)
+		{
+			LpuRemoteEffect *newer = *link;
+
+			if (!newer->sent || !same_kind(effect, newer))
+			{
+				link = &newer->older;
+				continue;
+			}
+			*link = newer->older;
+			absorb(effect, newer);
+		}
 		if (effect->sent)
 			report(effect);
+	}
 }
 
 /* A subtransaction is committed: what it did is now its parent's. */
@@ -222,7 +255,8 @@ hand_to_parent(SubTransactionId mine, SubTransactionId parent)
 		effect->subtransaction = parent;
 		effect->older = effects;
 		effects = effect;
-		merge_newest();
+		if (effect->sent && !effect->under_way)
+			merge_effect(effect);
 		effect = next;
 	}
 }
@@ -322,13 +356,11 @@ lpu_effects_begin(const char *account, const char *operation, const LpuUserIdent
 		RegisterSubXactCallback(end_subxact, NULL);
 		registered = true;
 	}
-	/* one whose outcome is unknown was left as it was */
-	if (effects != NULL)
-		merge_newest();
 	effect = MemoryContextAllocZero(TopTransactionContext, sizeof(LpuRemoteEffect));
 	effect->subtransaction = GetCurrentSubTransactionId();
 	effect->account = MemoryContextStrdup(TopTransactionContext, account);
 	effect->operation = operation;
+	effect->under_way = true;
 	set_names(effect, users, n);
 	effect->older = effects;
 	effects = effect;
@@ -349,18 +381,26 @@ lpu_effect_sent_flag(LpuRemoteEffect *effect)
 void
 lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out, const LpuUserIdentity *users, int n)
 {
+	effect->under_way = false;
 	effect->sent = effect->certain = carried_out;
 	if (carried_out)
+	{
 		set_names(effect, users, n);
-
-	/*
-	 * another call may have been made while this one's row was written (by a
-	 * trigger): then both stay
-	 */
-	if (effect != effects)
+		merge_effect(effect);
 		return;
-	if (carried_out)
-		merge_newest();
-	else
-		drop_newest();
+	}
+	unlink_effect(effect);
+	free_effect(effect);
+}
+
+/*
+ * Note that the outcome of the request will not be known: an abort names its users, as those of a
+ * request that is in flight. The effect must not be used after this.
+ */
+void
+lpu_effects_leave(LpuRemoteEffect *effect)
+{
+	effect->under_way = false;
+	effect->sent = true;
+	merge_effect(effect);
 }

@@ -22,4 +22,7 @@ extern bool *lpu_effect_sent_flag(LpuRemoteEffect *effect);
 extern void lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out,
 							   const LpuUserIdentity *users, int n);
 
+/* Note that the outcome of the request will not be known. */
+extern void lpu_effects_leave(LpuRemoteEffect *effect);
+
 #endif

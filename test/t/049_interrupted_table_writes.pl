@@ -16,7 +16,7 @@ my $bound = 5;
 
 my $sim  = LpUsers::account();
 my $node = LpUsers::server(conf => "log_statement = none\nrestart_after_crash = on\n");
-LpUsers::connect_account($node, $sim, options => "timeout '200s', batch_size '10'");
+LpUsers::connect_account($node, $sim, options => "timeout '200s', batch_size '10', max_connections '1'");
 $node->safe_psql('postgres', q{
 	CREATE SCHEMA lp;
 	IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER acme INTO lp;

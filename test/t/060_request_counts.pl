@@ -195,8 +195,10 @@ subtest 'cost of writing foreign tables' => sub {
 	my $columns = 'login_name, full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids';
 
 	fresh(0);
+	$sim->post('config', { delay_ms => 700 });
 	path('250 rows inserted, 100 a request', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows",
-		requests => 'POST 3', connections => 1, sent => 42787, statements => 6, rows => '250 250 0');
+		requests => 'POST 3', connections => 3, sent => 42787, statements => 6, rows => '250 250 0');
+	$sim->post('config', { delay_ms => 0 });
 	path('250 rows again, ON CONFLICT DO NOTHING', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows ON CONFLICT DO NOTHING",
 		requests => 'GET 1', connections => 1);
 	path('250 rows updated', "UPDATE lp.users SET max_chats = 5, full_name = 'New', employee_id = 'E'",
@@ -209,8 +211,9 @@ subtest 'cost of writing foreign tables' => sub {
 		requests => 'POST 3', connections => 1, statements => 6, rows => '3 3 0');
 	fresh(0);
 	$admin->query('COPY new_rows TO PROGRAM $$cat >' . $sim->{dir} . '/rows$$');
+	$sim->post('config', { delay_ms => 700 });
 	path('250 rows copied', "COPY lp.users ($columns) FROM '$sim->{dir}/rows'",
-		requests => 'POST 3', connections => 1, sent => 42787, statements => 6, rows => '250 250 0');
+		requests => 'POST 3', connections => 3, sent => 42787, statements => 6, rows => '250 250 0');
 };
 
 # ---------------------------------------------------------------------------------------------- the desired state
