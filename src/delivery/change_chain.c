@@ -98,7 +98,7 @@ judge_user(LpuChangeChain *chain, LpuChangedUser *user, MemoryContext scratch)
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	bool		sends;
 
-	sends = lpu_change_judge(user, chain->options->max_retries);
+	sends = lpu_change_judge(user, chain->options);
 	MemoryContextSwitchTo(chain->round);
 	if (sends)
 	{

@@ -16,6 +16,7 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 
+#include "api/refused_attributes.h"
 #include "base/encoding.h"
 #include "delivery/change_judge.h"
 #include "delivery/create_batch.h"
@@ -388,7 +389,7 @@ drift_reason(const Comparison *c)
 }
 
 static bool
-judge_update(LpuChangedUser *user, Comparison *c, int max_retries)
+judge_update(LpuChangedUser *user, Comparison *c, const LpuOptions *options)
 {
 	Jsonb	   *set = lpu_jsonb_of_member(c->payload, "set");
 	Jsonb	   *complete;
@@ -412,10 +413,10 @@ judge_update(LpuChangedUser *user, Comparison *c, int max_retries)
 		set_done(c->row, drift_reason(c));
 		return false;
 	}
-	if (is_given_up(user, max_retries) || !fill_hidden(c, &complete))
+	if (is_given_up(user, options->max_retries) || !fill_hidden(c, &complete))
 		return false;
 	initStringInfo(&body);
-	lpu_users_write(&body, lpu_user_lay(c->entity, complete));
+	lpu_users_write(&body, lpu_user_lay(lpu_refused_strip(options, c->entity), complete));
 	length = body.len;
 	user->body = lpu_text_to_utf8(body.data, &length);
 	user->set = c->set;
@@ -428,7 +429,7 @@ judge_update(LpuChangedUser *user, Comparison *c, int max_retries)
 }
 
 static bool
-judge_delete(LpuChangedUser *user, Comparison *c, int max_retries)
+judge_delete(LpuChangedUser *user, Comparison *c, const LpuOptions *options)
 {
 	bool		planned = true;
 	bool		enabled = false;
@@ -439,7 +440,7 @@ judge_delete(LpuChangedUser *user, Comparison *c, int max_retries)
 		set_failed(c->row, LPU_CAUSE_REFUSED, "the user is enabled again");
 		return false;
 	}
-	if (is_given_up(user, max_retries))
+	if (is_given_up(user, options->max_retries))
 		return false;
 	user->body = psprintf("\"" INT64_FORMAT "\"", user->id);
 	return true;
@@ -450,7 +451,7 @@ judge_delete(LpuChangedUser *user, Comparison *c, int max_retries)
  * user->body and user->set are set.  Else the state of the row is.
  */
 bool
-lpu_change_judge(LpuChangedUser *user, int max_retries)
+lpu_change_judge(LpuChangedUser *user, const LpuOptions *options)
 {
 	Comparison	c = {.row = user->row};
 	const char *why = NULL;
@@ -474,8 +475,8 @@ lpu_change_judge(LpuChangedUser *user, int max_retries)
 	initStringInfo(&c.names);
 	if (!check_login(&c))
 		return false;
-	return user->row->deletes ? judge_delete(user, &c, max_retries) :
-		judge_update(user, &c, max_retries);
+	return user->row->deletes ? judge_delete(user, &c, options) :
+		judge_update(user, &c, options);
 }
 
 /*

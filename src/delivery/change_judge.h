@@ -6,6 +6,7 @@
 
 #include "utils/jsonb.h"
 
+#include "options/option.h"
 #include "queue/claim.h"
 
 /* A user to be changed, and what its request wants of it. */
@@ -29,7 +30,7 @@ typedef struct LpuChangedUser
 	const char *refusal;		/* with what words it was refused, or NULL */
 } LpuChangedUser;
 
-extern bool lpu_change_judge(LpuChangedUser *user, int max_retries);
+extern bool lpu_change_judge(LpuChangedUser *user, const LpuOptions *options);
 extern bool lpu_change_is_as_sent(LpuChangedUser *user, const char *entity, size_t length,
 								  const char **why);
 

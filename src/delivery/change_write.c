@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "api/conditional_write.h"
+#include "api/refused_attributes.h"
 #include "base/encoding.h"
 #include "delivery/change_chain.h"
 #include "user/serialize.h"
@@ -379,6 +380,21 @@ finish_by_verdict(LpuChangeChain *chain, const LpuApiAnswer *answer)
 	}
 }
 
+/* Return true if one of the users that were sent sets the attribute. */
+static bool
+chain_sets_attribute(void *arg, const char *attribute)
+{
+	const LpuChangeChain *chain = arg;
+	JsonbValue	value;
+	int			i;
+
+	for (i = 0; i < chain->nsent; i++)
+		if (chain->sent[i]->set != NULL &&
+			lpu_jsonb_get_member(&chain->sent[i]->set->root, attribute, &value) != NULL)
+			return true;
+	return false;
+}
+
 /* In a step: the answer has come, or none will.  Decide what becomes of the users sent. */
 void
 lpu_chain_finish_write(LpuChangeChain *chain)
@@ -410,6 +426,16 @@ lpu_chain_finish_write(LpuChangeChain *chain)
 			return;
 		case LPU_NOT_STALE:
 			break;
+	}
+
+	/*
+	 * what it does not take back is left out from now on: read and write
+	 * again
+	 */
+	if (lpu_refused_learn(chain->options, &chain->request, answer, chain_sets_attribute, chain))
+	{
+		lpu_chain_forget(chain);
+		return;
 	}
 	if (answer->verdict == LPU_OK || answer->verdict == LPU_REJECTED ||
 		answer->verdict == LPU_LATER)

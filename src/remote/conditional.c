@@ -212,6 +212,21 @@ is_stale(const LpuConditional *methods, void *batch, const int *users, int n,
 		(staleness == LPU_STALE_IF_MOVED && methods->read(batch, users, n) != write->if_match);
 }
 
+/*
+ * Return true if the account has refused attributes that it shows itself: they are left out from
+ * now on.
+ */
+static bool
+is_learned(const LpuWriterState *writer, const LpuConditional *methods, void *batch,
+		   const LpuWriteRequest *write, const LpuApiAnswer *answer)
+{
+	LpuApiRequest request = {.method = writer->method,.body = write->body,
+	.body_length = write->body_length};
+
+	return methods->sets != NULL &&
+		lpu_refused_learn(writer->options, &request, answer, methods->sets, batch);
+}
+
 static LpuApiAnswer *
 nothing_to_send(void)
 {
@@ -222,11 +237,14 @@ nothing_to_send(void)
 	return answer;
 }
 
-/* Read and write under the lock. Return NULL if the account had changed in between. */
+/*
+ * Read and write under the lock. Return NULL if that has to be done once more: the account had
+ * changed in between, or refuses what it shows.
+ */
 static LpuApiAnswer *
 try_once(LpuWriterState *writer, const LpuConditional *methods, void *batch, const int *users,
 		 int n,
-		 LpuWriteRequest *write)
+		 LpuWriteRequest *write, bool *learned)
 {
 	LpuApiAnswer *answer;
 
@@ -236,7 +254,8 @@ try_once(LpuWriterState *writer, const LpuConditional *methods, void *batch, con
 		return nothing_to_send();
 	check_write_revision(writer, write->if_match);
 	answer = lpu_writer_send(writer, write);
-	if (!is_stale(methods, batch, users, n, write, answer))
+	*learned = is_learned(writer, methods, batch, write, answer);
+	if (!*learned && !is_stale(methods, batch, users, n, write, answer))
 		return answer;
 	lpu_writer_forget(write, NULL);
 	return NULL;
@@ -269,9 +288,13 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 	{
 		long		wait = lpu_write_pause(++round);
 		long		passed;
+		bool		learned = false;
 
-		MemoryContextReset(try);
-		answer = try_once(writer, methods, batch, users, n, write);
+		do
+		{
+			MemoryContextReset(try);
+			answer = try_once(writer, methods, batch, users, n, write, &learned);
+		} while (learned);
 		lpu_unlock_revision(options->account, LPU_REVISION_EXCLUSIVE);
 		if (answer != NULL)
 			break;

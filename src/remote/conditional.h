@@ -4,6 +4,7 @@
 #ifndef LPU_REMOTE_CONDITIONAL_H
 #define LPU_REMOTE_CONDITIONAL_H
 
+#include "api/refused_attributes.h"
 #include "remote/fetch.h"
 #include "remote/update_row.h"
 
@@ -32,6 +33,12 @@ typedef struct LpuConditional
 	 * nothing to send.
 	 */
 	void		(*write) (void *batch, const int *users, int n, LpuWriteRequest *write);
+
+	/*
+	 * Return true if one of them sets this attribute. NULL: what is refused
+	 * is not left out.
+	 */
+	LpuSetsAttribute sets;
 } LpuConditional;
 
 extern LpuApiAnswer *lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods,

@@ -42,6 +42,7 @@ struct LpuUpdateState
 								 * response */
 	ChangedUser *users;
 	int			n;
+	int			nbatch;			/* of them that are being sent */
 	int			capacity;
 	LpuReturnedUsers *answered; /* NULL: not needed yet */
 	LpuApiAnswer *answer;		/* the last one */
@@ -160,6 +161,7 @@ merge(void *batch, int number, const Datum *values, const bool *nulls)
 								 psprintf("Attribute \"%s\" is not what the statement has read.",
 										  changed));
 	entity = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	entity = lpu_refused_strip(c->writer->options, entity);
 	check_hidden(c, &user->delta, entity);
 	user->found = true;
 	user->merged = MemoryContextStrdup(c->try, lpu_delta_merge(&user->delta, entity));
@@ -261,10 +263,24 @@ write_update_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 	write->body = lpu_writer_utf8(text.data, &write->body_length);
 }
 
+/* Return true if one of the users of the batch sets the attribute. */
+static bool
+batch_sets_attribute(void *batch, const char *attribute)
+{
+	LpuUpdateState *c = batch;
+	int			i;
+
+	for (i = 0; i < c->nbatch; i++)
+		if (lpu_delta_sets(&c->users[i].delta, attribute))
+			return true;
+	return false;
+}
+
 static LpuApiAnswer *
 send_updated_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	static const LpuConditional methods = {.read = read_and_merge,.write = write_update_body};
+	static const LpuConditional methods = {.read = read_and_merge,.write = write_update_body,
+	.sets = batch_sets_attribute};
 	LpuUpdateState *c = batch;
 	int			i;
 
@@ -287,6 +303,7 @@ lpu_change_flush(LpuUpdateState *c)
 	int			n = c->n;
 
 	c->n = 0;
+	c->nbatch = n;
 	lpu_writer_carry_out(c->writer, &methods, c, n);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(c->batch);

@@ -43,6 +43,7 @@ static const Knob knobs[] = {
 	{"error_shape", "\"flat\"", SHAPES, "of error bodies"},
 	{"normalise", "\"\"", NULL,
 		"lower,trim,nfc: logins and e-mail addresses are stored so, and are unique so"},
+	{"refuse", "\"\"", NULL, "dateCreated,skills: a PUT with one of these attributes is refused"},
 	{"reserve_deleted", "false", NULL, "true: the login of a deleted user stays taken"},
 	{"list_form", "{}", NULL, "forms of attributes in the list: {\"skillIds\":\"null\"}"},
 	{"single_form", "{}", NULL, "the same in the answers to a GET of one user, POST and PUT"},

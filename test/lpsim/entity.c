@@ -18,6 +18,7 @@
 
 #include "attribute.h"
 #include "clock.h"
+#include "config.h"
 #include "entity.h"
 #include "json.h"
 #include "neighbour.h"
@@ -33,6 +34,19 @@ static const struct
 	{2, {"maxChats", "maxAsyncChats", "memberOf", "skillIds", NULL}},
 	{3, {"managerOf", NULL}},
 };
+
+/* Return true if the account is configured to refuse an update with this attribute. */
+static bool
+is_refused(const char *name)
+{
+	const char *list = config_text("refuse");
+	size_t		length = strlen(name);
+
+	for (; *list; list += strcspn(list, ","), list += *list == ',')
+		if (strcspn(list, ",") == length && strncmp(list, name, length) == 0)
+			return true;
+	return false;
+}
 
 /*
  * Unknown attributes pass through: the service's list is not closed.  An entity with dateCreated
@@ -51,6 +65,8 @@ copy_attributes(json_object *in, json_object *out, bool create, Problem *p)
 
 		if (rule && (rule->flags & A_READ) && create)
 			return problem(p, 400, name, "%s is read-only", name);
+		if (!create && is_refused(name))
+			return problem(p, 400, name, "%s cannot be updated", name);
 		if (rule ? (rule->flags & (A_READ | A_FORGET)) != 0 : later && version_own(name))
 			continue;
 		copy = rule && value ? convert(rule->type, value) : json_object_get(value);
