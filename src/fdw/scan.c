@@ -402,6 +402,13 @@ explain_ids(ForeignScanState *node, const LpuForeignTable *table, ExplainState *
 						es);
 }
 
+/* There are conditions, and the account knows none of them: "none, lists all users". */
+static void
+explain_list(const LpuForeignTable *table, ExplainState *es)
+{
+	ExplainPropertyText("Remote Filter", psprintf("none, lists all %s", table->resource->what + strlen("list ")), es);
+}
+
 static void
 explain_read_costs(const UsersScanState *state, ExplainState *es)
 {
@@ -432,6 +439,8 @@ lpuExplainForeignScan(ForeignScanState *node, ExplainState *es)
 	ExplainPropertyText("Request", psprintf("GET %s", lpu_fetch_path(table, options, &plan)), es);
 	if (plan.by_id)
 		explain_ids(node, table, es);
+	else if (node->ss.ps.plan->qual != NIL)
+		explain_list(table, es);
 	if (es->analyze && state != NULL)
 		explain_read_costs(state, es);
 }
