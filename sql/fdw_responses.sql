@@ -149,6 +149,15 @@ SELECT lp.sim('tokens/expire', method => 'POST') \g /dev/null
 SELECT id, login_name FROM lp.users WHERE id = 4000000001;
 CALL lp.fault('{"path": "le-users", "action": "retry_after", "value": "1"}');
 SELECT count(*) FROM lp.users;
+-- ... and after a connection that breaks off, unless rows of its answer were used
+CALL lp.fault('{"path": "le-users", "action": "reset"}');
+SELECT count(*) FROM lp.users;
+CALL lp.fault('{"path": "/users/", "action": "close"}');
+SELECT id, login_name FROM lp.users WHERE id = 4000000001;
+CALL lp.fault('{"path": "/users/", "action": "half"}');
+SELECT id, login_name FROM lp.users WHERE id = 4000000001;
+CALL lp.fault('{"path": "/users/", "action": "half", "times": 2}');
+SELECT state FROM lp.mistake('SELECT id, login_name FROM lp.users WHERE id = 4000000001');
 SELECT lp.asked();
 DROP FUNCTION outcomes(jsonb), outcome(text);
 \i sql/include/finish.sql

@@ -6,7 +6,8 @@
  * only after the last byte: a list that breaks off is a failure, however many entities it
  * returned, and so is an object in place of a list, because errors have that form. After a 401
  * the request is sent once more with a new bearer, after a 429 it is sent again later, as for
- * any call; both come before the first entity. It knows nothing of tables.
+ * any call, and once more after a connection that breaks off; all of these come before the first
+ * entity. It knows nothing of tables.
  *
  * A GET by id is answered with 404 if there is no such user, but also if there is no such
  * account, and by a gateway for a wrong path. So it counts as a response about the user only
@@ -36,6 +37,9 @@
  */
 #define DRAIN_GAP_MS 250
 
+/* A single user of more bytes is read while it arrives. */
+#define MAX_HELD_USER 65536
+
 struct LpuListing
 {
 	dlist_node	node;			/* in under_way */
@@ -55,6 +59,8 @@ struct LpuListing
 	bool		fed_all;		/* the reader knows that nothing more comes */
 	bool		renewed;		/* the bearer, after a 401 */
 	bool		reconnected;	/* after it was left alone */
+	bool		repeated;		/* after the connection broke off */
+	bool		fed_any;		/* the reader has something of the response */
 	long		waited_ms;		/* after 429 */
 	int			requests;
 	instr_time	sent;			/* the last of them */
@@ -202,6 +208,16 @@ was_left_alone(const LpuListing *l)
 		l->looked_after_ms < l->options->connect_timeout / 2;
 }
 
+/*
+ * Return true if the connection broke off: to repeat a GET is always safe (RFC 9110, section
+ * 9.2.2), as long as nothing of its response was handed over.
+ */
+static bool
+has_broken_off(const LpuListing *l)
+{
+	return l->answer->verdict == LPU_UNCERTAIN && l->answer->problem != NULL;
+}
+
 /* Return true if a response that is no success may be requested once more. */
 static bool
 may_ask_again(LpuListing *l)
@@ -210,6 +226,8 @@ may_ask_again(LpuListing *l)
 		return l->renewed = lpu_api_renewed(l->call);
 	if (was_left_alone(l) && !l->reconnected)
 		return l->reconnected = true;
+	if (has_broken_off(l) && !l->repeated && !l->fed_any)
+		return l->repeated = true;
 	if (l->answer->verdict != LPU_LATER ||
 		l->waited_ms + l->answer->retry_after_ms > l->options->timeout)
 		return false;
@@ -284,6 +302,17 @@ too_long(LpuListing *l)
 	return false;
 }
 
+/*
+ * Return true if the reader may have what has come. A single user is small: it is read when all of
+ * it is there, so that the request can be repeated if it does not come whole.
+ */
+static bool
+may_be_read(const LpuListing *l)
+{
+	return l->request.method != LPU_GET_USER || l->answer != NULL ||
+		lpu_spool_written(l->spool) > MAX_HELD_USER;
+}
+
 /* Get more bytes for the reader. Return false if the listing has failed. */
 static bool
 feed(LpuListing *l)
@@ -295,8 +324,9 @@ feed(LpuListing *l)
 		return too_long(l);
 	for (;;)
 	{
-		if (lpu_spool_read(l->spool, &data, &length))
+		if (may_be_read(l) && lpu_spool_read(l->spool, &data, &length))
 		{
+			l->fed_any = true;
 			if (!l->fed_list && l->request.method != LPU_GET_USER &&
 				!check_is_list(l, data, length))
 				return false;
