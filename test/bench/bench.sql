@@ -4,7 +4,8 @@ CREATE EXTENSION lpusers;
 -- One account, reached in different ways by different roles; as bench_fast it is one that costs next to nothing.
 CREATE SERVER fast FOREIGN DATA WRAPPER lpusers
 	OPTIONS (account '12345678', base_url :'fast_url', hold_above '0', max_connections '8', batch_size '100');
-CREATE SERVER plain FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'url', hold_above '0');
+CREATE SERVER plain FOREIGN DATA WRAPPER lpusers
+	OPTIONS (account '12345678', base_url :'url', hold_above '0', max_connections '8', batch_size '100');
 CREATE SERVER tls FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'tls_url', ca_file :'ca');
 CREATE SERVER bundle FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'tls_url', ca_file :'bundle');
 CREATE SERVER http2 FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url :'http2_url', ca_file :'ca');

@@ -41,27 +41,21 @@ existing()
 
 group_write()
 {
-	contender c_100 limit_send 100 1 0
+	contender c_100 limit_send 100 8 0
 	contender insert_100 written 100 0 off "INSERT INTO fast.users ($columns) $(new_rows i)"
 	contender logged_100 written 100 0 on "INSERT INTO fast.users ($columns) $(new_rows l)"
 	contender copy_100 copied 100 0 off
-	contender c_1000 limit_send 1000 1 0
+	contender c_1000 limit_send 1000 8 0
 	contender insert_1000 written 1000 0 off "INSERT INTO fast.users ($columns) $(new_rows i)"
-	contender c8_100 limit_send 100 8 20
-	contender c1_100 limit_send 100 1 20
-	contender slow_100 written 100 20 off "INSERT INTO fast.users ($columns) $(new_rows s)"
 	contender update existing off "UPDATE lp.users SET max_chats = 5, full_name = 'New Name', employee_id = login_name"
 	contender delete existing off 'DELETE FROM lp.users'
 	measure
-	row "INSERT $write_users users, 100 a request: plain C, 1 connection" ms c_100
+	row "INSERT $write_users users, 100 a request: plain C, 8 connections" ms c_100
 	row '...: lpusers, INSERT ... SELECT' ms insert_100 c_100
 	row '...: lpusers, recorded' ms logged_100 c_100
 	row '...: lpusers, COPY' ms copy_100 c_100
-	row "INSERT $write_users users, 1000 a request: plain C, 1 connection" ms c_1000
+	row "INSERT $write_users users, 1000 a request: plain C, 8 connections" ms c_1000
 	row '...: lpusers, INSERT ... SELECT' ms insert_1000 c_1000
-	row "INSERT $write_users users, 100 a request, 20 ms: plain C, 8 connections" ms c8_100
-	row '...: plain C, 1 connection' ms c1_100 c8_100
-	row '...: lpusers, INSERT ... SELECT' ms slow_100 c1_100
 	row "UPDATE of $write_users users" ms update
 	row "DELETE of $write_users users" ms delete
 }

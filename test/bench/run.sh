@@ -9,7 +9,7 @@
 #	--pause		after each step do nothing for as long as it took: others use the machine, and this runs with priority
 #	--rounds N	how often each row is measured (default 11)
 #	--output	where the report goes (default lpusers-bench.md in the current directory)
-#	GROUP		calls, tls, queue, scan, write, memory, latency, scale or sync (default:
+#	GROUP		calls, tls, queue, scan, write, table, memory, latency, scale or sync (default:
 #				all these), or million, which takes some minutes by itself
 #
 # Builds a private copy, starts a private server and a stand-in account, and prints a table for each group: median,
@@ -41,12 +41,12 @@ while [ $# -gt 0 ]; do
 		--rounds) rounds=${2:?}; shift ;;
 		--output) output=${2:?}; shift ;;
 		-h | --help) usage 0 ;;
-		calls | tls | queue | scan | write | memory | latency | scale | sync | million) groups+=("$1") ;;
+		calls | tls | queue | scan | write | table | memory | latency | scale | sync | million) groups+=("$1") ;;
 		*) usage 2 >&2 ;;
 	esac
 	shift
 done
-[ ${#groups[@]} -gt 0 ] || groups=(calls tls queue scan write memory latency scale sync)
+[ ${#groups[@]} -gt 0 ] || groups=(calls tls queue scan write table memory latency scale sync)
 
 # Opened by the caller, and kept when root is dropped.
 if [ -z "${LPUSERS_WORK:-}" ]; then
@@ -87,6 +87,7 @@ build_limits()
 	gcc "${flags[@]}" -o "$work/bin/limit" "$here/limit.c" "$here/limits.c" "${curl[@]}"
 	gcc "${flags[@]}" -o "$work/bin/limit_put" "$here/limit_put.c" "$here/limits.c" "${curl[@]}"
 	gcc "${flags[@]}" -o "$work/bin/limit_multi" "$here/limit_multi.c" "$here/limits.c" "${curl[@]}"
+	gcc "${flags[@]}" -o "$work/bin/limit_get" "$here/limit_get.c" "$here/limits.c" "${curl[@]}"
 	make_fast_account "${flags[@]}"
 	gcc "${flags[@]}" "${server[@]}" -o "$work/bin/limit_scan" "$here/limit_scan.c" "$here/limits.c" test/standalone.c \
 		src/json/array_reader.c src/json/object_scanner.c src/json/lexer.c "${libs[@]}" "${curl[@]}" "${json[@]}"
