@@ -64,7 +64,8 @@ SELECT name, value, t.* FROM (VALUES
 	('token_url', 'https://u:p@va.sentinel.liveperson.net/token'),
 	('ca_file', '/etc/ssl/ca.pem'), ('ca_file', 'ca.pem'), ('ca_file', '../ca.pem'), ('ca_file', ''),
 	('proxy', 'http://proxy:3128'), ('proxy', 'https://proxy:3128'), ('proxy', 'socks5h://proxy:1080'), ('proxy', 'proxy:3128'),
-	('proxy', 'http://u:p@proxy:3128'), ('proxy', 'http://proxy:3128/x'), ('proxy', 'file:///x'), ('proxy', ''))
+	('proxy', 'http://u:p@proxy:3128'), ('proxy', 'http://proxy:3128/x'), ('proxy', 'file:///x'), ('proxy', 'foo://proxy:1'),
+	('proxy', 'http://proxy:0'), ('base_url', 'http://h:0'), ('proxy', ''))
 	AS v (name, value), LATERAL try_server(name, value) t;
 
 -- No control character in any option, whatever it is for: it could end up in a header.

@@ -53,7 +53,8 @@ lpu_url_split(const char *text, LpuUrl *parts)
 			url_part(url, CURLUPART_PASSWORD) != NULL ||
 			strpbrk(text, "?#") != NULL;	/* libcurl does not tell an empty
 											 * query */
-		ok = parts->scheme != NULL && parts->host != NULL && parts->path != NULL;
+		ok = parts->scheme != NULL && parts->host != NULL && parts->path != NULL &&
+			(parts->port == NULL || strtol(parts->port, NULL, 10) > 0);
 	}
 	curl_url_cleanup(url);
 	return ok;

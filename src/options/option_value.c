@@ -64,10 +64,13 @@ url_complaint(LpuOptionKind kind, const char *value)
 
 	if (strstr(value, "://") == NULL || !lpu_url_split(value, &url))
 		return "It is not a URL.";
+	if (kind == KIND_PROXY &&
+		strstr(" http https socks4 socks4a socks5 socks5h ", psprintf(" %s ", url.scheme)) == NULL)
+		return "The scheme of a proxy is http, https, socks4, socks4a, socks5 or socks5h.";
+	if (kind == KIND_PROXY && !url.has_more && strcmp(url.path, "/") == 0)
+		return NULL;
 	if (kind == KIND_PROXY)
-		return url.has_more || strcmp(url.path, "/") != 0 ?
-			"A proxy is scheme://host:port; its credentials are options of the user mapping." :
-			NULL;
+		return "A proxy is scheme://host:port; its credentials are options of the user mapping.";
 	if (strcmp(url.scheme, "https") != 0 &&
 		!(kind == KIND_ORIGIN_OR_HTTP && strcmp(url.scheme, "http") == 0))
 		return kind == KIND_ORIGIN_OR_HTTP ? "Only https:// and http:// are allowed." :
