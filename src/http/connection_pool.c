@@ -42,6 +42,9 @@
  */
 #define MAX_POOLS 32
 
+/* Of a request: two of a new multi handle, and a connection. */
+#define DESCRIPTORS_OF_REQUEST 3
+
 /*
  * How many times in a row libcurl is called at once when it asks for that. A request needs a few
  * such calls; a request that is paused with unread bytes may ask without end (seen with 8.14),
@@ -163,25 +166,51 @@ close_idle_pools(int keep)
 	}
 }
 
+/* Return true if so many descriptors can be had. */
+static bool
+has_descriptors(int n)
+{
+	int			had = 0;
+	int			i;
+
+	while (had < n && AcquireExternalFD())
+		had++;
+	for (i = 0; i < had; i++)
+		ReleaseExternalFD();
+	return had == n;
+}
+
+/*
+ * Close idle pools, those used longest ago first, until a request has the descriptors it needs.
+ * Inside of libcurl, where they are taken, that cannot be done.
+ */
+static void
+make_room(void)
+{
+	int			before;
+
+	do
+	{
+		if (has_descriptors(DESCRIPTORS_OF_REQUEST))
+			return;
+		before = npools;
+		close_idle_pools(npools);
+	} while (npools < before);
+}
+
 /* Reserve the two descriptors that a multi handle uses by itself.  Raises if none are left. */
 static void
 acquire_descriptors(void)
 {
-	if (!AcquireExternalFD())
-	{
-		close_idle_pools(0);
-		if (!AcquireExternalFD())
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("out of file descriptors for a connection")));
-	}
-	if (!AcquireExternalFD())
-	{
+	bool		first = AcquireExternalFD();
+
+	if (first && AcquireExternalFD())
+		return;
+	if (first)
 		ReleaseExternalFD();
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("out of file descriptors for a connection")));
-	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("out of file descriptors for a connection")));
 }
 
 static LpuHttpPool *
@@ -233,6 +262,7 @@ lpu_http_pool_for(Oid key, uint64 generation)
 	dlist_mutable_iter iter;
 	LpuHttpPool *found = NULL;
 
+	make_room();
 	dlist_foreach_modify(iter, &pools)
 	{
 		LpuHttpPool *pool = dlist_container(LpuHttpPool, node, iter.cur);
