@@ -33,4 +33,13 @@ SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}] x');
 SELECT * FROM answered('"1@example.com"');
 SELECT * FROM answered('');
 DROP FUNCTION answered;
+-- many, in the opposite order: the time is linear, and a cancel ends it
+SELECT lp.sim('reset', method => 'POST') \g /dev/null
+DELETE FROM lp_requests;
+CALL lp.fault('{"method": "POST", "action": "misname", "form": "reversed", "times": 0}');
+SET statement_timeout = '60s';
+SELECT c.status FROM lp_create_users('12345678', people('', 20000)) c;
+RESET statement_timeout;
+SELECT count(*), count(DISTINCT user_id), count(DISTINCT user_id - split_part(login_name, '@', 1)::integer) AS shifts FROM lp_requests WHERE state = 'created';
+SELECT lp.sim('faults', method => 'DELETE') \g /dev/null
 \i sql/include/finish.sql

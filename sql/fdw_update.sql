@@ -219,6 +219,11 @@ CALL lp.config('{"bulk": "all_or_nothing"}');
 SELECT lp.sim('users', jsonb_build_array(person('spelt', '{"employeeId": "1", "skillIds": [3001, null], "maxChats": 3.0, "isEnabled": "True"}'))::text);
 UPDATE lp.users SET nickname = 'oddly', full_name = 'O', employee_id = '1' WHERE login_name ~ '^spelt';
 SELECT u->'nickname', u->'skillIds', u->'maxChats', u->'isEnabled' FROM lp.account WHERE login ~ '^spelt';
+-- 0 is a permission group
+SELECT lp.sim('users', jsonb_build_array(person('admin', '{"employeeId": "1", "permissionGroups": [0]}'))::text);
+UPDATE lp.users SET is_enabled = false, full_name = 'A', employee_id = '1' WHERE login_name ~ '^admin';
+SELECT r.status, r.error FROM lp.users u, LATERAL lp_update_users('12345678', u.entity || '{"fullName": "A", "employeeId": "1", "nickname": "zero"}') r WHERE u.login_name ~ '^admin';
+SELECT u->'isEnabled', u->'nickname', u->'permissionGroups' FROM lp.account WHERE login ~ '^admin';
 -- no answer, or one that says nothing
 CALL lp.fault('[{"method":"PUT","action":"status","status":500,"applied":true},{"method":"PUT","action":"reset","applied":true},{"method":"PUT","action":"retry_after","value":"3600"},{"method":"GET","path":"/users/","action":"status","status":500}]');
 SELECT * FROM attempt($$UPDATE lp.users SET nickname = 'a', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^bob'$$);
