@@ -159,13 +159,24 @@ lpu_hold_revision(const char *account)
 	return try_revision(account, ExclusiveLock);
 }
 
-/* Return true if a writer waits for the revision's lock that this session shares. */
+/*
+ * Return true if another session waits for the revision's lock that this one shares: a writer in
+ * the queue for it, or a delivery behind the turnstile.
+ */
 bool
 lpu_revision_is_wanted(const char *account)
 {
 	LOCKTAG		tag = account_tag(REVISION, account);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
 
-	return LPU_LOCK_HELD_BY_ME(&tag, ShareLock) && LockHasWaiters(&tag, ShareLock, true);
+	if (!LPU_LOCK_HELD_BY_ME(&tag, ShareLock))
+		return false;
+	if (LockHasWaiters(&tag, ShareLock, true))
+		return true;
+	if (!try_for_session(&turnstile, ShareLock))
+		return true;
+	LockRelease(&turnstile, ShareLock, true);
+	return false;
 }
 
 /*

@@ -174,4 +174,18 @@ my @methods = map { $_->{method} } @{ $sim->get('log') };
 like(join(' ', @methods), qr/PUT.*POST/, 'they have taken turns');
 is(scalar(grep { $_->{status} == 412 } @{ $sim->get('log') }), 0, '... and waited for each other');
 
+# the queue writes, too
+$session->query('SET client_min_messages = warning; DROP SERVER client CASCADE; RESET client_min_messages; DELETE FROM lp_requests');
+$sim->remove('log');
+$session->query(q{SELECT count(*) FROM lp_enqueue_changes('12345678', '{"loginName": "a1@example.com", "maxChats": 9, "fullName": "x"}')});
+$session->send(q{INSERT INTO lp.people SELECT * FROM staff('r', 2000)});
+LpUsers::wait_for(sub { there('r') > 0 }, 'the first of them');
+$other->query(q{CALL lp_deliver('12345678')});
+is($other->query(q{SELECT state FROM lp_requests WHERE operation = 'update' AND path = 'queue'}), 'done', 'an update of the queue beside an INSERT');
+(undef, $err) = $session->take;
+is($err, '', '... which ends well');
+@methods = map { $_->{method} } @{ $sim->get('log') };
+like(join(' ', @methods), qr/PUT.*POST/, 'they have taken turns');
+is(scalar(grep { $_->{status} == 412 } @{ $sim->get('log') }), 0, '... and waited for each other');
+
 done_testing();
