@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 
 #include "api/answered_mapping.h"
+#include "api/list_problem.h"
 #include "api/list_stream.h"
 #include "http/response_spool.h"
 #include "http/socket_wait.h"
@@ -72,6 +73,13 @@ struct LpuListing
 
 /* The listings of this process, of whatever statement. */
 static dlist_head under_way = DLIST_STATIC_INIT(under_way);
+
+static bool
+fail_listing(LpuListing *l, LpuProblem *problem)
+{
+	l->problem = problem;
+	return false;
+}
 
 /* (Re)send the request. Nothing of an earlier response has been read: it was no success. */
 static void
@@ -188,15 +196,6 @@ wait_for_bytes(LpuListing *l, double max_ms)
 	return true;
 }
 
-static bool
-too_slow(LpuListing *l)
-{
-	l->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
-								 "could not %s of account \"%s\": nothing came for %d ms",
-								 l->what, l->options->account, l->options->timeout);
-	return false;
-}
-
 /*
  * A request that was started ahead may time out because the caller was busy
  * with the rows of an earlier one and did not drive the transfer.
@@ -257,16 +256,6 @@ conclude_list(LpuListing *l)
 	return false;
 }
 
-static bool
-unreadable(LpuListing *l, const char *detail)
-{
-	l->problem = lpu_problem_detail(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
-													"could not %s of account \"%s\": the answer cannot be read", l->what,
-													l->options->account),
-									"%s.", detail);
-	return false;
-}
-
 /*
  * Check that a list begins here. The reader accepts one object as a list of one, so return false
  * for an object.
@@ -279,7 +268,8 @@ check_is_list(LpuListing *l, const char *data, size_t length)
 	for (i = 0; i < length && strchr(" \t\r\n", data[i]) != NULL; i++)
 		;
 	l->fed_list = i < length;
-	return !l->fed_list || data[i] != '{' || unreadable(l, "It is an object, not a list");
+	return !l->fed_list || data[i] != '{' ||
+		fail_listing(l, lpu_list_unreadable(l->options, l->what, "It is an object, not a list"));
 }
 
 /* Return true if more has come than a list may have. */
@@ -287,19 +277,6 @@ static bool
 is_too_long(const LpuListing *l)
 {
 	return lpu_spool_written(l->spool) / 1024 >= l->options->max_list_size;
-}
-
-static bool
-too_long(LpuListing *l)
-{
-	l->problem = lpu_problem_new(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-								 "could not %s of account \"%s\": the response is larger than max_list_size",
-								 l->what, l->options->account);
-	lpu_problem_detail(l->problem, "The limit is %d kB.", l->options->max_list_size);
-	lpu_problem_hint(l->problem,
-					 "If the account is that large, use ALTER SERVER to increase the option "
-					 "\"max_list_size\" of server \"%s\".", l->options->server_name);
-	return false;
 }
 
 /*
@@ -321,7 +298,7 @@ feed(LpuListing *l)
 	size_t		length;
 
 	if (is_too_long(l))
-		return too_long(l);
+		return fail_listing(l, lpu_list_too_long(l->options, l->what));
 	for (;;)
 	{
 		if (may_be_read(l) && lpu_spool_read(l->spool, &data, &length))
@@ -343,7 +320,7 @@ feed(LpuListing *l)
 			return true;
 		}
 		if (lpu_api_done(l->call) ? !conclude_list(l) : !wait_for_bytes(l, l->options->timeout) &&
-			!too_slow(l))
+			!fail_listing(l, lpu_list_too_slow(l->options, l->what)))
 			return false;
 	}
 }
@@ -374,7 +351,8 @@ read_on(LpuListing *l)
 			case LPU_READER_ELEMENT:
 				return LPU_LISTING_ELEMENT;
 			case LPU_READER_WRONG:
-				(void) unreadable(l, lpu_reader_complaint(l->reader));
+				l->problem = lpu_list_unreadable(l->options, l->what,
+												 lpu_reader_complaint(l->reader));
 				return LPU_LISTING_FAILED;
 			case LPU_READER_END:
 				if (l->fed_all)

@@ -185,7 +185,7 @@ has_descriptors(int n)
  * Inside of libcurl, where they are taken, that cannot be done.
  */
 static void
-make_pool_room(void)
+free_descriptors(void)
 {
 	int			before;
 
@@ -262,7 +262,7 @@ lpu_http_pool_for(Oid key, uint64 generation)
 	dlist_mutable_iter iter;
 	LpuHttpPool *found = NULL;
 
-	make_pool_room();
+	free_descriptors();
 	dlist_foreach_modify(iter, &pools)
 	{
 		LpuHttpPool *pool = dlist_container(LpuHttpPool, node, iter.cur);
