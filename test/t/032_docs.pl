@@ -74,6 +74,6 @@ subtest 'links lead to files and headings' => sub {
 		}
 		is(join(' ', @broken), '', basename($path) . ': its links lead somewhere');
 	}
-
-	done_testing();
 };
+
+done_testing();
