@@ -202,9 +202,9 @@ subtest 'bytes that cannot be sent are refused' => sub {
 		my ($out, $err) = $session{sql_ascii}->run("SELECT status FROM lp_create_users('12345678', '" .
 			(LpUsers::user('x', loginName => 'bytes@x', nickname => 'NICK') =~ s/NICK/$bytes/r) . "')");
 
-		like($err, qr/ERROR:  22021: .*nothing was sent/, "SQL_ASCII, bytes $label are refused");
+		like($err, qr/ERROR:  22021: .*\nDETAIL:  Nothing was sent\./, "SQL_ASCII, bytes $label are refused");
 		($out, $err) = $session{sql_ascii}->run("SELECT status FROM lp_reset_password('12345678', 1, 'Passwort-$bytes')");
-		like($err, qr/ERROR:  22021: .*nothing was sent/, "SQL_ASCII, bytes $label in a password are refused");
+		like($err, qr/ERROR:  22021: .*\nDETAIL:  Nothing was sent\./, "SQL_ASCII, bytes $label in a password are refused");
 		unlike($err, qr/Passwort/, '... and not shown');
 		is($sim->count(), $before, "SQL_ASCII, bytes $label: nothing was sent");
 	}
