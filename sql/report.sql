@@ -40,7 +40,7 @@ SELECT forget();
 -- each kind of failure and of hold: in words, what to do, and who does it
 SELECT sum(request('d' || i || '@example.com', 'failed', 'refused', '"loginName" is already in the queue', i)) FROM generate_series(1, 7) i;
 SELECT request(NULL, 'failed', 'refused', '"email" is required and must not be null; "fullName" is required and must not be empty', 8);
-SELECT request('e1@example.com', 'failed', 'refused', 'login exists: user 4000000001 (disabled)') + request('e2@example.com', 'failed', 'refused', 'login exists: user 4000000002 (disabled)') AS requests;
+SELECT request('e1@example.com', 'failed', 'refused', 'login exists: user 4000000001 (disabled)', status => 409) + request('e2@example.com', 'failed', 'refused', 'login exists: user 4000000002 (disabled)', status => 409) AS requests;
 SELECT request('f@example.com', 'failed', 'refused', 'maxChats has the wrong type', status => 400);
 SELECT request('g@example.com', 'failed', 'gave_up', 'given up after 6 attempts: service unavailable', status => 503);
 SELECT request('h@example.com', 'failed', 'unknown', 'outcome unknown');

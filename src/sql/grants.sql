@@ -55,7 +55,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._lp_report_syncs(text), @extschema@._lp_report_head(),
 	@extschema@._lp_html(text), @extschema@._lp_html_table(text, text[], text, text),
 	@extschema@._lp_duration(double precision), @extschema@._lp_count(bigint), @extschema@._lp_plain_words(text),
-	@extschema@._lp_chart(text, text, date[], bigint[], bigint[], numeric), @extschema@._lp_advice(text, text, text, integer, boolean, text),
+	@extschema@._lp_chart(text, text, date[], bigint[], bigint[], numeric), @extschema@._lp_advice(text, text, text, integer, boolean, boolean),
 	@extschema@._lp_verdict(bigint, bigint, bigint, bigint, bigint, text), @extschema@._lp_person(text, bigint, text, jsonb, text)
 	TO PUBLIC;
 

@@ -96,9 +96,9 @@ COMMENT ON FUNCTION @extschema@._lp_html_table(text, text[], text, text) IS 'int
 
 /*
  * What is wrong with a request that has not led to a user, what to do about it and who does it, in words for people without
- * SQL. "problem" is its error or reason.
+ * SQL. "known": it has the id of a user of the account.
  */
-CREATE FUNCTION @extschema@._lp_advice(state text, hold text, cause text, status integer, paused boolean, problem text,
+CREATE FUNCTION @extschema@._lp_advice(state text, hold text, cause text, status integer, known boolean, paused boolean,
 									   OUT what text, OUT todo text, OUT who text)
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -119,16 +119,14 @@ CREATE FUNCTION @extschema@._lp_advice(state text, hold text, cause text, status
 				'Send it again with lp_retry(), which first looks for the user', 'DBA']
 			WHEN cause = 'unknown' THEN ARRAY['Sent, but it is not known whether it was carried out',
 				'Look for the user in LivePerson', 'LivePerson administrator']
-			WHEN problem ~* 'login ?(name)? exists' THEN ARRAY['A user with this login exists already',
+			WHEN known OR status = 409 THEN ARRAY['A user with this login exists already',
 				'The same person: enable or update that user. Another person: choose another login', 'HR']
-			WHEN problem ~ 'already in the queue|is the same as that of|given twice' THEN ARRAY['Two rows have the same login',
-				'Correct one of them', 'HR']
-			WHEN status IS NULL THEN ARRAY['The HR data are incomplete or not valid',
+			WHEN status IS NULL THEN ARRAY['The HR data are incomplete, not valid, or queued twice',
 				'Correct the rows, and queue them again with lp_enqueue_rows()', 'HR, DBA']
 			ELSE ARRAY['LivePerson refuses the data', 'Correct the rows, and queue them again with lp_enqueue_rows()', 'HR, LivePerson administrator']
 			END AS words) a;
 	END;
-COMMENT ON FUNCTION @extschema@._lp_advice(text, text, text, integer, boolean, text)
+COMMENT ON FUNCTION @extschema@._lp_advice(text, text, text, integer, boolean, boolean)
 	IS 'internal: what is wrong with a request, what to do and who does it';
 
 /*
@@ -341,7 +339,7 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			SELECT count(DISTINCT r.person) AS n, v.what, v.todo, v.who, @extschema@._lp_plain_words(p.problem) AS detail, min(r.enqueued_at) AS since,
 				   array_agg(DISTINCT p.name) AS names
 			FROM r, LATERAL @extschema@._lp_person(r.login_name, r.user_id, r.source_table, r.source_key, r.problem) p,
-				 LATERAL @extschema@._lp_advice(r.state, r.hold, r.cause, r.status, r.paused, p.problem) v
+				 LATERAL @extschema@._lp_advice(r.state, r.hold, r.cause, r.status, r.user_id IS NOT NULL, r.paused) v
 			WHERE r.without_user OR r.state = 'held' OR r.open AND (r.paused OR r.enqueued_at < clock_timestamp() - interval '10 minutes')
 			GROUP BY 2, 3, 4, 5
 		), part AS (
