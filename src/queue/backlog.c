@@ -1,8 +1,9 @@
 /*
- * backlog.c: what is left in the queue, for people: how much, until when and why.
+ * backlog.c: summary of the unfinished requests: their number, the next due time, the latest
+ * error.
  *
- * Only unfinished rows are read, each by the index that has it.  Rows of servers that are paused
- * wait for the option, not for a time.
+ * Only unfinished rows are read, by the partial indexes.  Rows of paused servers have no due
+ * time.
  */
 #include "postgres.h"
 
@@ -17,8 +18,8 @@
 #include "queue/statement.h"
 
 /*
- * $1 account, or empty for all; $2 the servers that are paused.  Returns how many wait, how many
- * are held, when the next is due, the accounts that are paused, and the latest error.  Reads
+ * $1 account, or empty for all; $2 the servers that are paused.  Returns the number of waiting
+ * and of held rows, the next due time, the paused accounts, and the latest error.  Reads
  * lp_requests.
  */
 static const char backlog_sql[] =
@@ -40,7 +41,7 @@ static const char backlog_sql[] =
 "    FILTER (WHERE o.trouble IS NOT NULL))[1] "
 "FROM open o WHERE $1 = '' OR o.account = $1";
 
-/* Whether there is an unfinished request of account $1.  Reads lp_requests. */
+/* Returns true if account $1 has an unfinished request.  Reads lp_requests. */
 static const char knows_sql[] =
 "SELECT EXISTS (SELECT FROM @extschema@.lp_requests r"
 "    WHERE r.state = 'pending' AND NOT r.look_first AND r.account = $1)"
@@ -50,7 +51,7 @@ static const char knows_sql[] =
 "  OR EXISTS (SELECT FROM @extschema@.lp_requests r"
 "    WHERE r.state IN ('sending', 'uncertain') AND r.account = $1)";
 
-/* Return what is left of an account, or of all if it is NULL. */
+/* Return the backlog of an account, or of all accounts if it is NULL. */
 LpuBacklog
 lpu_backlog(const char *account)
 {
@@ -70,7 +71,7 @@ lpu_backlog(const char *account)
 	return left;
 }
 
-/* Return true if something unfinished belongs to the account. */
+/* Return true if the account has unfinished requests. */
 bool
 lpu_backlog_knows(const char *account)
 {

@@ -1,5 +1,5 @@
 /*
- * backlog.h: what is left in the queue.
+ * backlog.h: summary of the unfinished requests.
  */
 #ifndef LPU_QUEUE_BACKLOG_H
 #define LPU_QUEUE_BACKLOG_H
@@ -10,7 +10,7 @@ typedef struct LpuBacklog
 {
 	int64		waiting;		/* pending, sending or uncertain */
 	int64		held;
-	TimestampTz next;			/* when the first of them is due; 0: now, or
+	TimestampTz next;			/* due time of the first of them; 0: now, or
 								 * all are paused */
 	char	   *paused;			/* accounts that are paused, or NULL */
 	char	   *trouble;		/* the latest error of one that waits, or NULL */

@@ -1,15 +1,15 @@
 /*
- * claim.c: creates of the queue that are claimed.
+ * claim.c: claiming queued creates.
  *
  * One statement claims due rows of a server in the order of their time and id.  It passes over
- * logins and users of which a row is in flight, and over rows that another transaction has locked.
- * A claimer remembers where the last claim ended, so that a claim does not step over the dead index
- * entries of the ones before it.  It goes once to the end of the rows that were due when they were
- * listed: only of these is known who is in the account.
+ * logins and users of which a row is in flight, and over rows that another transaction has
+ * locked. A claimer remembers the position at which its last claim ended, so that the next claim
+ * does not scan the dead index entries of earlier ones.  It stops at the end of the rows that
+ * were due when they were listed, because only their logins have been looked up in the account.
  *
- * The rows of one claim go out in several batches that are settled in any order: they are freed
- * together, after the last. Everything here needs a transaction with SPI connected, under the lock
- * on the account.
+ * The rows of one claim are sent in several batches, which are settled in any order.  All rows of
+ * a claim are freed together, after the last one is settled. Everything here needs a transaction
+ * with SPI connected, under the lock on the account.
  */
 #include "postgres.h"
 
@@ -29,10 +29,10 @@
 #include "queue/statement.h"
 
 /*
- * Due rows of a server, locked.  $1 account, $2 server, $3 and $4 time and id after which to begin,
- * $5 origin, $6 ids to pass over, $7 how many, $8 now.  Reads lp_requests.  What is in flight is
- * asked by subqueries and not by joins, so that the login is a condition of the index scan whatever
- * the planner knows of the table.
+ * Due rows of a server, locked.  $1 account, $2 server, $3 and $4 time and id after which to
+ * begin, $5 origin, $6 ids to skip, $7 limit, $8 now.  Reads lp_requests.  Rows in flight are
+ * excluded by subqueries and not by joins, so that the login is an index condition even if the
+ * table has no statistics.
  */
 #define DUE_SQL \
 "WITH due AS MATERIALIZED (" \
@@ -63,8 +63,8 @@
 ")"
 
 /*
- * Rows that may be claimed.  $1 account, $2 servers, $3 origin, $4 until when
- * they are due, $5 how many.  Reads lp_requests.
+ * Rows that may be claimed.  $1 account, $2 servers, $3 origin, $4 latest due time, $5 limit.
+ * Reads lp_requests.
  */
 static const char list_sql[] =
 "SELECT r.id, r.login_name, r.send_as_oid, r.send_as, r.server_oid FROM @extschema@.lp_requests r "
@@ -76,9 +76,9 @@ static const char list_sql[] =
 static const char peek_sql[] = DUE_SQL " SELECT d.id, d.next_attempt_at FROM due d";
 
 /*
- * Claim them: of several with one login or user only the first.  Parameters as above.  Returns what
- * was claimed, in order, and in the end the last row that was due, marked as not claimed.  Writes
- * lp_requests, reads lp_payloads.
+ * Claim the rows; of several rows with the same login or user only the first is claimed.
+ * Parameters as above.  Returns the claimed rows in order, followed by the last row that was due,
+ * marked as not claimed.  Writes lp_requests, reads lp_payloads.
  */
 static const char claim_sql[] =
 DUE_SQL ", chosen AS ("
@@ -280,8 +280,7 @@ read_claimed(ClaimRun *w, int i)
 	row->role = lpu_oid_column(i, 6);
 
 	/*
-	 * a role that was renamed has another name in the row; one that is gone
-	 * keeps the name that is there
+	 * current name of a renamed role; the stored name of a dropped role
 	 */
 	role = GetUserNameFromId(row->role, true);
 	row->send_as = role ? role : lpu_text_column(i, 5);
@@ -289,7 +288,7 @@ read_claimed(ClaimRun *w, int i)
 	row->attempts = lpu_int_column(i, 7);
 	row->sent_before = row->attempts > 1;
 	row->last_sent_at = lpu_timestamp_column(i, 8);
-	/* nothing can be sent without a login to match the answer by */
+	/* without a login the response could not be matched to the row */
 	row->body = row->login_name ? lpu_text_column(i, 9) : NULL;
 	return row;
 }
@@ -323,7 +322,7 @@ claim_after(void *arg)
 }
 
 /*
- * The claim of several rows raised: claim them one by one, and hold those with which it raises
+ * The claim of several rows raised an error: claim them one by one, and hold the rows that raise
  * again.
  */
 static void
@@ -358,10 +357,9 @@ claim_each(ClaimRun *w)
 }
 
 /*
- * Claim at most so many rows of one of the servers that were listed, and
- * return them in order; they have a memory context of their own, below the
- * current one.  Returns NULL at the end, before which rows may have been
- * passed over.
+ * Claim at most "max" rows of one of the listed servers, and return them in order, allocated in a
+ * memory context of their own, a child of the current one.  Returns NULL at the end; rows may
+ * have been skipped before it.
  */
 LpuQueueRow **
 lpu_claim_rows(LpuClaimer *c, int max, int *n)

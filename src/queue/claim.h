@@ -8,7 +8,7 @@
 
 #include "queue/request_state.h"
 
-/* A claimed row of the queue, and what became of it. */
+/* A claimed row of the queue, and its result. */
 typedef struct LpuQueueRow
 {
 	int64		id;
@@ -23,10 +23,10 @@ typedef struct LpuQueueRow
 	bool		sent_before;	/* in an earlier attempt, or in a batch that
 								 * was split */
 	bool		split;			/* ... the latter */
-	bool		unsent;			/* it has a result, but nothing was sent: the
-								 * attempt of this claim does not count */
+	bool		unsent;			/* nothing was sent: this attempt is not
+								 * counted */
 
-	LpuState	state;			/* what to write down; NONE while it is not
+	LpuState	state;			/* state to be stored; NONE while it is not
 								 * known */
 	LpuHoldKind hold;			/* of a row that is to be held; NONE: setup */
 	LpuCause	cause;			/* of a row that has failed; NONE: refused */
@@ -48,8 +48,8 @@ typedef struct LpuQueueRow
 	int			last_status;	/* before this claim, or 0 */
 	const char *last_error;		/* ... or NULL */
 	bool		planned;		/* it belongs to a plan */
-	bool		by_login;		/* it named the user by login, and an earlier
-								 * chain has found it */
+	bool		by_login;		/* named by login; an earlier chain has found
+								 * the user */
 } LpuQueueRow;
 
 /* The rows of one claim, which are freed together. */
@@ -63,10 +63,10 @@ extern LpuQueueRow *lpu_claim_add(LpuClaimGroup *group);
 /* The due rows of an account, server by server, each from the front to the end. */
 typedef struct LpuClaimer LpuClaimer;
 
-/* In the current memory context; the account must stay where it is. */
+/* Allocated in the current memory context; "account" must outlive it. */
 extern LpuClaimer *lpu_claimer_new(const char *account);
 
-/* Claim at most so many due rows of one of the servers that were listed; NULL at the end. */
+/* Claim at most "max" due rows of one of the listed servers; NULL at the end. */
 extern LpuQueueRow **lpu_claim_rows(LpuClaimer *claimer, int max, int *n);
 
 /* Begin again at the front. */
@@ -76,16 +76,15 @@ extern void lpu_claimer_restart(LpuClaimer *claimer);
 extern void lpu_claimer_set_until(LpuClaimer *claimer, TimestampTz until);
 
 /*
- * The first rows that are due, at most so many: id, login_name, role and
- * server of each.  In the current memory context. What is claimed from then on
- * is of their servers.
+ * Return the first due rows, at most "max": id, login_name, role and server of each, allocated in
+ * the current memory context. Later claims are limited to their servers.
  */
 extern LpuQueueRow *lpu_claim_list(LpuClaimer *claimer, int max, int *n);
 
-/* Where what lives as long as the rows of this one's claim may be allocated. */
+/* Memory context that lives as long as the rows of this row's claim. */
 extern MemoryContext lpu_claim_context(const LpuQueueRow *row);
 
-/* The row is settled and not needed any more; the last one of a claim frees them all. */
+/* Release a settled row; the last one of a claim frees all rows of the claim. */
 extern void lpu_claim_release(LpuQueueRow *row);
 
 #endif

@@ -1,12 +1,12 @@
 /*
- * claim_change.c: updates and deletes of the queue that are claimed.
+ * claim_change.c: claiming queued updates and deletes.
  *
- * They are claimed in the order of their phase and id, for one role of one server at a time, whose
- * credentials one request can carry.  A pending row waits until all earlier requests of its user
- * on its server, creates too, are finished.  Rows in doubt are claimed like pending ones, since
- * what sends them reads the users first anyway (delivery/change_chain.c); they do not wait for
- * earlier rows, which wait for them.  Everything here needs a transaction with SPI connected,
- * under the lock on the account.
+ * Updates and deletes are claimed in the order of phase and id, for one role of one server at a
+ * time, because a request has the credentials of one role.  A pending row waits until all earlier
+ * requests of its user on its server, including creates, are finished.  Uncertain rows are
+ * claimed like pending ones, since the deliverer reads the users before it sends
+ * (delivery/change_chain.c); an uncertain row does not wait for earlier rows, since these wait
+ * for it.  Everything here needs a transaction with SPI connected, under the lock on the account.
  */
 #include "postgres.h"
 
@@ -26,9 +26,9 @@
 #include "queue/statement.h"
 
 /*
- * Rows that are due.  $1 account, $2 origin, $3 ids to pass over, $4 servers that may be sent to,
- * $5 servers that are paused.  What is in flight or waits before a row is asked by subqueries,
- * each of which one index can serve.  Reads lp_requests.
+ * Rows that are due.  $1 account, $2 origin, $3 ids to skip, $4 servers that may be sent to, $5
+ * paused servers.  Rows in flight and earlier waiting rows are found by subqueries, each of which
+ * can use one index.  Reads lp_requests.
  */
 #define DUE_SQL \
 "  FROM @extschema@.lp_requests r" \
@@ -61,8 +61,8 @@ static const char next_sql[] =
 "SELECT r.server_oid, r.send_as_oid, r.id" DUE_SQL " ORDER BY r.phase, r.id LIMIT 1";
 
 /*
- * Claim those of a server, $6, and a role, $7; $8 how many.  Returns what was claimed, in order,
- * with what was known of it before.  Writes lp_requests, reads lp_payloads.
+ * Claim the rows of a server, $6, and a role, $7; $8 limit.  Returns the claimed rows in order,
+ * with their earlier values.  Writes lp_requests, reads lp_payloads.
  */
 static const char claim_sql[] =
 "WITH due AS MATERIALIZED ("
@@ -118,7 +118,7 @@ due_params(const char *account, Oid *types, Datum *values)
 	values[4] = lpu_server_paused_array();
 }
 
-/* Find the row that is to be claimed next.  Return its id, 0 if there is none. */
+/* Return the id of the row to be claimed next, 0 if there is none. */
 static int64
 find_next(const char *account, LpuNextChange *next)
 {
@@ -139,8 +139,8 @@ find_next(const char *account, LpuNextChange *next)
 }
 
 /*
- * Return true if an update or delete of the account can be claimed now; *next says as which role
- * and of which server the first one is sent.
+ * Return true if an update or delete of the account can be claimed now; *next gets the role and
+ * the server of the first one.
  */
 bool
 lpu_claim_next_change(const char *account, LpuNextChange *next)
@@ -148,7 +148,7 @@ lpu_claim_next_change(const char *account, LpuNextChange *next)
 	return find_next(account, next) != 0;
 }
 
-/* Row i of the result, in the memory context of the claim, which is the current one. */
+/* Return row i of the result, in the current memory context, which is that of the claim. */
 static LpuQueueRow *
 read_change_row(ChangeClaim *claim, int i)
 {
@@ -198,8 +198,8 @@ run_claim(void *arg)
 }
 
 /*
- * The claim of several rows raised: claim the first by itself.  If that raises, too, the row is
- * held, or passed over if it cannot be held.
+ * The claim of several rows raised an error: claim the first one alone.  If this raises, too,
+ * hold the row, or skip it if it cannot be held.
  */
 static void
 claim_first(ChangeClaim *claim)
@@ -224,9 +224,9 @@ claim_first(ChangeClaim *claim)
 }
 
 /*
- * Claim at most so many updates and deletes of the server and role that lpu_claim_next_change()
- * found, and return them in order; they have a memory context of their own, below the current one.
- * NULL if there are none any more.
+ * Claim at most "max" updates and deletes of the server and role that lpu_claim_next_change()
+ * found, and return them in order, allocated in a memory context of their own, a child of the
+ * current one. Returns NULL if none is left.
  */
 LpuQueueRow **
 lpu_claim_changes(const char *account, const LpuNextChange *next, int max, int *n)

@@ -1,5 +1,5 @@
 /*
- * claim_change.h: updates and deletes of the queue that are claimed.
+ * claim_change.h: claiming queued updates and deletes.
  */
 #ifndef LPU_QUEUE_CLAIM_CHANGE_H
 #define LPU_QUEUE_CLAIM_CHANGE_H

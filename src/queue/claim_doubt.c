@@ -1,8 +1,9 @@
 /*
  * claim_doubt.c: creates of the queue whose outcome is to be looked up.
  *
- * They are only read: the deliverer has the lock of the account, so that no other process settles
- * them, and a lookup that fails leaves them as they are.  Needs a transaction with SPI connected.
+ * The rows are only read: the deliverer holds the lock of the account, so that no other process
+ * settles these rows, and a failed lookup does not change them.  Needs a transaction with SPI
+ * connected.
  */
 #include "postgres.h"
 
@@ -17,9 +18,9 @@
 #include "queue/statement.h"
 
 /*
- * The rows of an account whose outcome has to be looked up now, with what was sent for them.  When
- * one is due, all are taken: one listing of the account answers for all.  $1 account, $2 OIDs of
- * servers that are paused.  Reads lp_requests and lp_payloads.
+ * The rows of an account whose outcome has to be looked up now, with their payloads.  When one
+ * row is due, all are returned, since one listing of the account settles all of them.  $1
+ * account, $2 OIDs of servers that are paused.  Reads lp_requests and lp_payloads.
  */
 static const char doubts_sql[] =
 "SELECT r.id, r.send_as, r.send_as_oid, r.server_oid, r.login_name, r.attempts, r.sent_at,"
@@ -68,8 +69,7 @@ lpu_claim_doubts(const char *account, int *n)
 		doubts[i].rejected = lpu_bool_column(i, 11);
 
 		/*
-		 * an error is what the answer said, a reason may come from a lookup
-		 * that failed
+		 * error: from the response; reason: possibly from a failed lookup
 		 */
 		if (doubts[i].trouble == NULL)
 			doubts[i].trouble = lpu_text_column(i, 12);

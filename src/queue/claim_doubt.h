@@ -6,15 +6,15 @@
 
 #include "queue/claim.h"
 
-/* A row whose outcome is unknown, and what was sent for it. */
+/* A row whose outcome is unknown, and its payload. */
 typedef struct LpuDoubt
 {
 	LpuQueueRow row;			/* row.body: what was sent, or NULL */
-	int			status;			/* of the last answer, or 0 */
-	char	   *trouble;		/* what was wrong with the answer, or NULL */
+	int			status;			/* of the last response, or 0 */
+	char	   *trouble;		/* what was wrong with the response, or NULL */
 	bool		rejected;		/* it was rejected when it was sent alone */
-	bool		accepted;		/* the last answer was a success that does not
-								 * name it */
+	bool		accepted;		/* the last response was a success that does
+								 * not name it */
 } LpuDoubt;
 
 extern LpuDoubt *lpu_claim_doubts(const char *account, int *n);

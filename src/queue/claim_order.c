@@ -1,12 +1,12 @@
 /*
  * claim_order.c: the order of requests that name one user by id and by login.
  *
- * A claim puts requests with the same id in order, and those with the same login.  That a login is
- * of the user with an id is known only when the account has shown it.  Then the request by login
- * gets the id of its user: it waits for older requests of that id, newer ones wait for it, and it
- * finds its user also under another login.  lp_requests.outcome says so while the request is not
- * finished ("by_login").  Everything here needs a transaction with SPI connected, under the lock on
- * the account.
+ * A claim orders requests with the same id, and requests with the same login.  Only the account
+ * shows which id belongs to a login.  After such a listing the request by login gets the id of
+ * its user: the request then waits for older requests of that id, newer ones wait for it, and a
+ * rename does not hide its user.  While the request is unfinished, "by_login" in
+ * lp_requests.outcome records this.  Everything here needs a transaction with SPI connected,
+ * under the lock on the account.
  */
 #include "postgres.h"
 
@@ -20,8 +20,8 @@
 #include "queue/statement.h"
 
 /*
- * Requests, $3, of users, $4, that wait for others of the same user: for older ones, and for those
- * in flight but for $5, which their claimer puts in order itself.  $1 account, $2 server.  Reads
+ * Requests, $3, of users, $4, that wait for others of the same user: for older ones, and for
+ * those in flight except $5, which the claimer orders itself.  $1 account, $2 server.  Reads
  * lp_requests.
  */
 static const char blocked_sql[] =
@@ -35,8 +35,8 @@ static const char blocked_sql[] =
 "    LIMIT 1) IS NOT NULL";
 
 /*
- * Changes that wait for users, $3, by their logins, $4, unless an older create of that login is
- * unfinished, whose user they are about.  $1 account, $2 server.  Reads lp_requests.
+ * Changes that wait for users, $3, by their logins, $4, except those that refer to the user of an
+ * older unfinished create of the login.  $1 account, $2 server.  Reads lp_requests.
  */
 static const char waiting_sql[] =
 "SELECT r.id FROM unnest($3::bigint[], $4::text[]) AS u (user_id, login) CROSS JOIN LATERAL ("
@@ -55,7 +55,10 @@ static const char waiting_sql[] =
 "        AND f.operation = 'create' AND f.id < q.id LIMIT 1) IS NULL"
 "  OFFSET 0) r";
 
-/* They get the ids of these users.  $1 ids, $2 users, $3 logins.  Writes lp_requests. */
+/*
+ * Store the ids of the users in their requests.  $1 ids, $2 users, $3 logins.  Writes
+ * lp_requests.
+ */
 static const char follow_sql[] =
 "WITH locked AS MATERIALIZED ("
 "  SELECT r.id, r.login_name FROM @extschema@.lp_requests r"
@@ -88,8 +91,8 @@ lpu_claim_find_blocked(const LpuOrderedRows *rows, const int64 *ids, const int64
 }
 
 /*
- * n users are about to get other logins than these: requests that wait for them by these logins get
- * their ids.  Rows that another transaction has locked are passed over.
+ * Before n users are renamed: store their ids in the requests that name these users by their
+ * present logins.  Rows locked by other transactions are skipped.
  */
 void
 lpu_claim_follow_renames(const LpuOrderedRows *rows, const int64 *users, char *const *logins,

@@ -24,7 +24,7 @@ struct LpuColumns
 	bool	  **nulls;
 };
 
-/* Return an empty set, allocated in the current memory context, as is all that is added to it. */
+/* Return an empty set; the set and its values are allocated in the current memory context. */
 LpuColumns *
 lpu_columns_new(const Oid *types, int ncolumns)
 {
@@ -106,7 +106,7 @@ lpu_columns_count(const LpuColumns *c)
 	return c->n;
 }
 
-/* Return a value; its null flag is not looked at. */
+/* Return a value without checking its null flag. */
 Datum
 lpu_columns_get(const LpuColumns *c, int column, int row)
 {

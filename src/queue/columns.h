@@ -9,8 +9,7 @@
 typedef struct LpuColumns LpuColumns;
 
 /*
- * An empty set of columns of these types, which must stay where they are; in the current memory
- * context.
+ * An empty set of columns of these types, in the current memory context; "types" must outlive it.
  */
 extern LpuColumns *lpu_columns_new(const Oid *types, int ncolumns);
 
@@ -21,7 +20,7 @@ extern void lpu_columns_next(LpuColumns *columns);
 extern void lpu_columns_set(LpuColumns *columns, int column, Datum value);
 extern void lpu_columns_set_text(LpuColumns *columns, int column, const char *text);
 
-/* Set a text of a row that is there already. */
+/* Replace a text of an existing row. */
 extern void lpu_columns_replace_text(LpuColumns *columns, int column, int row, const char *text);
 
 /* The number of rows; one column as an array; the array types, for SPI. */

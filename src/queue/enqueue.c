@@ -1,15 +1,15 @@
 /*
  * enqueue.c: putting users into the queue.
  *
- * The queue is two ordinary tables: what is enqueued is part of the caller's transaction and leaves
- * with a rollback, also to a savepoint. The rows are written by INSERTs of many, as the tables'
- * owner: columns, defaults, triggers and indexes that an administrator added work as on any table.
- * A login that is given twice, or unfinished in the queue of the same server, becomes a failed row.
- * In a SERIALIZABLE transaction the queue is not asked for logins, since hires at the same time
- * would fail for it, of which none has read what the other wrote: the deliverer finds them, and the
- * account has the user already when it comes to the second.
- * When the transaction has committed, the worker of the database is woken; that cannot fail, at
- * worst the rows wait.
+ * The queue is two ordinary tables: enqueued rows are part of the caller's transaction, and a
+ * rollback, also to a savepoint, removes them. The rows are written by multi-row INSERTs as the
+ * tables' owner, so columns, defaults, triggers and indexes that an administrator added work as
+ * on any table. A login that is given twice, or is unfinished in the queue of the same server,
+ * becomes a failed row. A SERIALIZABLE transaction does not read the queue to find such logins,
+ * since concurrent hires would then fail with serialization errors. There the deliverer finds a
+ * duplicate, because the account already has the user when the second request is delivered. After
+ * COMMIT the worker of the database is woken. This raises no error: if the worker cannot be
+ * started, the rows wait.
  */
 #include "postgres.h"
 
@@ -32,11 +32,14 @@
 #include "queue/statement.h"
 #include "queue/worker_slots.h"
 
-/* Rows of one INSERT: enough that the statement's own cost does not count, in little memory. */
+/*
+ * Rows of one INSERT: enough to make the statement's fixed cost negligible, few enough to need
+ * little memory.
+ */
 #define CHUNK_ROWS 2000
 #define CHUNK_BYTES (4 * 1024 * 1024)
 
-/* How many users triggers have enqueued in this transaction for an account. */
+/* Number of users that triggers have enqueued in this transaction for an account. */
 typedef struct AccountCount
 {
 	struct AccountCount *next;
@@ -59,7 +62,7 @@ at_transaction_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
-			/* COMMIT PREPARED wakes no worker: the worker waits for it */
+			/* COMMIT PREPARED wakes no worker: the worker polls for it */
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_COMMIT:
 			if (wake_level > 0)
@@ -94,7 +97,7 @@ register_callback(void)
 
 	if (registered)
 		return;
-	/* at commit it would be too late to find that there is no room */
+	/* at commit it would be too late to report exhausted shared memory */
 	lpu_shmem_attach();
 	RegisterXactCallback(at_transaction_end, NULL);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
@@ -113,8 +116,8 @@ lpu_enqueue_wake(void)
 }
 
 /*
- * Count n more users that triggers enqueue for an account, and return how many they are in this
- * transaction so far.
+ * Add n to the number of users that triggers enqueue for an account, and return the total of this
+ * transaction.
  */
 int64
 lpu_enqueue_count(const char *account, int n)
@@ -152,12 +155,11 @@ static const Oid types[NCOLUMNS] = {
 #define ENQUEUE_ARGS (NCOLUMNS + LPU_ORIGIN_PARAMS + 2)
 
 /*
- * Append users: one element of each array $1 to $4 (ids, logins, problems, keys) and $20 (bodies).
- * $5 to $18 are what lpu_origin_params() sets, $19 the first id of this statement.  A login is
- * taken if an unfinished create of the server has it, unless that is held for its set-up, or a row
- * of this statement; $21 says whether the queue is asked.  Rows that a trigger does not let be
- * written have no payload.  Returns the first user that is wrong.  Writes lp_requests and
- * lp_payloads.
+ * Append users: one element of each array $1 to $4 (ids, logins, problems, keys) and $20
+ * (bodies). $5 to $18 are what lpu_origin_params() sets, $19 the first id of this statement.  A
+ * login is taken if a row of this statement or an unfinished create of the server has it, unless
+ * that create is held for its set-up; $21: search the queue.  Rows that a trigger suppresses get
+ * no payload.  Returns the first invalid user.  Writes lp_requests and lp_payloads.
  */
 static const char enqueue_sql[] =
 "WITH given AS MATERIALIZED ("
@@ -208,7 +210,7 @@ static const char enqueue_sql[] =
 ")"
 "SELECT m.login_name, m.error FROM made m WHERE m.error IS NOT NULL ORDER BY m.id LIMIT 1";
 
-/* What is wrong with a user by itself; NULL: nothing. */
+/* Return what is wrong with a user considered alone, or NULL. */
 static const char *
 problem_of_user(const LpuQueuedUser *user)
 {
@@ -216,8 +218,8 @@ problem_of_user(const LpuQueuedUser *user)
 		return user->problem;
 
 	/*
-	 * the caller should have said so: nothing without a login and a body may
-	 * be claimed
+	 * the caller should have reported this: a row without login and body must
+	 * not be claimed
 	 */
 	if (user->login_name == NULL || user->body == NULL)
 		return "\"loginName\" is required";
@@ -274,8 +276,8 @@ write_users_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 f
 	all_types[ENQUEUE_ARGS - 1] = BOOLOID;
 
 	/*
-	 * two transactions that read the queue and append to it could not be
-	 * serialized
+	 * concurrent transactions that read the queue and append to it would fail
+	 * to serialize
 	 */
 	values[ENQUEUE_ARGS - 1] = BoolGetDatum(!IsolationIsSerializable());
 	lpu_queue_run(enqueue_sql, ENQUEUE_ARGS, all_types, values);
@@ -315,8 +317,7 @@ add_user(LpuColumns *users, const void *rows, int i, int64 id)
 		lpu_columns_set(users, SOURCE_KEY, JsonbPGetDatum(user->key));
 
 	/*
-	 * without the payload, a user too large cannot be sent by lp_retry()
-	 * after all
+	 * without a payload lp_retry() cannot send a user that is too large
 	 */
 	if (length <= LPU_MAX_PAYLOAD)
 		lpu_columns_set_text(users, BODY, user->body);
@@ -324,8 +325,8 @@ add_user(LpuColumns *users, const void *rows, int i, int64 id)
 }
 
 /*
- * Append n rows with INSERTs of many, each row with the next id; *ids gets the ids, unless it is
- * NULL.  Raises what the INSERTs raise.  Memory is bounded by that of one INSERT.
+ * Append n rows with multi-row INSERTs, each row with the next id; *ids gets the ids, unless it
+ * is NULL.  Raises what the INSERTs raise.  Needs the memory of one INSERT.
  */
 void
 lpu_enqueue_many(const LpuEnqueueKind *kind, const LpuQueueOrigin *origin, const void *rows, int n,
@@ -367,7 +368,7 @@ lpu_enqueue_many(const LpuEnqueueKind *kind, const LpuQueueOrigin *origin, const
 		lpu_enqueue_wake();
 }
 
-/* Append n users.  Raises what the INSERTs raise, and for a user that is wrong if origin->raise. */
+/* Append n users.  Raises what the INSERTs raise, and, if origin->raise, for an invalid user. */
 void
 lpu_enqueue_from(const LpuQueueOrigin *origin, LpuNextUser next, void *arg, int n, int64 *ids)
 {

@@ -18,7 +18,7 @@ typedef struct LpuQueuedUser
 	Jsonb	   *key;			/* primary key of the source row, or NULL */
 } LpuQueuedUser;
 
-/* What all of them have in common. */
+/* Properties common to all rows of a call. */
 typedef struct LpuQueueOrigin
 {
 	Oid			schema;			/* of the extension */
@@ -29,21 +29,21 @@ typedef struct LpuQueueOrigin
 	Oid			send_as;
 	const char *held;			/* why they are held, or NULL */
 	LpuHoldKind hold;			/* in which way, if they are */
-	bool		raise;			/* a login that is there twice is an ERROR,
-								 * not a failed row */
+	bool		raise;			/* a duplicate login is an ERROR, not a failed
+								 * row */
 	const char *source_table;	/* or NULL */
 	Oid			source_table_oid;	/* or InvalidOid */
 	int64		plan;			/* of lp_sync, or 0 */
 	const char *action;			/* of creates of a plan, or NULL */
 } LpuQueueOrigin;
 
-/* A user is a few kB; batches of larger ones could pass what memory and the service can hold. */
+/* A user is a few kB; batches of larger ones could exceed memory or the limits of the service. */
 #define LPU_MAX_PAYLOAD (1024 * 1024)
 
 /* A longer login never reaches an index. */
 #define LPU_MAX_LOGIN 254
 
-/* What all rows of a statement have in common, as its parameters. */
+/* Properties common to all rows of a statement, as its parameters. */
 #define LPU_ORIGIN_PARAMS 14
 
 extern void lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Datum *values);
@@ -56,15 +56,17 @@ extern void lpu_enqueue(const LpuQueueOrigin *origin, const LpuQueuedUser *users
 						int64 *ids);
 
 /*
- * The same for users that come one after the other: user i is needed until the next one, and may be
- * in the current memory context.
+ * The same for users supplied one after the other: user i is used only until the next one is
+ * requested, and may be in the current memory context.
  */
 typedef const LpuQueuedUser *(*LpuNextUser) (void *arg, int i);
 
 extern void lpu_enqueue_from(const LpuQueueOrigin *origin, LpuNextUser next, void *arg, int n,
 							 int64 *ids);
 
-/* What is enqueued: its columns, and how rows become those of an INSERT. */
+/*
+ * A kind of request: its columns, and the callbacks that build and write the rows of an INSERT.
+ */
 typedef struct LpuEnqueueKind
 {
 	const Oid  *types;
@@ -83,8 +85,8 @@ extern void lpu_enqueue_many(const LpuEnqueueKind *kind, const LpuQueueOrigin *o
 extern void lpu_enqueue_wake(void);
 
 /*
- * Count n more users that triggers enqueue for an account, and return how many they are in this
- * transaction so far.
+ * Add n to the number of users that triggers enqueue for an account, and return the total of this
+ * transaction.
  */
 extern int64 lpu_enqueue_count(const char *account, int n);
 

@@ -1,14 +1,14 @@
 /*
  * enqueue_change.c: putting updates and deletes of users into the queue.
  *
- * The rows are part of the caller's transaction, as those of enqueue.c.  A pending or held request
- * of the same user, operation, server and sender is superseded: what the new one wants is laid
- * over what the old one wants, in the payload of the new one, which keeps the old one's base
- * values, expected login, and hold.  If the newest unfinished request of the user is another one,
- * or is locked because a deliverer claims it, the new request waits behind it (claim_change.c).
+ * The rows are part of the caller's transaction, as those of enqueue.c.  A pending or held
+ * request of the same user, operation, server and sender is superseded: the new payload is merged
+ * over the old one, and the new request keeps the old one's base values, expected login, and
+ * hold.  If the newest unfinished request of the user is another one, or is locked because a
+ * deliverer claims it, the new request waits for that one (claim_change.c).
  *
- * A user may be there once in a call: which of two changes is the newer one could not be told from
- * an array.
+ * A user may occur only once in a call, since an array does not say which of two changes is
+ * newer.
  */
 #include "postgres.h"
 
@@ -135,7 +135,7 @@ static const char enqueue_sql[] =
 "SELECT m.user_id, m.login_name, m.error FROM made m WHERE m.error IS NOT NULL "
 "ORDER BY m.id LIMIT 1";
 
-/* What is wrong with a change by itself; NULL: nothing. */
+/* Return what is wrong with a change considered alone, or NULL. */
 static const char *
 problem_of_change(const LpuQueuedChange *change)
 {
@@ -206,8 +206,8 @@ write_changes_chunk(const LpuQueueOrigin *origin, const LpuColumns *changes, int
 /*
  * Append n changes to the queue, as part of the current transaction and with the rights of the
  * tables' owner; delivery begins after COMMIT.  *ids gets their request ids, in order, unless it
- * is NULL.  Raises what the statement raises, and for a change that is wrong if origin->raise.
- * Waits for no row.
+ * is NULL.  Raises what the statement raises, and, if origin->raise, for an invalid change. Does
+ * not wait for row locks.
  */
 void
 lpu_enqueue_changes(const LpuQueueOrigin *origin, const LpuQueuedChange *changes, int n,

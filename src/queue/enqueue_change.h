@@ -9,7 +9,7 @@
 /*
  * The payload of an update, a JSON object; all members are optional.
  *
- *	set		attributes that are wanted; null takes one away
+ *	set		desired attributes; null removes one
  *	add		{"skillIds": [1]}: what is set, else what the account has, with these ids
  *	take	... and without these
  *	base	attributes as the account had them when the request was planned

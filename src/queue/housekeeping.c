@@ -1,8 +1,8 @@
 /*
  * housekeeping.c: old requests and old secrets.
  *
- * A deliverer removes them from time to time, so it must not wait: rows that other transactions
- * have locked are left for the next time.
+ * A deliverer removes old rows periodically and must not wait for locks: rows locked by other
+ * transactions are skipped until the next time.
  */
 #include "postgres.h"
 
@@ -15,8 +15,7 @@
 #include "queue/statement.h"
 
 /*
- * Delete finished requests older than $1, with what is left of them. Writes lp_requests,
- * lp_payloads.
+ * Delete finished requests older than $1, with their payloads. Writes lp_requests, lp_payloads.
  */
 static const char purge_sql[] =
 "WITH old AS MATERIALIZED ("
@@ -36,8 +35,8 @@ static const char purge_sql[] =
 
 /*
  * Delete payloads with secrets of requests that failed longer ago than $1 seconds or are held for
- * longer than $2, and those of requests that are finished or gone.  The request is locked, too: it
- * cannot be tried again meanwhile.  Writes lp_payloads.
+ * longer than $2, and those of requests that are finished or gone.  The request is locked, too,
+ * so that it cannot be retried meanwhile.  Writes lp_payloads.
  */
 static const char secrets_sql[] =
 "WITH old AS MATERIALIZED ("
@@ -51,7 +50,7 @@ static const char secrets_sql[] =
 ")"
 "DELETE FROM @extschema@.lp_payloads p USING old o WHERE p.request_id = o.request_id";
 
-/* Payloads without a request, as a purge leaves them that met a lock.  Writes lp_payloads. */
+/* Payloads without a request, which a purge leaves if they were locked.  Writes lp_payloads. */
 static const char orphans_sql[] =
 "WITH orphans AS MATERIALIZED ("
 "  SELECT p.request_id FROM @extschema@.lp_payloads p"
@@ -61,8 +60,8 @@ static const char orphans_sql[] =
 "DELETE FROM @extschema@.lp_payloads p USING orphans o WHERE p.request_id = o.request_id";
 
 /*
- * Delete requests that were finished longer ago than this, except those that other transactions
- * have locked, and return how many they were. Needs SPI connected; waits for no lock.
+ * Delete requests that were finished longer ago than this, except those locked by other
+ * transactions, and return their number. Needs SPI connected; waits for no lock.
  */
 int64
 lpu_purge(Interval *older_than)

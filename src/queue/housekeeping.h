@@ -6,7 +6,7 @@
 
 #include "utils/timestamp.h"
 
-/* Delete requests that were finished longer ago than this, and return how many they were. */
+/* Delete requests that were finished longer ago than this, and return their number. */
 extern int64 lpu_purge(Interval *older_than);
 
 /* Remove old secrets and old requests, as the settings say. */

@@ -1,10 +1,10 @@
 /*
- * operate.c: what operators do with requests.
+ * operate.c: operator functions on requests.
  *
  * The functions of users (retry, discard, release, adopt) lock their rows in the order of the ids
- * and may wait for each other; they take no lock of an account, and write no entry of the in-flight
- * indexes: what may have been sent before becomes pending with look_first, and a deliverer looks it
- * up.
+ * and may wait for each other; they take no lock of an account, and write no entry of the
+ * in-flight indexes: a request that may have been sent becomes pending with look_first, and a
+ * deliverer looks it up.
  */
 #include "postgres.h"
 
@@ -24,11 +24,12 @@
 #include "queue/statement.h"
 
 /*
- * The first of the ids that is no request of the caller's.  $1 ids, $2 OID of the caller, $3 origin
- * here.  A request belongs to the role it is sent as; to the role that asked for it while that role
- * may still ask for it: insert into the source table, or, without one, EXECUTE the function that
- * queues such a request, and use the server; and to the owner of the tables.  In a row that was
- * written elsewhere only the name of the role it is sent as counts.  Reads lp_requests.
+ * The first of the ids that does not belong to the caller.  $1 ids, $2 OID of the caller, $3
+ * origin here.  A request belongs to the role it is sent as, to the owner of the tables, and to
+ * the role that requested it as long as this role could still do so: it may insert into the
+ * source table, or, if there is none, has EXECUTE on the function that queues such a request and
+ * USAGE on the server.  In a row that was written elsewhere only the name of the role it is sent
+ * as is compared.  Reads lp_requests.
  */
 static const char stranger_sql[] =
 "SELECT u.id FROM unnest($1::bigint[]) AS u (id) "
@@ -51,16 +52,15 @@ static const char stranger_sql[] =
 "ORDER BY u.id LIMIT 1";
 
 /*
- * Lock requests. $1 ids. Returns id, state, path, whether there is a payload. Reads lp_requests,
- * lp_payloads.
+ * Lock requests. $1 ids. Returns id, state, path, and true if there is a payload. Reads
+ * lp_requests, lp_payloads.
  */
 static const char lock_sql[] =
 "SELECT r.id, r.state, r.path, EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) "
 "FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) ORDER BY r.id FOR UPDATE OF r";
 
 /*
- * Whether there is a payload, asked after the rows are locked. $1 ids. Returns the first without.
- * Reads lp_payloads.
+ * The first id without a payload, read after the rows are locked. $1 ids. Reads lp_payloads.
  */
 static const char empty_sql[] =
 "SELECT u.id FROM unnest($1::bigint[]) AS u (id) "
@@ -69,7 +69,7 @@ static const char empty_sql[] =
 
 /*
  * The first request of a plan after which another plan of the sync was applied, of all keys or of
- * the same one: its values may not be wanted any more.  $1 ids.  Reads lp_requests, _lp_sync_plan,
+ * the same one: its values may be obsolete.  $1 ids.  Reads lp_requests, _lp_sync_plan,
  * _lp_sync_item.
  */
 static const char outdated_sql[] =
@@ -95,8 +95,8 @@ static const char unlinked_sql[] =
 "ORDER BY r.id LIMIT 1";
 
 /*
- * Failed requests become pending again, at home here.  One that was given up may exist: it is
- * looked up first.  $1 ids, $2 origin here.  Writes lp_requests.
+ * Make failed requests pending again, with this database as origin.  The user of one that was
+ * given up may exist, so it is looked up first.  $1 ids, $2 origin here.  Writes lp_requests.
  */
 static const char retry_sql[] =
 "UPDATE @extschema@.lp_requests r"
@@ -112,15 +112,15 @@ static const char retry_sql[] =
 "     END, origin = $2 "
 "WHERE r.id = ANY ($1) RETURNING r.id";
 
-/* Requests are dropped with what was to be sent.  $1 ids.  Writes lp_requests, lp_payloads. */
+/* Drop requests with their payloads.  $1 ids.  Writes lp_requests, lp_payloads. */
 static const char discard_sql[] =
 "WITH gone AS (DELETE FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) RETURNING r.id),"
 " emptied AS (DELETE FROM @extschema@.lp_payloads p WHERE p.request_id = ANY ($1)) "
 "SELECT g.id FROM gone g";
 
 /*
- * Requests that were never sent are not wanted any more. They stay, as superseded. $1 ids, $2 why.
- * Returns those.  Writes lp_requests, lp_payloads.
+ * Mark requests that were never sent as superseded. $1 ids, $2 reason. Returns their ids.  Writes
+ * lp_requests, lp_payloads.
  */
 static const char withdraw_sql[] =
 "WITH locked AS MATERIALIZED ("
@@ -138,10 +138,10 @@ static const char withdraw_sql[] =
 "SELECT w.id FROM withdrawn w";
 
 /*
- * What may be released: held for set-up, threshold or credentials, and written here, or on another
- * timeline of this database if lpusers.after_promotion = resume.  $1 account, or empty: by $2 ids.
- * $3 origin here, $4 resume.  Returns id, role, its name, server, account and whether there is a
- * payload.  Locks lp_requests, reads lp_payloads.
+ * Requests that may be released: held for set-up, threshold or credentials, and written here, or
+ * on another timeline of this database if lpusers.after_promotion = resume.  $1 account, or
+ * empty: by $2 ids. $3 origin here, $4 resume.  Returns id, role, its name, server, account and
+ * whether there is a payload.  Locks lp_requests, reads lp_payloads.
  */
 static const char held_sql[] =
 "SELECT r.id, r.send_as_oid, r.send_as, r.server_oid, r.account,"
@@ -153,8 +153,8 @@ static const char held_sql[] =
 "ORDER BY r.id FOR UPDATE OF r";
 
 /*
- * They become pending; what may have been sent is looked up first.  A server that is gone is looked
- * for again.  $1 ids, $2 origin here.  Writes lp_requests.
+ * Make the requests pending; those that may have been sent are looked up first.  A dropped server
+ * is searched for again.  $1 ids, $2 origin here.  Writes lp_requests.
  */
 static const char release_sql[] =
 "UPDATE @extschema@.lp_requests r"
@@ -167,11 +167,11 @@ static const char release_sql[] =
 "WHERE r.id = ANY ($1) AND r.state = 'held' RETURNING r.id";
 
 /*
- * Take on what was written elsewhere: unfinished or held because of that, it becomes pending and is
- * looked up before it is sent, not before the first retry delay.  What is held for another reason
- * stays held.  OIDs of roles and servers are found by their names, unless the row is of another
- * timeline of this database.  $1 origin here.  Returns whether the row is pending.  Writes
- * lp_requests.
+ * Adopt requests that were written elsewhere: those that are unfinished, or held because of their
+ * origin, become pending and are looked up before they are sent, after the first retry delay.
+ * Those held for another reason stay held.  OIDs of roles and servers are found by their names,
+ * unless the row is of another timeline of this database.  $1 origin here.  Returns whether the
+ * row is pending.  Writes lp_requests.
  */
 static const char adopt_sql[] =
 "WITH locked AS MATERIALIZED ("
@@ -196,8 +196,8 @@ static const char adopt_sql[] =
 /* ----- one's own rows ----- */
 
 /*
- * Raise unless all ids are requests of the caller's, and lock them. The result of lock_sql is in
- * SPI_tuptable.
+ * Raise an error unless all ids are requests of the caller, and lock the requests. The result of
+ * lock_sql is in SPI_tuptable.
  */
 static void
 lock_own(Datum ids, Oid caller)
@@ -306,7 +306,7 @@ lpu_withdraw(Datum ids, const char *why)
 
 /* ----- held rows ----- */
 
-/* The last role and server that were asked about, as rows of one load are alike. */
+/* Cache of the last role and server that were checked, since rows of one load have the same. */
 typedef struct RequestSender
 {
 	Oid			role;
@@ -345,7 +345,7 @@ why_not_sent(SPITupleTable *table, uint64 i, RequestSender *last)
 		last->account = account;
 
 		/*
-		 * of a server that is gone the rows may go to another one of the same
+		 * rows of a dropped server may be sent to another server of the same
 		 * account
 		 */
 		if (OidIsValid(server) && !lpu_server_serves(server, account))
@@ -377,7 +377,10 @@ keep_held(const LpuColumns *kept)
 			 errhint("Mend the set-up and release them again, or drop them with lp_discard().")));
 }
 
-/* Release what held_sql finds; what cannot be sent any more stays held, with the reason. */
+/*
+ * Release the rows that held_sql finds; those that can no longer be sent stay held, with the
+ * reason.
+ */
 static int64
 release(const char *account, Datum ids)
 {

@@ -1,5 +1,5 @@
 /*
- * operate.h: what operators do with requests.
+ * operate.h: operator functions on requests.
  */
 #ifndef LPU_QUEUE_OPERATE_H
 #define LPU_QUEUE_OPERATE_H
@@ -7,8 +7,8 @@
 #include "utils/timestamp.h"
 
 /*
- * All need SPI connected, raise what is wrong with a request, and return how many were changed.
- * The ids are a bigint[].
+ * All need SPI connected, raise an error if a request does not qualify, and return the number of
+ * changed requests. The ids are a bigint[].
  */
 extern int64 lpu_retry(Datum ids, Oid caller);
 extern int64 lpu_discard(Datum ids, Oid caller);

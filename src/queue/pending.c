@@ -1,10 +1,10 @@
 /*
- * pending.c: pending rows of an account, taken together.
+ * pending.c: operations on all pending rows of an account.
  *
- * A row belongs to one server: whether it may be sent depends on the options of that server alone.
- * A row that was held because its role could use no server of the account has none yet.  Everything
- * here needs a transaction with SPI connected, and passes over rows that another transaction has
- * locked.
+ * A row belongs to one server, and the options of that server alone decide whether it may be
+ * sent.  A row that was held because its role could use no server of the account has no server
+ * yet.  Everything here needs a transaction with SPI connected, and skips rows locked by other
+ * transactions.
  */
 #include "postgres.h"
 
@@ -21,8 +21,8 @@
 
 /*
  * Servers with pending rows of an account, one index descent each.  $1 account, $2 now.  Returns
- * the server's OID (0: none yet), its name in one of the rows, and whether the service asked to
- * wait (429).  Reads lp_requests.
+ * the server's OID (0: none yet), its name in one of the rows, and true if the service requested
+ * a delay (429).  Reads lp_requests.
  */
 static const char servers_sql[] =
 "WITH RECURSIVE found (server_oid) AS ("
@@ -46,8 +46,8 @@ static const char servers_sql[] =
 "FROM found f";
 
 /*
- * What is pending for a server, and a role unless it is 0. $1 account, $2 server, $3 role. Reads
- * lp_requests.
+ * Rows that are pending for a server, and for a role unless it is 0. $1 account, $2 server, $3
+ * role. Reads lp_requests.
  */
 static const char pending_sql[] =
 "SELECT r.id FROM @extschema@.lp_requests r"
@@ -91,7 +91,7 @@ find_pending_rows(const char *account, Oid server, Oid role, int *n)
 	return ids;
 }
 
-/* Hold rows; one that cannot be held is passed over. */
+/* Hold rows; skip one that cannot be held. */
 int64
 lpu_pending_hold_rows(const int64 *ids, int n, LpuHoldKind kind, const char *why)
 {
@@ -103,8 +103,8 @@ lpu_pending_hold_rows(const int64 *ids, int n, LpuHoldKind kind, const char *why
 }
 
 /*
- * Hold what is pending for a role on a server, or with InvalidOid for all roles. Returns how many
- * rows are held.
+ * Hold the rows that are pending for a role on a server, or for all roles if it is InvalidOid.
+ * Returns the number of held rows.
  */
 int64
 lpu_pending_hold(const char *account, Oid server, Oid role, LpuHoldKind kind, const char *why)
@@ -116,8 +116,8 @@ lpu_pending_hold(const char *account, Oid server, Oid role, LpuHoldKind kind, co
 }
 
 /*
- * Give the pending rows that have no server the one that their role has for the account, or hold
- * them.
+ * Assign to pending rows without a server the server that their role can use for the account, or
+ * hold them.
  */
 static void
 assign_servers(const char *account)

@@ -1,5 +1,5 @@
 /*
- * pending.h: pending rows of an account, taken together.
+ * pending.h: operations on all pending rows of an account.
  */
 #ifndef LPU_QUEUE_PENDING_H
 #define LPU_QUEUE_PENDING_H
@@ -8,11 +8,14 @@
 
 /*
  * The servers that have pending rows of an account and may be sent to, in the current memory
- * context.  Rows without a server get one before, or are held; so are those whose server is gone.
+ * context.  Rows without a server get one first, or are held; rows of a dropped server are held.
  */
 extern Oid *lpu_pending_servers(const char *account, int *n);
 
-/* Hold what is pending for a role on a server; InvalidOid: for every role.  Returns how many. */
+/*
+ * Hold the rows that are pending for a role on a server; InvalidOid: for every role.  Returns
+ * their number.
+ */
 extern int64 lpu_pending_hold(const char *account, Oid server, Oid role, LpuHoldKind kind,
 							  const char *why);
 

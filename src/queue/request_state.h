@@ -23,8 +23,8 @@ typedef enum LpuState
 typedef enum LpuHoldKind
 {
 	LPU_HOLD_NONE,
-	LPU_HOLD_SETUP,				/* server, rights, trigger, or not the
-								 * account's API */
+	LPU_HOLD_SETUP,				/* server, rights, trigger, response not from
+								 * the API */
 	LPU_HOLD_THRESHOLD,			/* hold_above */
 	LPU_HOLD_CREDENTIALS,		/* refused */
 	LPU_HOLD_ELSEWHERE			/* written in another system, database or
@@ -35,8 +35,8 @@ typedef enum LpuHoldKind
 typedef enum LpuCause
 {
 	LPU_CAUSE_NONE,
-	LPU_CAUSE_REFUSED,			/* the data of this user were judged, by the
-								 * account or by us */
+	LPU_CAUSE_REFUSED,			/* the account or our checks rejected the data
+								 * of this user */
 	LPU_CAUSE_GAVE_UP,			/* sent, and no outcome after max_retries */
 	LPU_CAUSE_UNKNOWN			/* a direct call or table write without
 								 * outcome */

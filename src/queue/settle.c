@@ -1,11 +1,11 @@
 /*
- * settle.c: writing down what became of rows of the queue.
+ * settle.c: recording the results of queued requests.
  *
- * Results are collected column by column, and one statement writes all of them.  It never waits: a
- * row that another transaction has locked is kept here and tried again with the next settlement of
- * this process.  A kept result names the attempt it belongs to, so that it cannot be taken for that
- * of a later one.  If the process ends before, the row stays "sending", and the next deliverer
- * looks it up.
+ * Results are collected column by column, and one statement writes all of them.  The statement
+ * never waits: the result of a row locked by another transaction is kept in memory and written
+ * with the next settlement of this process.  A kept result names its attempt, so that it cannot
+ * be mistaken for the result of a later attempt.  If the process ends before, the row stays
+ * "sending", and the next deliverer looks it up.
  */
 #include "postgres.h"
 
@@ -24,7 +24,8 @@
 #include "queue/statement.h"
 
 /*
- * Results that are kept for locked rows; beyond that the rows are looked up by the next deliverer.
+ * Maximum number of results kept for locked rows; further rows are looked up by the next
+ * deliverer.
  */
 #define MAX_KEPT 10000
 
@@ -56,12 +57,12 @@ static const Oid types[NCOLUMNS] = {
 };
 
 /*
- * Write results, one element of the arrays each.  A row that was not sent after all gets back its
- * attempt and, if no answer came, the time it was sent before.  The payload leaves with success.  A
- * lookup that fails again and again waits a quarter of the time since the row was sent, at most 8
- * minutes.  Returns the ids of the rows that were not locked by others (0), and once more those
- * that are created or done now (1), and those of plans that are finished (2).  Writes lp_requests,
- * lp_payloads.
+ * Write results, one element of the arrays each.  For a row that was not sent, the attempt is not
+ * counted and, without a response, sent_at gets back its earlier value.  Success deletes the
+ * payload.  A lookup that fails again and again waits a quarter of the time since the row was
+ * sent, at most 8 minutes.  Returns the ids of the rows that were not locked by others (0), and
+ * once more those that are created or done now (1), and those of plans that are finished (2).
+ * Writes lp_requests, lp_payloads.
  */
 static const char settle_sql[] =
 "WITH locked AS MATERIALIZED ("
@@ -120,10 +121,10 @@ static const char in_flight_sql[] =
 "WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts";
 
 /*
- * Mark failures that a later success of the same login or user (of the same server) or of the same
- * source row made good, but for rows that others have locked.  An update that was queued is made
- * good by one that does the same, or by one of a later plan, which has all that still differs.  $1
- * ids of the successful rows.  Writes lp_requests.
+ * Mark failures as resolved by a later success of the same login or user (of the same server) or
+ * of the same source row, except rows locked by others.  A queued update is resolved by one that
+ * does the same, or by one of a later plan, which has all remaining differences.  $1 ids of the
+ * successful rows.  Writes lp_requests.
  */
 #define MADE_GOOD_SQL \
 "      AND r.operation = w.operation AND r.state = 'failed' AND NOT r.mended" \
@@ -166,9 +167,9 @@ static const char mend_sql[] =
 "UPDATE @extschema@.lp_requests r SET mended = true FROM locked l WHERE r.id = l.id RETURNING r.id";
 
 /*
- * Users found by a lookup that another request has created: the row at work has not.  $1 ids of
- * the rows looked up, $2 user ids, all of one account.  One pass over the finished rows.  Reads
- * lp_requests.
+ * Users found by a lookup that were created by another request, and not by the row being looked
+ * up.  $1 ids of the rows looked up, $2 user ids, all of one account.  One pass over the finished
+ * rows.  Reads lp_requests.
  */
 static const char others_sql[] =
 "SELECT DISTINCT o.user_id FROM @extschema@.lp_requests o "
@@ -179,16 +180,16 @@ static const char others_sql[] =
 struct LpuSettlement
 {
 	MemoryContext context;
-	bool		answered;		/* known from an answer, not from a lookup */
-	int64		batch;			/* number of the batch that is added to; 0:
-								 * the rows keep theirs */
+	bool		answered;		/* known from a response, not from a lookup */
+	int64		batch;			/* number of the current batch; 0: the rows
+								 * keep theirs */
 	LpuColumns *rows;
 };
 
 /* See settle.h. */
 LpuSettledHook lpu_settled_hook = NULL;
 
-/* What could not be written yet, in a memory context of its own; NULL: nothing. */
+/* Results that could not be written yet, in a memory context of their own; NULL: none. */
 static LpuColumns *kept = NULL;
 static MemoryContext kept_context = NULL;
 
@@ -250,7 +251,7 @@ lpu_settlement_add(LpuSettlement *s, const LpuQueueRow *row)
 
 /* ----- writing ----- */
 
-/* A write at work. */
+/* State of a write. */
 typedef struct SettlementWrite
 {
 	const LpuColumns *rows;
@@ -303,8 +304,8 @@ id_of(const LpuColumns *rows, int i)
 }
 
 /*
- * The settlement of all rows raised: settle them one by one, and pass over those with which it
- * raises again.
+ * The settlement of all rows raised an error: settle them one by one, and skip those that raise
+ * again.
  */
 static void
 settle_each(SettlementWrite *w)
@@ -344,7 +345,7 @@ is_among(int64 id, const int64 *sorted, int n)
 	return n > 0 && bsearch(&id, sorted, n, sizeof(int64), compare_row_ids) != NULL;
 }
 
-/* Keep those of the rows that were not settled because they are locked. */
+/* Keep the results of rows that were not settled because they are locked. */
 static void
 keep_locked(SettlementWrite *w)
 {
@@ -378,7 +379,7 @@ keep_locked(SettlementWrite *w)
 	}
 }
 
-/* Write rows down.  All memory but that of what is kept is of the current context. */
+/* Write results.  All memory except that of kept results is allocated in the current context. */
 static void
 write_rows(const LpuColumns *rows)
 {
@@ -403,7 +404,7 @@ write_rows(const LpuColumns *rows)
 		keep_locked(&w);
 }
 
-/* Mark failures that these rows made good; a failure that cannot be marked is passed over. */
+/* Mark failures that these rows resolved; a failure that cannot be marked is skipped. */
 void
 lpu_settle_mend(const int64 *ids, int n)
 {
@@ -421,8 +422,8 @@ is_created(const LpuColumns *rows, int i)
 }
 
 /*
- * A lookup found the data that were sent: not of these rows if another request has created that
- * very user.
+ * A lookup found the data that were sent; they do not belong to these rows if another request has
+ * created the user.
  */
 static void
 refuse_users_of_others(LpuSettlement *s)
@@ -466,7 +467,7 @@ refuse_users_of_others(LpuSettlement *s)
 		}
 }
 
-/* Write a settlement, with what was kept before, and free it. */
+/* Write a settlement together with the results kept earlier, and free it. */
 void
 lpu_settlement_write(LpuSettlement *s)
 {
@@ -480,7 +481,10 @@ lpu_settlement_write(LpuSettlement *s)
 	MemoryContextDelete(s->context);
 }
 
-/* Write what earlier settlements kept; what is still locked is kept again. */
+/*
+ * Write the results that earlier settlements kept; those of rows that are still locked are kept
+ * again.
+ */
 void
 lpu_settlement_write_kept(void)
 {
@@ -491,7 +495,7 @@ lpu_settlement_write_kept(void)
 		return;
 	kept = NULL;
 	kept_context = NULL;
-	/* after an error nothing is known of these rows any more */
+	/* after an error the state of these rows is unknown */
 	MemoryContextSetParent(context, CurrentMemoryContext);
 	write_rows(rows);
 	MemoryContextDelete(context);

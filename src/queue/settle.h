@@ -1,5 +1,5 @@
 /*
- * settle.h: writing down what became of rows of the queue.
+ * settle.h: recording the results of queued requests.
  */
 #ifndef LPU_QUEUE_SETTLE_H
 #define LPU_QUEUE_SETTLE_H
@@ -10,36 +10,36 @@ typedef struct LpuSettlement LpuSettlement;
 
 /*
  * Called in the transaction of a settlement, with SPI connected: these rows of plans are created,
- * done or failed now.  It may raise nothing but what is no fault of the rows.
+ * done or failed now.  It may raise only errors that the rows did not cause.
  */
 typedef void (*LpuSettledHook) (const int64 *ids, int n);
 extern LpuSettledHook lpu_settled_hook;
 
 /*
- * A settlement, in the current memory context; "answered": what is settled is known from answers,
+ * A settlement, in the current memory context; "answered": the results are known from responses,
  * not from a lookup. Add each row whose state is set; it is copied.
  */
 extern LpuSettlement *lpu_settlement_new(bool answered);
 extern void lpu_settlement_add(LpuSettlement *settlement, const LpuQueueRow *row);
 
 /*
- * The rows that are added from now on went together. Without it they keep the number of the batch
- * they went in.
+ * The rows added from now on were sent in one batch. Without this call rows keep their batch
+ * number.
  */
 extern void lpu_settlement_next_batch(LpuSettlement *settlement, Oid schema);
 
 /*
- * Write the rows down and free the settlement. Needs a transaction with SPI connected. Rows that
- * another transaction has locked are kept, and written with a later settlement of this process.
+ * Write the rows and free the settlement. Needs a transaction with SPI connected. Results of rows
+ * locked by another transaction are kept, and written with a later settlement of this process.
  */
 extern void lpu_settlement_write(LpuSettlement *settlement);
 
-/* Write what earlier settlements had to keep. */
+/* Write the results that earlier settlements kept. */
 extern void lpu_settlement_write_kept(void);
 
 /*
- * Mark failed requests as mended that these successful ones made good. Needs a transaction with SPI
- * connected.
+ * Mark as mended the failed requests that these successful ones resolved. Needs a transaction
+ * with SPI connected.
  */
 extern void lpu_settle_mend(const int64 *ids, int n);
 

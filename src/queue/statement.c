@@ -1,16 +1,14 @@
 /*
  * statement.c: SQL on the queue's tables.
  *
- * Statements are constants of the files that run them, with "@extschema@" for
- * the extension's schema (base/spi_plan.c).  They run as the owner of the
- * tables, under a fixed search_path, and with plan types disabled that are
- * wrong for a queue: its tables may have no statistics yet, and a row is
- * always found by an index.
+ * Statements are constants of the files that run them, with "@extschema@" for the extension's
+ * schema (base/spi_plan.c).  They run as the owner of the tables, under a fixed search_path, and
+ * with plan types disabled that do not suit a queue: its tables may have no statistics yet, and
+ * rows must always be found by an index.
  *
- * A statement may raise because of one row: tables may have triggers and
- * constraints of an administrator.  Such a row must not keep the others of its
- * account from being delivered.  So changes are tried in a subtransaction, and
- * then row by row.
+ * A statement may raise because of one row: tables may have triggers and constraints of an
+ * administrator.  Such a row must not block the delivery of other rows of its account, so changes
+ * are tried in a subtransaction, and then row by row.
  */
 #include "postgres.h"
 
@@ -27,7 +25,7 @@
 #include "queue/statement.h"
 
 /*
- * Rows that could not be changed, and those of them that are passed over until the process ends; in
+ * Rows that could not be changed, and those of them that are skipped until the process ends; in
  * TopMemoryContext.
  */
 typedef struct RequestIdList
@@ -73,8 +71,8 @@ lpu_queue_run(const char *sql, int nargs, Oid *types, Datum *values)
 }
 
 /*
- * Return true if an error says nothing about the row that was worked on: a cancel, a lock, a full
- * disk.  Whatever is raised for such a reason is raised on.
+ * Return true if an error was not caused by the row being processed: a cancel, a lock, a full
+ * disk.  Such an error is rethrown.
  */
 static bool
 is_passing(int sqlstate)
@@ -88,9 +86,8 @@ is_passing(int sqlstate)
 }
 
 /*
- * Call work(arg) in a subtransaction.  Return NULL if it was committed; else it was rolled back,
- * and the message of the error, in the current memory context, is returned.  Errors that no row is
- * guilty of are raised.
+ * Call work(arg) in a subtransaction.  Return NULL if it was committed; else return the message
+ * of the error, in the current memory context.  Errors that no row caused are rethrown.
  */
 char *
 lpu_queue_try(void (*work) (void *arg), void *arg)
@@ -172,7 +169,7 @@ add_id(RequestIdList *list, int64 id)
 	return true;
 }
 
-/* Give one WARNING for a row.  With "skip" it is passed over until this process ends. */
+/* Report a row with one WARNING.  With "skip" the row is skipped until this process ends. */
 void
 lpu_queue_pass_over(int64 id, const char *message, bool skip)
 {
@@ -186,7 +183,7 @@ lpu_queue_pass_over(int64 id, const char *message, bool skip)
 			 errhint("Check the triggers and constraints of lp_requests and lp_payloads.")));
 }
 
-/* Return the ids of the rows that are passed over, a bigint[]. */
+/* Return the ids of the rows that are skipped, a bigint[]. */
 Datum
 lpu_queue_passed_over(void)
 {
@@ -212,8 +209,8 @@ run_change(void *arg)
 }
 
 /*
- * Change the rows, together or, if that raises, each by itself. Returns how many rows the statement
- * returned.
+ * Change the rows together or, if this raises an error, one by one. Return the number of rows
+ * that the statement returned.
  */
 int64
 lpu_queue_change(const char *sql, const int64 *ids, int n, int nargs, Oid *types, Datum *values)

@@ -14,9 +14,9 @@ extern void lpu_queue_run(const char *sql, int nargs, Oid *types, Datum *values)
 extern char *lpu_queue_try(void (*work) (void *arg), void *arg);
 
 /*
- * Run a statement that changes rows, whose first parameter is a bigint[] of their ids (nargs counts
- * it, values[0] is set here).  If it raises, it is run for each row by itself; a row for which it
- * raises again is passed over. Return how many rows it returned.
+ * Run a statement that changes rows, whose first parameter is a bigint[] of their ids (nargs
+ * counts it, values[0] is set here).  If it raises an error, it is run for each row alone; a row
+ * for which it raises again is skipped. Return the number of rows that it returned.
  */
 extern int64 lpu_queue_change(const char *sql, const int64 *ids, int n, int nargs, Oid *types,
 							  Datum *values);
@@ -27,7 +27,7 @@ extern int64 *lpu_queue_ids(int *n);
 /* A bigint[]. */
 extern Datum lpu_queue_id_array(const int64 *ids, int n);
 
-/* A row cannot be changed: say so once; "skip": and do not try to claim it again. */
+/* Report once that a row cannot be changed; "skip": do not try to claim it again. */
 extern void lpu_queue_pass_over(int64 id, const char *message, bool skip);
 extern Datum lpu_queue_passed_over(void);
 

@@ -1,11 +1,10 @@
 /*
- * take_over.c: what a deliverer finds in the queue.
+ * take_over.c: taking over requests that earlier deliverers left.
  *
- * The process that holds the lock on an account knows that no other process
- * sends for it: a row "sending" has an unknown outcome.  Rows that were
- * written on another timeline or in another system are held, or looked up
- * before they are sent.  Rows that another transaction has locked are passed
- * over; the next take-over finds them.
+ * The process that holds the lock on an account knows that no other process sends for it: a row
+ * "sending" has an unknown outcome.  Rows that were written on another timeline or in another
+ * system are held, or looked up before they are sent.  Rows locked by another transaction are
+ * skipped; the next take-over finds them.
  */
 #include "postgres.h"
 
@@ -36,10 +35,10 @@ static const char elsewhere_sql[] =
 " WHERE r.account = $1 AND r.state IN ('sending', 'uncertain') AND r.origin IS DISTINCT FROM $2";
 
 /*
- * Take on rows of another timeline of this database if $3 (lpusers.after_promotion = resume): they
- * are looked up before they are sent, not before the first retry delay, for the service may still
- * be at it, and not before they were due, for it may have asked to wait.  All others are held.  $1
- * ids, $2 origin here.  Writes lp_requests.
+ * Take on rows of another timeline of this database if $3 (lpusers.after_promotion = resume):
+ * they are looked up before they are sent. The lookup waits for the first retry delay, since the
+ * service may still be processing the request, and for the old due time, since the service may
+ * have requested a delay.  All others are held.  $1 ids, $2 origin here.  Writes lp_requests.
  */
 static const char take_on_sql[] =
 "WITH locked AS MATERIALIZED ("
@@ -64,7 +63,7 @@ static const char take_on_sql[] =
 static const char sending_sql[] =
 "SELECT r.id FROM @extschema@.lp_requests r WHERE r.account = $1 AND r.state = 'sending'";
 
-/* Their outcome is unknown.  $1 ids.  Writes lp_requests. */
+/* Mark the rows as uncertain.  $1 ids.  Writes lp_requests. */
 static const char orphans_sql[] =
 "WITH locked AS MATERIALIZED ("
 "  SELECT r.id FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) AND r.state = 'sending' FOR UPDATE"
@@ -74,8 +73,8 @@ static const char orphans_sql[] =
 "FROM locked l WHERE r.id = l.id RETURNING r.id";
 
 /*
- * Rows that wait to be looked up: of several with one login or user the first, and none of a login
- * or user that is in flight.  $1 account, $2 origin, $3 ids to pass over.  Reads lp_requests.
+ * Rows to be looked up: of several with the same login or user only the first, and none whose
+ * login or user is in flight.  $1 account, $2 origin, $3 ids to skip.  Reads lp_requests.
  */
 static const char look_first_sql[] =
 "SELECT w.id FROM ("
@@ -97,8 +96,7 @@ static const char look_first_sql[] =
 "WHERE (w.login_name IS NULL OR w.of_login = 1) AND (w.user_id IS NULL OR w.of_user = 1)";
 
 /*
- * They are uncertain from now on, and have been sent at least once as far as is known. $1 ids.
- * Writes lp_requests.
+ * Mark the rows as uncertain and sent at least once. $1 ids. Writes lp_requests.
  */
 static const char look_sql[] =
 "WITH locked AS MATERIALIZED ("
@@ -108,9 +106,10 @@ static const char look_sql[] =
 "FROM locked l WHERE r.id = l.id RETURNING r.id";
 
 /*
- * Accounts with unfinished rows, and when the first of each is due; the one that has waited longest
- * comes first.  Pending rows are found with one index descent for each account and server; while a
- * server's service asked to wait (429), none of its rows is due.  $1 now.  Reads lp_requests.
+ * Accounts with unfinished rows, and when the first of each is due; the one that has waited
+ * longest comes first.  Pending rows are found with one index descent for each account and
+ * server; while a server's service requests a delay (429), none of its rows is due.  $1 now.
+ * Reads lp_requests.
  */
 static const char due_sql[] =
 "WITH RECURSIVE waiting (account, server_oid) AS ("
@@ -144,7 +143,7 @@ static const char due_sql[] =
 "SELECT d.account, greatest(0, ceil(extract(epoch FROM min(d.at) - $1) * 1000))::bigint "
 "FROM due d GROUP BY d.account ORDER BY min(d.first)";
 
-/* Ids that a statement with these parameters finds, in the current memory context. */
+/* Return the ids that a statement with these parameters finds, in the current memory context. */
 static int64 *
 find_left_rows(const char *sql, int nargs, Oid *types, Datum *values, int *n)
 {
@@ -156,7 +155,7 @@ find_left_rows(const char *sql, int nargs, Oid *types, Datum *values, int *n)
 	return ids;
 }
 
-/* Settle what was left unfinished; see above.  Waits for nothing. */
+/* Take over unfinished rows; see above.  Waits for no lock. */
 void
 lpu_take_over(const char *account, bool resume)
 {

@@ -1,18 +1,19 @@
 /*
- * take_over.h: what a deliverer finds in the queue.
+ * take_over.h: taking over requests that earlier deliverers left.
  */
 #ifndef LPU_QUEUE_TAKE_OVER_H
 #define LPU_QUEUE_TAKE_OVER_H
 
 /*
- * First thing under the lock on an account: what earlier deliverers, other timelines and other
- * systems left is held or to be looked up.  Needs a transaction with SPI connected.
+ * To be called first under the lock on an account: rows that earlier deliverers, other timelines
+ * and other systems left become held or are to be looked up.  Needs a transaction with SPI
+ * connected.
  */
 extern void lpu_take_over(const char *account, bool resume);
 
 /*
- * Rows that are to be looked up before they are sent become uncertain, as far as nothing of their
- * login is in flight.
+ * Rows that are to be looked up before they are sent become uncertain, unless a request with
+ * their login is in flight.
  */
 extern int64 lpu_take_over_look_first(const char *account);
 

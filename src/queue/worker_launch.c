@@ -1,9 +1,9 @@
 /*
  * worker_launch.c: the launcher's part of the table of workers.
  *
- * The launcher is a process of a preloaded library.  It starts workers for databases that wait for
- * one: the worker ended by an error or a signal, was switched off, found no background worker slot,
- * or was registered and never arrived.
+ * The launcher is a process of a preloaded library.  It starts workers for databases whose worker
+ * ended by an error or a signal, was switched off, found no background worker slot, or was
+ * registered and never started.
  */
 #include "postgres.h"
 
@@ -14,7 +14,7 @@
 #include "queue/worker_slots.h"
 #include "queue/worker_table.h"
 
-/* When the launcher tries again after it found no background worker slot free. */
+/* Retry interval of the launcher while no background worker slot is free. */
 #define NO_SLOT_MS 10000
 
 static void
@@ -39,8 +39,8 @@ lpu_launcher_arrive(void)
 }
 
 /*
- * Return the database of this slot if a worker is to be started for it now: then it is "starting".
- * Else return InvalidOid, and lower *wait_ms to the time after which to ask again.
+ * Return the database of this slot, now "starting", if a worker is to be started for it. Else
+ * return InvalidOid, and lower *wait_ms to the time after which to check again.
  */
 static Oid
 take_waiting(LpuWorkerSlot *slot, TimestampTz now, long *wait_ms)
@@ -74,8 +74,8 @@ take_waiting(LpuWorkerSlot *slot, TimestampTz now, long *wait_ms)
 }
 
 /*
- * Start a worker for each database that waits for one, or whose worker did not arrive. Return
- * the milliseconds after which to try again, -1 if there is no need to.
+ * Start a worker for each database that waits for one, or whose worker did not arrive. Return the
+ * milliseconds after which to try again, -1 for never.
  */
 long
 lpu_launcher_turn(void)
@@ -91,7 +91,7 @@ lpu_launcher_turn(void)
 
 		if (!OidIsValid(database))
 			continue;
-		/* time to see whether it arrives */
+		/* time to check that it has started */
 		wait_ms = wait_ms < 0 ? LPU_START_PATIENCE_MS : Min(wait_ms, LPU_START_PATIENCE_MS);
 		if (lpu_start_worker_of(database))
 			continue;
@@ -102,7 +102,7 @@ lpu_launcher_turn(void)
 			slot->launched = 0;
 		}
 		SpinLockRelease(&lpu_worker_table->mutex);
-		return NO_SLOT_MS;		/* nor is there one for the others */
+		return NO_SLOT_MS;		/* no slot for the others either */
 	}
 	return wait_ms;
 }

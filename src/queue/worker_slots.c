@@ -1,15 +1,14 @@
 /*
  * worker_slots.c: which worker serves which database.
  *
- * A small fixed table in shared memory, made on first use. It serves to wake a
- * worker that is there instead of starting another; that a database has one
- * only is ensured by a lock (account_lock.c). A slot is "starting" from the
- * registration of a worker until it arrives. One that left frees it. If it
- * ended in another way, was switched off, or found no background worker slot,
- * its own stays as "waiting" for the launcher. Where there is none, the
- * postmaster restarts a worker that ended by an error or a signal. What the
- * launcher does is in worker_launch.c.  What is called at the end of a
- * transaction raises nothing.
+ * A small fixed table in shared memory, made on first use. The table serves to wake a running
+ * worker instead of starting another; a lock ensures that a database has only one
+ * (account_lock.c). A slot is "starting" from the registration of a worker until the worker runs.
+ * A worker that exits normally frees its slot. If the worker ended in another way, was switched
+ * off, or found no background worker slot, the slot stays as "waiting" for the launcher. Without
+ * a launcher, the postmaster restarts a worker that ended by an error or a signal. What the
+ * launcher does is in worker_launch.c.  Functions called at the end of a transaction raise no
+ * error.
  */
 #include "postgres.h"
 
@@ -26,7 +25,7 @@
 #include "queue/worker_slots.h"
 #include "queue/worker_table.h"
 
-/* The postmaster restarts a worker that ended by an error or a signal after so many seconds. */
+/* Seconds after which the postmaster restarts a worker that ended by an error or a signal. */
 #define RESTART_S 60
 
 LpuWorkerTable *lpu_worker_table = NULL;
@@ -59,7 +58,7 @@ lpu_shmem_attach(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* Return true if a worker was registered for this slot that has not come, and will not. */
+/* Return true if the worker registered for this slot has not started and will not start. */
 static bool
 never_arrived(const LpuWorkerSlot *slot, TimestampTz now)
 {
@@ -155,7 +154,7 @@ leave_to_launcher(LpuWorkerSlot *slot)
 	return lpu_worker_table->launcher;
 }
 
-/* No worker could be registered: it is for the launcher to try again, if there is one. */
+/* No worker could be registered: leave it to the launcher, if there is one, to try again. */
 static void
 wait_for_slot(Oid database, TimestampTz now)
 {
@@ -176,10 +175,10 @@ wait_for_slot(Oid database, TimestampTz now)
 }
 
 /*
- * Something is to be done in a database: wake its worker, or start one; with lpusers.worker
- * off, have the launcher start it when it is on again. Return false if none could be started,
+ * Wake the worker of a database that has work, or start one; with lpusers.worker off, have the
+ * launcher start it when the setting is on again. Return false if no worker could be started,
  * because no slot is free here or among the background workers: then the rows wait for the
- * launcher, or if there is none for the next wake-up. Raises nothing.
+ * launcher or, without one, for the next call. Raises no error.
  */
 bool
 lpu_wake_worker(Oid database)
@@ -222,8 +221,8 @@ lpu_wake_worker(Oid database)
 /* ----- the worker ----- */
 
 /*
- * The worker ends. Unless it has left, the launcher is to start another; return true if there
- * is a launcher.
+ * The worker ends. Unless it has exited normally, the launcher is to start another; return true
+ * if there is a launcher.
  */
 bool
 lpu_worker_end(void)
@@ -255,7 +254,10 @@ lpu_worker_give_up(Oid database)
 	SpinLockRelease(&lpu_worker_table->mutex);
 }
 
-/* Be the worker of the database that others wake. Return false if all slots are taken. */
+/*
+ * Register this process as the worker that other processes wake. Return false if all slots are
+ * taken.
+ */
 bool
 lpu_worker_arrive(Oid database)
 {
@@ -280,14 +282,14 @@ lpu_worker_arrive(Oid database)
 	return slot != NULL;
 }
 
-/* A round begins: it sees what was committed before. */
+/* A round begins: it sees all earlier commits. */
 void
 lpu_worker_begin_round(void)
 {
 	if (mine == NULL)
 		return;
 	SpinLockAcquire(&lpu_worker_table->mutex);
-	/* what is committed after a stop is not served by this round */
+	/* commits after a stop are not served by this round */
 	if (!mine->stop)
 		mine->wanted = false;
 	SpinLockRelease(&lpu_worker_table->mutex);
@@ -379,8 +381,8 @@ lpu_worker_pid(Oid database)
 }
 
 /*
- * Return why a database has no worker, in words that are constants; NULL if it has one, or one
- * is about to come.
+ * Return why a database has no worker, as a constant string; NULL if it has one, or one is about
+ * to start.
  */
 const char *
 lpu_worker_missing(Oid database)

@@ -15,8 +15,7 @@ extern bool lpu_start_worker(const char *function, Oid database, const char *nam
 extern bool lpu_wake_worker(Oid database);
 
 /*
- * For the worker: it arrives, works in rounds, and leaves, unless it was woken; or it ends in
- * another way.
+ * For the worker: register, begin a round, and exit unless woken; or end in another way.
  */
 extern bool lpu_worker_arrive(Oid database);
 extern void lpu_worker_begin_round(void);
@@ -26,7 +25,7 @@ extern bool lpu_worker_leave(void);
 extern bool lpu_worker_end(void);
 extern void lpu_worker_give_up(Oid database);
 
-/* For the launcher: it arrives, and starts workers for those databases that wait for one. */
+/* For the launcher: register, and start workers for the databases that wait for one. */
 extern void lpu_launcher_arrive(void);
 extern long lpu_launcher_turn(void);
 

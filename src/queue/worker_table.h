@@ -12,20 +12,20 @@
 #define LPU_MAX_WORKER_SLOTS 64
 
 /*
- * A worker that has not arrived by then was never started, or died before it could. A worker
- * that keeps ending is not started more often than that either.
+ * A worker that has not registered within this time was never started, or died before. A worker
+ * that keeps ending is not restarted more often than this either.
  */
 #define LPU_START_PATIENCE_MS 10000
 
 typedef struct LpuWorkerSlot
 {
 	Oid			database;		/* InvalidOid: the slot is free */
-	int			pid;			/* 0: it was registered and has not arrived
-								 * yet */
+	int			pid;			/* 0: the worker was registered and has not
+								 * started yet */
 	Latch	   *latch;
 	TimestampTz since;
-	bool		wanted;			/* something is to be done that the current
-								 * round may not have seen */
+	bool		wanted;			/* there is work that the current round may
+								 * not have seen */
 	bool		stop;			/* it was asked to leave */
 	bool		waiting;		/* the launcher is to start it */
 	TimestampTz launched;		/* when the launcher started one last, 0:
@@ -35,8 +35,7 @@ typedef struct LpuWorkerSlot
 typedef struct LpuWorkerTable
 {
 	slock_t		mutex;
-	bool		no_slot;		/* the last worker that was wanted could not
-								 * be registered */
+	bool		no_slot;		/* the last registration of a worker failed */
 	Latch	   *launcher;		/* NULL: there is none */
 	int			launcher_pid;
 	LpuWorkerSlot slots[LPU_MAX_WORKER_SLOTS];
