@@ -1,19 +1,19 @@
 /*
- * change_chain.c: updates and deletes of the queue, carried out one request after the other.
+ * change_chain.c: sending queued updates and deletes, one request after the other.
  *
- * A chain has claimed some rows of one role and server, and the revision's lock of the account.
- * It reads their users at a revision (change_read.c), judges each (change_judge.c), and writes
- * those for whom something is to be done, batch by batch and phase by phase, on condition of that
- * revision. Each write that is carried out makes the next revision, with which it goes on from the
- * same entities; whenever the account is at another one, or the outcome of a write is not known,
- * what is left is read again.  So a write that comes late, or a second time, is refused by the
- * account, and a row in doubt is looked up before anything is sent for it.
+ * A chain has claimed some rows of one role and server, and holds the revision lock of the account.
+ * It reads the users at a revision (change_read.c), judges each (change_judge.c), and writes those
+ * that need a change, batch by batch and phase by phase, on condition of that revision. A
+ * successful write creates the next revision, and the chain continues with the entities that it has
+ * read.  If the account is at another revision, or the outcome of a write is unknown, the remaining
+ * users are read again.  So the account refuses a delayed or repeated write, and an uncertain row
+ * is looked up before anything is sent for it.
  *
- * Other clients make writes stale: that is no failure.  After two stale rounds only a few users
- * are read at a time, one by one, which takes less time than a listing.
+ * A write that is stale because of another client is not a failure.  After two stale rounds only a
+ * few users are read at a time, one by one, which takes less time than a listing.
  *
- * A chain lasts two seconds, so that creates, other writers and more urgent changes have their
- * turn.
+ * A chain lasts two seconds, so that creates, other writers and more urgent changes are not delayed
+ * longer.
  */
 #include "postgres.h"
 
@@ -28,18 +28,18 @@
 #include "delivery/change_chain.h"
 #include "user/login.h"
 
-/* Rows that a chain claims: their entities are in memory, some kB each. */
+/* Maximum number of rows of a chain: their entities are in memory, some kB each. */
 #define CHAIN_ROWS 2000
 
 /* See above. */
 #define CHAIN_MS 2000
 
-/* So many users are read at a time beside restless clients. */
+/* Number of users read at a time while other clients keep changing the account. */
 #define FEW_USERS 10
 
 /* ----- reading ----- */
 
-/* Choose whom to read: all who are left, or a few whose ids are known. */
+/* Choose the users to read: all remaining ones, or a few with known ids. */
 static void
 choose_users(LpuChangeChain *chain)
 {
@@ -56,7 +56,7 @@ choose_users(LpuChangeChain *chain)
 	for (i = 0; i < n && chain->nreading < FEW_USERS; i++)
 		if (chain->reading[i]->id != 0)
 			chain->reading[chain->nreading++] = chain->reading[i];
-	/* only a listing finds those without an id */
+	/* users without an id are found only by a listing */
 	if (chain->nreading == 0)
 		chain->nreading = n;
 }
@@ -91,7 +91,7 @@ end_unread(LpuChangeChain *chain, const LpuListingResult *result)
 	}
 }
 
-/* Judge a user that was read.  Return true if something is to be sent for it. */
+/* Judge a user that was read.  Return true if a request for it is to be sent. */
 static bool
 judge_user(LpuChangeChain *chain, LpuChangedUser *user, MemoryContext scratch)
 {
@@ -116,7 +116,7 @@ judge_user(LpuChangeChain *chain, LpuChangedUser *user, MemoryContext scratch)
 	return sends;
 }
 
-/* Judge all users that were read, and settle those for whom nothing is to be sent. */
+/* Judge all users that were read, and settle those that need no request. */
 static void
 judge_users(LpuChangeChain *chain)
 {
@@ -139,7 +139,7 @@ judge_users(LpuChangeChain *chain)
 	MemoryContextDelete(scratch);
 }
 
-/* Responses without a revision: what others change meanwhile could not be noticed. */
+/* Without a revision in the responses, concurrent changes by others cannot be detected. */
 static void
 check_revision(LpuChangeChain *chain)
 {
@@ -173,7 +173,7 @@ end_read(LpuChangeChain *chain)
 		chain->wrote = false;
 		if (chain->end == 0)
 			chain->end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CHAIN_MS);
-		/* a 409 was about a user, or about the revision */
+		/* a 409 concerns a user or the revision */
 		if (refused_at >= 0 && refused_at == chain->revision)
 			lpu_chain_judge_refused(chain, chain->refusal, 409);
 		else if (refused_at >= 0)
@@ -186,7 +186,7 @@ end_read(LpuChangeChain *chain)
 	lpu_delivery_commit(d, caller);
 }
 
-/* Read users, or go on with that.  Return false if that waits. */
+/* Start or continue to read users.  Return false if this has to wait. */
 static bool
 step_read(LpuChangeChain *chain, long *wait_ms)
 {
@@ -207,14 +207,14 @@ step_read(LpuChangeChain *chain, long *wait_ms)
 
 /* ----- writing ----- */
 
-/* Go on with the next users, or end. */
+/* Continue with the next users, or end. */
 static bool
 step_write(LpuChangeChain *chain, long *wait_ms)
 {
 	LpuDelivery *d = chain->delivery;
 	MemoryContext caller;
 
-	/* something is written each time, however long it takes to read the users */
+	/* each chain writes at least once, however long reading the users takes */
 	if (chain->wrote && GetCurrentTimestamp() >= chain->end)
 	{
 		caller = lpu_delivery_begin(d);
@@ -236,7 +236,7 @@ step_write(LpuChangeChain *chain, long *wait_ms)
 		chain->step = LPU_CHAIN_SENT;
 		chain->wrote = true;
 		d->totals->requests++;
-		/* what was listed before is not so any more */
+		/* the earlier listing is obsolete */
 		d->revision = -1;
 	}
 	else
@@ -266,7 +266,7 @@ step_sent(LpuChangeChain *chain, long *wait_ms)
 	return true;
 }
 
-/* While it waits for other clients it does without the lock. */
+/* The chain releases the lock while it waits for other clients. */
 static bool
 step_pause(LpuChangeChain *chain, long *wait_ms)
 {
@@ -330,8 +330,8 @@ add_users(LpuChangeChain *chain, LpuQueueRow **rows, int n)
 		user->id = rows[i]->target;
 
 		/*
-		 * what an answer did not name is asked by itself, so that it is
-		 * judged by itself
+		 * a user that a response did not name is sent alone, so that its
+		 * result is unambiguous
 		 */
 		user->part = rows[i]->doubtful && rows[i]->last_status / 100 == 2 ? 1 : PG_INT32_MAX;
 		if (user->id == 0)
@@ -339,7 +339,7 @@ add_users(LpuChangeChain *chain, LpuQueueRow **rows, int n)
 	}
 }
 
-/* Rows that cannot be sent: settle them, and return how many are left. */
+/* Settle the rows that cannot be sent, and return the number of the others. */
 static int
 drop_unsendable(LpuDelivery *d, LpuQueueRow **rows, int n, const char *why)
 {
@@ -359,8 +359,8 @@ drop_unsendable(LpuDelivery *d, LpuQueueRow **rows, int n, const char *why)
 }
 
 /*
- * Claim the updates and deletes that are due, of d->next_change, and begin to carry them out.  The
- * revision's lock is held.  Return false if there is nothing to do for a chain.
+ * Claim the due updates and deletes of d->next_change, and begin a chain.  The revision lock is
+ * held.  Return false if a chain has nothing to do.
  */
 bool
 lpu_change_chain_begin(LpuDelivery *d)
@@ -399,8 +399,8 @@ lpu_change_chain_begin(LpuDelivery *d)
 }
 
 /*
- * Go on with the chain, without waiting.  Return false if that waits, with *wait_ms, true if it
- * has moved; it is over when d->chain is NULL.  Called outside of a transaction.
+ * Continue the chain, without waiting.  Return true after progress, false if it has to wait for
+ * *wait_ms; the chain is over when d->chain is NULL.  Called outside of a transaction.
  */
 bool
 lpu_change_chain_step(LpuDelivery *d, long *wait_ms)

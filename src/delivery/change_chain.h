@@ -1,5 +1,5 @@
 /*
- * change_chain.h: updates and deletes under way, for the files that carry them out.
+ * change_chain.h: state of a chain of updates and deletes, for the files that implement it.
  */
 #ifndef LPU_DELIVERY_CHANGE_CHAIN_H
 #define LPU_DELIVERY_CHANGE_CHAIN_H
@@ -12,27 +12,28 @@ typedef enum LpuChainStep
 	LPU_CHAIN_READ,				/* users are to be read, or are being read */
 	LPU_CHAIN_WRITE,			/* some of them are to be sent */
 	LPU_CHAIN_SENT,				/* ... and are under way */
-	LPU_CHAIN_PAUSE,			/* until other clients have come to rest */
+	LPU_CHAIN_PAUSE,			/* until other clients stop changing the
+								 * account */
 	LPU_CHAIN_OVER
 } LpuChainStep;
 
 typedef struct LpuChangeChain
 {
 	LpuDelivery *delivery;
-	MemoryContext context;		/* of the chain, its options and users */
-	MemoryContext round;		/* of what was read last, and of what is sent */
+	MemoryContext context;		/* for the chain, its options and users */
+	MemoryContext round;		/* for what was read last and the request */
 	const LpuOptions *options;
 	LpuNextChange sender;
 	LpuChangedUser *users;
 	int			n;
 	int			left;			/* users that are not settled */
 	LpuChainStep step;
-	TimestampTz end;			/* of its time, which begins when users were
-								 * read; 0: not yet */
+	TimestampTz end;			/* of its time, which starts after reading
+								 * users; 0: not yet */
 	bool		wrote;			/* something was sent since users were read */
 	TimestampTz resume;			/* of a pause */
 	LpuChangeRead *read;		/* under way, or NULL */
-	LpuChangedUser **reading;	/* ... and whom it is about */
+	LpuChangedUser **reading;	/* ... and its users */
 	int			nreading;
 	int64		revision;		/* of the account when they were read; -1: it
 								 * shows none */
@@ -40,16 +41,16 @@ typedef struct LpuChangeChain
 	int			nsent;
 	LpuApiRequest request;
 	LpuApiCall *call;			/* or NULL */
-	bool		renewed;		/* it was sent again after a 401 */
-	int64		refused_at;		/* a 409 came at this revision, and is perhaps
-								 * stale; -1: none */
+	bool		renewed;		/* it was repeated after a 401 */
+	int64		refused_at;		/* revision of a 409 that may be stale; -1:
+								 * none */
 	const char *refusal;		/* ... its words */
 } LpuChangeChain;
 
-/* After so many stale writes in a row only few users are read at a time. */
+/* Number of consecutive stale writes after which only few users are read at a time. */
 #define LPU_STALE_ROUNDS 2
 
-/* change_settle.c: in a step, what becomes of users. */
+/* change_settle.c: in a step, settle, give back or hold users. */
 extern LpuChangedUser **lpu_chain_left(const LpuChangeChain *chain, int *n);
 extern void lpu_chain_set_back(LpuQueueRow *row, const char *why, int64 wait_ms, int status);
 extern void lpu_chain_settle(LpuChangeChain *chain, LpuChangedUser **users, int n, bool looked);
@@ -65,7 +66,7 @@ extern void lpu_chain_pause(LpuChangeChain *chain);
 extern void lpu_chain_put_in_order(LpuChangeChain *chain);
 extern void lpu_chain_follow_renames(LpuChangeChain *chain);
 
-/* change_write.c: the request of the next users, and what its answer says. */
+/* change_write.c: the request for the next users, and its response. */
 extern bool lpu_chain_build(LpuChangeChain *chain);
 extern void lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status);
 extern void lpu_chain_finish_write(LpuChangeChain *chain);

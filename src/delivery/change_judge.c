@@ -1,12 +1,12 @@
 /*
- * change_judge.c: what is to be done with a user whose update or delete was claimed.
+ * change_judge.c: deciding what to send for a claimed update or delete.
  *
- * A request says what is wanted (queue/enqueue_change.h), and the account says what is there now.
- * Nothing is sent for a user who is gone, has another login than expected, or is as wanted
- * already.  An attribute that is neither as it was when the request was planned nor as wanted was
- * changed by another client: the request's policy decides whether it is overwritten.  Knows nothing
- * of requests to the account.  Needs a transaction; results are texts in the memory context of the
- * row's claim, all else is in the current one.
+ * The payload of a request has the desired values (queue/enqueue_change.h), the account the current
+ * ones. Nothing is sent for a user that was deleted, has an unexpected login, or already has the
+ * desired values.  An attribute that has neither the value at planning time nor the desired one was
+ * changed by another client: the request's policy decides whether it is overwritten.  This file
+ * sends no requests.  It needs a transaction; results are texts in the memory context of the row's
+ * claim, all else is allocated in the current one.
  */
 #include "postgres.h"
 
@@ -26,7 +26,7 @@
 #include "user/merge.h"
 #include "user/serialize.h"
 
-/* What is done with an attribute that another client has changed. */
+/* Policy for an attribute that another client has changed. */
 typedef enum DriftPolicy
 {
 	DRIFT_OVERWRITE,
@@ -42,9 +42,8 @@ typedef struct Comparison
 	Jsonb	   *payload;
 	DriftPolicy drift;
 	Jsonb	   *set;			/* what is to be sent */
-	bool		differs;		/* the account has something else, or it
-								 * cannot be seen */
-	StringInfoData drifted;		/* attributes that are left, as members of an
+	bool		differs;		/* the account has another value, or hides it */
+	StringInfoData drifted;		/* attributes left unchanged, as members of an
 								 * object */
 	StringInfoData names;		/* ... by name */
 } Comparison;
@@ -57,7 +56,7 @@ keep_row_text(const LpuQueueRow *row, const char *text)
 	return text ? MemoryContextStrdup(lpu_claim_context(row), text) : NULL;
 }
 
-/* Nothing is sent. */
+/* Settle a user for which nothing is sent. */
 static void
 set_failed(LpuQueueRow *row, LpuCause cause, const char *error)
 {
@@ -80,7 +79,7 @@ parse(const char *text)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 }
 
-/* The members of both objects, of the upper one where both have one. */
+/* Return the members of both objects; those of the upper one take precedence. */
 static Jsonb *
 lay(Jsonb *lower, Jsonb *upper)
 {
@@ -88,7 +87,7 @@ lay(Jsonb *lower, Jsonb *upper)
 											  JsonbPGetDatum(upper)));
 }
 
-/* The attribute of this name can be compared with what was sent. */
+/* Return true if the attribute of this name can be compared with the value sent. */
 static bool
 is_visible(const LpuAttribute *def)
 {
@@ -173,8 +172,8 @@ append_ids(List **ids, Jsonb *object, const char *name, bool remove)
 }
 
 /*
- * Set an attribute that is a set of ids to what the request sets, else what the account has, with
- * what is to be added and without what is to be taken.
+ * Set an attribute that is a set of ids: the value of the request, or else that of the account,
+ * with "add" added and "take" removed.
  */
 static void
 set_sum(Comparison *c, const char *name)
@@ -240,7 +239,7 @@ leave(Comparison *c, const char *name, const JsonbValue *now)
 	c->set = lpu_jsonb_without(c->set, name);
 }
 
-/* Compare one attribute that is wanted with what is there and what was there. */
+/* Compare the desired value of one attribute with its current and its former value. */
 static void
 compare_attribute(Comparison *c, const char *name, const JsonbValue *wanted)
 {
@@ -253,7 +252,7 @@ compare_attribute(Comparison *c, const char *name, const JsonbValue *wanted)
 
 	if (!is_visible(def))
 	{
-		/* an answer has accepted it, and nothing tells that it is not there */
+		/* a response has accepted it, and nothing contradicts that */
 		c->differs |= c->row->last_status / 100 != 2;
 		return;
 	}
@@ -285,7 +284,7 @@ compare_attributes(Comparison *c)
 
 /* ----- the judgement ----- */
 
-/* The login that an object has, folded; NULL: none. */
+/* Return the folded login of an object, or NULL if it has none. */
 static char *
 folded_login(Jsonb *object)
 {
@@ -296,7 +295,7 @@ folded_login(Jsonb *object)
 	return lpu_login_fold(pnstrdup(value.val.string.val, value.val.string.len));
 }
 
-/* Return false, with the row failed, if the user has not the login that the request expects. */
+/* Return false and fail the row if the user does not have the login that the request expects. */
 static bool
 check_login(Comparison *c)
 {
@@ -305,7 +304,7 @@ check_login(Comparison *c)
 	Jsonb	   *set = lpu_jsonb_of_member(c->payload, "set");
 	char	   *login;
 
-	/* one that was found by its login may have another one by now */
+	/* a user found by its login may have been renamed since */
 	if (c->row->login_name == NULL || c->row->by_login || c->row->target == 0)
 		return true;
 	if (member(c->entity, "loginName", &value) == NULL || value.type != jbvString)
@@ -325,8 +324,8 @@ check_login(Comparison *c)
 }
 
 /*
- * Attributes that the account answers blank, from the request's memory of them.  Return false,
- * with the row failed, if one would be lost.
+ * Fill in attributes that the account returns blank from the values stored with the request.
+ * Return false and fail the row if one would be lost.
  */
 static bool
 fill_hidden(Comparison *c, Jsonb **complete)
@@ -362,7 +361,10 @@ fill_hidden(Comparison *c, Jsonb **complete)
 	return true;
 }
 
-/* The request has been sent so often that it is given up. */
+/*
+ * Return true, with the row failed, if the request was sent more than max_retries times without a
+ * known outcome.
+ */
 static bool
 is_given_up(LpuChangedUser *user, int max_retries)
 {
@@ -378,7 +380,7 @@ is_given_up(LpuChangedUser *user, int max_retries)
 	return true;
 }
 
-/* What is left as it is has to be said; NULL: nothing. */
+/* Return the report on attributes left unchanged, or NULL. */
 static const char *
 drift_reason(const Comparison *c)
 {
@@ -447,8 +449,8 @@ judge_delete(LpuChangedUser *user, Comparison *c, const LpuOptions *options)
 }
 
 /*
- * Decide what becomes of a user that was read.  Return true if something is to be sent: then
- * user->body and user->set are set.  Else the state of the row is.
+ * Decide about a user that was read.  Return true if a request is to be sent: then user->body and
+ * user->set are set; else the state of the row is set.
  */
 bool
 lpu_change_judge(LpuChangedUser *user, const LpuOptions *options)
@@ -480,8 +482,8 @@ lpu_change_judge(LpuChangedUser *user, const LpuOptions *options)
 }
 
 /*
- * Return true if the answer to an update shows the user as it was sent; else *why says what
- * differs. entity: JSON in UTF-8.
+ * Return true if the response to an update shows the user as it was sent; else set *why to the
+ * differences. entity: JSON in UTF-8.
  */
 bool
 lpu_change_is_as_sent(LpuChangedUser *user, const char *entity, size_t length, const char **why)

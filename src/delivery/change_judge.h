@@ -1,5 +1,5 @@
 /*
- * change_judge.h: what is to be done with a user whose update or delete was claimed.
+ * change_judge.h: deciding what to send for a claimed update or delete.
  */
 #ifndef LPU_DELIVERY_CHANGE_JUDGE_H
 #define LPU_DELIVERY_CHANGE_JUDGE_H
@@ -9,7 +9,7 @@
 #include "options/option.h"
 #include "queue/claim.h"
 
-/* A user to be changed, and what its request wants of it. */
+/* A user to be changed, and the values that its request sets. */
 typedef struct LpuChangedUser
 {
 	LpuQueueRow *row;			/* NULL: it is settled */
@@ -17,17 +17,16 @@ typedef struct LpuChangedUser
 	const char *login_key;		/* of a request without an id: the folded
 								 * login, UTF-8 */
 	bool		blocked;		/* another request of the user goes first */
-	bool		seen;			/* entity is what the account has: */
+	bool		seen;			/* entity is the user in the account: */
 	const char *entity;			/* JSON in UTF-8; NULL: there is no such user */
 	char	   *body;			/* what is to be sent, in UTF-8; NULL: not
 								 * known */
 	Jsonb	   *set;			/* ... of an update: the attributes in it */
-	const char *renamed_from;	/* ... of one that sets another login: the
-								 * folded logins */
+	const char *renamed_from;	/* ... of a rename: the folded logins */
 	const char *renamed_to;
-	bool		sent;			/* in a request that perhaps was carried out */
-	int			part;			/* at most so many go in one request with it */
-	const char *refusal;		/* with what words it was refused, or NULL */
+	bool		sent;			/* in a request that may have been executed */
+	int			part;			/* maximum number of users in its request */
+	const char *refusal;		/* message of its refusal, or NULL */
 } LpuChangedUser;
 
 extern bool lpu_change_judge(LpuChangedUser *user, const LpuOptions *options);

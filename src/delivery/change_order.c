@@ -1,10 +1,10 @@
 /*
  * change_order.c: users of a chain that are named by id and by login.
  *
- * When the account has shown whose login it is, requests of one user go in the order of their ids,
- * whatever names they use: the oldest is judged, the others go back into the queue with the id of
- * their user.  A user that is about to get another login is still found by those that wait for it
- * by the old one.
+ * Once a listing has shown the id of a login, requests for one user are sent in the order of their
+ * ids, whether they name the user by id or by login: the oldest is judged, the others go back into
+ * the queue with the id of their user.  Requests that wait for a user by its login find the user
+ * after a rename, too.
  */
 #include "postgres.h"
 
@@ -13,7 +13,7 @@
 #include "queue/claim_order.h"
 #include "user/login.h"
 
-/* Return true if a user was found by its login in the read at hand or an earlier one. */
+/* Return true if a user was found by its login in the current read or an earlier one. */
 static bool
 is_found(const LpuChangedUser *user)
 {
@@ -35,7 +35,7 @@ rows_of(const LpuChangeChain *chain)
 	return rows;
 }
 
-/* Return true if an older request of the chain is about the same user. */
+/* Return true if the chain has an older request for the same user. */
 static bool
 has_older_twin(const LpuChangeChain *chain, const LpuChangedUser *user)
 {
@@ -59,7 +59,7 @@ set_back(LpuChangeChain *chain, LpuChangedUser *user)
 	lpu_chain_settle(chain, &user, 1, false);
 }
 
-/* Set back those that wait for requests which are not of the chain. */
+/* Return to the queue the requests that wait for requests outside the chain. */
 static void
 set_back_blocked(LpuChangeChain *chain, int nfound)
 {
@@ -115,7 +115,7 @@ lpu_chain_put_in_order(LpuChangeChain *chain)
 	set_back_blocked(chain, nfound);
 }
 
-/* In a step, after users were judged: some are about to get another login. */
+/* In a step, after users were judged: some are about to be renamed. */
 void
 lpu_chain_follow_renames(LpuChangeChain *chain)
 {
@@ -136,7 +136,7 @@ lpu_chain_follow_renames(LpuChangeChain *chain)
 			continue;
 		users[n] = user->id;
 		logins[n++] = unconstify(char *, user->renamed_from);
-		/* others of the chain that were not read yet */
+		/* other users of the chain, not read yet */
 		key = lpu_login_key(user->renamed_from);
 		for (j = 0; j < chain->n; j++)
 			if (chain->users[j].row != NULL && chain->users[j].id == 0 &&

@@ -1,14 +1,14 @@
 /*
- * change_read.c: the users that are to be changed, as the account has them now.
+ * change_read.c: reading the current state of the users that are to be changed.
  *
- * First the revision is read, by a request that costs little, then the users: a change of the
- * account in between makes the write stale, and is never overwritten.  Few users are read one by
- * one, several at a time, since that costs less than a listing of a large account; more by one
- * listing.  Users without an id are found by their login, which takes a listing.  That a user is
- * not there (404) is believed only of an account that has shown another one; else it is listed.
+ * The revision is read first, by a cheap request, then the users: a change of the account in
+ * between makes the write stale, and is never overwritten.  A few users are read by single
+ * requests, several at a time, since these cost less than a listing of a large account; more users
+ * are read by one listing.  Finding users by their login takes a listing.  A 404 for a user is
+ * trusted only if the account has shown another user; else the account is listed.
  *
- * It takes steps that do not wait.  The entities live in the memory context that was the current
- * one at the start, with the read itself.
+ * A read takes steps that do not wait.  The read and its entities live in the memory context that
+ * was the current one at the start.
  */
 #include "postgres.h"
 
@@ -32,7 +32,7 @@ typedef enum ReadStep
 	READ_OVER
 } ReadStep;
 
-/* A user who is looked for in a listing: by its id, or by its login. */
+/* A user sought in a listing, by its id or by its login. */
 typedef struct SoughtUser
 {
 	const char *key;			/* folded login or id, UTF-8 */
@@ -58,16 +58,16 @@ struct LpuChangeRead
 	ReadStep	step;
 	LpuUserQuery query;			/* of the revision, or of the listing */
 	LpuUserList *list;			/* ... under way, or NULL */
-	ReadGet    *gets;			/* as many as may be under way */
+	ReadGet    *gets;			/* up to the maximum number under way */
 	int			ngets;
 	int			next;			/* the user that is to be read next */
-	bool		absent;			/* some user is not there */
+	bool		absent;			/* some user is missing */
 	bool		proved;			/* the account has shown a user */
 	HTAB	   *sought;			/* of SoughtUser, for a listing */
-	LpuListingResult result;	/* revision; known: all users were seen */
+	LpuListingResult result;	/* revision; known: all users were read */
 };
 
-/* What is read of each user, beside its JSON. */
+/* Attributes that are read of each user, besides its JSON. */
 static const char *const attributes[] = {"id", "loginName", "deleted"};
 
 enum
@@ -77,7 +77,7 @@ enum
 	DELETED
 };
 
-/* ----- who is looked for ----- */
+/* ----- sought users ----- */
 
 static SoughtUser *
 find_user(LpuChangeRead *r, const char *key)
@@ -85,7 +85,10 @@ find_user(LpuChangeRead *r, const char *key)
 	return hash_search(r->sought, &key, HASH_FIND, NULL);
 }
 
-/* Note all users for a listing.  A login could be a number, so ids have a sign that none has. */
+/*
+ * Register all users for a listing.  Since a login may be a number, ids get a prefix that no login
+ * has.
+ */
 static void
 seek_users(LpuChangeRead *r)
 {
@@ -101,13 +104,13 @@ seek_users(LpuChangeRead *r)
 		bool		found;
 		SoughtUser *entry = hash_search(r->sought, &key, HASH_ENTER, &found);
 
-		/* the other one is in the next read */
+		/* the other request is in the next read */
 		if (!found)
 			entry->user = user;
 	}
 }
 
-/* The user is there with this entity. */
+/* Store the entity of a user that was found. */
 static void
 keep_user(LpuChangeRead *r, LpuChangedUser *user, int64 id, const char *entity)
 {
@@ -116,7 +119,7 @@ keep_user(LpuChangeRead *r, LpuChangedUser *user, int64 id, const char *entity)
 	r->proved = true;
 }
 
-/* Keep a user of the listing that is looked for. */
+/* Keep a user of the listing if it is sought. */
 static void
 take_listed(void *arg, LpuReader *reader)
 {
@@ -140,7 +143,7 @@ take_listed(void *arg, LpuReader *reader)
 		keep_user(r, entry->user, id, lpu_reader_whole(reader)->text);
 }
 
-/* Keep a user that was asked for by its id. */
+/* Keep a user that was requested by its id. */
 static void
 take_one(void *arg, LpuReader *reader)
 {
@@ -153,7 +156,7 @@ take_one(void *arg, LpuReader *reader)
 
 /* ----- steps ----- */
 
-/* End the read: it has failed. */
+/* End the read with a failure. */
 static void
 fail(LpuChangeRead *r, const LpuListingResult *result)
 {
@@ -176,7 +179,7 @@ finish_list(LpuChangeRead *r, LpuUserList *list, LpuListingResult *result)
 	lpu_delivery_commit(r->delivery, caller);
 }
 
-/* Start the listing that the step is about.  Return false if it is too early. */
+/* Start the listing of the current step.  Return false if it is too early. */
 static bool
 start_list(LpuChangeRead *r, int64 user_id, const char *query, LpuTakeUser take)
 {
@@ -198,7 +201,7 @@ start_list(LpuChangeRead *r, int64 user_id, const char *query, LpuTakeUser take)
 	return true;
 }
 
-/* Go on with the list of the step.  Return false if that has to wait; else *result is set. */
+/* Continue the list of the current step.  Return false if this has to wait; else set *result. */
 static bool
 step_list(LpuChangeRead *r, int64 user_id, const char *query, LpuTakeUser take,
 		  LpuListingResult *result, long *wait_ms)
@@ -236,7 +239,7 @@ all_have_ids(const LpuChangeRead *r)
 	return i == r->n;
 }
 
-/* The revision is known, or cannot be had. */
+/* The revision is known, or not available. */
 static void
 begin_users(LpuChangeRead *r)
 {
@@ -249,7 +252,7 @@ begin_users(LpuChangeRead *r)
 	seek_users(r);
 }
 
-/* Read the revision, from one user or from the list of all, of which only the ids are asked for. */
+/* Read the revision, from one user or from the list of all users, requesting only their ids. */
 static bool
 step_revision(LpuChangeRead *r, long *wait_ms)
 {
@@ -265,7 +268,7 @@ step_revision(LpuChangeRead *r, long *wait_ms)
 	}
 	r->proved |= !result.absent;
 	r->result.revision = result.revision;
-	/* the answer about a user who is gone may have none */
+	/* the response for a deleted user may have none */
 	if (result.revision < 0 && r->step == READ_REVISION && result.absent)
 		r->step = READ_REVISION_OF_LIST;
 	else
@@ -287,7 +290,7 @@ read_listing(LpuChangeRead *r, long *wait_ms)
 	return true;
 }
 
-/* Start GETs for the next users, as many as may be under way. */
+/* Start GETs for the next users, up to the maximum number under way. */
 static void
 start_gets(LpuChangeRead *r)
 {
@@ -331,7 +334,7 @@ finish_get(LpuChangeRead *r, ReadGet *get)
 	r->proved |= result.known && !result.absent;
 }
 
-/* Read users one by one.  Return false if that has to wait. */
+/* Read users one by one.  Return false if this has to wait. */
 static bool
 step_users(LpuChangeRead *r, long *wait_ms)
 {
@@ -363,7 +366,7 @@ step_users(LpuChangeRead *r, long *wait_ms)
 		return false;
 	r->result.known = true;
 	r->step = READ_OVER;
-	/* perhaps it is no account at all */
+	/* possibly not an account at all */
 	if (r->absent && !r->proved)
 	{
 		r->step = READ_LIST;
@@ -400,8 +403,9 @@ lpu_change_read_start(LpuDelivery *d, const LpuOptions *options, LpuChangedUser 
 }
 
 /*
- * Go on, without waiting.  Return true if all users were read, or it has failed.  Else *wait_ms
- * says how long to wait for the network.  Called outside of a transaction; serves interrupts.
+ * Continue, without waiting.  Return true if all users were read, or reading has failed.  Else set
+ * *wait_ms to the time to wait for the network.  Called outside of a transaction; serves
+ * interrupts.
  */
 bool
 lpu_change_read_done(LpuChangeRead *r, long *wait_ms)
@@ -431,8 +435,8 @@ lpu_change_read_done(LpuChangeRead *r, long *wait_ms)
 }
 
 /*
- * Return what came of it: "known" if the entities of all users were read, and the revision before
- * that; -1 if the account does not show one.
+ * Return the result: "known" if the entities of all users were read, and the revision before that;
+ * -1 if the account does not show one.
  */
 const LpuListingResult *
 lpu_change_read_result(const LpuChangeRead *r)

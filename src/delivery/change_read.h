@@ -1,5 +1,5 @@
 /*
- * change_read.h: the users that are to be changed, as the account has them now.
+ * change_read.h: reading the current state of the users that are to be changed.
  */
 #ifndef LPU_DELIVERY_CHANGE_READ_H
 #define LPU_DELIVERY_CHANGE_READ_H

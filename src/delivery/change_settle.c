@@ -1,7 +1,7 @@
 /*
- * change_settle.c: what becomes of the users of a chain: settled, given back, held, or read again.
+ * change_settle.c: users of a chain that are settled, given back, held, or to be read again.
  *
- * All of it is part of a step of the delivery, and written when that is committed.
+ * All changes are part of a step of the delivery, and written when the step is committed.
  */
 #include "postgres.h"
 
@@ -12,15 +12,15 @@
 #include "api/conditional_write.h"
 #include "delivery/change_chain.h"
 
-/* So many user IDs are named in the log. */
+/* Maximum number of user IDs named in the log. */
 #define MAX_IDS 50
 
-/* After so many writes that went well other clients have come to rest. */
+/* Number of successful writes after which other clients count as idle. */
 #define CALM_WRITES 5
 
 /*
- * A request by login whose user was found is about that user from now on.  While a request is in
- * flight it may not be of a user of another one that is.
+ * A request by login whose user was found belongs to that user from now on.  Two requests in flight
+ * must not have the same user.
  */
 static void
 keep_found(const LpuChangedUser *user)
@@ -45,7 +45,7 @@ lpu_chain_settle(LpuChangeChain *chain, LpuChangedUser **users, int n, bool look
 	for (i = 0; i < n; i++)
 	{
 		rows[i] = users[i]->row;
-		/* while it is in flight the row may not be of a user of another one */
+		/* two requests in flight must not have the same user */
 		if (rows[i]->state == LPU_STATE_DONE || rows[i]->state == LPU_STATE_FAILED)
 			rows[i]->user_id = users[i]->id;
 		keep_found(users[i]);
@@ -58,7 +58,7 @@ lpu_chain_settle(LpuChangeChain *chain, LpuChangedUser **users, int n, bool look
 	chain->left -= n;
 }
 
-/* A row that was not sent now is as it was when it was claimed, and waits. */
+/* Return a row that was not sent to its state before the claim. */
 void
 lpu_chain_set_back(LpuQueueRow *row, const char *why, int64 wait_ms, int status)
 {
@@ -69,7 +69,7 @@ lpu_chain_set_back(LpuQueueRow *row, const char *why, int64 wait_ms, int status)
 	row->outcome = NULL;
 }
 
-/* All users that are left.  In the current memory context. */
+/* Return the remaining users, in the current memory context. */
 LpuChangedUser **
 lpu_chain_left(const LpuChangeChain *chain, int *n)
 {
@@ -83,7 +83,7 @@ lpu_chain_left(const LpuChangeChain *chain, int *n)
 	return left;
 }
 
-/* In a step: what is left goes back into the queue, and the chain ends.  "why" may be NULL. */
+/* In a step: return the remaining users to the queue, and end the chain.  "why" may be NULL. */
 void
 lpu_chain_give_back(LpuChangeChain *chain, const char *why, int64 wait_ms, int status)
 {
@@ -102,7 +102,7 @@ lpu_chain_give_back(LpuChangeChain *chain, const char *why, int64 wait_ms, int s
 	chain->step = LPU_CHAIN_OVER;
 }
 
-/* In a step: what is left is held, and the chain ends. */
+/* In a step: hold the remaining users, and end the chain. */
 void
 lpu_chain_hold_rows(LpuChangeChain *chain, LpuHoldKind hold, const char *why)
 {
@@ -120,7 +120,7 @@ lpu_chain_hold_rows(LpuChangeChain *chain, LpuHoldKind hold, const char *why)
 	chain->step = LPU_CHAIN_OVER;
 }
 
-/* The same, with what else the role would send. */
+/* The same, and hold the other requests of the role. */
 void
 lpu_chain_hold_role(LpuChangeChain *chain, LpuHoldKind hold, const char *why)
 {
@@ -130,7 +130,7 @@ lpu_chain_hold_role(LpuChangeChain *chain, LpuHoldKind hold, const char *why)
 	lpu_delivery_hold_role(chain->delivery, chain->options, &sender, hold, why);
 }
 
-/* What was read is not believed any more: read again what is left. */
+/* The entities are no longer valid: read the remaining users again. */
 void
 lpu_chain_forget(LpuChangeChain *chain)
 {
@@ -158,7 +158,7 @@ lpu_chain_note_stale(LpuChangeChain *chain)
 	d->calm = 0;
 }
 
-/* A write was carried out. */
+/* A write succeeded. */
 void
 lpu_chain_note_written(LpuChangeChain *chain)
 {
@@ -167,7 +167,7 @@ lpu_chain_note_written(LpuChangeChain *chain)
 	d->unrest = ++d->calm >= CALM_WRITES ? 0 : Min(d->unrest, LPU_STALE_ROUNDS);
 }
 
-/* Wait for other clients to come to rest, then read again. */
+/* Wait until other clients stop changing the account, then read again. */
 void
 lpu_chain_pause(LpuChangeChain *chain)
 {

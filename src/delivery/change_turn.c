@@ -1,9 +1,9 @@
 /*
- * change_turn.c: when updates and deletes of the queue are carried out.
+ * change_turn.c: scheduling of queued updates and deletes.
  *
- * They go before creates.  While rows are created it is asked twice a second whether an update or
- * delete is due; if so, no more creates are started, those in flight have their end, and then the
- * revision's lock is taken for a chain (change_chain.c), and given back after it.
+ * Updates and deletes go before creates.  While rows are created, the deliverer checks twice a
+ * second if an update or delete is due.  If so, it starts no more creates, lets those in flight
+ * end, takes the revision lock for a chain (change_chain.c), and releases it after the chain.
  */
 #include "postgres.h"
 
@@ -12,18 +12,18 @@
 #include "base/account_lock.h"
 #include "delivery/delivery_state.h"
 
-/* So often it is asked whether changes are due: a leaver waits for that long at most. */
+/* Interval of the check for due changes: the maximum delay of a leaver. */
 #define CHECK_MS 500
 
-/* A delivery does not stay open for longer only because the account asked to wait. */
+/* Maximum time that a delivery stays open only because the account requested a delay. */
 #define MAX_WAIT_MS 2000
 
-/* A CALL waits for so long until other clients of an account have come to rest. */
+/* Maximum time that a CALL waits for other clients to stop changing the account. */
 #define PATIENCE_MS 60000
 
 /*
- * Ask whether an update or delete can be claimed now, if that was not just asked; *wait_ms says
- * when it may be asked again.
+ * Check if an update or delete can be claimed now, unless this was checked recently; *wait_ms gets
+ * the time until the next check.
  */
 static void
 check_changes(LpuDelivery *d, long *wait_ms)
@@ -36,7 +36,7 @@ check_changes(LpuDelivery *d, long *wait_ms)
 	*wait_ms = CHECK_MS;
 	if (d->changes_due)
 		return;
-	/* a change may have waited for what was created just now */
+	/* a change may have waited for a user created just now */
 	if (now < next && !(rest && d->changes_stale))
 	{
 		*wait_ms = TimestampDifferenceMilliseconds(now, next);
@@ -51,8 +51,8 @@ check_changes(LpuDelivery *d, long *wait_ms)
 }
 
 /*
- * Return true if a CALL has to wait for changes that went back into the queue because other
- * clients keep changing the account.  The worker comes back to them.
+ * Return true if a CALL has to wait for changes that went back into the queue because other clients
+ * keep changing the account.  The worker retries these later.
  */
 static bool
 waits_for_rest(LpuDelivery *d, long *wait_ms)
@@ -69,7 +69,7 @@ waits_for_rest(LpuDelivery *d, long *wait_ms)
 	return true;
 }
 
-/* A chain is over, or could not begin: others may have the lock, and more may be due. */
+/* A chain is over, or could not begin: release the lock, and check again for due changes. */
 static void
 end_chain(LpuDelivery *d)
 {
@@ -103,15 +103,14 @@ begin_chain(LpuDelivery *d, long *wait_ms)
 	if (*wait_ms > MAX_WAIT_MS + (d->rate_limit > 0 ? 1000 / d->rate_limit : 0))
 	{
 		/*
-		 * the account asked to wait: what is due by then is found when it may
-		 * be asked again
+		 * the account requested a delay: check again after it
 		 */
 		d->changes_due = false;
 		return LPU_STEP_OVER;
 	}
 	if (*wait_ms > 0)
 		return LPU_STEP_WAITS;
-	/* creates in flight have their end first */
+	/* creates in flight end first */
 	if (d->flying != NIL || d->done != NIL)
 	{
 		*wait_ms = -1;
@@ -128,14 +127,14 @@ begin_chain(LpuDelivery *d, long *wait_ms)
 	claimed = lpu_change_chain_begin(d);
 	if (d->chain == NULL)
 		end_chain(d);
-	/* rows that are locked by others are due, and cannot be claimed */
+	/* due rows locked by others cannot be claimed */
 	if (!claimed)
 		d->changes_checked = GetCurrentTimestamp();
 	return LPU_STEP_MOVED;
 }
 
 /*
- * Go on with updates and deletes, without waiting; LPU_STEP_OVER if none are under way or due.
+ * Continue updates and deletes, without waiting; return LPU_STEP_OVER if none are under way or due.
  * Called outside of a transaction.
  */
 LpuStep

@@ -1,9 +1,9 @@
 /*
- * change_write.c: the requests of a chain of updates and deletes, and what their answers say.
+ * change_write.c: the requests of a chain of updates and deletes, and their responses.
  *
- * A request is about users of one phase; if the account refuses one of several users, they are
- * sent in smaller requests, until the guilty one stands alone.  A success is believed for the
- * users that the answer shows as they were sent.  Of a delete the answer shows nothing.
+ * A request has users of one phase. If the account refuses a request for several users, the users
+ * are sent in smaller requests until the invalid one is alone.  A success is trusted for the users
+ * that the response shows as they were sent.  The response to a delete shows no users.
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 #include "delivery/change_chain.h"
 #include "user/serialize.h"
 
-/* What is read of each user of an answer, beside its JSON. */
+/* Attributes that are read of each user of a response, besides its JSON. */
 static const char *const attributes[] = {"id", "dateUpdated"};
 
 enum
@@ -31,7 +31,10 @@ enum
 
 /* ----- building ----- */
 
-/* The login that a user is to have is still that of another one, who is to be renamed, too. */
+/*
+ * Return true if the new login of a user still belongs to another user, which is to be renamed,
+ * too.
+ */
 static bool
 waits_for_rename(const LpuChangeChain *chain, const LpuChangedUser *user)
 {
@@ -48,7 +51,7 @@ waits_for_rename(const LpuChangeChain *chain, const LpuChangedUser *user)
 	return false;
 }
 
-/* Choose the users of the next request: the first that are to be sent, of one phase. */
+/* Choose the users of the next request: the first ones to be sent, all of one phase. */
 static void
 choose_sent(LpuChangeChain *chain, bool wait)
 {
@@ -76,8 +79,7 @@ choose_sent(LpuChangeChain *chain, bool wait)
 }
 
 /*
- * Build the request for the next users.  Return false if nothing is to be sent for those that were
- * read.
+ * Build the request for the next users.  Return false if no user that was read needs one.
  */
 bool
 lpu_chain_build(LpuChangeChain *chain)
@@ -86,7 +88,7 @@ lpu_chain_build(LpuChangeChain *chain)
 	int			i;
 
 	choose_sent(chain, true);
-	/* logins that change in a circle: the account says what it thinks of that */
+	/* logins exchanged in a cycle: send them, and let the account decide */
 	if (chain->nsent == 0)
 		choose_sent(chain, false);
 	if (chain->nsent == 0)
@@ -115,7 +117,7 @@ keep_request_text(const LpuQueueRow *row, const char *text)
 	return text ? MemoryContextStrdup(lpu_claim_context(row), text) : NULL;
 }
 
-/* The status of an answer that broke off could be taken for a refusal; a success is remembered. */
+/* The status of an incomplete response could be mistaken for a refusal; a success is kept. */
 static int
 status_of(const LpuApiAnswer *answer)
 {
@@ -181,7 +183,7 @@ find_sent(const LpuChangeChain *chain, int64 id)
 	return NULL;
 }
 
-/* A plan wants to know when the account has noted the change. */
+/* Store dateUpdated of the user, which a plan compares. */
 static void
 note_date(LpuQueueRow *row, const char *date)
 {
@@ -196,7 +198,7 @@ note_date(LpuQueueRow *row, const char *date)
 	row->outcome = keep_request_text(row, text);
 }
 
-/* An answer shows a user that was sent. */
+/* A response shows a user that was sent. */
 static void
 take_answered(LpuChangeChain *chain, const LpuValue *values, const LpuValue *whole)
 {
@@ -240,7 +242,7 @@ match_answer(LpuChangeChain *chain, const LpuApiAnswer *answer)
 	MemoryContextDelete(scratch);
 }
 
-/* The request was carried out. */
+/* The request succeeded. */
 static void
 set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 {
@@ -257,7 +259,7 @@ set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 		if (deletes)
 			lpu_rows_set(&row, 1, LPU_STATE_DONE, NULL, NULL, 0);
 		else if (row->state != LPU_STATE_DONE)
-			/* it is looked up at once, but not again and again */
+			/* look it up at once, but not repeatedly */
 			lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL,
 						 keep_request_text(row, psprintf("status %d, but %s", answer->status, why)),
 						 row->doubtful ? -1 : 0);
@@ -266,7 +268,7 @@ set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 	settle_sent(chain);
 	lpu_chain_note_written(chain);
 
-	/* go on from the same entities, if nothing else has changed the account */
+	/* continue with the same entities if only this write changed the account */
 	chain->step = LPU_CHAIN_WRITE;
 	if (chain->revision >= 0 && answer->has_revision && answer->revision == chain->revision + 1)
 		chain->revision = answer->revision;
@@ -277,8 +279,8 @@ set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 /* ----- refusals ----- */
 
 /*
- * The account has refused the users that were sent, for what they are.  If there are several, they
- * go in smaller requests.
+ * The account has refused the data of the users that were sent.  If there are several, send them in
+ * smaller requests.
  */
 void
 lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status)
@@ -294,7 +296,7 @@ lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status)
 	}
 	if (chain->nsent > 1)
 		return;
-	/* that it is not there is to be seen */
+	/* the next read shows if it is missing */
 	if ((status == 404 || status == 410) && user->refusal == NULL)
 	{
 		user->refusal = MemoryContextStrdup(chain->context, words);
@@ -306,7 +308,7 @@ lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status)
 	settle_sent(chain);
 }
 
-/* The outcome is not known: the users are looked up after a while; the others are read again. */
+/* The outcome is unknown: look up the users later, and read the others again. */
 static void
 set_unknown(LpuChangeChain *chain, const LpuApiAnswer *answer, const char *why)
 {
@@ -395,7 +397,7 @@ chain_sets_attribute(void *arg, const char *attribute)
 	return false;
 }
 
-/* In a step: the answer has come, or none will.  Decide what becomes of the users sent. */
+/* In a step: the response has arrived, or none will.  Settle the users that were sent. */
 void
 lpu_chain_finish_write(LpuChangeChain *chain)
 {
@@ -429,7 +431,7 @@ lpu_chain_finish_write(LpuChangeChain *chain)
 	}
 
 	/*
-	 * what it does not take back is left out from now on: read and write
+	 * omit the attribute that the account rejects from now on: read and write
 	 * again
 	 */
 	if (lpu_refused_learn(chain->options, &chain->request, answer, chain_sets_attribute, chain))

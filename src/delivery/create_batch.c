@@ -1,11 +1,10 @@
 /*
- * create_batch.c: users of the queue that go in one request.
+ * create_batch.c: queued users that are created by one request.
  *
- * Builds the body from the rows' payloads, and reads from the answer what
- * became of each row.  A refusal of several users does not say which of them
- * is meant, nor whether the others were created: that is looked up by the
- * caller.  A refused request of one user created no user, unless that user
- * was sent before.  It knows nothing of the database.
+ * This file builds the body from the payloads of the rows, and reads the result of each row from
+ * the response.  A refusal of several users says neither which of them is invalid nor if the others
+ * were created: the caller looks this up.  A refused request for one user created no user, unless
+ * the user was sent before.  Nothing here accesses tables.
  */
 #include "postgres.h"
 
@@ -41,7 +40,7 @@ lpu_rows_set(LpuQueueRow **rows, int n, LpuState state, const char *error, const
 	}
 }
 
-/* The rows wait until a person has mended what is wrong. */
+/* Hold the rows until an operator has corrected the cause. */
 void
 lpu_rows_set_held(LpuQueueRow **rows, int n, LpuHoldKind hold, const char *why)
 {
@@ -53,8 +52,8 @@ lpu_rows_set_held(LpuQueueRow **rows, int n, LpuHoldKind hold, const char *why)
 }
 
 /*
- * Nothing was sent: the rows wait so long and are then as they were before,
- * unless they had been in a refused batch.
+ * Nothing was sent: return the rows to their earlier state, due after this delay, unless they had
+ * been in a refused batch.
  */
 void
 lpu_rows_set_later(LpuQueueRow **rows, int n, const char *error, int64 wait_ms)
@@ -135,7 +134,7 @@ lpu_batch_start(LpuCreateBatch *batch)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Return true if the answer has come, or none will. */
+/* Return true if the response has arrived, or none will. */
 bool
 lpu_batch_done(const LpuCreateBatch *batch)
 {
@@ -151,7 +150,7 @@ lpu_batch_accepted(const LpuCreateBatch *batch)
 	return status >= 200 && status < 300;
 }
 
-/* ----- answers ----- */
+/* ----- responses ----- */
 
 static void
 set_created(LpuCreateBatch *batch, const LpuApiAnswer *answer)
@@ -168,7 +167,7 @@ set_created(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 
 		lpu_rows_set(&row, 1, LPU_STATE_CREATED, NULL, NULL, 0);
 		row->user_id = users[i].id;
-		/* never sent again: the status says so to the lookup */
+		/* the status tells the lookup not to send the user again */
 		if (!users[i].named)
 			lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL,
 						 psprintf("status %d, but the answer does not name the user",
@@ -176,7 +175,7 @@ set_created(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 	}
 }
 
-/* A user who was sent before may have been created by then, and be refused for that. */
+/* A user that was sent before may have been created then, which causes the refusal. */
 static void
 set_rejected(LpuQueueRow *row, const LpuApiAnswer *answer)
 {
@@ -223,13 +222,13 @@ set_by_verdict(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 	}
 }
 
-/* Complete the rows' results, whose texts must outlive the answer. */
+/* Complete the results of the rows; their texts must outlive the response. */
 static void
 complete_rows(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 {
 	/*
-	 * the status of an answer that broke off could be taken for a refusal; a
-	 * success must be remembered
+	 * the status of an incomplete response could be mistaken for a refusal; a
+	 * success is kept
 	 */
 	int			status = answer->problem != NULL && answer->status / 100 != 2 ? 0 : answer->status;
 	int			i;
@@ -270,9 +269,9 @@ secrets_of_batch(LpuCreateBatch *batch)
 }
 
 /*
- * Return batches of the two halves of rows; one batch of a single row.
- * looked: they were refused in a larger batch, and the account does not have
- * them.  In the current memory context.  Needs a transaction.
+ * Return batches of the two halves of rows; one batch of a single row. looked: the users were
+ * refused in a larger batch, and the account does not have them.  In the current memory context.
+ * Needs a transaction.
  */
 List *
 lpu_batch_halves(const LpuOptions *options, LpuQueueRow **rows, int n, bool looked)
@@ -298,7 +297,7 @@ send_again(LpuCreateBatch *batch)
 	return list_make1(again);
 }
 
-/* Users of several were refused. */
+/* A batch of several users was refused. */
 static void
 refuse(LpuCreateBatch *batch, const LpuApiAnswer *answer, LpuBatchResult *result)
 {
@@ -315,7 +314,7 @@ refuse(LpuCreateBatch *batch, const LpuApiAnswer *answer, LpuBatchResult *result
 	result->again = lpu_batch_halves(batch->options, batch->rows, batch->n, true);
 }
 
-/* It has a character that UTF-8 lacks, or bytes that are none. */
+/* The payload has a character that UTF-8 lacks, or invalid bytes. */
 static void
 set_unsendable(LpuCreateBatch *batch, LpuBatchResult *result)
 {
@@ -328,9 +327,8 @@ set_unsendable(LpuCreateBatch *batch, LpuBatchResult *result)
 }
 
 /*
- * Read the answer of a batch that is done, and free the batch.  New batches
- * are in the current memory context, texts of results live with the rows.
- * Needs a transaction.
+ * Read the response to a batch that is done, and free the batch.  New batches are allocated in the
+ * current memory context, texts of results with the rows. Needs a transaction.
  */
 void
 lpu_batch_finish(LpuCreateBatch *batch, LpuBatchResult *result)

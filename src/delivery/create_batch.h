@@ -1,5 +1,5 @@
 /*
- * create_batch.h: users of the queue that go in one request.
+ * create_batch.h: queued users that are created by one request.
  */
 #ifndef LPU_DELIVERY_CREATE_BATCH_H
 #define LPU_DELIVERY_CREATE_BATCH_H
@@ -10,34 +10,33 @@
 #include "api/users_api.h"
 #include "queue/claim.h"
 
-/* Rows that go together, all with the same options. */
+/* Rows sent in one request, all with the same options. */
 typedef struct LpuCreateBatch
 {
 	const LpuOptions *options;
 	LpuQueueRow **rows;
 	int			n;
-	bool		renewed;		/* it was sent again after a 401 */
+	bool		renewed;		/* it was repeated after a 401 */
 	bool		looked;			/* its users were refused in a larger batch,
 								 * and are not in the account */
-	MemoryContext context;		/* of the batch, its request and its answer */
+	MemoryContext context;		/* for the batch, its request and its response */
 	LpuApiRequest request;
 	LpuApiCall *call;			/* while it is under way */
 	TimestampTz started;
 } LpuCreateBatch;
 
-/* What comes of a batch that is done. */
+/* Result of a batch that is done. */
 typedef enum LpuBatchEnd
 {
 	LPU_BATCH_SETTLED,			/* the state of every row is set */
-	LPU_BATCH_AGAIN,			/* other batches are to be sent instead */
-	LPU_BATCH_REFUSED			/* some user was, and what became of the
-								 * others is to be looked up */
+	LPU_BATCH_AGAIN,			/* other batches have to be sent instead */
+	LPU_BATCH_REFUSED			/* a user was refused; look up the others */
 } LpuBatchEnd;
 
 typedef struct LpuBatchResult
 {
 	LpuBatchEnd end;
-	LpuVerdict	verdict;		/* of the answer; not of AGAIN */
+	LpuVerdict	verdict;		/* of the response; not for AGAIN */
 	List	   *again;			/* batches */
 } LpuBatchResult;
 

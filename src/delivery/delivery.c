@@ -1,12 +1,12 @@
 /*
- * delivery.c: delivering the queue: what is due, and claiming it.
+ * delivery.c: delivering the queue: finding and claiming due requests.
  *
- * One deliverer per account and database, under a session-level lock that no SQL function can
- * take and that dies with its process. Rows are claimed and committed before they are sent, so
- * that a crash leaves them "sending": the process that gets the lock next knows that no other
- * is sending them, and looks them up before they are sent again. While requests are under way
- * there is no transaction; several batches fly at once. Claim and settle are statements of
- * src/queue/; this file moves rows between them and the batches, and delivery_step.c sends.
+ * One deliverer per account and database, under a session-level lock that no SQL function can take
+ * and that dies with its process. Rows are claimed and committed before they are sent, so that a
+ * crash leaves them "sending": the next process that gets the lock knows that no other process is
+ * sending these rows, and looks them up before it sends them again. While requests are under way
+ * there is no transaction; several batches are in flight at once. Claim and settle are statements
+ * of src/queue/; this file moves rows between them and the batches, and delivery_step.c sends.
  */
 #include "postgres.h"
 
@@ -26,15 +26,15 @@
 #include "queue/take_over.h"
 
 /*
- * Rows of one claim: enough that the statement's own cost does not count, so
- * few that it is over while the requests under way still are. Small batches
- * are claimed as many at a time as may fly.
+ * Rows of one claim: enough to make the fixed cost of the statement negligible, and few enough to
+ * end the claim while requests are still under way. Of small batches, a claim takes as many as may
+ * be in flight.
  */
 #define CLAIM_ROWS 100
 
 /*
- * A request of the queue may not take longer than this, whatever the server's option says: it
- * keeps the account's lock.
+ * Upper limit of the server option "timeout" for requests of the queue, since the deliverer holds
+ * the account's lock during a request.
  */
 #define MAX_TIMEOUT_MS (5 * 60 * 1000)
 
@@ -50,7 +50,7 @@ lpu_queue_due(int *n)
 /*
  * Remove secrets of failed requests after lpusers.keep_secrets and of held ones after
  * lpusers.keep_held_secrets, and finished requests after lpusers.retention. Reads both tables,
- * which is too much for every round. Needs a transaction with SPI connected.
+ * which is too expensive for every round. Needs a transaction with SPI connected.
  */
 void
 lpu_queue_housekeep(void)
@@ -58,7 +58,7 @@ lpu_queue_housekeep(void)
 	lpu_housekeep();
 }
 
-/* Rows that an earlier delivery was sending become uncertain. */
+/* Mark the rows that an earlier delivery was sending as uncertain. */
 void
 lpu_delivery_take_over(LpuDelivery *d)
 {
@@ -73,7 +73,7 @@ lpu_delivery_take_over(LpuDelivery *d)
 
 /* ----- claiming ----- */
 
-/* Rows that cannot be sent go no further: settle them at once. */
+/* Settle rows that cannot be sent. */
 static void
 refuse_rows(LpuDelivery *d, LpuQueueRow **rows, int n, LpuState state, const char *text)
 {
@@ -144,8 +144,8 @@ make_batches(LpuDelivery *d, LpuQueueRow **rows, int n)
 }
 
 /*
- * Rows whose payload is gone cannot be sent. They are moved to the end and
- * refused; returns how many are left.
+ * Rows without a payload cannot be sent. Move these to the end and fail them; return the number of
+ * the others.
  */
 static int
 drop_without_payload(LpuDelivery *d, LpuQueueRow **rows, int n)
@@ -167,8 +167,8 @@ drop_without_payload(LpuDelivery *d, LpuQueueRow **rows, int n)
 }
 
 /*
- * Claim rows of the round, which are those that were due when it began; NULL
- * if nothing is due that can be claimed, or the account is to be listed first.
+ * Claim rows that were due when the round began; return NULL if no due row can be claimed, or if
+ * the account has to be listed first.
  */
 static LpuQueueRow **
 claim_rows(LpuDelivery *d, int *n)
@@ -195,7 +195,7 @@ claim_rows(LpuDelivery *d, int *n)
 	}
 }
 
-/* Claim what is due, for a few batches, and make these of it. Raises what the database raises. */
+/* Claim due rows for a few batches, and make the batches. Raises what the database raises. */
 void
 lpu_delivery_claim(LpuDelivery *d)
 {
@@ -208,8 +208,8 @@ lpu_delivery_claim(LpuDelivery *d)
 	caller = lpu_delivery_begin(d);
 
 	/*
-	 * with synchronous_commit = off a crash would take the claim back after
-	 * the request was sent
+	 * with synchronous_commit = off a crash could lose the claim after the
+	 * request was sent
 	 */
 	ForceSyncCommit();
 	(void) lpu_take_over_look_first(d->account);

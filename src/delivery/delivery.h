@@ -6,7 +6,7 @@
 
 #include "queue/take_over.h"
 
-/* What a delivery has done so far. */
+/* Totals of a delivery so far. */
 typedef struct LpuTotals
 {
 	int64		created;
@@ -15,14 +15,13 @@ typedef struct LpuTotals
 	int64		again;			/* to be sent or looked up later */
 	int64		held;
 	int64		requests;		/* HTTP requests sent */
-	bool		unreachable;	/* the account does not answer: what is left
-								 * was not tried */
+	bool		unreachable;	/* the account is unreachable; the rest was
+								 * not tried */
 } LpuTotals;
 
 /*
- * How the deliverer makes transactions. Claims and settlements are each
- * one, with SPI connected and a snapshot to be had; between them, while
- * requests are under way, there is none.
+ * How the deliverer makes transactions. Each claim and each settlement is a transaction, with SPI
+ * connected and a snapshot available; there is none between them, while requests are under way.
  */
 typedef struct LpuDeliverer
 {
@@ -38,17 +37,17 @@ typedef struct LpuDeliverer
 } LpuDeliverer;
 
 /*
- * A delivery of one account under way. It takes steps that do not wait, so that those of other
- * accounts go on beside it.
+ * A running delivery of one account. A delivery takes steps that do not wait, so that those of
+ * other accounts run concurrently.
  */
 typedef struct LpuDelivery LpuDelivery;
 
 typedef enum LpuStep
 {
-	LPU_STEP_MOVED,				/* there may be more to do at once */
+	LPU_STEP_MOVED,				/* more may be done at once */
 	LPU_STEP_WAITS,				/* for the network, or until some time has
 								 * passed */
-	LPU_STEP_OVER				/* nothing is left that this delivery can do */
+	LPU_STEP_OVER				/* this delivery can do nothing more */
 } LpuStep;
 
 extern LpuDelivery *lpu_delivery_open(const char *account, const LpuDeliverer *deliverer,

@@ -1,11 +1,10 @@
 /*
- * delivery_state.c: what became of the batches of a delivery.
+ * delivery_state.c: the results of the batches of a delivery.
  *
- * Each row's result goes into the settlement of the step at work, which is
- * written once, before the step is committed. One response can affect other
- * batches.  A 429 delays the whole account.  Rejected credentials hold every
- * batch that would use them.  If the service is unreachable, the remaining
- * batches go back to the queue instead of being tried one by one.
+ * The result of each row is added to the settlement of the current step, which is written once,
+ * before the step is committed. One response can affect other batches.  A 429 delays the whole
+ * account.  Rejected credentials hold every batch that would use them.  If the service is
+ * unreachable, the remaining batches go back to the queue instead of being tried one by one.
  */
 #include "postgres.h"
 
@@ -22,34 +21,34 @@
 #include "queue/claim.h"
 #include "queue/pending.h"
 
-/* So many logins are named in the log. */
+/* Maximum number of logins named in the log. */
 #define MAX_NAMES 50
 
 /* A row that was counted and may be counted again. */
 typedef struct UnfinishedRow
 {
 	int64		id;
-	int64	   *counter;		/* where it counts */
+	int64	   *counter;		/* the total that includes it */
 } UnfinishedRow;
 
-/* An account that cannot be reached, by the mapping that it is asked with. */
+/* An unreachable account, for each mapping used to reach it. */
 typedef struct AccountBackoff
 {
 	Oid			mapping;
 	TimestampTz since;
 } AccountBackoff;
 
-/* Of this process; entries are few. */
+/* In this process; there are few entries. */
 static HTAB *silences = NULL;
 
 /*
- * After a failure the account is asked again after half of the time since the
- * first one, within these limits.
+ * After a failure the next attempt waits for half of the time since the first failure, within these
+ * limits.
  */
 #define MIN_BACKOFF_MS 5000
 #define MAX_BACKOFF_MS 480000
 
-/* Credentials that are refused are refused within this time. */
+/* A service that refuses credentials does so within this time. */
 #define REFUSAL_MS 2000
 
 static HTAB *
@@ -86,8 +85,7 @@ lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row)
 }
 
 /*
- * Return the milliseconds until the account may be sent a request again, after it could not be
- * reached.
+ * Return the milliseconds until the next request to an unreachable account.
  */
 int64
 lpu_delivery_backoff(const LpuOptions *options)
@@ -123,10 +121,9 @@ lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options)
 /* ----- what may be sent ----- */
 
 /*
- * Return true if a batch may be started.  Until the account has accepted a
- * mapping only one request goes out with it: if the credentials are refused,
- * that is enough.  A refusal comes soon: one request that hangs does not keep
- * the others back.
+ * Return true if a batch may be started.  Until the account has accepted a mapping, only one
+ * request is sent with its credentials, since more would only be refused, too.  A refusal arrives
+ * soon, so one request that hangs does not block the others.
  */
 static bool
 batch_may_start(const LpuDelivery *d, const LpuCreateBatch *batch)
@@ -211,7 +208,7 @@ lpu_delivery_shorter(long a, long b)
 
 /* ----- settling ----- */
 
-/* Rows of a request have a batch number; what is known from a lookup keeps the one it has. */
+/* Rows of a request get a batch number; rows settled by a lookup keep theirs. */
 static void
 settle_rows(LpuDelivery *d, LpuQueueRow **rows, int n, bool looked)
 {
@@ -232,7 +229,9 @@ settle_rows(LpuDelivery *d, LpuQueueRow **rows, int n, bool looked)
 	MemoryContextSwitchTo(caller);
 }
 
-/* In a step: settle rows that were sent together, when it ends. They are not used afterwards. */
+/*
+ * In a step: settle rows of one request, when the step ends. The rows must not be used afterwards.
+ */
 void
 lpu_delivery_settle(LpuDelivery *d, LpuQueueRow **rows, int n)
 {
@@ -247,8 +246,7 @@ lpu_delivery_settle_looked(LpuDelivery *d, LpuQueueRow *row)
 }
 
 /*
- * In a transaction: write down what became of the rows that are settled, with
- * one statement for all.
+ * In a transaction: write the results of the settled rows, with one statement.
  */
 static void
 write_settled(LpuDelivery *d)
@@ -268,7 +266,7 @@ write_settled(LpuDelivery *d)
 	d->settled = NIL;
 }
 
-/* Append logins, so many as are named at most, and return how many users were given so far. */
+/* Append logins, up to the maximum number, and return the number of users so far. */
 static int
 list_logins(StringInfo logins, LpuQueueRow **rows, int n, int before)
 {
@@ -281,8 +279,8 @@ list_logins(StringInfo logins, LpuQueueRow **rows, int n, int before)
 }
 
 /*
- * The extension was dropped, and its tables with it, while requests were under way. The server
- * log is the only place left to say so.
+ * The extension and its tables were dropped while requests were under way. The server log is the
+ * only place left to say so.
  */
 static void
 report_dropped(LpuDelivery *d)
@@ -331,7 +329,7 @@ lpu_delivery_begin(LpuDelivery *d)
 	MemoryContext caller = CurrentMemoryContext;
 
 	d->deliverer->begin();
-	/* the transaction of a CALL began before it waited */
+	/* the transaction of a CALL began before the wait */
 	AcceptInvalidationMessages();
 	if (!OidIsValid(d->table))
 		d->table = get_relname_relid("lp_requests", d->schema_oid);
@@ -352,13 +350,13 @@ lpu_delivery_commit(LpuDelivery *d, MemoryContext caller)
 	d->deliverer->commit();
 }
 
-/* What was claimed waits here for no longer than a request may take. */
+/* Claimed rows wait in this process no longer than a request may take. */
 void
 lpu_delivery_wait_as_asked(LpuDelivery *d, int64 wait_ms, int64 patience_ms)
 {
 	d->next_start = Max(d->next_start, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms));
 	d->asked_to_wait |= wait_ms > patience_ms;
-	/* nothing of the server is listed until then */
+	/* the server is not listed until then */
 	lpu_delivery_end_round(d);
 }
 
@@ -385,9 +383,9 @@ lpu_delivery_give_back(LpuDelivery *d)
 }
 
 /*
- * In a transaction: rows in hand that would go the same way as a request that
- * could not be sent are not tried.  They are held (the credentials were
- * refused), or wait as long as that request (the account cannot be reached).
+ * In a transaction: do not try claimed rows that would fail like a request that could not be sent.
+ * Hold these rows (refused credentials), or let them wait as long as that request (unreachable
+ * account).
  */
 static void
 spare_ready(LpuDelivery *d, const LpuOptions *options, LpuHoldKind hold, const char *why,
@@ -418,20 +416,19 @@ spare_ready(LpuDelivery *d, const LpuOptions *options, LpuHoldKind hold, const c
 	d->ready = others;
 }
 
-/* What is in hand and in the queue is held, instead of asking again for each batch. */
+/* Hold all claimed and queued rows of the role, instead of one refused request for each batch. */
 void
 lpu_delivery_hold_role(LpuDelivery *d, const LpuOptions *options, const LpuQueueRow *row,
 					   LpuHoldKind hold, const char *why)
 {
 	spare_ready(d, options, hold, why, 0);
-	/* what became pending just now is held, too */
+	/* rows that became pending just now are held, too */
 	write_settled(d);
 	d->totals->held += lpu_pending_hold(d->account, row->server, row->role, hold, why);
 }
 
 /*
- * The account was not reached.  What else is due waits in the queue until the
- * caller comes back.
+ * The account was not reached.  Other due rows wait in the queue for the next attempt.
  */
 void
 lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options, const char *why,
@@ -441,7 +438,7 @@ lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options, const c
 	d->totals->unreachable = true;
 }
 
-/* So were not the rows of a batch. */
+/* The account was not reached by the request of a batch. */
 static void
 set_unreachable(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
 {

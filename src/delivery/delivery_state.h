@@ -13,22 +13,22 @@
 #include "queue/settle.h"
 
 /*
- * Who is in the account before anything is sent, as a server shows it.
- * Servers with the same account id belong to different roles, which do not
- * trust each other: what one shows is believed for its own rows only.
+ * The users of the account before anything is sent, as listed through one server. Servers with the
+ * same account id may belong to roles that do not trust each other, so a listing through one server
+ * is used for its own rows only.
  */
 typedef struct LpuPresence
 {
 	Oid			server;
 	int			ndue;			/* rows of the round */
-	bool		few;			/* they go in a request of their own each */
+	bool		few;			/* each is sent in a request of its own */
 	LpuLookup  *users;			/* NULL: few */
 	const char *postponed;		/* why nothing can be sent now, or NULL */
 	int64		postponed_ms;
 	int			postponed_status;
 } LpuPresence;
 
-/* Rows of a batch of which some users were refused. */
+/* Rows of a refused batch. */
 typedef struct LpuRefusedBatch
 {
 	const LpuOptions *options;
@@ -43,10 +43,10 @@ struct LpuDelivery
 	const char *account;
 	const LpuDeliverer *deliverer;
 	LpuTotals  *totals;
-	MemoryContext context;		/* the delivery itself, and what lives as long */
+	MemoryContext context;		/* for the lifetime of the delivery */
 	bool		looked;			/* for rows in doubt, since the last claim */
 	TimestampTz looked_at;		/* ... or when it began */
-	bool		shares;			/* the revision's lock, since: */
+	bool		shares;			/* holds the revision lock, since: */
 	TimestampTz shared_since;
 	List	   *ready;			/* batches to be sent */
 	List	   *flying;			/* batches under way */
@@ -60,41 +60,40 @@ struct LpuDelivery
 
 	struct LpuChangeChain *chain;	/* updates and deletes under way, or NULL */
 	LpuNextChange next_change;
-	bool		changes_due;	/* an update or delete can be claimed: nothing
-								 * is created */
+	bool		changes_due;	/* an update or delete can be claimed: no
+								 * creates are started */
 	bool		changes_left;	/* ... but the turn is over */
 	TimestampTz changes_checked;	/* when that was asked */
 	bool		changes_stale;	/* ... before something was settled */
 	int			unrest;			/* writes in a row that were stale */
 	int			calm;			/* ... and since then were not */
 	TimestampTz unrest_since;
-	TimestampTz unrest_until;	/* changes wait until then */
+	TimestampTz unrest_until;	/* changes wait until this time */
 
 	LpuClaimer *claimer;
-	bool		in_round;		/* rows are claimed that were due when it
-								 * began */
-	bool		must_look;		/* ... the account is to be listed before any
-								 * is claimed */
+	bool		in_round;		/* start of the round: only rows due by then
+								 * are claimed */
+	bool		must_look;		/* ... the account has to be listed before
+								 * rows are claimed */
 	LpuQueueRow *due;			/* ... rows that were due then: role, server
 								 * and login */
 	int			ndue;
 	List	   *presences;		/* ... LpuPresence */
 	MemoryContext present_context;
-	int64		revision;		/* of the account then, if nothing was created
-								 * since; else -1 */
+	int64		revision;		/* of the account then; -1 after a create */
 	List	   *refused_batches;	/* LpuRefusedBatch */
 	List	   *proved;			/* mappings (OID) that the account has
 								 * accepted */
-	LpuSettlement *settlements[2];	/* of the transaction at work, or NULL; by
-									 * answer and by lookup */
+	LpuSettlement *settlements[2];	/* of the transaction, or NULL; by
+									 * response, by lookup */
 	List	   *settled;		/* the rows in them */
 	HTAB	   *unfinished;		/* rows that were counted and are not finished */
 	int			claim_size;
 	int			max_connections;
 	double		rate_limit;
 	TimestampTz next_start;		/* by rate_limit, or Retry-After */
-	bool		asked_to_wait;	/* for so long that what is ready goes back
-								 * into the queue */
+	bool		asked_to_wait;	/* for so long that ready batches go back into
+								 * the queue */
 	bool		empty;			/* the last claim found nothing */
 	TimestampTz slice_end;		/* no claims after this */
 	TimestampTz send_end;		/* a worker starts no batch after this; not
@@ -108,7 +107,7 @@ struct LpuDelivery
 extern MemoryContext lpu_delivery_begin(LpuDelivery *d);
 extern void lpu_delivery_commit(LpuDelivery *d, MemoryContext caller);
 
-/* In a step: settle rows that were sent together, when it ends. */
+/* In a step: settle rows of one request, when the step ends. */
 extern void lpu_delivery_settle(LpuDelivery *d, LpuQueueRow **rows, int n);
 
 /* In a step: settle one row whose outcome is known from a lookup. */
@@ -121,8 +120,8 @@ extern void lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch);
 extern void lpu_delivery_give_back(LpuDelivery *d);
 
 /*
- * A request may be sent now as far as rate_limit and Retry-After are concerned, and is counted;
- * else how long to wait for that.
+ * Return true if rate_limit and Retry-After allow a request now, and count it; return the time
+ * until they do.
  */
 extern bool lpu_delivery_may_request(LpuDelivery *d);
 extern long lpu_delivery_request_wait(const LpuDelivery *d);
@@ -130,7 +129,7 @@ extern long lpu_delivery_request_wait(const LpuDelivery *d);
 /* The shorter of two times to wait; -1: no limit. */
 extern long lpu_delivery_shorter(long a, long b);
 
-/* In a step: what is in hand waits as long as a request that could not be sent. */
+/* In a step: let claimed rows wait as long as a request that could not be sent. */
 extern void lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options,
 										  const char *why, int64 wait_ms);
 
@@ -138,34 +137,33 @@ extern void lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *opti
 extern void lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row);
 
 /*
- * In a step: a listing or a request of these options was refused.  Hold what
- * else would be sent with them.
+ * In a step: a listing or a request of these options was refused.  Hold the other rows that would
+ * be sent with these options.
  */
 extern void lpu_delivery_hold_role(LpuDelivery *d, const LpuOptions *options,
 								   const LpuQueueRow *row, LpuHoldKind hold,
 								   const char *why);
 
 /*
- * Milliseconds until the account may be asked again, after a failure to reach
- * it; or it was reached.
+ * Milliseconds until the next request to an unreachable account; note that it was reached.
  */
 extern int64 lpu_delivery_backoff(const LpuOptions *options);
 extern void lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options);
 
-/* In a step: the account asks to wait, and nothing of it is sent until then. */
+/* In a step: the account requested a delay, and nothing is sent to it until then. */
 extern void lpu_delivery_wait_as_asked(LpuDelivery *d, int64 wait_ms, int64 patience_ms);
 
-/* Take the next batch that may be started off those that are ready; NULL if there is none. */
+/* Remove the next batch that may be started from the ready ones; NULL if there is none. */
 extern LpuCreateBatch *lpu_delivery_next_batch(LpuDelivery *d);
 extern bool lpu_delivery_has_next_batch(const LpuDelivery *d);
 
-/* So often the revision's lock is asked for while a writer has it. */
+/* Interval of attempts to take the revision lock while a writer has it. */
 #define LPU_REVISION_POLL_MS 50
 
-/* So many batches are claimed at a time, or kept ahead. */
+/* Number of batches claimed at a time, or kept ready. */
 #define LPU_CLAIM_BATCHES 2
 
-/* delivery.c: what an earlier delivery was sending is in doubt; claim a few batches. */
+/* delivery.c: mark the rows of an earlier delivery as uncertain; claim a few batches. */
 extern void lpu_delivery_take_over(LpuDelivery *d);
 extern void lpu_delivery_claim(LpuDelivery *d);
 
@@ -177,30 +175,30 @@ extern const LpuOptions *lpu_delivery_options(LpuDelivery *d, const LpuQueueRow 
 											  MemoryContext context,
 											  const char **why);
 
-/* delivery_step.c: raise if the deliverer's lock was released behind our back. */
+/* delivery_step.c: raise if another party has released the deliverer's lock. */
 extern void lpu_delivery_check_lock(const LpuDelivery *d);
 
-/* delivery_step.c: let go of the revision's lock. */
+/* delivery_step.c: release the revision lock. */
 extern void lpu_delivery_unshare_revision(LpuDelivery *d);
 
 /* delivery_step.c: return true if claims are over because the process is asked to stop. */
 extern bool lpu_delivery_must_stop(const LpuDelivery *d);
 
 /*
- * delivery_step.c: claims may go on for so much longer; what is ready may be
- * sent for the time of a turn.
+ * delivery_step.c: extend the time for claims; extend the time for sending ready batches to a full
+ * turn.
  */
 extern void lpu_delivery_extend_turn(LpuDelivery *d, int64 ms);
 extern void lpu_delivery_extend_sending(LpuDelivery *d);
 
-/* presence.c: who is in the account before anything is sent. */
+/* presence.c: which users the account has before anything is sent. */
 extern void lpu_delivery_begin_round(LpuDelivery *d);
 extern void lpu_delivery_end_round(LpuDelivery *d);
 extern LpuStep lpu_delivery_look_ahead(LpuDelivery *d, long *wait_ms);
 extern void lpu_delivery_make_batches(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows,
 									  int n);
 
-/* refusal.c: what became of batches that were refused. */
+/* refusal.c: the results of refused batches. */
 extern void lpu_delivery_put_refused(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows,
 									 int n);
 extern LpuStep lpu_delivery_judge_refused(LpuDelivery *d, long *wait_ms);
@@ -212,8 +210,8 @@ extern bool lpu_change_chain_step(LpuDelivery *d, long *wait_ms);
 extern void lpu_change_chain_report(const struct LpuChangeChain *chain);
 
 /*
- * reconcile.c: what a user in the account has otherwise than what was sent, as
- * the text of an error; NULL if it is the same. Needs a transaction.
+ * reconcile.c: how a user in the account differs from the data sent, as the text of an error; NULL
+ * if it does not. Needs a transaction.
  */
 extern char *lpu_delivery_differences(const char *body, const LpuListedUser *user);
 

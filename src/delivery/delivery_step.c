@@ -1,11 +1,11 @@
 /*
- * delivery_step.c: the steps of a delivery: start batches, let them fly, settle them.
+ * delivery_step.c: the steps of a delivery: start batches, wait for responses, settle batches.
  *
- * A delivery never waits: it takes steps (turns.c calls for them), so that no account keeps others
- * waiting. No connection idles while SQL runs: the next batches are claimed before they are needed,
- * and take the place of those that are done before these are settled. When its turn is over the
- * delivery claims and starts nothing more, but what is in flight is settled as it comes, beside the
- * turns of other accounts.
+ * A delivery never waits: turns.c runs it in steps, so that no account delays others. Connections
+ * do not idle while SQL runs: the next batches are claimed in advance, and started as soon as
+ * earlier ones are done, before these are settled. After its turn the delivery claims and starts
+ * nothing more, but settles batches in flight when their responses arrive, during the turns of
+ * other accounts.
  */
 #include "postgres.h"
 
@@ -17,29 +17,29 @@
 #include "delivery/delivery_state.h"
 #include "http/request.h"
 
-/* The first claim, before the options are known. */
+/* Number of rows of the first claim, before the options are known. */
 #define FIRST_CLAIM 100
 
 /*
- * A turn: so long rows are claimed and sent while new ones keep coming. What is in flight then
- * may take longer.
+ * Duration of a turn: rows are claimed and sent for this time while new ones keep arriving.
+ * Requests in flight may take longer.
  */
 #define SLICE_MS 10000
 
-/* So long the revision's lock is kept although a writer waits for it. */
+/* Maximum time that the revision lock is kept while a writer waits for it. */
 #define SHARE_MS 2000
 
 /*
- * Rows in doubt are looked up beside other requests if the delivery has not
- * come to rest for so long.
+ * Time without an idle moment of the delivery after which uncertain rows are looked up in parallel
+ * with other requests.
  */
 #define LOOK_MS 10000
 
-/* A worker does not wait longer than this with claimed rows in hand and nothing under way. */
+/* Maximum wait of a worker that has claimed rows and no request under way. */
 #define IDLE_HAND_MS 2000
 
 /*
- * Raise if the deliverer's lock was released behind our back: another process may deliver this
+ * Raise if another party has released the deliverer's lock: another process may deliver this
  * account now.
  */
 void
@@ -61,7 +61,7 @@ lpu_delivery_must_stop(const LpuDelivery *d)
 	return d->deliverer->stop != NULL && d->deliverer->stop();
 }
 
-/* Let go of the revision's lock. */
+/* Release the revision lock. */
 void
 lpu_delivery_unshare_revision(LpuDelivery *d)
 {
@@ -70,9 +70,9 @@ lpu_delivery_unshare_revision(LpuDelivery *d)
 }
 
 /*
- * Share the revision's lock, which is needed to send. Return false if a conditional write has
- * it, or has waited for long enough: then nothing is sent until the requests in flight are done
- * and it has had its turn.
+ * Take the revision lock in shared mode, which is needed to send. Return false if a conditional
+ * write holds the lock, or has waited for too long: then nothing is sent until the requests in
+ * flight are done and the write has finished.
  */
 static bool
 share_revision(LpuDelivery *d)
@@ -96,7 +96,7 @@ share_revision(LpuDelivery *d)
 	return d->shares;
 }
 
-/* Return true if time, connections and turn allow to start the next batch, if there is one. */
+/* Return true if there is a next batch, and rate limit, connections and turn allow starting it. */
 static bool
 may_send(LpuDelivery *d)
 {
@@ -108,7 +108,7 @@ may_send(LpuDelivery *d)
 		(now < d->send_end || d->deliverer->stop == NULL) && lpu_delivery_has_next_batch(d);
 }
 
-/* Start what may be started now. Return true if something was. */
+/* Start the batches that may be started now. Return true if there was one. */
 static bool
 start_batches(LpuDelivery *d)
 {
@@ -159,9 +159,8 @@ collect_done(LpuDelivery *d)
 }
 
 /*
- * Let the network go on without waiting, and start what may be started: before
- * and after SQL has its turn. A refusal may mean that nothing else must be
- * started: it is read first.
+ * Advance the transfers without waiting, and start batches: to be called before and after SQL. A
+ * refusal can forbid further requests, so responses are read first.
  */
 static void
 keep_flying(LpuDelivery *d)
@@ -175,7 +174,7 @@ keep_flying(LpuDelivery *d)
 	while (!lpu_delivery_must_stop(d) && !d->refused && start_batches(d));
 }
 
-/* Settle all batches that are done. True if there was one. */
+/* Settle all batches that are done. Return true if there was one. */
 static bool
 settle_done(LpuDelivery *d)
 {
@@ -195,8 +194,8 @@ settle_done(LpuDelivery *d)
 	d->refused = false;
 
 	/*
-	 * a login that was in flight may have kept another row of it from being
-	 * claimed
+	 * a login in flight may have prevented the claim of another row with this
+	 * login
 	 */
 	d->empty = false;
 	d->changes_stale = true;
@@ -206,8 +205,8 @@ settle_done(LpuDelivery *d)
 }
 
 /*
- * How long to wait for the network: until something may be started or has to be given back,
- * else as long as it takes.
+ * Return the time to wait for the network: until a batch may be started or has to be given back,
+ * else without limit.
  */
 static long
 time_to_wait(LpuDelivery *d)
@@ -240,8 +239,8 @@ may_claim(LpuDelivery *d)
 }
 
 /*
- * Return true if it is time for the next claim. One is kept ahead while nothing slows the
- * delivery down: then rows had better wait in the queue than in hand.
+ * Return true if it is time for the next claim. One claim is kept ready as long as nothing slows
+ * the delivery down; otherwise rows stay in the queue.
  */
 static bool
 wants_claim(LpuDelivery *d)
@@ -254,9 +253,9 @@ wants_claim(LpuDelivery *d)
 }
 
 /*
- * Return true if what is in hand has to go back into the queue: the turn is over, the worker is
- * asked to stop, or nothing is under way and nothing may be sent for a while. CALL waits, it
- * was told to deliver this.
+ * Return true if the claimed rows have to go back into the queue: the turn is over, the worker has
+ * to stop, or nothing is under way and nothing may be sent for a while. A CALL waits instead, since
+ * the user requested this delivery.
  */
 static bool
 better_given_back(LpuDelivery *d)
@@ -276,11 +275,11 @@ give_back(LpuDelivery *d)
 
 	lpu_delivery_give_back(d);
 	lpu_delivery_commit(d, caller);
-	/* what is given back because the turn is over is due as before */
+	/* rows given back after the turn are due as before */
 	d->empty |= lpu_delivery_has_turn(d);
 }
 
-/* Nothing is in hand or under way. */
+/* No rows are claimed and no requests under way. */
 static LpuStep
 step_at_rest(LpuDelivery *d, long *wait_ms)
 {
@@ -291,7 +290,7 @@ step_at_rest(LpuDelivery *d, long *wait_ms)
 		if (result != LPU_STEP_OVER)
 			return result;
 	}
-	/* the worker comes back to what is left after other accounts */
+	/* the worker delivers the remaining rows after other accounts */
 	if ((d->empty && !d->changes_left) || d->totals->unreachable || d->deliverer->stop != NULL)
 		return LPU_STEP_OVER;
 	*wait_ms = -1;
@@ -299,8 +298,8 @@ step_at_rest(LpuDelivery *d, long *wait_ms)
 }
 
 /*
- * List the account if it is to be listed, because rows are to be claimed or
- * were refused.  Return LPU_STEP_OVER if it is not.
+ * List the account if rows to be claimed, or refused rows, require it.  Return LPU_STEP_OVER if
+ * not.
  */
 static LpuStep
 step_listing(LpuDelivery *d, long *wait_ms)
@@ -311,8 +310,8 @@ step_listing(LpuDelivery *d, long *wait_ms)
 }
 
 /*
- * Go on with a lookup that is under way, or begin one that has waited for too
- * long.  Return LPU_STEP_OVER if there is none.
+ * Continue a lookup that is under way, or begin one that has waited for too long.  Return
+ * LPU_STEP_OVER if there is none.
  */
 static LpuStep
 step_look_up(LpuDelivery *d, long *wait_ms)
@@ -326,10 +325,9 @@ step_look_up(LpuDelivery *d, long *wait_ms)
 }
 
 /*
- * Go on with the delivery, without waiting. Return whether there may be more to do at once,
- * after the network has moved or *wait_ms have passed (-1: no limit), or never. Called outside
- * of begin and commit. Raises what the database raises, and is interruptible; after an error
- * the delivery can only be closed.
+ * Continue the delivery, without waiting. Return if the next step may be taken at once, after
+ * network activity or *wait_ms (-1: no limit), or never. Called outside of begin and commit. Raises
+ * what the database raises, and is interruptible; after an error the delivery can only be closed.
  */
 LpuStep
 lpu_delivery_step(LpuDelivery *d, long *wait_ms)
@@ -389,8 +387,8 @@ lpu_delivery_begin_turn(LpuDelivery *d)
 	d->changes_checked = 0;
 
 	/*
-	 * what comes during a turn does not make it longer: then lookups would
-	 * never have theirs
+	 * rows that arrive during a turn do not extend it, since lookups would
+	 * then never run
 	 */
 	if (now >= d->slice_end)
 		d->slice_end = TimestampTzPlusMilliseconds(now, SLICE_MS);
@@ -398,9 +396,8 @@ lpu_delivery_begin_turn(LpuDelivery *d)
 }
 
 /*
- * Return from when on an open delivery may have another turn.  After one it
- * comes to rest first, for its lookups, unless requests in flight take as long
- * as a turn.
+ * Return the earliest time of another turn of an open delivery.  After a turn its requests end
+ * first, so that lookups can run, unless requests in flight take as long as a turn.
  */
 TimestampTz
 lpu_delivery_next_turn(const LpuDelivery *d)
@@ -410,7 +407,7 @@ lpu_delivery_next_turn(const LpuDelivery *d)
 	return TimestampTzPlusMilliseconds(d->slice_end, SLICE_MS);
 }
 
-/* Let the delivery claim for so much longer, but no longer than the time of a turn. */
+/* Extend the time for claims, up to the duration of a turn from now on. */
 void
 lpu_delivery_extend_turn(LpuDelivery *d, int64 ms)
 {
@@ -420,14 +417,14 @@ lpu_delivery_extend_turn(LpuDelivery *d, int64 ms)
 	d->send_end = Max(d->send_end, d->slice_end);
 }
 
-/* Let the delivery send what it has in hand, for the time of a turn from now on. */
+/* Let the delivery send its claimed rows, for the time of a turn from now on. */
 void
 lpu_delivery_extend_sending(LpuDelivery *d)
 {
 	d->send_end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SLICE_MS);
 }
 
-/* Return true while the turn lasts and there may be something to claim or to send. */
+/* Return true while the turn lasts and rows may have to be claimed or sent. */
 bool
 lpu_delivery_has_turn(const LpuDelivery *d)
 {
@@ -437,7 +434,7 @@ lpu_delivery_has_turn(const LpuDelivery *d)
 		(now < d->send_end && d->ready != NIL);
 }
 
-/* Return true if the turn is over and was too short for all that is due. */
+/* Return true if the turn is over and due rows are left. */
 bool
 lpu_delivery_wants_turn(const LpuDelivery *d)
 {
@@ -446,10 +443,10 @@ lpu_delivery_wants_turn(const LpuDelivery *d)
 }
 
 /*
- * Begin to deliver what is due for an account now, under its lock. NULL if another process is
- * delivering it. The delivery lives in a child of the current memory context; rows of an
- * earlier one that were being sent become uncertain. Called outside of begin and commit;
- * "account" and "totals" must stay valid.
+ * Begin to deliver the due rows of an account, under its lock. Return NULL if another process is
+ * delivering the account. The delivery lives in a child of the current memory context; rows that an
+ * earlier delivery was sending become uncertain. Called outside of begin and commit; "account" and
+ * "totals" must stay valid.
  */
 LpuDelivery *
 lpu_delivery_open(const char *account, const LpuDeliverer *deliverer, LpuTotals *totals)
@@ -484,15 +481,15 @@ lpu_delivery_open(const char *account, const LpuDeliverer *deliverer, LpuTotals 
 }
 
 /*
- * End the delivery, requests under way too, and release its locks. To be called after an error
- * as well; raises nothing.
+ * End the delivery and its requests under way, and release its locks. To be called after an error
+ * as well; raises no error.
  */
 void
 lpu_delivery_close(LpuDelivery *d)
 {
 	const char *account = d->account;
 
-	/* requests end with the context */
+	/* deleting the context ends the requests */
 	MemoryContextDelete(d->context);
 	lpu_release_revision(account);
 	lpu_unlock_account(account);

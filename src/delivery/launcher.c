@@ -1,11 +1,11 @@
 /*
  * launcher.c: the process that starts workers where the library is preloaded.
  *
- * It starts with the server, after recovery or a promotion, and is started again after a crash.
- * It registers a worker for each database of lpusers.databases, then one for each database
- * whose worker has ended without having left, or for which no background worker slot was free,
- * or for which a commit came while lpusers.worker was off. It knows of these from the table of
- * worker_slots.c and connects to no database.
+ * The launcher starts with the server, after recovery or a promotion, and is restarted after a
+ * crash. It registers a worker for each database of lpusers.databases, then one for each database
+ * whose worker has ended abnormally, or found no free background worker slot, or was needed by a
+ * commit while lpusers.worker was off. The launcher reads these from the table of worker_slots.c
+ * and connects to no database.
  */
 #include "postgres.h"
 
@@ -27,12 +27,11 @@
 PGDLLEXPORT void lpu_launcher_main(Datum arg);
 
 /*
- * When it tries again to start the workers of lpusers.databases after it found no background
- * worker slot free.
+ * Retry interval for the workers of lpusers.databases while no background worker slot is free.
  */
 #define NO_SLOT_MS 10000
 
-/* Register workers for the databases of the list; return those for which there was no slot. */
+/* Register workers for the databases of the list; return those without a free slot. */
 static List *
 start_named(List *names)
 {
@@ -62,13 +61,14 @@ lpu_launcher_main(Datum arg)
 {
 	List	   *names;
 
-	/* the postmaster's word that a worker has ended */
+	/* the postmaster reports the end of a worker */
 	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	if (!SplitIdentifierString(pstrdup(lpu_databases), ',', &names))
-		elog(ERROR, "invalid list in lpusers.databases");	/* it was checked */
+		elog(ERROR, "invalid list in lpusers.databases");	/* the setting was
+															 * checked */
 	lpu_launcher_arrive();
 	for (;;)
 	{

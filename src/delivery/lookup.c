@@ -1,12 +1,10 @@
 /*
- * lookup.c: a listing of the account, of which the users are kept that were
- * asked for.
+ * lookup.c: a listing of the account that keeps only the requested users.
  *
- * The API has no search by login, so the whole account is listed.  The answer
- * is read while it arrives (user_list.c), and only users with a login that was
- * added before are kept: memory grows with the queue, not with the account.  No
- * transaction is needed then, so keys are UTF-8, which needs no conversion.  It
- * knows nothing of requests and what they mean.
+ * The API has no search by login, so the whole account is listed.  The response is read while it
+ * arrives (user_list.c), and only users whose login was added before are kept: memory grows with
+ * the queue, not with the account.  Reading needs no transaction, so keys are UTF-8, which needs no
+ * conversion.  This file does not depend on the queue.
  */
 #include "postgres.h"
 
@@ -19,7 +17,7 @@
 #include "user/attribute.h"
 #include "user/login.h"
 
-/* A login that was added, and what the listing says of it. */
+/* A login that was added, and its user in the listing. */
 typedef struct SoughtLogin
 {
 	const char *key;			/* folded, UTF-8 */
@@ -36,7 +34,7 @@ struct LpuLookup
 	LpuUserList *listing;		/* or NULL */
 };
 
-/* What is read of each user. */
+/* Attributes read of each user. */
 static const char *const attributes[] = {"loginName", "id", "deleted", "isEnabled"};
 
 enum
@@ -48,8 +46,8 @@ enum
 };
 
 /*
- * Return a lookup without logins, which lives in the current memory context.
- * entities: keep the attributes of the users that are found, to compare them.
+ * Return a lookup without logins, which lives in the current memory context. entities: keep the
+ * attributes of found users, for comparison.
  */
 LpuLookup *
 lpu_lookup_new(bool entities)
@@ -68,7 +66,7 @@ find_key(const LpuLookup *lookup, const char *key)
 	return hash_search(lookup->users, &key, HASH_FIND, NULL);
 }
 
-/* Ask for a login, in the database's encoding.  Needs a transaction. */
+/* Add a login, in the database's encoding.  Needs a transaction. */
 void
 lpu_lookup_add(LpuLookup *lookup, const char *login)
 {
@@ -106,7 +104,7 @@ lpu_lookup_find(const LpuLookup *lookup, const char *login)
 
 /* ----- the listing ----- */
 
-/* Keep a user of the listing if its login was asked for.  The current memory context is scratch. */
+/* Keep a user of the listing if its login was added.  The current memory context is scratch. */
 static void
 take_user(void *arg, LpuReader *reader)
 {
@@ -129,7 +127,7 @@ take_user(void *arg, LpuReader *reader)
 		entry->user.entity = MemoryContextStrdup(lookup->context, lpu_reader_whole(reader)->text);
 }
 
-/* The attributes that an account shows as they were sent. */
+/* Attributes that the account returns as they were sent. */
 static char *
 entity_query(void)
 {
@@ -151,10 +149,9 @@ entity_query(void)
 }
 
 /*
- * Start to list the account, to keep the users that were added.  revision: ask
- * only if something changed since, if it is above 0.  The options must stay
- * valid until the listing has ended.  It ends with the lookup's memory
- * context, too.
+ * Start to list the account, to keep the users that were added.  revision: if positive, list only
+ * if the account has changed since.  The options must stay valid until the listing has ended.
+ * Deleting the lookup's memory context ends the listing, too.
  */
 void
 lpu_lookup_start(LpuLookup *lookup, const LpuOptions *options, int64 revision)
@@ -173,7 +170,7 @@ lpu_lookup_start(LpuLookup *lookup, const LpuOptions *options, int64 revision)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Go on with the listing, see lpu_user_list_done(). */
+/* Continue the listing, see lpu_user_list_done(). */
 bool
 lpu_lookup_done(LpuLookup *lookup, long *wait_ms)
 {
@@ -181,9 +178,8 @@ lpu_lookup_done(LpuLookup *lookup, long *wait_ms)
 }
 
 /*
- * Say how a listing ended, and free it.  Texts of the result live with the
- * lookup.  Another listing may be started then, of which more users are kept.
- * Needs a transaction.
+ * Return the result of a listing, and free it.  Texts of the result live as long as the lookup.
+ * Another listing may be started then, which keeps further users. Needs a transaction.
  */
 void
 lpu_lookup_finish(LpuLookup *lookup, LpuListingResult *result)

@@ -1,5 +1,5 @@
 /*
- * lookup.h: a listing of the account, of which the users are kept that were asked for.
+ * lookup.h: a listing of the account that keeps only the requested users.
  */
 #ifndef LPU_DELIVERY_LOOKUP_H
 #define LPU_DELIVERY_LOOKUP_H
@@ -8,12 +8,12 @@
 
 typedef struct LpuLookup LpuLookup;
 
-/* A user whom the account has, and has not deleted. */
+/* A user of the account that is not deleted. */
 typedef struct LpuListedUser
 {
 	int64		id;				/* 0 if it cannot be read */
 	bool		enabled;
-	const char *entity;			/* JSON in UTF-8; NULL if it was not asked for */
+	const char *entity;			/* JSON in UTF-8; NULL if not requested */
 } LpuListedUser;
 
 extern LpuLookup *lpu_lookup_new(bool entities);

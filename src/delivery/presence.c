@@ -1,11 +1,11 @@
 /*
- * presence.c: the part of a delivery that finds out who is in the account before anything is sent.
+ * presence.c: the part of a delivery that finds the users of the account before anything is sent.
  *
- * A user who is found after a lost answer or a refused batch was created by this delivery only if
- * it was not there before.  So the account is listed before rows are claimed, and users that it has
- * are not sent.  A few rows are sent without that, each in a request of its own: then a refusal
- * speaks of one user, and costs less than a listing of a large account.  No rows are claimed while
- * the listing is under way, which the steps of the delivery advance.
+ * A user found after a lost response or a refused batch was created by this delivery only if it did
+ * not exist before.  So the account is listed before rows are claimed, and existing users are not
+ * sent.  A few rows are sent without a listing, each in a request of its own: then a refusal
+ * concerns one user, and costs less than a listing of a large account.  The steps of the delivery
+ * advance the listing; meanwhile no rows are claimed.
  */
 #include "postgres.h"
 
@@ -14,13 +14,16 @@
 
 #include "delivery/delivery_state.h"
 
-/* So many roles are tried to list the account. */
+/* Maximum number of roles tried to list the account. */
 #define MAX_TRIED 100
 
-/* So many due rows go one by one. */
+/* Up to this number of due rows are sent one by one. */
 #define FEW_ROWS 5
 
-/* Due rows whose logins are kept in memory; what is behind them is for the next round. */
+/*
+ * Maximum number of due rows whose logins are kept in memory; later rows are left to the next
+ * round.
+ */
 #define LIST_ROWS 100000
 
 /* The listing before rows are claimed, in the context of the users that it finds. */
@@ -29,12 +32,12 @@ struct LpuLookAhead
 	ListCell   *cell;			/* the server whose account is listed, among
 								 * d->presences */
 	int			next;			/* the due row whose role is tried next */
-	Oid		   *tried;			/* roles that were tried for the server */
+	Oid		   *tried;			/* number of roles tried for the server */
 	int			ntried;
 	const LpuQueueRow *row;		/* a row of the role as which the account is
 								 * being listed */
 	const LpuOptions *options;	/* ... its options, or NULL */
-	bool		alone;			/* nothing was in hand or under way when it
+	bool		alone;			/* no rows were claimed or under way when it
 								 * began */
 	TimestampTz since;
 };
@@ -71,7 +74,7 @@ count_due(LpuDelivery *d)
 	}
 }
 
-/* Look for the users of the rows of a server, if there are many. */
+/* Look up the users of the rows of a server, if there are many. */
 static void
 prepare_presence(LpuDelivery *d, LpuPresence *presence)
 {
@@ -111,7 +114,7 @@ lpu_delivery_begin_round(LpuDelivery *d)
 	MemoryContextSwitchTo(caller);
 }
 
-/* No more rows are claimed of those that were due when the round began. */
+/* End the round: no more of its rows are claimed. */
 void
 lpu_delivery_end_round(LpuDelivery *d)
 {
@@ -121,7 +124,10 @@ lpu_delivery_end_round(LpuDelivery *d)
 
 /* ----- the listing ----- */
 
-/* Go on to the next server whose account is to be listed.  Return it, or NULL if there is none. */
+/*
+ * Continue with the next server whose account is to be listed.  Return the server, or NULL if there
+ * is none.
+ */
 static LpuPresence *
 next_presence(LpuDelivery *d, struct LpuLookAhead *l)
 {
@@ -141,7 +147,7 @@ next_presence(LpuDelivery *d, struct LpuLookAhead *l)
 	return NULL;
 }
 
-/* Begin to find out which users of the round are there. */
+/* Begin to look up the users of the round. */
 static struct LpuLookAhead *
 begin_look_ahead(LpuDelivery *d)
 {
@@ -169,9 +175,9 @@ lister_was_tried(const struct LpuLookAhead *l, Oid role)
 }
 
 /*
- * Any role that may read sees the whole account: list it as the next of those
- * that send rows of the server.  Return false if there is none.  The rows of a
- * role that cannot be used are held when they are claimed.
+ * Every role that may read sees the whole account: list it with the next of the roles whose rows
+ * the server has.  Return false if there is none.  Rows of a role that cannot be used are held when
+ * they are claimed.
  */
 static bool
 list_as_next_role(LpuDelivery *d, struct LpuLookAhead *l, LpuPresence *presence)
@@ -215,8 +221,7 @@ postpone(LpuDelivery *d, LpuPresence *presence, const LpuOptions *options,
 }
 
 /*
- * In a step: draw the conclusions from a listing that has ended.  Return true
- * if no other role is to be tried.
+ * In a step: evaluate a listing that has ended.  Return true if no other role is to be tried.
  */
 static bool
 use_listing(LpuDelivery *d, const struct LpuLookAhead *l, LpuPresence *presence,
@@ -227,7 +232,7 @@ use_listing(LpuDelivery *d, const struct LpuLookAhead *l, LpuPresence *presence,
 	if (result->known)
 	{
 		presence->few = false;
-		/* what is under way will change it */
+		/* requests under way will change it */
 		if (l->alone)
 			d->revision = result->revision;
 		lpu_delivery_note_reached(d, l->options);
@@ -249,12 +254,12 @@ use_listing(LpuDelivery *d, const struct LpuLookAhead *l, LpuPresence *presence,
 	}
 }
 
-/* Rows may be claimed now.  The time of the listing is not that of the turn. */
+/* Rows may be claimed now.  The turn starts after the listing. */
 static LpuStep
 end_look_ahead(LpuDelivery *d, const struct LpuLookAhead *l)
 {
 	lpu_delivery_extend_turn(d, TimestampDifferenceMilliseconds(l->since, GetCurrentTimestamp()));
-	/* asked to stop: what the other servers have was not seen */
+	/* stopped before the other servers were listed */
 	if (l->cell != NULL)
 		lpu_delivery_end_round(d);
 	d->must_look = false;
@@ -263,9 +268,8 @@ end_look_ahead(LpuDelivery *d, const struct LpuLookAhead *l)
 }
 
 /*
- * List the account before the rows of a round are claimed, if it is to be
- * listed: then return whether that waits, or has ended; else LPU_STEP_OVER.
- * Called outside of a transaction.
+ * List the account before the rows of a round are claimed, if necessary.  Return the progress of
+ * the listing, or LPU_STEP_OVER if none is needed. Called outside of a transaction.
  */
 LpuStep
 lpu_delivery_look_ahead(LpuDelivery *d, long *wait_ms)
@@ -305,8 +309,8 @@ lpu_delivery_look_ahead(LpuDelivery *d, long *wait_ms)
 /* ----- what is claimed ----- */
 
 /*
- * The account has a user with the row's login.  A row that was sent before may
- * have created it: that is looked up.
+ * The account has a user with the row's login.  A row that was sent before may have created the
+ * user, so it is looked up.
  */
 static void
 settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
@@ -328,7 +332,7 @@ settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 	lpu_delivery_settle_looked(d, row);
 }
 
-/* The row is behind those whose logins were looked for: it is for the next round. */
+/* The login of the row was not looked up: leave the row to the next round. */
 static void
 postpone_unlisted(LpuDelivery *d, LpuQueueRow *row)
 {
@@ -338,8 +342,8 @@ postpone_unlisted(LpuDelivery *d, LpuQueueRow *row)
 }
 
 /*
- * In a step, of rows of one role and server that are claimed: batches of those
- * that the account does not have.
+ * In a step: make batches of claimed rows of one role and server whose users the account does not
+ * have.
  */
 void
 lpu_delivery_make_batches(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)

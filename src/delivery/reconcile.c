@@ -1,13 +1,11 @@
 /*
- * reconcile.c: the part of a delivery that looks up what became of rows in
- * doubt.
+ * reconcile.c: the part of a delivery that looks up the outcome of uncertain rows.
  *
- * One listing answers for all rows of a server that are due for it.  Any role
- * that may read sees the whole account, so the credentials of one role after
- * the other are tried.  While the listing is under way there is no
- * transaction, and other accounts go on: the lookup is advanced by the steps
- * of its delivery and never waits itself.  A user who is there with the data
- * that were sent was created by us: there is no other sign.
+ * One listing serves all rows of a server that are due for a lookup.  Every role that may read sees
+ * the whole account, so the credentials of one role after the other are tried.  While the listing
+ * is under way there is no transaction, and other accounts continue: the steps of the delivery
+ * advance the lookup, which never waits itself.  A user that exists with the data that were sent
+ * counts as created by this delivery, since the API offers no other evidence.
  */
 #include "postgres.h"
 
@@ -31,19 +29,18 @@ struct LpuReconciliation
 	LpuLookup  *lookup;
 	LpuDoubt   *doubts;
 	int			n;
-	List	   *servers;		/* of these rows, not looked up yet; the first
-								 * is at work */
+	List	   *servers;		/* servers not looked up yet; the first is the
+								 * current one */
 	bool		known;			/* ... what one of them has was found out */
 	int			next;			/* the row whose role is tried next */
 	const LpuOptions *options;	/* of the role as which the account is being
 								 * listed, or NULL */
-	const char *why;			/* no listing can be used so far */
+	const char *why;			/* no usable listing so far */
 };
 
 /*
- * Return what a user in the account has otherwise than what was sent, as the
- * text of an error in the current memory context; NULL if it is the same.
- * Needs a transaction.
+ * Return how a user in the account differs from the data sent, as the text of an error in the
+ * current memory context; NULL if it does not. Needs a transaction.
  */
 char *
 lpu_delivery_differences(const char *body, const LpuListedUser *user)
@@ -83,7 +80,7 @@ judge_absent(LpuDoubt *doubt, int max_retries)
 						   psprintf("given up after %d attempts: %s", row->attempts,
 									doubt->trouble ? doubt->trouble : "no answer"));
 	else
-		/* the lookup waited for the first retry delay */
+		/* the lookup has already waited for the first retry delay */
 		lpu_rows_set(&row, 1, LPU_STATE_PENDING, NULL, NULL, 0);
 }
 
@@ -135,7 +132,7 @@ settle_doubts(LpuDelivery *d, const LpuDoubt *doubts, int n, Oid server)
 
 /* ----- lookups ----- */
 
-/* Return true if an earlier row has the same role and server: then that was tried already. */
+/* Return true if an earlier row has the same role and server, which have been tried already. */
 static bool
 doubt_role_was_tried(const LpuDoubt *doubts, int i)
 {
@@ -149,8 +146,8 @@ doubt_role_was_tried(const LpuDoubt *doubts, int i)
 }
 
 /*
- * In a step: begin with the next server.  What another server of the account
- * shows is not believed for its rows.
+ * In a step: begin with the next server.  A listing through another server of the account is not
+ * used for its rows.
  */
 static void
 begin_server(struct LpuReconciliation *r)
@@ -215,8 +212,8 @@ look_up_as_next_role(LpuDelivery *d, struct LpuReconciliation *r)
 }
 
 /*
- * A listing has ended.  Return true if no other role is to be tried;
- * r->options are NULL if nothing is known then.
+ * A listing has ended.  Return true if no other role is to be tried; r->options are NULL if there
+ * is no result.
  */
 static bool
 finish_lookup(LpuDelivery *d, struct LpuReconciliation *r)
@@ -235,7 +232,7 @@ finish_lookup(LpuDelivery *d, struct LpuReconciliation *r)
 		result.verdict == LPU_UNCERTAIN;
 }
 
-/* Settle the rows of the server, and begin with the next one.  Return false if there is none. */
+/* Settle the rows of the server, and begin with the next server.  Return false if there is none. */
 static bool
 end_server(LpuDelivery *d, struct LpuReconciliation *r)
 {
@@ -273,9 +270,8 @@ end_reconciliation(LpuDelivery *d, struct LpuReconciliation *r)
 }
 
 /*
- * Look up the rows whose outcome is unknown, if that is due: then return
- * whether that waits, or has ended; else LPU_STEP_OVER.  Called outside of a
- * transaction.
+ * Look up the rows whose outcome is unknown, if a lookup is due.  Return its progress, or
+ * LPU_STEP_OVER if none is due.  Called outside of a transaction.
  */
 LpuStep
 lpu_delivery_look_up(LpuDelivery *d, long *wait_ms)

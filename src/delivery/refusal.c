@@ -1,13 +1,11 @@
 /*
- * refusal.c: the part of a delivery that finds out what became of batches that
- * were refused.
+ * refusal.c: the part of a delivery that finds the results of refused batches.
  *
- * The API does not say whether a batch is all or nothing.  After a refusal one
- * listing tells which of its users exist; as they did not before (presence.c),
- * they were created by it.  The others are sent again in halves, until the
- * users that are to blame stand alone.  Several refused batches share one
- * listing.  While it is under way batches in hand are sent, and nothing is
- * claimed; what is refused meanwhile waits for the next listing.
+ * The API does not say whether a batch is all or nothing.  After a refusal one listing shows which
+ * of the users exist; since these did not exist before (presence.c), the batch created them.  The
+ * others are sent again in halves, until each invalid user is alone.  Several refused batches share
+ * one listing.  During the listing claimed batches are sent, and no rows are claimed; batches
+ * refused meanwhile wait for the next listing.
  */
 #include "postgres.h"
 
@@ -15,7 +13,7 @@
 
 #include "delivery/delivery_state.h"
 
-/* So many batches at most wait for a listing: their rows are in memory. */
+/* Maximum number of batches that wait for a listing: their rows are in memory. */
 #define MAX_REFUSED 8
 
 /* A listing for refused batches. */
@@ -24,11 +22,10 @@ struct LpuRefusal
 	MemoryContext context;		/* of the listing, and its own */
 	LpuLookup  *lookup;
 	List	   *batches;		/* LpuRefusedBatch, of one server */
-	int			next;			/* of these, the one whose mapping is tried
-								 * next */
+	int			next;			/* the batch whose mapping is tried next */
 	bool		listing;		/* under way */
-	int64		revision;		/* of the account before they were sent; -1:
-								 * not known */
+	int64		revision;		/* revision of the account before they were
+								 * sent; -1: unknown */
 	LpuListingResult result;
 };
 
@@ -59,8 +56,8 @@ mapping_was_tried(const List *batches, int at)
 }
 
 /*
- * The batches of the server that was refused first.  What another server of
- * the account shows is not believed for them.
+ * Return the batches of the server that was refused first.  A listing through another server of the
+ * account is not used for these batches.
  */
 static List *
 batches_of_server(const LpuDelivery *d)
@@ -75,7 +72,7 @@ batches_of_server(const LpuDelivery *d)
 	return batches;
 }
 
-/* Begin to find out what became of the batches that were refused so far. */
+/* Begin to look up the results of the batches refused so far. */
 static struct LpuRefusal *
 begin_refusal(LpuDelivery *d)
 {
@@ -104,8 +101,8 @@ begin_refusal(LpuDelivery *d)
 }
 
 /*
- * Any role that may read sees the whole account: list it with the credentials
- * of the next.  Return false if all were tried.
+ * Every role that may read sees the whole account: list it with the credentials of the next one.
+ * Return false if all were tried.
  */
 static bool
 list_with_next_mapping(LpuDelivery *d, struct LpuRefusal *r)
@@ -169,7 +166,7 @@ judge_refused_user(LpuDelivery *d, const LpuRefusedBatch *batch, const LpuLookup
 							   d->ready);
 }
 
-/* What became of a refused batch cannot be known now. */
+/* The result of a refused batch is not available now. */
 static void
 settle_unknown(LpuDelivery *d, const LpuRefusedBatch *batch, const LpuListingResult *result)
 {
@@ -188,7 +185,7 @@ settle_unknown(LpuDelivery *d, const LpuRefusedBatch *batch, const LpuListingRes
 		case LPU_FORBIDDEN:
 		case LPU_REJECTED:
 		case LPU_MISDIRECTED:
-			/* then the refusal was not about these users either */
+			/* then the refusal did not concern these users either */
 			lpu_rows_set_held(batch->rows, batch->n, LPU_HOLD_SETUP, text);
 			lpu_delivery_hold_role(d, batch->options, batch->rows[0], LPU_HOLD_SETUP, text);
 			break;
@@ -203,8 +200,7 @@ settle_unknown(LpuDelivery *d, const LpuRefusedBatch *batch, const LpuListingRes
 }
 
 /*
- * The batches are settled, or sent again in halves, for which there is time
- * also if the turn is over.
+ * Settle the batches, or send them again in halves, even if the turn is over.
  */
 static LpuStep
 end_refusal(LpuDelivery *d, struct LpuRefusal *r)
@@ -231,9 +227,8 @@ end_refusal(LpuDelivery *d, struct LpuRefusal *r)
 }
 
 /*
- * Find out what became of the batches that were refused, if there are many or
- * nothing else is to be done: then return whether that waits, or has ended;
- * else LPU_STEP_OVER.  Called outside of a transaction.
+ * Look up the results of refused batches, if there are many or nothing else is to be done.  Return
+ * the progress of the lookup, or LPU_STEP_OVER if there is none.  Called outside of a transaction.
  */
 LpuStep
 lpu_delivery_judge_refused(LpuDelivery *d, long *wait_ms)

@@ -1,11 +1,11 @@
 /*
  * turns.c: deliveries of several accounts side by side.
  *
- * Accounts take turns, and no account keeps another from its turn. A few have their turn at a
- * time, those that waited the longest for one first. When a turn is over (delivery.c says when)
- * what the account has in flight goes on beside the turns of others, and does not count. An
- * account whose service does not answer is not tried again for a while, which grows. Nothing
- * here waits: the caller waits for the network when no delivery can go on.
+ * Accounts take turns, and no account blocks the turn of another. A few accounts have their turn at
+ * a time, starting with those that have waited the longest. After a turn (delivery_step.c) the
+ * requests of the account that are in flight continue during the turns of others, and do not count
+ * as a turn. An account whose service does not respond is retried after an increasing delay.
+ * Nothing here waits: the caller waits for the network when no delivery can continue.
  */
 #include "postgres.h"
 
@@ -16,23 +16,23 @@
 #include "delivery/turns.h"
 
 /*
- * So many accounts have their turn at a time: with the default of 4 connections each some 30
- * requests are in flight.
+ * Number of accounts that have their turn at a time: with the default of 4 connections each, some
+ * 30 requests are in flight.
  */
 #define MAX_TURNS 8
 
-/* After an error: long enough not to fill the log, short enough that it mends itself. */
+/* Delay after an error: long enough not to fill the log, short enough to recover soon. */
 #define ERROR_WAIT_MS 5000
 
 /*
- * An account that could do nothing (paused, or delivered by another process) is tried again by
- * then.
+ * Retry interval of an account that could not be delivered (paused, or delivered by another
+ * process).
  */
 #define IDLE_WAIT_MS 10000
 
 /*
- * One whose service does not answer: 5, 10, 20, 40 s, then every minute. What was tried has its
- * own back-off.
+ * Retry intervals of an account whose service does not respond: 5, 10, 20, 40 s, then every minute.
+ * The rows that were tried have their own delay.
  */
 #define UNREACHABLE_WAIT_MS 5000
 #define MAX_UNREACHABLE_WAIT_MS 60000
@@ -41,8 +41,8 @@
 typedef struct AccountTurn
 {
 	char	   *account;
-	TimestampTz due;			/* of its first row, as listed; DT_NOEND: not
-								 * known */
+	TimestampTz due;			/* due time of its first row, as listed;
+								 * DT_NOEND: unknown */
 	TimestampTz not_before;		/* whatever is due */
 	TimestampTz began;			/* its last turn, 0: never */
 	int			unreachable;	/* times in a row */
@@ -62,7 +62,7 @@ struct LpuTurns
 	List	   *accounts;		/* turn */
 };
 
-/* What a guarded part works on. */
+/* Arguments of a guarded part. */
 typedef struct TurnPart
 {
 	LpuTurns   *turns;
@@ -107,8 +107,8 @@ find_turn(LpuTurns *turns, const char *account)
 }
 
 /*
- * Forget the accounts that have nothing unfinished, unless what is known of their service still
- * counts.
+ * Forget the accounts without unfinished rows, unless the retry delay of their service has not
+ * passed.
  */
 static void
 forget_finished(LpuTurns *turns, TimestampTz now)
@@ -128,9 +128,9 @@ forget_finished(LpuTurns *turns, TimestampTz now)
 }
 
 /*
- * Read which accounts, or whether this one, have unfinished rows, and when the first is due.
- * Return how many. Called outside of a step. "retry": an account that waits because of an
- * error, or because it was paused, is tried again at once.
+ * Read the accounts that have unfinished rows ("account" limits this to one), and the due time of
+ * the first row of each. Return the number of accounts. Called outside of a step. "retry": an
+ * account that waits because of an error, or because it was paused, is tried again at once.
  */
 int
 lpu_turns_list(LpuTurns *turns, const char *account, bool retry)
@@ -172,7 +172,9 @@ lpu_turns_list(LpuTurns *turns, const char *account, bool retry)
 
 /* ----- one account ----- */
 
-/* Run a part; an error of it is not the others', if the deliverer can go on after one. */
+/*
+ * Run a part; its error does not affect the others, if the deliverer can continue after an error.
+ */
 static bool
 run_part(LpuTurns *turns, void (*function) (void *arg), TurnPart *p)
 {
@@ -182,7 +184,7 @@ run_part(LpuTurns *turns, void (*function) (void *arg), TurnPart *p)
 	return true;
 }
 
-/* The delivery is over, or could not be opened: for so long nothing is tried. */
+/* The delivery is over, or could not be opened: do not try again for this time. */
 static void
 end_turn(LpuTurns *turns, AccountTurn *t, int64 wait_ms)
 {
@@ -194,7 +196,7 @@ end_turn(LpuTurns *turns, AccountTurn *t, int64 wait_ms)
 	turns->changed = true;
 }
 
-/* How long to leave the account alone after a delivery that did this. */
+/* Return the delay until the next delivery of the account after one with this result. */
 static int64
 wait_after(AccountTurn *t)
 {
@@ -210,7 +212,8 @@ wait_after(AccountTurn *t)
 	t->unreachable = 0;
 	if (totals->created == 0 && totals->done == 0 && totals->failed == 0 && totals->held == 0 &&
 		totals->again == 0)
-		return IDLE_WAIT_MS;	/* paused, or what is due is locked by others */
+		return IDLE_WAIT_MS;	/* paused, or the due rows are locked by
+								 * others */
 	return 0;
 }
 
@@ -234,7 +237,7 @@ step_part(void *arg)
 	p->result = lpu_delivery_step(p->turn->delivery, &p->wait_ms);
 }
 
-/* Give the account its turn. */
+/* Begin the turn of the account. */
 static void
 begin_turn(LpuTurns *turns, AccountTurn *t)
 {
@@ -255,7 +258,7 @@ begin_turn(LpuTurns *turns, AccountTurn *t)
 	}
 }
 
-/* Let the delivery of the account go on. Return what lpu_delivery_step() does. */
+/* Continue the delivery of the account. Return the result of lpu_delivery_step(). */
 static LpuStep
 step_turn(LpuTurns *turns, AccountTurn *t, long *wait_ms)
 {
@@ -278,7 +281,7 @@ step_turn(LpuTurns *turns, AccountTurn *t, long *wait_ms)
 
 /* ----- all accounts ----- */
 
-/* When the account may have its next turn; DT_NOEND while there is no reason to. */
+/* Return the time of the account's next turn; DT_NOEND if there is no reason for one. */
 static TimestampTz
 next_turn(const LpuTurns *turns, const AccountTurn *t)
 {
@@ -294,8 +297,8 @@ next_turn(const LpuTurns *turns, const AccountTurn *t)
 }
 
 /*
- * Of the accounts that may have their turn now, that which has waited the longest for one; NULL
- * if there is none.
+ * Of the accounts that may have their turn now, return the one that has waited the longest; NULL if
+ * there is none.
  */
 static AccountTurn *
 choose_turn(const LpuTurns *turns, TimestampTz now)
@@ -336,9 +339,8 @@ lower(long *wait_ms, long ms)
 }
 
 /*
- * Let all deliveries go on as far as they can without waiting; "stop": begin no turn. Return 0
- * if there may be more to do at once, else how long to wait for the network, -1 for as long as
- * it takes.
+ * Continue all deliveries as far as possible without waiting; "stop": begin no turn. Return 0 if
+ * more may be done at once, else the time to wait for the network, -1 for no limit.
  */
 long
 lpu_turns_step(LpuTurns *turns, bool stop)
@@ -371,7 +373,7 @@ lpu_turns_step(LpuTurns *turns, bool stop)
 		if (next != DT_NOEND)
 			lower(&wait_ms, TimestampDifferenceMilliseconds(now, next));
 	}
-	/* a turn that ends makes room for another */
+	/* the end of a turn allows another one */
 	if (wait_ms == 0 && count_turns(turns) >= MAX_TURNS)
 		wait_ms = 100;
 	return wait_ms;
@@ -389,14 +391,14 @@ lpu_turns_busy(const LpuTurns *turns)
 	return false;
 }
 
-/* Return true if the accounts should be listed again: a delivery has ended since. */
+/* Return true if the accounts should be listed again because a delivery has ended since. */
 bool
 lpu_turns_changed(LpuTurns *turns)
 {
 	return turns->changed;
 }
 
-/* End all deliveries, with what they have in flight. To be called after an error as well. */
+/* End all deliveries and their requests in flight. To be called after an error as well. */
 void
 lpu_turns_close(LpuTurns *turns)
 {

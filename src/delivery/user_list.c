@@ -1,9 +1,9 @@
 /*
  * user_list.c: users of the account, read while they arrive, in steps that do not wait.
  *
- * All users, or the one with an id.  The deliveries of other accounts go on meanwhile: what has
- * come is read whenever lpu_user_list_done() asks.  No transaction is needed for that.  It knows
- * nothing of requests and what they mean; each user is handed over to the caller.
+ * All users, or the one with an id.  The deliveries of other accounts continue meanwhile: each call
+ * of lpu_user_list_done() reads the data that have arrived.  No transaction is needed for this.
+ * This file does not depend on the queue; each user is passed to the caller.
  */
 #include "postgres.h"
 
@@ -14,14 +14,14 @@
 #include "http/request.h"
 
 /*
- * What libcurl may bring before the reader has its turn: several of the pieces
- * in which a list comes.
+ * Bytes that libcurl may deliver before they are read: several of the pieces in which a list
+ * arrives.
  */
 #define SINK_BYTES (512 * 1024)
 
 /*
- * A list may take so many times "timeout", however steadily it comes: an account that sends a user
- * a second without end must not keep its queue from ever being delivered.
+ * Maximum duration of a list, as a multiple of "timeout", even if data arrive steadily: an account
+ * that sends one user a second without end must not block its queue forever.
  */
 #define LIST_TIMEOUTS 10
 
@@ -35,22 +35,22 @@ typedef struct UserSink
 struct LpuUserList
 {
 	UserSink	sink;			/* first */
-	MemoryContext context;		/* its own, and of what it needs */
+	MemoryContext context;		/* for the list and all that belongs to it */
 	MemoryContext scratch;
 	const LpuOptions *options;
 	const LpuUserQuery *query;
 	LpuApiRequest request;
 	LpuApiCall *call;
-	bool		renewed;		/* it was sent again after a 401 */
+	bool		renewed;		/* it was repeated after a 401 */
 	int			requests;
 	LpuReader  *reader;
 	LpuReaderState state;
-	char		first;			/* character of the answer that is no blank;
-								 * 0: not seen */
+	char		first;			/* character of the response that is not
+								 * blank; 0: none yet */
 	TimestampTz since;			/* when it was sent */
-	TimestampTz last;			/* when something came */
+	TimestampTz last;			/* time of the last data */
 	uint64		bytes;			/* that came */
-	const char *given_up;		/* why the rest is not waited for, or NULL */
+	const char *given_up;		/* why the transfer was stopped, or NULL */
 };
 
 /* Called by libcurl: nothing here may raise. */
@@ -74,7 +74,7 @@ lpu_user_value_is_true(const LpuValue *value)
 		(value->type == LPU_VALUE_STRING && pg_strcasecmp(value->text, "true") == 0);
 }
 
-/* Read what has come. */
+/* Read the data that have arrived. */
 static void
 read_piece(LpuUserList *l)
 {
@@ -101,7 +101,7 @@ note_first(LpuUserList *l)
 			l->first = l->sink.data[i];
 }
 
-/* Send the request, for the first time or once more with a new bearer. */
+/* Send the request, for the first time or again with a new bearer token. */
 static void
 send_request(LpuUserList *l)
 {
@@ -119,8 +119,8 @@ send_request(LpuUserList *l)
 }
 
 /*
- * Start to read users, in a memory context below the current one, with which the request ends,
- * too. The options must stay valid until the list has ended.
+ * Start to read users, in a child of the current memory context; deleting the context ends the
+ * request, too. The options must stay valid until the list has ended.
  */
 LpuUserList *
 lpu_user_list_start(const LpuOptions *options, const LpuUserQuery *query)
@@ -143,7 +143,7 @@ lpu_user_list_start(const LpuOptions *options, const LpuUserQuery *query)
 	return l;
 }
 
-/* Read what has come, and let more come. */
+/* Read the data that have arrived, and resume the transfer. */
 static void
 take_piece(LpuUserList *l)
 {
@@ -156,7 +156,10 @@ take_piece(LpuUserList *l)
 	lpu_api_resume(l->call);
 }
 
-/* Return how long to wait for more, in ms.  Give up a list that is too large or takes too long. */
+/*
+ * Return the time to wait for more data, in ms.  Give up a list that is too large or takes too
+ * long.
+ */
 static long
 time_left(LpuUserList *l)
 {
@@ -176,14 +179,18 @@ time_left(LpuUserList *l)
 	return Min(silence_ms, list_ms);
 }
 
-/* Read what has come.  Return true if the listing has ended. */
+/* Read the data that have arrived.  Return true if the listing has ended. */
 static bool
 advance(LpuUserList *l, long *wait_ms)
 {
 	bool		done;
 
 	*wait_ms = 0;
-	/* what came while this process was busy is no silence */
+
+	/*
+	 * read data that arrived while this process was busy before the timeout
+	 * is checked
+	 */
 	lpu_http_turn(0);
 	done = lpu_api_done(l->call);
 	if (l->sink.used > 0)
@@ -209,10 +216,10 @@ advance(LpuUserList *l, long *wait_ms)
 }
 
 /*
- * Read what has come, without waiting.  Return true if the list has ended, also because it was
- * given up: nothing came for "timeout", or it has no end.  Else *wait_ms says how long to wait for
- * the network; 0: there may be more at once. A 401 is answered with a new bearer once.  Serves
- * interrupts.
+ * Read the data that have arrived, without waiting.  Return true if the list has ended, or was
+ * given up because no data arrived for "timeout" or the list does not end.  Else set *wait_ms to
+ * the time to wait for the network; 0: more may be available at once. A 401 is followed by one
+ * retry with a new bearer token.  Serves interrupts.
  */
 bool
 lpu_user_list_done(LpuUserList *l, long *wait_ms)
@@ -224,7 +231,7 @@ lpu_user_list_done(LpuUserList *l, long *wait_ms)
 	return done;
 }
 
-/* Return true if the answer is complete: a list, or the one user that was asked for. */
+/* Return true if the response is complete: a list, or the one requested user. */
 static bool
 is_whole(const LpuUserList *l, const LpuApiAnswer *answer)
 {
@@ -235,7 +242,7 @@ is_whole(const LpuUserList *l, const LpuApiAnswer *answer)
 	return l->first != '{' && (l->state == LPU_READER_END || answer->status == 204);
 }
 
-/* Say how a list ended of which the answer is here. */
+/* Return the result of a list whose response has arrived. */
 static void
 conclude(const LpuUserList *l, const LpuApiAnswer *answer, LpuListingResult *result)
 {
@@ -257,8 +264,8 @@ conclude(const LpuUserList *l, const LpuApiAnswer *answer, LpuListingResult *res
 	}
 
 	/*
-	 * a page is a gateway's; anything else may be one user that cannot be
-	 * read
+	 * an HTML page comes from a gateway; anything else may be one user that
+	 * cannot be read
 	 */
 	result->verdict = l->first == '<' ? LPU_MISDIRECTED : LPU_UNCERTAIN;
 	if (l->first != (l->query->user_id != 0 ? '{' : '['))
@@ -269,7 +276,7 @@ conclude(const LpuUserList *l, const LpuApiAnswer *answer, LpuListingResult *res
 }
 
 /*
- * Say how a list ended, and free it.  Texts of the result are in the memory context "texts".
+ * Return the result of a list, and free it.  Texts of the result are in the memory context "texts".
  * Needs a transaction.
  */
 void

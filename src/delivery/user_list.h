@@ -9,36 +9,34 @@
 
 typedef struct LpuUserList LpuUserList;
 
-/* Called for each user that has come; the current memory context is reset afterwards. */
+/* Called for each user that has arrived; the current memory context is reset afterwards. */
 typedef void (*LpuTakeUser) (void *arg, LpuReader *reader);
 
-/* What is asked for.  All pointers must stay valid until the list has ended. */
+/* Parameters of a list.  All pointers must stay valid until the list has ended. */
 typedef struct LpuUserQuery
 {
 	int64		user_id;		/* only this user; 0: all */
 	const char *query;			/* "&select=..." */
 	int64		revision;		/* of a list: 304 if nothing changed since, if
 								 * above 0 */
-	const char *const *names;	/* attributes that are read of each user */
+	const char *const *names;	/* attributes to be read of each user */
 	int			nnames;
 	bool		whole;			/* ... and its JSON */
 	LpuTakeUser take;			/* or NULL */
 	void	   *arg;
 } LpuUserQuery;
 
-/* How it ended. */
+/* Result of a list. */
 typedef struct LpuListingResult
 {
-	bool		known;			/* all that was asked for has come */
-	bool		unchanged;		/* ... nothing, since nothing changed since
-								 * the revision given */
-	bool		absent;			/* ... nothing, since the account has no user
-								 * with this id */
+	bool		known;			/* complete */
+	bool		unchanged;		/* ... unchanged since the given revision */
+	bool		absent;			/* ... the account has no user with this id */
 	LpuVerdict	verdict;		/* of one that failed */
 	const char *why;			/* ... in words */
-	long		wait_ms;		/* ... as long as the account asks to wait */
+	long		wait_ms;		/* ... delay requested by the account */
 	int			requests;		/* that were sent */
-	int64		revision;		/* of the answer; -1: none */
+	int64		revision;		/* of the response; -1: none */
 } LpuListingResult;
 
 extern LpuUserList *lpu_user_list_start(const LpuOptions *options, const LpuUserQuery *query);

@@ -1,18 +1,16 @@
 /*
  * worker.c: the background worker that delivers the queue of one database.
  *
- * It is started by a transaction that enqueued something (worker_slots.c) or
- * by the launcher.  It delivers what is due, account by account, sleeps until
- * the next is due or a commit wakes it, and leaves when nothing has been
- * unfinished for lpusers.idle_timeout, so that the database can be dropped.
- * It connects as the bootstrap superuser; statements on the tables run as
- * their owner, one by one (lpu_run()).  It never waits for a network inside of
- * a transaction.  An error ends the round, not the worker: it tries again
- * after a while.
+ * The worker is started by a transaction that enqueued rows (worker_slots.c) or by the launcher. It
+ * delivers the due requests of each account, sleeps until the next request is due or a commit wakes
+ * it, and exits when no request has been unfinished for lpusers.idle_timeout, so that the database
+ * can be dropped. It connects as the bootstrap superuser; statements on the tables run as their
+ * owner, one by one (lpu_run()).  The worker never waits for the network inside a transaction.  An
+ * error ends the round, not the worker, which tries again after a delay.
  *
- * Its exit code tells the postmaster whether to start it again: 0 if it has
- * left, if the launcher does it, or if there is no such database; else 1,
- * which is the code of an error or of pg_terminate_backend().
+ * Its exit code tells the postmaster whether to restart the worker: 0 after a normal exit, if the
+ * launcher restarts it, or if the database does not exist; else 1, which is the code of an error or
+ * of pg_terminate_backend().
  */
 #include "postgres.h"
 
@@ -47,41 +45,39 @@
 PGDLLEXPORT void lpu_worker_main(Datum arg);
 PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
 
-/* After an error: long enough not to fill the log, short enough that it mends itself. */
+/* Delay after an error: long enough not to fill the log, short enough to recover soon. */
 #define ERROR_WAIT_MS 5000
 
 /*
- * How often the worker looks whether a prepared transaction of its database is
- * gone, and for housekeeping.
+ * Interval of checks for the end of prepared transactions of the database, and for housekeeping.
  */
 #define LOOK_AROUND_MS 10000
 #define HOUSEKEEPING_MS (3600 * 1000)
 #define HOUSEKEEPING_RETRY_MS (60 * 1000)
 
 /*
- * While accounts are being delivered, they are listed again no sooner than after so many times
- * the time that listing them takes: it reads all that is unfinished.
+ * While accounts are being delivered, the interval of their listing is at least this multiple of
+ * its duration, since a listing reads all unfinished rows.
  */
 #define LISTING_SHARE 10
 
-/* A predecessor that is leaving is gone soon; how long, and in which steps, to wait for that. */
+/* Maximum time, and interval, of waiting for an exiting predecessor. */
 #define PREDECESSOR_MS 10000
 #define PREDECESSOR_STEP_MS 10
 
 /*
- * The worker between its rounds: a round begins when it lists the accounts that have something
- * to deliver.
+ * State of the worker: a round begins with a listing of the accounts that have requests to deliver.
  */
 typedef struct WorkerLoop
 {
 	MemoryContext context;		/* reset after each listing */
 	LpuTurns   *turns;
-	TimestampTz next_listing;	/* unless there is a reason to do it sooner: */
+	TimestampTz next_listing;	/* unless one of these requires it sooner: */
 	TimestampTz earliest_listing;
 	TimestampTz idle_since;
 	long		wait_ms;		/* before the next step, -1: no limit */
-	bool		stop;			/* only what is in flight has its end */
-	bool		over;			/* there is nothing more to do here */
+	bool		stop;			/* only requests in flight continue */
+	bool		over;			/* the worker has to exit */
 } WorkerLoop;
 
 static void
@@ -129,7 +125,10 @@ is_installed(void)
 	return installed;
 }
 
-/* Run a part of a round; an error of it is logged, and the others go on. False after an error. */
+/*
+ * Run a part of a round; its error is logged, and the other parts continue. Return false after an
+ * error.
+ */
 static bool
 run_safely(void (*part) (void *arg), void *arg)
 {
@@ -156,8 +155,8 @@ run_safely(void (*part) (void *arg), void *arg)
 }
 
 /*
- * Once an hour, or a minute after it failed.  All accounts wait for it, so its statements pass over
- * rows that a session has locked.
+ * Run housekeeping once an hour, or a minute after a failure.  All accounts wait for it, so its
+ * statements skip rows locked by sessions.
  */
 static void
 housekeep(void *arg)
@@ -174,8 +173,7 @@ housekeep(void *arg)
 }
 
 /*
- * A transaction that was prepared here may have enqueued something, and its commit will not
- * wake the worker.
+ * A prepared transaction may have enqueued rows, and COMMIT PREPARED does not wake the worker.
  */
 static bool
 prepared_transactions_here(void)
@@ -204,7 +202,7 @@ wait_for_work(int64 ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Begin a round: find out what is to be delivered, and when. */
+/* Begin a round: list the accounts with requests, and their due times. */
 static void
 list_accounts(void *arg)
 {
@@ -219,12 +217,12 @@ list_accounts(void *arg)
 
 	s->next_listing = s->earliest_listing = TimestampTzPlusMilliseconds(start, ERROR_WAIT_MS);
 	installed = is_installed();
-	/* without it, what is in flight has an end first */
+	/* without the extension, requests in flight end first */
 	s->over = !installed && !lpu_turns_busy(s->turns);
 	if (!installed)
 		return;
 	lpu_worker_begin_round();
-	/* in this order: what is committed between the two is found by the second */
+	/* in this order: the second finds commits between the two */
 	prepared = prepared_transactions_here();
 	unfinished = lpu_turns_list(s->turns, NULL, woken) > 0 || lpu_turns_busy(s->turns);
 	(void) run_safely(housekeep, NULL);
@@ -255,7 +253,7 @@ listing_is_due(const WorkerLoop *s)
 	return now >= s->earliest_listing || !lpu_turns_busy(s->turns);
 }
 
-/* Wait for the network, or for what else there is to do. */
+/* Wait for the network, the latch, or the next due time. */
 static void
 wait_for_next(void *arg)
 {
@@ -265,7 +263,7 @@ wait_for_next(void *arg)
 
 	if (lpu_worker_is_wanted() || lpu_turns_changed(s->turns))
 		wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, s->earliest_listing));
-	/* nothing is listed any more after a stop */
+	/* after a stop nothing is listed */
 	if (s->stop)
 		wait_ms = s->wait_ms;
 	else if (s->wait_ms >= 0)
@@ -289,7 +287,7 @@ take_step(WorkerLoop *s)
 	if (s->over)
 		return;
 	s->wait_ms = lpu_turns_step(s->turns, s->stop);
-	/* a cancel, too, ends only what is under way */
+	/* a cancel, too, ends only the current part */
 	if (s->wait_ms != 0 && !run_safely(wait_for_next, s))
 		lpu_turns_close(s->turns);
 }
@@ -307,8 +305,8 @@ serve(void)
 	s.idle_since = GetCurrentTimestamp();
 
 	/*
-	 * what was committed after it was asked to stop would start no other
-	 * worker: then it stays
+	 * commits after the stop request would not start another worker, so this
+	 * one stays
 	 */
 	do
 		while (!(s.stop = must_stop()) || lpu_turns_busy(s.turns))
@@ -316,7 +314,7 @@ serve(void)
 			take_step(&s);
 			if (s.over)
 				return;
-			/* after pg_advisory_unlock_all() another worker may be there */
+			/* after pg_advisory_unlock_all() another worker may exist */
 			if (!lpu_lock_worker())
 				return;
 		}
@@ -339,16 +337,15 @@ lock_database(Oid database)
 			return locked;
 
 		/*
-		 * it has given up its slot, so that this one was started, and not yet
-		 * its lock
+		 * the predecessor has freed its slot, and not yet its lock
 		 */
 		lpu_pause(PREDECESSOR_STEP_MS);
 	}
 }
 
 /*
- * Settings of the database or its owner must not reach a superuser's session:
- * above all search_path, and whatever ends or changes transactions.
+ * Settings of the database or its owner must not reach a superuser's session: above all
+ * search_path, and settings that end or change transactions.
  */
 static void
 fix_settings(void)
@@ -374,8 +371,8 @@ fix_settings(void)
 /* ----- start and end ----- */
 
 /*
- * The database of this process, InvalidOid while it is known by name only; and what became of
- * the connection to it.
+ * The database of this process, InvalidOid while only its name is known; and the state of the
+ * connection.
  */
 static Oid	database_oid = InvalidOid;
 static bool connected = false;
@@ -385,8 +382,8 @@ static bool may_forget = false;
 static emit_log_hook_type next_log_hook = NULL;
 
 /*
- * A database that is gone is no failure: it was dropped with its queue, while this worker was
- * about to start. A name that was never there is one, and most often a matter of upper case.
+ * A dropped database is not a failure: it was dropped with its queue while this worker was
+ * starting. A database name that never existed is a failure, most often caused by upper case.
  */
 static void
 watch_connection_error(ErrorData *error)
@@ -404,7 +401,7 @@ watch_connection_error(ErrorData *error)
 		next_log_hook(error);
 }
 
-/* While shared memory is still there: leave the slot as those who start workers have to find it. */
+/* Before shared memory is detached: set the slot for the processes that start workers. */
 static void
 on_exit_leave(int code, Datum arg)
 {
@@ -417,7 +414,7 @@ on_exit_leave(int code, Datum arg)
 		may_forget = true;
 }
 
-/* The postmaster restarts what ends with 1. */
+/* The postmaster restarts a worker that exits with 1. */
 static void
 on_exit_set_code(int code, Datum arg)
 {

@@ -23,10 +23,7 @@
 #include "queue/settle.h"
 #include "queue/statement.h"
 
-/*
- * Maximum number of results kept for locked rows; further rows are looked up by the next
- * deliverer.
- */
+/* Maximum number of results kept for locked rows; the next deliverer looks up further rows. */
 #define MAX_KEPT 10000
 
 /* The columns of a result, in the order of settle_sql's parameters. */
