@@ -6,7 +6,7 @@
 
 #include "delivery/change_read.h"
 
-/* What comes next. */
+/* Next action of a chain. */
 typedef enum LpuChainStep
 {
 	LPU_CHAIN_READ,				/* users are to be read, or are being read */

@@ -22,7 +22,7 @@
 #include "delivery/change_read.h"
 #include "user/login.h"
 
-/* What comes next. */
+/* Next action of a read. */
 typedef enum ReadStep
 {
 	READ_REVISION,				/* from one user */

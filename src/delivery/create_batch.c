@@ -141,7 +141,7 @@ lpu_batch_done(const LpuCreateBatch *batch)
 	return batch->call == NULL || lpu_api_done(batch->call);
 }
 
-/* Return true if the service answered a batch that is done with success. */
+/* Return true if a finished batch got a 2xx response. */
 bool
 lpu_batch_accepted(const LpuCreateBatch *batch)
 {

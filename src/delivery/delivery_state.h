@@ -63,7 +63,7 @@ struct LpuDelivery
 	bool		changes_due;	/* an update or delete can be claimed: no
 								 * creates are started */
 	bool		changes_left;	/* ... but the turn is over */
-	TimestampTz changes_checked;	/* when that was asked */
+	TimestampTz changes_checked;	/* time of that check */
 	bool		changes_stale;	/* ... before something was settled */
 	int			unrest;			/* writes in a row that were stale */
 	int			calm;			/* ... and since then were not */
@@ -101,8 +101,8 @@ struct LpuDelivery
 };
 
 /*
- * delivery_state.c: begin a step of the delivery, a transaction, and end it. What is allocated in
- * it lives with the delivery, unless it is freed.
+ * delivery_state.c: begin and end a step of the delivery, which is a transaction. Memory allocated
+ * in a step lives as long as the delivery, unless it is freed.
  */
 extern MemoryContext lpu_delivery_begin(LpuDelivery *d);
 extern void lpu_delivery_commit(LpuDelivery *d, MemoryContext caller);

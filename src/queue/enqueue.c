@@ -294,7 +294,7 @@ write_users_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 f
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Where users come from. */
+/* Source of users. */
 typedef struct UserSource
 {
 	LpuNextUser next;

@@ -15,9 +15,9 @@
  *	base	attributes as the account had them when the request was planned
  *	drift	what is done with an attribute that is neither as in base nor as wanted:
  *			"overwrite" (the default), "report" or "accept"
- *	hidden	attributes that the account answers blank, to be sent only lest they are lost
+ *	hidden	attributes that the account returns blank, sent only to preserve their values
  *
- * Of a delete: base with isEnabled false, so that a user who is enabled again is not deleted.
+ * Of a delete: base with isEnabled false, so that a user that was enabled again is not deleted.
  * Values are of the API's JSON types, numbers and booleans not quoted.
  */
 

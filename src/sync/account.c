@@ -1,10 +1,9 @@
 /*
  * account.c: the users of an account, in the form in which they are compared.
  *
- * One listing, of those attributes that the source decides; or, so that a
- * mapping can be tried without a network, any relation with the columns of
- * lp.users, read with the rights of the caller. What the account does not have
- * is empty: what an API leaves out, answers as null or as "" means the same.
+ * The users come from one listing, with the attributes that the source has, or from any relation
+ * with the columns of lp.users, read with the rights of the caller, so that a mapping can be tried
+ * without a network. An attribute that the API omits, or returns as null or as "", is empty.
  */
 #include "postgres.h"
 
@@ -31,13 +30,13 @@ enum
 	ID, LOGIN, LOGIN_NAME, ENABLED, UPDATED
 };
 
-/* What is read: these, and then the values. */
+/* Attributes to read: these, followed by the values. */
 enum
 {
 	READ_ID, READ_LOGIN_NAME, READ_ENABLED, READ_UPDATED, READ_FIXED
 };
 
-/* What takes users. */
+/* Receiver of users. */
 typedef struct UserReceiver
 {
 	DestReceiver receiver;
@@ -107,7 +106,7 @@ start_receiver(UserReceiver *r, const LpuSyncRows *source)
 
 /* ----- one user ----- */
 
-/* What stands for an attribute that a user does not have; false: null. */
+/* Substitute for a missing attribute; false: null. */
 static bool
 empty_value(LpuSyncForm form, Datum *value)
 {
@@ -159,7 +158,7 @@ put_value(UserReceiver *r, const LpuSyncValue *value, bool isnull, Datum given)
 		put_field(r, value->folded, lpu_sync_fold(value->form, given));
 }
 
-/* A user without an id cannot be linked, one without a login not be found. */
+/* A user without an id cannot be linked, and a user without a login cannot be found. */
 static void
 put_user(UserReceiver *r, const Datum *values, const bool *nulls)
 {
@@ -204,7 +203,7 @@ column_of(const char *attribute, LpuValueKind kind, Oid type)
 	return column;
 }
 
-/* The account as a foreign table that has just what is needed. */
+/* The account as a foreign table with only the required columns. */
 static LpuForeignTable *
 account_table(const LpuSyncRows *rows)
 {
@@ -233,9 +232,9 @@ account_table(const LpuSyncRows *rows)
 }
 
 /*
- * Read the users of an account in the form of a source, in the current memory
- * context. Sends one request. Raises if the list is refused, or ends before it
- * is whole: what is missing in it must not be taken for absent.
+ * Read the users of an account in the form of a source, in the current memory context. Sends one
+ * request. Raises if the list is refused or incomplete, since users missing from it would count as
+ * absent.
  */
 LpuSyncRows *
 lpu_sync_read_account(const LpuSync *sync, const LpuSyncRows *source, const LpuOptions *options)
@@ -278,7 +277,7 @@ lpu_sync_relation_has(Oid relation, const char *column)
 	return get_attnum(relation, column) > 0;
 }
 
-/* Append what reads a column that must be there. */
+/* Append the expression for a required column. */
 static void
 append_column(StringInfo query, Oid relation, const char *column, LpuValueKind kind, bool names)
 {
@@ -348,7 +347,7 @@ end_account(DestReceiver *self)
 {
 }
 
-/* Likewise, of a relation that the current user may read. */
+/* Likewise, for a relation that the current user may read. */
 LpuSyncRows *
 lpu_sync_read_against(const LpuSync *sync, const LpuSyncRows *source, Oid relation)
 {

@@ -1,9 +1,9 @@
 /*
- * applied_plan.c: the items of a plan become requests.
+ * applied_plan.c: queuing the items of a plan as requests.
  *
- * Items that are planned, neither stale nor held, are queued in chunks, so that
- * memory is bounded; those that concern the link alone are done at once. A link
- * that depends on a request is written when that is settled (link.c).
+ * Items that are planned, neither stale nor held, are queued in chunks, so that memory is bounded;
+ * items that change only the link are executed at once. A link that depends on a request is written
+ * when the request is settled (link.c).
  */
 #include "postgres.h"
 
@@ -23,7 +23,7 @@
 #include "sync/comparison.h"
 #include "user/validate.h"
 
-/* Items that are queued together. */
+/* Number of items queued by one statement. */
 #define CHUNK 2000
 
 /* A statement on the plan: its number is $1, that of the sync $2. */
@@ -47,12 +47,11 @@ lpu_applied_run_with_source(const LpuAppliedPlan *plan, const char *sql)
 	(void) lpu_run_once(sql, &parameters, NULL);
 }
 
-/* ----- what concerns the links alone ----- */
+/* ----- items that change only links ----- */
 
 /*
- * Follow and relink. Their items are done. A user who is adopted without a
- * difference has a request, too: the deliverer finds out whether it is still
- * the user that was planned.
+ * Follow and relink. Their items become "done". A user adopted without a difference gets a request,
+ * too, with which the deliverer verifies that it is still the planned user.
  */
 void
 lpu_applied_change_links(const LpuAppliedPlan *plan)
@@ -96,7 +95,7 @@ origin_of(const LpuAppliedPlan *plan, const LpuOptions *options)
 	return origin;
 }
 
-/* The items get their requests; one that failed at once has failed. */
+/* Store the requests of the items; an item whose request failed at once has failed. */
 static void
 mark_queued(const int64 *items, const int64 *requests, int n)
 {
@@ -110,7 +109,7 @@ mark_queued(const int64 *items, const int64 *requests, int n)
 			"WHERE i.id = q.item", 2, types, values);
 }
 
-/* What is only sent with a create, as changes; of the source "c". */
+/* Attributes that are sent only with a create, as changes; from the source "c". */
 static char *
 write_create_only(const LpuSyncRows *source)
 {
@@ -128,7 +127,7 @@ write_create_only(const LpuSyncRows *source)
 	return out.data;
 }
 
-/* What is wrong with a user to be created, or NULL. */
+/* Return what is wrong with a user to be created, or NULL. */
 static char *
 problem_of(Jsonb *user, bool require_password)
 {
@@ -159,7 +158,7 @@ jsonb_column(int row, int column)
 	return isnull ? NULL : DatumGetJsonbP(value);
 }
 
-/* Queue up to CHUNK creates; return how many there were. */
+/* Queue up to CHUNK creates; return their number. */
 static int
 queue_creates(const LpuAppliedPlan *plan, const LpuOptions *options, const char *sql,
 			  const char *action)
@@ -257,7 +256,7 @@ creates_sql(const LpuAppliedPlan *plan, const char *action)
 					write_create_only(plan->source), action);
 }
 
-/* Until no item of the plan is planned any more. */
+/* Repeat until the plan has no planned item. */
 void
 lpu_applied_queue(const LpuAppliedPlan *plan)
 {

@@ -1,5 +1,5 @@
 /*
- * applied_plan.h: the items of a plan become requests.
+ * applied_plan.h: queuing the items of a plan as requests.
  */
 #ifndef LPU_SYNC_APPLIED_PLAN_H
 #define LPU_SYNC_APPLIED_PLAN_H
@@ -23,7 +23,7 @@ typedef struct LpuAppliedPlan
 extern void lpu_applied_run(const LpuAppliedPlan *plan, const char *sql);
 extern void lpu_applied_run_with_source(const LpuAppliedPlan *plan, const char *sql);
 
-/* Change links alone; put the other planned items into the queue. */
+/* Execute the items that change only links; queue the other planned items. */
 extern void lpu_applied_change_links(const LpuAppliedPlan *plan);
 extern void lpu_applied_queue(const LpuAppliedPlan *plan);
 

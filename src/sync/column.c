@@ -1,10 +1,9 @@
 /*
  * column.c: what the columns of a source mean.
  *
- * A column is an attribute, named as in lp.users, or holds names of what the
- * attribute refers to by id. What has no meaning is an error when the sync is
- * defined, and again whenever the source is read: a view may have been changed
- * since.
+ * A column is an attribute, named as in lp.users, or holds the names of entities that the attribute
+ * refers to by id. A column without a meaning is an error when the sync is defined, and whenever
+ * the source is read, since a view may have been changed.
  */
 #include "postgres.h"
 
@@ -48,13 +47,17 @@ attribute_of(const char *column, int *names)
 			*names = name_columns[i].resource;
 			return lpu_attribute_named(lpu_attributes, lpu_nattributes, name_columns[i].attribute);
 		}
-	/* the reverse, too: isEnabled, which an unquoted name cannot be, is none */
+
+	/*
+	 * compare the reverse, too: "isEnabled", which an unquoted name cannot
+	 * be, has no meaning
+	 */
 	if (strcmp(column, lpu_column_of_attribute(attribute)) != 0)
 		return NULL;
 	return lpu_attribute_named(lpu_attributes, lpu_nattributes, attribute);
 }
 
-/* Return the nearest name of a column that can be in a source, or NULL. */
+/* Return the most similar column name that a source can have, or NULL. */
 static const char *
 nearest_column(const char *name)
 {
@@ -157,7 +160,10 @@ read_column(const LpuSync *sync, Form_pg_attribute attribute, LpuSyncColumn *col
 
 /* ----- all columns ----- */
 
-/* Each of these names must mean an attribute; its column may be missing: there are defaults. */
+/*
+ * Check that each of these names means an attribute; its column may be missing, since there are
+ * defaults.
+ */
 static void
 check_list(const LpuSync *sync, const List *list, const char *parameter)
 {
@@ -179,7 +185,7 @@ check_list(const LpuSync *sync, const List *list, const char *parameter)
 	}
 }
 
-/* These a sync cannot do without: who it is, and what a PUT would wipe out. */
+/* Check the columns that a sync requires: the identity, and attributes that a PUT would erase. */
 static void
 check_required(const LpuSync *sync)
 {
@@ -224,7 +230,7 @@ check_key(const LpuSync *sync)
 				 errhint("If the column was renamed, give it its name back in a view.")));
 }
 
-/* The source is known by its OID: what has its name now may be something else. */
+/* The source is identified by its OID; its name may belong to another relation now. */
 static void
 raise_gone(const LpuSync *sync)
 {

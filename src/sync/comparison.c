@@ -1,10 +1,9 @@
 /*
  * comparison.c: the pieces of the statement that compares source and account.
  *
- * The statement is in difference.c. What depends on the columns of the source
- * is written here, attribute by attribute. All names in it are ours: columns
- * of both sides are known by their numbers, and what the source calls them
- * does not get into the statement.
+ * The statement is in difference.c. This file generates the parts that depend on the columns of the
+ * source, attribute by attribute. All names in the statement are constants: columns of both sides
+ * are numbered, and the column names of the source do not appear.
  */
 #include "postgres.h"
 
@@ -78,7 +77,7 @@ write_differs(const LpuSyncValue *value, int i)
 	return write_piece(piece, i, lpu_sync_shown_name(column));
 }
 
-/* Its side: "s_" or "a_", or nothing. Null if it is empty. */
+/* Side: "s_", "a_" or nothing. The result is null if the value is empty. */
 char *
 lpu_sync_write_shown(const LpuSyncValue *value, int i, const char *side)
 {
@@ -168,7 +167,7 @@ append_attribute(StringInfo out, const LpuSyncValue *value, int i)
 	append_piece(out, rest, i, name);
 }
 
-/* The login first: it is shown first. */
+/* The login is shown first. */
 char *
 lpu_sync_write_attributes(const LpuSyncSides *sides)
 {
@@ -213,7 +212,7 @@ lpu_sync_write_any_differs(const LpuSyncSides *sides)
 	return out.data;
 }
 
-/* The values of both sides, under names that tell them apart. */
+/* The values of both sides, under distinct names. */
 char *
 lpu_sync_write_columns(const LpuSyncSides *sides)
 {
@@ -259,7 +258,7 @@ lpu_sync_write_source(const LpuSyncRows *source, const char *prefix, const char 
 	return out.data;
 }
 
-/* The source's isEnabled; "null" if it has no say in it. */
+/* The source's isEnabled; "null" if the source does not have it. */
 const char *
 lpu_sync_write_wanted(const LpuSyncSides *sides)
 {
@@ -271,7 +270,10 @@ lpu_sync_write_wanted(const LpuSyncSides *sides)
 	return "NULL::boolean";
 }
 
-/* What a user to be created lacks, as text; what is only sent with a create is not read here. */
+/*
+ * The attributes that a user to be created lacks, as text; attributes sent only with a create are
+ * not read here.
+ */
 char *
 lpu_sync_write_missing(const LpuSyncSides *sides)
 {

@@ -10,7 +10,7 @@
 extern const char *lpu_sync_shown_name(const LpuSyncColumn *column);
 extern char *lpu_sync_write_shown(const LpuSyncValue *value, int i, const char *side);
 
-/* The values of a source row "s" and a user "a", under names that tell them apart. */
+/* The values of a source row "s" and a user "a", under distinct names. */
 extern char *lpu_sync_write_columns(const LpuSyncSides *sides);
 
 /*
@@ -22,10 +22,10 @@ extern char *lpu_sync_write_any_differs(const LpuSyncSides *sides);
 /* The lines of a list of a candidate's attributes. */
 extern char *lpu_sync_write_attributes(const LpuSyncSides *sides);
 
-/* What the source "s" says of isEnabled; null if it has no say in it. */
+/* The value of isEnabled in the source "s"; null if the source does not have it. */
 extern const char *lpu_sync_write_wanted(const LpuSyncSides *sides);
 
-/* What a user to be created lacks, a text. */
+/* The attributes that a user to be created lacks, as text. */
 extern char *lpu_sync_write_missing(const LpuSyncSides *sides);
 
 #endif

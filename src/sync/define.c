@@ -1,9 +1,10 @@
 /*
  * define.c: declaring a sync.
  *
- * Errors of a definition are found when it is declared, not in the night: columns, types, words,
- * limits, and the rights of the owner on source and server. The role that declares a sync is its
- * owner; a role that replaces the definition must be a member of it, and does not become the owner.
+ * Errors of a definition are reported when it is declared, not by a nightly run: columns, types,
+ * keywords, limits, and the rights of the owner on source and server. The role that declares a sync
+ * is its owner; a role that replaces the definition must be a member of it, and does not become the
+ * owner.
  */
 #include "postgres.h"
 
@@ -136,7 +137,7 @@ check_source(const LpuSync *sync)
 					   get_rel_name(sync->source));
 }
 
-/* What may not change, since the links would mean something else. */
+/* Reject changes that would give the links another meaning. */
 static void
 check_same(const LpuSync *sync, const LpuSync *stored)
 {
@@ -151,7 +152,7 @@ check_same(const LpuSync *sync, const LpuSync *stored)
 
 /* ----- storing ----- */
 
-/* The drafts of an earlier definition would apply what is not defined any more. */
+/* Drafts of an earlier definition would apply obsolete changes. */
 static void
 store(LpuSync *sync, const LpuSyncPolicy *policy, const LpuOptions *options)
 {
@@ -189,8 +190,8 @@ store(LpuSync *sync, const LpuSyncPolicy *policy, const LpuOptions *options)
 }
 
 /*
- * Raises 22023 for a definition that makes no sense, 42501 where a right is
- * missing, 28000 if there is no server for the account.
+ * Raises 22023 for an invalid definition, 42501 for a missing right, 28000 if there is no server
+ * for the account.
  */
 void
 lpu_sync_define(LpuSync *sync, const LpuSyncPolicy *policy)

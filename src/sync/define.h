@@ -9,7 +9,7 @@
 
 #include "sync/definition.h"
 
-/* What a definition has besides the fields of LpuSync. */
+/* Parts of a definition besides the fields of LpuSync. */
 typedef struct LpuSyncPolicy
 {
 	const char *leavers;

@@ -1,5 +1,5 @@
 /*
- * definition.c: what a sync is.
+ * definition.c: reading the definition of a sync.
  *
  * A sync is a row of _lp_sync. Role, server and source are found by their OIDs
  * in the database where the row was written, and by their names in a copy. The
@@ -35,7 +35,7 @@
 	"s.create_only, s.add_only, s.drift, s.state, s.why, s.origin = $2, " \
 	"@extschema@._lp_is_here(s.origin, $2) FROM @extschema@._lp_sync s "
 
-/* What a plan shows and counts, and whether it can have a limit. */
+/* Actions that a plan shows and counts, and those that can have a limit. */
 static const struct
 {
 	const char *name;
@@ -110,7 +110,7 @@ lpu_sync_text_array(const List *list)
 	return PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* The relation that has the name of a source now; InvalidOid: none. */
+/* Return the relation that has the name of a source now, or InvalidOid. */
 Oid
 lpu_sync_source_named(const char *name)
 {
@@ -119,7 +119,10 @@ lpu_sync_source_named(const char *name)
 	return RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, true);
 }
 
-/* Another timeline of the same database counts as here if the settings say so. */
+/*
+ * Return the sync in the result.  With after_promotion = resume, a row of another timeline of this
+ * database counts as written here.
+ */
 static LpuSync *
 read_sync_row(void)
 {
@@ -180,8 +183,8 @@ lpu_sync_by_id(int64 id, bool lock)
 }
 
 /*
- * Raise 42501 unless the current user may act as the owner. A superuser may, also for a role
- * that is gone: it must be possible to drop the sync.
+ * Raise 42501 unless the current user may act as the owner. A superuser may, also for a dropped
+ * role, so that the sync can be dropped.
  */
 void
 lpu_sync_check_rights(const LpuSync *sync)

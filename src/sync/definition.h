@@ -1,5 +1,5 @@
 /*
- * definition.h: what a sync is.
+ * definition.h: the definition of a sync.
  */
 #ifndef LPU_SYNC_DEFINITION_H
 #define LPU_SYNC_DEFINITION_H
@@ -62,7 +62,7 @@ extern const LpuOptions *lpu_sync_options(const LpuSync *sync);
 /* The relation that has this name, with its schema and quoted; InvalidOid if there is none. */
 extern Oid	lpu_sync_source_named(const char *name);
 
-/* Read the columns of the source, and what they mean; raises 22023 for what has no meaning. */
+/* Read the columns of the source, and their meaning; raises 22023 for a column without one. */
 extern void lpu_sync_read_columns(LpuSync *sync);
 
 /* Return the column that shows an attribute, or NULL. */

@@ -1,10 +1,9 @@
 /*
- * link.c: who is who, written when requests of plans are settled.
+ * link.c: links between keys and users, written when requests of plans are settled.
  *
- * A link is written in the transaction in which its request becomes final, by
- * the number of the request: not by login, since namesakes come and go. A user
- * who was created and whose request was lost has no link, and is adopted by
- * login by the next plan.
+ * A link is written in the transaction in which its request becomes final, and found by the id of
+ * the request, since a login may pass to another user. A user that was created by a lost request
+ * has no link, and the next plan adopts it by login.
  */
 #include "postgres.h"
 
@@ -15,12 +14,11 @@
 #include "sync/plan.h"
 
 /*
- * $1: ids of requests. An attribute that was left as the account has it keeps
- * what the source said of it before. A disable and a delete say nothing of
- * attributes: what the link has stays. The link of a superseded item was given
- * up while its request was in flight. No row of another transaction is waited
- * for: a deliverer may not stop for a person who unlinks a user. What is passed
- * over is settled by the next plan. Writes items and links.
+ * $1: ids of requests. An attribute left as the account has it keeps its earlier source value. A
+ * disable and a delete do not change the attributes of the link. The link of a superseded item was
+ * removed while its request was in flight. The statement does not wait for rows locked by others,
+ * since a session that unlinks a user must not block a deliverer. The next plan settles the skipped
+ * rows. Writes items and links.
  */
 static const char settle_sql[] =
 "WITH locked AS MATERIALIZED ( "

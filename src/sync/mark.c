@@ -1,17 +1,16 @@
 /*
- * mark.c: what watched tables have changed since the last run.
+ * mark.c: marks of rows that changed in watched tables since the last run.
  *
- * A trigger copies the columns of changed rows, before and after the change,
- * that the key expression of its watch uses, and nothing else: in the
- * transaction that changes the table no expression is evaluated, no row of
- * another transaction is waited for, and what the trigger cannot copy becomes a
- * mark that all keys are to be looked at. The rows are appended as the
- * extension's owner. A run evaluates the expression over them, with the rights
- * of the sync's owner; one that cannot be evaluated makes it look at all keys.
+ * A trigger copies, from the old and new versions of changed rows, only the columns that the key
+ * expression of its watch uses. The transaction that changes the table evaluates no expression and
+ * waits for no row of another transaction; rows that cannot be copied become a mark to check all
+ * keys. The marks are inserted as the extension's owner. A run evaluates the expression over the
+ * copied rows, with the rights of the sync's owner; if the evaluation fails, the run checks all
+ * keys.
  *
- * What a mark can do is to have a key looked at. Which columns are copied and
- * what is evaluated is in _lp_sync_watch, which only lp_sync_watch() writes, for
- * a table: the function in a trigger of another table does nothing.
+ * The only effect of a mark is that a key is checked. The copied columns and the expression are
+ * stored in _lp_sync_watch, which only lp_sync_watch() writes, for one table: in a trigger of
+ * another table the function does nothing.
  */
 #include "postgres.h"
 
@@ -37,7 +36,7 @@
 
 PG_FUNCTION_INFO_V1(_lp_sync_mark_trigger);
 
-/* Rows of a statement that are marked one by one: these are in memory. */
+/* Maximum number of rows of a statement that are copied, since they are in memory. */
 #define MAX_ROWS 100000
 
 /* Rows of a mark: a jsonb is limited in size. */
@@ -59,12 +58,12 @@ typedef struct CopiedRows
 	int			n;
 	int			capacity;
 	int			nbefore;		/* those as they were before an UPDATE */
-	int			compared;		/* so many of them with those after it */
+	int			compared;		/* number of these compared with the new rows */
 	bool		any;			/* there are rows, copied or not */
-	const char *everything;		/* why they are not copied, or NULL */
+	const char *everything;		/* why rows are not copied, or NULL */
 } CopiedRows;
 
-/* Which columns are copied: those of a text[] of names. */
+/* Find the columns to copy, from a text[] of names. */
 static void
 find_columns(CopiedRows *copied, Datum names)
 {
@@ -139,8 +138,8 @@ add_row(CopiedRows *copied, const char *json)
 }
 
 /*
- * Return true if the next of the rows as they were is the same: an UPDATE has
- * both in one order, and seldom changes a key.
+ * Return true if the next old row is the same: an UPDATE has old and new rows in the same order,
+ * and seldom changes a key.
  */
 static bool
 is_as_before(CopiedRows *copied, const char *json)
@@ -173,7 +172,7 @@ copy_row(CopiedRows *copied, TupleTableSlot *slot, MemoryContext row_context)
 	MemoryContextReset(row_context);
 }
 
-/* Copy the rows of a transition table, NULL: there is none. */
+/* Copy the rows of a transition table, or none if it is NULL. */
 static void
 copy_rows(CopiedRows *copied, Tuplestorestate *store)
 {
@@ -236,7 +235,7 @@ reason_of(const CopiedRows *copied)
 	return PointerGetDatum(construct_array(&text, 1, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Few marks with many rows: a row of its own for each would cost as much as the statement. */
+/* A mark has many rows, since one mark for each row would cost as much as the statement. */
 static void
 append_marks(const CopiedRows *copied, int64 watch, int64 sync)
 {
@@ -250,7 +249,7 @@ append_marks(const CopiedRows *copied, int64 watch, int64 sync)
 			"SELECT $1, $2, c.changed::jsonb FROM unnest($3) c (changed)", 3, types, values);
 }
 
-/* Do what a watch of this number says, if it is of the table. */
+/* Execute the watch with this id, if it belongs to the table. */
 static void
 mark_rows(const TriggerData *data, int64 watch)
 {
@@ -279,8 +278,8 @@ mark_rows(const TriggerData *data, int64 watch)
 }
 
 /*
- * _lp_sync_mark_trigger() RETURNS trigger: its argument is the number of a
- * watch. One that is gone, or of another table, marks nothing.
+ * _lp_sync_mark_trigger() RETURNS trigger: its argument is the id of a watch. A dropped watch, or
+ * one of another table, marks nothing.
  */
 Datum
 _lp_sync_mark_trigger(PG_FUNCTION_ARGS)
@@ -359,7 +358,7 @@ run_evaluation(void *arg)
 
 /*
  * Marks of rows, by watch. $1 sync. Returns relation, alias, columns, types and expression of the
- * watch, which are null if it is gone; why all keys are to be looked at; rows.
+ * watch, which are null if it is gone; why all keys are to be checked; rows.
  */
 static const char rows_sql[] =
 "SELECT w.relation, w.alias, w.columns, w.types, w.expression, "
@@ -370,7 +369,7 @@ static const char rows_sql[] =
 " c (row) ON true "
 "WHERE m.sync = $1 AND m.source_key IS NULL GROUP BY w.id, m.watch ORDER BY m.watch";
 
-/* Add the keys of a row of rows_sql; return why that is not possible, or NULL. */
+/* Add the keys of a row of rows_sql; return why this is impossible, or NULL. */
 static const char *
 evaluate(Evaluation *e, SPITupleTable *table, int row)
 {
@@ -396,8 +395,8 @@ evaluate(Evaluation *e, SPITupleTable *table, int row)
 /* ----- the marks of a run ----- */
 
 /*
- * Keys that wait for a request are left for a run after it. $1 sync. Returns the ids and keys of
- * the other marks.
+ * Keys that wait for a request are left to a run after the request. $1 sync. Returns the ids and
+ * keys of the other marks.
  */
 static const char marks_sql[] =
 "SELECT m.id, m.source_key FROM @extschema@._lp_sync_mark m "
@@ -410,8 +409,8 @@ static const char marks_sql[] =
 "   AND r.state IN ('pending', 'sending', 'uncertain', 'held')))";
 
 /*
- * Of a run that looks at all keys in any case only the ids are read. Memory is
- * that of the caller.
+ * A run that checks all keys reads only the ids. The result is allocated in the caller's memory
+ * context.
  */
 void
 lpu_sync_read_marks(const LpuSync *sync, bool ids_only, LpuSyncMarks *marks)
@@ -442,7 +441,7 @@ lpu_sync_read_marks(const LpuSync *sync, bool ids_only, LpuSyncMarks *marks)
 	marks->keys = lpu_sync_text_array(keys);
 }
 
-/* Of a sync that is watched. */
+/* Delete the marks of a run.  Keys that wait in its plan are marked again, if a table is watched. */
 void
 lpu_sync_remove_marks(const LpuSync *sync, const LpuSyncMarks *marks, int64 plan)
 {

@@ -1,5 +1,5 @@
 /*
- * mark.h: what watched tables have changed since the last run.
+ * mark.h: marks of rows that changed in watched tables since the last run.
  */
 #ifndef LPU_SYNC_MARK_H
 #define LPU_SYNC_MARK_H
@@ -11,9 +11,9 @@ typedef struct LpuSyncMarks
 {
 	int64	   *ids;			/* of all of them */
 	int			n;
-	Datum		keys;			/* a text[]: what is to be looked at */
+	Datum		keys;			/* a text[]: keys to be checked */
 	int			nkeys;
-	const char *everything;		/* why all keys are to be looked at, or NULL */
+	const char *everything;		/* why all keys are to be checked, or NULL */
 } LpuSyncMarks;
 
 /* An expression over a watched table, as lp_sync_watch() stores it. */
@@ -31,7 +31,7 @@ typedef struct LpuSyncWatch
 /* Read the marks of a sync, with SPI connected, and find their keys as its owner unless "ids_only". */
 extern void lpu_sync_read_marks(const LpuSync *sync, bool ids_only, LpuSyncMarks *marks);
 
-/* The run has looked at what was marked; the keys that wait in its plan are marked again. */
+/* Delete the marks that the run has processed; keys that wait in its plan are marked again. */
 extern void lpu_sync_remove_marks(const LpuSync *sync, const LpuSyncMarks *marks, int64 plan);
 
 /*

@@ -1,9 +1,8 @@
 /*
- * names.c: ids of what an account has names for.
+ * names.c: IDs of named entities of an account.
  *
- * A name is looked for as it is written, then without regard to case. What is
- * deleted or disabled does not count. The lists are short beside that of the
- * users, and are read once for each plan.
+ * A name is searched for as written, then without regard to case. Deleted and disabled entities are
+ * ignored. The lists are short compared with that of the users, and are read once for each plan.
  */
 #include "postgres.h"
 
@@ -17,7 +16,7 @@
 #include "sync/names.h"
 #include "user/login.h"
 
-/* A name, or what it is without case, and who has it. */
+/* A name, as written or case-folded, and the entity that has it. */
 typedef struct NameEntry
 {
 	char	   *name;			/* the key of the hash table */
@@ -104,7 +103,7 @@ lpu_sync_names_read(const LpuOptions *options, LpuResourceId resource)
 	return names;
 }
 
-/* Write what is wrong with a name: the nearest one, if there is one. */
+/* Append the problem of a name, with the most similar name, if there is one. */
 static void
 describe(const LpuSyncNames *names, const char *name, const NameEntry *entry, StringInfo problem)
 {
@@ -130,8 +129,8 @@ describe(const LpuSyncNames *names, const char *name, const NameEntry *entry, St
 }
 
 /*
- * Set *id to the id of a name. Return false and append what is wrong to problem if no entity or
- * several have the name.
+ * Set *id to the id of a name. If no entity or several have the name, return false and append the
+ * reason to "problem".
  */
 bool
 lpu_sync_names_find(const LpuSyncNames *names, const char *name, int64 *id, StringInfo problem)

@@ -1,5 +1,5 @@
 /*
- * names.h: ids of what an account has names for.
+ * names.h: IDs of named entities of an account.
  */
 #ifndef LPU_SYNC_NAMES_H
 #define LPU_SYNC_NAMES_H
@@ -10,7 +10,9 @@
 
 typedef struct LpuSyncNames LpuSyncNames;
 
-/* Read what an account calls its profiles (or skills ...); in the current memory context. */
+/*
+ * Read the names of an account's profiles (or skills ...); allocated in the current memory context.
+ */
 extern LpuSyncNames *lpu_sync_names_read(const LpuOptions *options, LpuResourceId resource);
 
 /* Set *id to the id of a name. */

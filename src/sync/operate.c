@@ -1,9 +1,8 @@
 /*
- * operate.c: what people do with syncs.
+ * operate.c: operator functions on syncs.
  *
- * None of it touches a user of the account: what was queued for a user whose
- * link is given up, and was not sent, is withdrawn. The sync is locked, and the
- * caller may act as its owner.
+ * No function here changes a user of the account. When a link is removed, the unsent requests of
+ * its user are withdrawn. The caller must be able to act as the owner of the sync, which is locked.
  */
 #include "postgres.h"
 
@@ -28,8 +27,8 @@ run(const LpuSync *sync, const char *sql)
 }
 
 /*
- * Withdraw the requests of a sync for some keys, a text[], or all (0). The
- * items of those that are in flight or in doubt write no link any more.
+ * Withdraw the requests of a sync for some keys, a text[], or all (0). Items of requests in flight,
+ * or with unknown outcome, no longer write a link.
  */
 static void
 withdraw(const LpuSync *sync, Datum keys, const char *why)
@@ -58,7 +57,7 @@ withdraw(const LpuSync *sync, Datum keys, const char *why)
 											  n - withdrawn, n - withdrawn) : 0));
 }
 
-/* The users are strangers from now on, until they are adopted by their login. */
+/* Remove the links of users; the users are not managed until a plan adopts them by login. */
 int64
 lpu_sync_unlink(const LpuSync *sync, Datum keys)
 {
@@ -80,9 +79,9 @@ lpu_sync_pause(const LpuSync *sync)
 }
 
 /*
- * Resume a sync, also after a quarantine and in a copy of the database: what its guards compared
- * with is forgotten, unless it was only paused, and this database is the one that may change the
- * account.
+ * Resume a sync, also after a quarantine and in a copy of the database. Unless the sync was only
+ * paused, the numbers that its guards compare with are reset. From now on this database may change
+ * the account.
  */
 void
 lpu_sync_resume(const LpuSync *sync)

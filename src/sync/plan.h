@@ -1,5 +1,5 @@
 /*
- * plan.h: differences that are kept, to be applied later.
+ * plan.h: stored differences, to be applied later.
  */
 #ifndef LPU_SYNC_PLAN_H
 #define LPU_SYNC_PLAN_H
@@ -8,7 +8,7 @@
 
 #include "sync/definition.h"
 
-/* A plan is not applied as a whole. */
+/* A plan, and why it must not be applied. */
 typedef struct LpuSyncPlanned
 {
 	int64		id;
@@ -23,7 +23,7 @@ extern void lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned);
 /* The items of a sync get the states that their requests give them. */
 extern void lpu_sync_settle_items(const LpuSync *sync);
 
-/* What is done by one call of lp_sync_apply(): confirm is an object of numbers, or NULL. */
+/* The work of one call of lp_sync_apply(): confirm is an object of numbers, or NULL. */
 extern void lpu_sync_apply(int64 plan, Jsonb *confirm, DestReceiver *dest);
 
 /* The links, when requests of plans are settled; set as lpu_settled_hook. */

@@ -12,9 +12,9 @@
 #include "sync/names.h"
 
 /*
- * The columns of both relations are fixed ones, and then for each column of the source that
- * is read: "v<i>", the value in its form; "c<i>", by which it is compared, if its form folds;
- * and of the source "r<i>", the names as they are, if the value is the ids of these.
+ * Both relations have the fixed columns, followed by these for each column of the source that is
+ * read: "v<i>", the value in its form; "c<i>", the folded value for comparison, if the form folds;
+ * and in the source "r<i>", the names as written, if the value has their ids.
  */
 #define LPU_SOURCE_COLUMNS 5
 #define LPU_ACCOUNT_COLUMNS 5
@@ -23,7 +23,7 @@ typedef struct LpuSyncValue
 {
 	const LpuSyncColumn *column;
 	LpuSyncForm form;
-	LpuSyncNames *names;		/* by which ids are found, or NULL */
+	LpuSyncNames *names;		/* for finding ids, or NULL */
 	int			value;			/* numbers of the columns; 0: there is none */
 	int			folded;
 	int			raw;
@@ -39,9 +39,9 @@ typedef struct LpuSyncRows
 } LpuSyncRows;
 
 /*
- * Read the source as its owner. "all": those columns, too, that are only sent with a create;
- * keys: only these, a text[]; 0: all. names: for each column of the sync what finds the ids of
- * the names that it holds; NULL: they stay names.
+ * Read the source as its owner. "all": those columns, too, that are only sent with a create; keys:
+ * only these, a text[]; 0: all. names: for each column of the sync the lookup of ids by name; NULL:
+ * names are not replaced.
  */
 extern LpuSyncRows *lpu_sync_read_source(const LpuSync *sync, bool all, Datum keys,
 										 LpuSyncNames *const *names);
@@ -59,15 +59,15 @@ extern bool lpu_sync_relation_has(Oid relation, const char *column);
 extern bool lpu_sync_is_compared(const LpuSyncColumn *column);
 
 /*
- * Run a query as a role, restricted, with SPI connected. Only its own rights are used: whatever
- * the relations call runs as that role.
+ * Run a query as a role, restricted, with SPI connected. Only the rights of the role are used:
+ * functions called by the relations run as this role.
  */
 extern void lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest);
 
 /* Make rows known to SPI, which is connected, under a name. */
 extern void lpu_sync_register(const LpuSyncRows *rows, const char *name);
 
-/* They are not needed any more. */
+/* Release rows. */
 extern void lpu_sync_forget(LpuSyncRows *rows, const char *name);
 
 #endif

@@ -1,11 +1,10 @@
 /*
  * run.c: a run of a sync: plan, and apply what is within the limits.
  *
- * The sync is locked from the beginning, so that two runs of it follow each
- * other. A run that fails is rolled back and written down, as is one whose plan
- * is held; after three in a row the sync is quarantined. Marks (mark.c) are read
- * before the source is, and exactly these are removed, by their numbers, when
- * the run has succeeded: a change that is committed later has a mark of its own.
+ * The sync is locked from the beginning, so that two runs of a sync are serialized. A failed run is
+ * rolled back and recorded, as is a run whose plan is held; after three in a row the sync is
+ * quarantined. Marks (mark.c) are read before the source, and exactly these are deleted, by id,
+ * after a successful run: a change committed later has a mark of its own.
  */
 #include "postgres.h"
 
@@ -24,10 +23,10 @@
 #include "sync/plan.h"
 #include "sync/run.h"
 
-/* Held or failed runs in a row, after which a sync is quarantined. */
+/* Number of consecutive held or failed runs after which a sync is quarantined. */
 #define MAX_FAILURES 3
 
-/* Those that a run would be refused for are left out. */
+/* Syncs that may not be run are left out. */
 List *
 lpu_sync_names(void)
 {
@@ -46,7 +45,7 @@ lpu_sync_names(void)
 
 /* ----- one run ----- */
 
-/* What a plan has become, as a NOTICE. */
+/* Report the result of a plan as a NOTICE. */
 static void
 tell(const LpuSync *sync, int64 plan)
 {
@@ -66,7 +65,7 @@ tell(const LpuSync *sync, int64 plan)
 					(long long) lpu_int64_column(0, 5))));
 }
 
-/* One more that was held or failed; the third quarantines. */
+/* Count a held or failed run; the third one quarantines the sync. */
 static void
 count_failure(const char *name, const char *why)
 {
@@ -84,7 +83,7 @@ count_failure(const char *name, const char *why)
 				 errhint("Call lp_sync_resume() when the cause is mended.")));
 }
 
-/* "note" is to be known, or NULL. */
+/* Record a successful run; "note" is a remark to be stored, or NULL. */
 static void
 count_success(const LpuSync *sync, const char *note)
 {
@@ -95,7 +94,7 @@ count_success(const LpuSync *sync, const char *note)
 			" AND (failures > 0 OR why IS DISTINCT FROM nullif($2, ''))", 2, types, values);
 }
 
-/* What keys a watched table has changed is not known: the run looks at all of them. */
+/* The keys changed in a watched table are unknown: the run checks all keys. */
 static const char *
 note_everything(const LpuSync *sync, const LpuSyncMarks *marks)
 {
@@ -144,7 +143,7 @@ run_statement(const char *name, bool watched)
 	tell(sync, planned.id);
 }
 
-/* An error in one line, with what to do about it. */
+/* An error in one line, with its hint. */
 static const char *
 describe_error(const ErrorData *error)
 {
@@ -153,7 +152,7 @@ describe_error(const ErrorData *error)
 	return error->hint ? psprintf("%s (%s)", message, error->hint) : message;
 }
 
-/* Errors that do not speak of the sync. */
+/* Return true for errors that the sync did not cause. */
 static bool
 is_interruption(const ErrorData *error)
 {
@@ -173,13 +172,13 @@ lpu_sync_run(const char *name, bool watched)
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
-	/* what the caller may not do is no failure of the sync */
+	/* missing rights of the caller are not a failure of the sync */
 	(void) lpu_sync_named(name, false);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		/* a connection of its own: its memory ends with the run */
+		/* a separate SPI connection, to free the memory at the end of the run */
 		SPI_connect();
 		run_statement(name, watched);
 		SPI_finish();

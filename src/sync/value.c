@@ -1,12 +1,11 @@
 /*
  * value.c: values of attributes in the form in which a sync compares them.
  *
- * Source and account are joined and compared in SQL, for all users at once.
- * There two values must be equal if they mean the same (user/compare.c says
- * when that is), so both sides are brought into one form while they are read.
- * Only types of pg_catalog come out of it, and what is written here as SQL
- * runs with the rights of the role that reads: no operator and no cast of a
- * type that another role made is used by the extension's owner.
+ * Source and account are joined and compared in SQL, for all users at once. Values with the same
+ * meaning (user/compare.c) must be equal there, so both sides are converted to one form while they
+ * are read. The forms have only types of pg_catalog, and the SQL generated here runs with the
+ * rights of the role that reads: the extension's owner uses no operator or cast of a type that
+ * another role created.
  */
 #include "postgres.h"
 
@@ -77,7 +76,7 @@ lpu_sync_form_folds(LpuSyncForm form)
 
 /* ----- SQL that reads a column ----- */
 
-/* Types whose text is what people mean by the value. */
+/* Return true for types whose text representation is the value. */
 static bool
 is_textual(Oid type)
 {
@@ -116,7 +115,7 @@ lpu_sync_type_fits(LpuValueKind kind, bool names, Oid type)
 	}
 }
 
-/* A number type, or an array of one, whose values bigint may not hold. */
+/* Return true for a number type, or an array of one, whose values may exceed bigint. */
 static bool
 exceeds_bigint(Oid type)
 {
@@ -128,8 +127,7 @@ exceeds_bigint(Oid type)
 }
 
 /*
- * The column is quoted. Of a group's name the empty text is the empty set: the
- * user is to be in no group.
+ * The column is quoted. An empty name of a group is the empty set: the user is in no group.
  */
 char *
 lpu_sync_expression(LpuValueKind kind, bool names, Oid type, bool checked, const char *column)
@@ -189,8 +187,8 @@ lpu_sync_whole_numbers(Datum numbers, Datum *set)
 }
 
 /*
- * What is not an id is a double to most readers of JSON, and comes back as
- * another number if it has more digits than these keep.
+ * Most JSON parsers read numbers as double, so a number with more digits than a double keeps would
+ * be returned changed; ids are exempt.
  */
 const char *
 lpu_sync_number_problem(LpuValueKind kind, Datum number)
@@ -315,7 +313,10 @@ normalize_names(Datum value, bool folded)
 	return PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Return a value, which is not null, in its form, in the current memory context or as it was. */
+/*
+ * Return a value, which is not null, in its form, allocated in the current memory context or
+ * unchanged.
+ */
 Datum
 lpu_sync_normalize(LpuSyncForm form, Datum value)
 {
@@ -335,7 +336,7 @@ lpu_sync_normalize(LpuSyncForm form, Datum value)
 	return value;
 }
 
-/* Of a form that folds. */
+/* Return the folded value, for a form that folds. */
 Datum
 lpu_sync_fold(LpuSyncForm form, Datum value)
 {

@@ -30,19 +30,19 @@ extern bool lpu_sync_form_folds(LpuSyncForm form);
 extern bool lpu_sync_type_fits(LpuValueKind kind, bool names, Oid type);
 
 /*
- * Return SQL that makes a column of such a type a value of the form's type; of ids that are not of
- * an integer type a numeric[] if "checked": lpu_sync_whole_numbers() takes that.
+ * Return SQL that converts a column of such a type to the form's type; with "checked", ids of a
+ * non-integer type become a numeric[] for lpu_sync_whole_numbers().
  */
 extern char *lpu_sync_expression(LpuValueKind kind, bool names, Oid type, bool checked,
 								 const char *column);
 
-/* Make a numeric[] a bigint[]; false if a number in it is none of bigint. */
+/* Convert a numeric[] to a bigint[]; return false if a number does not fit. */
 extern bool lpu_sync_whole_numbers(Datum numbers, Datum *set);
 
 /* Return what is wrong with a number as the value of an attribute, or NULL. */
 extern const char *lpu_sync_number_problem(LpuValueKind kind, Datum number);
 
-/* Bring a value into its form; return what a value in its form is compared by. */
+/* Convert a value to its form; return the folded value for comparison. */
 extern Datum lpu_sync_normalize(LpuSyncForm form, Datum value);
 extern Datum lpu_sync_fold(LpuSyncForm form, Datum value);
 

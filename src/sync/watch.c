@@ -1,10 +1,10 @@
 /*
- * watch.c: tables whose changes a sync looks at.
+ * watch.c: defining the tables whose changes a sync watches.
  *
- * lp_sync_watch() makes statement triggers with transition tables, whose
- * function copies columns (mark.c), and stores which ones and the expression
- * over them. The expression is stored with all names qualified, as that of a
- * view is: it is evaluated in runs, with the rights of the sync's owner.
+ * lp_sync_watch() makes statement triggers with transition tables, whose function copies columns
+ * (mark.c), and stores the names of these columns and the key expression. The expression is stored
+ * with all names qualified, like that of a view, and evaluated in runs, with the rights of the
+ * sync's owner.
  */
 #include "postgres.h"
 
@@ -60,7 +60,7 @@ raise_expression(const char *detail)
 			 errdetail("%s", detail)));
 }
 
-/* The expression as it is understood by the current user. */
+/* The expression as parsed for the current user. */
 static Node *
 parse_expression(Oid table, const char *table_name, const char *expression)
 {

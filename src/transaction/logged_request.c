@@ -1,11 +1,9 @@
 /*
- * logged_request.c: one writing request inside of the caller's transaction,
- * with its record.
+ * logged_request.c: one writing request inside the caller's transaction, with its record.
  *
- * In this order: record the call, note the effect, send, read the response,
- * complete both. What can fail locally fails before anything is sent; a
- * response that cannot be read never fails the transaction that has just created
- * a user.
+ * The order is: record the call, note the effect, send, read the response, complete both. Local
+ * failures occur before anything is sent; an unreadable response never fails the transaction that
+ * has just created a user.
  */
 #include "postgres.h"
 
@@ -21,8 +19,8 @@
 #include "user/identity.h"
 
 /*
- * Give the users of a create the ids that the response has for them.  Return
- * which of them the response does not name, or NULL if it names all.
+ * Assign to the users of a create their ids in the response.  Return flags for the users that the
+ * response does not name, or NULL if it names all.
  */
 static bool *
 match_ids(LpuLoggedCall *call, const LpuApiAnswer *answer)
@@ -45,9 +43,9 @@ match_ids(LpuLoggedCall *call, const LpuApiAnswer *answer)
 }
 
 /*
- * Return whether the account may have carried out a request, or a part of it.
- * Several users may have been refused because of one of them, and the
- * documentation does not say that it is then all or nothing.
+ * Return true if the account may have executed a request, or a part of it. Several users may have
+ * been refused because of one of them, and the documentation does not say that such a request is
+ * atomic.
  */
 static bool
 is_unknown(const LpuLoggedCall *call, const LpuApiAnswer *answer)
@@ -75,8 +73,8 @@ settle_record(const LpuLoggedCall *call, const LpuApiAnswer *answer, const char 
 }
 
 /*
- * Note what a rollback would not undo; of users that the response does not name
- * that is not certain.
+ * Note the effects that a rollback would not undo; those on users that the response does not name
+ * are uncertain.
  */
 static void
 settle_effect(const LpuLoggedCall *call, const LpuApiAnswer *answer, LpuRemoteEffect *effect,
@@ -108,7 +106,7 @@ settle_effect(const LpuLoggedCall *call, const LpuApiAnswer *answer, LpuRemoteEf
 	lpu_effects_leave(effect);
 }
 
-/* The secrets in UTF-8.  Those that have no UTF-8 were not sent. */
+/* The secrets in UTF-8.  Secrets that cannot be converted were not sent. */
 static List *
 secrets_as_sent(const LpuLoggedCall *call)
 {
@@ -142,7 +140,7 @@ lpu_call_raise_silence(const LpuLoggedCall *call, const LpuApiAnswer *answer)
 	lpu_problem_raise(problem);
 }
 
-/* A success that does not name all users: it is not known what the account has of them. */
+/* A success that does not name all users: the state of the others is unknown. */
 static void
 warn_unnamed(const LpuLoggedCall *call, const LpuApiAnswer *answer, const bool *unnamed)
 {
@@ -167,7 +165,7 @@ warn_unnamed(const LpuLoggedCall *call, const LpuApiAnswer *answer, const bool *
 static void
 begin_call(LpuLoggedCall *call)
 {
-	/* while this waits, no listing is read */
+	/* listings are not read during the wait for the response: read them now */
 	lpu_listings_drain();
 	if (lpu_log_calls)
 		call->record = lpu_record_begin(call->schema, call->options, call->operation, call->path,
@@ -212,12 +210,12 @@ lpu_call_send(LpuLoggedCall *call, const char **error)
 	return answer;
 }
 
-/* ----- one of several ----- */
+/* ----- concurrent calls ----- */
 
 /*
- * Start one of several calls that are in flight at a time, recorded as by lpu_call_send(), and do
- * not wait for it: lpu_http_turn() drives all of them. The call must stay where it is, and lives
- * in the current memory context.
+ * Start one of several concurrent calls, recorded as by lpu_call_send(), without waiting:
+ * lpu_http_turn() drives all of them. The call must not be moved, and is allocated in the current
+ * memory context.
  */
 void
 lpu_call_start(LpuLoggedCall *call)
@@ -235,8 +233,8 @@ lpu_call_done(const LpuLoggedCall *call)
 
 /*
  * Return the response of a call that has ended, and complete its record and effect. Its "problem"
- * is set if no response came; it raises no failure of the call and repeats nothing. *error is the
- * service's message, or NULL.
+ * is set if no response arrived; a failure of the call is not raised, and nothing is repeated.
+ * *error is the service's message, or NULL.
  */
 LpuApiAnswer *
 lpu_call_finish(LpuLoggedCall *call, const char **error)
@@ -253,7 +251,7 @@ lpu_call_finish(LpuLoggedCall *call, const char **error)
 	return answer;
 }
 
-/* Return true if another bearer token is there after the 401 of a finished call. */
+/* Return true if another bearer token is available after the 401 of a finished call. */
 bool
 lpu_call_renewed(const LpuLoggedCall *call)
 {

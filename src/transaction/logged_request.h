@@ -1,5 +1,5 @@
 /*
- * logged_request.h: one writing request inside of the caller's transaction, with its record.
+ * logged_request.h: one writing request inside the caller's transaction, with its record.
  */
 #ifndef LPU_TRANSACTION_LOGGED_REQUEST_H
 #define LPU_TRANSACTION_LOGGED_REQUEST_H
@@ -19,15 +19,14 @@ typedef struct LpuLoggedCall
 								 * done */
 	const LpuOptions *options;
 	LpuApiRequest request;
-	LpuUserIdentity *users;		/* whom it is about; after a create with their
-								 * ids */
+	LpuUserIdentity *users;		/* its users; after a create with their ids */
 	int			nusers;
-	bool		looks;			/* the caller finds out what a refused request
-								 * did */
+	bool		looks;			/* the caller looks up the result of a refused
+								 * request */
 	List	   *secrets;		/* C strings that must not appear in an error */
-	const char *what;			/* for the ERROR if no response comes: "create
+	const char *what;			/* for the ERROR without a response: "create
 								 * users", or NULL */
-	const char *note;			/* ... goes behind its DETAIL, or NULL */
+	const char *note;			/* ... is appended to its DETAIL, or NULL */
 	const char *hint;			/* ... is its HINT if the outcome is unknown,
 								 * or NULL */
 	struct LpuRecord *record;	/* that was made of it, or NULL */
@@ -41,13 +40,13 @@ typedef struct LpuLoggedCall
  */
 extern LpuApiAnswer *lpu_call_send(LpuLoggedCall *call, const char **error);
 
-/* One of several calls that are in flight at a time: start, wait, finish. */
+/* One of several concurrent calls: start, wait, finish. */
 extern void lpu_call_start(LpuLoggedCall *call);
 extern bool lpu_call_done(const LpuLoggedCall *call);
 extern LpuApiAnswer *lpu_call_finish(LpuLoggedCall *call, const char **error);
 extern bool lpu_call_renewed(const LpuLoggedCall *call);
 
-/* Raise that no response came. */
+/* Raise the error for a missing response. */
 pg_noreturn extern void lpu_call_raise_silence(const LpuLoggedCall *call,
 											   const LpuApiAnswer *answer);
 

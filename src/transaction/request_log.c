@@ -1,9 +1,9 @@
 /*
  * request_log.c: the rows of lp_requests that a direct call leaves.
  *
- * They are part of the caller's transaction: written before the request is sent, so that what
- * can fail locally fails first, and completed with the response. No role but the owner has
- * rights on the table, so they are written as its owner.
+ * These rows are part of the caller's transaction. They are written before the request is sent, so
+ * that local failures occur first, and completed with the response. Only the owner has rights on
+ * the table, so the rows are written as its owner.
  */
 #include "postgres.h"
 
@@ -31,7 +31,7 @@ struct LpuRecord
 /*
  * Record a request of several users: one element of $1 to $3 each (ids, logins, user ids).  $4
  * account, $5 operation, $6 path, $7 and $8 name and OID of the server, $9 and $10, $11 and $12
- * those of the roles that ask and send, $13 batch, $14 origin.  Writes lp_requests.
+ * those of the requesting and the sending role, $13 batch, $14 origin.  Writes lp_requests.
  */
 static const char begin_sql[] =
 "INSERT INTO @extschema@.lp_requests (id, account, operation, path, server, server_oid, requested_by,"
@@ -146,7 +146,7 @@ lpu_record_begin(Oid schema, const LpuOptions *options, const char *operation, c
 	return record;
 }
 
-/* Complete the rows; those of a success mend earlier failures. */
+/* Complete the rows; those of a success mark earlier failures as mended. */
 static void
 settle_alike(const LpuRecord *record, const LpuRecordResult *result, const LpuUserIdentity *users)
 {

@@ -23,10 +23,9 @@ typedef struct LpuRecordResult
 } LpuRecordResult;
 
 /*
- * Write one row for each user, in the caller's transaction, with the rights of
- * the table's owner. "schema" is the extension's, path one of direct, trigger,
- * table. The rows say "outcome unknown" until they are settled. The record
- * lives in the current memory context.
+ * Write one row for each user, in the caller's transaction, with the rights of the table's owner.
+ * "schema" is the extension's, path one of direct, trigger, table. The rows have the reason
+ * "outcome unknown" until they are settled. The record lives in the current memory context.
  */
 extern LpuRecord *lpu_record_begin(Oid schema, const LpuOptions *options, const char *operation,
 								   const char *path,
@@ -42,9 +41,8 @@ extern void lpu_record_settle(LpuRecord *record, const LpuRecordResult *result,
 							  const bool *doubtful);
 
 /*
- * It was refused, and its users are sent again, each with another record: take
- * the rows back. But not those of users that are doubtful (or NULL): the
- * request may have been carried out for them.
+ * The request was refused, and its users are sent again, each with another record: delete the rows,
+ * except those of doubtful users (or NULL), for which the request may have been executed.
  */
 extern void lpu_record_forget(LpuRecord *record, const bool *doubtful);
 

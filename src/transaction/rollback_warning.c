@@ -1,14 +1,11 @@
 /*
- * rollback_warning.c: what this transaction did to an account and a rollback
- * cannot undo.
+ * rollback_warning.c: effects of this transaction on accounts, which a rollback cannot undo.
  *
- * A direct call acts at once, its transaction may still abort. What was sent
- * is noted here before it is sent, with the subtransaction it belongs to; at
- * abort one WARNING for each account and operation names the users, and the
- * same line is in the server log. The notes live in TopTransactionContext. The
- * callbacks are registered once per backend; at abort they allocate nothing
- * and look nothing up. A transaction with notes cannot be prepared: its
- * rollback could not warn.
+ * A direct call acts at once, and its transaction may still abort. Each request is noted here
+ * before it is sent, with its subtransaction; at abort one WARNING for each account and operation
+ * names the users, and the server log gets the same line. The notes live in TopTransactionContext.
+ * The callbacks are registered once per backend; at abort they allocate no memory and access no
+ * catalogs. A transaction with notes cannot be prepared: its rollback could not warn.
  */
 #include "postgres.h"
 
@@ -20,35 +17,34 @@
 
 #include "transaction/rollback_warning.h"
 
-/* More names than this are not read in a message; the rest is a count. */
+/* Maximum number of names in a message; the others are counted. */
 #define MAX_NAMES 50
 
-/* A login is 254 characters at most where it is an e-mail address; what is longer is cut. */
+/* A login that is an e-mail address has at most 254 characters; longer logins are truncated. */
 #define MAX_NAME 254
 
-/* Room for the names in a message, each with an id and a comma. */
+/* Buffer size for the names in a message, each with an id and a comma. */
 #define MAX_LINE 16384
 
 struct LpuRemoteEffect
 {
 	LpuRemoteEffect *older;
 	SubTransactionId subtransaction;
-	bool		under_way;		/* no response came yet */
+	bool		under_way;		/* no response yet */
 	bool		sent;
-	bool		certain;		/* the account said that it was carried out */
+	bool		certain;		/* the response reported success */
 	int			n;				/* users */
-	int			nnames;			/* of them named here */
+	int			nnames;			/* number of users named here */
 	char	   *account;
 	const char *operation;
 	char	  **names;
 };
 
 /*
- * Newest first. Those of an inner subtransaction are newer than those of an
- * outer one, so that the end of one touches only the head. Effects of one kind
- * are merged, also when a subtransaction hands its own to its parent: the list
- * stays short however many calls there are, and an abort gives one message for
- * each kind.
+ * Newest first. Effects of an inner subtransaction are newer than those of an outer one, so the end
+ * of a subtransaction changes only the head of the list. Effects of one kind are merged, also when
+ * a subtransaction passes its effects to its parent: the list stays short for any number of calls,
+ * and an abort gives one message for each kind.
  */
 static LpuRemoteEffect *effects = NULL;
 
@@ -78,7 +74,9 @@ emit(int level, const LpuRemoteEffect *effect, const char *names)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
-/* The log must have it whatever the level there: log, error, fatal and panic leave warnings out. */
+/*
+ * Write to the server log at any log_min_messages: log, error, fatal and panic would omit warnings.
+ */
 static void
 emit_to_log(const LpuRemoteEffect *effect, const char *names)
 {
@@ -90,8 +88,7 @@ emit_to_log(const LpuRemoteEffect *effect, const char *names)
 }
 
 /*
- * Names the client's encoding may lack would raise an error on their way to
- * it, in the middle of an abort.
+ * Names that the client's encoding lacks would raise a conversion error during an abort.
  */
 static bool
 client_can_read(const char *names)
@@ -194,8 +191,8 @@ absorb(LpuRemoteEffect *into, LpuRemoteEffect *effect)
 }
 
 /*
- * Add an effect whose request has ended to another one of its kind, if there
- * is one: the effect is gone then. Allocates nothing.
+ * Merge an effect whose request has ended into another one of its kind, if there is one, and free
+ * it. Allocates nothing.
  */
 static void
 merge_effect(LpuRemoteEffect *effect)
@@ -242,7 +239,7 @@ report_all(SubTransactionId subtransaction)
 	}
 }
 
-/* A subtransaction is committed: what it did is now its parent's. */
+/* A subtransaction is committed: pass its effects to the parent. */
 static void
 hand_to_parent(SubTransactionId mine, SubTransactionId parent)
 {
@@ -298,7 +295,7 @@ end_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, 
 
 /* ----- noting ----- */
 
-/* One line of bounded length, whatever the login is. */
+/* Return the login as one line of bounded length. */
 static char *
 name_of_user(const LpuUserIdentity *user)
 {
@@ -375,8 +372,8 @@ lpu_effect_sent_flag(LpuRemoteEffect *effect)
 }
 
 /*
- * Note whether the request was carried out, and the ids that users have now. The effect must not
- * be used afterwards.
+ * Note that the request was executed or not, and the ids of its users. The effect must not be used
+ * afterwards.
  */
 void
 lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out, const LpuUserIdentity *users, int n)
@@ -394,8 +391,8 @@ lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out, const LpuUserIdent
 }
 
 /*
- * Note that the outcome of the request will not be known: an abort names its users, as those of a
- * request that is in flight. The effect must not be used after this.
+ * Note that the outcome of the request remains unknown: an abort names its users like those of a
+ * request in flight. The effect must not be used after this.
  */
 void
 lpu_effects_leave(LpuRemoteEffect *effect)

@@ -1,5 +1,5 @@
 /*
- * rollback_warning.h: what this transaction did to an account and a rollback cannot undo.
+ * rollback_warning.h: effects of this transaction on accounts, which a rollback cannot undo.
  */
 #ifndef LPU_TRANSACTION_ROLLBACK_WARNING_H
 #define LPU_TRANSACTION_ROLLBACK_WARNING_H
@@ -18,11 +18,11 @@ extern LpuRemoteEffect *lpu_effects_begin(const char *account, const char *opera
 /* Return the flag to be set as soon as the request may have reached the account. */
 extern bool *lpu_effect_sent_flag(LpuRemoteEffect *effect);
 
-/* Note whether the request was carried out, and the ids that users have now. */
+/* Note that the request was executed or not, and the ids of its users. */
 extern void lpu_effects_settle(LpuRemoteEffect *effect, bool carried_out,
 							   const LpuUserIdentity *users, int n);
 
-/* Note that the outcome of the request will not be known. */
+/* Note that the outcome of the request remains unknown. */
 extern void lpu_effects_leave(LpuRemoteEffect *effect);
 
 #endif
