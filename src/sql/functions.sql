@@ -6,11 +6,11 @@ CREATE TYPE @extschema@.lp_response AS (
 	body        jsonb,
 	error       text
 );
-COMMENT ON TYPE @extschema@.lp_response IS 'what the API answered: HTTP status, revision of the account''s users, body, and the error in words';
+COMMENT ON TYPE @extschema@.lp_response IS 'response of the API: HTTP status, revision of the account''s users, body, and error message';
 COMMENT ON COLUMN @extschema@.lp_response.status IS 'HTTP status';
 COMMENT ON COLUMN @extschema@.lp_response.ac_revision IS 'header ac-revision (or ETag); null if absent or not a number';
-COMMENT ON COLUMN @extschema@.lp_response.body IS 'body of the answer; null if empty or not JSON';
-COMMENT ON COLUMN @extschema@.lp_response.error IS 'null after 2xx with a readable answer; else what the API said, or an excerpt of the answer';
+COMMENT ON COLUMN @extschema@.lp_response.body IS 'body of the response; null if empty or not JSON';
+COMMENT ON COLUMN @extschema@.lp_response.error IS 'null after 2xx with a readable response; else the message of the API, or an excerpt of the response';
 
 CREATE FUNCTION @extschema@.lp_create_users(account text, users jsonb) RETURNS SETOF @extschema@.lp_response
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 COST 10000;
@@ -18,7 +18,7 @@ COMMENT ON FUNCTION @extschema@.lp_create_users(text, jsonb) IS 'creates one use
 
 CREATE FUNCTION @extschema@.lp_update_users(account text, users jsonb, if_match bigint DEFAULT -1) RETURNS SETOF @extschema@.lp_response
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 COST 10000;
-COMMENT ON FUNCTION @extschema@.lp_update_users(text, jsonb, bigint) IS 'replaces users, each given whole and with its id, with one request (PUT users)';
+COMMENT ON FUNCTION @extschema@.lp_update_users(text, jsonb, bigint) IS 'replaces users, given as complete objects with their ids, with one request (PUT users)';
 
 CREATE FUNCTION @extschema@.lp_delete_users(account text, ids bigint[], if_match bigint DEFAULT -1) RETURNS SETOF @extschema@.lp_response
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1 COST 10000;
@@ -31,7 +31,7 @@ COMMENT ON FUNCTION @extschema@.lp_reset_password(text, bigint, text) IS 'gives 
 CREATE FUNCTION @extschema@.lp_validate_users(users jsonb, OUT ordinal integer, OUT attribute text, OUT problem text)
 	RETURNS SETOF record
 	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 10 COST 100;
-COMMENT ON FUNCTION @extschema@.lp_validate_users(jsonb) IS 'checks users to be created against what the API documents; sends nothing; no rows if all is well';
+COMMENT ON FUNCTION @extschema@.lp_validate_users(jsonb) IS 'checks users to be created against the documentation of the API; sends nothing; returns no rows if all are valid';
 
 CREATE FUNCTION @extschema@.lp_check(account text, OUT step text, OUT ok boolean, OUT detail text)
 	RETURNS SETOF record

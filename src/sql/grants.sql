@@ -1,8 +1,8 @@
 /* grants.sql: rights and column comments. */
 
 /*
- * Default privileges of the database do not open what is closed: all rights of all roles but the owner are revoked on
- * every member of the extension. An update script does the same for the objects that it creates.
+ * Default privileges of the database must not grant access: all rights of all roles except the owner are revoked on every
+ * member of the extension. An update script does the same for the objects that it creates.
  */
 DO $$
 DECLARE
@@ -35,9 +35,9 @@ END;
 $$;
 
 /*
- * What PUBLIC may use: the views filter themselves, the functions check whose rows or tables they are given, and
- * lp_check() needs USAGE on the server. Functions that the views and the report call run as their reader. All
- * other functions are granted by the administrator: writing needs EXECUTE and USAGE on the server.
+ * Objects that PUBLIC may use: the views filter their rows, the functions check the owner of rows and tables, and
+ * lp_check() needs USAGE on the server. Functions called by the views and the report run as the reader of these. The
+ * administrator grants all other functions: writing needs EXECUTE and USAGE on the server.
  */
 GRANT SELECT ON @extschema@.lp_results, @extschema@.lp_summary, @extschema@.lp_progress, @extschema@.lp_syncs,
 	@extschema@.lp_sync_links, @extschema@.lp_sync_plans, @extschema@.lp_sync_changes TO PUBLIC;
@@ -59,7 +59,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@._lp_verdict(bigint, bigint, bigint, bigint, bigint, text), @extschema@._lp_person(text, bigint, text, jsonb, text)
 	TO PUBLIC;
 
-/* The views show what the tables hold: their columns mean the same, unless they have a comment of their own. */
+/* Columns of views get the comments of the table columns with the same name, unless they have a comment of their own. */
 DO $$
 DECLARE
 	c record;
@@ -82,19 +82,19 @@ END;
 $$;
 
 COMMENT ON COLUMN @extschema@.lp_summary.day IS 'day of the request, in the session''s time zone';
-COMMENT ON COLUMN @extschema@.lp_summary.requests IS 'how many requests';
+COMMENT ON COLUMN @extschema@.lp_summary.requests IS 'number of requests';
 COMMENT ON COLUMN @extschema@.lp_summary.median_seconds IS 'median of the seconds from request to result';
 COMMENT ON COLUMN @extschema@.lp_summary.p95_seconds IS '95th percentile of the seconds from request to result';
 COMMENT ON COLUMN @extschema@.lp_progress.pending IS 'waiting to be sent';
 COMMENT ON COLUMN @extschema@.lp_progress.sending IS 'in a request that is under way';
-COMMENT ON COLUMN @extschema@.lp_progress.uncertain IS 'sent, outcome unknown: to be looked up';
+COMMENT ON COLUMN @extschema@.lp_progress.uncertain IS 'sent with unknown outcome: to be looked up';
 COMMENT ON COLUMN @extschema@.lp_progress.held IS 'not sent until lp_release() or lp_adopt() is called';
 COMMENT ON COLUMN @extschema@.lp_progress.created IS 'created in the account in the last 24 hours';
 COMMENT ON COLUMN @extschema@.lp_progress.done IS 'updated or deleted in the account in the last 24 hours';
 COMMENT ON COLUMN @extschema@.lp_progress.failed IS 'failed in the last 24 hours, and no later request for the same login or source row succeeded';
 COMMENT ON COLUMN @extschema@.lp_progress.users_per_second IS 'created, updated or deleted per second in the last minute';
-COMMENT ON COLUMN @extschema@.lp_progress.estimated_end IS 'when the queue is empty at that speed';
-COMMENT ON COLUMN @extschema@.lp_progress.oldest_pending IS 'since when the oldest user waits';
-COMMENT ON COLUMN @extschema@.lp_progress.paused IS 'has a server of the account the option delivery ''paused''?';
+COMMENT ON COLUMN @extschema@.lp_progress.estimated_end IS 'estimated time when the queue will be empty';
+COMMENT ON COLUMN @extschema@.lp_progress.oldest_pending IS 'when the oldest waiting request was queued';
+COMMENT ON COLUMN @extschema@.lp_progress.paused IS 'true if a server of the account has the option delivery ''paused''';
 COMMENT ON COLUMN @extschema@.lp_progress.worker_pid IS 'process id of this database''s worker, null if there is none';
 COMMENT ON COLUMN @extschema@.lp_progress.last_error IS 'the latest error or reason among the requests';

@@ -1,8 +1,8 @@
-/* operator.sql: what operators do with requests. */
+/* operator.sql: operator functions on requests. */
 
 CREATE FUNCTION @extschema@.lp_worker_stop() RETURNS boolean
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
+COMMENT ON FUNCTION @extschema@.lp_worker_stop() IS 'stops this database''s worker; returns false if there is none';
 
 CREATE FUNCTION @extschema@.lp_worker_pid() RETURNS integer
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
@@ -14,32 +14,32 @@ COMMENT ON FUNCTION @extschema@._lp_worker_missing() IS 'internal: why this data
 
 CREATE FUNCTION @extschema@.lp_wake() RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_wake() IS 'internal: has the worker woken when this transaction commits';
+COMMENT ON FUNCTION @extschema@.lp_wake() IS 'internal: wakes the worker when this transaction commits';
 
 CREATE FUNCTION @extschema@.lp_retry(ids bigint[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_retry(bigint[]) IS 'has failed requests of one''s own sent again; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_retry(bigint[]) IS 'sends failed requests of the caller again; returns their number';
 
 CREATE FUNCTION @extschema@.lp_discard(ids bigint[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_discard(bigint[]) IS 'drops pending, failed or held requests of one''s own; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_discard(bigint[]) IS 'drops pending, failed or held requests of the caller; returns their number';
 
 CREATE FUNCTION @extschema@.lp_release(account text) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'lp_release' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.lp_release(text)
-	IS 'lets what was held (by hold_above, for its set-up or its credentials) be sent; returns how many';
+	IS 'releases the requests of an account that are held (by hold_above, for set-up or credentials); returns their number';
 
 CREATE FUNCTION @extschema@.lp_release(ids bigint[]) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'lp_release_ids' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_release(bigint[]) IS 'lets these held requests be sent; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_release(bigint[]) IS 'releases these held requests; returns their number';
 
 CREATE FUNCTION @extschema@.lp_adopt() RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_adopt() IS 'takes on requests that were queued elsewhere (failover, restored copy): looked up, then sent if absent; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_adopt() IS 'adopts requests that were queued elsewhere (failover, restored copy): looked up, then sent if absent; returns their number';
 
 CREATE FUNCTION @extschema@.lp_purge(older_than interval) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_purge(interval) IS 'drops requests that were finished longer ago than this; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_purge(interval) IS 'drops requests that were finished longer ago than this; returns their number';
 
 CREATE FUNCTION @extschema@.lp_account_is_paused(account text) RETURNS boolean
 	LANGUAGE sql STABLE
@@ -49,7 +49,7 @@ CREATE FUNCTION @extschema@.lp_account_is_paused(account text) RETURNS boolean
 					   WHERE w.fdwname = 'lpusers' AND 'account=' || account = ANY (s.srvoptions)
 						 AND 'delivery=paused' = ANY (s.srvoptions));
 	END;
-COMMENT ON FUNCTION @extschema@.lp_account_is_paused(text) IS 'does a server of this account have the option delivery ''paused''?';
+COMMENT ON FUNCTION @extschema@.lp_account_is_paused(text) IS 'returns true if a server of this account has the option delivery ''paused''';
 
 CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 	SELECT p.account, p.pending, p.sending, p.uncertain, p.held, p.created, p.done, p.failed,
@@ -86,5 +86,5 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 		  WHERE r.path = 'queue'
 		  GROUP BY r.account) p
 	ORDER BY p.account;
-COMMENT ON VIEW @extschema@.lp_progress IS 'the queue of each account: how many wait now and were finished in the last 24 hours, how fast, until when, and what is wrong';
+COMMENT ON VIEW @extschema@.lp_progress IS 'the queue of each account: unfinished requests, results of the last 24 hours, speed, estimated end, and latest error';
 

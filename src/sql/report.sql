@@ -1,6 +1,6 @@
 /* report.sql: the report. */
 
-/* Text for HTML, also inside of an attribute's quotes. */
+/* Escape text for HTML, also inside the quotes of an attribute. */
 CREATE FUNCTION @extschema@._lp_html(plain text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -9,7 +9,7 @@ CREATE FUNCTION @extschema@._lp_html(plain text) RETURNS text
 	END;
 COMMENT ON FUNCTION @extschema@._lp_html(text) IS 'internal: text escaped for HTML';
 
-/* So many seconds as a person says it: 340 ms, 12.5 s, 4 min, 3.2 h, 2 d. */
+/* Format a number of seconds: 340 ms, 12.5 s, 4 min, 3.2 h, 2 d. */
 CREATE FUNCTION @extschema@._lp_duration(seconds double precision) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -20,9 +20,9 @@ CREATE FUNCTION @extschema@._lp_duration(seconds double precision) RETURNS text
 					WHEN seconds < 172800 THEN round((seconds / 3600)::numeric, 1) || ' h'
 					ELSE round(seconds / 86400) || ' d' END;
 	END;
-COMMENT ON FUNCTION @extschema@._lp_duration(double precision) IS 'internal: seconds as a person says them';
+COMMENT ON FUNCTION @extschema@._lp_duration(double precision) IS 'internal: formatted duration';
 
-/* A count as a person reads it: 4,770. */
+/* Format a count: 4,770. */
 CREATE FUNCTION @extschema@._lp_count(n bigint) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -31,8 +31,8 @@ CREATE FUNCTION @extschema@._lp_count(n bigint) RETURNS text
 COMMENT ON FUNCTION @extschema@._lp_count(bigint) IS 'internal: a count with thousands separators';
 
 /*
- * A bar chart of days as SVG: full bars of a class (created, failed), and hollow ones on them for what is open. Arrays of the
- * same length, oldest first; the days are for the labels.
+ * A bar chart of days as SVG: full bars of a class (created, failed), with hollow bars for open requests on top. Arrays
+ * of the same length, oldest first; the days are for the labels.
  */
 CREATE FUNCTION @extschema@._lp_chart(label text, class text, days date[], full_bars bigint[], open_bars bigint[], height numeric)
 	RETURNS text
@@ -51,7 +51,7 @@ BEGIN
 	/* a round number, and even, so that half of it is a number of users, too */
 	SELECT min(t) INTO top FROM unnest(ARRAY[1, 2, 4, 6, 8, 10]) x, LATERAL (SELECT round(x * scale) AS t) r
 	WHERE t >= greatest(most, 2);
-	/* one user is seen beside a thousand: a bar has at least three units */
+	/* a bar has at least three units, so that one user is visible beside a thousand */
 	SELECT string_agg(
 		format('<g><title>%s: %s %s%s</title>', to_char(d, 'YYYY-MM-DD'), f, class, CASE WHEN o > 0 THEN ', ' || o || ' open' ELSE '' END)
 		|| CASE WHEN f > 0 THEN format('<rect class="%s" x="%s" y="%s" width="%s" height="%s"/>', class, x, y - h_full, w, h_full) ELSE '' END
@@ -95,8 +95,8 @@ CREATE FUNCTION @extschema@._lp_html_table(caption text, headers text[], rows te
 COMMENT ON FUNCTION @extschema@._lp_html_table(text, text[], text, text) IS 'internal: a table in HTML';
 
 /*
- * What is wrong with a request that has not led to a user, what to do about it and who does it, in words for people without
- * SQL. "known": it has the id of a user of the account.
+ * The problem of a request that has not led to a user, the remedy and the role responsible for it, in words for readers
+ * who do not know SQL. "known": it has the id of a user of the account.
  */
 CREATE FUNCTION @extschema@._lp_advice(state text, hold text, cause text, status integer, known boolean, paused boolean,
 									   OUT what text, OUT todo text, OUT who text)
@@ -127,11 +127,11 @@ CREATE FUNCTION @extschema@._lp_advice(state text, hold text, cause text, status
 			END AS words) a;
 	END;
 COMMENT ON FUNCTION @extschema@._lp_advice(text, text, text, integer, boolean, boolean)
-	IS 'internal: what is wrong with a request, what to do and who does it';
+	IS 'internal: problem of a request, its remedy and the role responsible';
 
 /*
- * A person of a request: login and row of the HR table, as far as they are known; and the problem without what differs from
- * user to user, which is no reason of its own.
+ * A person of a request: login and row of the HR table, as far as known; and the problem without user-specific parts, so
+ * that equal problems can be grouped.
  */
 CREATE FUNCTION @extschema@._lp_person(login_name text, user_id bigint, source_table text, source_key jsonb, trouble text,
 									   OUT name text, OUT problem text)
@@ -142,9 +142,9 @@ CREATE FUNCTION @extschema@._lp_person(login_name text, user_id bigint, source_t
 			   regexp_replace(regexp_replace(replace(trouble, coalesce(login_name, ''), '...'), '\(id \d+\)', '(id ...)'), 'user \d+', 'user ...')
 		FROM (SELECT string_agg(j.value, ', ') AS key FROM jsonb_each_text(source_key) j) k;
 	END;
-COMMENT ON FUNCTION @extschema@._lp_person(text, bigint, text, jsonb, text) IS 'internal: a person of a request, and its problem in general';
+COMMENT ON FUNCTION @extschema@._lp_person(text, bigint, text, jsonb, text) IS 'internal: person of a request, and its problem without user-specific parts';
 
-/* The words of an error in which attributes have the names that people use: "email" is required ... -> e-mail address is missing. */
+/* Replace attribute names in an error by common words: "email" is required ... -> e-mail address is missing. */
 CREATE FUNCTION @extschema@._lp_plain_words(problem text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -154,7 +154,7 @@ CREATE FUNCTION @extschema@._lp_plain_words(problem text) RETURNS text
 			'"passwordSh"', 'first password'), '"profileIds"', 'profile'), '"memberOf"', 'team'), '"maxChats"', 'number of chats'),
 			'"isEnabled"', 'enabled or not');
 	END;
-COMMENT ON FUNCTION @extschema@._lp_plain_words(text) IS 'internal: an error with names of attributes that people use';
+COMMENT ON FUNCTION @extschema@._lp_plain_words(text) IS 'internal: an error with common words for attributes';
 
 /*
  * The start of the page, with its style. Colours are in variables, a set for each way to show the page; their contrast is
@@ -216,7 +216,7 @@ CREATE FUNCTION @extschema@._lp_report_syncs(account text) RETURNS text
 		), plan AS MATERIALIZED (
 			SELECT k.* FROM known k JOIN s ON s.sync = k.sync AND k.plan >= coalesce(s.since_plan, 0::bigint)
 		), open AS (
-			/* a newer plan asks for the same users again */
+			/* a newer plan requests the same users again */
 			SELECT DISTINCT ON (sync, action) * FROM plan
 			WHERE (over AND state IN ('draft', 'applied') OR state = 'draft' AND reason <> '')
 			  AND coalesce(action, '') NOT IN ('blocked', 'wait')
@@ -265,8 +265,8 @@ CREATE FUNCTION @extschema@._lp_report_syncs(account text) RETURNS text
 COMMENT ON FUNCTION @extschema@._lp_report_syncs(text) IS 'internal: the section of a report about syncs';
 
 /*
- * What the page says first, and whether something is to be done: people without a user, and of these the loads that wait for
- * an approval, other held ones and those that wait; accounts that are paused.
+ * The first sentence of the page, and the need for action: people without a user, of these the loads that wait for an
+ * approval, other held ones and waiting ones; paused accounts.
  */
 CREATE FUNCTION @extschema@._lp_verdict(asked bigint, created bigint, without_user bigint, approval bigint, held bigint, paused text,
 										OUT todo boolean, OUT words text)
@@ -432,11 +432,11 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 COMMENT ON FUNCTION @extschema@._lp_report_page(text, date, date) IS 'internal: the page of a report';
 
 /*
- * One page for people about what was requested since a while ago: a verdict, what to do and who does it, users per day, updates
- * and deletes, syncs, times. Shows what the views show to the caller. Needs nothing from elsewhere: style and pictures are in the
- * page, there is no script. Parameters: one account, or null for all; how far back. Returns HTML.
+ * One page about the requests of a period until now: a verdict, actions and their owners, users per day, updates and
+ * deletes, syncs, times. The page shows what the views show to the caller. It has its style and pictures inside, and no
+ * script. Parameters: one account, or null for all; length of the period. Returns HTML.
  */
 CREATE FUNCTION @extschema@.lp_report(account text DEFAULT NULL, since interval DEFAULT '30 days') RETURNS text
 	AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000;
 COMMENT ON FUNCTION @extschema@.lp_report(text, interval)
-	IS 'one HTML page for people about what was requested since a while ago: who has no user and what to do, users per day, updates and deletes, syncs, times';
+	IS 'one HTML page for managers about the requests of a period until now: people without a user and what to do, users per day, updates and deletes, syncs, times';

@@ -1,12 +1,13 @@
-/* requests.sql: the tables and views of what was requested. */
+/* requests.sql: the tables and views of requests. */
 
 CREATE SEQUENCE @extschema@.lp_batch_seq;
 COMMENT ON SEQUENCE @extschema@.lp_batch_seq IS 'numbers of batches in lp_requests';
 
 /*
  * One row for each user that was to be created, updated, deleted, or given a new password. Roles, servers and tables are
- * kept by OID, which decides in the database where the row was written (origin), and by name, for people and for dumps. (As
- * text, not name: that has a fixed size of 64 bytes, and three of them would be half of the row.) No payload, no secret.
+ * stored by OID, which is authoritative in the database where the row was written (origin), and by name, for display and
+ * for dumps. (The type is text, since name has a fixed size of 64 bytes, and three names would be half of the row.) A row
+ * has no payload and no secret.
  */
 CREATE TABLE @extschema@.lp_requests (
 	id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -51,56 +52,56 @@ CREATE TABLE @extschema@.lp_requests (
 	CHECK ((state = 'failed') = (cause IS NOT NULL)),
 	CHECK (NOT mended OR state = 'failed'),
 	CHECK (state NOT IN ('pending', 'uncertain') OR next_attempt_at IS NOT NULL),
-	/* what is indexed has a limit */
+	/* indexed values are limited */
 	CHECK (state NOT IN ('pending', 'held', 'sending', 'uncertain') OR char_length(login_name) <= 254)
 );
 
-COMMENT ON TABLE @extschema@.lp_requests IS 'one row for each user that was to be created, updated, deleted or given a new password';
+COMMENT ON TABLE @extschema@.lp_requests IS 'one row for each user to be created, updated, deleted or given a new password';
 COMMENT ON COLUMN @extschema@.lp_requests.id IS 'number of the request';
 COMMENT ON COLUMN @extschema@.lp_requests.account IS 'LivePerson account id';
 COMMENT ON COLUMN @extschema@.lp_requests.operation IS 'create, update, delete or reset';
 COMMENT ON COLUMN @extschema@.lp_requests.path IS 'how it is sent: queue, direct (a function call), trigger (mode=sync) or table (a foreign table)';
 COMMENT ON COLUMN @extschema@.lp_requests.plan IS 'plan it belongs to, if any';
-COMMENT ON COLUMN @extschema@.lp_requests.action IS 'what is done with the user: disable, delete, rename, update, enable and the like; null of a create without a plan';
-COMMENT ON COLUMN @extschema@.lp_requests.phase IS 'order in which an account is served: 1 disable, 2 delete, 3 rename, 4 update and enable, 5 create';
+COMMENT ON COLUMN @extschema@.lp_requests.action IS 'action on the user: disable, delete, rename, update, enable and others; null for a create without a plan';
+COMMENT ON COLUMN @extschema@.lp_requests.phase IS 'order of delivery in an account: 1 disable, 2 delete, 3 rename, 4 update and enable, 5 create';
 COMMENT ON COLUMN @extschema@.lp_requests.server IS 'foreign server whose options are used';
-COMMENT ON COLUMN @extschema@.lp_requests.server_oid IS 'its OID in the database of origin; 0: none yet';
-COMMENT ON COLUMN @extschema@.lp_requests.requested_by IS 'role that asked for it';
+COMMENT ON COLUMN @extschema@.lp_requests.server_oid IS 'its OID in the database of origin; 0: not assigned yet';
+COMMENT ON COLUMN @extschema@.lp_requests.requested_by IS 'role that requested it';
 COMMENT ON COLUMN @extschema@.lp_requests.requested_by_oid IS 'its OID in the database of origin';
 COMMENT ON COLUMN @extschema@.lp_requests.send_as IS 'role whose user mapping is used';
 COMMENT ON COLUMN @extschema@.lp_requests.send_as_oid IS 'its OID in the database of origin';
-COMMENT ON COLUMN @extschema@.lp_requests.login_name IS 'loginName of the user, if the request names it';
+COMMENT ON COLUMN @extschema@.lp_requests.login_name IS 'loginName of the user, if the request has it';
 COMMENT ON COLUMN @extschema@.lp_requests.state IS 'pending, sending, uncertain, held, created, done, failed or superseded';
 COMMENT ON COLUMN @extschema@.lp_requests.hold IS 'why it is held: setup, threshold (hold_above), credentials, or elsewhere (see origin)';
 COMMENT ON COLUMN @extschema@.lp_requests.cause IS 'why it failed: refused (the data), gave_up (sent, no outcome) or unknown (a direct call without outcome)';
-COMMENT ON COLUMN @extschema@.lp_requests.look_first IS 'may have been sent before: looked up before it is sent';
-COMMENT ON COLUMN @extschema@.lp_requests.mended IS 'a later request for the same login or source row succeeded';
-COMMENT ON COLUMN @extschema@.lp_requests.attempts IS 'how often it was sent since it was queued or retried';
-COMMENT ON COLUMN @extschema@.lp_requests.next_attempt_at IS 'not to be sent before';
-COMMENT ON COLUMN @extschema@.lp_requests.batch IS 'rows of the same batch went in the same HTTP request';
-COMMENT ON COLUMN @extschema@.lp_requests.status IS 'HTTP status of the last answer';
-COMMENT ON COLUMN @extschema@.lp_requests.ac_revision IS 'header ac-revision of the last answer: revision of the account''s users';
+COMMENT ON COLUMN @extschema@.lp_requests.look_first IS 'true if it may have been sent before, so that it is looked up first';
+COMMENT ON COLUMN @extschema@.lp_requests.mended IS 'true if a later request for the same login or source row succeeded';
+COMMENT ON COLUMN @extschema@.lp_requests.attempts IS 'number of times it was sent since it was queued or retried';
+COMMENT ON COLUMN @extschema@.lp_requests.next_attempt_at IS 'earliest time of sending';
+COMMENT ON COLUMN @extschema@.lp_requests.batch IS 'rows with the same batch were sent in the same HTTP request';
+COMMENT ON COLUMN @extschema@.lp_requests.status IS 'HTTP status of the last response';
+COMMENT ON COLUMN @extschema@.lp_requests.ac_revision IS 'header ac-revision of the last response: revision of the account''s users';
 COMMENT ON COLUMN @extschema@.lp_requests.user_id IS 'LivePerson user id, when known';
-COMMENT ON COLUMN @extschema@.lp_requests.error IS 'why it failed: what the API said, or attribute and problem';
-COMMENT ON COLUMN @extschema@.lp_requests.evidence IS 'how the result is known: from the answer, or from a lookup';
-COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, what is special about its result, or "outcome unknown" of a direct call that may have been carried out';
-COMMENT ON COLUMN @extschema@.lp_requests.outcome IS 'of an update: "drifted", attributes that were left as the account has them; of a plan also "dateUpdated"; of an unfinished change by login, that the account has shown whose login it is';
+COMMENT ON COLUMN @extschema@.lp_requests.error IS 'why it failed: message of the API, or attribute and problem';
+COMMENT ON COLUMN @extschema@.lp_requests.evidence IS 'source of the result: answer (the response) or lookup';
+COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, a remark on its result, or "outcome unknown" for a direct call that may have been executed';
+COMMENT ON COLUMN @extschema@.lp_requests.outcome IS 'of an update: "drifted", the attributes left as the account has them; of a plan also "dateUpdated"; of an unfinished change by login: "by_login" once the user with this login is known';
 COMMENT ON COLUMN @extschema@.lp_requests.origin IS 'system identifier/database OID/timeline where the row was last written';
-COMMENT ON COLUMN @extschema@.lp_requests.source_table IS 'table whose trigger asked for it';
+COMMENT ON COLUMN @extschema@.lp_requests.source_table IS 'table whose trigger requested it';
 COMMENT ON COLUMN @extschema@.lp_requests.source_table_oid IS 'its OID in the database of origin; 0: none';
 COMMENT ON COLUMN @extschema@.lp_requests.source_key IS 'primary key of the row in that table';
-COMMENT ON COLUMN @extschema@.lp_requests.enqueued_at IS 'when it was asked for';
+COMMENT ON COLUMN @extschema@.lp_requests.enqueued_at IS 'when it was requested';
 COMMENT ON COLUMN @extschema@.lp_requests.sent_at IS 'when it was last sent';
 COMMENT ON COLUMN @extschema@.lp_requests.finished_at IS 'when its result was known';
-COMMENT ON COLUMN @extschema@.lp_requests.held_at IS 'since when it is held';
+COMMENT ON COLUMN @extschema@.lp_requests.held_at IS 'when it was held';
 
 /*
- * Indexes: the unfinished rows are few, the finished ones are many. "due" has the rows to claim in their order, "logins" those
- * that are not in flight by login, and "users" by user. "changes" has the updates and deletes of an account that may be
- * claimed, those in doubt too, in the order in which they are served. The in-flight indexes are the proof that never two requests for one login or user are under
- * way. The conditions are such that each statement of the queue can use one index only: a kept plan may have been made when
- * the table was empty. Logins are compared with ASCII letters folded, byte by byte: no upgrade of libc or ICU changes that. The failed ones
- * are looked for by a later success.
+ * Indexes: unfinished rows are few, finished rows are many. "due" has the rows to claim in their order, "logins" the rows
+ * not in flight by login, and "users" by user. "changes" has the updates and deletes of an account that may be claimed,
+ * including uncertain ones, in the order of delivery. The in-flight indexes guarantee that two requests for one login or
+ * user are never under way at the same time. The conditions are chosen so that each statement of the queue can use only
+ * one index, since a cached plan may have been made when the table was empty. Logins are compared byte by byte, with
+ * ASCII letters folded, so an upgrade of libc or ICU cannot change their order. A later success searches for failed rows.
  */
 CREATE INDEX lp_requests_due ON @extschema@.lp_requests (account, server_oid, next_attempt_at, id)
 	WHERE state = 'pending' AND NOT look_first;
@@ -124,19 +125,19 @@ CREATE INDEX lp_requests_failed_sources ON @extschema@.lp_requests (source_table
 	WHERE state = 'failed' AND NOT mended AND source_key IS NOT NULL AND source_table_oid <> 0;
 CREATE INDEX lp_requests_enqueued_at ON @extschema@.lp_requests USING brin (enqueued_at);
 
-/* A queue's rows change a few times and then stay: vacuum by number of changes, not by share of the table. */
+/* Rows of a queue change a few times and then stay: vacuum by the number of changes, not by the fraction of the table. */
 ALTER TABLE @extschema@.lp_requests SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
 	autovacuum_analyze_scale_factor = 0.02);
 
 /*
- * What is to be sent for a queued request, as JSON. Written once, so that claim and settle never rewrite it; gone with
- * success. No foreign key: it would be checked for every hire, and lp_requests has no other writer than this extension.
+ * Payloads of queued requests, as JSON. A payload is written once, so that claim and settle never rewrite it, and deleted
+ * on success. There is no foreign key: it would be checked for every hire, and only this extension writes lp_requests.
  */
 CREATE TABLE @extschema@.lp_payloads (
 	request_id bigint PRIMARY KEY,
 	body       json NOT NULL
 );
-COMMENT ON TABLE @extschema@.lp_payloads IS 'what is to be sent for a queued request; leaves with success';
+COMMENT ON TABLE @extschema@.lp_payloads IS 'payload of a queued request; deleted on success';
 COMMENT ON COLUMN @extschema@.lp_payloads.request_id IS 'lp_requests.id';
 COMMENT ON COLUMN @extschema@.lp_payloads.body IS 'of a create: the user, with its secrets; of an update or delete: an object, see src/queue/enqueue_change.h';
 ALTER TABLE @extschema@.lp_payloads SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
@@ -149,7 +150,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.lp_requests_id_seq', '')
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.lp_batch_seq', '');
 
 /*
- * Where a row is written: system identifier/database OID/timeline. Only what was written here is sent from here.
+ * Where a row is written: system identifier/database OID/timeline. This database sends only rows that were written here.
  */
 CREATE FUNCTION @extschema@.lp_origin() RETURNS text
 	AS 'MODULE_PATHNAME' LANGUAGE C STABLE PARALLEL SAFE;
@@ -158,9 +159,9 @@ COMMENT ON FUNCTION @extschema@.lp_origin() IS 'system identifier/database OID/t
 /*
  * A role sees the requests that it made, those sent with its credentials and those of a server it owns; a member of a
  * role sees what the role sees, and the owner of the tables sees all. In rows written in this database roles and servers
- * are known by OID, so that a new role or server of an old name sees nothing; in rows that came from elsewhere, by name.
- * Both views filter themselves, the table is closed. No view with a WITH clause is
- * automatically updatable: rights on the view, however they were granted, do not write the table.
+ * are compared by OID, so that a new role or server with an old name sees nothing; in other rows by name. Both views
+ * filter their rows, and the table is not granted. A view with a WITH clause is not automatically updatable, so rights on
+ * the view never allow writing the table.
  */
 CREATE VIEW @extschema@.lp_results WITH (security_barrier) AS
 	WITH mine AS MATERIALIZED (
@@ -186,7 +187,7 @@ CREATE VIEW @extschema@.lp_results WITH (security_barrier) AS
 			   THEN r.requested_by_oid = ANY (m.roles) OR r.send_as_oid = ANY (m.roles) OR r.server_oid = ANY (m.servers)
 			   ELSE r.requested_by = ANY (m.role_names) OR r.send_as = ANY (m.role_names)
 					OR r.server || ' account=' || r.account = ANY (m.server_names) END;
-COMMENT ON VIEW @extschema@.lp_results IS 'the requests that the current user asked for, that are sent with its credentials, or that belong to a server it owns';
+COMMENT ON VIEW @extschema@.lp_results IS 'requests that the current user made, that are sent with its credentials, or that belong to a server that it owns';
 
 CREATE VIEW @extschema@.lp_summary WITH (security_barrier) AS
 	SELECT account, (enqueued_at AT TIME ZONE current_setting('TimeZone'))::date AS day, operation, state, status, evidence,
@@ -197,5 +198,5 @@ CREATE VIEW @extschema@.lp_summary WITH (security_barrier) AS
 			   AS p95_seconds
 	FROM @extschema@.lp_results
 	GROUP BY 1, 2, 3, 4, 5, 6;
-COMMENT ON VIEW @extschema@.lp_summary IS 'lp_results per account, day, operation, state, status and evidence: how many, and how long from request to result';
+COMMENT ON VIEW @extschema@.lp_summary IS 'lp_results per account, day, operation, state, status and evidence: their number, and the time from request to result';
 

@@ -1,8 +1,8 @@
-/* sync.sql: the desired state: a relation says who should have a user, and how. */
+/* sync.sql: the desired state: a relation that lists the people who should have a user. */
 
 /*
- * One row for each sync. Role, server and source are kept by OID, which decides in the database where the row was
- * written (origin), and by name, for people and for dumps.
+ * One row for each sync. Role, server and source are stored by OID, which is authoritative in the database where the row
+ * was written (origin), and by name, for display and for dumps.
  */
 CREATE TABLE @extschema@._lp_sync (
 	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -35,7 +35,7 @@ CREATE TABLE @extschema@._lp_sync (
 	unverifiable   bigint,
 	origin         text NOT NULL
 );
-COMMENT ON TABLE @extschema@._lp_sync IS 'one row for each sync: its definition, its state and what its last run found';
+COMMENT ON TABLE @extschema@._lp_sync IS 'one row for each sync: its definition, its state and the results of its last run';
 COMMENT ON COLUMN @extschema@._lp_sync.id IS 'number of the sync';
 COMMENT ON COLUMN @extschema@._lp_sync.name IS 'name of the sync';
 COMMENT ON COLUMN @extschema@._lp_sync.account IS 'LivePerson account id';
@@ -43,30 +43,30 @@ COMMENT ON COLUMN @extschema@._lp_sync.server IS 'foreign server whose options a
 COMMENT ON COLUMN @extschema@._lp_sync.server_oid IS 'its OID in the database of origin';
 COMMENT ON COLUMN @extschema@._lp_sync.owner IS 'role that reads the source and whose user mapping is used';
 COMMENT ON COLUMN @extschema@._lp_sync.owner_oid IS 'its OID in the database of origin';
-COMMENT ON COLUMN @extschema@._lp_sync.source IS 'relation that says who should have a user';
+COMMENT ON COLUMN @extschema@._lp_sync.source IS 'relation that lists the people who should have a user';
 COMMENT ON COLUMN @extschema@._lp_sync.source_oid IS 'its OID in the database of origin';
 COMMENT ON COLUMN @extschema@._lp_sync.key IS 'column of the source that identifies a person';
-COMMENT ON COLUMN @extschema@._lp_sync.create_only IS 'columns that are sent with a create only';
+COMMENT ON COLUMN @extschema@._lp_sync.create_only IS 'columns that are sent only with a create';
 COMMENT ON COLUMN @extschema@._lp_sync.add_only IS 'columns of sets from which only what the sync added is removed';
-COMMENT ON COLUMN @extschema@._lp_sync.leavers IS 'what happens to users without a row in the source: disable, delete or report';
+COMMENT ON COLUMN @extschema@._lp_sync.leavers IS 'action on users without a row in the source: disable, delete or report';
 COMMENT ON COLUMN @extschema@._lp_sync.delete_after IS 'users that the sync disabled are deleted after this time; null: never';
-COMMENT ON COLUMN @extschema@._lp_sync.drift IS 'what happens to attributes that were changed in the account: overwrite, report or accept';
+COMMENT ON COLUMN @extschema@._lp_sync.drift IS 'policy for attributes that were changed in the account: overwrite, report or accept';
 COMMENT ON COLUMN @extschema@._lp_sync.limits IS 'limits that differ from the defaults, by action';
 COMMENT ON COLUMN @extschema@._lp_sync.state IS 'active, paused or quarantined';
-COMMENT ON COLUMN @extschema@._lp_sync.why IS 'why the last run was held or failed, or looked at all keys although it was to look at marked ones';
-COMMENT ON COLUMN @extschema@._lp_sync.failures IS 'how many runs in a row were held or failed';
+COMMENT ON COLUMN @extschema@._lp_sync.why IS 'why the last run was held or failed, or checked all keys instead of the marked ones';
+COMMENT ON COLUMN @extschema@._lp_sync.failures IS 'number of consecutive runs that were held or failed';
 COMMENT ON COLUMN @extschema@._lp_sync.last_run IS 'when the last plan of all keys was made';
 COMMENT ON COLUMN @extschema@._lp_sync.base_rows IS 'rows of the source in the last applied plan of all keys';
-COMMENT ON COLUMN @extschema@._lp_sync.base_listed IS 'users in the last listing of the account that was not too short; of a short one: in the one before, with what was created and deleted since';
+COMMENT ON COLUMN @extschema@._lp_sync.base_listed IS 'users in the last listing of the account that was not too short; after a short listing: the previous number, adjusted for users created and deleted since';
 COMMENT ON COLUMN @extschema@._lp_sync.source_rows IS 'rows of the source in the last plan of all keys';
 COMMENT ON COLUMN @extschema@._lp_sync.listed IS 'users of the account in that plan';
 COMMENT ON COLUMN @extschema@._lp_sync.differing IS 'users in that plan that differ from the source';
 COMMENT ON COLUMN @extschema@._lp_sync.waiting IS 'users in that plan with an unfinished request';
 COMMENT ON COLUMN @extschema@._lp_sync.blocked IS 'users in that plan that are blocked';
-COMMENT ON COLUMN @extschema@._lp_sync.unverifiable IS 'users in that plan that were changed in the account, in no attribute that can be seen';
+COMMENT ON COLUMN @extschema@._lp_sync.unverifiable IS 'users in that plan that were changed in the account, but not in a visible attribute';
 COMMENT ON COLUMN @extschema@._lp_sync.origin IS 'system identifier/database OID/timeline where the sync was last defined or resumed';
 
-/* Who is who. Written with the settlement of a request, in its transaction (src/sync/link.c). */
+/* Pairs of source keys and users. Written with the settlement of a request, in its transaction (src/sync/link.c). */
 CREATE TABLE @extschema@._lp_sync_link (
 	sync           bigint NOT NULL,
 	source_key     text COLLATE "C" NOT NULL CHECK (char_length(source_key) BETWEEN 1 AND 254),
@@ -87,10 +87,10 @@ COMMENT ON COLUMN @extschema@._lp_sync_link.source_key IS 'key in the source';
 COMMENT ON COLUMN @extschema@._lp_sync_link.user_id IS 'LivePerson user id';
 COMMENT ON COLUMN @extschema@._lp_sync_link.login_name IS 'loginName of the user when it was last written';
 COMMENT ON COLUMN @extschema@._lp_sync_link.state IS 'active, disabled or gone (deleted)';
-COMMENT ON COLUMN @extschema@._lp_sync_link.since IS 'since when it is in this state';
-COMMENT ON COLUMN @extschema@._lp_sync_link.by_us IS 'the sync brought it into this state';
-COMMENT ON COLUMN @extschema@._lp_sync_link.base IS 'what the source said of each owned attribute when it was last sent or found equal';
-COMMENT ON COLUMN @extschema@._lp_sync_link.hidden IS 'values last sent of the attributes that the API answers blank';
+COMMENT ON COLUMN @extschema@._lp_sync_link.since IS 'when it entered this state';
+COMMENT ON COLUMN @extschema@._lp_sync_link.by_us IS 'true if the sync caused this state';
+COMMENT ON COLUMN @extschema@._lp_sync_link.base IS 'value of each owned attribute in the source when it was last sent or found equal';
+COMMENT ON COLUMN @extschema@._lp_sync_link.hidden IS 'last sent values of the attributes that the API returns blank';
 COMMENT ON COLUMN @extschema@._lp_sync_link.date_updated IS 'dateUpdated of the user after the last write of the sync; null: unknown';
 
 CREATE TABLE @extschema@._lp_sync_plan (
@@ -112,17 +112,17 @@ COMMENT ON COLUMN @extschema@._lp_sync_plan.sync IS '_lp_sync.id';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.made_at IS 'when it was made';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.made_by IS 'role that made it';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.state IS 'draft, applied, superseded or expired';
-COMMENT ON COLUMN @extschema@._lp_sync_plan.whole IS 'it looked at all keys';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.whole IS 'true if it checked all keys';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.source_rows IS 'rows of the source';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.listed IS 'users of the account';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.guard IS 'why the whole plan is held: source, listing or duplicates';
-COMMENT ON COLUMN @extschema@._lp_sync_plan.reason IS 'the same in words';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.reason IS 'the same as text';
 
 /*
- * One row for each user that differs. "changes" is an array of objects with attribute, old, new, reason, and "reported" if
- * the change is not sent. "source" is the row of the source, "base" and "hidden" are what the link has after success.
- * The action "follow" changes the state of the link only, to "link" in the first of its changes; "relink" its key, from "from"
- * there.
+ * One row for each user that differs. "changes" is an array of objects with attribute, old, new, reason, and "reported"
+ * if the change is not sent. "source" is the row of the source, "base" and "hidden" are the values of the link after
+ * success. The action "follow" changes the state of the link only, to "link" in the first of its changes; "relink" its
+ * key, from "from" there.
  */
 CREATE TABLE @extschema@._lp_sync_item (
 	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -151,11 +151,11 @@ COMMENT ON TABLE @extschema@._lp_sync_item IS 'one row for each user of a plan t
 COMMENT ON COLUMN @extschema@._lp_sync_item.id IS 'number of the item';
 COMMENT ON COLUMN @extschema@._lp_sync_item.plan IS '_lp_sync_plan.id';
 COMMENT ON COLUMN @extschema@._lp_sync_item.sync IS '_lp_sync.id';
-COMMENT ON COLUMN @extschema@._lp_sync_item.action IS 'what is to be done with the user';
+COMMENT ON COLUMN @extschema@._lp_sync_item.action IS 'action on the user';
 COMMENT ON COLUMN @extschema@._lp_sync_item.source_key IS 'key in the source';
 COMMENT ON COLUMN @extschema@._lp_sync_item.user_id IS 'LivePerson user id; null: none yet';
 COMMENT ON COLUMN @extschema@._lp_sync_item.login_name IS 'loginName in the account, or, without a user, in the source';
-COMMENT ON COLUMN @extschema@._lp_sync_item.changes IS 'what is to be changed: an array of objects, one for each attribute';
+COMMENT ON COLUMN @extschema@._lp_sync_item.changes IS 'changes: an array of objects, one for each attribute';
 COMMENT ON COLUMN @extschema@._lp_sync_item.source IS 'row of the source as it was planned; null: none';
 COMMENT ON COLUMN @extschema@._lp_sync_item.base IS '_lp_sync_link.base after success';
 COMMENT ON COLUMN @extschema@._lp_sync_item.hidden IS '_lp_sync_link.hidden after success';
@@ -166,8 +166,8 @@ COMMENT ON COLUMN @extschema@._lp_sync_item.request IS 'lp_requests.id';
 COMMENT ON COLUMN @extschema@._lp_sync_item.queued_at IS 'when it was applied';
 
 /*
- * What is watched. The triggers of a table have the number of a row here: it says which columns they copy, and what the runs of
- * the sync evaluate over these. Only lp_sync_watch() writes it.
+ * Watched tables. The triggers of a table have the id of a row here, which has the columns that they copy and the
+ * expression that runs of the sync evaluate over these columns. Only lp_sync_watch() writes it.
  */
 CREATE TABLE @extschema@._lp_sync_watch (
 	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -190,8 +190,8 @@ COMMENT ON COLUMN @extschema@._lp_sync_watch.types IS 'their types';
 COMMENT ON COLUMN @extschema@._lp_sync_watch.expression IS 'key in the source, of a row of the table';
 
 /*
- * Append only: no unique key, so that no transaction waits for another and none loses its mark to an older one. A mark has a key,
- * or the row of a watched table from which a run finds it, or why all keys are to be looked at.
+ * Append only: no unique key, so that no transaction waits for another, and a mark is never merged into an older one. A
+ * mark has a key, or rows of a watched table from which a run finds the keys, or the reason to check all keys.
  */
 CREATE TABLE @extschema@._lp_sync_mark (
 	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -201,12 +201,12 @@ CREATE TABLE @extschema@._lp_sync_mark (
 	changed        jsonb,
 	marked_at      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE @extschema@._lp_sync_mark IS 'what watched tables have changed and no run has looked at since';
+COMMENT ON TABLE @extschema@._lp_sync_mark IS 'changes of watched tables that no run has processed yet';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.id IS 'number of the mark';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.sync IS '_lp_sync.id';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.watch IS '_lp_sync_watch.id';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.source_key IS 'key in the source, once it is known';
-COMMENT ON COLUMN @extschema@._lp_sync_mark.changed IS 'an array of rows, each the values of the columns of the watch; a string: why all keys are to be looked at';
+COMMENT ON COLUMN @extschema@._lp_sync_mark.changed IS 'an array of rows, each the values of the columns of the watch; or a string: why all keys have to be checked';
 COMMENT ON COLUMN @extschema@._lp_sync_mark.marked_at IS 'when it was marked';
 
 COMMENT ON SEQUENCE @extschema@._lp_sync_id_seq IS 'numbers of syncs';
@@ -227,9 +227,12 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_item_id_seq', '
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_watch_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_mark_id_seq', '');
 
-/* ----- values, limits, rights: functions that touch no table ----- */
+/* ----- values, limits, rights: functions that access no table ----- */
 
-/* The set after a change of an add_only attribute: what is there, and what is wanted, without what was added and is wanted no more. */
+/*
+ * The set after a change of an add_only attribute: the current and the desired elements, without those that the sync
+ * added and that are no longer desired.
+ */
 CREATE FUNCTION @extschema@._lp_set_target(there bigint[], wanted bigint[], added jsonb) RETURNS bigint[]
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -240,7 +243,7 @@ CREATE FUNCTION @extschema@._lp_set_target(there bigint[], wanted bigint[], adde
 	END;
 COMMENT ON FUNCTION @extschema@._lp_set_target(bigint[], bigint[], jsonb) IS 'internal: the value of an add_only attribute that a sync sends';
 
-/* What the sync has added, of what is wanted. */
+/* The desired elements that the sync has added. */
 CREATE FUNCTION @extschema@._lp_set_added(there bigint[], wanted bigint[], added jsonb) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -250,18 +253,18 @@ CREATE FUNCTION @extschema@._lp_set_added(there bigint[], wanted bigint[], added
 	END;
 COMMENT ON FUNCTION @extschema@._lp_set_added(bigint[], bigint[], jsonb) IS 'internal: the part of an add_only attribute that a sync has added';
 
-/* What the sync has added and is wanted no more. */
+/* The elements that the sync has added and that are no longer desired. */
 CREATE FUNCTION @extschema@._lp_set_taken(wanted bigint[], added jsonb) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
 		SELECT jsonb_agg(a.e ORDER BY a.e::bigint)
 		FROM jsonb_array_elements(coalesce(added, '[]'::jsonb)) a (e) WHERE a.e::bigint <> ALL (wanted);
 	END;
-COMMENT ON FUNCTION @extschema@._lp_set_taken(bigint[], jsonb) IS 'internal: the part of an add_only attribute that a sync takes away again';
+COMMENT ON FUNCTION @extschema@._lp_set_taken(bigint[], jsonb) IS 'internal: the part of an add_only attribute that a sync removes';
 
 /*
- * Changes of an item as attributes of the API: their new or old values ("side"). Without those that are reported, and those
- * of sets of which only a part is changed.
+ * Changes of an item as attributes of the API: their new or old values ("side"). Reported changes and partial changes of
+ * sets are omitted.
  */
 CREATE FUNCTION @extschema@._lp_sync_entity(changes jsonb, side text) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -278,7 +281,7 @@ CREATE FUNCTION @extschema@._lp_sync_entity(changes jsonb, side text) RETURNS js
 	END;
 COMMENT ON FUNCTION @extschema@._lp_sync_entity(jsonb, text) IS 'internal: changes of a plan as attributes of the API';
 
-/* What is added to sets, or taken from them ("side"), by attribute. */
+/* Elements added to sets, or removed from them ("side"), by attribute. */
 CREATE FUNCTION @extschema@._lp_sync_parts(changes jsonb, side text) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -288,7 +291,7 @@ CREATE FUNCTION @extschema@._lp_sync_parts(changes jsonb, side text) RETURNS jso
 	END;
 COMMENT ON FUNCTION @extschema@._lp_sync_parts(jsonb, text) IS 'internal: the parts of sets that a plan changes';
 
-/* The state of an item by that of its request: null if it has none any more, since it was discarded. */
+/* The state of an item, from the state of its request; null if the request was discarded. */
 CREATE FUNCTION @extschema@._lp_sync_item_state(item text, request text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -298,9 +301,9 @@ CREATE FUNCTION @extschema@._lp_sync_item_state(item text, request text) RETURNS
 					WHEN item = 'failed' AND request IN ('pending', 'sending', 'uncertain', 'held') THEN 'queued'
 					ELSE item END;
 	END;
-COMMENT ON FUNCTION @extschema@._lp_sync_item_state(text, text) IS 'internal: state of an item of a plan, by that of its request';
+COMMENT ON FUNCTION @extschema@._lp_sync_item_state(text, text) IS 'internal: state of an item of a plan, from the state of its request';
 
-/* Of how many users an action may be applied without being confirmed; null: any number. */
+/* Number of users to which an action may be applied without confirmation; null: any number. */
 CREATE FUNCTION @extschema@._lp_sync_limit(limits jsonb, action text, linked bigint) RETURNS bigint
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
@@ -326,7 +329,7 @@ CREATE FUNCTION @extschema@._lp_sync_is_mine(origin text, owner oid, owner_name 
 						 AND w.fdwname = 'lpusers'::name AND 'account=' || account = ANY (s.srvoptions)
 						 AND pg_catalog.pg_has_role(s.srvowner, 'USAGE'));
 	END;
-COMMENT ON FUNCTION @extschema@._lp_sync_is_mine(text, oid, text, oid, text, text) IS 'internal: may the current user see a sync?';
+COMMENT ON FUNCTION @extschema@._lp_sync_is_mine(text, oid, text, oid, text, text) IS 'internal: true if the current user may see a sync';
 
 /* ----- functions ----- */
 
@@ -337,7 +340,7 @@ CREATE FUNCTION @extschema@.lp_sync_define(sync text, account text, source regcl
 	RETURNS SETOF record
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10 COST 1000;
 COMMENT ON FUNCTION @extschema@.lp_sync_define(text, text, regclass, name, name[], name[], text, interval, text, jsonb)
-	IS 'declares a sync of an account with a relation, or replaces its definition; returns how each column is understood';
+	IS 'declares a sync of an account with a relation, or replaces its definition; returns the interpretation of each column';
 
 CREATE FUNCTION @extschema@.lp_sync_diff(sync text, keys text[] DEFAULT NULL, against regclass DEFAULT NULL,
 		OUT action text, OUT source_key text, OUT user_id bigint, OUT login_name text, OUT attribute text, OUT old jsonb, OUT new jsonb,
@@ -349,28 +352,28 @@ COMMENT ON FUNCTION @extschema@.lp_sync_diff(text, text[], regclass)
 
 CREATE FUNCTION @extschema@.lp_sync_plan(sync text, keys text[] DEFAULT NULL) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 10000;
-COMMENT ON FUNCTION @extschema@.lp_sync_plan(text, text[]) IS 'stores what lp_sync_diff() shows as a plan; returns its number';
+COMMENT ON FUNCTION @extschema@.lp_sync_plan(text, text[]) IS 'stores the result of lp_sync_diff() as a plan; returns its number';
 
 CREATE FUNCTION @extschema@.lp_sync_apply(plan bigint, confirm jsonb DEFAULT NULL,
 		OUT action text, OUT queued bigint, OUT held bigint, OUT stale bigint, OUT blocked bigint, OUT waiting bigint)
 	RETURNS SETOF record
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 5 COST 10000;
 COMMENT ON FUNCTION @extschema@.lp_sync_apply(bigint, jsonb)
-	IS 'queues what a plan has within the limits, and what is confirmed by its number; returns counts by action';
+	IS 'queues the items of a plan that are within the limits or confirmed by their number; returns counts by action';
 
 CREATE PROCEDURE @extschema@.lp_sync(sync text DEFAULT NULL, watched boolean DEFAULT false)
 	AS 'MODULE_PATHNAME' LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.lp_sync(text, boolean)
-	IS 'makes a plan of a sync (or of all) and applies what is within the limits; commits after each sync';
+	IS 'makes a plan of a sync (or of all) and applies the items within the limits; commits after each sync';
 
 CREATE FUNCTION @extschema@.lp_sync_watch(target regclass, sync text, key_expression text) RETURNS SETOF text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 3 COST 1000;
 COMMENT ON FUNCTION @extschema@.lp_sync_watch(regclass, text, text)
-	IS 'creates triggers that mark changed rows for CALL lp_sync(watched => true), which finds their keys by the expression; returns what was run';
+	IS 'creates triggers that mark changed rows for CALL lp_sync(watched => true), which finds their keys by the expression; returns the executed statements';
 
 CREATE FUNCTION @extschema@.lp_sync_unwatch(target regclass) RETURNS SETOF text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 3 COST 1000;
-COMMENT ON FUNCTION @extschema@.lp_sync_unwatch(regclass) IS 'drops the triggers that lp_sync_watch() made; returns what was run';
+COMMENT ON FUNCTION @extschema@.lp_sync_unwatch(regclass) IS 'drops the triggers that lp_sync_watch() made; returns the executed statements';
 
 CREATE FUNCTION @extschema@._lp_sync_mark_trigger() RETURNS trigger
 	AS 'MODULE_PATHNAME' LANGUAGE C;
@@ -378,19 +381,19 @@ COMMENT ON FUNCTION @extschema@._lp_sync_mark_trigger() IS 'internal: marks the 
 
 CREATE FUNCTION @extschema@.lp_sync_unlink(sync text, keys text[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_sync_unlink(text, text[]) IS 'gives up links without touching the users, and withdraws what is queued for them; returns how many';
+COMMENT ON FUNCTION @extschema@.lp_sync_unlink(text, text[]) IS 'removes links without changing the users, and withdraws their queued requests; returns the number of links';
 
 CREATE FUNCTION @extschema@.lp_sync_pause(sync text) RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_sync_pause(text) IS 'stops a sync: plans are made, none is applied; what is queued goes on';
+COMMENT ON FUNCTION @extschema@.lp_sync_pause(text) IS 'pauses a sync: plans can be made, but not applied; queued requests continue';
 
 CREATE FUNCTION @extschema@.lp_sync_resume(sync text) RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_sync_resume(text) IS 'lets a sync go on that is paused, quarantined, or in a copy of its database';
+COMMENT ON FUNCTION @extschema@.lp_sync_resume(text) IS 'resumes a sync that is paused, quarantined, or in a copy of its database';
 
 CREATE FUNCTION @extschema@.lp_sync_drop(sync text) RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_sync_drop(text) IS 'forgets a sync with its links and plans, and withdraws what it has queued; users are not touched';
+COMMENT ON FUNCTION @extschema@.lp_sync_drop(text) IS 'drops a sync with its links and plans, and withdraws its queued requests; users are not changed';
 
 /* ----- views ----- */
 
@@ -412,10 +415,10 @@ CREATE VIEW @extschema@.lp_syncs WITH (security_barrier) AS
 		   s.unverifiable
 	FROM @extschema@._lp_sync s LEFT JOIN counted c ON c.sync = s.id
 	WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account);
-COMMENT ON VIEW @extschema@.lp_syncs IS 'the syncs that the current user owns or whose server it owns, and what their last run found';
+COMMENT ON VIEW @extschema@.lp_syncs IS 'syncs that the current user owns or whose server it owns, and the results of their last run';
 COMMENT ON COLUMN @extschema@.lp_syncs.sync IS 'name of the sync';
 COMMENT ON COLUMN @extschema@.lp_syncs.state IS 'new, in sync, differing, failing (the last run was held or failed), paused, quarantined, or copy (of the database, or promoted: lp_sync_resume())';
-COMMENT ON COLUMN @extschema@.lp_syncs.linked IS 'users that are linked to a source key, disabled ones too';
+COMMENT ON COLUMN @extschema@.lp_syncs.linked IS 'users that are linked to a source key, including disabled ones';
 
 CREATE VIEW @extschema@.lp_sync_links WITH (security_barrier) AS
 	WITH mine AS MATERIALIZED (
@@ -424,7 +427,7 @@ CREATE VIEW @extschema@.lp_sync_links WITH (security_barrier) AS
 	)
 	SELECT m.name AS sync, l.source_key, l.user_id, l.login_name, l.state, l.since, l.by_us
 	FROM mine m JOIN @extschema@._lp_sync_link l ON l.sync = m.id;
-COMMENT ON VIEW @extschema@.lp_sync_links IS 'who is who: source key and user of the current user''s syncs';
+COMMENT ON VIEW @extschema@.lp_sync_links IS 'pairs of source keys and users of the current user''s syncs';
 COMMENT ON COLUMN @extschema@.lp_sync_links.sync IS 'name of the sync';
 
 CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
@@ -472,10 +475,10 @@ COMMENT ON COLUMN @extschema@.lp_sync_plans.sync IS 'name of the sync';
 COMMENT ON COLUMN @extschema@.lp_sync_plans.made_at IS 'when it was made';
 COMMENT ON COLUMN @extschema@.lp_sync_plans.made_by IS 'role that made it';
 COMMENT ON COLUMN @extschema@.lp_sync_plans.state IS 'draft, applied, superseded or expired';
-COMMENT ON COLUMN @extschema@.lp_sync_plans.action IS 'what is to be done; null: the account is in sync';
-COMMENT ON COLUMN @extschema@.lp_sync_plans.users IS 'with how many users';
-COMMENT ON COLUMN @extschema@.lp_sync_plans."limit" IS 'with how many in 24 hours without being confirmed; null: any number';
-COMMENT ON COLUMN @extschema@.lp_sync_plans.over IS 'what is left of the action is over its limit and waits to be confirmed';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.action IS 'action; null: the account is in sync';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.users IS 'number of users';
+COMMENT ON COLUMN @extschema@.lp_sync_plans."limit" IS 'maximum number in 24 hours without confirmation; null: any number';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.over IS 'true if the rest of the action exceeds its limit and waits for confirmation';
 COMMENT ON COLUMN @extschema@.lp_sync_plans.reason IS 'why the plan or the action is held';
 
 CREATE VIEW @extschema@.lp_sync_changes WITH (security_barrier) AS
@@ -493,9 +496,9 @@ CREATE VIEW @extschema@.lp_sync_changes WITH (security_barrier) AS
 	LEFT JOIN @extschema@.lp_requests r ON r.id = i.request
 	LEFT JOIN LATERAL jsonb_array_elements(i.changes) WITH ORDINALITY c (change, n) ON true
 	ORDER BY i.plan, i.action, i.source_key, i.id, c.n;
-COMMENT ON VIEW @extschema@.lp_sync_changes IS 'what the plans of the current user''s syncs change: one row for each user and attribute';
+COMMENT ON VIEW @extschema@.lp_sync_changes IS 'changes in the plans of the current user''s syncs: one row for each user and attribute';
 COMMENT ON COLUMN @extschema@.lp_sync_changes.plan IS 'number of the plan';
-COMMENT ON COLUMN @extschema@.lp_sync_changes.action IS 'what is to be done with the user';
+COMMENT ON COLUMN @extschema@.lp_sync_changes.action IS 'action on the user';
 COMMENT ON COLUMN @extschema@.lp_sync_changes.attribute IS 'the API''s name of the attribute; null: the user as a whole';
 COMMENT ON COLUMN @extschema@.lp_sync_changes.old IS 'its value in the account';
 COMMENT ON COLUMN @extschema@.lp_sync_changes.new IS 'its value in the source';

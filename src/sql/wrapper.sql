@@ -3,9 +3,9 @@
 \echo Use "CREATE EXTENSION lpusers" to load this file. \quit
 
 /*
- * Until the end of the script every operator, function and type is that of pg_catalog. Where pg_catalog has none for
- * exactly these types, one in the extension's schema would be preferred, run now and stored for later; a role that may
- * create objects there is not trusted.
+ * Until the end of the script only operators, functions and types of pg_catalog are found. Otherwise an object in the
+ * extension's schema with better matching types would be preferred, executed now and stored for later; roles that may
+ * create objects there are not trusted.
  */
 SET LOCAL search_path = pg_catalog, pg_temp;
 

@@ -441,7 +441,7 @@ lpu_sync_read_marks(const LpuSync *sync, bool ids_only, LpuSyncMarks *marks)
 	marks->keys = lpu_sync_text_array(keys);
 }
 
-/* Delete the marks of a run.  Keys that wait in its plan are marked again, if a table is watched. */
+/* Delete the marks of a run.  Keys that wait in its plan are marked again if a table is watched. */
 void
 lpu_sync_remove_marks(const LpuSync *sync, const LpuSyncMarks *marks, int64 plan)
 {

@@ -6,7 +6,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 
 CREATE FUNCTION @extschema@.lp_worker_stop() RETURNS boolean
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_worker_stop() IS 'asks this database''s worker to leave; false if there is none';
+COMMENT ON FUNCTION @extschema@.lp_worker_stop() IS 'stops this database''s worker; returns false if there is none';
 REVOKE EXECUTE ON FUNCTION @extschema@.lp_worker_stop() FROM PUBLIC;
 
 DROP INDEX @extschema@.lp_requests_due;
