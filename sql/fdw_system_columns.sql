@@ -57,7 +57,7 @@ SELECT n, state, message FROM unnest(ARRAY[
 	$$SELECT count(DISTINCT ctid) FROM lp.users$$,
 	$$SELECT row_number() OVER (PARTITION BY ctid) FROM lp.users$$,
 	$$SELECT s.id FROM staff s JOIN lp.users u ON u.ctid = s.ctid$$,
-	$$SELECT s.id FROM staff s LEFT JOIN lp.users u ON u.id = s.id AND u.ctid IS NULL$$,
+	$$SELECT s.id FROM staff s LEFT JOIN lp.users u ON u.id = s.id AND u.ctid < s.ctid$$,
 	$$SELECT s.id FROM staff s FULL JOIN lp.users u ON u.id = s.id WHERE u.ctid IS NULL$$,
 	$$SELECT (SELECT max(ctid) FROM lp.users u WHERE u.id = s.id) FROM staff s$$,
 	$$SELECT id FROM lp.users u WHERE EXISTS (SELECT FROM staff s WHERE s.ctid = u.ctid)$$,
