@@ -2,7 +2,8 @@
 
 /*
  * Default privileges of the database must not grant access: all rights of all roles except the owner are revoked on every
- * member of the extension. An update script does the same for the objects that it creates.
+ * member of the extension. An update script does the same for the objects that it creates. Since 17 row types of
+ * tables are members, too: they keep their rights as in 15 and 16, because pg_dump warns of rights recorded for them.
  */
 DO $$
 DECLARE
@@ -23,7 +24,7 @@ BEGIN
 			UNION ALL
 			SELECT 'TYPE', t.oid::regtype::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
 			FROM pg_type t JOIN member m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
-			WHERE t.typcategory <> 'A'
+			WHERE t.typcategory <> 'A' AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c')
 		)
 		SELECT DISTINCT o.kind, o.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
 		FROM object o, aclexplode(o.acl) a
