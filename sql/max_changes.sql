@@ -2,7 +2,7 @@
 \set with_tables on
 \set with_people on
 \i sql/include/start.sql
-ALTER SERVER acme OPTIONS (ADD batch_size '2');
+ALTER SERVER acme OPTIONS (ADD batch_size '2', ADD max_connections '1');
 \pset tuples_only on
 SHOW lpusers.max_changes;
 SELECT context, boot_val, min_val, max_val FROM pg_settings WHERE name = 'lpusers.max_changes';
