@@ -89,6 +89,15 @@ flush(LpuModifyState *state)
 	MemoryContextSwitchTo(caller);
 }
 
+/* Return how many rows may wait: those of several requests, except for DELETE. */
+static int
+waiting_room(const LpuModifyState *state)
+{
+	return state->creation != NULL ? lpu_creation_room(state->writer.options) :
+		state->change != NULL ? lpu_change_room(state->writer.options) :
+		state->writer.options->batch_size;
+}
+
 /*
  * Send the batch if it is full. Return false if the row was sent at once and left out by the
  * account. COPY adds its current line to messages, perhaps with a password; that context is
@@ -98,8 +107,7 @@ static bool
 flush_if_due(LpuModifyState *state, int waiting)
 {
 	ErrorContextCallback *context = error_context_stack;
-	const LpuOptions *options = state->writer.options;
-	int			room = state->creation ? lpu_creation_room(options) : options->batch_size;
+	int			room = waiting_room(state);
 	int64		done = state->writer.done;
 
 	if (!state->alone && (state->limit > 0 || waiting < room))

@@ -3,8 +3,9 @@
  *
  * An update of the API replaces the whole user. So each user is read again, the changed
  * attributes are laid over it, and the result is written on condition that the account has not
- * changed meanwhile; conditional.c repeats that if necessary. A user counts as changed if a
- * column of the table differs from what the statement read.
+ * changed meanwhile; conditional.c repeats that if necessary. Users of several requests are read
+ * together, as long as nothing but these requests changes the account. A user counts as changed
+ * if a column of the table differs from what the statement read.
  */
 #include "postgres.h"
 
@@ -21,13 +22,17 @@
 #include "user/serialize.h"
 #include "user/validate.h"
 
+/* Users are read again for several requests at a time, but no more than so many. */
+#define READ_AHEAD 1000
+
 /* One user. */
 typedef struct ChangedUser
 {
 	LpuRowChange delta;
 	bool		found;			/* when it was read again */
 	bool		there;			/* ... and as it is to be */
-	char	   *merged;			/* ... and with what is set, for the wire */
+	char	   *merged;			/* ... and with what is set, for the wire;
+								 * NULL: it was not read */
 } ChangedUser;
 
 struct LpuUpdateState
@@ -40,6 +45,9 @@ struct LpuUpdateState
 	MemoryContext batch;		/* of the rows since the last flush */
 	MemoryContext try;			/* of one try to send some of them, and of its
 								 * response */
+	MemoryContext merged;		/* of the users that were read last */
+	int64		revision;		/* at which they were read, while it is that
+								 * of the account as far as is known; -1 */
 	ChangedUser *users;
 	int			n;
 	int			nbatch;			/* of them that are being sent */
@@ -48,9 +56,16 @@ struct LpuUpdateState
 	LpuApiAnswer *answer;		/* the last one */
 };
 
+/* Return how many rows may wait: those of several requests. */
+int
+lpu_change_room(const LpuOptions *options)
+{
+	return Max(READ_AHEAD / options->batch_size, 1) * options->batch_size;
+}
+
 /*
  * Return the state of an UPDATE, in the current memory context, with at most batch_size users in
- * a batch. The argument must live as long.
+ * a request. The argument must live as long.
  */
 LpuUpdateState *
 lpu_change_new(const LpuUpdate *update)
@@ -66,6 +81,9 @@ lpu_change_new(const LpuUpdate *update)
 	c->context = CurrentMemoryContext;
 	c->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
 	c->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", ALLOCSET_DEFAULT_SIZES);
+	c->merged = AllocSetContextCreate(CurrentMemoryContext, "lpusers merged",
+									  ALLOCSET_DEFAULT_SIZES);
+	c->revision = -1;
 	return c;
 }
 
@@ -144,7 +162,7 @@ read_again(LpuUpdateState *c, const int *users, int n, LpuWithUser with_user)
 	return lpu_reread_users(c->reread, ids, users, n, with_user, c);
 }
 
-/* What is kept of a user is the merged entity, for the try. */
+/* What is kept of a user is the merged entity. */
 static void
 merge(void *batch, int number, const Datum *values, const bool *nulls)
 {
@@ -164,20 +182,62 @@ merge(void *batch, int number, const Datum *values, const bool *nulls)
 	entity = lpu_refused_strip(c->writer->options, entity);
 	check_hidden(c, &user->delta, entity);
 	user->found = true;
-	user->merged = MemoryContextStrdup(c->try, lpu_delta_merge(&user->delta, entity));
+	user->merged = MemoryContextStrdup(c->merged, lpu_delta_merge(&user->delta, entity));
+}
+
+/*
+ * Return true if the users were read, and nothing but our own writes has changed the account since.
+ */
+static bool
+were_read(const LpuUpdateState *c, const int *users, int n)
+{
+	int			i;
+
+	for (i = 0; i < n && c->revision >= 0; i++)
+		if (c->users[users[i]].merged == NULL)
+			return false;
+	return c->revision >= 0;
+}
+
+/*
+ * Return which users are read for a request about n of them: if it is one of several batches, those
+ * of the next ones, too.
+ */
+static int *
+choose_read(const LpuUpdateState *c, const int *users, int n, int *nread)
+{
+	int			next = users[n - 1] + 1;
+	int			more = n < c->writer->options->batch_size ? 0 :
+	Min(c->nbatch - next, Max(READ_AHEAD - n, 0));
+	int		   *read = palloc((n + more) * sizeof(int));
+	int			i;
+
+	memcpy(read, users, n * sizeof(int));
+	for (i = 0; i < more; i++)
+		read[n + i] = next + i;
+	*nread = n + more;
+	return read;
 }
 
 static int64
 read_and_merge(void *batch, const int *users, int n)
 {
 	LpuUpdateState *c = batch;
-	int64		revision = read_again(c, users, n, merge);
+	int		   *read;
+	int			nread;
 	int			i;
 
-	for (i = 0; i < n; i++)
-		if (!c->users[users[i]].found)
-			raise_absent(c, &c->users[users[i]].delta);
-	return revision;
+	if (were_read(c, users, n))
+		return c->revision;
+	MemoryContextReset(c->merged);
+	for (i = 0; i < c->nbatch; i++)
+		c->users[i].merged = NULL;
+	read = choose_read(c, users, n, &nread);
+	c->revision = read_again(c, read, nread, merge);
+	for (i = 0; i < nread; i++)
+		if (!c->users[read[i]].found)
+			raise_absent(c, &c->users[read[i]].delta);
+	return c->revision;
 }
 
 static void
@@ -239,6 +299,8 @@ write_update_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 	Jsonb	   *entities;
 	int			i;
 
+	c->revision = -1;			/* unless the account says that nothing else
+								 * has changed it */
 	initStringInfo(&text);
 	for (i = 0; i < n; i++)
 	{
@@ -285,6 +347,9 @@ send_updated_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 	int			i;
 
 	c->answer = lpu_conditional_send(c->writer, &methods, c, users, n, write, c->try);
+	if (c->answer->verdict == LPU_OK && c->answer->has_revision && write->if_match >= 0 &&
+		c->answer->revision == write->if_match + 1)
+		c->revision = c->answer->revision;
 	for (i = 0; i < n; i++)
 		c->users[users[i]].delta.refused = c->answer->verdict != LPU_OK;
 	return c->answer;
@@ -304,6 +369,7 @@ lpu_change_flush(LpuUpdateState *c)
 
 	c->n = 0;
 	c->nbatch = n;
+	c->revision = -1;
 	lpu_writer_carry_out(c->writer, &methods, c, n);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(c->batch);
