@@ -11,8 +11,8 @@
  * the revision), and excludes creates, which change the revision, while one runs. Creates share
  * it while requests are in flight: those of a delivery for its session, those of a foreign table
  * for their transaction. Both release it when a writer waits. A writer takes it exclusively, for
- * one batch, as a lock of its transaction, so that an error or a rollback to a savepoint releases
- * it.
+ * one batch, or for several unless another session waits, as a lock of its transaction, so that an
+ * error or a rollback to a savepoint releases it.
  *
  * A delivery never waits for a lock, because that would stop all accounts of its process.
  * Instead it tries again, and meanwhile holds a third lock, the turnstile. A writer must pass
@@ -160,18 +160,19 @@ lpu_hold_revision(const char *account)
 }
 
 /*
- * Return true if another session waits for the revision's lock that this one shares: a writer in
- * the queue for it, or a delivery behind the turnstile.
+ * Return true if another session waits for the revision's lock that this one has: a writer in the
+ * queue for it, or a delivery behind the turnstile.
  */
 bool
 lpu_revision_is_wanted(const char *account)
 {
 	LOCKTAG		tag = account_tag(REVISION, account);
 	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	LOCKMODE	mode = LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock) ? ExclusiveLock : ShareLock;
 
-	if (!LPU_LOCK_HELD_BY_ME(&tag, ShareLock))
+	if (!LPU_LOCK_HELD_BY_ME(&tag, mode))
 		return false;
-	if (LockHasWaiters(&tag, ShareLock, true))
+	if (LockHasWaiters(&tag, mode, true))
 		return true;
 	if (!try_for_session(&turnstile, ShareLock))
 		return true;

@@ -6,7 +6,9 @@
  * client makes a write stale (If-Match). Then the users are read again, and unless one of these
  * was changed the write is retried, with growing pauses, until the option "timeout" has passed.
  * Writers of this database do not conflict in that way: each reads and writes under the
- * revision's lock of the account, which is released during a pause and after the batch.
+ * revision's lock of the account, which is released during a pause, and after a batch if another
+ * session has waited for long enough. While it is kept, what was read for several batches is still
+ * as it was read.
  */
 #include "postgres.h"
 
@@ -19,6 +21,12 @@
 #include "base/error.h"
 #include "http/socket_wait.h"
 #include "remote/conditional.h"
+
+/*
+ * So long a statement keeps the revision's lock although another session waits. If both went on
+ * batch by batch in turn, each of them would have to read its users again for each batch.
+ */
+#define TURN_MS 500
 
 struct LpuReread
 {
@@ -261,9 +269,41 @@ try_once(LpuWriterState *writer, const LpuConditional *methods, void *batch, con
 	return NULL;
 }
 
+/* Take the revision's lock. Other sessions may have written before. */
+static void
+take_revision(LpuWriterState *writer, const LpuConditional *methods, void *batch, int timeout_ms)
+{
+	if (methods->forget != NULL)
+		methods->forget(batch);
+	lpu_writer_lock(writer, LPU_REVISION_EXCLUSIVE, timeout_ms);
+	writer->locked_since = GetCurrentTimestamp();
+}
+
+/*
+ * Release the revision's lock that lpu_conditional_send() may have kept. To be called after the
+ * last batch, in the same subtransaction; an error releases it by itself.
+ */
+void
+lpu_conditional_end(LpuWriterState *writer)
+{
+	if (writer->locked_since != 0)
+		lpu_unlock_revision(writer->options->account, LPU_REVISION_EXCLUSIVE);
+	writer->locked_since = 0;
+}
+
+/* Return true if another session is to have the revision's lock now. */
+static bool
+turn_is_over(const LpuWriterState *writer)
+{
+	return lpu_revision_is_wanted(writer->options->account) &&
+		GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(writer->locked_since, TURN_MS);
+}
+
 /*
  * Send a conditional write of n users, again as long as only other users of the account change.
  * The context "try" is reset before each try; the response and what belongs to *write are in it.
+ * The revision's lock is kept for the next batch, until lpu_conditional_end(), unless another
+ * session waits for it.
  * Raises 40001 if one of these users was changed or other clients kept changing the account
  * until the option "timeout" had passed, 55P03 if the lock could not be taken by then, 55000 if
  * responses carry no revision and the option "if_match" requires it, and what the methods raise.
@@ -282,7 +322,8 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 
 	/* while this waits and reads, the statement's own listing is not read */
 	lpu_listings_drain();
-	lpu_writer_lock(writer, LPU_REVISION_EXCLUSIVE, options->timeout);
+	if (writer->locked_since == 0)
+		take_revision(writer, methods, batch, options->timeout);
 	start = GetCurrentTimestamp();
 	for (;;)
 	{
@@ -295,15 +336,17 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 			MemoryContextReset(try);
 			answer = try_once(writer, methods, batch, users, n, write, &learned);
 		} while (learned);
-		lpu_unlock_revision(options->account, LPU_REVISION_EXCLUSIVE);
 		if (answer != NULL)
 			break;
+		lpu_conditional_end(writer);
 		passed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
 		if (passed + wait >= options->timeout)
 			raise_unrest(writer);
 		lpu_pause(wait);
-		lpu_writer_lock(writer, LPU_REVISION_EXCLUSIVE, (int) (options->timeout - passed - wait));
+		take_revision(writer, methods, batch, (int) (options->timeout - passed - wait));
 	}
+	if (turn_is_over(writer))
+		lpu_conditional_end(writer);
 	MemoryContextSwitchTo(caller);
 	return answer;
 }

@@ -29,6 +29,12 @@ typedef struct LpuConditional
 	int64		(*read) (void *batch, const int *users, int n);
 
 	/*
+	 * What was read before may be out of date, because other sessions could
+	 * write. NULL: it is read again for each request.
+	 */
+	void		(*forget) (void *batch);
+
+	/*
 	 * Write the request about them, without if_match. No users: there is
 	 * nothing to send.
 	 */
@@ -45,6 +51,9 @@ extern LpuApiAnswer *lpu_conditional_send(LpuWriterState *writer, const LpuCondi
 										  void *batch,
 										  const int *users, int n, LpuWriteRequest *write,
 										  MemoryContext try);
+
+/* After the last of them: release the revision's lock. */
+extern void lpu_conditional_end(LpuWriterState *writer);
 
 /* Raise that a user was changed meanwhile. */
 pg_noreturn extern void lpu_conditional_conflict(const LpuRowChange *delta, const char *detail);

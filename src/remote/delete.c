@@ -201,6 +201,7 @@ lpu_removal_flush(LpuDeleteState *r)
 
 	r->n = 0;
 	lpu_writer_carry_out(r->writer, &methods, r, n);
+	lpu_conditional_end(r->writer);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(r->batch);
 }

@@ -22,7 +22,7 @@
 #include "user/serialize.h"
 #include "user/validate.h"
 
-/* Users are read again for several requests at a time, but no more than so many. */
+/* Users are read again for several requests at a time, but at most so many. */
 #define READ_AHEAD 1000
 
 /* One user. */
@@ -46,8 +46,11 @@ struct LpuUpdateState
 	MemoryContext try;			/* of one try to send some of them, and of its
 								 * response */
 	MemoryContext merged;		/* of the users that were read last */
-	int64		revision;		/* at which they were read, while it is that
-								 * of the account as far as is known; -1 */
+	int64		revision;		/* of the account: they were read at it, or
+								 * only our writes have raised it since; -1:
+								 * they must be read again */
+	int			ahead;			/* how many users are read at a time; 0: none
+								 * were read yet */
 	ChangedUser *users;
 	int			n;
 	int			nbatch;			/* of them that are being sent */
@@ -208,7 +211,7 @@ choose_read(const LpuUpdateState *c, const int *users, int n, int *nread)
 {
 	int			next = users[n - 1] + 1;
 	int			more = n < c->writer->options->batch_size ? 0 :
-	Min(c->nbatch - next, Max(READ_AHEAD - n, 0));
+	Min(c->nbatch - next, Max(c->ahead - n, 0));
 	int		   *read = palloc((n + more) * sizeof(int));
 	int			i;
 
@@ -219,6 +222,18 @@ choose_read(const LpuUpdateState *c, const int *users, int n, int *nread)
 	return read;
 }
 
+static void
+forget_revision(void *batch)
+{
+	LpuUpdateState *c = batch;
+
+	c->revision = -1;
+}
+
+/*
+ * Have n users merged; see choose_read() for others. If what was read could not be used up, because
+ * other clients write, too, the next reading is of half as many.
+ */
 static int64
 read_and_merge(void *batch, const int *users, int n)
 {
@@ -229,6 +244,10 @@ read_and_merge(void *batch, const int *users, int n)
 
 	if (were_read(c, users, n))
 		return c->revision;
+	if (c->ahead == 0)
+		c->ahead = READ_AHEAD;
+	else if (c->revision < 0)
+		c->ahead = Max(c->ahead / 2, 1);
 	MemoryContextReset(c->merged);
 	for (i = 0; i < c->nbatch; i++)
 		c->users[i].merged = NULL;
@@ -341,8 +360,8 @@ batch_sets_attribute(void *batch, const char *attribute)
 static LpuApiAnswer *
 send_updated_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	static const LpuConditional methods = {.read = read_and_merge,.write = write_update_body,
-	.sets = batch_sets_attribute};
+	static const LpuConditional methods = {.read = read_and_merge,.forget = forget_revision,
+	.write = write_update_body,.sets = batch_sets_attribute};
 	LpuUpdateState *c = batch;
 	int			i;
 
@@ -370,9 +389,12 @@ lpu_change_flush(LpuUpdateState *c)
 	c->n = 0;
 	c->nbatch = n;
 	c->revision = -1;
+	c->ahead = 0;
 	lpu_writer_carry_out(c->writer, &methods, c, n);
+	lpu_conditional_end(c->writer);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(c->batch);
+	MemoryContextReset(c->merged);
 }
 
 /*

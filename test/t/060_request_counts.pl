@@ -56,10 +56,11 @@ sub row_versions
 }
 
 # What the extension's C code runs: expressions of triggers, functions of the queue. What these run in turn is another
-# matter, and so is what the test itself runs.
+# matter, and so is what the test itself runs. What a foreign table sends when the statement ends is recorded outside of the
+# executor, at top level.
 sub inner_statements
 {
-	return $admin->query(q{SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE NOT toplevel
+	return $admin->query(q{SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE (NOT toplevel OR query ~ 'public\._?lp_')
 		AND query ~ '^(SELECT (CASE WHEN|public\.lp_|[a-z_, ]+ FROM public\.lp_)|INSERT|UPDATE|DELETE)' AND query !~ 'r\.state|u\.state'});
 }
 
@@ -170,12 +171,12 @@ subtest 'cost of the queue' => sub {
 	foreach my $bulk ([ 'all_or_nothing', 'GET 3, POST 39' ], [ 'partial', 'GET 3, POST 7' ])
 	{
 		fresh(0);
-		$sim->post('config', { bulk => $bulk->[0] });
+		$sim->post('config', { bulk => $bulk->[0], delay_ms => 200 });
 		path("64 users, 4 of them guilty, $bulk->[0]", q{SELECT count(*) FROM lp_enqueue_users('12345678', (SELECT jsonb_agg(person(i)
 				|| CASE WHEN i IN (1, 20, 33, 64) THEN '{"passwordSh": "short"}' ELSE '{}' END::jsonb) FROM generate_series(1, 64) i)); CALL lp_deliver()},
 			requests => $bulk->[1], connections => 3, at_most => 60, rows => '128 132 60');
 	}
-	$sim->post('config', { bulk => 'all_or_nothing' });
+	$sim->post('config', { bulk => 'all_or_nothing', delay_ms => 0 });
 };
 
 subtest 'cost of reading foreign tables' => sub {
@@ -202,10 +203,10 @@ subtest 'cost of writing foreign tables' => sub {
 	path('250 rows again, ON CONFLICT DO NOTHING', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows ON CONFLICT DO NOTHING",
 		requests => 'GET 1', connections => 1);
 	path('250 rows updated', "UPDATE lp.users SET max_chats = 5, full_name = 'New', employee_id = 'E'",
-		requests => 'GET 2, PUT 3', connections => 1, statements => 4, rows => '250 250 0');
+		requests => 'GET 2, PUT 3', connections => 1, statements => 6, rows => '250 250 0');
 	path('one row updated', "UPDATE lp.users SET max_chats = 6, full_name = 'New', employee_id = 'E' WHERE id = 4000000001",
-		requests => 'GET 2, PUT 1', connections => 1, rows => '1 1 0');
-	path('250 rows deleted', 'DELETE FROM lp.users', requests => 'DELETE 3, GET 4', connections => 1, sent => 3253, statements => 4, rows => '250 250 0');
+		requests => 'GET 2, PUT 1', connections => 1, statements => 2, rows => '1 1 0');
+	path('250 rows deleted', 'DELETE FROM lp.users', requests => 'DELETE 3, GET 4', connections => 1, sent => 3253, statements => 6, rows => '250 250 0');
 	fresh(0);
 	path('3 rows inserted, RETURNING', "INSERT INTO lp.users ($columns) SELECT * FROM new_rows LIMIT 3 RETURNING id",
 		requests => 'POST 3', connections => 1, statements => 6, rows => '3 3 0');
