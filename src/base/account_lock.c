@@ -11,8 +11,8 @@
  * the revision), and excludes creates, which change the revision, while one runs. Creates share
  * it while requests are in flight: those of a delivery for its session, those of a foreign table
  * for their transaction. Both release it when a writer waits. A writer takes it exclusively, for
- * one batch, or for several unless another session waits, as a lock of its transaction, so that an
- * error or a rollback to a savepoint releases it.
+ * one batch, or for several until another session has waited for a while, as a lock of its
+ * transaction, so that an error or a rollback to a savepoint releases it.
  *
  * A delivery never waits for a lock, because that would stop all accounts of its process.
  * Instead it tries again, and meanwhile holds a third lock, the turnstile. A writer must pass

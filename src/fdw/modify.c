@@ -27,6 +27,7 @@
 #include "base/guc.h"
 #include "fdw/modify_state.h"
 #include "options/server.h"
+#include "remote/conditional.h"
 
 /* The executor has set up everything by the first row only. */
 static void
@@ -89,13 +90,12 @@ flush(LpuModifyState *state)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Return how many rows may wait: those of several requests, except for DELETE. */
+/* Return how many rows may wait: those of several requests. */
 static int
 waiting_room(const LpuModifyState *state)
 {
 	return state->creation != NULL ? lpu_creation_room(state->writer.options) :
-		state->change != NULL ? lpu_change_room(state->writer.options) :
-		state->writer.options->batch_size;
+		lpu_conditional_room(state->writer.options);
 }
 
 /*

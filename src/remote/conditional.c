@@ -22,6 +22,9 @@
 #include "http/socket_wait.h"
 #include "remote/conditional.h"
 
+/* Users are read again for several requests at a time, but at most so many. */
+#define READ_AHEAD 1000
+
 /*
  * So long a statement keeps the revision's lock although another session waits. If both went on
  * batch by batch in turn, each of them would have to read its users again for each batch.
@@ -35,6 +38,17 @@ struct LpuReread
 	LpuFetch   *fetch;
 	LpuFetchCost cost;			/* of the fetch, as far as the writer knows */
 	MemoryContext row;			/* of one row that is read */
+
+	/* between lpu_conditional_begin() and lpu_conditional_end() */
+	int			nusers;
+	bool	   *was_read;		/* ... when users were read last */
+	int64		revision;		/* of the account: they were read at it, or
+								 * only our writes have raised it since; -1:
+								 * they must be read again */
+	int			ahead;			/* how many are read at a time; 0: none were
+								 * read yet */
+	TimestampTz locked_since;	/* since when we have the revision's lock; 0:
+								 * we do not */
 };
 
 /* One user that is read again. */
@@ -206,18 +220,96 @@ check_write_revision(const LpuWriterState *writer, int64 revision)
 				 errhidestmt(true), errhidecontext(true)));
 }
 
+/* ----- reading ahead ----- */
+
+/* Return how many rows may wait: those of several requests, and at least those of one. */
+int
+lpu_conditional_room(const LpuOptions *options)
+{
+	return Max(READ_AHEAD / options->batch_size, 1) * options->batch_size;
+}
+
+/*
+ * Begin to send requests about n users, numbered from 0. What was read before is not used for them.
+ * In a memory context that lives until lpu_conditional_end().
+ */
+void
+lpu_conditional_begin(LpuReread *r, int n)
+{
+	r->nusers = n;
+	r->was_read = palloc0(Max(n, 1) * sizeof(bool));
+	r->revision = -1;
+	r->ahead = 0;
+	r->locked_since = 0;
+}
+
+/*
+ * Return true if the users were read, and nothing but our own writes has changed the account since.
+ */
+static bool
+were_read(const LpuReread *r, const int *users, int n)
+{
+	int			i;
+
+	for (i = 0; i < n && r->revision >= 0; i++)
+		if (!r->was_read[users[i]])
+			return false;
+	return r->revision >= 0;
+}
+
+static int64
+read_now(LpuReread *r, const LpuConditional *methods, void *batch, const int *users, int n)
+{
+	int			i;
+
+	memset(r->was_read, 0, r->nusers * sizeof(bool));
+	r->revision = methods->read(batch, users, n);
+	for (i = 0; i < n; i++)
+		r->was_read[users[i]] = true;
+	return r->revision;
+}
+
+/*
+ * Have n users read. If they are a whole batch, the users of the next batches are read with them.
+ * If what was read could not be used up, because other clients write, too, the next reading is of
+ * half as many.
+ */
+static int64
+read_ahead(LpuReread *r, const LpuConditional *methods, void *batch, const int *users, int n)
+{
+	int			next = users[n - 1] + 1;
+	int			more = 0;
+	int		   *read;
+	int			i;
+
+	if (were_read(r, users, n))
+		return r->revision;
+	if (r->ahead == 0)
+		r->ahead = READ_AHEAD;
+	else if (r->revision < 0)
+		r->ahead = Max(r->ahead / 2, 1);
+	if (n == r->writer->options->batch_size)
+		more = Min(r->nusers - next, Max(r->ahead - n, 0));
+	read = palloc((n + more) * sizeof(int));
+	memcpy(read, users, n * sizeof(int));
+	for (i = 0; i < more; i++)
+		read[n + i] = next + i;
+	return read_now(r, methods, batch, read, n + more);
+}
+
 /* ----- sending ----- */
 
 /* Return true if the request was refused because the account is at another revision. */
 static bool
-is_stale(const LpuConditional *methods, void *batch, const int *users, int n,
+is_stale(LpuReread *r, const LpuConditional *methods, void *batch, const int *users, int n,
 		 const LpuWriteRequest *write,
 		 const LpuApiAnswer *answer)
 {
 	LpuStaleness staleness = lpu_write_staleness(write->if_match, answer);
 
-	return staleness == LPU_STALE ||
-		(staleness == LPU_STALE_IF_MOVED && methods->read(batch, users, n) != write->if_match);
+	if (staleness == LPU_STALE_IF_MOVED)
+		return read_now(r, methods, batch, users, n) != write->if_match;
+	return staleness == LPU_STALE;
 }
 
 /*
@@ -245,38 +337,50 @@ nothing_to_send(void)
 	return answer;
 }
 
+/* Send the request. The revision after it is known if no other client has raised it, too. */
+static LpuApiAnswer *
+send_now(LpuReread *r, LpuWriteRequest *write)
+{
+	LpuApiAnswer *answer;
+
+	r->revision = -1;
+	answer = lpu_writer_send(r->writer, write);
+	if (answer->verdict == LPU_OK && answer->has_revision && write->if_match >= 0 &&
+		answer->revision == write->if_match + 1)
+		r->revision = answer->revision;
+	return answer;
+}
+
 /*
  * Read and write under the lock. Return NULL if that has to be done once more: the account had
  * changed in between, or refuses what it shows.
  */
 static LpuApiAnswer *
-try_once(LpuWriterState *writer, const LpuConditional *methods, void *batch, const int *users,
-		 int n,
+try_once(LpuReread *r, const LpuConditional *methods, void *batch, const int *users, int n,
 		 LpuWriteRequest *write, bool *learned)
 {
 	LpuApiAnswer *answer;
 
-	write->if_match = methods->read(batch, users, n);
+	write->if_match = read_ahead(r, methods, batch, users, n);
 	methods->write(batch, users, n, write);
 	if (write->nusers == 0)
 		return nothing_to_send();
-	check_write_revision(writer, write->if_match);
-	answer = lpu_writer_send(writer, write);
-	*learned = is_learned(writer, methods, batch, write, answer);
-	if (!*learned && !is_stale(methods, batch, users, n, write, answer))
+	check_write_revision(r->writer, write->if_match);
+	answer = send_now(r, write);
+	*learned = is_learned(r->writer, methods, batch, write, answer);
+	if (!*learned && !is_stale(r, methods, batch, users, n, write, answer))
 		return answer;
 	lpu_writer_forget(write, NULL);
 	return NULL;
 }
 
-/* Take the revision's lock. Other sessions may have written before. */
+/* Take the revision's lock. Other sessions may have written before: what was read is not used. */
 static void
-take_revision(LpuWriterState *writer, const LpuConditional *methods, void *batch, int timeout_ms)
+take_revision(LpuReread *r, int timeout_ms)
 {
-	if (methods->forget != NULL)
-		methods->forget(batch);
-	lpu_writer_lock(writer, LPU_REVISION_EXCLUSIVE, timeout_ms);
-	writer->locked_since = GetCurrentTimestamp();
+	r->revision = -1;
+	lpu_writer_lock(r->writer, LPU_REVISION_EXCLUSIVE, timeout_ms);
+	r->locked_since = GetCurrentTimestamp();
 }
 
 /*
@@ -284,37 +388,36 @@ take_revision(LpuWriterState *writer, const LpuConditional *methods, void *batch
  * last batch, in the same subtransaction; an error releases it by itself.
  */
 void
-lpu_conditional_end(LpuWriterState *writer)
+lpu_conditional_end(LpuReread *r)
 {
-	if (writer->locked_since != 0)
-		lpu_unlock_revision(writer->options->account, LPU_REVISION_EXCLUSIVE);
-	writer->locked_since = 0;
+	if (r->locked_since != 0)
+		lpu_unlock_revision(r->writer->options->account, LPU_REVISION_EXCLUSIVE);
+	r->locked_since = 0;
 }
 
 /* Return true if another session is to have the revision's lock now. */
 static bool
-turn_is_over(const LpuWriterState *writer)
+turn_is_over(const LpuReread *r)
 {
-	return lpu_revision_is_wanted(writer->options->account) &&
-		GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(writer->locked_since, TURN_MS);
+	return GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(r->locked_since, TURN_MS) &&
+		lpu_revision_is_wanted(r->writer->options->account);
 }
 
 /*
  * Send a conditional write of n users, again as long as only other users of the account change.
  * The context "try" is reset before each try; the response and what belongs to *write are in it.
  * The revision's lock is kept for the next batch, until lpu_conditional_end(), unless another
- * session waits for it.
- * Raises 40001 if one of these users was changed or other clients kept changing the account
- * until the option "timeout" had passed, 55P03 if the lock could not be taken by then, 55000 if
- * responses carry no revision and the option "if_match" requires it, and what the methods raise.
- * Can be cancelled.
+ * session has waited for it for long enough. Raises 40001 if one of these users was changed or
+ * other clients kept changing the account until the option "timeout" had passed, 55P03 if the
+ * lock could not be taken by then, 55000 if responses carry no revision and the option "if_match"
+ * requires it, and what the methods raise. Can be cancelled.
  */
 LpuApiAnswer *
-lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void *batch,
-					 const int *users, int n,
+lpu_conditional_send(LpuReread *r, const LpuConditional *methods, void *batch, const int *users,
+					 int n,
 					 LpuWriteRequest *write, MemoryContext try)
 {
-	const LpuOptions *options = writer->options;
+	int			timeout = r->writer->options->timeout;
 	MemoryContext caller = MemoryContextSwitchTo(try);
 	int			round = 0;
 	TimestampTz start;
@@ -322,8 +425,8 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 
 	/* while this waits and reads, the statement's own listing is not read */
 	lpu_listings_drain();
-	if (writer->locked_since == 0)
-		take_revision(writer, methods, batch, options->timeout);
+	if (r->locked_since == 0)
+		take_revision(r, timeout);
 	start = GetCurrentTimestamp();
 	for (;;)
 	{
@@ -334,19 +437,19 @@ lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods, void
 		do
 		{
 			MemoryContextReset(try);
-			answer = try_once(writer, methods, batch, users, n, write, &learned);
+			answer = try_once(r, methods, batch, users, n, write, &learned);
 		} while (learned);
 		if (answer != NULL)
 			break;
-		lpu_conditional_end(writer);
+		lpu_conditional_end(r);
 		passed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
-		if (passed + wait >= options->timeout)
-			raise_unrest(writer);
+		if (passed + wait >= timeout)
+			raise_unrest(r->writer);
 		lpu_pause(wait);
-		take_revision(writer, methods, batch, (int) (options->timeout - passed - wait));
+		take_revision(r, (int) (timeout - passed - wait));
 	}
-	if (turn_is_over(writer))
-		lpu_conditional_end(writer);
+	if (turn_is_over(r))
+		lpu_conditional_end(r);
 	MemoryContextSwitchTo(caller);
 	return answer;
 }

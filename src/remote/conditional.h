@@ -24,15 +24,10 @@ typedef struct LpuConditional
 {
 	/*
 	 * Read these again, raise if one was changed; the revision, -1 if it is
-	 * not known.
+	 * not known. What was read is kept until the next reading: requests about
+	 * some of these users may follow without another one.
 	 */
 	int64		(*read) (void *batch, const int *users, int n);
-
-	/*
-	 * What was read before may be out of date, because other sessions could
-	 * write. NULL: it is read again for each request.
-	 */
-	void		(*forget) (void *batch);
 
 	/*
 	 * Write the request about them, without if_match. No users: there is
@@ -47,13 +42,19 @@ typedef struct LpuConditional
 	LpuSetsAttribute sets;
 } LpuConditional;
 
-extern LpuApiAnswer *lpu_conditional_send(LpuWriterState *writer, const LpuConditional *methods,
+/* Return how many rows of a statement may wait: those of several requests. */
+extern int	lpu_conditional_room(const LpuOptions *options);
+
+/* Before the first request about n users. */
+extern void lpu_conditional_begin(LpuReread *reread, int n);
+
+extern LpuApiAnswer *lpu_conditional_send(LpuReread *reread, const LpuConditional *methods,
 										  void *batch,
 										  const int *users, int n, LpuWriteRequest *write,
 										  MemoryContext try);
 
 /* After the last of them: release the revision's lock. */
-extern void lpu_conditional_end(LpuWriterState *writer);
+extern void lpu_conditional_end(LpuReread *reread);
 
 /* Raise that a user was changed meanwhile. */
 pg_noreturn extern void lpu_conditional_conflict(const LpuRowChange *delta, const char *detail);

@@ -3,9 +3,9 @@
  *
  * A request has a list of ids. The users are read again first, and deleted on condition that the
  * account has not changed meanwhile, so that no user is deleted that the statement has not seen
- * in its present state: one that was enabled in between, for example. A user already deleted by
- * another client is not an error, as with any table. The API does not say which id of a list is
- * missing, so the list is sent in parts.
+ * in its present state: one that was enabled in between, for example. Users of several requests are
+ * read together (conditional.c). A user already deleted by another client is not an error, as with
+ * any table. The API does not say which id of a list is missing, so the list is sent in parts.
  */
 #include "postgres.h"
 
@@ -165,7 +165,7 @@ send_ids(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
 	static const LpuConditional methods = {.read = read_users,.write = write_ids};
 	LpuDeleteState *r = batch;
-	LpuApiAnswer *answer = lpu_conditional_send(r->writer, &methods, r, users, n, write, r->try);
+	LpuApiAnswer *answer = lpu_conditional_send(r->reread, &methods, r, users, n, write, r->try);
 	int			i;
 
 	for (i = 0; i < n && n > 1; i++)
@@ -200,8 +200,9 @@ lpu_removal_flush(LpuDeleteState *r)
 	int			n = r->n;
 
 	r->n = 0;
+	lpu_conditional_begin(r->reread, n);
 	lpu_writer_carry_out(r->writer, &methods, r, n);
-	lpu_conditional_end(r->writer);
+	lpu_conditional_end(r->reread);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(r->batch);
 }

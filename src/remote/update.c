@@ -3,9 +3,9 @@
  *
  * An update of the API replaces the whole user. So each user is read again, the changed
  * attributes are laid over it, and the result is written on condition that the account has not
- * changed meanwhile; conditional.c repeats that if necessary. Users of several requests are read
- * together, as long as nothing but these requests changes the account. A user counts as changed
- * if a column of the table differs from what the statement read.
+ * changed meanwhile; conditional.c repeats that if necessary, and has users of several requests
+ * read together. A user counts as changed if a column of the table differs from what the statement
+ * read.
  */
 #include "postgres.h"
 
@@ -22,17 +22,13 @@
 #include "user/serialize.h"
 #include "user/validate.h"
 
-/* Users are read again for several requests at a time, but at most so many. */
-#define READ_AHEAD 1000
-
 /* One user. */
 typedef struct ChangedUser
 {
 	LpuRowChange delta;
 	bool		found;			/* when it was read again */
 	bool		there;			/* ... and as it is to be */
-	char	   *merged;			/* ... and with what is set, for the wire;
-								 * NULL: it was not read */
+	char	   *merged;			/* ... and with what is set, for the wire */
 } ChangedUser;
 
 struct LpuUpdateState
@@ -46,11 +42,6 @@ struct LpuUpdateState
 	MemoryContext try;			/* of one try to send some of them, and of its
 								 * response */
 	MemoryContext merged;		/* of the users that were read last */
-	int64		revision;		/* of the account: they were read at it, or
-								 * only our writes have raised it since; -1:
-								 * they must be read again */
-	int			ahead;			/* how many users are read at a time; 0: none
-								 * were read yet */
 	ChangedUser *users;
 	int			n;
 	int			nbatch;			/* of them that are being sent */
@@ -58,13 +49,6 @@ struct LpuUpdateState
 	LpuReturnedUsers *answered; /* NULL: not needed yet */
 	LpuApiAnswer *answer;		/* the last one */
 };
-
-/* Return how many rows may wait: those of several requests. */
-int
-lpu_change_room(const LpuOptions *options)
-{
-	return Max(READ_AHEAD / options->batch_size, 1) * options->batch_size;
-}
 
 /*
  * Return the state of an UPDATE, in the current memory context, with at most batch_size users in
@@ -86,7 +70,6 @@ lpu_change_new(const LpuUpdate *update)
 	c->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", ALLOCSET_DEFAULT_SIZES);
 	c->merged = AllocSetContextCreate(CurrentMemoryContext, "lpusers merged",
 									  ALLOCSET_DEFAULT_SIZES);
-	c->revision = -1;
 	return c;
 }
 
@@ -188,75 +171,19 @@ merge(void *batch, int number, const Datum *values, const bool *nulls)
 	user->merged = MemoryContextStrdup(c->merged, lpu_delta_merge(&user->delta, entity));
 }
 
-/*
- * Return true if the users were read, and nothing but our own writes has changed the account since.
- */
-static bool
-were_read(const LpuUpdateState *c, const int *users, int n)
-{
-	int			i;
-
-	for (i = 0; i < n && c->revision >= 0; i++)
-		if (c->users[users[i]].merged == NULL)
-			return false;
-	return c->revision >= 0;
-}
-
-/*
- * Return which users are read for a request about n of them: if it is one of several batches, those
- * of the next ones, too.
- */
-static int *
-choose_read(const LpuUpdateState *c, const int *users, int n, int *nread)
-{
-	int			next = users[n - 1] + 1;
-	int			more = n < c->writer->options->batch_size ? 0 :
-	Min(c->nbatch - next, Max(c->ahead - n, 0));
-	int		   *read = palloc((n + more) * sizeof(int));
-	int			i;
-
-	memcpy(read, users, n * sizeof(int));
-	for (i = 0; i < more; i++)
-		read[n + i] = next + i;
-	*nread = n + more;
-	return read;
-}
-
-static void
-forget_revision(void *batch)
-{
-	LpuUpdateState *c = batch;
-
-	c->revision = -1;
-}
-
-/*
- * Have n users merged; see choose_read() for others. If what was read could not be used up, because
- * other clients write, too, the next reading is of half as many.
- */
 static int64
 read_and_merge(void *batch, const int *users, int n)
 {
 	LpuUpdateState *c = batch;
-	int		   *read;
-	int			nread;
+	int64		revision;
 	int			i;
 
-	if (were_read(c, users, n))
-		return c->revision;
-	if (c->ahead == 0)
-		c->ahead = READ_AHEAD;
-	else if (c->revision < 0)
-		c->ahead = Max(c->ahead / 2, 1);
 	MemoryContextReset(c->merged);
-	for (i = 0; i < c->nbatch; i++)
-		c->users[i].merged = NULL;
-	read = choose_read(c, users, n, &nread);
-	c->revision = read_again(c, read, nread, merge);
-	for (i = 0; i < nread; i++)
-		if (!c->users[read[i]].found)
-			raise_absent(c, &c->users[read[i]].delta);
-	return c->revision;
+	revision = read_again(c, users, n, merge);
+	for (i = 0; i < n; i++)
+		if (!c->users[users[i]].found)
+			raise_absent(c, &c->users[users[i]].delta);
+	return revision;
 }
 
 static void
@@ -318,8 +245,6 @@ write_update_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 	Jsonb	   *entities;
 	int			i;
 
-	c->revision = -1;			/* unless the account says that nothing else
-								 * has changed it */
 	initStringInfo(&text);
 	for (i = 0; i < n; i++)
 	{
@@ -360,15 +285,12 @@ batch_sets_attribute(void *batch, const char *attribute)
 static LpuApiAnswer *
 send_updated_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 {
-	static const LpuConditional methods = {.read = read_and_merge,.forget = forget_revision,
-	.write = write_update_body,.sets = batch_sets_attribute};
+	static const LpuConditional methods = {.read = read_and_merge,.write = write_update_body,
+	.sets = batch_sets_attribute};
 	LpuUpdateState *c = batch;
 	int			i;
 
-	c->answer = lpu_conditional_send(c->writer, &methods, c, users, n, write, c->try);
-	if (c->answer->verdict == LPU_OK && c->answer->has_revision && write->if_match >= 0 &&
-		c->answer->revision == write->if_match + 1)
-		c->revision = c->answer->revision;
+	c->answer = lpu_conditional_send(c->reread, &methods, c, users, n, write, c->try);
 	for (i = 0; i < n; i++)
 		c->users[users[i]].delta.refused = c->answer->verdict != LPU_OK;
 	return c->answer;
@@ -388,10 +310,9 @@ lpu_change_flush(LpuUpdateState *c)
 
 	c->n = 0;
 	c->nbatch = n;
-	c->revision = -1;
-	c->ahead = 0;
+	lpu_conditional_begin(c->reread, n);
 	lpu_writer_carry_out(c->writer, &methods, c, n);
-	lpu_conditional_end(c->writer);
+	lpu_conditional_end(c->reread);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(c->batch);
 	MemoryContextReset(c->merged);

@@ -32,7 +32,4 @@ extern void lpu_change_flush(LpuUpdateState *change);
  */
 extern void lpu_change_return(LpuUpdateState *change, TupleTableSlot *slot);
 
-/* Return how many rows may wait: those of several requests. */
-extern int	lpu_change_room(const LpuOptions *options);
-
 #endif

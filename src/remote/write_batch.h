@@ -4,7 +4,6 @@
 #ifndef LPU_REMOTE_WRITE_BATCH_H
 #define LPU_REMOTE_WRITE_BATCH_H
 
-#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 #include "api/users_api.h"
@@ -28,8 +27,6 @@ typedef struct LpuWriterState
 								 * account for them */
 	int64		bytes;			/* of their bodies, in both directions */
 	double		ms;				/* waiting for them */
-	TimestampTz locked_since;	/* since when conditional writes hold the
-								 * revision's lock; 0: they do not */
 } LpuWriterState;
 
 /* One request for some of the users. */
