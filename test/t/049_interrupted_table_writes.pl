@@ -34,15 +34,17 @@ sub nobody_twice { my ($what) = @_; is($sim->text('duplicates') =~ s/\s//gr, '[]
 
 # ------------------------------------------------------------------------------------------------- cancel, terminate, time out
 
-# Start a statement, wait until its fault has struck, end it, and return its error and how long that took.
+# Start a statement, wait until its fault has struck, end it, and return its error and how long that took. Other faults may come
+# before that one.
 sub struck
 {
-	my ($sql, $fault, $end) = @_;
+	my ($sql, $fault, $end, @others) = @_;
 	my $pid = $session->query('SELECT pg_backend_pid()');
 	my $rule;
 
 	$sim->remove('faults');
 	$sim->post('faults', { $fault->{action} eq 'silence' ? (seconds => 200) : (), %$fault });
+	$sim->post('faults', $_) foreach @others;
 	$session->send($sql);
 	LpUsers::wait_for(sub { $rule = $sim->get('faults')->[0]; $rule->{struck} }, 'the fault') unless $end eq 'timeout';
 	my $start = time;
@@ -98,17 +100,18 @@ subtest 'a writing statement ends at once' => sub {
 			nobody_twice("$end in $name");
 		}
 	}
-	# UPDATE and DELETE
+	# UPDATE and DELETE; users are read a second time since another client changes the account
+	my ($bystander) = map { $_->{id} } grep { $_->{loginName} =~ /^b1-1@/ } @{ $sim->get('users') };
 	foreach my $phase (
 		[ 'the reading of users', q{UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE login_name ~ '^a1-'}, { method => 'GET', path => '/users/', action => 'silence', skip => 12 },
-			qr/update of 10 user/ ],
+			qr/update of 10 user/, { method => 'PUT', action => 'meddle', skip => 1, user => "$bystander", set => { nickname => 'other' } } ],
 		[ 'the putting back', q{UPDATE lp.users SET nickname = 'y', full_name = 'x' WHERE login_name ~ '^a1-'}, { method => 'PUT', action => 'silence', applied => \1 },
 			qr/outcome unknown\): update of 10 user/ ],
 		[ 'the deletion', q{DELETE FROM lp.users WHERE login_name ~ '^a1-'}, { method => 'DELETE', action => 'silence', skip => 1, applied => \1 },
 			qr/but not in account "12345678": delete of 10 user.*outcome unknown\): delete of 10 user/s ])
 	{
-		my ($name, $sql, $fault, $warning) = @$phase;
-		my ($err, $took) = struck($sql, $fault, 'cancel');
+		my ($name, $sql, $fault, $warning, @others) = @$phase;
+		my ($err, $took) = struck($sql, $fault, 'cancel', @others);
 
 		like($err, qr/ERROR:  57014/, "cancel in $name: 57014");
 		cmp_ok($took, '<', $bound, "cancel in $name: at once");
@@ -309,10 +312,11 @@ subtest 'memory does not grow with the statement' => sub {
 	$session->query('ALTER FOREIGN TABLE lp.people ALTER nickname DROP DEFAULT');
 	is(there('mem') . ' ' . there('copy'), '10000 10000', 'they are there');
 	grows('INSERT RETURNING of 3,000', "WITH i AS (INSERT INTO lp.users ($columns) SELECT look(login_name, 300, 2900), $rest FROM staff('ret', 1, 3000) RETURNING id) SELECT count(*) FROM i", 500 * 1024);
-	grows('UPDATE of 10,000', "UPDATE lp.users SET nickname = look('x', 1100, 9900), full_name = 'x' WHERE login_name ~ '^mem'", 500 * 1024);
+	# up to 1,000 rows wait: it looks when 100 of them do
+	grows('UPDATE of 10,000', "UPDATE lp.users SET nickname = look('x', 1100, 9100), full_name = 'x' WHERE login_name ~ '^mem'", 500 * 1024);
 	grows('UPDATE RETURNING of 3,000', "WITH u AS (UPDATE lp.users SET nickname = look('y', 300, 2900), full_name = 'x' WHERE login_name ~ '^ret' RETURNING id) SELECT count(*) FROM u", 500 * 1024);
 	grows('DELETE RETURNING of 3,000', "WITH d AS (DELETE FROM lp.users WHERE login_name ~ '^ret' AND look('', 300, 2900) = '' RETURNING id) SELECT count(*) FROM d", 500 * 1024);
-	grows('DELETE of 10,000', "DELETE FROM lp.users WHERE login_name ~ '^mem' AND look('', 1100, 9900) = ''", 500 * 1024);
+	grows('DELETE of 10,000', "DELETE FROM lp.users WHERE login_name ~ '^mem' AND look('', 1100, 9100) = ''", 500 * 1024);
 	is(there('mem') . ' ' . there('ret'), '0 0', 'they are deleted');
 };
 
