@@ -34,6 +34,22 @@ subtest 'two sessions update at once' => sub {
 	is($sim->stale, 0, 'they have waited for each other');
 };
 
+subtest 'a long statement lets another one write' => sub {
+	$sim->post('config', { delay_ms => 300 });
+	$sim->remove('log');
+	$session->send("UPDATE lp.users SET $set WHERE id < 4000000120");
+	LpUsers::wait_for(sub { $sim->count(method => 'PUT', status => 200) > 0 }, 'the first batch');
+	my (undef, $err) = $other->run("UPDATE lp.users SET nickname = 'between', full_name = 'x', employee_id = 'x' WHERE id = 4000000120");
+	is($err, '', 'the one that comes second');
+	(undef, $err) = $session->take;
+	is($err, '', 'the one that comes first');
+	like(join(' ', map { scalar(@{ $_->{logins} }) } grep { $_->{method} eq 'PUT' } @{ $sim->get('log') }), qr/^20 (20 )+1 (20 )*19$/, 'it has its turn before the end');
+	cmp_ok(scalar(grep { $_->{method} eq 'GET' && $_->{path} =~ m{/users$} } @{ $sim->get('log') }), '<=', 3, 'after that, users are read once more');
+	is($sim->stale, 0, 'they have waited for each other');
+	is(having($session, q{nickname IN ('changed', 'between')}), 120, 'all are changed');
+	$sim->post('config', { delay_ms => 30 });
+};
+
 # ------------------------------------------------------------------------------------------- beside a delivery
 
 my $err;
