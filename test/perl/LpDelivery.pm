@@ -74,7 +74,7 @@ sub set_worker
 	return;
 }
 
-# So many requests have come and are not answered.
+# Wait until this number of requests have arrived and have no response.
 sub unanswered
 {
 	my ($n, $method) = @_;
@@ -83,7 +83,7 @@ sub unanswered
 	return;
 }
 
-# The account goes on with what it holds.
+# Let the account respond to the requests that it holds.
 sub let_go { $sim->remove('faults') if grep { $_->{fault}{action} eq 'hold' } @{ $sim->get('faults') }; return; }
 
 # Nothing that the account is still at, but what it never answers.
@@ -94,7 +94,8 @@ sub account_is_quiet
 	return;
 }
 
-# Each of the users is there once, on record as created, without its payload; none was sent again after it was created.
+# Each user exists once, is recorded as created, and has no payload; none was sent again after its
+# creation.
 sub each_once
 {
 	my ($what, @names) = @_;
@@ -124,7 +125,7 @@ sub each_once
 	is($admin->query("SELECT count(*) FROM pg_locks WHERE locktype = 'userlock'"), 0, "$what: no lock is left") unless $what =~ /worker/;
 	return;
 }
-# The sessions are gone with the server.
+# Reconnect after the sessions have ended with the server.
 sub connect_anew
 {
 	$_->quit foreach grep { defined } $deliverer, $admin, $holder;
@@ -134,7 +135,7 @@ sub connect_anew
 	return;
 }
 
-# CALL until all are created: what failed is due again at once. Returns how many it took.
+# CALL until all are created; failed requests are due again at once. Returns the number of calls.
 sub finish_by_calls
 {
 	my ($what, $n) = @_;
@@ -190,10 +191,10 @@ sub hold_requests
 	return;
 }
 
-# Two requests are under way, and the last two users are claimed.
+# Wait until two requests are under way, and the last two users are claimed.
 sub two_under_way { unanswered(2, 'POST'); LpUsers::wait_for(sub { states() eq 'sending6' }, 'all to be claimed'); return; }
 
-# All six are created, and not one is on record.
+# Wait until all six are created, and none is recorded.
 sub answered
 {
 	my ($pid) = @_;
@@ -255,7 +256,7 @@ sub prepare
 		enqueue(@names);
 		deliver();
 		is(states(), 'uncertain' . @names, "$what: in doubt");
-		# no crash takes that back
+		# no crash may lose this
 		$admin->query('SET synchronous_commit = on');
 		due_now();
 		$admin->query('RESET synchronous_commit');
@@ -310,7 +311,7 @@ sub random_faults
 		my $applied = one_of(JSON::PP::true, JSON::PP::false);
 		my %fault = %{ one_of({ action => 'silence' }, { action => 'reset' }, { action => 'close' }, { action => 'status', status => 503 },
 				{ action => 'half' }, { action => 'not_json' }) };
-		# who answered with success has the user
+		# an account that responded with success has the user
 		$applied = JSON::PP::true if $fault{action} =~ /half|not_json/;
 		push @faults, { method => one_of('POST', 'POST', 'POST', 'GET'), path => '/le-users/users', %fault, applied => $applied };
 		push @faults, { method => 'POST', path => '/le-users/users', action => 'delay', ms => int(rand(300)) };

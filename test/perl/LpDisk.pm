@@ -1,4 +1,4 @@
-# LpDisk.pm: small file systems of the test's own, to be filled up.
+# LpDisk.pm: small private file systems, to be filled up by a test.
 #
 #	use LpDisk tables => '16m', wal => '8m';		# before all other modules; skips the whole test where it is not allowed
 #	my $path = LpDisk::path('tables');
@@ -43,7 +43,7 @@ sub import
 
 sub path { my ($name) = @_; return "$ENV{LPUSERS_DISKS}/$name"; }
 
-# Until not a byte more fits.
+# Write until the file system is full.
 sub fill
 {
 	my ($name) = @_;

@@ -17,7 +17,7 @@ use LpUsers;
 use Test::More;
 use Time::HiRes qw(time);
 
-# What the client is told.
+# The errors that the client gets.
 our %expected = (
 	cancel    => qr/ERROR:  57014: canceling statement due to user request/,
 	timeout   => qr/ERROR:  57014: canceling statement due to statement timeout/,
@@ -93,7 +93,7 @@ sub end
 	return ($latency, $offset, $session->take);
 }
 
-# As notes of the test: how long it took.
+# Print the latencies as notes of the test.
 sub note_latencies
 {
 	my ($self) = @_;
@@ -123,7 +123,7 @@ sub start_with_slow_resolver
 	return $dir;
 }
 
-# How many names were asked for?
+# Return the number of requested names.
 sub names_asked
 {
 	my ($dir) = @_;

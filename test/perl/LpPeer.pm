@@ -43,7 +43,7 @@ END
 	$? = $status;
 }
 
-# Can this Perl speak TLS with ALPN? If not, why not.
+# Return why this Perl cannot speak TLS with ALPN, or nothing if it can.
 sub tls_trouble
 {
 	return 'IO::Socket::SSL is not installed (Debian: libio-socket-ssl-perl)' unless eval { require IO::Socket::SSL; 1 };
@@ -136,7 +136,7 @@ sub secured
 sub port { return $_[0]{port}; }
 sub url { return "$_[0]{scheme}://127.0.0.1:$_[0]{port}"; }
 
-# To peers that wait for it: end the connection now.
+# Tell waiting peers to end the connection now.
 sub hang_up
 {
 	my ($self) = @_;
@@ -146,7 +146,7 @@ sub hang_up
 	return;
 }
 
-# What it said so far, as lines that match.
+# Return the matching lines of its output so far.
 sub lines
 {
 	my ($self, $pattern) = @_;
@@ -239,10 +239,10 @@ sub read_more
 	return sysread($connection, $$buffer, 65536, length($$buffer));
 }
 
-# What a test wants to know of a body: the login, or nothing.
+# Return the login in a body, or nothing.
 sub login_of { return $_[0] =~ /"loginName"\s*:\s*"([^"]*)"/ ? $1 : '-'; }
 
-# The answers to a POST and a GET.
+# The responses to a POST and a GET.
 my $created = '{"id": 4711, "loginName": "somebody@example.com"}';
 my $listed  = '[]';
 

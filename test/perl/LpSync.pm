@@ -1,4 +1,4 @@
-# LpSync.pm: a sync of a few people with an account, and what must be so when all is at rest.
+# LpSync.pm: a sync of a few people with an account, and the checks of its final state.
 #
 #	LpSync::start(options => "batch_size '1'");	# $sim, $node, $admin, and the sync "staff" over hr.staff, without limits
 #	linked('p1', 'p2');							# both in the source, in the account, and linked; the queue is empty
@@ -21,7 +21,7 @@ our ($sim, $node, $admin);
 my $json = JSON::PP->new->canonical->allow_nonref;
 my $stranger;
 
-# A user of the account who is as the source says of this key.
+# A user of the account that has the attributes of this key in the source.
 sub person
 {
 	my ($key, %more) = @_;
@@ -82,7 +82,7 @@ sub run_sync
 	return;
 }
 
-# So many requests have come and are not answered.
+# Wait until this number of requests have arrived and have no response.
 sub unanswered
 {
 	my ($n, $method) = @_;
@@ -125,7 +125,7 @@ sub to_rest
 	return $runs;
 }
 
-# What is wrong with the people of the source: their link, and the user of it.
+# Return the problems of the people in the source: their links, and the users of these.
 sub wrong_people
 {
 	my ($user, $link) = @_;

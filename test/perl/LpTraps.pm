@@ -1,4 +1,5 @@
-# LpTraps.pm: whatever a statement without schema names would find, once more in a schema "evil".
+# LpTraps.pm: copies, in a schema "evil", of the objects that a statement without schema names could
+# find.
 #
 #	$session->query(LpTraps::sql('villain'));		# as superuser; the role exists
 #

@@ -1,4 +1,5 @@
-# LpUsers.pm: what the TAP tests share: a server with the extension, a stand-in account, and questions to both.
+# LpUsers.pm: common parts of the TAP tests: a server with the extension, a stand-in account, and
+# queries to both.
 #
 #	my $sim = LpUsers::account();                       # test/lpsim/lpsim, plain and TLS; ends with the test
 #	my $node = LpUsers::server();                       # PostgreSQL with the extension in database postgres
@@ -25,7 +26,7 @@ use Time::HiRes qw(usleep time);
 
 our $top = abs_path(dirname(__FILE__) . '/../..');
 
-# How long a test waits for something that must happen, in seconds.
+# Maximum time, in seconds, that a test waits for an event.
 our $patience = $PostgreSQL::Test::Utils::timeout_default // 180;
 
 # ---------------------------------------------------------------------------------------------- the stand-in account
@@ -83,7 +84,7 @@ sub server
 	my @installation = map { defined $options{$_} ? ($_ => $options{$_}) : () } 'install_path';
 	my $node = PostgreSQL::Test::Cluster->new($options{name} // 'main', @installation);
 
-	# the caller's locale decides nothing
+	# the caller's locale must have no effect
 	$node->init(extra => [ '--encoding=UTF8', '--locale=C', @{ $options{init} // [] } ]);
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	$node->start;
@@ -91,7 +92,7 @@ sub server
 	return $node;
 }
 
-# A foreign server for the account, by default over plain HTTP and with the ready token.
+# Create a foreign server for the account, by default over plain HTTP and with the ready token.
 # Options: server, db, options (more server options as SQL), mapping (its options as SQL), tls => 1.
 sub connect_account
 {
@@ -166,7 +167,7 @@ sub try_sql
 	return ($status, $out, $err);
 }
 
-# Wait until something is true; dies when it does not become so.
+# Wait until a condition is true; die after the maximum time.
 sub wait_for
 {
 	my ($true, $what) = @_;
@@ -364,7 +365,7 @@ sub _plain
 	return $text;
 }
 
-# How many sockets has a process?
+# Return the number of sockets of a process.
 sub sockets_of
 {
 	my ($pid) = @_;
@@ -453,7 +454,7 @@ sub has_error
 	return 1;
 }
 
-# The output of statements that must succeed.
+# Return the output of statements that must succeed.
 sub query
 {
 	my ($self, $sql) = @_;
@@ -498,7 +499,8 @@ sub quit
 	return;
 }
 
-# ---------------------------------------------------------------------------------------------- questions to the account
+# ----------------------------------------------------------------------------------------------
+# queries to the account
 package LpUsers::Account;
 
 use JSON::PP;
@@ -532,10 +534,10 @@ sub count
 	return 0 + $self->text('count?' . $self->{http}->www_form_urlencode(\%match));
 }
 
-# How many writes the account has refused because of the revision.
+# Return the number of writes that the account has refused because of the revision.
 sub stale { my ($self) = @_; return scalar(grep { $_->{status} == 412 } @{ $self->get('log') }); }
 
-# How many undeleted users have this login.
+# Return the number of undeleted users with this login.
 sub users_with
 {
 	my ($self, $login) = @_;
