@@ -71,8 +71,8 @@ struct LpuDelivery
 	TimestampTz unrest_until;	/* changes wait until this time */
 
 	LpuClaimer *claimer;
-	bool		in_round;		/* start of the round: only rows due by then
-								 * are claimed */
+	bool		in_round;		/* only rows due at the start of the round are
+								 * claimed */
 	bool		must_look;		/* ... the account has to be listed before
 								 * rows are claimed */
 	LpuQueueRow *due;			/* ... rows that were due then: role, server
@@ -92,8 +92,8 @@ struct LpuDelivery
 	int			max_connections;
 	double		rate_limit;
 	TimestampTz next_start;		/* by rate_limit, or Retry-After */
-	bool		asked_to_wait;	/* for so long that ready batches go back into
-								 * the queue */
+	bool		asked_to_wait;	/* the delay is so long that ready batches go
+								 * back into the queue */
 	bool		empty;			/* the last claim found nothing */
 	TimestampTz slice_end;		/* no claims after this */
 	TimestampTz send_end;		/* a worker starts no batch after this; not

@@ -1,5 +1,5 @@
-# What the queue delivers, by CALL lp_deliver() and by the worker: each login exactly once whatever the account answers,
-# no POST too many, and every row in a state that says what became of it.
+# What the queue delivers, by CALL lp_deliver() and by the worker: each login exactly once whatever
+# the account answers, no POST too many, and every row in a state that shows its result.
 #
 # The stand-in account is asked after each fault. It also takes a login twice (unique => false) wherever the test is not
 # about that refusal: a POST too many then makes a second user. Where the waiting is not the subject, the time of the next

@@ -443,7 +443,7 @@ subtest 'an error does not end the worker' => sub {
 	$locker->query('BEGIN; LOCK TABLE lp_requests IN ACCESS EXCLUSIVE MODE');
 	$sim->remove('faults');
 	LpUsers::wait_for(sub { q1("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid") eq 't' }, 'the worker to wait for the lock');
-	# a lookup this early finds only who is there
+	# a lookup this early finds only existing users
 	LpUsers::wait_for(sub { $sim->users_with("$name\@example.com") }, 'the account to have the user');
 	q1("SELECT pg_terminate_backend($pid)");
 	no_worker();

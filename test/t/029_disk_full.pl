@@ -83,7 +83,8 @@ sub has_failed
 	return;
 }
 
-# How many POSTs there will have been. An answer that comes while the deliverer cannot write it down makes room for the last.
+# The expected number of POSTs. A response that arrives while the deliverer cannot record it allows
+# the last one.
 sub posts_of { my ($moment) = @_; return $moment eq 'applied later' ? 3 : $moments{$moment}->{posts}; }
 
 # All are created in the end; by the worker as well, if it is one.

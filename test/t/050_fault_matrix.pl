@@ -382,7 +382,7 @@ sub expect_direct
 	return;
 }
 
-# The WARNING of a rollback names who is certainly there, and who perhaps.
+# The WARNING of a rollback names the users that certainly exist, and those that may exist.
 sub warned
 {
 	my ($cell, $err, $unknown) = @_;

@@ -11,7 +11,8 @@ my $account = '12345678';
 my $sim     = LpUsers::account();
 my $node    = LpUsers::server(conf => "lpusers.worker = off\n");
 
-# Database "owned": the extension belongs to inst, who is no superuser any more. Database "postgres": to the superuser.
+# Database "owned": the extension belongs to inst, no longer a superuser. Database "postgres": to
+# the superuser.
 $node->safe_psql('postgres', q{CREATE ROLE inst LOGIN SUPERUSER; CREATE ROLE hr LOGIN; CREATE ROLE app LOGIN; CREATE DATABASE owned});
 my $boss = LpUsers::session($node, db => 'owned');
 my $inst = LpUsers::session($node, db => 'owned', role => 'inst');

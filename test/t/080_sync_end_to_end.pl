@@ -40,7 +40,7 @@ q1(q{
 	SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', limits => '{"adopt": 5, "update": null}')});
 my @groups = split(/\n/, do { q1(q{CREATE SCHEMA lp; IMPORT FOREIGN SCHEMA liveperson FROM SERVER acme INTO lp}); q1('SELECT name FROM lp.agent_groups ORDER BY id') });
 
-# A stranger, who stays as he is, and a user who is there before the person is in the source.
+# A user that the sync must not change, and a user that exists before the person is in the source.
 q1("SELECT status FROM lp_create_users('12345678', '[" . LpUsers::user('stranger', profileIds => [1002]) . "," . LpUsers::user('known', profileIds => [1002], maxChats => 9) . "]')");
 my $stranger = $json->encode(account_user('stranger@example.com'));
 
