@@ -296,7 +296,8 @@ hold_classes(const LpuAppliedPlan *plan, Jsonb *confirm)
 			"  FROM class c LEFT JOIN used u ON u.action = c.action, linked k, @extschema@._lp_sync s "
 			"  WHERE s.id = $2) "
 			"UPDATE @extschema@._lp_sync_item i SET state = CASE WHEN j.over THEN 'held' ELSE 'planned' END "
-			"FROM judged j WHERE i.plan = $1 AND i.state IN ('planned', 'held') AND i.action = j.action",
+			"FROM judged j WHERE i.plan = $1 AND i.action = j.action "
+			" AND i.state = CASE WHEN j.over THEN 'planned' ELSE 'held' END",
 			3, types, values);
 }
 
