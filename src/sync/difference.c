@@ -116,7 +116,7 @@ static const char candidates[] =
 "   AS unfinished %s "
 " FROM (_source s FULL JOIN link k ON k.source_key = s.key) "
 " LEFT JOIN (SELECT u.*, CASE WHEN l.user_id IS NULL THEN u.login ELSE '#' || u.id::text END AS match "
-"   FROM _account u LEFT JOIN (SELECT l.user_id FROM link l WHERE l.state <> 'gone') l "
+"   FROM _account u LEFT JOIN (SELECT DISTINCT l.user_id FROM link l WHERE l.state <> 'gone') l "
 "    ON l.user_id = u.id) a "
 "  ON a.match = CASE WHEN k.state <> 'gone' THEN '#' || k.user_id::text ELSE s.login END "
 " CROSS JOIN y "
