@@ -62,6 +62,17 @@ SELECT * FROM attempt($$SELECT lp_sync_define('', '12345678', 'hr.people', 'key'
 SELECT * FROM attempt($$SELECT lp_sync_define(NULL, '12345678', 'hr.people', 'key')$$); -- ERROR
 SELECT * FROM attempt($$SELECT lp_sync_define('x', '99', 'hr.people', 'key')$$); -- ERROR
 SELECT * FROM attempt($$SELECT lp_sync_define('x', '12345678', 'hr.nothing', 'key')$$); -- ERROR
+-- a regclass may be any number
+SELECT attempt($$SELECT lp_sync_define('x', '12345678', 999999::regclass, 'key')$$); -- ERROR
+SELECT attempt($$SELECT lp_sync_define('x', '12345678', 0::regclass, 'key')$$); -- ERROR
+SELECT attempt($$SELECT lp_sync_diff('staff', against => 999999::regclass)$$); -- ERROR
+SELECT attempt($$SELECT lp_sync_diff('staff', against => 0::regclass)$$); -- ERROR
+SELECT attempt($$SELECT lp_sync_watch(999999::regclass, 'staff', 'key')$$); -- ERROR
+SELECT attempt($$SELECT lp_sync_unwatch(999999::regclass)$$); -- ERROR
+SELECT attempt($$SELECT lp_sync_unwatch(0::regclass)$$); -- ERROR
+SELECT attempt($$SELECT lp_attach_trigger(999999::regclass, '12345678', '{"loginName": "login"}')$$); -- ERROR
+SELECT attempt($$SELECT lp_detach_trigger(999999::regclass)$$); -- ERROR
+SELECT attempt($$SELECT lp_enqueue_rows(999999::regclass)$$); -- ERROR
 BEGIN READ ONLY;
 SELECT lp_sync_define('x', '12345678', 'hr.people', 'key'); -- ERROR
 ROLLBACK;

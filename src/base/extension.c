@@ -217,6 +217,23 @@ lpu_extension_schema(void)
 	return schema;
 }
 
+/*
+ * Return a relation's name with its schema, quoted, allocated in the current memory context. Raises
+ * 42P01 if there is none with this OID: a regclass may be any number.
+ */
+char *
+lpu_relation_name(Oid relation)
+{
+	char	   *name = get_rel_name(relation);
+	char	   *schema = get_namespace_name(get_rel_namespace(relation));
+
+	if (name == NULL || schema == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relation)));
+	return quote_qualified_identifier(schema, name);
+}
+
 /* Return a value of type name, allocated in the current memory context. */
 Datum
 lpu_name_datum(const char *name)

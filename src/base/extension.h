@@ -19,6 +19,9 @@ extern void lpu_become_again(const LpuSavedIdentity *before);
 /* The schema of the extension, InvalidOid if it is not installed. */
 extern Oid	lpu_extension_schema(void);
 
+/* Return a relation's name with its schema, quoted; raise 42P01 if there is none with this OID. */
+extern char *lpu_relation_name(Oid relation);
+
 /* Return a value of type name, allocated in the current memory context. */
 extern Datum lpu_name_datum(const char *name);
 

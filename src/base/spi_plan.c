@@ -165,6 +165,15 @@ lpu_run_once(const char *sql, const LpuParameters *parameters, DestReceiver *des
 	return SPI_processed;
 }
 
+/* A statement that was expected to return a row may find none. */
+static HeapTuple
+result_row(int row)
+{
+	if (SPI_tuptable == NULL || (uint64) row >= SPI_tuptable->numvals)
+		elog(ERROR, "a statement of the queue returned no row %d", row);
+	return SPI_tuptable->vals[row];
+}
+
 /*
  * Return a column (from 1) of a row (from 0) of the last result as text in the current memory
  * context, NULL for null.
@@ -172,7 +181,7 @@ lpu_run_once(const char *sql, const LpuParameters *parameters, DestReceiver *des
 char *
 lpu_text_column(int row, int column)
 {
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+	return SPI_getvalue(result_row(row), SPI_tuptable->tupdesc, column);
 }
 
 /* Return a column (from 1) of a row (from 0) of the last result as bigint, 0 for null. */
@@ -180,7 +189,7 @@ int64
 lpu_int64_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+	Datum		value = SPI_getbinval(result_row(row), SPI_tuptable->tupdesc, column,
 									  &isnull);
 
 	return isnull ? 0 : DatumGetInt64(value);
@@ -191,7 +200,7 @@ int
 lpu_int_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+	Datum		value = SPI_getbinval(result_row(row), SPI_tuptable->tupdesc, column,
 									  &isnull);
 
 	return isnull ? 0 : DatumGetInt32(value);
@@ -202,7 +211,7 @@ bool
 lpu_bool_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+	Datum		value = SPI_getbinval(result_row(row), SPI_tuptable->tupdesc, column,
 									  &isnull);
 
 	return !isnull && DatumGetBool(value);
@@ -213,7 +222,7 @@ TimestampTz
 lpu_timestamp_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+	Datum		value = SPI_getbinval(result_row(row), SPI_tuptable->tupdesc, column,
 									  &isnull);
 
 	return isnull ? 0 : DatumGetTimestampTz(value);
@@ -224,7 +233,7 @@ Oid
 lpu_oid_column(int row, int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+	Datum		value = SPI_getbinval(result_row(row), SPI_tuptable->tupdesc, column,
 									  &isnull);
 
 	return isnull ? InvalidOid : DatumGetObjectId(value);

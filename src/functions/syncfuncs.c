@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/extension.h"
 #include "sync/define.h"
 #include "sync/difference.h"
 #include "sync/operate.h"
@@ -167,6 +168,8 @@ lp_sync_diff(PG_FUNCTION_ARGS)
 	Oid			against = PG_ARGISNULL(2) ? InvalidOid : PG_GETARG_OID(2);
 
 	require_sync_arguments(fcinfo, names, lengthof(names));
+	if (!PG_ARGISNULL(2))
+		(void) lpu_relation_name(against);
 	SPI_connect();
 	lpu_sync_read_sides(&sides, lpu_sync_named(text_argument(fcinfo, 0), false), against);
 	lpu_sync_diff(&sides, keys_argument(fcinfo, 1), result_receiver(fcinfo));

@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "base/extension.h"
 #include "remote/fetch.h"
 #include "sync/rows.h"
 #include "user/login.h"
@@ -300,6 +301,7 @@ append_column(StringInfo query, Oid relation, const char *column, LpuValueKind k
 static char *
 write_account_query(const LpuSyncRows *rows, Oid relation)
 {
+	char	   *name = lpu_relation_name(relation);
 	StringInfoData query;
 	int			i;
 
@@ -320,9 +322,7 @@ write_account_query(const LpuSyncRows *rows, Oid relation)
 						  names ? value->column->name : lpu_column_of_attribute(attribute->name),
 						  attribute->kind, names);
 	}
-	appendStringInfo(&query, " FROM %s",
-					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-												get_rel_name(relation)));
+	appendStringInfo(&query, " FROM %s", name);
 	if (lpu_sync_relation_has(relation, "deleted"))
 		appendStringInfoString(&query, " WHERE deleted IS NOT TRUE");
 	/* without the first comma */

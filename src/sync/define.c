@@ -21,6 +21,7 @@
 
 #include "base/encoding.h"
 #include "base/error.h"
+#include "base/extension.h"
 #include "base/origin.h"
 #include "base/spi_plan.h"
 #include "options/server.h"
@@ -218,9 +219,7 @@ lpu_sync_define(LpuSync *sync, const LpuSyncPolicy *policy)
 	}
 	sync->owner = stored != NULL && OidIsValid(stored->owner) ? stored->owner : GetUserId();
 	sync->owner_name = GetUserNameFromId(sync->owner, false);
-	sync->source_name =
-		quote_qualified_identifier(get_namespace_name(get_rel_namespace(sync->source)),
-								   get_rel_name(sync->source));
+	sync->source_name = lpu_relation_name(sync->source);
 	options = lpu_server_for_account(sync->account, sync->owner, &problem);
 	if (options == NULL)
 		lpu_problem_raise(problem);

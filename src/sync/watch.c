@@ -29,6 +29,7 @@
 #include "utils/ruleutils.h"
 
 #include "base/compat.h"
+#include "base/extension.h"
 #include "base/spi_plan.h"
 #include "sync/mark.h"
 
@@ -133,19 +134,16 @@ read_expression(const LpuSync *sync, Oid table, const char *expression, LpuSyncW
 
 /* ----- watching ----- */
 
-static void
-check_table(Oid table)
+/* Return its name with its schema, quoted. Raises unless it exists and the current user owns it. */
+static char *
+owned_table_name(Oid table)
 {
+	char	   *name = lpu_relation_name(table);
+
 	if (!LPU_OWNS_TABLE(table, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(table)),
 					   get_rel_name(table));
-}
-
-static char *
-table_name(Oid table)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-									  get_rel_name(table));
+	return name;
 }
 
 static void
@@ -195,8 +193,7 @@ lp_sync_watch(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("lp_sync_watch()");
 	SPI_connect();
 	sync = lpu_sync_named(text_to_cstring(PG_GETARG_TEXT_PP(1)), false);
-	check_table(table);
-	watch.relation = table_name(table);
+	watch.relation = owned_table_name(table);
 	read_expression(sync, table, text_to_cstring(PG_GETARG_TEXT_PP(2)), &watch);
 	store_watch(sync, table, &watch);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
@@ -238,6 +235,7 @@ lp_sync_unwatch(PG_FUNCTION_ARGS)
 	Oid			types[2] = {OIDOID, TEXTOID};
 	Datum		values[2];
 	Oid			function;
+	char	   *name;
 	ListCell   *cell;
 
 	if (PG_ARGISNULL(0))
@@ -245,16 +243,16 @@ lp_sync_unwatch(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("target must not be null")));
 	PreventCommandIfReadOnly("lp_sync_unwatch()");
-	check_table(table);
+	name = owned_table_name(table);
 	values[0] = ObjectIdGetDatum(table);
-	values[1] = CStringGetTextDatum(table_name(table));
+	values[1] = CStringGetTextDatum(name);
 	function = LookupFuncName(list_make2(makeString(get_namespace_name(schema)),
 										 makeString(pstrdup(FUNCTION_NAME))), 0, NULL, false);
 	SPI_connect();
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	foreach(cell, watching_triggers(table, function))
 		execute(fcinfo, psprintf("DROP TRIGGER %s ON %s", quote_identifier(lfirst(cell)),
-								 table_name(table)));
+								 name));
 	lpu_run("DELETE FROM @extschema@._lp_sync_watch w WHERE w.relation_oid = $1 OR w.relation = $2",
 			2, types, values);
 	SPI_finish();

@@ -27,6 +27,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/extension.h"
 #include "trigger/mapped_table.h"
 
 /*
@@ -161,8 +162,7 @@ lpu_mapping_columns_source(Relation table)
 char *
 lpu_mapping_table_name(Oid table)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-									  get_rel_name(table));
+	return lpu_relation_name(table);
 }
 
 /* Return the table's owner: the role whose credentials send its users. */
