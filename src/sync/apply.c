@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -35,6 +36,23 @@ raise_state(const char *message, const char *detail, const char *hint)
 			 errmsg("%s", message),
 			 detail != NULL ? errdetail("%s", detail) : 0,
 			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/*
+ * What is checked after the lock of the sync must see what was committed before
+ * it was granted. A transaction with one snapshot for all of its statements
+ * does not.
+ */
+static void
+check_isolation(void)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot apply a plan in a transaction whose isolation level is %s",
+						IsolationIsSerializable() ? "SERIALIZABLE" : "REPEATABLE READ"),
+				 errdetail("Its snapshot may be older than what has been queued since. Nothing was queued."),
+				 errhint("Use isolation level READ COMMITTED.")));
 }
 
 /* The sync is locked before the state of the plan is read. */
@@ -351,8 +369,8 @@ static const char result_sql[] =
 /*
  * Apply a plan in the caller's transaction, with SPI connected; a row for each
  * action goes to dest, unless that is NULL. Raises 42704 for a plan that does
- * not exist, 55000 for one that may not be applied, and 22023 for a number that
- * is not the plan's: then nothing is queued.
+ * not exist, 55000 for one that may not be applied, 22023 for a number that is
+ * not the plan's, and 0A000 above READ COMMITTED: then nothing is queued.
  */
 void
 lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
@@ -362,6 +380,7 @@ lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
 	Datum		values[2] = {Int64GetDatum(id), TimestampTzGetDatum(GetCurrentTimestamp())};
 	LpuParameters parameters = {2, types, values, NULL};
 
+	check_isolation();
 	read_plan(&plan);
 	check_state(&plan);
 	lpu_sync_settle_items(plan.sync);

@@ -1,0 +1,84 @@
+# lp_sync_apply beside others: transactions with one snapshot, other syncs of the account, requests of others and retries.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use LpUsers;
+use Test::More;
+
+my $sim  = LpUsers::account();
+my $node = LpUsers::server(conf => "lpusers.worker = off\n");
+LpUsers::connect_account($node, $sim);
+my $session = LpUsers::session($node);
+my $other   = LpUsers::session($node);
+
+sub q1 { my ($sql) = @_; return $session->query($sql); }
+sub deliver { return $session->run(q{CALL lp_deliver('12345678')}); }
+sub account_user { my ($login) = @_; my ($u) = grep { $_->{loginName} eq $login && !$_->{deleted} } @{ $sim->get('users') }; return $u; }
+sub diff { return q1(q{SELECT coalesce(string_agg(DISTINCT action || ' ' || source_key, ', '), '') FROM lp_sync_diff('staff')}); }
+sub plan { my ($keys, $sync) = @_; return q1("SELECT lp_sync_plan('@{[ $sync // 'staff' ]}'" . ($keys ? ", '{$keys}'" : '') . ')'); }
+
+# What an apply does: "action queued/held/stale".
+sub apply
+{
+	my ($plan, $confirm) = @_;
+	return q1("SELECT coalesce(string_agg(action || ' ' || queued || '/' || held || '/' || stale, ', ' ORDER BY action), '') FROM lp_sync_apply($plan" .
+			($confirm ? ", '$confirm'" : '') . ')');
+}
+
+# All is delivered, and nothing differs.
+sub in_sync
+{
+	my ($what) = @_;
+
+	q1(q{CALL lp_sync('staff')});
+	deliver();
+	is(diff(), '', "$what: nothing differs");
+	is(q1(q{SELECT coalesce(string_agg(DISTINCT state || coalesce(error, reason, ''), ', '), '') FROM lp_requests WHERE state NOT IN ('created', 'done')}), '', '... and all is done');
+	return;
+}
+
+q1(q{
+	CREATE TABLE staff (emp_no int PRIMARY KEY, chats int DEFAULT 3, here boolean DEFAULT true, login text);
+	CREATE VIEW lp_people AS SELECT emp_no, coalesce(login, 'p' || emp_no || '@x.example') AS login_name, 'p' || emp_no || '@x.example' AS email, 'Person ' || emp_no AS full_name,
+		emp_no AS employee_id, 'Person' AS nickname, true AS is_enabled, chats AS max_chats, '{1001}'::bigint[] AS profile_ids, 'Aa1!' || md5(emp_no::text) AS password_sh
+		FROM staff WHERE here;
+	INSERT INTO staff SELECT generate_series(1, 40);
+	SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', limits => '{"disable": 2, "update": null}')});
+in_sync('the first run');
+
+subtest 'transactions with one snapshot' => sub {
+	q1('UPDATE staff SET here = false WHERE emp_no IN (1, 2, 3, 4)');
+	my ($first, $second) = (plan('1,2'), plan('3,4'));
+
+	for my $level ('REPEATABLE READ', 'SERIALIZABLE')
+	{
+		my ($out, $err) = $session->run("BEGIN ISOLATION LEVEL $level; SELECT lp_sync_apply($second)");
+		like($err, qr/ERROR:  0A000: cannot apply a plan in a transaction whose isolation level is $level\n.*Nothing was queued\.\nHINT:  Use isolation level READ COMMITTED\./, "$level is refused");
+		$session->run('ROLLBACK');
+		like(q1("BEGIN ISOLATION LEVEL $level; SELECT lp_sync_plan('staff', '{1}') > 0; ROLLBACK"), qr/t/, '... a plan may be made');
+		like(q1("BEGIN ISOLATION LEVEL $level READ ONLY; SELECT count(*) FROM lp_sync_diff('staff', '{1}'); ROLLBACK"), qr/1/, '... and a difference looked at');
+	}
+	$other->query("BEGIN; SELECT lp_sync_apply($first)");
+	$session->send("SELECT held FROM lp_sync_apply($second)");
+	LpUsers::wait_for(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE NOT granted}) ne '0' }, 'the second to wait');
+	$other->query('COMMIT');
+	is(($session->take)[0], '2', 'READ COMMITTED: the limit counts what another transaction has queued');
+	deliver();
+	for my $level ('repeatable read', 'serializable')
+	{
+		q1("SET default_transaction_isolation = '$level'");
+		$other->query("BEGIN; SELECT name FROM _lp_sync FOR UPDATE");
+		$session->send(q{CALL lp_sync('staff')});
+		LpUsers::wait_for(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE NOT granted}) ne '0' }, 'the run to wait');
+		$other->query("UPDATE _lp_sync SET why = 'else'; UPDATE staff SET chats = chats + 1 WHERE emp_no = 5; COMMIT");
+		unlike(($session->take)[1], qr/ERROR|WARNING/, "default $level: a run is READ COMMITTED");
+		q1('RESET default_transaction_isolation');
+		deliver();
+	}
+	is(account_user('p5@x.example')->{maxChats}, 5, '... and sees what was committed while it waited');
+	q1('UPDATE staff SET here = true');
+	in_sync('back again');
+};
+
+done_testing();
