@@ -117,7 +117,7 @@ present_piece(const LpuSyncValue *value)
  * A line of the list of a candidate's attributes: number, name, does it
  * differ; how account and source are shown; what the source said last, what
  * the account and the source say now, in the form that is compared; is it
- * hidden; what to add to a set, and what to take from it.
+ * hidden; what to add to a set of a user who is there, and what to take from it.
  */
 static void
 append_attribute(StringInfo out, const LpuSyncValue *value, int i)
@@ -142,7 +142,8 @@ append_attribute(StringInfo out, const LpuSyncValue *value, int i)
 			"false) END, to_jsonb(c.a_v#), "
 			"to_jsonb(@extschema@._lp_set_target(c.a_v#, c.s_v#, c.base -> '!')), c.base -> '!', "
 			"c.base -> '!', @extschema@._lp_set_added(c.a_v#, c.s_v#, c.base -> '!'), false, "
-			"to_jsonb(c.s_v#), @extschema@._lp_set_taken(c.s_v#, c.base -> '!'))";
+			"CASE WHEN c.id IS NOT NULL THEN to_jsonb(c.s_v#) END, "
+			"CASE WHEN c.id IS NOT NULL THEN @extschema@._lp_set_taken(c.s_v#, c.base -> '!') END)";
 	else if (column->add_only)
 		rest = "ELSE coalesce(NOT (c.s_c# <@ c.a_c#), false) END, to_jsonb(c.a_v#), "
 			"to_jsonb(ARRAY(SELECT unnest(c.a_v#) UNION SELECT unnest(c.s_v#) ORDER BY 1)), "
