@@ -16,6 +16,7 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
 
 #include "base/spi_plan.h"
 #include "sync/comparison.h"
@@ -53,6 +54,7 @@ lpu_sync_read_sides(LpuSyncSides *sides, LpuSync *sync, Oid against)
 	lpu_sync_read_columns(sync);
 	sides->source = lpu_sync_read_source(sync, false, (Datum) 0,
 										 read_names(sync, sides->options, against));
+	sides->began = GetCurrentTimestamp();
 	sides->account = OidIsValid(against) ?
 		lpu_sync_read_against(sync, sides->source, against) :
 		lpu_sync_read_account(sync, sides->source, sides->options);
@@ -77,14 +79,16 @@ lpu_sync_forget_sides(LpuSyncSides *sides)
  * isEnabled; %3: does the login differ; %4: does any attribute. Each row of the
  * source meets its link by key, and each user its link by id. "moves": the user
  * gets another login, unless something keeps it from that. A user who is to be
- * disabled does not wait for a login that another user has.
+ * disabled does not wait for a login that another user has. What was settled since
+ * the list of the account began ($5) counts as unfinished: the list may be from
+ * before it, the links are from after it.
  */
 static const char candidates[] =
 "WITH RECURSIVE y AS MATERIALIZED (SELECT * FROM @extschema@._lp_sync WHERE id = $1), "
 "unfinished AS MATERIALIZED ( "
 " SELECT r.user_id, lower(r.login_name COLLATE \"C\") AS login FROM @extschema@.lp_requests r, y "
 " WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' "
-"  AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
+"  AND (r.state IN ('pending', 'sending', 'uncertain', 'held') OR r.finished_at >= $5)), "
 "queued AS MATERIALIZED (SELECT i.source_key FROM @extschema@._lp_sync_item i "
 " JOIN @extschema@.lp_requests r ON r.id = i.request WHERE i.sync = $1 AND i.state = 'queued' "
 "  AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
@@ -284,7 +288,8 @@ static const char actions[] =
 
 /*
  * Return SQL: WITH clauses that end in "decided", a row for each user that differs. Its
- * parameters are the sync's id, keys or null, and the OID of the server.
+ * parameters are the sync's id, keys or null, the OID of the server, the number of a plan, and
+ * when the list of the account began.
  */
 char *
 lpu_sync_decide(const LpuSyncSides *sides)
@@ -314,11 +319,12 @@ uint64
 lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys, int64 plan,
 					 DestReceiver *dest)
 {
-	Oid			types[4] = {INT8OID, TEXTARRAYOID, OIDOID, INT8OID};
-	Datum		values[4] = {Int64GetDatum(sides->sync->id), keys,
-		ObjectIdGetDatum(sides->options->server), Int64GetDatum(plan)
+	Oid			types[5] = {INT8OID, TEXTARRAYOID, OIDOID, INT8OID, TIMESTAMPTZOID};
+	Datum		values[5] = {Int64GetDatum(sides->sync->id), keys,
+		ObjectIdGetDatum(sides->options->server), Int64GetDatum(plan),
+		TimestampTzGetDatum(sides->began)
 	};
-	LpuParameters parameters = {4, types, values, keys == (Datum) 0 ? " n  " : NULL};
+	LpuParameters parameters = {5, types, values, keys == (Datum) 0 ? " n   " : NULL};
 	int			level = NewGUCNestLevel();
 	uint64		n;
 

@@ -4,6 +4,8 @@
 #ifndef LPU_SYNC_DIFFERENCE_H
 #define LPU_SYNC_DIFFERENCE_H
 
+#include "datatype/timestamp.h"
+
 #include "sync/rows.h"
 
 /* What is compared. */
@@ -13,6 +15,7 @@ typedef struct LpuSyncSides
 	const LpuOptions *options;
 	LpuSyncRows *source;
 	LpuSyncRows *account;
+	TimestampTz began;			/* before the account was read */
 } LpuSyncSides;
 
 /* Read both sides, with SPI connected. against: a relation in place of the account, or 0. */
