@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -263,6 +264,7 @@ mark_rows(const TriggerData *data, int64 watch)
 	};
 	bool		isnull;
 	int64		sync;
+	int			level;
 
 	lpu_run("SELECT w.sync, w.columns FROM @extschema@._lp_sync_watch w "
 			"WHERE w.id = $1 AND (w.relation_oid = $2 OR w.relation = $3)", 3, types, values);
@@ -270,9 +272,12 @@ mark_rows(const TriggerData *data, int64 watch)
 		return;
 	sync = lpu_int64_column(0, 1);
 	find_columns(&copied, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	/* the run that reads the texts has the same settings */
+	level = lpu_sync_fix_settings();
 	copy_rows(&copied, data->tg_oldtable);
 	copied.nbefore = copied.n;
 	copy_rows(&copied, data->tg_newtable);
+	AtEOXact_GUC(false, level);
 	if (copied.any)
 		append_marks(&copied, watch, sync);
 }
@@ -309,6 +314,7 @@ lpu_sync_evaluate(const LpuSync *sync, const LpuSyncWatch *watch, Datum rows)
 	ListCell   *column;
 	ListCell   *type;
 	int			i = 0;
+	int			level = NewGUCNestLevel();
 
 	initStringInfo(&query);
 	appendStringInfo(&query, "SELECT (%s)::pg_catalog.text FROM (SELECT", watch->expression);
@@ -320,7 +326,11 @@ lpu_sync_evaluate(const LpuSync *sync, const LpuSyncWatch *watch, Datum rows)
 	}
 	appendStringInfo(&query, " FROM pg_catalog.unnest($1) r (e)) AS %s",
 					 quote_identifier(watch->alias));
+	/* as the key of a source row is written, if it is a time */
+	(void) set_config_option("TimeZone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 	lpu_sync_read_as(sync->owner, query.data, rows, NULL);
+	AtEOXact_GUC(false, level);
 }
 
 /* The rows of one watch while they are evaluated. */

@@ -64,6 +64,12 @@ extern bool lpu_sync_is_compared(const LpuSyncColumn *column);
  */
 extern void lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest);
 
+/*
+ * Fix the settings on which the text of a value depends, but TimeZone, until AtEOXact_GUC(false)
+ * with the level that is returned.
+ */
+extern int	lpu_sync_fix_settings(void);
+
 /* Make rows known to SPI, which is connected, under a name. */
 extern void lpu_sync_register(const LpuSyncRows *rows, const char *name);
 

@@ -20,6 +20,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "base/encoding.h"
@@ -309,11 +310,21 @@ end_rows(DestReceiver *self)
 
 /* ----- the query ----- */
 
+/* The key as text: of a time with time zone that in UTC. */
+static char *
+write_key(const LpuSync *sync)
+{
+	AttrNumber	number = get_attnum(sync->source, sync->key);
+	Oid			type = number > 0 ? get_atttype(sync->source, number) : TEXTOID;
+
+	return lpu_sync_text_expression(type, quote_identifier(sync->key));
+}
+
 static char *
 write_query(const LpuSync *sync, const LpuSyncRows *rows, bool keys)
 {
 	StringInfoData query;
-	char	   *key = psprintf("(%s)::pg_catalog.text", quote_identifier(sync->key));
+	char	   *key = write_key(sync);
 	int			i;
 
 	initStringInfo(&query);
@@ -333,6 +344,30 @@ write_query(const LpuSync *sync, const LpuSyncRows *rows, bool keys)
 	return query.data;
 }
 
+static void
+set_for_now(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+}
+
+/*
+ * Fix the settings on which the text of a value depends: keys and values must not depend on the
+ * session that makes a plan, applies it, or changes a watched table. TimeZone stays: it is in
+ * what the source says of the current day. Return the level for AtEOXact_GUC(false).
+ */
+int
+lpu_sync_fix_settings(void)
+{
+	int			level = NewGUCNestLevel();
+
+	set_for_now("datestyle", "ISO, MDY");
+	set_for_now("intervalstyle", "postgres");
+	set_for_now("extra_float_digits", "1");
+	set_for_now("bytea_output", "hex");
+	return level;
+}
+
 /*
  * Run a query as a role, restricted, with SPI connected; its parameter is an array of keys, or
  * there is none (0). The query uses a new snapshot, so that the changes of marks read before are
@@ -346,7 +381,7 @@ lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest)
 	SPIExecuteOptions options = {.read_only = false,.dest = dest};
 	Oid			before;
 	int			context;
-	int			level = NewGUCNestLevel();
+	int			level = lpu_sync_fix_settings();
 	int			result;
 
 	options.params = makeParamList(keys != (Datum) 0 ? 1 : 0);
@@ -357,8 +392,7 @@ lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest)
 		options.params->params[0].pflags = PARAM_FLAG_CONST;
 		options.params->params[0].ptype = TEXTARRAYOID;
 	}
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	set_for_now("search_path", "pg_catalog, pg_temp");
 	GetUserIdAndSecContext(&before, &context);
 	SetUserIdAndSecContext(role, context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);

@@ -127,6 +127,19 @@ exceeds_bigint(Oid type)
 }
 
 /*
+ * Return SQL for a column, which is quoted, as text. The text of a time with time zone is that in
+ * UTC, whatever TimeZone is.
+ */
+char *
+lpu_sync_text_expression(Oid type, const char *column)
+{
+	if (getBaseType(type) == TIMESTAMPTZOID)
+		return psprintf("(pg_catalog.timezone('UTC', %s)::pg_catalog.text "
+						"OPERATOR(pg_catalog.||) '+00'::pg_catalog.text)", column);
+	return psprintf("(%s)::pg_catalog.text", column);
+}
+
+/*
  * The column is quoted. An empty name of a group is the empty set: the user is in no group.
  */
 char *
@@ -145,6 +158,8 @@ lpu_sync_expression(LpuValueKind kind, bool names, Oid type, bool checked, const
 		return psprintf("(%s)::pg_catalog.text[]", column);
 	if (lpu_sync_form(kind) == LPU_FORM_SET)
 		return psprintf("(%s)::pg_catalog.%s[]", column, element);
+	if (lpu_sync_form_type(lpu_sync_form(kind)) == TEXTOID)
+		return lpu_sync_text_expression(type, column);
 	return psprintf("(%s)::%s", column,
 					format_type_extended(lpu_sync_form_type(lpu_sync_form(kind)), -1,
 										 FORMAT_TYPE_FORCE_QUALIFY));

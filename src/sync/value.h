@@ -36,6 +36,9 @@ extern bool lpu_sync_type_fits(LpuValueKind kind, bool names, Oid type);
 extern char *lpu_sync_expression(LpuValueKind kind, bool names, Oid type, bool checked,
 								 const char *column);
 
+/* Return SQL for a column as text, which does not depend on TimeZone. */
+extern char *lpu_sync_text_expression(Oid type, const char *column);
+
 /* Convert a numeric[] to a bigint[]; return false if a number does not fit. */
 extern bool lpu_sync_whole_numbers(Datum numbers, Datum *set);
 
