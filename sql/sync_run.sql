@@ -47,7 +47,7 @@ SELECT sync, state, why FROM state;
 CALL lp_sync('staff'); -- ERROR
 SELECT sync, state, why FROM state;
 ALTER VIEW hr.people RENAME COLUMN number TO key;
-CALL lp_sync('staff');
+CALL lp_sync('staff'); -- ERROR
 SELECT count(*) FROM lp_requests WHERE state = 'pending';
 SELECT lp_sync_resume('staff');
 SELECT hr.join('p1'), hr.join('p2');

@@ -238,14 +238,14 @@ names_to_run(FunctionCallInfo fcinfo, MemoryContext context)
 
 /* Run a sync and commit; return the error by which it failed, or NULL. */
 static ErrorData *
-run_and_commit(const char *name, bool watched, MemoryContext context)
+run_and_commit(const char *name, bool watched, bool alone, MemoryContext context)
 {
 	ErrorData  *error;
 
 	XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
-	error = lpu_sync_run(name, watched);
+	error = lpu_sync_run(name, watched, alone);
 	PopActiveSnapshot();
 	SPI_commit();
 	MemoryContextSwitchTo(context);
@@ -282,7 +282,7 @@ lp_sync(PG_FUNCTION_ARGS)
 	PopActiveSnapshot();
 	foreach(cell, names)
 	{
-		ErrorData  *error = run_and_commit(lfirst(cell), watched, context);
+		ErrorData  *error = run_and_commit(lfirst(cell), watched, !PG_ARGISNULL(0), context);
 
 		if (error != NULL && list_length(names) > 1)
 			ereport(WARNING,
@@ -340,7 +340,10 @@ lp_sync_pause(PG_FUNCTION_ARGS)
 Datum
 lp_sync_resume(PG_FUNCTION_ARGS)
 {
-	lpu_sync_resume(begin_change(fcinfo, "lp_sync_resume()"));
+	LpuSync    *sync = begin_change(fcinfo, "lp_sync_resume()");
+
+	lpu_sync_resume(sync);
+	lpu_sync_refresh_names(sync);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

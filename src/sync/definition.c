@@ -128,6 +128,7 @@ read_sync_row(void)
 {
 	LpuSync    *sync = palloc0(sizeof(LpuSync));
 	char	   *name = get_rel_name(oid_column(7));
+	char	   *role;
 
 	sync->id = lpu_int64_column(0, 1);
 	sync->name = lpu_text_column(0, 2);
@@ -148,6 +149,9 @@ read_sync_row(void)
 	sync->drift = lpu_text_column(0, 12);
 	sync->state = lpu_text_column(0, 13);
 	sync->why = lpu_text_column(0, 14);
+	role = OidIsValid(sync->owner) ? GetUserNameFromId(sync->owner, true) : NULL;
+	if (role != NULL)
+		sync->owner_name = role;
 	sync->here = lpu_bool_column(0, 15) ||
 		(lpu_bool_column(0, 16) && lpu_after_promotion == LPU_RESUME);
 	return sync;
@@ -180,6 +184,29 @@ lpu_sync_by_id(int64 id, bool lock)
 {
 	return find_sync(lock ? COLUMNS "WHERE s.id = $1 FOR UPDATE" : COLUMNS "WHERE s.id = $1",
 					 INT8OID, Int64GetDatum(id));
+}
+
+/*
+ * Store the current names of role, server and source, by which a copy of the database finds
+ * them. Nothing is stored in a database in which the sync was not defined.
+ */
+void
+lpu_sync_refresh_names(const LpuSync *sync)
+{
+	Oid			types[3] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {
+		Int64GetDatum(sync->id), CStringGetTextDatum(lpu_origin_text()),
+		CStringGetTextDatum(sync->source_name)
+	};
+
+	lpu_run("WITH n AS (SELECT s.id, coalesce(r.rolname::text, s.owner) AS owner, "
+			"  coalesce(f.srvname::text, s.server) AS server FROM @extschema@._lp_sync s "
+			" LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.owner_oid "
+			" LEFT JOIN pg_catalog.pg_foreign_server f ON f.oid = s.server_oid "
+			" WHERE s.id = $1 AND @extschema@._lp_is_here(s.origin, $2)) "
+			"UPDATE @extschema@._lp_sync s SET owner = n.owner, server = n.server, source = $3 FROM n "
+			"WHERE s.id = n.id AND (s.owner, s.server, s.source) IS DISTINCT FROM (n.owner, n.server, $3)",
+			3, types, values);
 }
 
 /*

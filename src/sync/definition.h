@@ -53,6 +53,9 @@ extern LpuSync *lpu_sync_find(const char *name, bool lock);
 extern LpuSync *lpu_sync_named(const char *name, bool lock);
 extern LpuSync *lpu_sync_by_id(int64 id, bool lock);
 
+/* Write down what role, server and source are called now. */
+extern void lpu_sync_refresh_names(const LpuSync *sync);
+
 /* Raise if the current user may not act as the owner of a sync. */
 extern void lpu_sync_check_rights(const LpuSync *sync);
 

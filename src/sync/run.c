@@ -65,13 +65,23 @@ tell(const LpuSync *sync, int64 plan)
 					(long long) lpu_int64_column(0, 5))));
 }
 
-/* Count a held or failed run; the third one quarantines the sync. */
+/*
+ * Count a held or failed run; the third one quarantines the sync. A run of some keys is not
+ * counted, and its reason is stored only if no run of all keys has failed.
+ */
 static void
-count_failure(const char *name, const char *why)
+count_failure(const char *name, const char *why, bool whole)
 {
 	Oid			types[3] = {TEXTOID, TEXTOID, INT4OID};
 	Datum		values[3] = {CStringGetTextDatum(name), CStringGetTextDatum(why),
 	Int32GetDatum(MAX_FAILURES)};
+
+	if (!whole)
+	{
+		lpu_run("UPDATE @extschema@._lp_sync SET why = $2 WHERE name = $1 AND failures = 0 "
+				" AND state = 'active'", 2, types, values);
+		return;
+	}
 
 	lpu_run("UPDATE @extschema@._lp_sync SET failures = failures + 1, why = $2, "
 			" state = CASE WHEN state = 'active' AND failures + 1 >= $3 THEN 'quarantined' "
@@ -83,15 +93,21 @@ count_failure(const char *name, const char *why)
 				 errhint("Call lp_sync_resume() when the cause is mended.")));
 }
 
-/* Record a successful run; "note" is a remark to be stored, or NULL. */
+/*
+ * Record a successful run; "note" is a remark to be stored, or NULL. A run of some keys does not
+ * reset the failures of runs of all keys.
+ */
 static void
-count_success(const LpuSync *sync, const char *note)
+count_success(const LpuSync *sync, const char *note, bool whole)
 {
-	Oid			types[2] = {INT8OID, TEXTOID};
-	Datum		values[2] = {Int64GetDatum(sync->id), CStringGetTextDatum(note ? note : "")};
+	Oid			types[3] = {INT8OID, TEXTOID, BOOLOID};
+	Datum		values[3] = {
+		Int64GetDatum(sync->id), CStringGetTextDatum(note ? note : ""), BoolGetDatum(whole)
+	};
 
 	lpu_run("UPDATE @extschema@._lp_sync SET failures = 0, why = nullif($2, '') WHERE id = $1 "
-			" AND (failures > 0 OR why IS DISTINCT FROM nullif($2, ''))", 2, types, values);
+			" AND ((failures > 0 AND $3) OR (why IS DISTINCT FROM nullif($2, '') AND (failures = 0 OR $3)))",
+			3, types, values);
 }
 
 /* The keys changed in a watched table are unknown: the run checks all keys. */
@@ -104,6 +120,17 @@ note_everything(const LpuSync *sync, const LpuSyncMarks *marks)
 	return psprintf("looked at all keys: %s", marks->everything);
 }
 
+/* A sync that is quarantined does nothing until a person has looked at it. */
+static void
+tell_quarantined(const LpuSync *sync, int level)
+{
+	ereport(level,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("sync \"%s\" is quarantined", sync->name),
+			 sync->why != NULL ? errdetail("The last run: %s", sync->why) : 0,
+			 errhint("Call lp_sync_resume() when the cause is mended.")));
+}
+
 static void
 run_statement(const char *name, bool watched)
 {
@@ -111,7 +138,13 @@ run_statement(const char *name, bool watched)
 	LpuSyncPlanned planned;
 	LpuSyncMarks marks;
 	const char *note = NULL;
+	bool		whole;
 
+	if (strcmp(sync->state, "quarantined") == 0)
+	{
+		tell_quarantined(sync, WARNING);
+		return;
+	}
 	if (strcmp(sync->state, "active") != 0 || !sync->here)
 	{
 		ereport(NOTICE,
@@ -120,6 +153,7 @@ run_statement(const char *name, bool watched)
 				 errhint("Call lp_sync_resume() to go on.")));
 		return;
 	}
+	lpu_sync_refresh_names(sync);
 	lpu_sync_read_marks(sync, !watched, &marks);
 	if (watched && marks.nkeys == 0 && marks.everything == NULL)
 	{
@@ -128,18 +162,19 @@ run_statement(const char *name, bool watched)
 	}
 	if (marks.everything != NULL)
 		note = note_everything(sync, &marks);
-	lpu_sync_plan(sync, watched && note == NULL ? marks.keys : (Datum) 0, &planned);
+	whole = !watched || note != NULL;
+	lpu_sync_plan(sync, whole ? (Datum) 0 : marks.keys, &planned);
 	if (planned.guard != NULL)
 	{
 		ereport(WARNING,
 				(errmsg("sync \"%s\", plan %lld is held: %s", name, (long long) planned.id,
 						planned.reason)));
-		count_failure(name, planned.reason);
+		count_failure(name, planned.reason, whole);
 		return;
 	}
 	lpu_sync_apply(planned.id, NULL, NULL);
 	lpu_sync_remove_marks(sync, &marks, planned.id);
-	count_success(sync, note);
+	count_success(sync, note, whole);
 	tell(sync, planned.id);
 }
 
@@ -163,17 +198,20 @@ is_interruption(const ErrorData *error)
  * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are
  * marked. Return NULL, or the error by which it failed, allocated in the current memory context.
  * A run that was held or failed is recorded in the row of the sync. Raises if there is no such
- * sync, or the current user may not act as its owner.
+ * sync, or the current user may not act as its owner; 55000 if it is quarantined and alone.
  */
 ErrorData *
-lpu_sync_run(const char *name, bool watched)
+lpu_sync_run(const char *name, bool watched, bool alone)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
+	LpuSync    *sync;
 
 	/* missing rights of the caller are not a failure of the sync */
-	(void) lpu_sync_named(name, false);
+	sync = lpu_sync_named(name, false);
+	if (alone && strcmp(sync->state, "quarantined") == 0)
+		tell_quarantined(sync, ERROR);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
@@ -199,6 +237,6 @@ lpu_sync_run(const char *name, bool watched)
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 	if (error != NULL)
-		count_failure(name, describe_error(error));
+		count_failure(name, describe_error(error), !watched);
 	return error;
 }

@@ -11,8 +11,8 @@ extern List *lpu_sync_names(void);
 
 /*
  * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are
- * marked.
+ * marked. One that is quarantined is an error if it is to run alone.
  */
-extern ErrorData *lpu_sync_run(const char *name, bool watched);
+extern ErrorData *lpu_sync_run(const char *name, bool watched, bool alone);
 
 #endif
