@@ -127,12 +127,25 @@ is_short(int64 count, int64 base)
 
 static void
 choose_guard(LpuSyncPlanned *planned, const LpuSyncSides *sides, const SyncBase *base,
-			 int64 duplicates)
+			 int64 duplicates, bool whole)
 {
 	int64		rows = sides->source->count;
 	int64		listed = sides->account->count;
 
-	if (is_short(listed, base->listed))
+	if (!whole)
+	{
+		/*
+		 * part of the users says nothing of the number of all, but none
+		 * cannot be right
+		 */
+		if (listed == 0 && base->linked > 0)
+		{
+			planned->guard = "listing";
+			planned->reason = psprintf("the account's list is empty: no user, and %lld linked",
+									   (long long) base->linked);
+		}
+	}
+	else if (is_short(listed, base->listed))
 	{
 		planned->guard = "listing";
 		planned->reason = psprintf("the account's list is short: %lld users after %lld",
@@ -234,17 +247,15 @@ lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned)
 	forget_old_plans(sync);
 	lpu_sync_read_sides(&sides, sync, InvalidOid);
 	read_base(sync, &base);
-	if (whole)
-		check_not_empty(sync, sides.source, &base);
+	check_not_empty(sync, sides.source, &base);
 	planned->id = insert_plan(sync, &sides, whole);
 	(void) lpu_sync_run_decided(&sides, items_sql, keys, planned->id, NULL);
 	for (i = 0; i < lengthof(counts); i++)
 		counts[i] = lpu_int64_column(0, i + 1);
 	lpu_sync_forget_sides(&sides);
-	if (!whole)
-		return;
-	choose_guard(planned, &sides, &base, counts[4]);
+	choose_guard(planned, &sides, &base, counts[4], whole);
 	if (planned->guard != NULL)
 		mark_guarded(planned);
-	update_sync(sync, &sides, counts, planned, &base);
+	if (whole)
+		update_sync(sync, &sides, counts, planned, &base);
 }
