@@ -47,6 +47,8 @@ SELECT wrong('key, login AS login_name, name AS full_name'); -- ERROR
 SELECT wrong('key, login AS login_name, key AS employee_id'); -- ERROR
 SELECT wrong('login AS login_name, name AS full_name, key AS employee_id'); -- ERROR
 SELECT wrong(:'good', $$, create_only => '{nicknam}'$$); -- ERROR
+SELECT wrong(:'good', $$, create_only => '{full_name}'$$); -- ERROR
+SELECT wrong(:'good', $$, create_only => '{employee_id}'$$); -- ERROR
 SELECT wrong(:'good', $$, add_only => '{max_chats}'$$);
 SELECT wrong(:'good' || ', 1 AS max_chats', $$, add_only => '{max_chats}'$$); -- ERROR
 SELECT wrong(:'good' || ', ''{1}''::int[] AS skill_ids', $$, add_only => '{skill_ids}', create_only => '{skill_ids}'$$); -- ERROR

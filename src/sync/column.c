@@ -201,6 +201,10 @@ check_required(const LpuSync *sync)
 					 i == 0 ? errdetail("Users are found by it.") :
 					 errdetail("The API answers \"%s\" blank, and an update without it would "
 							   "delete it.", required[i])));
+		else if (i > 0 && lpu_sync_column(sync, required[i])->create_only)
+			raise_column(sync, lpu_sync_column(sync, required[i])->name,
+						 psprintf("It cannot be only sent with a create: the API answers \"%s\" "
+								  "blank, and an update without it would delete it.", required[i]));
 }
 
 static void
