@@ -122,7 +122,8 @@ COMMENT ON COLUMN @extschema@._lp_sync_plan.reason IS 'the same as text';
  * One row for each user that differs. "changes" is an array of objects with attribute, old, new, reason, and "reported"
  * if the change is not sent. "source" is the row of the source, "base" and "hidden" are the values of the link after
  * success. The action "follow" changes the state of the link only, to "link" in the first of its changes; "relink" its
- * key, from "from" there.
+ * key, from "from" there. "delete" has "disabled" there if the user was disabled when the item was planned, and fails if the
+ * user is enabled meanwhile.
  */
 CREATE TABLE @extschema@._lp_sync_item (
 	id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -236,7 +236,7 @@ static const char changes_sql[] =
 "   'hidden', nullif(coalesce(i.hidden, k.hidden), '{}'), 'drift', y.drift)) "
 "   || jsonb_build_object('set', @extschema@._lp_sync_entity(i.changes, 'new'), "
 "    'base', @extschema@._lp_sync_entity(i.changes, 'old')) "
-"  WHEN k.state = 'disabled' THEN jsonb_build_object('base', jsonb_build_object('isEnabled', false)) "
+"  WHEN i.changes @> '[{\"disabled\": true}]' THEN jsonb_build_object('base', jsonb_build_object('isEnabled', false)) "
 "  ELSE '{}' END, i.action, i.user_id "
 "FROM @extschema@._lp_sync_item i JOIN @extschema@._lp_sync y ON y.id = i.sync "
 "LEFT JOIN @extschema@._lp_sync_link k ON k.sync = i.sync AND k.source_key = i.source_key "

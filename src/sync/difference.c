@@ -264,6 +264,7 @@ static const char actions[] =
 "  CASE WHEN c.action = 'follow' THEN jsonb_build_array(jsonb_build_object('link', "
 "    CASE WHEN c.id IS NULL THEN 'gone' WHEN c.enabled THEN 'active' ELSE 'disabled' END)) "
 "   WHEN c.action = 'relink' THEN jsonb_build_array(jsonb_build_object('from', c.holder_key)) "
+"   WHEN c.action = 'delete' AND NOT c.enabled THEN jsonb_build_array(jsonb_build_object('disabled', true)) "
 "   WHEN c.action IN ('enable', 'reopen', 'disable') THEN jsonb_build_array(jsonb_build_object( "
 "    'attribute', 'isEnabled', 'old', c.enabled, 'new', NOT c.enabled)) || "
 "     CASE WHEN c.in_source THEN c.changes ELSE '[]' END "

@@ -312,7 +312,7 @@ end_rows(DestReceiver *self)
 
 /* The key as text: of a time with time zone that in UTC. */
 static char *
-write_key(const LpuSync *sync)
+write_source_key(const LpuSync *sync)
 {
 	AttrNumber	number = get_attnum(sync->source, sync->key);
 	Oid			type = number > 0 ? get_atttype(sync->source, number) : TEXTOID;
@@ -324,7 +324,7 @@ static char *
 write_query(const LpuSync *sync, const LpuSyncRows *rows, bool keys)
 {
 	StringInfoData query;
-	char	   *key = write_key(sync);
+	char	   *key = write_source_key(sync);
 	int			i;
 
 	initStringInfo(&query);
