@@ -130,6 +130,54 @@ lpu_run(const char *sql, int nargs, Oid *types, Datum *values)
 		elog(ERROR, "could not run a statement of the queue: %s", SPI_result_code_string(result));
 }
 
+/* Take the line that shows a statement out of the context of an error. */
+static void
+hide_statement(ErrorData *error, const char *sql)
+{
+	char	   *line = psprintf("SQL statement \"%s\"", sql);
+	char	   *found = error->context != NULL ? strstr(error->context, line) : NULL;
+	char	   *rest;
+
+	if (error->internalquery != NULL && strcmp(error->internalquery, sql) == 0)
+	{
+		error->internalquery = NULL;
+		error->internalpos = 0;
+	}
+	if (found == NULL)
+		return;
+	rest = found + strlen(line);
+	memmove(found, *rest == '\n' ? rest + 1 : rest, strlen(*rest == '\n' ? rest + 1 : rest) + 1);
+	if (error->context[0] == '\0')
+		error->context = NULL;
+}
+
+/*
+ * Run a statement with SPI. It is as long as a page, and says nothing to a person: an error in it
+ * does not show it.
+ */
+static int
+execute_unseen(const char *sql, SPIExecuteOptions *options)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData  *error;
+	volatile int result = 0;
+
+	PG_TRY();
+	{
+		result = SPI_execute_extended(sql, options);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		hide_statement(error, sql);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	return result;
+}
+
 /*
  * Run a statement as lpu_run() does, but once: its plan is not kept, so that it
  * may read relations that the caller has registered with SPI. nulls is 'n' for
@@ -157,7 +205,7 @@ lpu_run_once(const char *sql, const LpuParameters *parameters, DestReceiver *des
 		p->ptype = parameters->types[i];
 	}
 	lpu_become_owner(schema, &before);
-	result = SPI_execute_extended(insert_schema(sql, get_namespace_name(schema)), &options);
+	result = execute_unseen(insert_schema(sql, get_namespace_name(schema)), &options);
 	lpu_become_again(&before);
 	MemoryContextSwitchTo(caller);
 	if (result < 0)
