@@ -23,11 +23,12 @@ sub run_beside_delivery
 
 	$sim->remove('log');
 	$sim->post('faults', { method => 'GET', path => '/le-users/users', action => 'stall', seconds => 5, times => 1 });
+	my $pid = $run->query('SELECT pg_backend_pid()');
 	$run->send(q{CALL lp_sync('staff')});
-	unanswered(1, 'GET');
+	LpUsers::wait_for(sub { $sim->count(method => 'GET', path => '/le-users/users') > 0 }, 'the list to be asked for');
 	q1('CALL lp_deliver()');
 	is(q1(q{SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'done')}), '0', 'what was queued is delivered');
-	is($sim->count(status => 0, method => 'GET', path => '/le-users/users'), 1, '... before the list has ended');
+	is(q1("SELECT state FROM pg_stat_activity WHERE pid = $pid"), 'active', '... before the list has ended');
 	$run->take;
 	$run->quit;
 	return;
@@ -75,6 +76,92 @@ subtest 'what is settled while the account is listed' => sub {
 	to_rest('and the next one');
 	all_is_right('at rest');
 	is(q1('SELECT state FROM lp_sync_links WHERE source_key = $$p2$$'), 'active', 'who was back is enabled');
+};
+
+subtest 'the settings of the session' => sub {
+	linked();
+	q1(q{
+		CREATE TABLE hr.dated (day date, at timestamptz, login text, chats int);
+		CREATE VIEW hr.dated_people AS SELECT day AS key, login AS login_name, login AS email, 'Full ' || login AS full_name, at AS employee_id, login AS nickname,
+			chats AS max_chats, '{1001}'::bigint[] AS profile_ids, interval '1 day 2 hours' AS description, 'Start-1234' AS password_sh FROM hr.dated;
+		SELECT count(*) FROM lp_sync_define('dated', '12345678', 'hr.dated_people', 'key');
+		SELECT lp_sync_watch('hr.dated', 'dated', 'day');
+		INSERT INTO hr.dated VALUES ('2000-03-04', '2000-03-04 05:06:07+00', 'd1@x.example', 3), ('2000-12-31', '2000-12-31 05:06:07+00', 'd2@x.example', 3);
+		CALL lp_sync('dated')});
+	q1('CALL lp_deliver()');
+	my $others = LpUsers::session($node);
+	$others->query(q{SET datestyle = 'German'; SET timezone = 'Asia/Tokyo'; SET intervalstyle = 'iso_8601'});
+	is($others->query(q{SELECT count(*) FROM lp_sync_diff('dated')}), '0', 'nothing differs for a session with others');
+	$others->query(q{SET datestyle = 'SQL, DMY'; UPDATE hr.dated SET chats = 4 WHERE login = 'd1@x.example'});
+	q1(q{CALL lp_sync('dated', watched => true)});
+	is(planned(), 'update 2000-03-04', 'a mark that another session made is that of the same day');
+	$others->quit;
+	q1(q{SELECT lp_sync_unwatch('hr.dated'); SELECT lp_sync_drop('dated'); DROP VIEW hr.dated_people; DROP TABLE hr.dated});
+};
+
+subtest 'runs of some keys, and of all' => sub {
+	my $state = sub { return q1(q{SELECT state, coalesce(why, '') FROM lp_syncs WHERE sync = 'staff'}) };
+	my $whole = sub { return ($admin->run(q{CALL lp_sync('staff')}))[1] };
+	my $watched = sub { my ($key) = @_; q1("UPDATE hr.staff SET chats = chats + 1 WHERE key = '$key'"); return ($admin->run(q{CALL lp_sync('staff', watched => true)}))[1] };
+
+	linked(map { "p$_" } 1 .. 6);
+	q1(q{SELECT lp_sync_watch('hr.staff', 'staff', 'key')});
+	q1(q{CREATE TABLE hr.away AS SELECT * FROM hr.staff WHERE key IN ('p5', 'p6'); DELETE FROM hr.staff WHERE key IN ('p5', 'p6'); CALL lp_sync('staff')});
+	like($state->(), qr/^failing\|the source is short/, 'a run is held');
+	unlike($watched->('p1'), qr/ERROR|WARNING/, 'one of some keys is not');
+	like($state->(), qr/^failing\|the source is short/, '... and does not say that all is well');
+	q1('CALL lp_deliver()');
+	$whole->();
+	$watched->('p2');
+	q1('CALL lp_deliver()');
+	$whole->();
+	like($state->(), qr/^quarantined\|the source is short/, 'the third is quarantined');
+	like($whole->(), qr/ERROR:  55000: sync "staff" is quarantined\nDETAIL:  The last run: the source is short.*\nHINT:  Call lp_sync_resume/, 'a run of it alone is an error');
+	like(($admin->run('CALL lp_sync()'))[1], qr/WARNING:  55000: sync "staff" is quarantined/, 'one of all syncs is a warning');
+	like($state->(), qr/^quarantined\|the source is short/, 'and it is still said why');
+	q1(q{SELECT lp_sync_resume('staff'); INSERT INTO hr.staff SELECT * FROM hr.away; DROP TABLE hr.away; CALL lp_sync('staff')});
+	like($state->(), qr/^(in sync|differing)\|$/, 'the cause is mended');
+
+	q1(q{DELETE FROM _lp_sync_mark});
+	$sim->post('faults', { method => 'GET', path => '/le-users/users', action => 'body', body => '[]' });
+	like($watched->('p3'), qr/WARNING.*is held: the account's list is empty/, 'an empty list');
+	is(q1(q{SELECT count(*) FROM lp_requests WHERE state = 'pending'}), '0', '... makes nothing');
+	$sim->post('faults', { method => 'GET', path => '/le-users/users', action => 'body', body => '[]' });
+	is(q1(q{SELECT count(*) FROM lp_sync_plan('staff', '{p4}')}), '1', 'likewise a plan of some keys');
+	like(($admin->run('SELECT lp_sync_apply((SELECT max(id) FROM _lp_sync_plan))'))[1], qr/ERROR:  55000/, '... which is not applied');
+	like(($admin->run('BEGIN; DELETE FROM hr.staff; SELECT lp_sync_plan($$staff$$, $${p4}$$)'))[1], qr/ERROR:  22023: source hr.people of sync "staff" is empty/, 'an empty source');
+	q1('ROLLBACK; SELECT lp_sync_unwatch($$hr.staff$$)');
+};
+
+subtest 'a leaver who was disabled and is enabled again' => sub {
+	linked('p1', 'p2');
+	q1(q{DELETE FROM hr.staff WHERE key = 'p2'; CALL lp_sync('staff')});
+	q1('CALL lp_deliver()');
+	$sim->post('change', { user => 'p2@x.example', set => { isEnabled => JSON::PP::true } });
+	q1(q{UPDATE _lp_sync SET leavers = 'delete', limits = '{"delete": null}' WHERE name = 'staff'; CALL lp_sync('staff')});
+	is(planned(), 'delete p2', 'planned');
+	q1('CALL lp_deliver()');
+	is(q1(q{SELECT state FROM lp_requests ORDER BY id DESC LIMIT 1}), 'done', 'and deleted');
+	q1(q{UPDATE _lp_sync SET leavers = 'disable'});
+};
+
+subtest 'a login with capitals that are not ASCII' => sub {
+	linked();
+	q1(qq{INSERT INTO hr.staff VALUES ('a', 'J\xC3\x96RG\@x.example', 3); CALL lp_sync('staff')});
+	q1(qq{TRUNCATE _lp_sync_item; UPDATE hr.staff SET key = 'b'});
+	is(q1(q{SELECT action FROM lp_sync_diff('staff') GROUP BY action}), 'wait', 'is that of its request');
+	q1('DELETE FROM lp_payloads; DELETE FROM lp_requests');
+};
+
+subtest 'what is renamed, and errors of a comparison' => sub {
+	linked('p1');
+	q1(q{UPDATE _lp_sync SET owner = 'before', server = 'before', source = 'before'; CALL lp_sync('staff')});
+	is(q1(q{SELECT owner <> 'before', server, source FROM _lp_sync}), 't|acme|hr.people', 'names are those of now');
+	$sim->post('change', { user => 'p1@x.example', set => { isEnabled => JSON::PP::false } });
+	q1(q{UPDATE _lp_sync SET delete_after = '294000 years'; UPDATE _lp_sync_link SET state = 'disabled', by_us = true; DELETE FROM hr.staff});
+	my $err = ($admin->run(q{SELECT * FROM lp_sync_diff('staff')}))[1];
+	like($err, qr/ERROR:  22008/, 'an error inside the comparison');
+	unlike($err, qr/candidate|SQL statement/, '... does not show the statement');
 };
 
 done_testing;
