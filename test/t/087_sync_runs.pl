@@ -83,7 +83,7 @@ subtest 'the settings of the session' => sub {
 	q1(q{
 		CREATE TABLE hr.dated (day date, at timestamptz, login text, chats int);
 		CREATE VIEW hr.dated_people AS SELECT day AS key, login AS login_name, login AS email, 'Full ' || login AS full_name, at AS employee_id, login AS nickname,
-			chats AS max_chats, '{1001}'::bigint[] AS profile_ids, interval '1 day 2 hours' AS description, 'Start-1234' AS password_sh FROM hr.dated;
+			chats AS max_chats, '{1001}'::bigint[] AS profile_ids, day AS description, 'Start-1234' AS password_sh FROM hr.dated;
 		SELECT count(*) FROM lp_sync_define('dated', '12345678', 'hr.dated_people', 'key');
 		SELECT lp_sync_watch('hr.dated', 'dated', 'day');
 		INSERT INTO hr.dated VALUES ('2000-03-04', '2000-03-04 05:06:07+00', 'd1@x.example', 3), ('2000-12-31', '2000-12-31 05:06:07+00', 'd2@x.example', 3);
