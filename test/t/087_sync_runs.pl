@@ -83,7 +83,7 @@ subtest 'the settings of the session' => sub {
 	q1(q{
 		CREATE TABLE hr.dated (day date, at timestamptz, login text, chats int);
 		CREATE VIEW hr.dated_people AS SELECT day AS key, login AS login_name, login AS email, 'Full ' || login AS full_name, at AS employee_id, login AS nickname,
-			chats AS max_chats, '{1001}'::bigint[] AS profile_ids, day AS description, 'Start-1234' AS password_sh FROM hr.dated;
+			true AS is_enabled, chats AS max_chats, '{1001}'::bigint[] AS profile_ids, day AS description, 'Start-1234' AS password_sh FROM hr.dated;
 		SELECT count(*) FROM lp_sync_define('dated', '12345678', 'hr.dated_people', 'key');
 		SELECT lp_sync_watch('hr.dated', 'dated', 'day');
 		INSERT INTO hr.dated VALUES ('2000-03-04', '2000-03-04 05:06:07+00', 'd1@x.example', 3), ('2000-12-31', '2000-12-31 05:06:07+00', 'd2@x.example', 3);
@@ -105,8 +105,8 @@ subtest 'runs of some keys, and of all' => sub {
 	my $watched = sub { my ($key) = @_; q1("UPDATE hr.staff SET chats = chats + 1 WHERE key = '$key'"); return ($admin->run(q{CALL lp_sync('staff', watched => true)}))[1] };
 
 	linked(map { "p$_" } 1 .. 6);
-	q1(q{SELECT lp_sync_watch('hr.staff', 'staff', 'key')});
-	q1(q{CREATE TABLE hr.away AS SELECT * FROM hr.staff WHERE key IN ('p5', 'p6'); DELETE FROM hr.staff WHERE key IN ('p5', 'p6'); CALL lp_sync('staff')});
+	q1(q{CREATE TABLE hr.away AS SELECT * FROM hr.staff WHERE key IN ('p5', 'p6'); DELETE FROM hr.staff WHERE key IN ('p5', 'p6');
+		SELECT lp_sync_watch('hr.staff', 'staff', 'key'); CALL lp_sync('staff')});
 	like($state->(), qr/^failing\|the source is short/, 'a run is held');
 	unlike($watched->('p1'), qr/ERROR|WARNING/, 'one of some keys is not');
 	like($state->(), qr/^failing\|the source is short/, '... and does not say that all is well');
@@ -138,7 +138,7 @@ subtest 'a leaver who was disabled and is enabled again' => sub {
 	q1(q{DELETE FROM hr.staff WHERE key = 'p2'; CALL lp_sync('staff')});
 	q1('CALL lp_deliver()');
 	$sim->post('change', { user => 'p2@x.example', set => { isEnabled => JSON::PP::true } });
-	q1(q{UPDATE _lp_sync SET leavers = 'delete', limits = '{"delete": null}' WHERE name = 'staff'; CALL lp_sync('staff')});
+	q1(q{UPDATE _lp_sync SET leavers = 'delete', limits = '{"delete": null, "adopt": null}' WHERE name = 'staff'; CALL lp_sync('staff')});
 	is(planned(), 'delete p2', 'planned');
 	q1('CALL lp_deliver()');
 	is(q1(q{SELECT state FROM lp_requests ORDER BY id DESC LIMIT 1}), 'done', 'and deleted');
