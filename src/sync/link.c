@@ -15,7 +15,8 @@
 
 /*
  * $1: ids of requests. An attribute left as the account has it keeps its earlier source value. A
- * disable and a delete do not change the attributes of the link. The link of a superseded item was
+ * disable and a delete do not change the attributes of the link. A state that was found by a request
+ * that had never been sent was caused by another client. The link of a superseded item was
  * removed while its request was in flight. The statement does not wait for rows locked by others,
  * since a session that unlinks a user must not block a deliverer. The next plan settles the skipped
  * rows. Writes items and links.
@@ -35,6 +36,7 @@ static const char settle_sql[] =
 " WHERE a.there IS NULL OR b.locked), "
 "settled AS ( "
 " SELECT i.id, i.sync, i.action, i.source_key, i.base, i.hidden, r.state, r.user_id, "
+"  i.action <> 'adopt' AND (r.evidence = 'answer' OR r.attempts > 0) AS by_us, "
 "  coalesce(r.outcome ->> 'dateUpdated', CASE WHEN i.action = 'adopt' AND r.evidence = 'lookup' "
 "   THEN i.date_updated END) AS date_updated, "
 "  coalesce((SELECT c.change ->> 'new' FROM jsonb_array_elements(i.changes) c (change) "
@@ -54,7 +56,7 @@ static const char settle_sql[] =
 " base, hidden, date_updated) "
 "SELECT s.sync, s.source_key, s.user_id, s.login_name, coalesce(s.link_state, k.state, 'active'), "
 " CASE WHEN coalesce(s.link_state, k.state) = k.state THEN k.since ELSE clock_timestamp() END, "
-" CASE WHEN s.link_state IS NULL THEN coalesce(k.by_us, true) ELSE s.action <> 'adopt' END, "
+" CASE WHEN s.link_state IS NULL THEN coalesce(k.by_us, true) ELSE s.by_us END, "
 " CASE WHEN k.user_id = s.user_id THEN k.base ELSE '{}' END || (coalesce(s.base, '{}') - s.drifted), "
 " coalesce(k.hidden, '{}') || coalesce(s.hidden, '{}'), s.date_updated "
 "FROM settled s JOIN @extschema@._lp_sync y ON y.id = s.sync "

@@ -1,11 +1,10 @@
 /*
  * source.c: the rows of a source, in the form in which they are compared.
  *
- * The source is read by one query with the rights of the sync's owner, in a
- * security-restricted operation; each row is brought into its form while it
- * arrives and goes into a tuplestore, which spills at work_mem. What is wrong
- * with a row is noted in it: the others go on. What raises while the source is
- * read, raises here.
+ * The source is read by one query with the rights of the sync's owner, in a security-restricted
+ * operation; each row is converted to its form when it arrives and appended to a tuplestore, which
+ * spills at work_mem. The problem of an invalid row is stored in the row; the other rows are
+ * processed. Errors raised while the source is read are raised here.
  */
 #include "postgres.h"
 
@@ -37,7 +36,7 @@ enum
 	NUMBER, KEY, LOGIN, LOGIN_NAME, PROBLEM
 };
 
-/* What takes the rows of the query. */
+/* Receiver of the rows of the query. */
 typedef struct SourceReceiver
 {
 	DestReceiver receiver;
@@ -60,8 +59,8 @@ is_read(const LpuSyncColumn *column, bool all)
 }
 
 /*
- * Return true if the value is compared with the account. Others are hidden, or only sent with a
- * create.
+ * Return true if the value is compared with the account. Other values are hidden, or sent only with
+ * a create.
  */
 bool
 lpu_sync_is_compared(const LpuSyncColumn *column)
@@ -176,7 +175,7 @@ take_login(SourceReceiver *r, bool isnull, Datum value)
 	}
 }
 
-/* The ids of an array of names, a set; false if one of them has none. */
+/* Find the ids of an array of names, a set; return false if a name has none. */
 static bool
 find_ids(SourceReceiver *r, const LpuSyncNames *names, Datum value, Datum *result)
 {
@@ -204,7 +203,7 @@ find_ids(SourceReceiver *r, const LpuSyncNames *names, Datum value, Datum *resul
 	return found;
 }
 
-/* Ids of the API are positive; a group's may be -1. */
+/* Ids of the API are positive; the id of a group may be -1. */
 static void
 check_ids(SourceReceiver *r, const LpuSyncValue *value, Datum set)
 {
@@ -216,7 +215,7 @@ check_ids(SourceReceiver *r, const LpuSyncValue *value, Datum set)
 					value->column->attribute->name);
 }
 
-/* Without an encoding of the database a text may be no characters. */
+/* In a SQL_ASCII database a text may be invalid UTF-8. */
 static void
 check_text(SourceReceiver *r, const LpuAttribute *attribute, Datum value)
 {
@@ -370,10 +369,10 @@ lpu_sync_fix_settings(void)
 }
 
 /*
- * Run a query as a role, restricted, with SPI connected; its parameter is an
- * array of keys, or there is none (0). It sees what is committed now: a mark
- * that was read before has its change in the source. Raises what the query raises. The
- * current memory context, role and settings are as before.
+ * Run a query as a role, restricted, with SPI connected; its parameter is an array of keys, or
+ * there is none (0). The query uses a new snapshot, so that the changes of marks read before are
+ * visible in the source. Raises what the query raises. The current memory context, role and
+ * settings are as before.
  */
 void
 lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest)
@@ -406,8 +405,8 @@ lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest)
 }
 
 /*
- * Read the source of a sync, whose columns have been read, in the current
- * memory context. Rows that are wrong are there, with what is wrong with them.
+ * Read the source of a sync, whose columns have been read, in the current memory context. Invalid
+ * rows are included, with their problem.
  */
 LpuSyncRows *
 lpu_sync_read_source(const LpuSync *sync, bool all, Datum keys, LpuSyncNames *const *names)

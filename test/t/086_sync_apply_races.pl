@@ -45,6 +45,7 @@ q1(q{
 		FROM staff WHERE here;
 	INSERT INTO staff SELECT generate_series(1, 40);
 	SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', limits => '{"disable": 2, "update": null}')});
+q1(q{CREATE SCHEMA lp; IMPORT FOREIGN SCHEMA liveperson FROM SERVER acme INTO lp});
 in_sync('the first run');
 
 subtest 'transactions with one snapshot' => sub {
@@ -78,6 +79,49 @@ subtest 'transactions with one snapshot' => sub {
 	}
 	is(account_user('p5@x.example')->{maxChats}, 5, '... and sees what was committed while it waited');
 	q1('UPDATE staff SET here = true');
+	in_sync('back again');
+};
+
+# What others did before the request was sent is theirs; what an unanswered request did is ours.
+subtest 'who disabled and deleted' => sub {
+	my $links = q{SELECT string_agg(source_key || ' ' || state || ' ' || by_us, ', ' ORDER BY source_key) FROM lp_sync_links WHERE source_key IN ('6', '7')};
+
+	q1(q{SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', limits => '{"disable": null, "update": null}')});
+	q1('UPDATE staff SET here = false WHERE emp_no = 6');
+	q1("CALL lp_sync('staff')");
+	q1(q{SET lpusers.max_changes = 0; UPDATE lp.users SET is_enabled = false, full_name = 'Person 6', employee_id = '6' WHERE login_name = 'p6@x.example'});
+	my $sent = $sim->count(method => 'PUT');
+	deliver();
+	is($sim->count(method => 'PUT') - $sent, 0, 'nothing is sent for a user who is disabled already');
+	is(q1("$links"), '6 disabled false, 7 active true', 'others did it');
+	q1('UPDATE staff SET here = true WHERE emp_no = 6');
+	is(diff(), 'reopen 6', 'the re-hire is asked for');
+	q1(q{SELECT lp_sync_apply(lp_sync_plan('staff'), '{"reopen": 1}')});
+	deliver();
+	q1('UPDATE staff SET here = false WHERE emp_no = 7');
+	q1("CALL lp_sync('staff')");
+	$sim->post('faults', { method => 'PUT', path => '/users', action => 'close', applied => \1, times => 1 });
+	deliver();
+	is(account_user('p7@x.example')->{isEnabled} ? 1 : 0, 0, 'a request was carried out, its answer was lost');
+	$session->due_now;
+	deliver();
+	is(q1("SELECT evidence FROM lp_requests WHERE id = (SELECT max(id) FROM lp_requests WHERE action = 'disable')"), 'lookup', '... and looked up');
+	is(q1($links), '6 active true, 7 disabled true', '... and is ours');
+	q1('UPDATE staff SET here = true WHERE emp_no = 7');
+	is(diff(), 'enable 7', 'the re-hire is not asked for');
+	in_sync('enabled');
+
+	q1(q{SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', leavers => 'delete', limits => '{"delete": 2, "update": null}')});
+	q1('UPDATE staff SET here = false WHERE emp_no = 6');
+	q1("CALL lp_sync('staff')");
+	q1("DELETE FROM lp.users WHERE login_name = 'p6\@x.example'");
+	deliver();
+	is(q1($links), '6 gone false, 7 active true', 'a user whom others deleted');
+	q1('UPDATE staff SET here = true WHERE emp_no = 6');
+	is(diff(), 'recreate 6', '... is not created again unasked');
+	q1(q{SELECT lp_sync_apply(lp_sync_plan('staff'), '{"recreate": 1}')});
+	deliver();
+	q1(q{SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', limits => '{"disable": null, "update": null}')});
 	in_sync('back again');
 };
 
