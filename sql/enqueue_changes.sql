@@ -36,8 +36,8 @@ ROLLBACK;
 SELECT count(*) FROM lp_requests;
 
 -- A newer one replaces a pending one of the same user, and has its wishes too.
-SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 1, "maxChats": 1, "nickname": "one"}, {"loginName": "b@example.com", "maxChats": 1}, {"id": 3, "loginName": "c@example.com"}]');
-SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 1, "nickname": "two", "isEnabled": false}, {"loginName": "B@example.com", "nickname": "b"}, {"id": 3, "description": null}]');
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 1, "maxChats": 1, "nickname": "one"}, {"id": 3, "loginName": "c@example.com"}]');
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 1, "nickname": "two", "isEnabled": false}, {"id": 3, "description": null}]');
 SELECT user_id, login_name, action, phase, state, regexp_replace(reason, '\d+', 'N') AS reason, body FROM changes;
 SELECT count(*) FROM lp_requests WHERE state = 'superseded' AND finished_at IS NOT NULL AND next_attempt_at IS NULL;
 -- a third; rolled back, the second is as before
@@ -46,6 +46,14 @@ SELECT count(*) FROM lp_enqueue_changes('12345678', '{"id": 1, "isEnabled": true
 SELECT user_id, action, phase, state, body FROM changes WHERE user_id = 1;
 ROLLBACK;
 SELECT user_id, action, phase, state, body FROM changes WHERE user_id = 1;
+SELECT forget();
+-- by login; not past an unfinished one by id, which may be of the same user, nor the other way round
+SELECT count(*) FROM lp_enqueue_changes('12345678', '{"loginName": "b@example.com", "maxChats": 1}');
+SELECT count(*) FROM lp_enqueue_changes('12345678', '{"loginName": "B@example.com", "nickname": "b"}');
+SELECT count(*) FROM lp_enqueue_changes('12345678', '{"id": 1, "maxChats": 1}');
+SELECT count(*) FROM lp_enqueue_changes('12345678', '{"loginName": "b@example.com", "maxChats": 2}');
+SELECT count(*) FROM lp_enqueue_changes('12345678', '{"id": 1, "maxChats": 2}');
+SELECT user_id, login_name, state, body FROM changes;
 SELECT forget();
 -- one in the queue for another reason waits before it: another operation, another sender, in flight
 SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 1, "maxChats": 1}, {"id": 2, "maxChats": 1}, {"id": 3, "maxChats": 1}]');

@@ -5,7 +5,9 @@
  * request of the same user, operation, server and sender is superseded: the new payload is merged
  * over the old one, and the new request keeps the old one's base values, expected login, and
  * hold.  If the newest unfinished request of the user is another one, or is locked because a
- * deliverer claims it, the new request waits for that one (claim_change.c).
+ * deliverer claims it, the new request waits for that one (claim_change.c).  So it does if between
+ * the two there is an unfinished change by the other key (id or login): only the account shows
+ * whether that one is of the same user.
  *
  * A user may occur only once in a call, since an array does not say which of two changes is
  * newer.
@@ -44,13 +46,16 @@ static const Oid types[NCOLUMNS] = {
  * Append changes: one element of each array $1 to $8 (ids, operations, user ids, logins, actions,
  * problems, keys, payloads); $9 to $22 as lpu_origin_params() sets them, $23 the first id of this
  * call.  n is the newest unfinished request of the user, o the same if it is replaced, which it is
- * not if its user is known by now and has a newer one by id.  (max(r.id
+ * not if its user is known by now and has a newer one by id, or if a change by the other key was
+ * queued since.  (max(r.id
  * + 0) keeps the planner from the primary key, and IS TRUE makes it hash the ids.)  Writes
  * lp_requests and lp_payloads.
  */
 static const char enqueue_sql[] =
 "WITH given AS MATERIALIZED ("
-"  SELECT u.*, lower(u.login_name COLLATE \"C\") AS folded"
+"  SELECT u.*, lower(u.login_name COLLATE \"C\") AS folded,"
+"    min(u.id) FILTER (WHERE u.user_id IS NULL) OVER () AS first_by_login,"
+"    min(u.id) FILTER (WHERE u.user_id IS NOT NULL) OVER () AS first_by_id"
 "  FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],"
 "      $7::jsonb[], $8::text[])"
 "    AS u (id, operation, user_id, login_name, action, problem, source_key, body)"
@@ -87,6 +92,13 @@ static const char enqueue_sql[] =
 "        AND (r.user_id IS NULL OR (SELECT max(f.id + 0) FROM @extschema@.lp_requests f"
 "          WHERE f.account = $9 AND f.user_id = r.user_id AND f.server_oid = $11"
 "            AND f.state IN ('pending', 'held')) <= r.id)"
+"        AND CASE WHEN r.user_id IS NULL THEN g.first_by_id ELSE g.first_by_login END"
+"          < g.id IS NOT TRUE"
+"        AND (SELECT f.id FROM @extschema@.lp_requests f"
+"          WHERE f.account = $9 AND f.server_oid = $11"
+"            AND (f.user_id IS NULL) = (r.user_id IS NOT NULL) AND f.id > r.id"
+"            AND f.state IN ('pending', 'held', 'sending', 'uncertain')"
+"            AND f.operation IN ('update', 'delete') LIMIT 1) IS NULL"
 "      LIMIT 1 FOR UPDATE SKIP LOCKED) w"
 "    CROSS JOIN LATERAL (SELECT q.body::jsonb FROM @extschema@.lp_payloads q"
 "      WHERE q.request_id = w.id LIMIT 1) p) o ON true"

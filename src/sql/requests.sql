@@ -117,6 +117,8 @@ CREATE INDEX lp_requests_users ON @extschema@.lp_requests (account, user_id, ser
 	WHERE state IN ('pending', 'held') AND user_id IS NOT NULL;
 CREATE INDEX lp_requests_changes ON @extschema@.lp_requests (account, phase, id)
 	WHERE state IN ('pending', 'uncertain') AND operation IN ('update', 'delete');
+CREATE INDEX lp_requests_unfinished_changes ON @extschema@.lp_requests (account, server_oid, (user_id IS NULL), id)
+	WHERE state IN ('pending', 'held', 'sending', 'uncertain') AND operation IN ('update', 'delete');
 CREATE INDEX lp_requests_failed_logins ON @extschema@.lp_requests (account, lower(login_name COLLATE "C"), server_oid)
 	WHERE state = 'failed' AND NOT mended AND char_length(login_name) <= 254;
 CREATE INDEX lp_requests_failed_users ON @extschema@.lp_requests (account, user_id, server_oid)

@@ -137,4 +137,37 @@ subtest 'a login that a new user takes' => sub {
 	is_user(1, 'new1', 1, 'the user with the new login is not meant');
 };
 
+subtest 'a request by login between two by id, which are not merged past it' => sub {
+	foreach my $in_one_call (0, 1)
+	{
+		fresh(1);
+		change('id', 1, { isEnabled => JSON::PP::true });
+		if ($in_one_call)
+		{
+			my %common = (fullName => 'F', employeeId => '1');
+
+			$session->query("SELECT count(*) FROM lp_enqueue_changes('$account', '"
+				. encode_json([ { %common, loginName => 'u1@example.com', isEnabled => JSON::PP::false }, { %common, id => $first + 1, maxChats => 6 } ]) . "')");
+		}
+		else
+		{
+			change('login', 1, { isEnabled => JSON::PP::false });
+			change('id', 1, { maxChats => 6 });
+		}
+		deliver();
+		is($session->query("SELECT string_agg(state, ' ' ORDER BY id) FROM lp_requests"), 'done done done', 'all are done');
+		is((user(1)->{isEnabled} ? 1 : 0) . ' ' . user(1)->{maxChats}, '0 6', 'a leaver stays disabled');
+	}
+};
+
+subtest 'a request by id between two by login' => sub {
+	fresh(1);
+	change('login', 1, { isEnabled => JSON::PP::true });
+	change('id', 1, { isEnabled => JSON::PP::false });
+	change('login', 1, { maxChats => 6 });
+	deliver();
+	is($session->query("SELECT string_agg(state, ' ' ORDER BY id) FROM lp_requests"), 'done done done', 'all are done');
+	is((user(1)->{isEnabled} ? 1 : 0) . ' ' . user(1)->{maxChats}, '0 6', 'a leaver stays disabled');
+};
+
 done_testing();
