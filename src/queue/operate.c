@@ -139,32 +139,40 @@ static const char withdraw_sql[] =
 
 /*
  * Requests that may be released: held for set-up, threshold or credentials, and written here, or
- * on another timeline of this database if lpusers.after_promotion = resume.  $1 account, or
- * empty: by $2 ids. $3 origin here, $4 resume.  Returns id, role, its name, server, account and
- * whether there is a payload.  Locks lp_requests, reads lp_payloads.
+ * on another timeline of this database if lpusers.after_promotion = resume.  $1 account or ids, $2
+ * origin here, $3 resume.  Returns id, role, its name, server, account and whether there is a
+ * payload, in the order of the ids.  Those of an account are sorted by an expression, since no
+ * index has its order: for an ordered column the planner would walk the primary key.  Locks
+ * lp_requests, reads lp_payloads.
  */
-static const char held_sql[] =
-"SELECT r.id, r.send_as_oid, r.send_as, r.server_oid, r.account,"
-"  EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) "
-"FROM @extschema@.lp_requests r "
-"WHERE ($1 = '' OR r.account = $1) AND ($1 <> '' OR r.id = ANY ($2)) AND r.state = 'held' AND"
-"  r.hold <> 'elsewhere'"
-"  AND (r.origin = $3 OR $4 AND @extschema@._lp_is_here(r.origin, $3)) "
-"ORDER BY r.id FOR UPDATE OF r";
+#define HELD_SQL(which, order) \
+"SELECT r.id, r.send_as_oid, r.send_as, r.server_oid, r.account," \
+"  EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) " \
+"FROM @extschema@.lp_requests r " \
+"WHERE " which " AND r.state = 'held' AND r.hold <> 'elsewhere'" \
+"  AND (r.origin = $2 OR $3 AND @extschema@._lp_is_here(r.origin, $2)) " \
+"ORDER BY " order " FOR UPDATE OF r"
+
+static const char held_of_account_sql[] = HELD_SQL("r.account = $1", "r.id + 0");
+static const char held_of_ids_sql[] = HELD_SQL("r.id = ANY ($1)", "r.id");
 
 /*
- * Make the requests pending; those that may have been sent are looked up first.  A dropped server
- * is searched for again.  $1 ids, $2 origin here.  Writes lp_requests.
+ * Make the requests pending; those that may have been sent are looked up first.  A server that was
+ * dropped, or that is of another account now, is searched for again.  The rows are locked, and
+ * found by their ids: with a condition on the state the planner could scan the index of held rows
+ * for each id.  $1 ids, $2 origin here.  Writes lp_requests.
  */
 static const char release_sql[] =
+"WITH released AS MATERIALIZED (SELECT u.id FROM unnest($1::bigint[]) AS u (id))"
 "UPDATE @extschema@.lp_requests r"
 " SET state = 'pending', hold = NULL, held_at = NULL, reason = NULL, origin = $2,"
 "   look_first = r.look_first OR r.sent_at IS NOT NULL OR r.origin <> $2,"
 "   next_attempt_at = clock_timestamp() + CASE WHEN r.origin <> $2 THEN @extschema@._lp_backoff(1) ELSE"
 "     interval '0' END,"
-"   server_oid = CASE WHEN EXISTS (SELECT FROM pg_foreign_server s WHERE s.oid = r.server_oid)"
+"   server_oid = CASE WHEN EXISTS (SELECT FROM pg_foreign_server s"
+"     WHERE s.oid = r.server_oid AND 'account=' || r.account = ANY (s.srvoptions))"
 "     THEN r.server_oid ELSE 0 END "
-"WHERE r.id = ANY ($1) AND r.state = 'held' RETURNING r.id";
+"FROM released u WHERE r.id = u.id RETURNING r.id";
 
 /*
  * Adopt requests that were written elsewhere: those that are unfinished, or held because of their
@@ -323,7 +331,7 @@ oid_at(SPITupleTable *table, uint64 row, int column)
 	return DatumGetObjectId(SPI_getbinval(table->vals[row], table->tupdesc, column, &isnull));
 }
 
-/* Return why row i of held_sql's result can no longer be sent, or NULL. */
+/* Return why row i of the held rows can no longer be sent, or NULL. */
 static const char *
 why_not_sent(SPITupleTable *table, uint64 i, RequestSender *last)
 {
@@ -378,17 +386,16 @@ keep_held(const LpuColumns *kept)
 }
 
 /*
- * Release the rows that held_sql finds; those that can no longer be sent stay held, with the
- * reason.
+ * Release the rows that a statement made with HELD_SQL finds; those that can no longer be sent
+ * stay held, with the reason.
  */
 static int64
-release(const char *account, Datum ids)
+release(const char *held_sql, Oid type, Datum which)
 {
 	static const Oid kept_types[2] = {INT8OID, TEXTOID};
 	Datum		here = CStringGetTextDatum(lpu_origin_text());
-	Oid			types[4] = {TEXTOID, INT8ARRAYOID, TEXTOID, BOOLOID};
-	Datum		values[4] = {CStringGetTextDatum(account), ids, here,
-	BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
+	Oid			types[3] = {type, TEXTOID, BOOLOID};
+	Datum		values[3] = {which, here, BoolGetDatum(lpu_after_promotion == LPU_RESUME)};
 	Oid			release_types[2] = {INT8ARRAYOID, TEXTOID};
 	Datum		release_values[2];
 	LpuColumns *kept = lpu_columns_new(kept_types, 2);
@@ -399,7 +406,7 @@ release(const char *account, Datum ids)
 	int			ngood = 0;
 	uint64		i;
 
-	lpu_queue_run(held_sql, 4, types, values);
+	lpu_queue_run(held_sql, 3, types, values);
 	table = SPI_tuptable;
 	n = SPI_processed;
 	good = palloc_extended(Max(n, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
@@ -432,14 +439,14 @@ release(const char *account, Datum ids)
 int64
 lpu_release_account(const char *account)
 {
-	return release(account, lpu_queue_id_array(NULL, 0));
+	return release(held_of_account_sql, TEXTOID, CStringGetTextDatum(account));
 }
 
 /* lp_release() of some requests. */
 int64
 lpu_release_ids(Datum ids)
 {
-	return release("", ids);
+	return release(held_of_ids_sql, INT8ARRAYOID, ids);
 }
 
 /* lp_adopt(). */

@@ -63,11 +63,17 @@ static const char take_on_sql[] =
 static const char sending_sql[] =
 "SELECT r.id FROM @extschema@.lp_requests r WHERE r.account = $1 AND r.state = 'sending'";
 
-/* Mark the rows as uncertain.  $1 ids.  Writes lp_requests. */
+/*
+ * Mark the rows as uncertain.  As in the following statement, the rows are found by their ids: with
+ * a condition on the state the planner could scan a partial index for each id.  $1 ids.  Writes
+ * lp_requests.
+ */
 static const char orphans_sql[] =
 "WITH locked AS MATERIALIZED ("
-"  SELECT r.id FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) AND r.state = 'sending' FOR UPDATE"
-"    SKIP LOCKED)"
+"  SELECT r.id FROM unnest($1::bigint[]) AS u (id) CROSS JOIN LATERAL ("
+"    SELECT q.id, q.state FROM @extschema@.lp_requests q WHERE q.id = u.id LIMIT 1"
+"    FOR UPDATE SKIP LOCKED) r"
+"  WHERE r.state = 'sending')"
 "UPDATE @extschema@.lp_requests r"
 " SET state = 'uncertain', next_attempt_at = clock_timestamp() + @extschema@._lp_backoff(1) "
 "FROM locked l WHERE r.id = l.id RETURNING r.id";
@@ -100,8 +106,10 @@ static const char look_first_sql[] =
  */
 static const char look_sql[] =
 "WITH locked AS MATERIALIZED ("
-"  SELECT r.id FROM @extschema@.lp_requests r"
-"  WHERE r.id = ANY ($1) AND r.state = 'pending' AND r.look_first FOR UPDATE SKIP LOCKED)"
+"  SELECT r.id FROM unnest($1::bigint[]) AS u (id) CROSS JOIN LATERAL ("
+"    SELECT q.id, q.state, q.look_first FROM @extschema@.lp_requests q WHERE q.id = u.id LIMIT 1"
+"    FOR UPDATE SKIP LOCKED) r"
+"  WHERE r.state = 'pending' AND r.look_first)"
 "UPDATE @extschema@.lp_requests r SET state = 'uncertain', attempts = greatest(r.attempts, 1) "
 "FROM locked l WHERE r.id = l.id RETURNING r.id";
 
