@@ -74,6 +74,28 @@ SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 1, "maxChats": 2}, 
 SELECT user_id, login_name, state, reason, body FROM changes WHERE state <> 'superseded';
 SELECT user_id, hold, held_at = '2026-01-01' AS since, look_first, next_attempt_at = '2100-01-01' AS waits FROM lp_requests WHERE state <> 'superseded' ORDER BY id;
 SELECT forget();
+-- A newer one that is done: an older one, which would undo it, is neither adopted nor sent again; one of another user, and a newer one, are.
+CREATE FUNCTION done(change jsonb) RETURNS void LANGUAGE sql AS $$
+	WITH queued AS MATERIALIZED (SELECT lp_enqueue_changes('12345678', change) AS id)
+	SELECT FROM queued;
+	UPDATE lp_requests SET state = 'done', next_attempt_at = NULL, finished_at = now() WHERE state = 'pending';
+	DELETE FROM lp_payloads p USING lp_requests r WHERE r.id = p.request_id AND r.state = 'done';
+$$;
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 5, "isEnabled": true}, {"loginName": "E@example.com", "maxChats": 9}, {"id": 6, "maxChats": 9}]');
+UPDATE lp_requests SET state = 'held', hold = 'elsewhere', origin = 'x', reason = 'test', next_attempt_at = NULL WHERE state = 'pending';
+SELECT done('[{"id": 5, "isEnabled": false}, {"loginName": "e@example.com", "maxChats": 7}]');
+SELECT count(*) FROM lp_enqueue_changes('12345678', '{"id": 5, "nickname": "later"}');
+UPDATE lp_requests SET state = 'held', hold = 'elsewhere', origin = 'x', reason = 'test', next_attempt_at = NULL WHERE state = 'pending';
+RESET client_min_messages;
+SELECT lp_adopt();
+SET client_min_messages = warning;
+SELECT login_name, user_id, action, state, regexp_replace(reason, '\d+', 'N') AS reason, body IS NOT NULL AS payload FROM changes;
+UPDATE lp_requests SET state = 'failed', cause = 'gave_up', error = 'test', next_attempt_at = NULL, finished_at = now() WHERE state = 'pending';
+SELECT done('{"id": 6, "maxChats": 7}');
+SELECT r.user_id, m.state, regexp_replace(m.message, '\d+', 'N') AS message, regexp_replace(m.detail, '\d+', 'N') AS detail
+	FROM lp_requests r, LATERAL mistake(format('SELECT lp_retry(ARRAY[%s])', r.id)) m WHERE r.state = 'failed' ORDER BY r.id;
+DROP FUNCTION done(jsonb);
+SELECT forget();
 -- Laying one payload over another: the newer wish wins, the older base.
 SELECT _lp_lay_change('{"set": {"a": 1, "b": null}, "base": {"a": 0}, "drift": "report"}', '{"set": {"a": 2}, "base": {"a": 1, "c": 3}, "drift": "accept"}');
 SELECT _lp_lay_change('{"add": {"s": [1], "t": [1]}, "take": {"s": [2]}, "hidden": {"f": "x"}}', '{"set": {"s": [5]}, "add": {"t": [3]}}');

@@ -52,11 +52,11 @@ static const char stranger_sql[] =
 "ORDER BY u.id LIMIT 1";
 
 /*
- * Lock requests. $1 ids. Returns id, state, path, and true if there is a payload. Reads
- * lp_requests, lp_payloads.
+ * Lock requests. $1 ids. Returns id, state, path, and true if it is an update or delete. Reads
+ * lp_requests.
  */
 static const char lock_sql[] =
-"SELECT r.id, r.state, r.path, EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) "
+"SELECT r.id, r.state, r.path, r.operation IN ('update', 'delete') "
 "FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) ORDER BY r.id FOR UPDATE OF r";
 
 /*
@@ -93,6 +93,25 @@ static const char unlinked_sql[] =
 "    SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = i.sync AND l.source_key = i.source_key"
 "      AND l.user_id = i.user_id)) "
 "ORDER BY r.id LIMIT 1";
+
+/*
+ * Updates and deletes, each with the last newer one of the same user that is done: sent now, they
+ * would undo it.  The user is compared by id, or by login if the id is not known.  $1 ids.  One
+ * pass over the updates and deletes, since no index finds those that are done by their user.
+ * Reads lp_requests.
+ */
+static const char overtaken_sql[] =
+"SELECT w.id, w.newer FROM ("
+"  SELECT r.id, r.state, CASE WHEN r.user_id IS NOT NULL"
+"    THEN max(r.id) FILTER (WHERE r.state = 'done') OVER (PARTITION BY r.account, r.user_id)"
+"    ELSE max(r.id) FILTER (WHERE r.state = 'done') OVER (PARTITION BY r.account,"
+"      lower(r.login_name COLLATE \"C\")) END AS newer"
+"  FROM @extschema@.lp_requests r"
+"  WHERE r.operation IN ('update', 'delete')"
+"    AND (r.state = 'done' OR r.id IN (SELECT u.id FROM unnest($1::bigint[]) AS u (id)))"
+"    AND (r.user_id IS NOT NULL OR r.login_name IS NOT NULL)) w "
+"WHERE w.newer > w.id AND w.state <> 'done' "
+"ORDER BY w.id";
 
 /*
  * Make failed requests pending again, with this database as origin.  The user of one that was
@@ -175,6 +194,33 @@ static const char release_sql[] =
 "FROM released u WHERE r.id = u.id RETURNING r.id";
 
 /*
+ * Lock the updates and deletes that were written elsewhere.  $1 origin here.  Returns their ids.
+ * Reads lp_requests.
+ */
+static const char foreign_sql[] =
+"SELECT r.id FROM @extschema@.lp_requests r "
+"WHERE r.state IN ('pending', 'sending', 'uncertain', 'held') AND r.origin IS DISTINCT FROM $1"
+"  AND r.operation IN ('update', 'delete') "
+"ORDER BY r.id FOR UPDATE";
+
+/*
+ * Mark locked requests as superseded.  $1 ids, $2 newer requests of their users, 
+ * Writes lp_requests, lp_payloads.
+ */
+static const char supersede_sql[] =
+"WITH overtaken AS MATERIALIZED ("
+"  SELECT u.* FROM unnest($1::bigint[], $2::bigint[]) AS u (id, newer)"
+"), superseded AS ("
+"  UPDATE @extschema@.lp_requests r SET state = 'superseded', hold = NULL, held_at = NULL,"
+"    next_attempt_at = NULL, look_first = false, finished_at = clock_timestamp(),"
+"    reason = 'not adopted: the newer request ' || o.newer || ' of the same user is done'"
+"  FROM overtaken o WHERE r.id = o.id RETURNING r.id"
+"), emptied AS ("
+"  DELETE FROM @extschema@.lp_payloads p USING superseded s WHERE p.request_id = s.id"
+") "
+"SELECT s.id FROM superseded s";
+
+/*
  * Adopt requests that were written elsewhere: those that are unfinished, or held because of their
  * origin, become pending and are looked up before they are sent, after the first retry delay.
  * Those held for another reason stay held.  OIDs of roles and servers are found by their names,
@@ -246,6 +292,34 @@ check_states(const char *const *states, int nstates, const char *what)
 	}
 }
 
+/* Return true if a locked row (of lock_sql) is an update or delete. */
+static bool
+have_changes(void)
+{
+	int			row;
+
+	for (row = 0; row < (int) SPI_processed; row++)
+		if (lpu_bool_column(row, 4))
+			return true;
+	return false;
+}
+
+/* Raise if a newer update or delete of the same user is done. */
+static void
+check_overtaken(Datum ids)
+{
+	Oid			types[1] = {INT8ARRAYOID};
+
+	lpu_queue_run(overtaken_sql, 1, types, &ids);
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("request " INT64_FORMAT " cannot be sent again", lpu_int64_column(0, 1)),
+				 errdetail("The newer request " INT64_FORMAT " of the same user is done.",
+						   lpu_int64_column(0, 2)),
+				 errhint("If the change is still wanted, queue it again.")));
+}
+
 /* lp_retry() for a role. */
 int64
 lpu_retry(Datum ids, Oid caller)
@@ -253,9 +327,11 @@ lpu_retry(Datum ids, Oid caller)
 	static const char *const states[] = {"failed"};
 	Oid			types[2] = {INT8ARRAYOID, TEXTOID};
 	Datum		values[2] = {ids, CStringGetTextDatum(lpu_origin_text())};
+	bool		changes;
 
 	lock_own(ids, caller);
 	check_states(states, lengthof(states), "a failed request of the queue");
+	changes = have_changes();
 	lpu_queue_run(empty_sql, 1, types, values);
 	if (SPI_processed > 0)
 		ereport(ERROR,
@@ -279,6 +355,8 @@ lpu_retry(Datum ids, Oid caller)
 				 errmsg("request " INT64_FORMAT " of plan " INT64_FORMAT " cannot be sent again",
 						lpu_int64_column(0, 1), lpu_int64_column(0, 2)),
 				 errdetail("Its user is not linked any more, or its sync was dropped.")));
+	if (changes)
+		check_overtaken(ids);
 	lpu_queue_run(retry_sql, 2, types, values);
 	lpu_enqueue_wake();
 	return SPI_processed;
@@ -449,6 +527,39 @@ lpu_release_ids(Datum ids)
 	return release(held_of_ids_sql, INT8ARRAYOID, ids);
 }
 
+/* Mark the updates and deletes that were written elsewhere and would undo newer ones. */
+static void
+supersede_overtaken(void)
+{
+	Oid			types[2] = {TEXTOID, INT8ARRAYOID};
+	Datum		values[2] = {CStringGetTextDatum(lpu_origin_text())};
+	int64	   *ids;
+	int64	   *newer;
+	int			n;
+	int			i;
+
+	lpu_queue_run(foreign_sql, 1, types, values);
+	ids = lpu_queue_ids(&n);
+	if (n == 0)
+		return;
+	types[0] = INT8ARRAYOID;
+	values[0] = lpu_queue_id_array(ids, n);
+	lpu_queue_run(overtaken_sql, 1, types, values);
+	ids = lpu_queue_ids(&n);
+	if (n == 0)
+		return;
+	newer = palloc_extended(n * sizeof(int64), MCXT_ALLOC_HUGE);
+	for (i = 0; i < n; i++)
+		newer[i] = lpu_int64_column(i, 2);
+	values[0] = lpu_queue_id_array(ids, n);
+	values[1] = lpu_queue_id_array(newer, n);
+	lpu_queue_run(supersede_sql, 2, types, values);
+	ereport(NOTICE,
+			(errmsg_plural("%d request is superseded: a newer one of the same user is done",
+						   "%d requests are superseded: newer ones of the same users are done", n, n),
+			 errhint("If such a change is still wanted, queue it again.")));
+}
+
 /* lp_adopt(). */
 int64
 lpu_adopt(void)
@@ -458,6 +569,7 @@ lpu_adopt(void)
 	int64		n = 0;
 	int			i;
 
+	supersede_overtaken();
 	lpu_queue_run(adopt_sql, 1, types, values);
 	for (i = 0; i < (int) SPI_processed; i++)
 		n += lpu_bool_column(i, 2);
