@@ -191,7 +191,12 @@ subtest 'a login that is corrected before the user is created' => sub {
 
 subtest 'a list that comes back short' => sub {
 	q1('UPDATE staff SET leaves = current_date WHERE emp_no = 14');
+	my $short = $json->encode([ grep { !$_->{deleted} && $_->{loginName} ne 'p14@x.example' } @{ $sim->get('users') } ]);
+
 	$sim->post('faults', { method => 'GET', path => '/users', action => 'body', body => '[]', times => 0 });
+	like(($session->run(q{CALL lp_sync('staff', true)}))[1], qr/the account's list is empty/, 'an empty one says nothing of a user');
+	$sim->remove('faults');
+	$sim->post('faults', { method => 'GET', path => '/users', action => 'body', body => $short, times => 0 });
 	$session->run(q{CALL lp_sync('staff', true)});
 	is(q1(q{SELECT state || by_us FROM lp_sync_links WHERE source_key = '14'}), 'gonefalse', 'a user who is not in it counts as gone');
 	$sim->remove('faults');
