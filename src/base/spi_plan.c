@@ -152,8 +152,8 @@ hide_statement(ErrorData *error, const char *sql)
 }
 
 /*
- * Run a statement with SPI. It is as long as a page, and says nothing to a person: an error in it
- * does not show it.
+ * Run a statement with SPI. Its text is written by the extension and may have several pages: it
+ * is left out of the context of an error.
  */
 static int
 execute_unseen(const char *sql, SPIExecuteOptions *options)

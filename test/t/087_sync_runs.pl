@@ -16,7 +16,7 @@ sub user { my ($login) = @_; return grep { $_->{loginName} eq $login && !$_->{de
 # What the last plan has, but for the users who are as the source says.
 sub planned { return q1(q{SELECT coalesce(string_agg(DISTINCT action || ' ' || source_key, ', '), '') FROM _lp_sync_item WHERE plan = (SELECT max(id) FROM _lp_sync_plan)}); }
 
-# A run while whose list of the account what was queued is delivered.
+# A run; while the account is listed, the queue is delivered.
 sub run_beside_delivery
 {
 	my $run = LpUsers::session($node);
