@@ -120,7 +120,7 @@ note_everything(const LpuSync *sync, const LpuSyncMarks *marks)
 	return psprintf("looked at all keys: %s", marks->everything);
 }
 
-/* A sync that is quarantined does nothing until a person has looked at it. */
+/* Report that a sync is quarantined, which is why it does not run. */
 static void
 tell_quarantined(const LpuSync *sync, int level)
 {
