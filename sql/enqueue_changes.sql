@@ -96,6 +96,14 @@ SELECT r.user_id, m.state, regexp_replace(m.message, '\d+', 'N') AS message, reg
 	FROM lp_requests r, LATERAL mistake(format('SELECT lp_retry(ARRAY[%s])', r.id)) m WHERE r.state = 'failed' ORDER BY r.id;
 DROP FUNCTION done(jsonb);
 SELECT forget();
+-- One that is discarded takes the changes of those that it replaced with it, and says so.
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 5, "maxChats": 1}]');
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"id": 5, "nickname": "five"}, {"id": 6, "maxChats": 1}]');
+RESET client_min_messages;
+SELECT lp_discard(array_agg(id)) FROM lp_requests WHERE state = 'pending' AND user_id = 6;
+SELECT lp_discard(array_agg(id)) FROM lp_requests WHERE state = 'pending';
+SET client_min_messages = warning;
+SELECT forget();
 -- Laying one payload over another: the newer wish wins, the older base.
 SELECT _lp_lay_change('{"set": {"a": 1, "b": null}, "base": {"a": 0}, "drift": "report"}', '{"set": {"a": 2}, "base": {"a": 1, "c": 3}, "drift": "accept"}');
 SELECT _lp_lay_change('{"add": {"s": [1], "t": [1]}, "take": {"s": [2]}, "hidden": {"f": "x"}}', '{"set": {"s": [5]}, "add": {"t": [3]}}');

@@ -131,6 +131,15 @@ static const char retry_sql[] =
 "     END, origin = $2 "
 "WHERE r.id = ANY ($1) RETURNING r.id";
 
+/*
+ * How many of the requests have replaced older ones, whose changes are part of them.  One pass over
+ * lp_requests.  $1 ids.  Reads lp_requests.
+ */
+static const char including_sql[] =
+"SELECT count(DISTINCT r.reason) FROM @extschema@.lp_requests r "
+"WHERE r.state = 'superseded' AND (r.reason IN (SELECT 'replaced by request ' || u.id"
+"  FROM unnest($1::bigint[]) AS u (id))) IS TRUE";
+
 /* Drop requests with their payloads.  $1 ids.  Writes lp_requests, lp_payloads. */
 static const char discard_sql[] =
 "WITH gone AS (DELETE FROM @extschema@.lp_requests r WHERE r.id = ANY ($1) RETURNING r.id),"
@@ -204,7 +213,7 @@ static const char foreign_sql[] =
 "ORDER BY r.id FOR UPDATE";
 
 /*
- * Mark locked requests as superseded.  $1 ids, $2 newer requests of their users, 
+ * Mark locked requests as superseded.  $1 ids, $2 newer requests of their users,
  * Writes lp_requests, lp_payloads.
  */
 static const char supersede_sql[] =
@@ -362,6 +371,22 @@ lpu_retry(Datum ids, Oid caller)
 	return SPI_processed;
 }
 
+/* Report that changes of older requests are dropped, too. */
+static void
+report_included(Datum ids)
+{
+	Oid			types[1] = {INT8ARRAYOID};
+	int			n;
+
+	lpu_queue_run(including_sql, 1, types, &ids);
+	n = (int) lpu_int64_column(0, 1);
+	if (n > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%d discarded request had replaced older ones, whose changes are dropped, too",
+							   "%d discarded requests had replaced older ones, whose changes are dropped, too",
+							   n, n)));
+}
+
 /* lp_discard() for a role. */
 int64
 lpu_discard(Datum ids, Oid caller)
@@ -372,6 +397,8 @@ lpu_discard(Datum ids, Oid caller)
 
 	lock_own(ids, caller);
 	check_states(states, lengthof(states), "pending, failed or held in the queue");
+	if (have_changes())
+		report_included(ids);
 	lpu_queue_run(discard_sql, 1, types, values);
 	return SPI_processed;
 }
