@@ -140,6 +140,23 @@ CALL lp_deliver();
 SELECT login_name, state, evidence, look_first, user_id IS NOT NULL AS known FROM lp_requests;
 \! curl -sSf "$LPSIM_URL/_sim/count?method=POST&login=h1@example.com"
 SELECT forget();
+-- The server of one whose outcome is unknown is given another account: it is held, and looked up once it is released to another server.
+\! curl -sSfo /dev/null -d '{"method":"POST","action":"status","status":503,"applied":true,"login":"i1@example.com"}' $LPSIM_URL/_sim/faults
+SELECT count(*) FROM lp_enqueue_users('12345678', person('i1'));
+CALL lp_deliver();
+SELECT login_name, state FROM requests;
+ALTER SERVER acme OPTIONS (SET account '87654321');
+UPDATE lp_requests SET next_attempt_at = now();
+CALL lp_deliver('12345678');
+SELECT login_name, state, hold, reason FROM requests;
+CREATE USER MAPPING IF NOT EXISTS FOR CURRENT_USER SERVER mine OPTIONS (token 'lp-token');
+SELECT lp_release('12345678');
+CALL lp_deliver('12345678');
+SELECT login_name, state, evidence, user_id IS NOT NULL AS known FROM lp_requests;
+\! curl -sSf "$LPSIM_URL/_sim/count?method=POST&login=i1@example.com"
+DROP USER MAPPING FOR CURRENT_USER SERVER mine;
+ALTER SERVER acme OPTIONS (SET account '12345678');
+SELECT forget();
 -- What is released is found by its id, also if the statistics know no held row: each entry of the index of held rows is read a few times, not once for each row.
 SELECT count(*) FROM lp_enqueue_users('12345678', people('k', 2000));
 UPDATE lp_requests SET state = 'created', next_attempt_at = NULL, finished_at = now();

@@ -17,6 +17,7 @@
 #include "delivery/delivery_state.h"
 #include "delivery/lookup.h"
 #include "json/to_jsonb.h"
+#include "options/server.h"
 #include "queue/claim_doubt.h"
 #include "queue/settle.h"
 #include "user/compare.h"
@@ -112,6 +113,21 @@ set_unseen(LpuDoubt *doubt, const char *why)
 
 	lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, doubt->trouble, psprintf("lookup failed: %s", why),
 				 -1);
+}
+
+/*
+ * The server was dropped, or is of another account now: hold the row, with what is known of its
+ * outcome, to be looked up once it is released.
+ */
+static void
+set_without_server(LpuDoubt *doubt, const char *account)
+{
+	LpuQueueRow *row = &doubt->row;
+
+	lpu_rows_set(&row, 1, LPU_STATE_HELD, doubt->trouble,
+				 psprintf("outcome unknown, and its server does not exist or is not of account \"%s\"",
+						  account), 0);
+	row->hold = LPU_HOLD_SETUP;
 }
 
 static void
@@ -246,6 +262,8 @@ end_server(LpuDelivery *d, struct LpuReconciliation *r)
 			continue;
 		else if (r->options != NULL)
 			judge_doubt(&r->doubts[i], r->lookup, r->options->max_retries);
+		else if (OidIsValid(server) && !lpu_server_serves(server, d->account))
+			set_without_server(&r->doubts[i], d->account);
 		else
 			set_unseen(&r->doubts[i], r->why);
 	settle_doubts(d, r->doubts, r->n, server);
