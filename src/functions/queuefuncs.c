@@ -35,6 +35,7 @@
 #include "queue/enqueue.h"
 #include "queue/housekeeping.h"
 #include "queue/operate.h"
+#include "queue/release.h"
 #include "queue/worker_slots.h"
 #include "user/serialize.h"
 #include "user/validate.h"
