@@ -3,7 +3,8 @@
  *
  * Updates and deletes are claimed in the order of phase and id, for one role of one server at a
  * time, because a request has the credentials of one role.  A pending row waits until all earlier
- * requests of its user on its server, including creates, are finished.  Uncertain rows are
+ * requests of its user on its server, including creates, are finished; one by login also waits for
+ * an earlier rename that gives the login to a user.  Uncertain rows are
  * claimed like pending ones, since the deliverer reads the users before it sends
  * (delivery/change_chain.c); an uncertain row does not wait for earlier rows, since these wait
  * for it.  Everything here needs a transaction with SPI connected, under the lock on the account.
@@ -22,6 +23,7 @@
 #include "base/spi_plan.h"
 #include "options/server.h"
 #include "queue/claim_change.h"
+#include "queue/claim_order.h"
 #include "queue/pending.h"
 #include "queue/statement.h"
 
@@ -48,6 +50,7 @@
 "            AND f.login_name IS NOT NULL AND f.server_oid = r.server_oid" \
 "            AND f.state IN ('pending', 'held') AND f.hold IS DISTINCT FROM 'elsewhere'" \
 "            AND f.id < r.id LIMIT 1) IS NULL)" \
+"      AND (r.user_id IS NOT NULL OR " LPU_OLDER_RENAME_SQL("r") " IS NULL)" \
 "      AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
 "          WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = r.server_oid" \
 "            AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL" \

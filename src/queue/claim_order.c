@@ -35,8 +35,8 @@ static const char blocked_sql[] =
 "    LIMIT 1) IS NOT NULL";
 
 /*
- * Changes that wait for users, $3, by their logins, $4, except those that refer to the user of an
- * older unfinished create of the login.  $1 account, $2 server.  Reads lp_requests.
+ * Changes that wait for users, $3, by their logins, $4, except those that refer to the user to
+ * whom an older unfinished create or rename gives the login.  $1 account, $2 server.  Reads lp_requests.
  */
 static const char waiting_sql[] =
 "SELECT r.id FROM unnest($3::bigint[], $4::text[]) AS u (user_id, login) CROSS JOIN LATERAL ("
@@ -53,6 +53,7 @@ static const char waiting_sql[] =
 "      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\")"
 "        AND f.server_oid = $2 AND f.state IN ('sending', 'uncertain')"
 "        AND f.operation = 'create' AND f.id < q.id LIMIT 1) IS NULL"
+"    AND " LPU_OLDER_RENAME_SQL("q") " IS NULL"
 "  OFFSET 0) r";
 
 /*

@@ -6,6 +6,18 @@
 
 #include "queue/claim.h"
 
+/*
+ * SQL: the id of an older unfinished change that gives the login of request "r" to a user, or NULL.
+ * r then refers to the login's next user.  $1 account.  Reads lp_requests and lp_payloads.
+ */
+#define LPU_OLDER_RENAME_SQL(r) \
+"(SELECT f.id FROM @extschema@.lp_payloads p JOIN @extschema@.lp_requests f ON f.id = p.request_id" \
+" WHERE lower((p.body #>> '{set,loginName}') COLLATE \"C\") = lower(" r ".login_name COLLATE \"C\")" \
+"   AND (p.body #>> '{set,loginName}') IS NOT NULL AND p.request_id < " r ".id" \
+"   AND f.account = $1 AND f.server_oid = " r ".server_oid AND f.operation = 'update'" \
+"   AND f.hold IS DISTINCT FROM 'elsewhere'" \
+"   AND f.state IN ('pending', 'held', 'sending', 'uncertain') LIMIT 1)"
+
 /* Requests of one account and server, and the ids of their users, as the account has them now. */
 typedef struct LpuOrderedRows
 {

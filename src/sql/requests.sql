@@ -142,6 +142,9 @@ CREATE TABLE @extschema@.lp_payloads (
 COMMENT ON TABLE @extschema@.lp_payloads IS 'payload of a queued request; deleted on success';
 COMMENT ON COLUMN @extschema@.lp_payloads.request_id IS 'lp_requests.id';
 COMMENT ON COLUMN @extschema@.lp_payloads.body IS 'of a create: the user, with its secrets; of an update or delete: an object, see src/queue/enqueue_change.h';
+/* Renames, by their new login. */
+CREATE INDEX lp_payloads_new_logins ON @extschema@.lp_payloads (lower((body #>> '{set,loginName}') COLLATE "C"), request_id)
+	WHERE (body #>> '{set,loginName}') IS NOT NULL;
 ALTER TABLE @extschema@.lp_payloads SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 COMMENT ON SEQUENCE @extschema@.lp_requests_id_seq IS 'numbers of requests';

@@ -170,4 +170,24 @@ subtest 'a request by id between two by login' => sub {
 	is((user(1)->{isEnabled} ? 1 : 0) . ' ' . user(1)->{maxChats}, '0 6', 'a leaver stays disabled');
 };
 
+subtest 'a request by the login that an older one gives to the user' => sub {
+	fresh(1);
+	change('id', 1, { loginName => 'u9@example.com' });
+	change('login', 9, { isEnabled => JSON::PP::false });
+	deliver();
+	is(states(), 'done, done', 'both are done');
+	is_user(1, 'u9', 1, 'the user has the login');
+	is(user(1)->{isEnabled} ? 1 : 0, 0, 'and is disabled');
+};
+
+subtest 'a login that passes from one user to another' => sub {
+	fresh(2);
+	change('id', 1, { loginName => 'new1@example.com' });
+	change('id', 2, { loginName => 'u1@example.com' });
+	change('login', 1, { isEnabled => JSON::PP::false });
+	deliver();
+	is(states(), 'done, done, done', 'all are done');
+	is(join(' ', map { user($_)->{loginName} . (user($_)->{isEnabled} ? ' 1' : ' 0') } 1, 2), 'new1@example.com 1 u1@example.com 0', 'the user who has the login by then is disabled');
+};
+
 done_testing();
