@@ -19,6 +19,9 @@
  * the turnstile before it waits for the revision's lock, so the delivery gets that lock next,
  * and writers and deliveries alternate. For its own conditional writes the delivery takes the
  * revision's lock exclusively, in the same way.
+ *
+ * The plans' lock of an account is that of a transaction which applies a plan: another sync of the
+ * account sees what it has queued.
  */
 #include "postgres.h"
 
@@ -39,7 +42,8 @@ typedef enum AccountLockKind
 {
 	DELIVERER,
 	REVISION,
-	TURNSTILE
+	TURNSTILE,
+	PLANS
 } AccountLockKind;
 
 static LOCKTAG
@@ -266,4 +270,13 @@ lpu_unlock_revision(const char *account, LpuRevisionUse use)
 	LOCKTAG		tag = account_tag(REVISION, account);
 
 	LockRelease(&tag, mode_of(use), false);
+}
+
+/* Take the plans' lock of the account until the end of the transaction. */
+void
+lpu_lock_plans(const char *account)
+{
+	LOCKTAG		tag = account_tag(PLANS, account);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }

@@ -35,4 +35,7 @@ extern void lpu_lock_revision(const char *account, LpuRevisionUse use, int timeo
 extern bool lpu_revision_is_locked(const char *account);
 extern void lpu_unlock_revision(const char *account, LpuRevisionUse use);
 
+/* The lock of a transaction that applies a plan for the account. */
+extern void lpu_lock_plans(const char *account);
+
 #endif

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/account_lock.h"
 #include "base/spi_plan.h"
 #include "sync/applied_plan.h"
 #include "sync/comparison.h"
@@ -55,7 +56,7 @@ check_isolation(void)
 				 errhint("Use isolation level READ COMMITTED.")));
 }
 
-/* The sync is locked before the state of the plan is read. */
+/* The sync, and other plans for its account, are locked before the state of the plan is read. */
 static void
 read_plan(LpuAppliedPlan *plan)
 {
@@ -72,6 +73,7 @@ read_plan(LpuAppliedPlan *plan)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("plan %lld does not exist", (long long) plan->id)));
 	lpu_sync_check_rights(plan->sync);
+	lpu_lock_plans(plan->sync->account);
 	lpu_run("SELECT CASE WHEN p.made_at < clock_timestamp() - interval '24 hours' "
 			"  AND p.state IN ('draft', 'applied') AND EXISTS (SELECT "
 			"   FROM @extschema@._lp_sync_item i WHERE i.plan = p.id AND i.state IN ('planned', 'held')) "
@@ -247,45 +249,78 @@ read_source(LpuAppliedPlan *plan)
 
 /*
  * An item is stale if the source is not as it was planned, if its key was
- * queued meanwhile, if its user is not linked any more, or by another sync or
- * key. A new key of a person is that only while the old one is not in the
- * source.
+ * queued meanwhile, or if its key or user is not linked as it was. A new key of
+ * a person is that only while the old one is not in the source.
  */
 static void
-mark_stale(const LpuAppliedPlan *plan)
+mark_stale_links(const LpuAppliedPlan *plan)
 {
 	static const char sql[] =
-	"WITH other AS MATERIALIZED (SELECT o.id FROM @extschema@._lp_sync o JOIN @extschema@._lp_sync y "
-	"  ON y.id = $2 WHERE o.account = y.account AND o.id <> y.id) "
+	"WITH queued AS MATERIALIZED (SELECT o.source_key FROM @extschema@._lp_sync_item o "
+	"  JOIN @extschema@._lp_sync_plan p ON p.id = $1 "
+	"  WHERE o.sync = $2 AND o.plan <> $1 AND o.source_key IS NOT NULL AND o.queued_at IS NOT NULL "
+	"   AND (o.plan > $1 OR o.state = 'queued' OR o.queued_at > p.made_at)) "
 	"UPDATE @extschema@._lp_sync_item i SET state = 'stale' "
-	"FROM @extschema@._lp_sync_plan p JOIN @extschema@._lp_sync_item j ON j.plan = p.id "
+	"FROM @extschema@._lp_sync_item j "
 	"LEFT JOIN (SELECT s.key, count(*) AS n, (array_agg(%s))[1] AS source "
 	"  FROM _source s GROUP BY s.key) c ON c.key = j.source_key "
-	"WHERE i.id = j.id AND p.id = $1 AND j.sync = $2 AND j.state IN ('planned', 'held') "
+	"WHERE i.id = j.id AND j.plan = $1 AND j.sync = $2 AND j.state IN ('planned', 'held') "
 	" AND (j.source IS DISTINCT FROM c.source OR c.n > 1 "
 	"  OR (j.source IS NULL AND lower(j.login_name COLLATE \"C\") IN "
 	"   (SELECT s.login FROM _source s LEFT JOIN @extschema@._lp_sync_link l ON l.sync = $2 "
 	"      AND l.source_key = s.key AND l.state <> 'gone' "
 	"     WHERE s.login IS NOT NULL AND l.source_key IS NULL)) "
-	"  OR j.source_key IN (SELECT o.source_key FROM @extschema@._lp_sync_item o "
-	"   WHERE o.sync = $2 AND o.plan <> $1 AND o.queued_at > p.made_at) "
-	"  OR (j.user_id IS NOT NULL AND j.action NOT IN ('adopt', 'relink') AND NOT EXISTS "
-	"   (SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = $2 AND l.source_key = j.source_key "
-	"     AND l.user_id = j.user_id)) "
+	"  OR j.source_key IN (SELECT q.source_key FROM queued q) "
+	"  OR CASE WHEN j.user_id IS NULL OR j.action IN ('adopt', 'relink') "
+	"   THEN j.source_key IN (SELECT l.source_key FROM @extschema@._lp_sync_link l "
+	"    WHERE l.sync = $2 AND l.state <> 'gone') "
+	"   ELSE NOT EXISTS (SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = $2 "
+	"    AND l.source_key = j.source_key AND l.user_id = j.user_id) END "
 	"  OR (j.action = 'relink' AND (j.changes -> 0 ->> 'from' IN (SELECT s.key FROM _source s WHERE s.key IS NOT NULL) "
 	"    OR NOT EXISTS (SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = $2 "
 	"     AND l.source_key = j.changes -> 0 ->> 'from' AND l.user_id = j.user_id AND l.state <> 'gone') "
 	"    OR j.changes -> 0 ->> 'from' IN (SELECT q.source_key FROM @extschema@._lp_sync_item q "
 	"     WHERE q.sync = $2 AND q.state = 'queued' AND q.source_key IS NOT NULL))) "
 	"  OR (j.action = 'adopt' AND j.user_id IN (SELECT l.user_id FROM @extschema@._lp_sync_link l "
-	"    WHERE l.sync = $2 AND l.state <> 'gone')) "
-	"  OR j.user_id IN (SELECT l.user_id FROM other o JOIN @extschema@._lp_sync_link l ON l.sync = o.id "
-	"    WHERE l.state <> 'gone') "
-	"  OR j.user_id IN (SELECT q.user_id FROM other o JOIN @extschema@._lp_sync_item q ON q.sync = o.id "
-	"    WHERE q.state = 'queued' AND q.user_id IS NOT NULL))";
+	"    WHERE l.sync = $2 AND l.state <> 'gone')))";
 
 	lpu_applied_run_with_source(plan, psprintf(sql, lpu_sync_write_source(plan->source, "s.",
 																		  "s.login_name")));
+}
+
+/*
+ * An item is stale, too, if another sync of the account has its user, or has
+ * queued its login since it was planned, or if a request of others for its user
+ * or login is unfinished: that may change what was not shown.
+ */
+static void
+mark_stale_others(const LpuAppliedPlan *plan)
+{
+	Oid			types[3] = {INT8OID, INT8OID, OIDOID};
+	Datum		values[3] = {Int64GetDatum(plan->id), Int64GetDatum(plan->sync->id),
+	ObjectIdGetDatum(lpu_sync_options(plan->sync)->server)};
+
+	lpu_run("WITH other AS MATERIALIZED (SELECT o.id FROM @extschema@._lp_sync o JOIN @extschema@._lp_sync y "
+			"  ON y.id = $2 WHERE o.account = y.account AND o.id <> y.id), "
+			"unfinished AS MATERIALIZED (SELECT r.user_id, lower(r.login_name COLLATE \"C\") AS login "
+			" FROM @extschema@.lp_requests r JOIN @extschema@._lp_sync y ON y.id = $2 "
+			" WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' "
+			"  AND r.plan IS DISTINCT FROM $1 AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
+			"theirs AS MATERIALIZED ( "
+			" SELECT l.user_id, NULL::text AS login FROM other o JOIN @extschema@._lp_sync_link l ON l.sync = o.id "
+			"  WHERE l.state <> 'gone' "
+			" UNION ALL SELECT q.user_id, lower(coalesce(q.source ->> 'loginName', q.login_name) COLLATE \"C\") "
+			"  FROM other o JOIN @extschema@._lp_sync_item q ON q.sync = o.id "
+			"  JOIN @extschema@._lp_sync_plan p ON p.id = $1 "
+			"  WHERE q.state = 'queued' OR (q.state = 'done' AND q.queued_at > p.made_at) "
+			" UNION ALL SELECT u.user_id, u.login FROM unfinished u) "
+			"UPDATE @extschema@._lp_sync_item i SET state = 'stale' "
+			"WHERE i.plan = $1 AND i.sync = $2 AND i.state IN ('planned', 'held') "
+			" AND (i.user_id IN (SELECT t.user_id FROM theirs t WHERE t.user_id IS NOT NULL) "
+			"  OR lower(i.login_name COLLATE \"C\") IN (SELECT t.login FROM theirs t WHERE t.login IS NOT NULL) "
+			"  OR lower((i.source ->> 'loginName') COLLATE \"C\") "
+			"   IN (SELECT t.login FROM theirs t WHERE t.login IS NOT NULL))",
+			3, types, values);
 }
 
 /* ----- limits ----- */
@@ -341,8 +376,9 @@ hold_dependent(const LpuAppliedPlan *plan)
 /* ----- the plan as a whole ----- */
 
 /*
- * Older plans are superseded. A plan of some keys leaves those of all keys, which
- * may wait to be confirmed: what it has queued is stale in them.
+ * Older plans are superseded. A plan of some keys leaves those that have other
+ * keys left, which may wait to be confirmed: what it has queued is stale in
+ * them.
  */
 static void
 finish(const LpuAppliedPlan *plan)
@@ -351,7 +387,10 @@ finish(const LpuAppliedPlan *plan)
 					"SET state = CASE p.id WHEN $1 THEN 'applied' ELSE 'superseded' END "
 					"FROM @extschema@._lp_sync_plan a "
 					"WHERE a.id = $1 AND (p.id = $1 OR (p.sync = $2 AND p.id < $1 "
-					" AND (a.whole OR NOT p.whole) AND (p.state = 'draft' OR (p.state = 'applied' "
+					" AND (a.whole OR (NOT p.whole AND NOT EXISTS (SELECT FROM @extschema@._lp_sync_item i "
+					"   WHERE i.plan = p.id AND i.state IN ('planned', 'held') AND i.source_key NOT IN "
+					"    (SELECT n.source_key FROM @extschema@._lp_sync_item n WHERE n.plan = $1 AND n.source_key IS NOT NULL)))) "
+					" AND (p.state = 'draft' OR (p.state = 'applied' "
 					"  AND EXISTS (SELECT FROM @extschema@._lp_sync_item i WHERE i.plan = p.id "
 					"   AND i.state IN ('planned', 'held'))))))");
 	if (plan->whole)
@@ -387,7 +426,8 @@ lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
 	check_confirm(&plan, confirm);
 	check_guard(&plan, confirm);
 	read_source(&plan);
-	mark_stale(&plan);
+	mark_stale_links(&plan);
+	mark_stale_others(&plan);
 	hold_classes(&plan, confirm);
 	hold_dependent(&plan);
 	lpu_applied_change_links(&plan);

@@ -125,4 +125,89 @@ subtest 'who disabled and deleted' => sub {
 	in_sync('back again');
 };
 
+subtest 'a key that was linked since it was planned' => sub {
+	q1('INSERT INTO staff VALUES (101)');
+	$sim->post('faults', { method => 'POST', path => '/users', action => 'status', status => 400, times => 0 });
+	q1(q{CALL lp_sync('staff')});
+	deliver();
+	$sim->remove('faults');
+	my $id = q1(q{SELECT max(id) FROM lp_requests WHERE state = 'failed'});
+	my $plan = plan();
+	q1("SELECT lp_retry(ARRAY[$id])");
+	is(apply($plan), 'create 0/0/1', 'it is being created');
+	deliver();
+	is(q1(q{SELECT state FROM lp_sync_links WHERE source_key = '101'}), 'active', 'it is linked');
+	is(diff(), '', 'nothing is left');
+	is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
+};
+
+subtest 'a key that was created meanwhile' => sub {
+	q1('INSERT INTO staff VALUES (103)');
+	$sim->post('faults', { method => 'POST', path => '/users', action => 'status', status => 400, times => 0 });
+	q1(q{CALL lp_sync('staff')});
+	deliver();
+	$sim->remove('faults');
+	my $id = q1(q{SELECT max(id) FROM lp_requests WHERE state = 'failed'});
+	my $plan = plan();
+	q1("SELECT lp_retry(ARRAY[$id])");
+	deliver();
+	is(apply($plan), 'create 0/0/1', 'is not created again');
+	is(diff(), '', 'nothing is left');
+};
+
+# Of two syncs the second sees what the first has queued.
+subtest 'two syncs of an account at once' => sub {
+	q1(q{CREATE TABLE others (key text, login text);
+		CREATE VIEW other_people AS SELECT key, login AS login_name, login AS email, key AS full_name, key AS employee_id, 'Person' AS nickname, true AS is_enabled, 1 AS max_chats,
+			'{1001}'::bigint[] AS profile_ids, 'Aa1!' || md5(key) AS password_sh FROM others;
+		SELECT lp_sync_define('others', '12345678', 'other_people', 'key')});
+	$sim->post('users', [ { loginName => 'both@x.example', nickname => 'both', email => 'both@x.example', fullName => 'Both', isEnabled => \1, maxChats => 1, profileIds => [1001] } ]);
+	q1(q{INSERT INTO staff VALUES (110, 3, true, 'both@x.example'), (111, 3, true, 'new@x.example'); INSERT INTO others VALUES ('o1', 'both@x.example'), ('o2', 'new@x.example')});
+	my ($first, $second) = (plan(), plan(undef, 'others'));
+	$other->query(qq{BEGIN; SELECT lp_sync_apply($first, '{"adopt": 1, "create": 1}')});
+	$session->send(qq{SELECT string_agg(action || ' ' || queued || '/' || stale, ', ' ORDER BY action) FROM lp_sync_apply($second, '{"adopt": 1, "create": 1}')});
+	LpUsers::wait_for(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE NOT granted}) ne '0' }, 'the second to wait');
+	$other->query('COMMIT');
+	is(($session->take)[0], 'adopt 0/1, create 0/1', 'the second sync has neither');
+	deliver();
+	is(q1(q{SELECT string_agg(sync || source_key, ', ' ORDER BY source_key) FROM lp_sync_links WHERE login_name IN ('both@x.example', 'new@x.example')}), 'staff110, staff111', 'one sync has them');
+	is(diff(), '', 'nothing is left');
+	is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login is there twice');
+	q1(q{SELECT lp_sync_drop('others')});
+};
+
+subtest 'a request of others between plan and apply' => sub {
+	q1('UPDATE staff SET chats = 9 WHERE emp_no IN (11, 12)');
+	my $plan = plan();
+	my $id = account_user('p11@x.example')->{id};
+	q1(qq{SELECT lp_enqueue_changes('12345678', '[{"id": $id, "nickname": "Nick", "fullName": "Person 11", "employeeId": "11"}]')});
+	is(apply($plan), 'update 1/0/1', 'its user is left for another plan');
+	deliver();
+	is(diff(), 'update 11', '... which has it');
+	in_sync('done');
+	is_deeply([ @{ account_user('p12@x.example') }{qw(maxChats)} ], [9], 'the other was updated');
+};
+
+subtest 'a held class of a watched run' => sub {
+	q1(q{SELECT lp_sync_define('staff', '12345678', 'lp_people', 'emp_no', limits => '{"disable": 0, "update": null}'); SELECT lp_sync_watch('staff', 'staff', 'emp_no')});
+	q1('UPDATE staff SET here = false WHERE emp_no = 21');
+	q1(q{CALL lp_sync('staff', true)});
+	my $held = q1('SELECT max(plan) FROM lp_sync_plans');
+	q1('UPDATE staff SET here = false WHERE emp_no = 22');
+	q1('UPDATE staff SET chats = 8 WHERE emp_no = 23');
+	q1(q{CALL lp_sync('staff', true)});
+	cmp_ok(q1('SELECT max(plan) FROM lp_sync_plans'), '>', $held, 'another run, of other keys');
+	my $xmin = q1("SELECT xmin FROM _lp_sync_item WHERE plan = $held");
+	is(apply($held), 'disable 0/1/0', 'the first is not superseded');
+	is(q1("SELECT xmin FROM _lp_sync_item WHERE plan = $held"), $xmin, '... and what stays held is not written');
+	is(apply($held, '{"disable": 1}'), 'disable 1/0/0', '... and can be confirmed');
+	deliver();
+	is(account_user('p21@x.example')->{isEnabled} ? 1 : 0, 0, 'the leaver is disabled');
+	q1('UPDATE staff SET chats = 7 WHERE emp_no = 24');
+	$held = q1('SELECT max(plan) FROM lp_sync_plans');
+	q1(q{CALL lp_sync('staff')});
+	deliver();
+	like(($session->run("SELECT lp_sync_apply($held, '{\"disable\": 1}')"))[1], qr/55000: plan $held is superseded/, 'a plan of all keys supersedes it');
+};
+
 done_testing();
