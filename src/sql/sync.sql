@@ -33,7 +33,8 @@ CREATE TABLE @extschema@._lp_sync (
 	waiting        bigint,
 	blocked        bigint,
 	unverifiable   bigint,
-	origin         text NOT NULL
+	origin         text NOT NULL,
+	version        bigint NOT NULL DEFAULT 1
 );
 COMMENT ON TABLE @extschema@._lp_sync IS 'one row for each sync: its definition, its state and the results of its last run';
 COMMENT ON COLUMN @extschema@._lp_sync.id IS 'number of the sync';
@@ -65,6 +66,7 @@ COMMENT ON COLUMN @extschema@._lp_sync.waiting IS 'users in that plan with an un
 COMMENT ON COLUMN @extschema@._lp_sync.blocked IS 'users in that plan that are blocked';
 COMMENT ON COLUMN @extschema@._lp_sync.unverifiable IS 'users in that plan that were changed in the account, but not in a visible attribute';
 COMMENT ON COLUMN @extschema@._lp_sync.origin IS 'system identifier/database OID/timeline where the sync was last defined or resumed';
+COMMENT ON COLUMN @extschema@._lp_sync.version IS 'how often it was defined';
 
 /* Pairs of source keys and users. Written with the settlement of a request, in its transaction (src/sync/link.c). */
 CREATE TABLE @extschema@._lp_sync_link (
@@ -103,7 +105,8 @@ CREATE TABLE @extschema@._lp_sync_plan (
 	source_rows    bigint NOT NULL,
 	listed         bigint NOT NULL,
 	guard          text CHECK (guard IN ('source', 'listing', 'duplicates')),
-	reason         text
+	reason         text,
+	version        bigint NOT NULL
 );
 CREATE INDEX _lp_sync_plan_sync ON @extschema@._lp_sync_plan (sync);
 COMMENT ON TABLE @extschema@._lp_sync_plan IS 'one row for each plan';
@@ -117,6 +120,7 @@ COMMENT ON COLUMN @extschema@._lp_sync_plan.source_rows IS 'rows of the source';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.listed IS 'users of the account';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.guard IS 'why the whole plan is held: source, listing or duplicates';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.reason IS 'the same as text';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.version IS '_lp_sync.version of the definition by which it was made';
 
 /*
  * One row for each user that differs. "changes" is an array of objects with attribute, old, new, reason, and "reported"
@@ -433,7 +437,7 @@ COMMENT ON COLUMN @extschema@.lp_sync_links.sync IS 'name of the sync';
 
 CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 	WITH mine AS MATERIALIZED (
-		SELECT s.id, s.name, s.limits,
+		SELECT s.id, s.name, s.limits, s.version,
 			   (SELECT count(*) FROM @extschema@._lp_sync_link l WHERE l.sync = s.id AND l.state <> 'gone') AS linked
 		FROM @extschema@._lp_sync s
 		WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account)
@@ -452,7 +456,8 @@ CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 		GROUP BY i.sync, i.action
 	)
 	SELECT p.id AS plan, m.name AS sync, p.made_at, p.made_by,
-		   CASE WHEN p.state = 'draft' AND p.made_at < clock_timestamp() - interval '24 hours' THEN 'expired' ELSE p.state END AS state,
+		   CASE WHEN p.state = 'draft' AND (p.version <> m.version OR p.made_at < clock_timestamp() - interval '24 hours')
+				THEN 'expired' ELSE p.state END AS state,
 		   c.action, coalesce(c.users, 0::bigint) AS users, l.n AS "limit",
 		   coalesce(o.may_apply AND c.left_over > 0 AND c.left_over + coalesce(u.n, 0::bigint) > l.n, false) AS over,
 		   concat_ws('; ', p.reason,
@@ -467,7 +472,8 @@ CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 	JOIN mine m ON m.id = p.sync
 	LEFT JOIN classes c ON c.plan = p.id
 	LEFT JOIN used u ON u.sync = p.sync AND u.action = c.action
-	CROSS JOIN LATERAL (SELECT p.state IN ('draft', 'applied') AND p.made_at >= clock_timestamp() - interval '24 hours') o (may_apply)
+	CROSS JOIN LATERAL (SELECT p.state IN ('draft', 'applied') AND p.version = m.version
+						AND p.made_at >= clock_timestamp() - interval '24 hours') o (may_apply)
 	LEFT JOIN LATERAL (SELECT @extschema@._lp_sync_limit(m.limits, c.action, m.linked)) l (n) ON true
 	ORDER BY p.id, c.action;
 COMMENT ON VIEW @extschema@.lp_sync_plans IS 'the plans of the current user''s syncs: one row for each plan and action';

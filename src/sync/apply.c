@@ -56,7 +56,18 @@ check_isolation(void)
 				 errhint("Use isolation level READ COMMITTED.")));
 }
 
-/* The sync, and other plans for its account, are locked before the state of the plan is read. */
+static void
+raise_no_plan(const LpuAppliedPlan *plan)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("plan %lld does not exist", (long long) plan->id)));
+}
+
+/*
+ * The sync, and other plans for its account, are locked before the state of the plan is read: a run
+ * that held the lock may have deleted an old plan.
+ */
 static void
 read_plan(LpuAppliedPlan *plan)
 {
@@ -69,16 +80,18 @@ read_plan(LpuAppliedPlan *plan)
 		sync = lpu_int64_column(0, 1);
 	plan->sync = sync != 0 ? lpu_sync_by_id(sync, true) : NULL;
 	if (plan->sync == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("plan %lld does not exist", (long long) plan->id)));
+		raise_no_plan(plan);
 	lpu_sync_check_rights(plan->sync);
 	lpu_lock_plans(plan->sync->account);
-	lpu_run("SELECT CASE WHEN p.made_at < clock_timestamp() - interval '24 hours' "
-			"  AND p.state IN ('draft', 'applied') AND EXISTS (SELECT "
-			"   FROM @extschema@._lp_sync_item i WHERE i.plan = p.id AND i.state IN ('planned', 'held')) "
-			"  THEN 'expired' ELSE p.state END, p.guard, p.reason, p.whole, p.source_rows "
-			"FROM @extschema@._lp_sync_plan p WHERE p.id = $1", 1, types, values);
+	lpu_run("SELECT CASE WHEN (p.version <> s.version "
+			"   OR p.made_at < clock_timestamp() - interval '24 hours') AND (p.state = 'draft' "
+			"   OR p.state = 'applied' AND EXISTS (SELECT FROM @extschema@._lp_sync_item i "
+			"    WHERE i.plan = p.id AND i.state IN ('planned', 'held'))) THEN 'expired' ELSE p.state END, "
+			"  p.guard, p.reason, p.whole, p.source_rows "
+			"FROM @extschema@._lp_sync_plan p JOIN @extschema@._lp_sync s ON s.id = p.sync "
+			"WHERE p.id = $1", 1, types, values);
+	if (SPI_processed == 0)
+		raise_no_plan(plan);
 	plan->state = lpu_text_column(0, 1);
 	plan->guard = lpu_text_column(0, 2);
 	plan->reason = lpu_text_column(0, 3);

@@ -153,26 +153,35 @@ check_same(const LpuSync *sync, const LpuSync *stored)
 
 /* ----- storing ----- */
 
-/* Drafts of an earlier definition would apply obsolete changes. */
-static void
-store(LpuSync *sync, const LpuSyncPolicy *policy, const LpuOptions *options)
+/* A name that another transaction has defined meanwhile is not taken over. */
+static const char insert_sql[] =
+"INSERT INTO @extschema@._lp_sync (name, account, server, server_oid, owner, owner_oid, source, "
+" source_oid, key, create_only, add_only, leavers, delete_after, drift, limits, origin) "
+"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) "
+"ON CONFLICT (name) DO NOTHING RETURNING id";
+
+/*
+ * The drafts of an earlier definition would apply what is not defined any more. One that is made
+ * at the same time has the earlier version.
+ */
+static const char update_sql[] =
+"WITH stored AS (UPDATE @extschema@._lp_sync s SET server = $3, server_oid = $4, owner = $5, "
+ "  owner_oid = $6, "
+"  source = $7, source_oid = $8, create_only = $10, add_only = $11, leavers = $12, "
+"  delete_after = $13, drift = $14, limits = $15, version = s.version + 1 WHERE s.id = $17 "
+" RETURNING s.id), "
+"expired AS (UPDATE @extschema@._lp_sync_plan p SET state = 'expired' FROM stored s "
+" WHERE p.sync = s.id AND (p.state = 'draft' OR (p.state = 'applied' AND EXISTS "
+"  (SELECT FROM @extschema@._lp_sync_item i WHERE i.plan = p.id AND i.state IN ('planned', 'held'))))) "
+"SELECT s.id FROM stored s";
+
+/* Return false if the sync is not as it was found any more: another transaction has defined it. */
+static bool
+store(LpuSync *sync, const LpuSync *stored, const LpuSyncPolicy *policy, const LpuOptions *options)
 {
-	static const char sql[] =
-	"WITH stored AS (INSERT INTO @extschema@._lp_sync AS s (name, account, server, server_oid, owner, "
-	" owner_oid, source, source_oid, key, create_only, add_only, leavers, delete_after, drift, limits, "
-	" origin) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) "
-	"ON CONFLICT (name) DO UPDATE SET server = excluded.server, server_oid = excluded.server_oid, "
-	" owner = excluded.owner, owner_oid = excluded.owner_oid, source = excluded.source, "
-	" source_oid = excluded.source_oid, "
-	" create_only = excluded.create_only, add_only = excluded.add_only, leavers = excluded.leavers, "
-	" delete_after = excluded.delete_after, drift = excluded.drift, limits = excluded.limits "
-	"RETURNING id) "
-	"UPDATE @extschema@._lp_sync_plan p SET state = 'expired' FROM stored s "
-	"WHERE p.sync = s.id AND (p.state = 'draft' OR (p.state = 'applied' AND EXISTS "
-	" (SELECT FROM @extschema@._lp_sync_item i WHERE i.plan = p.id AND i.state IN ('planned', 'held'))))";
-	Oid			types[16] = {TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
-	TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, INTERVALOID, TEXTOID, JSONBOID, TEXTOID};
-	Datum		values[16] = {
+	Oid			types[17] = {TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID,
+	TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, INTERVALOID, TEXTOID, JSONBOID, TEXTOID, INT8OID};
+	Datum		values[17] = {
 		CStringGetTextDatum(sync->name), CStringGetTextDatum(sync->account),
 		CStringGetTextDatum(options->server_name), ObjectIdGetDatum(options->server),
 		CStringGetTextDatum(sync->owner_name), ObjectIdGetDatum(sync->owner),
@@ -183,12 +192,47 @@ store(LpuSync *sync, const LpuSyncPolicy *policy, const LpuOptions *options)
 		CStringGetTextDatum(sync->drift),
 		policy->limits != NULL ? JsonbPGetDatum(policy->limits) :
 		DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")),
-		CStringGetTextDatum(lpu_origin_text())
+		CStringGetTextDatum(lpu_origin_text()), Int64GetDatum(stored != NULL ? stored->id : 0)
 	};
-	LpuParameters parameters = {16, types, values,
-	policy->delete_after != NULL ? NULL : "            n   "};
+	LpuParameters parameters = {17, types, values,
+	policy->delete_after != NULL ? NULL : "            n    "};
 
-	(void) lpu_run_once(sql, &parameters, NULL);
+	return lpu_run_once(stored != NULL ? update_sql : insert_sql, &parameters, NULL) > 0;
+}
+
+/* ----- the whole ----- */
+
+/* The stored definition of this name, locked, if the current user may replace it; or NULL. */
+static LpuSync *
+find_stored(const LpuSync *sync)
+{
+	LpuSync    *stored = lpu_sync_find(sync->name, true);
+
+	if (stored != NULL)
+	{
+		lpu_sync_check_rights(stored);
+		check_same(sync, stored);
+	}
+	return stored;
+}
+
+/* Check and store; return false if another transaction has defined the sync meanwhile. */
+static bool
+define(LpuSync *sync, const LpuSyncPolicy *policy)
+{
+	LpuSync    *stored = find_stored(sync);
+	LpuProblem *problem = NULL;
+	const LpuOptions *options;
+
+	sync->owner = stored != NULL && OidIsValid(stored->owner) ? stored->owner : GetUserId();
+	sync->owner_name = GetUserNameFromId(sync->owner, false);
+	sync->source_name = lpu_relation_name(sync->source);
+	options = lpu_server_for_account(sync->account, sync->owner, &problem);
+	if (options == NULL)
+		lpu_problem_raise(problem);
+	check_source(sync);
+	lpu_sync_read_columns(sync);
+	return store(sync, stored, policy, options);
 }
 
 /*
@@ -200,9 +244,6 @@ lpu_sync_define(LpuSync *sync, const LpuSyncPolicy *policy)
 {
 	static const char *const leavers[] = {"disable", "delete", "report"};
 	static const char *const drifts[] = {"overwrite", "report", "accept"};
-	LpuSync    *stored;
-	LpuProblem *problem = NULL;
-	const LpuOptions *options;
 
 	if (*sync->name == '\0' || pg_mbstrlen(sync->name) > MAX_NAME)
 		raise_parameter("sync", "It must have 1 to 63 characters.");
@@ -212,19 +253,11 @@ lpu_sync_define(LpuSync *sync, const LpuSyncPolicy *policy)
 	if (policy->delete_after != NULL && policy->delete_after->time + policy->delete_after->day +
 		policy->delete_after->month < 0)
 		raise_parameter("delete_after", "It must not be negative.");
-	stored = lpu_sync_find(sync->name, true);
-	if (stored != NULL)
-	{
-		lpu_sync_check_rights(stored);
-		check_same(sync, stored);
-	}
-	sync->owner = stored != NULL && OidIsValid(stored->owner) ? stored->owner : GetUserId();
-	sync->owner_name = GetUserNameFromId(sync->owner, false);
-	sync->source_name = lpu_relation_name(sync->source);
-	options = lpu_server_for_account(sync->account, sync->owner, &problem);
-	if (options == NULL)
-		lpu_problem_raise(problem);
-	check_source(sync);
-	lpu_sync_read_columns(sync);
-	store(sync, policy, options);
+
+	/*
+	 * what another transaction has stored under this name is found by the
+	 * next attempt
+	 */
+	while (!define(sync, policy))
+		CHECK_FOR_INTERRUPTS();
 }

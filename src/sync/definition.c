@@ -33,7 +33,7 @@
 	"@extschema@._lp_role_here(s.origin, $2, s.owner_oid, s.owner), s.owner, " \
 	"CASE WHEN @extschema@._lp_is_here(s.origin, $2) THEN s.source_oid END, s.source, s.key, " \
 	"s.create_only, s.add_only, s.drift, s.state, s.why, s.origin = $2, " \
-	"@extschema@._lp_is_here(s.origin, $2) FROM @extschema@._lp_sync s "
+	"@extschema@._lp_is_here(s.origin, $2), s.version FROM @extschema@._lp_sync s "
 
 /* Actions that a plan shows and counts, and those that can have a limit. */
 static const struct
@@ -154,6 +154,7 @@ read_sync_row(void)
 		sync->owner_name = role;
 	sync->here = lpu_bool_column(0, 15) ||
 		(lpu_bool_column(0, 16) && lpu_after_promotion == LPU_RESUME);
+	sync->version = lpu_int64_column(0, 17);
 	return sync;
 }
 

@@ -39,6 +39,7 @@ typedef struct LpuSync
 	const char *state;			/* active, paused or quarantined */
 	const char *why;
 	bool		here;			/* defined or resumed in this database */
+	int64		version;		/* how often it was defined */
 	int			ncolumns;
 	LpuSyncColumn *columns;		/* of lpu_sync_read_columns() */
 } LpuSync;

@@ -267,6 +267,7 @@ mark_rows(const TriggerData *data, int64 watch)
 	int			level;
 
 	lpu_run("SELECT w.sync, w.columns FROM @extschema@._lp_sync_watch w "
+			"JOIN @extschema@._lp_sync s ON s.id = w.sync "
 			"WHERE w.id = $1 AND (w.relation_oid = $2 OR w.relation = $3)", 3, types, values);
 	if (SPI_processed == 0)
 		return;
@@ -283,8 +284,8 @@ mark_rows(const TriggerData *data, int64 watch)
 }
 
 /*
- * _lp_sync_mark_trigger() RETURNS trigger: its argument is the id of a watch. A dropped watch, or
- * one of another table, marks nothing.
+ * _lp_sync_mark_trigger() RETURNS trigger: its argument is the id of a watch. A dropped watch, a
+ * watch of a dropped sync, or one of another table, marks nothing.
  */
 Datum
 _lp_sync_mark_trigger(PG_FUNCTION_ARGS)

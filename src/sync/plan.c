@@ -80,7 +80,8 @@ forget_old_plans(const LpuSync *sync)
 
 /*
  * The list of a first run is that of before its creates: what was created and deleted since the
- * list is counted, too.
+ * list is counted, too. From here the sync is locked: while the sides were read it may have been
+ * dropped, which raises 42704, or defined anew.
  */
 static void
 read_base(const LpuSync *sync, SyncBase *base)
@@ -96,7 +97,12 @@ read_base(const LpuSync *sync, SyncBase *base)
 			"    AND i.state = 'done' AND r.finished_at > s.last_run), 0), 0), "
 			" (SELECT count(*) FROM @extschema@._lp_sync_link l "
 			"  WHERE l.sync = s.id AND l.state <> 'gone') "
-			"FROM @extschema@._lp_sync s WHERE s.id = $1", 1, types, values);
+			"FROM @extschema@._lp_sync s WHERE s.id = $1 FOR UPDATE OF s", 1, types, values);
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("sync \"%s\" does not exist", sync->name),
+				 errdetail("It was dropped while the plan was made.")));
 	base->rows = lpu_int64_column(0, 1);
 	base->listed = lpu_int64_column(0, 2);
 	base->linked = lpu_int64_column(0, 3);
@@ -170,15 +176,15 @@ choose_guard(LpuSyncPlanned *planned, const LpuSyncSides *sides, const SyncBase 
 static int64
 insert_plan(const LpuSync *sync, const LpuSyncSides *sides, bool whole)
 {
-	Oid			types[5] = {INT8OID, TEXTOID, BOOLOID, INT8OID, INT8OID};
-	Datum		values[5] = {
+	Oid			types[6] = {INT8OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID};
+	Datum		values[6] = {
 		Int64GetDatum(sync->id), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
 		BoolGetDatum(whole), Int64GetDatum(sides->source->count),
-		Int64GetDatum(sides->account->count)
+		Int64GetDatum(sides->account->count), Int64GetDatum(sync->version)
 	};
 
-	lpu_run("INSERT INTO @extschema@._lp_sync_plan (sync, made_by, whole, source_rows, listed) "
-			"VALUES ($1, $2, $3, $4, $5) RETURNING id", 5, types, values);
+	lpu_run("INSERT INTO @extschema@._lp_sync_plan (sync, made_by, whole, source_rows, listed, "
+			" version) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id", 6, types, values);
 	return lpu_int64_column(0, 1);
 }
 

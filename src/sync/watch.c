@@ -192,7 +192,8 @@ lp_sync_watch(PG_FUNCTION_ARGS)
 				 errmsg("target, sync and key_expression must not be null")));
 	PreventCommandIfReadOnly("lp_sync_watch()");
 	SPI_connect();
-	sync = lpu_sync_named(text_to_cstring(PG_GETARG_TEXT_PP(1)), false);
+	/* locked, so that it is not dropped meanwhile */
+	sync = lpu_sync_named(text_to_cstring(PG_GETARG_TEXT_PP(1)), true);
 	watch.relation = owned_table_name(table);
 	read_expression(sync, table, text_to_cstring(PG_GETARG_TEXT_PP(2)), &watch);
 	store_watch(sync, table, &watch);
