@@ -166,7 +166,7 @@ static const char insert_sql[] =
  */
 static const char update_sql[] =
 "WITH stored AS (UPDATE @extschema@._lp_sync s SET server = $3, server_oid = $4, owner = $5, "
- "  owner_oid = $6, "
+"  owner_oid = $6, "
 "  source = $7, source_oid = $8, create_only = $10, add_only = $11, leavers = $12, "
 "  delete_after = $13, drift = $14, limits = $15, version = s.version + 1 WHERE s.id = $17 "
 " RETURNING s.id), "
