@@ -363,6 +363,31 @@ UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncer
 CALL lp_deliver();
 SELECT source_key ->> 'key' AS key, operation, state, reason FROM lp_results WHERE operation = 'update' ORDER BY id;
 SELECT source_key FROM lp_sync_links ORDER BY 1;
+-- a change that replaces that of a plan has its item: it counts for the limits, and the next plan writes the link
+SELECT hr.join('v1');
+SELECT lp_sync_plan('staff', '{v1}') AS plan \gset
+SELECT applied();
+CALL lp_deliver();
+UPDATE hr.staff SET chats = 7 WHERE key = 'v1';
+SELECT lp_sync_plan('staff', '{v1}') AS plan \gset
+SELECT applied();
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"loginName": "v1@x.example", "nickname": "N"}]');
+SELECT i.state, r.state, r.plan IS NULL AS by_user FROM _lp_sync_item i JOIN lp_requests r ON r.id = i.request WHERE i.plan = :plan;
+CALL lp_deliver();
+SELECT action, state FROM lp_sync_changes WHERE plan = :plan;
+SELECT lp_sync_plan('staff', '{}') > 0 AS planned;
+SELECT i.state, l.base -> 'maxChats' AS base FROM _lp_sync_item i JOIN _lp_sync_link l ON l.source_key = i.source_key WHERE i.plan = :plan;
+-- it is not withdrawn, and then writes no link
+UPDATE hr.staff SET chats = 8 WHERE key = 'v1';
+SELECT lp_sync_plan('staff', '{v1}') AS plan \gset
+SELECT applied();
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"loginName": "v1@x.example", "nickname": "M"}]');
+SELECT lp_sync_unlink('staff', '{v1}');
+CALL lp_deliver();
+DELETE FROM hr.staff WHERE key = 'v1';
+SELECT lp_sync_plan('staff', '{}') > 0 AS planned;
+SELECT i.state, r.state, l.source_key AS linked FROM _lp_sync_item i JOIN lp_requests r ON r.id = i.request LEFT JOIN _lp_sync_link l ON l.source_key = i.source_key
+	WHERE i.plan = :plan;
 -- dropped, too; and what has failed is not sent again for a user who is no more linked
 UPDATE lp_requests SET state = 'failed', cause = 'refused' WHERE state = 'done' AND source_key ->> 'key' IN ('u1', 'u2', 'u5');
 INSERT INTO lp_payloads SELECT id, '{}' FROM lp_requests WHERE state = 'failed';

@@ -49,7 +49,7 @@ static const Oid types[NCOLUMNS] = {
  * not if its user is known by now and has a newer one by id, or if a change by the other key was
  * queued since.  (max(r.id
  * + 0) keeps the planner from the primary key, and IS TRUE makes it hash the ids.)  Writes
- * lp_requests and lp_payloads.
+ * lp_requests and lp_payloads, and in _lp_sync_item which request an item of a plan has.
  */
 static const char enqueue_sql[] =
 "WITH given AS MATERIALIZED ("
@@ -140,9 +140,12 @@ static const char enqueue_sql[] =
 "    reason = 'replaced by request ' || j.id"
 "  FROM judged j"
 "  WHERE r.id = j.older AND j.problem IS NULL AND (j.id IN (SELECT m.id FROM made m)) IS TRUE"
-"  RETURNING r.id"
+"  RETURNING r.id, j.id AS newer"
 "), emptied AS ("
 "  DELETE FROM @extschema@.lp_payloads p USING superseded s WHERE p.request_id = s.id"
+"), followed AS ("
+"  UPDATE @extschema@._lp_sync_item i SET request = s.newer FROM superseded s"
+"  WHERE i.request = s.id AND i.state = 'queued'"
 ")"
 "SELECT m.user_id, m.login_name, m.error FROM made m WHERE m.error IS NOT NULL "
 "ORDER BY m.id LIMIT 1";

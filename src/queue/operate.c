@@ -84,8 +84,8 @@ static const char outdated_sql[] =
 static const char unlinked_sql[] =
 "SELECT r.id, r.plan FROM @extschema@.lp_requests r"
 "  LEFT JOIN @extschema@._lp_sync_item i ON i.request = r.id "
-"WHERE r.id = ANY ($1) AND r.plan IS NOT NULL AND (i.id IS NULL OR i.state = 'superseded'"
-"  OR i.action NOT IN ('create', 'recreate', 'adopt') AND NOT EXISTS ("
+"WHERE r.id = ANY ($1) AND r.plan IS NOT NULL AND (i.id IS NULL OR i.unlinked"
+"  OR i.state = 'superseded' OR i.action NOT IN ('create', 'recreate', 'adopt') AND NOT EXISTS ("
 "    SELECT FROM @extschema@._lp_sync_link l WHERE l.sync = i.sync AND l.source_key = i.source_key"
 "      AND l.user_id = i.user_id)) "
 "ORDER BY r.id LIMIT 1";

@@ -147,7 +147,8 @@ CREATE TABLE @extschema@._lp_sync_item (
 	state          text NOT NULL CHECK (state IN ('planned', 'queued', 'done', 'failed', 'superseded', 'held', 'stale', 'blocked',
 										  'wait', 'reported')),
 	request        bigint,
-	queued_at      timestamptz
+	queued_at      timestamptz,
+	unlinked       boolean NOT NULL DEFAULT false
 );
 CREATE INDEX _lp_sync_item_plan ON @extschema@._lp_sync_item (plan);
 CREATE INDEX _lp_sync_item_request ON @extschema@._lp_sync_item (request) WHERE request IS NOT NULL;
@@ -167,8 +168,9 @@ COMMENT ON COLUMN @extschema@._lp_sync_item.hidden IS '_lp_sync_link.hidden afte
 COMMENT ON COLUMN @extschema@._lp_sync_item.date_updated IS 'dateUpdated of the user when it was planned';
 COMMENT ON COLUMN @extschema@._lp_sync_item.reason IS 'why';
 COMMENT ON COLUMN @extschema@._lp_sync_item.state IS 'planned, queued, done, failed, superseded, held, stale, blocked, wait or reported';
-COMMENT ON COLUMN @extschema@._lp_sync_item.request IS 'lp_requests.id';
+COMMENT ON COLUMN @extschema@._lp_sync_item.request IS 'lp_requests.id; of a request that was replaced by another: of that one';
 COMMENT ON COLUMN @extschema@._lp_sync_item.queued_at IS 'when it was applied';
+COMMENT ON COLUMN @extschema@._lp_sync_item.unlinked IS 'the link was given up before its request was settled: none is written';
 
 /*
  * Watched tables. The triggers of a table have the id of a row here, which has the columns that they copy and the

@@ -16,8 +16,8 @@
 /*
  * $1: ids of requests. An attribute left as the account has it keeps its earlier source value. A
  * disable and a delete do not change the attributes of the link. A state that was found by a request
- * that had never been sent was caused by another client. The link of a superseded item was
- * removed while its request was in flight. The statement does not wait for rows locked by others,
+ * never sent was caused by another client. An item whose link was removed while its request was in
+ * flight writes none. The statement does not wait for rows locked by others,
  * since a session that unlinks a user must not block a deliverer. The next plan settles the skipped
  * rows. Writes items and links.
  */
@@ -35,7 +35,7 @@ static const char settle_sql[] =
 "  WHERE k.sync = o.sync AND k.source_key = o.source_key LIMIT 1 FOR UPDATE SKIP LOCKED) b ON true "
 " WHERE a.there IS NULL OR b.locked), "
 "settled AS ( "
-" SELECT i.id, i.sync, i.action, i.source_key, i.base, i.hidden, r.state, r.user_id, "
+" SELECT i.id, i.sync, i.action, i.source_key, i.base, i.hidden, i.unlinked, r.state, r.user_id, "
 "  i.action <> 'adopt' AND (r.evidence = 'answer' OR r.attempts > 0) AS by_us, "
 "  coalesce(r.outcome ->> 'dateUpdated', CASE WHEN i.action = 'adopt' AND r.evidence = 'lookup' "
 "   THEN i.date_updated END) AS date_updated, "
@@ -62,6 +62,7 @@ static const char settle_sql[] =
 "FROM settled s JOIN @extschema@._lp_sync y ON y.id = s.sync "
 "LEFT JOIN @extschema@._lp_sync_link k ON k.sync = s.sync AND k.source_key = s.source_key "
 "WHERE s.state <> 'failed' AND s.user_id IS NOT NULL AND s.source_key IS NOT NULL "
+" AND NOT s.unlinked "
 "ON CONFLICT (sync, source_key) DO UPDATE SET user_id = excluded.user_id, "
 " login_name = excluded.login_name, state = excluded.state, since = excluded.since, "
 " by_us = excluded.by_us, base = excluded.base, hidden = excluded.hidden, "

@@ -27,8 +27,23 @@ run(const LpuSync *sync, const char *sql)
 }
 
 /*
- * Withdraw the requests of a sync for some keys, a text[], or all (0). Items of requests in flight,
- * or with unknown outcome, no longer write a link.
+ * The items write no link any more. Those whose requests were withdrawn are superseded; those in
+ * flight or in doubt are carried out, and count for the limits.
+ */
+static void
+mark_unlinked(const LpuParameters *parameters)
+{
+	(void) lpu_run_once("UPDATE @extschema@._lp_sync_item i SET unlinked = true, "
+						" state = CASE r.state WHEN 'superseded' THEN r.state ELSE i.state END "
+						"FROM @extschema@.lp_requests r WHERE r.id = i.request AND i.sync = $1 "
+						" AND ($2::text[] IS NULL OR i.source_key = ANY ($2)) "
+						" AND i.state IN ('queued', 'failed')", parameters, NULL);
+}
+
+/*
+ * Withdraw the requests of a sync for some keys, a text[], or all (0). One that replaced a request
+ * of the sync, but is not of a plan, stays. Requests are locked before items, as by what replaces
+ * them.
  */
 static void
 withdraw(const LpuSync *sync, Datum keys, const char *why)
@@ -38,17 +53,19 @@ withdraw(const LpuSync *sync, Datum keys, const char *why)
 	LpuParameters parameters = {2, types, values, keys == (Datum) 0 ? " n" : NULL};
 	int64	   *ids;
 	int			n;
-	int			withdrawn;
+	int			withdrawn = 0;
 
-	(void) lpu_run_once("UPDATE @extschema@._lp_sync_item i SET state = 'superseded' "
-						"FROM @extschema@.lp_requests r WHERE r.id = i.request AND i.sync = $1 "
-						" AND ($2::text[] IS NULL OR i.source_key = ANY ($2)) "
-						" AND r.state IN ('pending', 'held', 'sending', 'uncertain') RETURNING r.id",
+	(void) lpu_run_once("SELECT r.id FROM @extschema@._lp_sync_item i "
+						"JOIN @extschema@.lp_requests r ON r.id = i.request WHERE i.sync = $1 "
+						" AND ($2::text[] IS NULL OR i.source_key = ANY ($2)) AND r.plan IS NOT NULL "
+						" AND r.state IN ('pending', 'held', 'sending', 'uncertain')",
 						&parameters, NULL);
 	ids = lpu_queue_ids(&n);
+	if (n > 0)
+		withdrawn = (int) lpu_withdraw(lpu_queue_id_array(ids, n), why);
+	mark_unlinked(&parameters);
 	if (n == 0)
 		return;
-	withdrawn = (int) lpu_withdraw(lpu_queue_id_array(ids, n), why);
 	ereport(NOTICE,
 			(errmsg_plural("%d queued request was withdrawn", "%d queued requests were withdrawn",
 						   withdrawn, withdrawn),

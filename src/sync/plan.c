@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "base/guc.h"
 #include "base/spi_plan.h"
@@ -63,17 +64,26 @@ lpu_sync_settle_items(const LpuSync *sync)
 			" AND j.state <> @extschema@._lp_sync_item_state(j.state, r.state)", 1, types, values);
 }
 
-/* Plans that are as old as the requests that are purged. */
+/*
+ * Plans that are as old as the requests that are purged. Those that are younger than a day, or have
+ * items that were applied in the last one or have not ended, are kept: they count for the limits.
+ */
 static void
 forget_old_plans(const LpuSync *sync)
 {
 	Oid			types[2] = {INT8OID, INT4OID};
-	Datum		values[2] = {Int64GetDatum(sync->id), Int32GetDatum(lpu_retention)};
+	Datum		values[2] = {
+		Int64GetDatum(sync->id), Int32GetDatum(Max(lpu_retention, SECS_PER_DAY))
+	};
 
 	if (lpu_retention <= 0)
 		return;
 	lpu_run("WITH old AS (DELETE FROM @extschema@._lp_sync_plan p WHERE p.sync = $1 "
-			"  AND p.made_at < clock_timestamp() - $2 * interval '1 second' RETURNING p.id) "
+			"  AND p.made_at < clock_timestamp() - $2 * interval '1 second' "
+			"  AND NOT EXISTS (SELECT FROM @extschema@._lp_sync_item i "
+			"   LEFT JOIN @extschema@.lp_requests r ON r.id = i.request WHERE i.plan = p.id "
+			"    AND (i.queued_at > clock_timestamp() - interval '24 hours' "
+			"     OR r.state IN ('pending', 'held', 'sending', 'uncertain'))) RETURNING p.id) "
 			"DELETE FROM @extschema@._lp_sync_item i USING old WHERE i.plan = old.id",
 			2, types, values);
 }

@@ -77,6 +77,24 @@ subtest 'defined anew while a plan is made' => sub {
 	is(q1("SELECT action, queued FROM lp_sync_apply($plan)"), 'create|3', 'a plan that is made now is applied');
 };
 
+subtest 'plans that count for the limits' => sub {
+	my $old = sub { my ($age, $rest) = @_; return q1("BEGIN; UPDATE _lp_sync_plan SET made_at = now() - interval '$age'; $rest; SELECT lp_sync_plan('staff', '{}') > 0;
+		SELECT count(*) FROM _lp_sync_plan p WHERE EXISTS (SELECT FROM _lp_sync_item i WHERE i.plan = p.id AND i.request IS NOT NULL); ROLLBACK") =~ /(\d+)$/ ? $1 : '?'; };
+	my $count = q1('SELECT count(DISTINCT plan) FROM _lp_sync_item WHERE request IS NOT NULL');
+
+	q1(q{ALTER SYSTEM SET lpusers.retention = '1min'});
+	q1('SELECT pg_reload_conf()');
+	LpUsers::wait_for(sub { q1('SHOW lpusers.retention') eq '1min' }, 'the setting');
+	is($old->('23 hours', q{UPDATE _lp_sync_item SET state = 'done', queued_at = now() - interval '23 hours'; UPDATE lp_requests SET state = 'created'}), $count,
+		'kept for a day, whatever the retention of requests is');
+	is($old->('25 hours', q{UPDATE lp_requests SET state = 'created'}), $count, 'as long as an item was applied in the last day');
+	is($old->('49 hours', q{UPDATE _lp_sync_item SET queued_at = now() - interval '25 hours'}), $count, 'as long as a request has not ended');
+	is($old->('49 hours', q{UPDATE _lp_sync_item SET queued_at = now() - interval '25 hours'; UPDATE lp_requests SET state = 'created'}), '0', 'and no longer');
+	q1('ALTER SYSTEM RESET lpusers.retention');
+	q1('SELECT pg_reload_conf()');
+	LpUsers::wait_for(sub { q1('SHOW lpusers.retention') ne '1min' }, 'the setting');
+};
+
 subtest 'a plan that is deleted before it is applied' => sub {
 	my $plan = q1(q{SELECT lp_sync_plan('staff')});
 	my (undef, $err) = beside_transaction("SELECT FROM _lp_sync FOR UPDATE; DELETE FROM _lp_sync_plan WHERE id = $plan", "SELECT lp_sync_apply($plan)");
