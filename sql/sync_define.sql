@@ -10,6 +10,14 @@ CREATE VIEW hr.names AS SELECT key AS emp_no, login AS login_name, name AS full_
 	FROM hr.staff;
 SELECT * FROM lp_sync_define('names', '12345678', 'hr.names', 'emp_no', create_only => '{nickname}', add_only => '{skills,lobs}');
 
+-- any type of numbers
+CREATE VIEW hr.numbers AS SELECT key, login AS login_name, name AS full_name, key AS employee_id, 3::oid AS max_chats, '{1,2}'::oid[] AS profile_ids FROM hr.staff;
+CREATE DOMAIN hr.number AS oid;
+CREATE TABLE hr.numbered (id bigint, login_name text, is_enabled boolean, max_chats hr.number, profile_ids oid[]);
+SELECT count(*) FROM lp_sync_define('numbers', '12345678', 'hr.numbers', 'key');
+SELECT count(*) FROM lp_sync_diff('numbers', against => 'hr.numbered');
+SELECT lp_sync_drop('numbers');
+
 -- the key may be an attribute as well
 CREATE VIEW hr.short AS SELECT key AS employee_id, login AS login_name, name AS full_name FROM hr.staff;
 SELECT * FROM lp_sync_define('short', '12345678', 'hr.short', 'employee_id');
@@ -55,6 +63,13 @@ SELECT wrong(:'good' || ', ''{1}''::int[] AS skill_ids', $$, add_only => '{skill
 SELECT wrong(:'good', $$, leavers => 'dissable'$$); -- ERROR
 SELECT wrong(:'good', $$, drift => NULL$$); -- ERROR
 SELECT wrong(:'good', $$, delete_after => '-1 day'$$); -- ERROR
+SELECT wrong(:'good', $$, delete_after => '-1 day 23:59'$$); -- ERROR
+SELECT wrong(:'good', $$, delete_after => '1 mon -29 days'$$);
+SELECT wrong(:'good', $$, delete_after => '1000 years'$$);
+SELECT wrong(:'good', $$, delete_after => '1000 years 1 second'$$); -- ERROR
+SELECT wrong(:'good', $$, delete_after => '178000000 years'$$); -- ERROR
+SELECT wrong(:'good', $$, delete_after => '178000000 years -2000000000 days'$$); -- ERROR
+SELECT wrong(:'good', $$, limits => '{"disable": 2.0, "update": 1.50e1, "rename": "2.50%"}'$$);
 SELECT wrong(:'good', $$, limits => '[]'$$); -- ERROR
 SELECT wrong(:'good', $$, limits => '{"updat": 1}'$$); -- ERROR
 SELECT wrong(:'good', $$, limits => '{"update": "10"}'$$); -- ERROR

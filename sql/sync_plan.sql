@@ -80,7 +80,8 @@ SELECT lp_sync_plan('staff', '{late1,late2}') > 0 AS planned;
 SELECT action, users, "limit", over FROM lp_sync_plans WHERE plan = (SELECT max(plan) FROM lp_sync_plans);
 -- percentages of the linked users, at least 3; 0 asks; null does not
 SELECT l.limits, l.action, l.linked, _lp_sync_limit(l.limits::jsonb, l.action, l.linked) FROM (VALUES ('{}', 'update', 1000), ('{}', 'update', 5), ('{}', 'disable', 151),
-	('{}', 'adopt', 9), ('{}', 'nothing', 9), ('{"update": null}', 'update', 9), ('{"update": "0.5%"}', 'update', 1001), ('{"update": 0}', 'update', 9)) l (limits, action, linked);
+	('{}', 'adopt', 9), ('{}', 'nothing', 9), ('{"update": null}', 'update', 9), ('{"update": "0.5%"}', 'update', 1001), ('{"update": 0}', 'update', 9),
+	('{"update": 2.0}', 'update', 9), ('{"update": 1.50e1}', 'update', 9), ('{"update": "2.50%"}', 'update', 1000)) l (limits, action, linked);
 
 -- An item is what its request is, at once: discarded, and it does not count for the limit; failed, and tried again.
 BEGIN;

@@ -315,7 +315,7 @@ CREATE FUNCTION @extschema@._lp_sync_limit(limits jsonb, action text, linked big
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
 		SELECT CASE jsonb_typeof(l.value)
-			WHEN 'number' THEN (l.value #>> '{}')::bigint
+			WHEN 'number' THEN (l.value #>> '{}')::numeric::bigint
 			WHEN 'string' THEN greatest(3, ceil(linked::numeric * rtrim(l.value #>> '{}', '%')::numeric / 100::numeric)::bigint) END
 		FROM (SELECT ('{"create": 100, "adopt": 0, "update": "10%", "rename": 20, "enable": 20, "disable": "2%", "delete": 0,
 						"reopen": 0, "recreate": 0, "relink": 0}'::jsonb || limits) -> action) l (value);

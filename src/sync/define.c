@@ -30,6 +30,9 @@
 /* Longest name, as in the CHECK of the table. */
 #define MAX_NAME 63
 
+/* Longest time after which users are deleted, in years. */
+#define MAX_YEARS 1000
+
 static void
 raise_parameter(const char *parameter, const char *detail)
 {
@@ -124,6 +127,30 @@ check_limits(Jsonb *limits)
 			raise_parameter("limits", psprintf("The limit of \"%s\" must be a whole number, "
 											   "a percentage such as \"10%%\", or null.", action));
 	}
+}
+
+/*
+ * A positive interval may have negative fields. Each of them is limited: what is added to the time
+ * of a link must not exceed the range of timestamps.
+ */
+static void
+check_delete_after(const Interval *delete_after)
+{
+	const Interval zero = {0};
+	const Interval most = {.month = MAX_YEARS * MONTHS_PER_YEAR};
+	int			months = MAX_YEARS * MONTHS_PER_YEAR;
+	int			days = MAX_YEARS * 366;
+	int64		time = days * USECS_PER_DAY;
+
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(delete_after),
+										 IntervalPGetDatum(&zero))))
+		raise_parameter("delete_after", "It must not be negative.");
+	if (delete_after->month < -months || delete_after->month > months ||
+		delete_after->day < -days || delete_after->day > days ||
+		delete_after->time < -time || delete_after->time > time ||
+		DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(delete_after),
+										 IntervalPGetDatum(&most))))
+		raise_parameter("delete_after", "It must not exceed " CppAsString2(MAX_YEARS) " years.");
 }
 
 /* ----- rights ----- */
@@ -250,9 +277,8 @@ lpu_sync_define(LpuSync *sync, const LpuSyncPolicy *policy)
 	check_word("leavers", policy->leavers, leavers, lengthof(leavers));
 	check_word("drift", sync->drift, drifts, lengthof(drifts));
 	check_limits(policy->limits);
-	if (policy->delete_after != NULL && policy->delete_after->time + policy->delete_after->day +
-		policy->delete_after->month < 0)
-		raise_parameter("delete_after", "It must not be negative.");
+	if (policy->delete_after != NULL)
+		check_delete_after(policy->delete_after);
 
 	/*
 	 * what another transaction has stored under this name is found by the

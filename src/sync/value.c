@@ -160,7 +160,8 @@ lpu_sync_expression(LpuValueKind kind, bool names, Oid type, bool checked, const
 		return psprintf("(%s)::pg_catalog.%s[]", column, element);
 	if (lpu_sync_form_type(lpu_sync_form(kind)) == TEXTOID)
 		return lpu_sync_text_expression(type, column);
-	return psprintf("(%s)::%s", column,
+	/* there is no cast from oid to numeric */
+	return psprintf(getBaseType(type) == OIDOID ? "(%s)::pg_catalog.int8::%s" : "(%s)::%s", column,
 					format_type_extended(lpu_sync_form_type(lpu_sync_form(kind)), -1,
 										 FORMAT_TYPE_FORCE_QUALIFY));
 }
