@@ -36,7 +36,8 @@ static const char blocked_sql[] =
 
 /*
  * Changes that wait for users, $3, by their logins, $4, except those that refer to the user to
- * whom an older unfinished create or rename gives the login.  $1 account, $2 server.  Reads lp_requests.
+ * whom an older unfinished create or rename gives the login.  $1 account, $2 server.  Reads
+ * lp_requests.
  */
 static const char waiting_sql[] =
 "SELECT r.id FROM unnest($3::bigint[], $4::text[]) AS u (user_id, login) CROSS JOIN LATERAL ("

@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -46,6 +47,7 @@ typedef struct UserReceiver
 	MemoryContext row_context;
 	Datum	   *values;
 	bool	   *nulls;
+	HTAB	   *seen;			/* ids of the users that were put */
 	bool		listed;			/* a group comes as its id, not as a set */
 } UserReceiver;
 
@@ -97,12 +99,25 @@ new_rows(const LpuSyncRows *source)
 static void
 start_receiver(UserReceiver *r, const LpuSyncRows *source)
 {
+	HASHCTL		control = {.keysize = sizeof(int64),.entrysize = sizeof(int64),
+	.hcxt = CurrentMemoryContext};
+
 	r->source = source;
 	r->rows = new_rows(source);
 	r->values = palloc(r->rows->desc->natts * sizeof(Datum));
 	r->nulls = palloc(r->rows->desc->natts * sizeof(bool));
 	r->row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers account row",
 										   ALLOCSET_DEFAULT_SIZES);
+	r->seen = hash_create("lpusers account ids", 1024, &control,
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static LpuSyncRows *
+end_receiver(UserReceiver *r)
+{
+	hash_destroy(r->seen);
+	MemoryContextDelete(r->row_context);
+	return r->rows;
 }
 
 /* ----- one user ----- */
@@ -159,7 +174,21 @@ put_value(UserReceiver *r, const LpuSyncValue *value, bool isnull, Datum given)
 		put_field(r, value->folded, lpu_sync_fold(value->form, given));
 }
 
-/* A user without an id cannot be linked, and a user without a login cannot be found. */
+/* Return true if this id has not been seen before. */
+static bool
+is_new(UserReceiver *r, Datum id)
+{
+	int64		key = DatumGetInt64(id);
+	bool		found;
+
+	(void) hash_search(r->seen, &key, HASH_ENTER, &found);
+	return !found;
+}
+
+/*
+ * A user without an id cannot be linked, and a user without a login cannot be found. A list that
+ * changes while it is read may have a user twice: the second is skipped.
+ */
 static void
 put_user(UserReceiver *r, const Datum *values, const bool *nulls)
 {
@@ -168,7 +197,7 @@ put_user(UserReceiver *r, const Datum *values, const bool *nulls)
 	int			n = READ_FIXED;
 	int			i;
 
-	if (!nulls[READ_ID])
+	if (!nulls[READ_ID] && is_new(r, values[READ_ID]))
 	{
 		memset(r->nulls, true, rows->desc->natts * sizeof(bool));
 		put_field(r, ID + 1, values[READ_ID]);
@@ -265,8 +294,7 @@ lpu_sync_read_account(const LpuSync *sync, const LpuSyncRows *source, const LpuO
 		if (more)
 			put_user(&receiver, values, nulls);
 	}
-	MemoryContextDelete(receiver.row_context);
-	return receiver.rows;
+	return end_receiver(&receiver);
 }
 
 /* ----- a relation in place of the account ----- */
@@ -358,8 +386,7 @@ lpu_sync_read_against(const LpuSync *sync, const LpuSyncRows *source, Oid relati
 	start_receiver(&receiver, source);
 	lpu_sync_read_as(GetUserId(), write_account_query(receiver.rows, relation), (Datum) 0,
 					 &receiver.receiver);
-	MemoryContextDelete(receiver.row_context);
-	return receiver.rows;
+	return end_receiver(&receiver);
 }
 
 /* ----- for SQL ----- */

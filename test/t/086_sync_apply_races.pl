@@ -210,4 +210,11 @@ subtest 'a held class of a watched run' => sub {
 	like(($session->run("SELECT lp_sync_apply($held, '{\"disable\": 1}')"))[1], qr/55000: plan $held is superseded/, 'a plan of all keys supersedes it');
 };
 
+subtest 'a list that has users twice' => sub {
+	q1('CREATE VIEW twice AS SELECT * FROM lp.users UNION ALL SELECT * FROM lp.users; UPDATE staff SET chats = chats + 1 WHERE emp_no IN (31, 32)');
+	q1(q{INSERT INTO others VALUES ('o3', 'p33@x.example'); SELECT lp_sync_define('others', '12345678', 'other_people', 'key'); SELECT lp_sync_unlink('staff', '{33}')});
+	is(q1(q{SELECT string_agg(action || ' ' || source_key, ', ' ORDER BY source_key) FROM lp_sync_diff('staff', '{31,32}', 'twice')}), 'update 31, update 32', 'has each once');
+	is(q1(q{SELECT string_agg(DISTINCT action, ', ') FROM lp_sync_diff('others', '{o3}', 'twice')}), 'adopt', 'a login is not that of several users');
+};
+
 done_testing();
