@@ -39,7 +39,7 @@
 
 /* ----- reading ----- */
 
-/* Choose the users to read: all remaining ones, or a few with known ids. */
+/* Choose the users to settle: all remaining ones, or a few with known ids. */
 static void
 choose_users(LpuChangeChain *chain)
 {
@@ -59,6 +59,27 @@ choose_users(LpuChangeChain *chain)
 	/* users without an id are found only by a listing */
 	if (chain->nreading == 0)
 		chain->nreading = n;
+}
+
+/*
+ * Return the users to read: the chosen ones and those of older requests by login, which a listing
+ * has to show once.
+ */
+static LpuChangedUser **
+users_to_read(LpuChangeChain *chain, int *n)
+{
+	LpuChangedUser **users = palloc((chain->nreading + chain->nolder) * sizeof(LpuChangedUser *));
+	int			i;
+
+	for (i = 0; i < chain->nreading; i++)
+		users[i] = chain->reading[i];
+	for (i = 0; i < chain->nolder; i++)
+	{
+		chain->older[i].id = 0;
+		users[chain->nreading + i] = &chain->older[i];
+	}
+	*n = chain->nreading + chain->nolder;
+	return users;
 }
 
 /* Users cannot be read now. */
@@ -194,9 +215,12 @@ step_read(LpuChangeChain *chain, long *wait_ms)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(chain->round);
 
+		LpuChangedUser **users;
+		int			n;
+
 		choose_users(chain);
-		chain->read = lpu_change_read_start(chain->delivery, chain->options, chain->reading,
-											chain->nreading);
+		users = users_to_read(chain, &n);
+		chain->read = lpu_change_read_start(chain->delivery, chain->options, users, n);
 		MemoryContextSwitchTo(caller);
 	}
 	if (!lpu_change_read_done(chain->read, wait_ms))
@@ -390,6 +414,7 @@ lpu_change_chain_begin(LpuDelivery *d)
 		chain->refused_at = -1;
 		chain->sender = d->next_change;
 		add_users(chain, rows, n);
+		lpu_chain_find_older(chain);
 		d->chain = chain;
 	}
 	lpu_delivery_commit(d, caller);

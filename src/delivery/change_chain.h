@@ -5,6 +5,7 @@
 #define LPU_DELIVERY_CHANGE_CHAIN_H
 
 #include "delivery/change_read.h"
+#include "queue/claim_order.h"
 
 /* Next action of a chain. */
 typedef enum LpuChainStep
@@ -35,6 +36,9 @@ typedef struct LpuChangeChain
 	LpuChangeRead *read;		/* under way, or NULL */
 	LpuChangedUser **reading;	/* ... and its users */
 	int			nreading;
+	LpuWaitingChange *waiting;	/* older requests by login */
+	LpuChangedUser *older;		/* ... and their users */
+	int			nolder;			/* ... 0 once they were sought */
 	int64		revision;		/* of the account when they were read; -1: it
 								 * shows none */
 	LpuChangedUser **sent;		/* in the request that is built or under way */
@@ -63,6 +67,7 @@ extern void lpu_chain_note_written(LpuChangeChain *chain);
 extern void lpu_chain_pause(LpuChangeChain *chain);
 
 /* change_order.c: in a step, requests that name one user by id and by login. */
+extern void lpu_chain_find_older(LpuChangeChain *chain);
 extern void lpu_chain_put_in_order(LpuChangeChain *chain);
 extern void lpu_chain_follow_renames(LpuChangeChain *chain);
 

@@ -5,12 +5,14 @@
  * ids, whether they name the user by id or by login: the oldest is judged, the others go back into
  * the queue with the id of their user.  Requests that wait for a user by its login find the user
  * after a rename, too.
+ *
+ * A request by id must not overtake an older one by login that waits for its retry or is held: the
+ * first read of a chain also shows the users of such requests.
  */
 #include "postgres.h"
 
 #include "base/account_lock.h"
 #include "delivery/change_chain.h"
-#include "queue/claim_order.h"
 #include "user/login.h"
 
 /* Return true if a user was found by its login in the current read or an earlier one. */
@@ -33,6 +35,50 @@ rows_of(const LpuChangeChain *chain)
 			claimed[rows.nclaimed++] = chain->users[i].row->id;
 	rows.claimed = claimed;
 	return rows;
+}
+
+/* In a step, before users are read: note the older waiting requests by login, if any. */
+void
+lpu_chain_find_older(LpuChangeChain *chain)
+{
+	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server};
+	int64		newest = 0;
+	int			i;
+
+	for (i = 0; i < chain->n; i++)
+		if (chain->users[i].id != 0)
+			newest = Max(newest, chain->users[i].row->id);
+	if (newest == 0)
+		return;
+	chain->waiting = lpu_claim_find_older_by_login(&rows, newest, &chain->nolder);
+	chain->older = palloc0(Max(chain->nolder, 1) * sizeof(LpuChangedUser));
+	for (i = 0; i < chain->nolder; i++)
+		chain->older[i].login_key = lpu_login_key(chain->waiting[i].login_name);
+}
+
+/*
+ * Store the users of the older requests by login that were found.  Return true if there are any.
+ */
+static bool
+keep_older(LpuChangeChain *chain)
+{
+	int64	   *ids = palloc(Max(chain->nolder, 1) * sizeof(int64));
+	int64	   *users = palloc(Max(chain->nolder, 1) * sizeof(int64));
+	char	  **logins = palloc(Max(chain->nolder, 1) * sizeof(char *));
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < chain->nolder; i++)
+		if (chain->older[i].entity != NULL)
+		{
+			ids[n] = chain->waiting[i].id;
+			users[n] = chain->older[i].id;
+			logins[n++] = chain->waiting[i].login_name;
+		}
+	chain->nolder = 0;
+	if (n > 0)
+		lpu_claim_keep_users(ids, users, logins, n);
+	return n > 0;
 }
 
 /* Return true if the chain has an older request for the same user. */
@@ -59,21 +105,34 @@ set_back(LpuChangeChain *chain, LpuChangedUser *user)
 	lpu_chain_settle(chain, &user, 1, false);
 }
 
-/* Return to the queue the requests that wait for requests outside the chain. */
+/*
+ * Return true if the user may have requests outside the chain that go first: a claim knows of those
+ * that have its id.  An uncertain request by id does not wait, since the others wait for it.
+ */
+static bool
+may_wait(const LpuChangedUser *user, bool older)
+{
+	return is_found(user) || (older && user->row != NULL && user->id != 0 && !user->row->doubtful);
+}
+
+/*
+ * Return to the queue the requests that wait for requests outside the chain.  older: some of those
+ * by login have got their users just now.
+ */
 static void
-set_back_blocked(LpuChangeChain *chain, int nfound)
+set_back_blocked(LpuChangeChain *chain, bool older)
 {
 	LpuOrderedRows rows = rows_of(chain);
-	int64	   *ids = palloc(nfound * sizeof(int64));
-	int64	   *users = palloc(nfound * sizeof(int64));
+	int64	   *ids = palloc(chain->nreading * sizeof(int64));
+	int64	   *users = palloc(chain->nreading * sizeof(int64));
 	int64	   *blocked;
 	int			nblocked;
 	int			n = 0;
 	int			i;
 	int			j;
 
-	for (i = 0; i < chain->nreading && n < nfound; i++)
-		if (is_found(chain->reading[i]))
+	for (i = 0; i < chain->nreading; i++)
+		if (may_wait(chain->reading[i], older))
 		{
 			ids[n] = chain->reading[i]->row->id;
 			users[n++] = chain->reading[i]->id;
@@ -81,7 +140,7 @@ set_back_blocked(LpuChangeChain *chain, int nfound)
 	blocked = lpu_claim_find_blocked(&rows, ids, users, n, &nblocked);
 	for (j = 0; j < nblocked; j++)
 		for (i = 0; i < chain->nreading; i++)
-			if (is_found(chain->reading[i]) && chain->reading[i]->row->id == blocked[j])
+			if (chain->reading[i]->row != NULL && chain->reading[i]->row->id == blocked[j])
 			{
 				chain->reading[i]->blocked = true;
 				set_back(chain, chain->reading[i]);
@@ -97,11 +156,12 @@ lpu_chain_put_in_order(LpuChangeChain *chain)
 {
 	int			nfound = 0;
 	bool	   *waits = palloc0(Max(chain->nreading, 1) * sizeof(bool));
+	bool		older = keep_older(chain);
 	int			i;
 
 	for (i = 0; i < chain->nreading; i++)
 		nfound += is_found(chain->reading[i]);
-	if (nfound == 0)
+	if (nfound == 0 && !older)
 		return;
 	for (i = 0; i < chain->nreading; i++)
 		waits[i] = chain->reading[i]->row != NULL && chain->reading[i]->id != 0 &&
@@ -112,7 +172,7 @@ lpu_chain_put_in_order(LpuChangeChain *chain)
 			chain->reading[i]->blocked = true;
 			set_back(chain, chain->reading[i]);
 		}
-	set_back_blocked(chain, nfound);
+	set_back_blocked(chain, older);
 }
 
 /* In a step, after users were judged: some are about to be renamed. */

@@ -20,6 +20,20 @@
 #include "queue/statement.h"
 
 /*
+ * Waiting changes by login, without the id of their user, that are older than request $3, except
+ * those that refer to the user to whom an older unfinished rename gives the login.  $1 account, $2
+ * server.  The states are those of the index.  Reads lp_requests.
+ */
+static const char older_sql[] =
+"SELECT r.id, r.login_name FROM @extschema@.lp_requests r "
+"WHERE r.account = $1 AND r.server_oid = $2 AND (r.user_id IS NULL) = true AND r.id < $3"
+"  AND r.state IN ('pending', 'held', 'sending', 'uncertain')"
+"  AND r.operation IN ('update', 'delete') AND r.state NOT IN ('sending', 'uncertain')"
+"  AND r.hold IS DISTINCT FROM 'elsewhere'"
+"  AND " LPU_OLDER_RENAME_SQL("r") " IS NULL "
+"ORDER BY r.id";
+
+/*
  * Requests, $3, of users, $4, that wait for others of the same user: for older ones, and for
  * those in flight except $5, which the claimer orders itself.  $1 account, $2 server.  Reads
  * lp_requests.
@@ -37,7 +51,7 @@ static const char blocked_sql[] =
 /*
  * Changes that wait for users, $3, by their logins, $4, except those that refer to the user to
  * whom an older unfinished create or rename gives the login.  $1 account, $2 server.  Reads
- * lp_requests.
+ * lp_requests and lp_payloads.
  */
 static const char waiting_sql[] =
 "SELECT r.id FROM unnest($3::bigint[], $4::text[]) AS u (user_id, login) CROSS JOIN LATERAL ("
@@ -73,7 +87,56 @@ static const char follow_sql[] =
 "RETURNING r.id";
 
 /*
- * Return which of n requests by login have to wait, now that the ids of their users are known; in
+ * Return the waiting changes by login that are older than a request, in their order and in the
+ * current memory context.
+ */
+LpuWaitingChange *
+lpu_claim_find_older_by_login(const LpuOrderedRows *rows, int64 newest, int *n)
+{
+	Oid			types[3] = {TEXTOID, OIDOID, INT8OID};
+	Datum		values[3] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
+	Int64GetDatum(newest)};
+	LpuWaitingChange *changes;
+	int			i;
+
+	lpu_queue_run(older_sql, 3, types, values);
+	*n = (int) SPI_processed;
+	changes = palloc(Max(*n, 1) * sizeof(LpuWaitingChange));
+	for (i = 0; i < *n; i++)
+	{
+		changes[i].id = lpu_int64_column(i, 1);
+		changes[i].login_name = lpu_text_column(i, 2);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return changes;
+}
+
+static Datum
+login_array(char *const *logins, int n)
+{
+	Datum	   *texts = palloc(Max(n, 1) * sizeof(Datum));
+	int			i;
+
+	for (i = 0; i < n; i++)
+		texts[i] = CStringGetTextDatum(logins[i]);
+	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/*
+ * Store the ids of n users, found by their logins, in waiting requests.  Rows locked by other
+ * transactions are skipped.
+ */
+void
+lpu_claim_keep_users(const int64 *ids, const int64 *users, char *const *logins, int n)
+{
+	Oid			types[3] = {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID};
+	Datum		values[3] = {(Datum) 0, lpu_queue_id_array(users, n), login_array(logins, n)};
+
+	(void) lpu_queue_change(follow_sql, ids, n, 3, types, values);
+}
+
+/*
+ * Return which of n requests have to wait, now that the ids of their users are known; in
  * the current memory context.
  */
 int64 *
@@ -102,21 +165,14 @@ lpu_claim_follow_renames(const LpuOrderedRows *rows, const int64 *users, char *c
 {
 	Oid			types[4] = {TEXTOID, OIDOID, INT8ARRAYOID, TEXTARRAYOID};
 	Datum		values[4] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
-	lpu_queue_id_array(users, n), (Datum) 0};
+	lpu_queue_id_array(users, n), login_array(logins, n)};
 	Oid			follow_types[3] = {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID};
-	Datum		follow[3];
-	Datum	   *texts = palloc(Max(n, 1) * sizeof(Datum));
+	Datum		follow[3] = {(Datum) 0, values[2], values[3]};
 	int64	   *ids;
 	int			nids;
-	int			i;
 
-	for (i = 0; i < n; i++)
-		texts[i] = CStringGetTextDatum(logins[i]);
-	values[3] = PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
 	lpu_queue_run(waiting_sql, 4, types, values);
 	ids = lpu_queue_ids(&nids);
 	SPI_freetuptable(SPI_tuptable);
-	follow[1] = values[2];
-	follow[2] = values[3];
 	(void) lpu_queue_change(follow_sql, ids, nids, 3, follow_types, follow);
 }
