@@ -46,6 +46,7 @@ typedef struct ReadGet
 	LpuUserList *list;			/* or NULL */
 	LpuChangeRead *read;
 	LpuChangedUser *user;
+	bool		other;			/* the response shows another user, or none */
 } ReadGet;
 
 struct LpuChangeRead
@@ -143,13 +144,18 @@ take_listed(void *arg, LpuReader *reader)
 		keep_user(r, entry->user, id, lpu_reader_whole(reader)->text);
 }
 
-/* Keep a user that was requested by its id. */
+/* Keep a user that was requested by its id, if the response shows this one. */
 static void
 take_one(void *arg, LpuReader *reader)
 {
 	ReadGet    *get = arg;
 	const LpuValue *values = lpu_reader_values(reader);
+	const char *id_text = lpu_value_text(&values[ID]);
+	int64		id;
 
+	get->other = id_text == NULL || !lpu_text_as_int64(id_text, &id) || id != get->user->id;
+	if (get->other)
+		return;
 	if (!lpu_user_value_is_true(&values[DELETED]))
 		keep_user(get->read, get->user, get->user->id, lpu_reader_whole(reader)->text);
 }
@@ -307,6 +313,7 @@ start_gets(LpuChangeRead *r)
 			break;
 		get->read = r;
 		get->user = r->users[r->next++];
+		get->other = false;
 		memset(&get->query, 0, sizeof(LpuUserQuery));
 		get->query.user_id = get->user->id;
 		get->query.query = "&select=$all";
@@ -328,6 +335,12 @@ finish_get(LpuChangeRead *r, ReadGet *get)
 
 	finish_list(r, get->list, &result);
 	get->list = NULL;
+	if (result.known && get->other)
+	{
+		result.known = false;
+		result.verdict = LPU_UNCERTAIN;
+		result.why = "the answer is another user";
+	}
 	if (!result.known)
 		fail(r, &result);
 	r->absent |= result.absent;

@@ -320,6 +320,22 @@ fetch_value_context(void *arg)
 			   strspn(id->text, "-0123456789") == strlen(id->text) ? id->text : "unknown");
 }
 
+/* Raise an error for a response that is no entity, or not the requested one. */
+static void
+check_entity(const LpuFetch *f, const LpuListing *listing)
+{
+	const LpuValue *value = &lpu_listing_values(listing)[0];
+	bool		has_id = value->type != LPU_VALUE_ABSENT && value->type != LPU_VALUE_NULL;
+	int64		asked = f->by_id ? f->ids[f->at] : 0;
+	int64		id;
+
+	if (has_id && (!f->by_id || !lpu_text_as_int64(lpu_value_text(value), &id) || id == asked))
+		return;
+	lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": %s",
+									  what_of(f, asked), f->options->account,
+									  has_id ? "the answer is another user" : "an entity has no id"));
+}
+
 static void
 read_entity_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nulls)
 {
@@ -327,15 +343,6 @@ read_entity_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nul
 	const LpuValue *found = lpu_listing_values(listing);
 	int			i;
 
-	/*
-	 * every entity has an id: this is something else, perhaps an error with a
-	 * status of success
-	 */
-	if (found[0].type == LPU_VALUE_ABSENT || found[0].type == LPU_VALUE_NULL)
-		lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
-										  "could not %s of account \"%s\": an entity has no id",
-										  what_of(f, f->by_id ? f->ids[f->at] : 0),
-										  f->options->account));
 	memset(nulls, true, f->table->ncolumns * sizeof(bool));
 	error_context_stack = &context;
 	for (i = 0; i < f->ncolumns; i++)
@@ -373,6 +380,7 @@ next_of_list(LpuFetch *f, Datum *values, bool *nulls)
 	switch (lpu_listing_next(f->list))
 	{
 		case LPU_LISTING_ELEMENT:
+			check_entity(f, f->list);
 			read_entity_row(f, f->list, values, nulls);
 			return true;
 		case LPU_LISTING_END:
@@ -392,6 +400,7 @@ read_get(LpuFetch *f, LpuListing *get, Datum *values, bool *nulls)
 	switch (lpu_listing_next(get))
 	{
 		case LPU_LISTING_ELEMENT:
+			check_entity(f, get);
 			if (f->deleted_name >= 0 && is_true_value(&lpu_listing_values(get)[f->deleted_name]))
 				return false;
 			read_entity_row(f, get, values, nulls);

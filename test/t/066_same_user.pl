@@ -17,6 +17,7 @@ $node->safe_psql('postgres', q{
 	GRANT USAGE ON FOREIGN SERVER acme TO regress_clerk;
 	GRANT EXECUTE ON FUNCTION lp_enqueue_changes TO regress_clerk;
 	CREATE USER MAPPING FOR regress_clerk SERVER acme OPTIONS (token 'lp-token');});
+LpUsers::import_tables($node);
 my $session = LpUsers::session($node);
 
 sub fresh
@@ -42,6 +43,7 @@ sub change
 sub deliver { my ($out, $err) = $session->run('CALL lp_deliver()'); unlike($err, qr/ERROR|WARNING/, 'CALL lp_deliver()'); return; }
 sub states { return $session->query("SELECT string_agg(concat_ws(' ', state, error), ', ' ORDER BY id) FROM lp_requests WHERE state <> 'superseded'"); }
 sub user { my ($n) = @_; my ($user) = grep { $_->{id} == $first + $n } @{ $sim->get('users') }; return $user; }
+sub user_json { my ($n) = @_; return encode_json(user($n)); }
 # The values of maxChats that were sent for the user, in order.
 sub is_user { my ($n, $login, $chats, $what) = @_; my $user = user($n); is("$user->{loginName} $user->{maxChats}", "$login\@example.com $chats", $what); return; }
 
@@ -210,5 +212,33 @@ foreach my $wait ('a retry', 'a release')
 		is((user(1)->{isEnabled} ? 1 : 0) . ' ' . user(1)->{maxChats}, '0 5', 'a leaver stays disabled');
 	};
 }
+
+subtest 'an answer that is another user' => sub {
+	foreach my $answer (user_json(2), '{"loginName": "u1@example.com"}')
+	{
+		fresh(2);
+		change('id', 1, { maxChats => 7 });
+		$sim->post('faults', { method => 'GET', path => "/le-users/users/" . ($first + 1), skip => 1, action => 'body', body => $answer });
+		$session->run('CALL lp_deliver()');
+		is($session->query('SELECT state FROM lp_requests'), 'pending', 'is not taken for the user: the request waits for its retry');
+		is_user(2, 'u2', 1, 'nor changed');
+		$session->due_now;
+		deliver();
+		is(states(), 'done', 'done by the retry');
+		is_user(1, 'u1', 7, 'the user has it');
+	}
+};
+
+subtest 'an answer that is another user, for a foreign table' => sub {
+	fresh(2);
+	foreach my $do ('SELECT max_chats FROM lp.users', 'UPDATE lp.users SET max_chats = 7')
+	{
+		$sim->post('faults', { method => 'GET', path => "/le-users/users/" . ($first + 1), action => 'body', body => user_json(2) });
+		my ($out, $err) = $session->run("$do WHERE id = " . ($first + 1));
+		like($err, qr/the answer is another user/, $do);
+		$sim->remove('faults');
+	}
+	is_user(2, 'u2', 1, 'the other user is as before');
+};
 
 done_testing();
