@@ -16,10 +16,10 @@
 /*
  * $1: ids of requests. An attribute left as the account has it keeps its earlier source value. A
  * disable and a delete do not change the attributes of the link. A state found by a request that
- * was never sent was caused by another client. An item whose link was removed while its request was
- * in flight writes none. The statement does not wait for rows locked by others, since a session that
- * unlinks a user must not block a deliverer; the next plan settles the skipped rows. Writes items
- * and links.
+ * was never sent was caused by another client. An item whose link was removed while its request
+ * was in flight writes none. The statement does not wait for rows locked by others, since a
+ * session that unlinks a user must not block a deliverer; the next plan settles the skipped rows.
+ * Writes items and links.
  */
 static const char settle_sql[] =
 "WITH locked AS MATERIALIZED ( "
