@@ -65,22 +65,6 @@ SELECT login_name, state, hold, reason FROM lp_requests ORDER BY id;
 SELECT lp_release('12345678');
 CALL lp_deliver();
 SELECT * FROM queue;
--- a trigger that refuses the change of one row, with the SQLSTATE of a missing right: the others are sent
-SELECT forget();
-CREATE FUNCTION regress_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	IF NEW.state = 'sending' THEN
-		RAISE EXCEPTION 'not this one' USING ERRCODE = 'insufficient_privilege';
-	END IF;
-	RETURN NEW;
-END $$;
-CREATE TRIGGER regress_refuse BEFORE UPDATE ON lp_requests FOR EACH ROW WHEN (NEW.login_name ~ 'bad') EXECUTE FUNCTION regress_refuse();
-SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('h1'), person('bad2'), person('h2')));
-CALL lp_deliver();
-SELECT login_name, state, hold, reason FROM lp_requests ORDER BY id;
-DROP TRIGGER regress_refuse ON lp_requests;
-DROP FUNCTION regress_refuse();
-SELECT forget();
 -- a column that is generated, and a trigger that changes a row before it is written, or drops it: queued, and by a call
 ALTER TABLE lp_requests ADD regress_upper text GENERATED ALWAYS AS (upper(login_name)) STORED;
 CREATE FUNCTION regress_change() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -21,7 +21,6 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "base/extension.h"
 #include "base/spi_plan.h"
 #include "queue/statement.h"
 
@@ -82,21 +81,8 @@ is_passing(int sqlstate)
 
 	return class == ERRCODE_TRANSACTION_ROLLBACK || class == ERRCODE_INSUFFICIENT_RESOURCES ||
 		class == ERRCODE_OPERATOR_INTERVENTION || class == ERRCODE_SYSTEM_ERROR ||
-		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_DATA_CORRUPTED ||
-		sqlstate == ERRCODE_INDEX_CORRUPTED;
-}
-
-/*
- * Raise an error if a trigger of the tables is not allowed.  This has the SQLSTATE of the error
- * that a trigger raises because of one row, but stops all rows.
- */
-static void
-check_tables(void)
-{
-	LpuSavedIdentity before;
-
-	lpu_become_owner(lpu_extension_schema(), &before);
-	lpu_become_again(&before);
+		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+		sqlstate == ERRCODE_DATA_CORRUPTED || sqlstate == ERRCODE_INDEX_CORRUPTED;
 }
 
 /*
@@ -129,8 +115,6 @@ lpu_queue_try(void (*work) (void *arg), void *arg)
 		CurrentResourceOwner = owner;
 		if (is_passing(error->sqlerrcode))
 			ReThrowError(error);
-		if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
-			check_tables();
 		message = error->message ? error->message : "unknown error";
 	}
 	PG_END_TRY();
