@@ -327,9 +327,12 @@ check_entity(const LpuFetch *f, const LpuListing *listing)
 	const LpuValue *value = &lpu_listing_values(listing)[0];
 	bool		has_id = value->type != LPU_VALUE_ABSENT && value->type != LPU_VALUE_NULL;
 	int64		asked = f->by_id ? f->ids[f->at] : 0;
+	const char *text = lpu_value_text(value);
 	int64		id;
 
-	if (has_id && (!f->by_id || !lpu_text_as_int64(lpu_value_text(value), &id) || id == asked))
+	/* the conversion of an id that is no number raises its own error */
+	if (has_id &&
+		(!f->by_id || text == NULL || !lpu_text_as_int64(text, &id) || id == asked))
 		return;
 	lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": %s",
 									  what_of(f, asked), f->options->account,
