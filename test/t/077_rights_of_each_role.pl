@@ -96,7 +96,7 @@ sub scene
 		RESET ROLE;
 		ALTER TABLE lp_requests DISABLE TRIGGER ALL; UPDATE lp_requests SET state = 'failed', cause = 'refused', finished_at = now() WHERE id = 1;
 		ALTER TABLE lp_requests ENABLE TRIGGER ALL;
-		INSERT INTO _lp_sync_plan (sync, made_by, whole, source_rows, listed) VALUES (1, 'hr', true, 0, 0);
+		INSERT INTO _lp_sync_plan (sync, made_by, whole, source_rows, listed, version) VALUES (1, 'hr', true, 0, 0, 1);
 		INSERT INTO _lp_sync_link (sync, source_key, user_id, state, by_us) VALUES (1, '1', 5, 'active', true);
 		INSERT INTO _lp_sync_item (plan, sync, action, state) VALUES (1, 1, 'create', 'planned')});
 	return $root;
