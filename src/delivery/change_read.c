@@ -20,6 +20,7 @@
 #include "base/encoding.h"
 #include "base/text_table.h"
 #include "delivery/change_read.h"
+#include "user/json_to_datum.h"
 #include "user/login.h"
 
 /* Next action of a read. */
@@ -132,7 +133,7 @@ take_listed(void *arg, LpuReader *reader)
 	int64		id;
 
 	if (id_text == NULL || !lpu_text_as_int64(id_text, &id) ||
-		lpu_user_value_is_true(&values[DELETED]))
+		lpu_value_is_true(&values[DELETED]))
 		return;
 	entry = find_user(r, psprintf("\t" INT64_FORMAT, id));
 	if (entry != NULL)
@@ -156,7 +157,7 @@ take_one(void *arg, LpuReader *reader)
 	get->other = id_text == NULL || !lpu_text_as_int64(id_text, &id) || id != get->user->id;
 	if (get->other)
 		return;
-	if (!lpu_user_value_is_true(&values[DELETED]))
+	if (!lpu_value_is_true(&values[DELETED]))
 		keep_user(get->read, get->user, get->user->id, lpu_reader_whole(reader)->text);
 }
 

@@ -15,6 +15,7 @@
 #include "base/text_table.h"
 #include "delivery/lookup.h"
 #include "user/attribute.h"
+#include "user/json_to_datum.h"
 #include "user/login.h"
 
 /* A login that was added, and its user in the listing. */
@@ -114,13 +115,13 @@ take_user(void *arg, LpuReader *reader)
 	const char *id = lpu_value_text(&values[ID]);
 	SoughtLogin *entry;
 
-	if (login == NULL || lpu_user_value_is_true(&values[DELETED]))
+	if (login == NULL || lpu_value_is_true(&values[DELETED]))
 		return;
 	entry = find_key(lookup, lpu_login_fold_utf8(login));
 	if (entry == NULL || entry->found)
 		return;
 	entry->found = true;
-	entry->user.enabled = lpu_user_value_is_true(&values[IS_ENABLED]);
+	entry->user.enabled = lpu_value_is_true(&values[IS_ENABLED]);
 	if (id == NULL || !lpu_text_as_int64(id, &entry->user.id))
 		entry->user.id = 0;
 	if (lookup->entities)

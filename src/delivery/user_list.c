@@ -66,14 +66,6 @@ sink_write(LpuHttpSink *arg, const char *data, size_t length)
 	return true;
 }
 
-/* Return true for the literal and for the string, in any case. */
-bool
-lpu_user_value_is_true(const LpuValue *value)
-{
-	return value->type == LPU_VALUE_TRUE ||
-		(value->type == LPU_VALUE_STRING && pg_strcasecmp(value->text, "true") == 0);
-}
-
 /* Read the data that have arrived. */
 static void
 read_piece(LpuUserList *l)

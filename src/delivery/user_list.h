@@ -42,6 +42,5 @@ typedef struct LpuListingResult
 extern LpuUserList *lpu_user_list_start(const LpuOptions *options, const LpuUserQuery *query);
 extern bool lpu_user_list_done(LpuUserList *list, long *wait_ms);
 extern void lpu_user_list_finish(LpuUserList *list, MemoryContext texts, LpuListingResult *result);
-extern bool lpu_user_value_is_true(const LpuValue *value);
 
 #endif

@@ -369,13 +369,6 @@ read_entity_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nul
 }
 
 static bool
-is_true_value(const LpuValue *value)
-{
-	return value->type == LPU_VALUE_TRUE ||
-		(value->type == LPU_VALUE_STRING && strcmp(value->text, "true") == 0);
-}
-
-static bool
 next_of_list(LpuFetch *f, Datum *values, bool *nulls)
 {
 	if (f->list == NULL)
@@ -404,7 +397,8 @@ read_get(LpuFetch *f, LpuListing *get, Datum *values, bool *nulls)
 	{
 		case LPU_LISTING_ELEMENT:
 			check_entity(f, get);
-			if (f->deleted_name >= 0 && is_true_value(&lpu_listing_values(get)[f->deleted_name]))
+			if (f->deleted_name >= 0 &&
+				lpu_value_is_true(&lpu_listing_values(get)[f->deleted_name]))
 				return false;
 			read_entity_row(f, get, values, nulls);
 			/* the row is good only if the response came whole */

@@ -347,3 +347,11 @@ lpu_convert(LpuConverter *c, const LpuValue *value, Datum *result)
 	}
 	return false;
 }
+
+/* Return true for the literal and for the string, in any case. */
+bool
+lpu_value_is_true(const LpuValue *value)
+{
+	return value->type == LPU_VALUE_TRUE ||
+		(value->type == LPU_VALUE_STRING && pg_strcasecmp(value->text, "true") == 0);
+}

@@ -15,4 +15,7 @@ extern LpuConverter *lpu_converter_new(LpuValueKind kind, Oid type, int32 typmod
 /* Convert a value, in the current memory context. */
 extern bool lpu_convert(LpuConverter *converter, const LpuValue *value, Datum *result);
 
+/* Return true for the literal and for the string, in any case. */
+extern bool lpu_value_is_true(const LpuValue *value);
+
 #endif
