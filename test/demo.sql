@@ -143,7 +143,7 @@ END $$;
 SELECT count(*) AS differences FROM lp_sync_diff('staff');
 SELECT count(*) AS users, count(*) FILTER (WHERE NOT is_enabled) AS disabled FROM lp.users;
 
-\echo == 11. One page for people without SQL: a chart per day, failures by reason, what is stuck
+\echo == 11. One page for people without SQL: a verdict, what to do and who does it, charts, syncs
 \echo
 \pset format unaligned
 \pset tuples_only on

@@ -163,7 +163,7 @@ sub wrong_others
 		push @wrong, "$key: the link is $l->{state}, the user $is" if $l->{state} ne $is || $is eq 'active';
 		push @wrong, "$key: the name of a leaver is lost" if $is eq 'disabled' && $u->{fullName} ne "Full $key";
 	}
-	push @wrong, map { "$_->{loginName} is nobody's" } grep { !$linked{ $_->{id} } && !$_->{deleted} && $_->{loginName} ne 'stranger@x.example' } values %$user;
+	push @wrong, map { "$_->{loginName} has no link" } grep { !$linked{ $_->{id} } && !$_->{deleted} && $_->{loginName} ne 'stranger@x.example' } values %$user;
 	push @wrong, 'the stranger was touched' if $json->encode((grep { $_->{loginName} eq 'stranger@x.example' } values %$user)[0]) ne $stranger;
 	return @wrong;
 }
@@ -180,7 +180,7 @@ sub all_is_right
 
 	is(join('; ', wrong_people(\%user, \%link), wrong_others(\%user, \%link)), '', "$what: account and links are as they have to be");
 	is($sim->text('duplicates') =~ s/\s//gr, '[]', "$what: no login exists twice");
-	is($sim->text('posts?not=1') =~ s/\s//gr, '{}', "$what: nobody was created twice");
+	is($sim->text('posts?not=1') =~ s/\s//gr, '{}', "$what: no user was created twice");
 	foreach my $entry (grep { $_->{applied} && $_->{method} =~ /PUT|DELETE/ } writes()) { $applied{"$_ $entry->{if_match}"}++ foreach @{ $entry->{ids} }; }
 	is(join(', ', grep { $applied{$_} > 1 } sort keys %applied), '', "$what: no user was written twice at one revision");
 	is(scalar(grep { $_->{method} =~ /PUT|DELETE/ && ($_->{if_match} // '-1') =~ /^-1|^$/ } writes()), 0, "$what: no write without a revision");

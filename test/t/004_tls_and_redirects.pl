@@ -1,4 +1,4 @@
-# TLS, redirects and proxies: the bearer goes to the account that was named and proved it, and nowhere else.
+# TLS, redirects and proxies: the bearer token is sent only to the configured host, after its certificate was verified.
 use strict;
 use warnings;
 use FindBin;
@@ -135,7 +135,7 @@ subtest 'redirects are not followed' => sub {
 			is($problem, '', "$title: it is no error of SQL");
 			is($sim->count(login => "redirect$code\@example.com"), 1, "$title: one POST");
 		}
-		is_deeply([ $goal->lines(qr/./) ], [], "$title: nobody came to its goal");
+		is_deeply([ $goal->lines(qr/./) ], [], "$title: no request reached its target");
 		is(0 + $sim->text('created'), 0, "$title: no user is created");
 	}
 };
@@ -168,7 +168,7 @@ subtest 'proxy variables of the environment are ignored' => sub {
 	is(scalar(@{ $sim->get('log') }), 0, 'proxy: the account saw no request');
 	my $gone = PostgreSQL::Test::Cluster::get_free_port();
 	account_with($sim->{tls_url}, "ca_file '$certs/ca.pem', proxy 'http://127.0.0.1:$gone'");
-	refused('proxy, nobody there');
+	refused('proxy that does not listen');
 	is(scalar(@{ $sim->get('log') }), 0, 'a proxy that is not there is not passed by');
 };
 
