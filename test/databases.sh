@@ -7,8 +7,8 @@
 # Some databases ask for a worker at the same time, with the default
 # max_worker_processes of 8 and with more; then one database has some accounts.
 # The stand-in account takes half a second for each request.  Prints how many
-# workers came, how much memory each has of its own, how long it took, and what
-# was left: the figures in docs/operations.md.
+# workers came, how much memory each has of its own, how many files it has open,
+# how long it took, and what was left: the figures in docs/operations.md.
 
 # shellcheck disable=SC2119
 set -euo pipefail
@@ -49,13 +49,19 @@ own_memory()
 	awk '/^Private/ { kb += $2 } END { printf "%.1f", kb / 1024 }' "/proc/$1/smaps_rollup" 2>/dev/null || true
 }
 
-# left DATABASE...: unfinished requests.
+# descriptors PID: how many files and connections it has open.
+descriptors()
+{
+	find "/proc/$1/fd" -type l 2>/dev/null | wc -l
+}
+
+# left DATABASE...: users who are not created.
 left()
 {
 	local db
 
 	for db in "$@"; do
-		ask -d "$db" -c "SELECT count(*) FROM lp_requests WHERE state IN ('pending', 'sending', 'uncertain')"
+		ask -d "$db" -c "SELECT count(*) FROM lp_requests WHERE state <> 'created'"
 	done | awk '{ n += $1 } END { print n }'
 }
 
@@ -63,7 +69,7 @@ left()
 # longer than it waits.
 watch()
 {
-	local what=$1 begun=$2 pids pid most=0 memory='' rest alone=0
+	local what=$1 begun=$2 pids pid most=0 memory='' files='' rest alone=0
 
 	shift 2
 	while :; do
@@ -72,12 +78,13 @@ watch()
 		if [ "$(wc -w <<<"$pids")" -gt "$most" ]; then
 			most=$(wc -w <<<"$pids")
 			memory=$(for pid in $pids; do own_memory "$pid"; echo; done | sort -n | tail -n 1)
+			files=$(for pid in $pids; do descriptors "$pid"; done | sort -n | tail -n 1)
 		fi
 		if [ -n "$pids" ]; then alone=0; else alone=$((alone + 1)); fi
 		if [ "$rest" = 0 ] || [ "$alone" = 150 ]; then break; fi
 		sleep 0.1
 	done
-	printf '%-50s %8d %8s %8s %8d\n' "$what" "$most" "$memory" \
+	printf '%-50s %8d %8s %8s %8s %8d\n' "$what" "$most" "$memory" "$files" \
 		"$(awk -v a="$begun" -v b="$(date +%s%N)" 'BEGIN { printf "%.1f", (b - a) / 1e9 }')" "$rest"
 }
 
@@ -114,8 +121,11 @@ accounts()
 {
 	local i begun
 
-	ask -c 'CREATE EXTENSION lpusers'
-	for ((i = 1; i <= $1; i++)); do account postgres "acme$i" "$((10000000 + i))"; done
+	ask -c 'CREATE EXTENSION IF NOT EXISTS lpusers'
+	ask -c 'TRUNCATE lp_requests, lp_payloads'
+	for ((i = 1 + $(ask -c 'SELECT count(*) FROM pg_foreign_server'); i <= $1; i++)); do
+		account postgres "acme$i" "$((10000000 + i))"
+	done
 	fresh
 	begun=$(date +%s%N)
 	for ((i = 1; i <= $1; i++)); do users "$((10000000 + i))" 10 | sed "s/'u'/'a$i.'/g"; echo ';'; done |
@@ -125,13 +135,15 @@ accounts()
 
 play()
 {
-	printf '%-50s %8s %8s %8s %8s\n' '' workers MB seconds left
+	printf '%-50s %8s %8s %8s %8s %8s\n' '' workers MB files seconds left
 	databases 1
 	databases 13
 	stop_server
-	start_server max_worker_processes=24
+	start_server max_worker_processes=80 max_connections=200
 	databases 13
+	databases 64
 	accounts 20
+	accounts 400
 }
 
 need_packages
@@ -142,4 +154,4 @@ start_server shared_preload_libraries=lpusers lpusers.databases=postgres
 export work top
 mapfile -t functions < <(declare -F | awk '{ print $3 }')
 export -f "${functions[@]}"
-"$top/test/lpsim/lpsim" -- bash -euo pipefail -c play databases.sh
+"$top/test/lpsim/lpsim" --account '*' -- bash -euo pipefail -c play databases.sh

@@ -31,7 +31,7 @@ start_accounts()
 
 	"$work/bin/fast_account" "$work/fast_url" >"$work/log/fast_account.log" 2>&1 3>&- 4>&- &
 	fast_url=$(first_line "$work/fast_url")
-	"$top/test/lpsim/lpsim" --max-age 86400 --url-file "$urls" --tls-port 0 --tls-cert "$work/certs/server.pem" \
+	"$top/test/lpsim/lpsim" --account '*' --max-age 86400 --url-file "$urls" --tls-port 0 --tls-cert "$work/certs/server.pem" \
 		--tls-key "$work/certs/server.key" >"$work/log/lpsim.log" 2>&1 3>&- 4>&- &
 	url=$(first_line "$urls")
 	tls_url=$(tail -n 1 "$urls")

@@ -9,16 +9,22 @@ ask()
 
 start_database()
 {
-	LD_PRELOAD=$top/test/slowdns.so SLOWDNS_DIR=$work/tmp start_server autovacuum=off max_wal_size=4GB
+	local preload=''
+
+	[ ! -e "$("$PG_CONFIG" --pkglibdir)/pg_net.so" ] || preload=pg_net
+	LD_PRELOAD=$top/test/slowdns.so SLOWDNS_DIR=$work/tmp start_server autovacuum=off max_wal_size=4GB \
+		"shared_preload_libraries=$preload"
 	ask -c "LOAD 'lpusers'" -c 'ALTER SYSTEM SET lpusers.worker = off' -c 'SELECT FROM pg_reload_conf()'
 	ask -v fast_url="$fast_url" -v url="$url" -v tls_url="$tls_url" -v http2_url="${http2_url:-https://127.0.0.1:1}" -v ca="$work/certs/ca.pem" \
 		-v bundle="$work/certs/bundle.pem" -f "$top/test/bench/bench.sql"
 }
 
-# What else could be used: $have_http, $have_python.
+# What else could be used: $have_http, $have_curl, $have_net, $have_python.
 add_peers()
 {
 	have_http=$(add_peer http http)
+	have_curl=$(add_peer pg_curl curl)
+	have_net=$(add_peer pg_net net)
 	have_python=$(add_peer plpython3u python)
 }
 

@@ -30,6 +30,14 @@ http_calls()
 		 FROM bodies, LATERAL http_account('POST', '$fast_url$users_path', body::text)"
 }
 
+# With pg_curl; the response is text.
+curl_calls()
+{
+	[ -n "$have_curl" ] || { echo n/a; return; }
+	sql_calls fast 'client_min_messages = warning' "$1" "$2" "$3" \
+		"SELECT count(curl_account('POST', '$fast_url$users_path', body::text)::jsonb) FROM bodies"
+}
+
 python_calls()
 {
 	[ -n "$have_python" ] || { echo n/a; return; }
@@ -63,6 +71,7 @@ calls_of()
 	contender "logged_$1" our_calls fast on "$2" "$1" "l$1."
 	peer "http_$1" http_calls "$2" "$1" "h$1." true
 	peer "read_$1" http_calls "$2" "$1" "r$1." 'content::jsonb IS NOT NULL'
+	peer "curl_$1" curl_calls "$2" "$1" "u$1."
 	peer "python_$1" python_calls "$2" "$1" "p$1."
 }
 
@@ -77,6 +86,7 @@ calls_rows()
 	row "$2: lpusers, each call recorded" us "logged_$1" "c_$1"
 	row "$2: pgsql-http" us "http_$1" "c_$1"
 	row "$2: pgsql-http, answer as jsonb" us "read_$1" "c_$1"
+	row "$2: pg_curl, answer as jsonb" us "curl_$1" "c_$1"
 	row "$2: PL/Python, answer read" us "python_$1" "c_$1"
 	[ -z "${4:-}" ] || row "$2: lpusers against pgsql-http, answer as jsonb" us "ours_$1" "read_$1" "$4"
 }

@@ -66,6 +66,20 @@ http_send()
 		"(SELECT count(id) FROM outcome WHERE status = 201) = $queue_users"
 }
 
+# With pg_net: the same batches, all of them in its table at once; what came of a user is not written down.
+net_send()
+{
+	[ -n "$have_net" ] || { echo n/a; return; }
+	insert plain >/dev/null
+	set_delay "$2"
+	timed bench_fast "TRUNCATE net._http_response;
+		CREATE TEMP TABLE batch AS SELECT jsonb_agg(jsonb_build_object('loginName', email, 'fullName', name, 'nickname', name,
+			'email', email, 'passwordSh', 'Start-1234', 'isEnabled', active, 'maxChats', 3, 'profileIds', ARRAY[1001])) AS body
+			FROM plain GROUP BY (id - 1) / $1" \
+		"CALL net_send('$fast_url$users_path')" \
+		"(SELECT count(*) FROM net._http_response WHERE status_code = 201) = $queue_users / $1"
+}
+
 # Bytes of a user who is queued and delivered: in the write-ahead log, and in lp_requests afterwards.
 wal_of_user()
 {
@@ -138,6 +152,8 @@ group_queue()
 	contender wal wal_of_user
 	contender disk disk_of_user
 	peer http_0 http_send 1000 0
+	peer net_20 net_send 100 20
+	peer http_20 http_send 100 20
 	measure
 	row "INSERT of $queue_users rows: alone" ms plain
 	row "INSERT of $queue_users rows: and rows like the queue's by plain SQL" ms floor plain
@@ -146,6 +162,8 @@ group_queue()
 	row "send $queue_users, 100 a request, 8 connections, 20 ms: plain C" ms c_20
 	row "...: lpusers, from the first request to the last answer" ms sent_20 c_20 '<= 1.1'
 	row "...: lpusers, CALL lp_deliver()" ms ours_20 c_20 '<= 1.3'
+	row "...: pgsql-http, one connection, no queue" ms http_20 c_20
+	row "...: pg_net, all requests at once, the users' outcomes not recorded" ms net_20 c_20
 	row "send $queue_users, 1000 a request, 8 connections, 0 ms: plain C" ms c_0
 	row "...: what is written down meanwhile, by plain SQL at once" ms drain_floor c_0
 	row "...: pgsql-http, which keeps no queue" ms http_0 c_0

@@ -6,6 +6,8 @@
 # shellcheck source=test/bench/group_latency.sh
 . "$here/group_latency.sh"
 
+answer_ms=20
+
 # source_rows N: that many people who are as users.awk has made the users: ten attributes and the key.
 source_rows()
 {
@@ -96,17 +98,17 @@ in_sync()
 
 limit_put()
 {
-	configure '{"delay_ms": 20}'
+	configure "{\"delay_ms\": $answer_ms}"
 	"$work/bin/limit_put" "$url$users_path" 900 100
 	configure '{"delay_ms": 0}'
 }
 
 # A delivery of 900 updates that a run has queued; not of those that limit_put has written.
-updated()
+changes_delivered()
 {
 	ask -c 'UPDATE people SET max_chats = max_chats + 1 WHERE key BETWEEN 1000 AND 1899' -c 'SET client_min_messages = warning' -c 'SET ROLE bench_plain' \
 		-c "CALL lp_sync('people')"
-	configure '{"delay_ms": 20}'
+	configure "{\"delay_ms\": $answer_ms}"
 	timed bench_plain 'SELECT' 'CALL lp_deliver()' \
 		"(SELECT count(*) FROM lp_requests WHERE operation = 'update' AND state = 'done') = 900"
 	configure '{"delay_ms": 0}'
@@ -185,7 +187,7 @@ group_sync()
 
 	synced 2000
 	contender put limit_put
-	contender updated updated
+	contender updated changes_delivered
 	measure
 	row '900 updates, 20 ms: one list and 9 PUTs, plain C' ms put
 	row '...: CALL lp_deliver() of a plan' ms updated put '<= 1.3'

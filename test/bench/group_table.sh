@@ -6,6 +6,7 @@
 . "$here/group_write.sh"
 
 first_id=5000000001
+answer_ms=20
 set_values="max_chats = 5, full_name = 'New Name', employee_id = login_name"
 changing='SET lpusers.log_calls = off; SET lpusers.max_changes = 0'
 
@@ -13,12 +14,12 @@ changing='SET lpusers.log_calls = off; SET lpusers.max_changes = 0'
 slow()
 {
 	load_users "$1"
-	configure '{"select_all": false, "delay_ms": 20}'
+	configure "{\"select_all\": false, \"delay_ms\": $answer_ms}"
 	ask -c 'ANALYZE lp.users'
 }
 
-# at_20_ms OPTIONS STATEMENT [CONDITION]: in a session that is connected.
-at_20_ms()
+# at_a_distance OPTIONS STATEMENT [CONDITION]: in a session that is connected.
+at_a_distance()
 {
 	timed bench_plain "$1; $connected" "${@:2}"
 	configure '{"delay_ms": 0}'
@@ -26,7 +27,7 @@ at_20_ms()
 
 inserted()
 {
-	written 100 20 off "INSERT INTO fast.users ($columns) $(new_rows t)"
+	written 100 "$answer_ms" off "INSERT INTO fast.users ($columns) $(new_rows t)"
 }
 
 # One listing, and then requests of 100 users one after the other.
@@ -44,7 +45,7 @@ c_update()
 updated()
 {
 	slow "$table_users"
-	at_20_ms "$changing" "UPDATE lp.users SET $set_values"
+	at_a_distance "$changing" "UPDATE lp.users SET $set_values"
 }
 
 # half REMAINDER: every second user, in a session of its own.
@@ -90,7 +91,7 @@ c_list()
 looked_up()
 {
 	slow "$1"
-	at_20_ms SELECT "SELECT bench_expect(count(*), 100) FROM $2"
+	at_a_distance SELECT "SELECT bench_expect(count(*), 100) FROM $2"
 }
 
 updated_some()

@@ -9,12 +9,13 @@
 #	--pause		after each step do nothing for as long as it took: others use the machine, and this runs with priority
 #	--rounds N	how often each row is measured (default 11)
 #	--output	where the report goes (default lpusers-bench.md in the current directory)
-#	GROUP		calls, tls, queue, scan, write, table, memory, latency, scale or sync (default:
-#				all these), or million, which takes some minutes by itself
+#	GROUP		calls, tls, queue, scan, write, table, memory, latency, scale, sync or distance (default:
+#				all these), or growth or million, which take some minutes each
 #
 # Builds a private copy, starts a private server and a stand-in account, and prints a table for each group: median,
 # smallest and largest of the rounds, ratio, aim.  What is compared is measured in turn, round by round.  A peer that
-# is not installed (Debian: postgresql-NN-http, postgresql-plpython3-NN, nghttp2-proxy) is n/a.  The exit status is 0 if
+# is not installed (pgsql-http, pg_curl and pg_net from their sources; Debian: postgresql-plpython3-NN, nghttp2-proxy) is
+# n/a.  The exit status is 0 if
 # everything could be measured, whatever came of it.
 set -euo pipefail
 # shellcheck source=test/setup.sh
@@ -41,12 +42,12 @@ while [ $# -gt 0 ]; do
 		--rounds) rounds=${2:?}; shift ;;
 		--output) output=${2:?}; shift ;;
 		-h | --help) usage 0 ;;
-		calls | tls | queue | scan | write | table | memory | latency | scale | sync | million) groups+=("$1") ;;
+		calls | tls | queue | scan | write | table | memory | latency | scale | sync | distance | growth | million) groups+=("$1") ;;
 		*) usage 2 >&2 ;;
 	esac
 	shift
 done
-[ ${#groups[@]} -gt 0 ] || groups=(calls tls queue scan write table memory latency scale sync)
+[ ${#groups[@]} -gt 0 ] || groups=(calls tls queue scan write table memory latency scale sync distance)
 
 # Opened by the caller, and kept when root is dropped.
 if [ -z "${LPUSERS_WORK:-}" ]; then
@@ -105,9 +106,9 @@ describe_machine()
 	show '%s, libcurl %s, json-c %s, %s; Linux %s, %s CPUs.\n' "$("$PG_CONFIG" --version)" \
 		"$(curl-config --version | sed 's/libcurl //')" "$(pkg-config --modversion json-c)" "gcc $(gcc -dumpfullversion)" \
 		"$(uname -r)" "$(nproc)"
-	show '%d rounds%s%s. pgsql-http: %s; PL/Python: %s; HTTP/2: %s.\n' "$rounds" "${quick:+, --quick: not for figures}" \
+	show '%d rounds%s%s. pgsql-http: %s; pg_curl: %s; pg_net: %s; PL/Python: %s; HTTP/2: %s.\n' "$rounds" "${quick:+, --quick: not for figures}" \
 		"${busy:+, --busy: ratios and aims are of the smallest values}" \
-		"${have_http:-n/a}" "${have_python:-n/a}" "$([ -n "$http2_url" ] && echo nghttpx || echo n/a)"
+		"${have_http:-n/a}" "${have_curl:-n/a}" "${have_net:-n/a}" "${have_python:-n/a}" "$([ -n "$http2_url" ] && echo nghttpx || echo n/a)"
 }
 
 main()

@@ -107,7 +107,7 @@ static const char help_head[] =
 "  --tls-cert FILE      certificate for it, PEM\n"
 "  --tls-key FILE       private key for it, PEM\n"
 "  --listen ADDRESS     a loopback address (default 127.0.0.1)\n"
-"  --account ID         account id (default 12345678)\n"
+"  --account ID         account id (default 12345678); '*': every id is this account\n"
 "  --users N            so many users agent00001... are there from the start\n"
 "  --client-id ID, --client-secret SECRET\n"
 "                       OAuth 2.0 client (default lp-client, lp-client-secret)\n"

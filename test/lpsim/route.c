@@ -204,7 +204,7 @@ carry_out(Request *req, Answer *ans)
 		answer_error(ans, 404, "no such path: %s", req->path);
 	else if (route == NULL)
 		answer_error(ans, 405, "%s is not a method of %s", req->method, req->path);
-	else if (strcmp(req->arg[0], opt.account) != 0)
+	else if (strcmp(opt.account, "*") != 0 && strcmp(req->arg[0], opt.account) != 0)
 		answer_error(ans, 404, "no such account: %s", req->arg[0]);
 	else if (!route->gated)
 		route->handler(req, ans);
