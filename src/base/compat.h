@@ -166,10 +166,14 @@ lpu_wait_event(uint32 *event, const char *name)
 #if PG_VERSION_NUM >= 160000
 #define LPU_SERVER_USAGE(server, role) \
 	object_aclcheck(ForeignServerRelationId, (server), (role), ACL_USAGE)
+#define LPU_WRAPPER_USAGE(wrapper, role) \
+	object_aclcheck(ForeignDataWrapperRelationId, (wrapper), (role), ACL_USAGE)
 #define LPU_FUNCTION_EXECUTE(function, role) \
 	object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE)
 #else
 #define LPU_SERVER_USAGE(server, role) pg_foreign_server_aclcheck((server), (role), ACL_USAGE)
+#define LPU_WRAPPER_USAGE(wrapper, role) \
+	pg_foreign_data_wrapper_aclcheck((wrapper), (role), ACL_USAGE)
 #define LPU_FUNCTION_EXECUTE(function, role) pg_proc_aclcheck((function), (role), ACL_EXECUTE)
 #endif
 

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
+#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/inval.h"
@@ -114,6 +115,7 @@ load_servers(void)
 		caller = MemoryContextSwitchTo(servers_context);
 		known = palloc(sizeof(LpuKnownServer));
 		known->server = form->oid;
+		known->owner = form->srvowner;
 		known->account = pstrdup(account);
 		known->paused = delivery != NULL && strcmp(delivery, "paused") == 0;
 		servers = lappend(servers, known);
@@ -135,8 +137,8 @@ lpu_known_servers(void)
 }
 
 /* Return what is known of a server, or NULL if it is none of this wrapper's. */
-static LpuKnownServer *
-find_server(Oid server)
+LpuKnownServer *
+lpu_known_server(Oid server)
 {
 	ListCell   *cell;
 
@@ -150,7 +152,7 @@ find_server(Oid server)
 bool
 lpu_server_serves(Oid server, const char *account)
 {
-	LpuKnownServer *found = find_server(server);
+	LpuKnownServer *found = lpu_known_server(server);
 
 	return found != NULL && strcmp(found->account, account) == 0;
 }
@@ -159,7 +161,7 @@ lpu_server_serves(Oid server, const char *account)
 bool
 lpu_server_is_paused(Oid server)
 {
-	LpuKnownServer *found = find_server(server);
+	LpuKnownServer *found = lpu_known_server(server);
 
 	return found != NULL && found->paused;
 }
@@ -187,8 +189,38 @@ lpu_server_paused_array(void)
 }
 
 /*
- * Return true if there is a server of the account on which the role has USAGE; of all roles, if
- * role is InvalidOid.
+ * Return true if the owner of a server may speak for an account before other roles: it may make
+ * servers, since it is a superuser or has USAGE on the wrapper. The owner of a server sets its
+ * account and grants USAGE and mappings, so that it could otherwise divert another role's
+ * requests.
+ */
+static bool
+owner_is_trusted(Oid owner)
+{
+	return superuser_arg(owner) ||
+		LPU_WRAPPER_USAGE(GetForeignDataWrapperByName(WRAPPER_NAME, false)->fdwid, owner) ==
+		ACLCHECK_OK;
+}
+
+/*
+ * Return true if the role may use a server that it does not name: it has USAGE, and the rights of
+ * the owner unless that is trusted. *stranger, unless NULL, is set if only the owner prevents it.
+ */
+bool
+lpu_server_usable(const LpuKnownServer *server, Oid role, bool *stranger)
+{
+	bool		usage = LPU_SERVER_USAGE(server->server, role) == ACLCHECK_OK;
+	bool		trusted = is_member_of_role_nosuper(role, server->owner) ||
+		owner_is_trusted(server->owner);
+
+	if (stranger != NULL && usage && !trusted)
+		*stranger = true;
+	return usage && trusted;
+}
+
+/*
+ * Return true if there is a server of the account that the role may use; of all roles, if role is
+ * InvalidOid.
  */
 bool
 lpu_account_has_server(const char *account, Oid role)
@@ -200,7 +232,7 @@ lpu_account_has_server(const char *account, Oid role)
 		LpuKnownServer *server = lfirst(cell);
 
 		if (strcmp(server->account, account) == 0 &&
-			(!OidIsValid(role) || LPU_SERVER_USAGE(server->server, role) == ACLCHECK_OK))
+			(!OidIsValid(role) || lpu_server_usable(server, role, NULL)))
 			return true;
 	}
 	return false;

@@ -11,12 +11,19 @@
 typedef struct LpuKnownServer
 {
 	Oid			server;
+	Oid			owner;
 	char	   *account;
 	bool		paused;			/* delivery 'paused' */
 } LpuKnownServer;
 
 /* All of them; the list is valid until the catalogs are read the next time. */
 extern List *lpu_known_servers(void);
+
+/* What is known of one, or NULL. */
+extern LpuKnownServer *lpu_known_server(Oid server);
+
+/* True if a role may use a server that it does not name. */
+extern bool lpu_server_usable(const LpuKnownServer *server, Oid role, bool *stranger);
 
 /*
  * True if the server exists and is one of the account; if it has the option
@@ -26,10 +33,7 @@ extern bool lpu_server_serves(Oid server, const char *account);
 extern bool lpu_server_is_paused(Oid server);
 extern Datum lpu_server_paused_array(void);
 
-/*
- * Return true if the account has a server on which the role, or any role (InvalidOid), has
- * USAGE.
- */
+/* Return true if the account has a server that the role, or any role (InvalidOid), may use. */
 extern bool lpu_account_has_server(const char *account, Oid role);
 
 /* The problem if there is none. */

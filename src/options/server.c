@@ -245,21 +245,23 @@ typedef struct ServerCandidates
 	int			usable;			/* servers with a mapping of this rank */
 	bool		own;			/* ... which is the role's own, not PUBLIC's */
 	int			servers;		/* for the account at all */
-	int			allowed;		/* ... on which the role has USAGE */
+	int			allowed;		/* ... that the role may use */
+	bool		stranger;		/* it may not use one because of its owner */
 	Oid			only;			/* the one server, of several the one that is
 								 * allowed, or InvalidOid */
 } ServerCandidates;
 
 static void
-consider(ServerCandidates *found, Oid server, Oid role)
+consider(ServerCandidates *found, const LpuKnownServer *candidate, Oid role)
 {
+	Oid			server = candidate->server;
 	Oid			own;
 	Oid			mapping;
 
 	if (found->allowed == 0)
 		found->only = found->servers == 0 ? server : InvalidOid;
 	found->servers++;
-	if (LPU_SERVER_USAGE(server, role) != ACLCHECK_OK)
+	if (!lpu_server_usable(candidate, role, &found->stranger))
 		return;
 	found->only = found->allowed == 0 ? server : InvalidOid;
 	found->allowed++;
@@ -312,6 +314,20 @@ candidate_name(const ServerCandidates *found)
 	return server ? server->servername : NULL;
 }
 
+/* A server whose owner may not make servers serves its owner only. */
+static LpuProblem *
+foreign_owner(const char *account, const char *role)
+{
+	LpuProblem *problem = lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
+										  "permission denied for the server of account \"%s\"",
+										  account);
+
+	lpu_problem_detail(problem, "The owner of the server has no USAGE on the foreign-data wrapper "
+					   "lpusers, and role \"%s\" does not have the owner's rights.", role);
+	return lpu_problem_hint(problem, "Have an administrator own the server, or GRANT USAGE ON "
+							"FOREIGN DATA WRAPPER lpusers to its owner.");
+}
+
 static LpuProblem *
 explain_search(const ServerCandidates *found, const char *account, Oid role)
 {
@@ -320,6 +336,8 @@ explain_search(const ServerCandidates *found, const char *account, Oid role)
 
 	if (found->servers == 0)
 		return lpu_account_unknown(account);
+	if (found->allowed == 0 && found->stranger)
+		return foreign_owner(account, name);
 	if (found->allowed == 0)
 		return lpu_problem_hint(lpu_problem_new(ERRCODE_INSUFFICIENT_PRIVILEGE,
 												"permission denied for the server of account \"%s\"", account),
@@ -364,7 +382,7 @@ lpu_server_for_account(const char *account, Oid role, LpuProblem **problem)
 		LpuKnownServer *server = lfirst(cell);
 
 		if (strcmp(server->account, account) == 0)
-			consider(&found, server->server, role);
+			consider(&found, server, role);
 	}
 	if (found.usable != 1)
 	{
@@ -418,6 +436,8 @@ const LpuOptions *
 lpu_server_for_request(Oid server, const char *account, Oid role, const char *name,
 					   LpuProblem **problem)
 {
+	ServerCandidates found = {.servers = 1};
+
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 	{
 		*problem = lpu_problem_new(ERRCODE_UNDEFINED_OBJECT, "role \"%s\" does not exist", name);
@@ -430,10 +450,8 @@ lpu_server_for_request(Oid server, const char *account, Oid role, const char *na
 		*problem = lpu_problem_new(ERRCODE_UNDEFINED_OBJECT, "server of account \"%s\" does not exist", account);
 		return NULL;
 	}
-	if (LPU_SERVER_USAGE(server, role) != ACLCHECK_OK)
+	if (!lpu_server_usable(lpu_known_server(server), role, &found.stranger))
 	{
-		ServerCandidates found = {.servers = 1};
-
 		*problem = explain_search(&found, account, role);
 		return NULL;
 	}

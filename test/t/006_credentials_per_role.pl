@@ -217,6 +217,39 @@ subtest 'two servers of one account' => sub {
 	$session->quit;
 };
 
+# The owner of a server sets its account, and may give each role USAGE and a mapping: that must not divert requests.
+subtest 'a server of an owner without USAGE on the wrapper serves its owner only' => sub {
+	my ($mallory, $anna) = map { LpUsers::session($node) } 1 .. 2;
+	my $theirs = "SELECT status FROM lp_create_users('12345678', '%s')";
+
+	$node->safe_psql('postgres', qq{
+		CREATE ROLE mallory LOGIN; CREATE ROLE member LOGIN; CREATE ROLE erna LOGIN; GRANT writers TO erna; GRANT mallory TO member;
+		GRANT EXECUTE ON FUNCTION lp_create_users TO mallory, member;
+		CREATE SERVER stray FOREIGN DATA WRAPPER lpusers OPTIONS (account '12345678', base_url '@{[ $sim->url ]}');
+		ALTER SERVER stray OWNER TO mallory});
+	$mallory->query(q{SET ROLE mallory; GRANT USAGE ON FOREIGN SERVER stray TO PUBLIC});
+	$mallory->query("CREATE USER MAPPING FOR $_ SERVER stray OPTIONS (token 'lp-token')") foreach qw(mallory anna erna member);
+	$anna->query('SET ROLE anna');
+	is($anna->query(LpUsers::create_sql('stray1')), '201|', 'a second mapping by the owner of another server does not count');
+	is(server_of('stray1'), 'acme', '... the request went to the first server');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM lp_results WHERE server = 'stray'"), '0', '... and no row is of the other');
+
+	is($node->safe_psql('postgres', "SET ROLE erna; " . sprintf($theirs, LpUsers::user('stray2'))), '201', 'nor before that of PUBLIC');
+	is(server_of('stray2'), 'acme', '... the first server again');
+	is($mallory->query(sprintf($theirs, LpUsers::user('stray3'))), '201', 'the owner can');
+	is($mallory->query('SET ROLE member; ' . sprintf($theirs, LpUsers::user('stray4'))), '201', '... and a member of the owner');
+	$node->safe_psql('postgres', 'REVOKE USAGE ON FOREIGN SERVER acme FROM writers');
+	my ($status, undef, $error) = $node->psql('postgres', "SET ROLE erna; " . sprintf($theirs, LpUsers::user('stray5')));
+	like($error, qr/permission denied for the server of account "12345678".*has no USAGE on the foreign-data wrapper lpusers/s,
+		'without another server the message says why');
+	$node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN DATA WRAPPER lpusers TO mallory');
+	is($node->safe_psql('postgres', "SET ROLE erna; " . sprintf($theirs, LpUsers::user('stray6'))), '201',
+		'with USAGE on the wrapper it serves everybody whom it has mapped');
+	$node->safe_psql('postgres', 'REVOKE USAGE ON FOREIGN DATA WRAPPER lpusers FROM mallory; DROP SERVER stray CASCADE;
+		GRANT USAGE ON FOREIGN SERVER acme TO writers');
+	$_->quit foreach $mallory, $anna;
+};
+
 is($sim->text('duplicates') =~ s/\s//gr, '[]', 'no login exists twice');
 
 done_testing();
