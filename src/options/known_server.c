@@ -211,7 +211,7 @@ lpu_server_usable(const LpuKnownServer *server, Oid role, bool *stranger)
 {
 	bool		usage = LPU_SERVER_USAGE(server->server, role) == ACLCHECK_OK;
 	bool		trusted = is_member_of_role_nosuper(role, server->owner) ||
-		owner_is_trusted(server->owner);
+	owner_is_trusted(server->owner);
 
 	if (stranger != NULL && usage && !trusted)
 		*stranger = true;
