@@ -30,6 +30,10 @@ JOIN pg_class c ON (m.classid = 'pg_class'::regclass AND c.oid = m.objid AND c.r
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE col_description(c.oid, a.attnum) IS NULL;
 
+-- Internal functions, and only these, are named _lp_...: \df lp_* shows the interface.
+SELECT p.oid::regprocedure AS function FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+WHERE starts_with(p.proname, '_lp_') <> starts_with(obj_description(p.oid, 'pg_proc'), 'internal: ') ORDER BY 1;
+
 -- Functions: a call that writes must not be folded, repeated, or run in a worker.
 SELECT p.oid::regprocedure AS function, p.provolatile, p.proparallel, p.procost, p.prorows, p.proretset, p.proisstrict,
 	p.prosecdef, has_function_privilege('regress_clerk', p.oid, 'EXECUTE') AS clerk_may

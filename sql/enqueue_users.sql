@@ -57,7 +57,7 @@ CREATE ROLE regress_deputy IN ROLE regress_hr;
 CREATE ROLE regress_clerk;
 CREATE ROLE regress_heir NOINHERIT IN ROLE regress_hr;
 SELECT f, has_function_privilege('regress_clerk', f, 'EXECUTE') FROM unnest(ARRAY['lp_enqueue_users(text,jsonb)', 'lp_deliver(text)', 'lp_retry(bigint[])', 'lp_discard(bigint[])', 'lp_release(text)', 'lp_adopt()',
-	'lp_purge(interval)', 'lp_worker_stop()', 'lp_worker_pid()', 'lp_release(bigint[])', 'lp_wake()',
+	'lp_purge(interval)', 'lp_worker_stop()', 'lp_worker_pid()', 'lp_release(bigint[])', '_lp_wake()',
 	'_lp_backoff(integer)', '_lp_role_here(text,text,oid,text)']) f;
 SET ROLE regress_hr;
 SELECT lp_enqueue_users('12345678', person('e')); -- ERROR

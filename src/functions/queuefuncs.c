@@ -48,7 +48,7 @@ PG_FUNCTION_INFO_V1(lp_release);
 PG_FUNCTION_INFO_V1(lp_release_ids);
 PG_FUNCTION_INFO_V1(lp_adopt);
 PG_FUNCTION_INFO_V1(lp_purge);
-PG_FUNCTION_INFO_V1(lp_wake);
+PG_FUNCTION_INFO_V1(_lp_wake);
 PG_FUNCTION_INFO_V1(lp_worker_stop);
 PG_FUNCTION_INFO_V1(lp_worker_pid);
 PG_FUNCTION_INFO_V1(_lp_worker_missing);
@@ -436,10 +436,10 @@ lp_purge(PG_FUNCTION_ARGS)
 /* ----- worker ----- */
 
 /*
- * lp_wake() RETURNS void
+ * _lp_wake() RETURNS void
  */
 Datum
-lp_wake(PG_FUNCTION_ARGS)
+_lp_wake(PG_FUNCTION_ARGS)
 {
 	lpu_enqueue_wake();
 	PG_RETURN_VOID();

@@ -12,9 +12,9 @@ CREATE FUNCTION @extschema@._lp_worker_missing() RETURNS text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@._lp_worker_missing() IS 'internal: why this database has no worker, null if it has one';
 
-CREATE FUNCTION @extschema@.lp_wake() RETURNS void
+CREATE FUNCTION @extschema@._lp_wake() RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_wake() IS 'internal: wakes the worker when this transaction commits';
+COMMENT ON FUNCTION @extschema@._lp_wake() IS 'internal: wakes the worker when this transaction commits';
 
 CREATE FUNCTION @extschema@.lp_retry(ids bigint[]) RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -235,7 +235,7 @@ sub start_delivery
 	if ($kind eq 'worker')
 	{
 		set_worker('on');
-		$admin->query('SELECT lp_wake()');
+		$admin->query('SELECT _lp_wake()');
 		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') ne '' }, 'the worker');
 		return;
 	}

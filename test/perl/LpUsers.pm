@@ -477,7 +477,7 @@ sub due_now
 			WHERE state IN ('pending', 'uncertain') AND next_attempt_at > clock_timestamp()");
 	} while ($err =~ /ERROR:  40P01/);
 	die "unexpected error: $err" if $err =~ /(?:ERROR|FATAL):/;
-	$self->query('SELECT lp_wake()') if $options{wake};
+	$self->query('SELECT _lp_wake()') if $options{wake};
 	return;
 }
 

@@ -92,7 +92,7 @@ sub recover
 	due_now();
 	if ($kind eq 'worker')
 	{
-		$admin->query('SELECT lp_wake()');
+		$admin->query('SELECT _lp_wake()');
 		LpUsers::wait_for(sub { states() eq 'created7' }, 'the worker to be done');
 		set_worker('off');
 		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
@@ -201,7 +201,7 @@ subtest 'workers that start with the server take over' => sub {
 		# the worker has left; the backend that delivers is killed
 		fresh();
 		$admin->query("ALTER SYSTEM SET lpusers.idle_timeout = '100ms'");
-		$admin->query('SELECT pg_reload_conf(), lp_wake()');
+		$admin->query('SELECT pg_reload_conf(), _lp_wake()');
 		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
 		set_worker('off');
 		enqueue('b3');
@@ -213,10 +213,10 @@ subtest 'workers that start with the server take over' => sub {
 		# the postmaster forgets a worker that left because it was idle; the launcher does not
 		LpUsers::wait_for(sub { states() ne 'sending1' }, 'the worker that had left to come after the crash restart');
 		is(states(), 'uncertain1', 'preloaded, the worker had left: it comes after the crash restart');
-		$admin->query('SELECT lp_wake()');
+		$admin->query('SELECT _lp_wake()');
 		LpUsers::wait_for(sub { states() eq 'uncertain1' }, 'the worker to see to it');
 		due_now();
-		$admin->query('SELECT lp_wake()');
+		$admin->query('SELECT _lp_wake()');
 		LpUsers::wait_for(sub { states() eq 'created1' }, 'the worker to be done');
 		each_once('preloaded worker, it had left', 'b3');
 	}

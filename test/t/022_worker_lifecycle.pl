@@ -143,7 +143,7 @@ subtest 'a commit starts or wakes the worker' => sub {
 subtest 'a rollback starts no worker' => sub {
 	foreach my $case ([ 'ROLLBACK', 'ROLLBACK', 0 ], [ 'an error', "SELECT 1/0; COMMIT", 0 ],
 		[ 'ROLLBACK TO SAVEPOINT', 'ROLLBACK TO a; COMMIT', 0 ], [ 'an inner RELEASE, rolled back', 'RELEASE b; ROLLBACK TO a; COMMIT', 0 ],
-		[ 'RELEASE', 'RELEASE a; COMMIT', 1 ], [ 'ROLLBACK TO a later one', 'SAVEPOINT c; SELECT lp_wake(); ROLLBACK TO c; COMMIT', 1 ])
+		[ 'RELEASE', 'RELEASE a; COMMIT', 1 ], [ 'ROLLBACK TO a later one', 'SAVEPOINT c; SELECT _lp_wake(); ROLLBACK TO c; COMMIT', 1 ])
 	{
 		my ($what, $end, $kept) = @$case;
 		my $name = fresh('rolled');
@@ -173,7 +173,7 @@ subtest 'a worker that leaves overlooks no commit' => sub {
 		last if time() > $end;
 	}
 	is(q1("SELECT count(*) FROM lp_requests WHERE state <> 'created'"), 0, 'no commit is overlooked by a worker that is about to leave');
-	q1("SELECT lp_wake()");
+	q1("SELECT _lp_wake()");
 	delivered('commits while the worker leaves', @names);
 	setting('lpusers.idle_timeout', "'1s'");
 	no_worker();
@@ -362,7 +362,7 @@ subtest 'pause and resume act on a running delivery' => sub {
 		is(q1("SELECT paused FROM lp_progress"), 't', '... and lp_progress says so');
 		is(workers(), $pid, '... the worker stays');
 		$sim->post('config', { delay_ms => 0 });
-		q1("ALTER SERVER acme OPTIONS (DROP delivery, DROP batch_size, DROP max_connections); SELECT lp_wake()");
+		q1("ALTER SERVER acme OPTIONS (DROP delivery, DROP batch_size, DROP max_connections); SELECT _lp_wake()");
 		delivered('resumed', @names);
 		no_worker();
 	}
@@ -448,7 +448,7 @@ subtest 'an error does not end the worker' => sub {
 	q1("SELECT pg_terminate_backend($pid)");
 	no_worker();
 	$locker->query('COMMIT');
-	q1('SELECT lp_wake()');
+	q1('SELECT _lp_wake()');
 	LpUsers::wait_for(sub { due_now(); state_of($name) eq 'created' }, 'a lookup');
 	delivered('terminated while it waits for a lock', $name);
 	$locker->quit;
@@ -465,7 +465,7 @@ subtest 'servers and mappings that disappear' => sub {
 	my $pid = worker();
 	$leaver->quit;
 	q1('REVOKE EXECUTE ON FUNCTION lp_enqueue_users FROM leaver; DROP OWNED BY leaver');
-	q1("ALTER SERVER acme OPTIONS (DROP delivery); SELECT lp_wake()");
+	q1("ALTER SERVER acme OPTIONS (DROP delivery); SELECT _lp_wake()");
 	delivered('DROP OWNED: others', 'by_other');
 	LpUsers::wait_for(sub { state_of('by_leaver') eq 'held' }, 'DROP OWNED: held');
 	like(q1("SELECT reason FROM lp_requests WHERE login_name = 'by_leaver\@example.com'"), qr/12345678/, 'DROP OWNED of the sender: held, with the reason');

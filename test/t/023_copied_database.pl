@@ -37,7 +37,7 @@ sub is_held
 
 	deliver($node, $db);
 	worker_is($node, 'on');
-	sql($node, 'SELECT lp_wake()', $db);
+	sql($node, 'SELECT _lp_wake()', $db);
 	LpUsers::wait_for(sub { sql($node, "SELECT count(*) FROM lp_requests WHERE state IN ('pending', 'sending', 'uncertain')", $db) == 0 }, "$what: held");
 	is(sql($node, "SELECT lp_release('12345678')", $db), 0, "$what: lp_release() does not touch them");
 	no_worker($node);
@@ -152,9 +152,9 @@ subtest 'a promoted copy holds unfinished requests' => sub {
 	sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain'");
 	worker_is($standby, 'on');
 	worker_is($main, 'on');
-	sql($main, 'SELECT lp_wake()');
+	sql($main, 'SELECT _lp_wake()');
 	sql($standby, enqueue_sql('new_in_copy'));
-	LpUsers::wait_for(sub { sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain' AND next_attempt_at > now(); SELECT lp_wake()"); left($main) == 0 }, 'the original to deliver');
+	LpUsers::wait_for(sub { sql($main, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain' AND next_attempt_at > now(); SELECT _lp_wake()"); left($main) == 0 }, 'the original to deliver');
 	no_worker($main);
 	worker_is($main, 'off');
 	LpUsers::wait_for(sub { sql($standby, "SELECT state FROM lp_requests WHERE login_name = 'new_in_copy\@example.com'") eq 'created' }, 'the copy to deliver what was queued there');
@@ -193,7 +193,7 @@ subtest 'lp_adopt() looks up before it sends' => sub {
 		is(sql($node, 'SELECT count(*) FROM lp_requests WHERE origin <> lp_origin() AND state NOT IN (\'created\', \'failed\')', $db), 0, "$what: they are of this database now");
 		is(sql($node, 'SELECT lp_adopt()', $db), 0, "$what: lp_adopt() again has nothing to do");
 		worker_is($node, 'on') if $db eq 'hr';
-		sql($node, 'SELECT lp_wake()', $db);
+		sql($node, 'SELECT _lp_wake()', $db);
 		is(sql($node, "SELECT count(*) FROM lp_requests WHERE state = 'uncertain' AND next_attempt_at < clock_timestamp() + interval '1 s'", $db), 0,
 			"$what: the account may still be at what the original sent");
 		sql($node, "UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncertain')", $db);
@@ -254,7 +254,7 @@ subtest 'a failover in the middle of a delivery holds it' => sub {
 		"pending $due, uncertain $due", '... but what was to wait: it is looked up first, and not earlier than it was due');
 	is(sql($heir, "SELECT string_agg(login_name, ' ') FROM lp_requests WHERE login_name ~ '^failover' AND evidence = 'lookup'"), "$carried_out\@example.com",
 		'... who was created by a request under way was looked up');
-	sql($heir, "UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncertain'); SELECT lp_wake()");
+	sql($heir, "UPDATE lp_requests SET next_attempt_at = now() WHERE state IN ('pending', 'uncertain'); SELECT _lp_wake()");
 	LpUsers::wait_for(sub { left($heir) == 0 }, 'the heir to deliver what waited');
 	is(sql($heir, "SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM (SELECT state, count(*) AS n FROM lp_requests WHERE login_name ~ '^failover' GROUP BY 1) x"),
 		'created 30, failed 1', 'failover with resume: all are created, and of two rows of one login one is not');

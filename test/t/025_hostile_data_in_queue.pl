@@ -243,7 +243,7 @@ subtest 'errors of one account do not delay another' => sub {
 	is(posts('aaa'), 0, 'an account with an error at the claim: nothing is sent');
 	$session->query('DROP TRIGGER no ON lp_requests; SELECT lp_worker_stop()');
 	LpUsers::wait_for(sub { $session->query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
-	$session->query('SELECT lp_wake()');
+	$session->query('SELECT _lp_wake()');
 	is_created($session, $stuck);
 	once('the account that had the error', 'aaa', 1, $stuck);
 };
@@ -539,7 +539,7 @@ subtest 'accounts that have to wait do not delay others' => sub {
 			$session->query(enqueue_sql('aaa', @waiting));
 			worker_setting($quiet, 'on');
 			my $start = time();
-			$session->query('SELECT lp_wake()');
+			$session->query('SELECT _lp_wake()');
 			LpUsers::wait_for(sub { posts('aaa') }, "$case: the first request");
 			$session->query(enqueue_sql('bbb', $beside));
 			is_created($session, $beside);

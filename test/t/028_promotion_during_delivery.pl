@@ -90,7 +90,7 @@ sub go_on
 
 	if ($policy eq 'worker')
 	{
-		LpUsers::wait_for(sub { account_is_quiet(); due_now(); $admin->query('SELECT lp_wake()'); states() eq "created$n" }, 'the worker to be done');
+		LpUsers::wait_for(sub { account_is_quiet(); due_now(); $admin->query('SELECT _lp_wake()'); states() eq "created$n" }, 'the worker to be done');
 	}
 	else
 	{

@@ -95,7 +95,7 @@ sub all_are_created
 	account_is_quiet();
 	if ($kind eq 'worker')
 	{
-		LpUsers::wait_for(sub { due_now(); $admin->query('SELECT lp_wake()'); states() eq "created$n" }, 'the worker to be done');
+		LpUsers::wait_for(sub { due_now(); $admin->query('SELECT _lp_wake()'); states() eq "created$n" }, 'the worker to be done');
 		set_worker('off');
 		LpUsers::wait_for(sub { $admin->query('SELECT lp_worker_pid()') eq '' }, 'the worker to leave');
 	}

@@ -220,7 +220,7 @@ subtest 'a standby that lags takes over' => sub {
 		sql($two, q{SELECT lp_retry(array_agg(id)) FROM lp_requests WHERE login_name = 'refused@example.com'});
 		hire($two, 'unknown');
 		setting($two, 'lpusers.worker', 'on');
-		sql($two, 'SELECT lp_wake()');
+		sql($two, 'SELECT _lp_wake()');
 		LpUsers::wait_for(sub { sql($two, q{SELECT count(*) FROM lp_requests WHERE state = 'created' AND login_name ~ '^(settled|load|refused|unknown)'}) == 34 }, 'the primary to deliver');
 		LpUsers::wait_for(sub { 2 == grep { $_->{struck} > 0 } @{ $sim->get('faults') } }, 'both requests to arrive');
 		$two->stop('immediate');

@@ -167,7 +167,7 @@ subtest 'everything is kept' => sub {
 subtest 'nothing is sent again' => sub {
 	deliver($new);
 	worker_is($new, 'on');
-	sql($new, 'SELECT lp_wake()');
+	sql($new, 'SELECT _lp_wake()');
 	LpUsers::wait_for(sub { sql($new, "SELECT count(*) FROM lp_requests WHERE state IN ('pending', 'sending', 'uncertain')") == 0 }, 'the worker to hold them');
 	is(sql($new, "SELECT count(*) FROM lp_requests WHERE state = 'held' AND reason ~ '^written elsewhere'"), $unfinished, 'what was unfinished is held');
 	is(sql($new, "SELECT lp_release('12345678')"), 0, '... and not released by accident');
@@ -184,7 +184,7 @@ my @all;
 subtest 'lp_adopt() continues what was unfinished' => sub {
 	is(sql($new, 'SET ROLE clerk; SELECT lp_adopt()'), $unfinished, 'lp_adopt(), by whom it was granted to');
 	LpUsers::wait_for(sub {
-		sql($new, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain' AND next_attempt_at > now(); SELECT lp_wake()");
+		sql($new, "UPDATE lp_requests SET next_attempt_at = now() WHERE state = 'uncertain' AND next_attempt_at > now(); SELECT _lp_wake()");
 		sql($new, "SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'done', 'failed', 'held')") == 0 }, 'the worker to deliver');
 	foreach my $name ('unknown_there', 'sending_there')
 	{

@@ -62,7 +62,7 @@ subtest 'an account that never answers' => sub {
 	my $pid = worker();
 	q1("SELECT pg_terminate_backend($pid)");
 	no_worker();
-	q1('SELECT lp_wake()');
+	q1('SELECT _lp_wake()');
 	LpUsers::wait_for(sub { due_now(); state_of($hangs) eq 'created' }, 'what hung to be looked up and sent');
 	is($sim{1001}->users_with("$hangs\@example.com"), 1, '... once');
 	no_worker();

@@ -136,10 +136,10 @@ subtest 'an update gives what a fresh installation has' => sub {
 
 subtest 'an update keeps rights, comments and configuration tables' => sub {
 	foreach my $slip (
-		"COMMENT ON FUNCTION lp_wake() IS 'x'", "COMMENT ON COLUMN lp_requests.error IS NULL", "COMMENT ON EXTENSION lpusers IS 'x'",
+		"COMMENT ON FUNCTION _lp_wake() IS 'x'", "COMMENT ON COLUMN lp_requests.error IS NULL", "COMMENT ON EXTENSION lpusers IS 'x'",
 		'GRANT EXECUTE ON FUNCTION lp_purge(interval) TO PUBLIC', 'GRANT SELECT ON lp_payloads TO PUBLIC', 'GRANT SELECT (id) ON lp_requests TO PUBLIC',
 		'REVOKE SELECT ON lp_results FROM PUBLIC', 'GRANT USAGE ON SEQUENCE lp_batch_seq TO PUBLIC', 'GRANT USAGE ON FOREIGN DATA WRAPPER lpusers TO PUBLIC',
-		'ALTER FUNCTION lp_wake() COST 7', 'ALTER FUNCTION lp_wake() PARALLEL SAFE', 'ALTER FUNCTION lp_purge(interval) SET search_path = pg_catalog',
+		'ALTER FUNCTION _lp_wake() COST 7', 'ALTER FUNCTION _lp_wake() PARALLEL SAFE', 'ALTER FUNCTION lp_purge(interval) SET search_path = pg_catalog',
 		'ALTER FUNCTION lp_purge(interval) SECURITY DEFINER', q{UPDATE pg_proc SET prosrc = prosrc || ' ' WHERE proname = 'lp_purge'},
 		'ALTER TABLE lp_requests ADD COLUMN more text', 'ALTER TABLE lp_requests ALTER COLUMN login_name SET NOT NULL',
 		'ALTER TABLE lp_requests ALTER COLUMN state SET DEFAULT 1', 'ALTER TABLE lp_requests DROP CONSTRAINT lp_requests_state_check',
@@ -149,8 +149,8 @@ subtest 'an update keeps rights, comments and configuration tables' => sub {
 		'CREATE TRIGGER t BEFORE UPDATE ON lp_requests FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
 		'ALTER VIEW lp_results SET (security_barrier = false)', 'CREATE OR REPLACE VIEW lp_summary WITH (security_barrier) AS SELECT * FROM lp_summary',
 		'ALTER SEQUENCE lp_batch_seq CYCLE', 'ALTER SEQUENCE lp_requests_id_seq CACHE 9', 'ALTER TYPE lp_response ADD ATTRIBUTE more text',
-		'ALTER TABLE lp_requests OWNER TO pg_monitor', 'ALTER FUNCTION lp_wake() OWNER TO pg_monitor', 'ALTER FOREIGN DATA WRAPPER lpusers NO VALIDATOR',
-		'ALTER EXTENSION lpusers DROP FUNCTION lp_wake()', 'CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; ALTER EXTENSION lpusers ADD FUNCTION f()',
+		'ALTER TABLE lp_requests OWNER TO pg_monitor', 'ALTER FUNCTION _lp_wake() OWNER TO pg_monitor', 'ALTER FOREIGN DATA WRAPPER lpusers NO VALIDATOR',
+		'ALTER EXTENSION lpusers DROP FUNCTION _lp_wake()', 'CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; ALTER EXTENSION lpusers ADD FUNCTION f()',
 		"UPDATE pg_extension SET extcondition[1] = 'WHERE false' WHERE extname = 'lpusers'", 'CREATE POLICY p ON lp_requests USING (true)',
 		'CREATE STATISTICS s ON account, state FROM lp_requests', 'CREATE SCHEMA s; CREATE TYPE s.kind AS ENUM (); ALTER EXTENSION lpusers ADD TYPE s.kind')
 	{

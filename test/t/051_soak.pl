@@ -190,7 +190,7 @@ subtest 'random faults while many sessions queue users' => sub {
 		watch();
 		# a refused listing may still be written down
 		$released += release();
-		$admin->query('SELECT lp_wake()');
+		$admin->query('SELECT _lp_wake()');
 		$admin->due_now(wake => 1) if time() > $patience;
 		usleep(200_000);
 	}

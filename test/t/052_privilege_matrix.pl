@@ -185,7 +185,7 @@ subtest 'rights on functions' => sub {
 		_lp_set_target          => [ $none, $all, "SELECT _lp_set_target('{}', '{}', '[]')" ],
 		_lp_set_added           => [ $none, $all, "SELECT _lp_set_added('{}', '{}', '[]')" ],
 		_lp_set_taken           => [ $none, $all, "SELECT _lp_set_taken('{}', '[]')" ],
-		lp_wake                 => [ $none, $all, 'SELECT lp_wake()' ]);
+		_lp_wake                => [ $none, $all, 'SELECT _lp_wake()' ]);
 	same_objects('functions', "SELECT p.proname $ours JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid", [ keys %functions ]);
 
 	my $before = $sim->count(path => '/le-users');

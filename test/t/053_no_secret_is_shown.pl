@@ -294,7 +294,7 @@ subtest 'no password of the queue is shown' => sub {
 	$sim->remove('faults');
 	LpUsers::wait_for(sub { query('SHOW lpusers.worker') eq 'on' }, 'the setting');
 	LpUsers::wait_for(sub { query("UPDATE lp_requests SET next_attempt_at = clock_timestamp() WHERE state IN ('pending', 'uncertain') AND next_attempt_at > clock_timestamp();
-		SELECT lp_wake(); SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'done', 'failed')") =~ /\b0$/ }, 'the worker to deliver');
+		SELECT _lp_wake(); SELECT count(*) FROM lp_requests WHERE state NOT IN ('created', 'done', 'failed')") =~ /\b0$/ }, 'the worker to deliver');
 	look_around('after the worker');
 	is(query("SELECT state FROM lp_requests WHERE login_name = 'trigger-reset\@example.com'"), 'created', 'the worker has delivered');
 	run('SELECT lp_worker_stop()');

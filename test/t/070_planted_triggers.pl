@@ -179,10 +179,10 @@ subtest 'triggers of a role that has TRIGGER on the tables' => sub {
 	cmp_ok($pending, '>', 0, 'there are requests to deliver');
 	$app->query("CREATE $kinds[0][1]");
 	worker('on');
-	$super->query('SELECT lp_wake()');
+	$super->query('SELECT _lp_wake()');
 	LpUsers::wait_for(sub { LpUsers::log_since($node, $since) =~ $refused }, 'the worker refuses the trigger');
 	is($super->query("SELECT count(*) FROM lp_requests WHERE state = 'pending'"), $pending, 'the worker delivers nothing');
-	$super->query('DROP TRIGGER x ON lp_requests; SELECT lp_wake()');
+	$super->query('DROP TRIGGER x ON lp_requests; SELECT _lp_wake()');
 	LpUsers::wait_for(sub { $super->query("SELECT count(*) FROM lp_requests WHERE state = 'created'") >= $pending }, 'delivery goes on');
 	worker('off');
 	unlike(LpUsers::log_since($node, $offset), qr/LOG:  planted \w+ by app ran/, 'nothing planted ran');

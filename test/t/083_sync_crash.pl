@@ -145,7 +145,7 @@ foreach my $moment (@moments)
 			set_worker('on') if $kind eq 'worker';
 			if ($kind eq 'worker')
 			{
-				q1('SELECT lp_wake()');
+				q1('SELECT _lp_wake()');
 				$pid = LpUsers::wait_for(sub { q1('SELECT lp_worker_pid()') }, 'the worker');
 			}
 			$pid //= begin_statement('CALL lp_deliver()');

@@ -17,7 +17,7 @@ ALTER TABLE @extschema@.lp_requests ALTER COLUMN attempts SET DEFAULT 0;
 ALTER SEQUENCE @extschema@.lp_batch_seq INCREMENT BY 1;
 COMMENT ON FUNCTION @extschema@.lp_worker_pid() IS 'process id of this database''s worker, null if there is none';
 COMMENT ON COLUMN @extschema@.lp_requests.id IS 'number of the request';
-ALTER FUNCTION @extschema@.lp_wake() VOLATILE;
+ALTER FUNCTION @extschema@._lp_wake() VOLATILE;
 GRANT EXECUTE ON FUNCTION @extschema@.lp_worker_pid() TO PUBLIC;
 REVOKE SELECT ON @extschema@.lp_payloads FROM pg_monitor;
 DROP FUNCTION @extschema@.lp_old();

@@ -11,7 +11,7 @@ ALTER TABLE @extschema@.lp_requests ALTER COLUMN attempts DROP DEFAULT;
 ALTER SEQUENCE @extschema@.lp_batch_seq INCREMENT BY 10;
 COMMENT ON FUNCTION @extschema@.lp_worker_pid() IS 'process id of the worker';
 COMMENT ON COLUMN @extschema@.lp_requests.id IS NULL;
-ALTER FUNCTION @extschema@.lp_wake() STABLE;
+ALTER FUNCTION @extschema@._lp_wake() STABLE;
 REVOKE EXECUTE ON FUNCTION @extschema@.lp_worker_pid() FROM PUBLIC;
 GRANT SELECT ON @extschema@.lp_payloads TO pg_monitor;
 CREATE FUNCTION @extschema@.lp_old() RETURNS integer LANGUAGE sql AS 'SELECT 1';
