@@ -88,7 +88,7 @@ SELECT forget();
 \! curl -sSfo /dev/null -d '{"method":"POST","action":"close","times":0}' $LPSIM_URL/_sim/faults
 SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('M1', '{"email": "M1@Example.COM", "skillIds": [], "description": "", "profileIds": [1002, 1001]}'), person('m2'), person('m3'), person('m4'), person('m5')));
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1
-SELECT state, attempts, left(error, 26) AS error, count(*) FROM requests GROUP BY 1, 2, 3;
+SELECT state, attempts, left(error, 28) AS error, count(*) FROM requests GROUP BY 1, 2, 3;
 \! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/faults; curl -sSfo /dev/null -d '{"method":"GET","action":"body","body":"[{\"id\": 61, \"loginName\": \"m1@example.com\", \"nickname\": \"M1\", \"email\": \"m1@example.com\", \"isEnabled\": \"true\", \"maxChats\": \"3\", \"profileIds\": [1001, 1002, null], \"memberOf\": {\"agentGroupId\": \"2001\", \"assignmentDate\": \"2026-01-01\"}, \"fullName\": \"\"}, {\"id\": 62, \"loginName\": \"m2@example.com\", \"nickname\": \"m2\", \"email\": \"m2@example.com\", \"isEnabled\": false, \"maxChats\": 3, \"profileIds\": [1001], \"memberOf\": {\"agentGroupId\": 2001}}, {\"id\": 63, \"loginName\": \"m3@example.com\", \"deleted\": true}, {\"id\": 64, \"loginName\": \"m5@example.com\", \"nickname\": \"m5\", \"email\": \"m5@example.com\", \"isEnabled\": true, \"maxChats\": 3.0, \"profileIds\": [1002], \"memberOf\": [{\"agentGroupId\": 2001}], \"managerOf\": []}]"}' $LPSIM_URL/_sim/faults
 SELECT hurry();
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1

@@ -161,7 +161,7 @@ refused(const char *service, const LpuHttpAnswer *answer, const char *secret)
 
 	problem = lpu_problem_new(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
 							  "the %s refused the credentials of the user mapping", service);
-	lpu_problem_detail(problem, "It answered with status %d%s%s. Nothing was sent to the account.",
+	lpu_problem_detail(problem, "It responded with status %d%s%s. Nothing was sent to the account.",
 					   answer->status, text ? ": " : "", text ? text : "");
 	return lpu_problem_hint(problem,
 							"Check the options of the user mapping, and that the key or user is not blocked.");

@@ -23,7 +23,7 @@ LpuProblem *
 lpu_list_unreadable(const LpuOptions *options, const char *what, const char *detail)
 {
 	LpuProblem *problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE,
-										  "could not %s of account \"%s\": the answer cannot be read",
+										  "could not %s of account \"%s\": the response cannot be read",
 										  what, options->account);
 
 	return lpu_problem_detail(problem, "%s.", detail);

@@ -101,7 +101,7 @@ lpu_request_failed(const char *service, const LpuHttpAnswer *answer)
 												  lpu_request_wait_ms(answer) / 1000),
 								  "Nothing was sent to the account.");
 	return lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-											  "the %s answered with status %d and nothing usable",
+											  "the %s responded with status %d and nothing usable",
 											  service,
 											  answer->status),
 							  "Nothing was sent to the account.");

@@ -182,11 +182,11 @@ explain_silence(LpuApiAnswer *result, const LpuHttpAnswer *answer)
 		return;
 	}
 	result->verdict = LPU_UNCERTAIN;
-	result->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "no answer from the account: %s",
+	result->problem = lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "no response from the account: %s",
 									  answer->problem);
 	if (answer->status > 0)
 		lpu_problem_detail(result->problem,
-						   "Outcome unknown: the request was sent, and the answer with status %d broke off.",
+						   "Outcome unknown: the request was sent, and the response with status %d broke off.",
 						   answer->status);
 	else
 		lpu_problem_detail(result->problem, "Outcome unknown: the request was sent.");
@@ -210,7 +210,7 @@ lpu_api_hide(LpuApiAnswer *answer, List *secrets)
 	codes = lpu_json_error_codes(answer->body, Min(answer->body_length, MAX_ERROR_BYTES));
 	if (codes != NULL && lpu_text_shows(codes, strlen(codes), secrets))
 		codes = NULL;
-	answer->error = psprintf("status %d; the answer repeats a secret and is not shown%s%s",
+	answer->error = psprintf("status %d; the response repeats a secret and is not shown%s%s",
 							 answer->status,
 							 codes ? " " : "", codes ? codes : "");
 }
@@ -230,7 +230,7 @@ drop_large_tree(LpuApiAnswer *answer, int max_response_size)
 	answer->body = "";
 	answer->body_length = 0;
 	answer->error =
-		psprintf("the answer has too many values for max_response_size (%d bytes) and was dropped",
+		psprintf("the response has too many values for max_response_size (%d bytes) and was dropped",
 				 max_response_size);
 }
 
@@ -259,7 +259,7 @@ interpret(const LpuOptions *options, const LpuHttpAnswer *answer, const char *be
 		result->retry_after_ms = lpu_request_wait_ms(answer);
 	if (answer->end == LPU_HTTP_TOO_LARGE)
 		result->error =
-			psprintf("the answer is larger than max_response_size (%d bytes) and was dropped",
+			psprintf("the response is larger than max_response_size (%d bytes) and was dropped",
 					 options->max_response_size);
 	else if (answer->status < 200 || answer->status > 299)
 	{

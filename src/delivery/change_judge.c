@@ -375,7 +375,7 @@ is_given_up(LpuChangedUser *user, int max_retries)
 		return false;
 	set_failed(row, LPU_CAUSE_GAVE_UP,
 			   psprintf("given up after %d attempts: %s", sent,
-						row->last_error ? row->last_error : "no answer"));
+						row->last_error ? row->last_error : "no response"));
 	row->status = row->last_status;
 	return true;
 }
@@ -495,6 +495,6 @@ lpu_change_is_as_sent(LpuChangedUser *user, const char *entity, size_t length, c
 		return false;
 	names = lpu_user_differences(user->set, answered);
 	if (names != NULL)
-		*why = psprintf("the answer has other values: %s", names);
+		*why = psprintf("the response has other values: %s", names);
 	return names == NULL;
 }

@@ -340,7 +340,7 @@ finish_get(LpuChangeRead *r, ReadGet *get)
 	{
 		result.known = false;
 		result.verdict = LPU_UNCERTAIN;
-		result.why = "the answer is another user";
+		result.why = "the response is another user";
 	}
 	if (!result.known)
 		fail(r, &result);

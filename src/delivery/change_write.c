@@ -254,7 +254,7 @@ set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 	for (i = 0; i < chain->nsent; i++)
 	{
 		LpuQueueRow *row = chain->sent[i]->row;
-		const char *why = row->error ? row->error : "the answer does not name the user";
+		const char *why = row->error ? row->error : "the response does not name the user";
 
 		if (deletes)
 			lpu_rows_set(&row, 1, LPU_STATE_DONE, NULL, NULL, 0);
@@ -315,7 +315,7 @@ set_unknown(LpuChangeChain *chain, const LpuApiAnswer *answer, const char *why)
 	int			i;
 
 	if (why == NULL)
-		why = psprintf("status %d, but the answer is not the account's", answer->status);
+		why = psprintf("status %d, but the response is not the account's", answer->status);
 	for (i = 0; i < chain->nsent; i++)
 	{
 		LpuQueueRow *row = chain->sent[i]->row;

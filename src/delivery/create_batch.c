@@ -170,7 +170,7 @@ set_created(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 		/* the status tells the lookup not to send the user again */
 		if (!users[i].named)
 			lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL,
-						 psprintf("status %d, but the answer does not name the user",
+						 psprintf("status %d, but the response does not name the user",
 								  answer->status), -1);
 	}
 }
@@ -216,7 +216,7 @@ set_by_verdict(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 			break;
 		case LPU_UNCERTAIN:
 			lpu_rows_set(batch->rows, batch->n, LPU_STATE_UNCERTAIN, why ? why :
-						 psprintf("status %d, but the answer is not the account's", answer->status),
+						 psprintf("status %d, but the response is not the account's", answer->status),
 						 NULL, -1);
 			break;
 	}

@@ -79,7 +79,7 @@ judge_absent(LpuDoubt *doubt, int max_retries)
 	else if (row->attempts > max_retries)
 		lpu_row_set_failed(row, LPU_CAUSE_GAVE_UP,
 						   psprintf("given up after %d attempts: %s", row->attempts,
-									doubt->trouble ? doubt->trouble : "no answer"));
+									doubt->trouble ? doubt->trouble : "no response"));
 	else
 		/* the lookup has already waited for the first retry delay */
 		lpu_rows_set(&row, 1, LPU_STATE_PENDING, NULL, NULL, 0);

@@ -261,8 +261,8 @@ conclude(const LpuUserList *l, const LpuApiAnswer *answer, LpuListingResult *res
 	 */
 	result->verdict = l->first == '<' ? LPU_MISDIRECTED : LPU_UNCERTAIN;
 	if (l->first != (l->query->user_id != 0 ? '{' : '['))
-		result->why = l->query->user_id != 0 ? "the answer is not a user" :
-			"the answer is not a list of users";
+		result->why = l->query->user_id != 0 ? "the response is not a user" :
+			"the response is not a list of users";
 	else
 		result->why = lpu_reader_complaint(l->reader);
 }

@@ -90,7 +90,7 @@ check_reading(ReturnSetInfo *result, const LpuOptions *options)
 		detail = strncmp(answer->error, "status ", 7) == 0 ? answer->error :
 			psprintf("status %d: %s", answer->status, answer->error);
 	else if (n < 0)
-		detail = psprintf("status %d, but the answer is not a list of users", answer->status);
+		detail = psprintf("status %d, but the response is not a list of users", answer->status);
 	else
 		detail = psprintf("status %d, %d user%s, %ld ms", answer->status, n, n == 1 ? "" : "s",
 						  TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
@@ -101,7 +101,7 @@ check_reading(ReturnSetInfo *result, const LpuOptions *options)
 		put_step(result, "revision", true, psprintf(INT64_FORMAT, answer->revision));
 	else
 		put_step(result, "revision", false,
-				 "the answer has no ac-revision header: lp_response.ac_revision will be null");
+				 "the response has no ac-revision header: lp_response.ac_revision will be null");
 }
 
 /*

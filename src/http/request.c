@@ -442,7 +442,7 @@ lpu_http_result(LpuHttpCall *call)
 	answer->date = header(call, "Date");
 	answer->timed_out = call->code == CURLE_OPERATION_TIMEDOUT;
 	if (call->repeated)
-		answer->problem = "the connection was closed before an answer came";
+		answer->problem = "the connection was closed before a response came";
 	else if (call->no_memory)
 		answer->problem = "out of memory";
 	else

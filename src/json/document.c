@@ -366,7 +366,7 @@ lpu_json_error_text(const char *body, size_t length)
 	 * not looked for
 	 */
 	if (text.len == 0 && json != NULL && memmem(body, length, "assword", 7) != NULL)
-		appendStringInfoString(&text, "the answer has no message");
+		appendStringInfoString(&text, "the response has no message");
 	if (text.len == 0)
 		appendStringInfoString(&text, lpu_text_excerpt(body, length, EXCERPT_CHARS));
 	return text.len > 0 ? lpu_text_from_utf8(text.data) : NULL;

@@ -67,7 +67,7 @@ convert_safely(const char *body, size_t length, const char **complaint)
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		*complaint = psprintf("the answer cannot be read as JSON: %s", error->message);
+		*complaint = psprintf("the response cannot be read as JSON: %s", error->message);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -88,7 +88,7 @@ lpu_body_as_jsonb(const char *body, size_t length, const char **complaint)
 	/* also finds NUL bytes */
 	if (!pg_verify_mbstr(PG_UTF8, body, (int) length, true))
 	{
-		*complaint = "the answer is not UTF-8";
+		*complaint = "the response is not UTF-8";
 		return NULL;
 	}
 	return convert_safely(body, length, complaint);

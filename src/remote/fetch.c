@@ -336,7 +336,7 @@ check_entity(const LpuFetch *f, const LpuListing *listing)
 		return;
 	lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": %s",
 									  what_of(f, asked), f->options->account,
-									  has_id ? "the answer is another user" : "an entity has no id"));
+									  has_id ? "the response is another user" : "an entity has no id"));
 }
 
 static void

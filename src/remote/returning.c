@@ -48,7 +48,7 @@ returned_value_context(void *arg)
 {
 	const LpuReturnedUsers *a = arg;
 
-	errcontext("column \"%s\" (attribute \"%s\") of foreign table \"%s\", in the answer to a request that was carried out",
+	errcontext("column \"%s\" (attribute \"%s\") of foreign table \"%s\", in the response to a request that was carried out",
 			   a->converting->name, a->converting->attribute, a->table->name);
 }
 

@@ -115,7 +115,7 @@ CREATE FUNCTION @extschema@._lp_advice(state text, hold text, cause text, status
 				'ALTER SERVER ... OPTIONS (SET delivery ''on'')', 'DBA']
 			WHEN state <> 'failed' THEN ARRAY['Waiting for more than ten minutes',
 				'It is tried again by itself; if it stays, run lp_check()', 'DBA']
-			WHEN cause = 'gave_up' THEN ARRAY['LivePerson gave no usable answer, several times',
+			WHEN cause = 'gave_up' THEN ARRAY['LivePerson gave no usable response, several times',
 				'Send it again with lp_retry(), which first looks for the user', 'DBA']
 			WHEN cause = 'unknown' THEN ARRAY['Sent, but it is not known whether it was carried out',
 				'Look for the user in LivePerson', 'LivePerson administrator']

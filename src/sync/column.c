@@ -199,11 +199,11 @@ check_required(const LpuSync *sync)
 					 errmsg("%s has no column \"%s\"", sync->source_name,
 							lpu_column_of_attribute(required[i])),
 					 i == 0 ? errdetail("Users are found by it.") :
-					 errdetail("The API answers \"%s\" blank, and an update without it would "
+					 errdetail("The API returns \"%s\" blank, and an update without it would "
 							   "delete it.", required[i])));
 		else if (i > 0 && lpu_sync_column(sync, required[i])->create_only)
 			raise_column(sync, lpu_sync_column(sync, required[i])->name,
-						 psprintf("It cannot be only sent with a create: the API answers \"%s\" "
+						 psprintf("It cannot be only sent with a create: the API returns \"%s\" "
 								  "blank, and an update without it would delete it.", required[i]));
 }
 

@@ -51,7 +51,7 @@ sub unknown_outcome
 {
 	my ($err, $title) = @_;
 
-	like($err, qr/ERROR:  08006: no answer from the account.*DETAIL:  Outcome unknown/s, "$title: 08006, outcome unknown");
+	like($err, qr/ERROR:  08006: no response from the account.*DETAIL:  Outcome unknown/s, "$title: 08006, outcome unknown");
 	like($err, qr/WARNING: .*may have carried it out.*second\@example\.com/, "$title: the rollback names the user");
 	return;
 }

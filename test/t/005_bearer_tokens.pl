@@ -340,7 +340,7 @@ subtest 'unusual tokens' => sub {
 		{
 			$sim->post('config', { token_token => $config{$what} });
 			my $session = LpUsers::session($node, role => $role);
-			fails_unsent($session, 'odd-token', '08001', 'answered with status 200 and nothing usable',
+			fails_unsent($session, 'odd-token', '08001', 'responded with status 200 and nothing usable',
 				"$role, a token with $what");
 			$session->quit;
 		}
@@ -373,14 +373,14 @@ subtest 'a token service that fails' => sub {
 			[ 'status 403', '28000', 'refused the credentials.*status 403', { action => 'status', status => 403 } ],
 			[ 'status 451', '28000', 'refused the credentials.*status 451', { action => 'status', status => 451 } ],
 			[ 'status 429', '53400', 'asks to wait 3600 s', { action => 'retry_after', value => '3600' } ],
-			[ 'status 500', '08001', 'answered with status 500', { action => 'status', status => 500 } ],
-			[ 'status 503', '08001', 'answered with status 503', { action => 'status', status => 503 } ],
-			[ 'a redirect', '08001', 'answered with status 302', { action => 'redirect', location => $sim->tls_url . '/x' } ],
-			[ 'HTML', '08001', 'answered with status 502', { action => 'html' } ],
-			[ 'what is not JSON', '08001', 'answered with status 200', { action => 'not_json', status => 200 } ],
+			[ 'status 500', '08001', 'responded with status 500', { action => 'status', status => 500 } ],
+			[ 'status 503', '08001', 'responded with status 503', { action => 'status', status => 503 } ],
+			[ 'a redirect', '08001', 'responded with status 302', { action => 'redirect', location => $sim->tls_url . '/x' } ],
+			[ 'HTML', '08001', 'responded with status 502', { action => 'html' } ],
+			[ 'what is not JSON', '08001', 'responded with status 200', { action => 'not_json', status => 200 } ],
 			[ 'a refusal in text', '28000', 'refused the credentials.*status 400', { action => 'not_json', status => 400 } ],
 			[ 'an echo', '28000', 'refused the credentials.*status 400', { action => 'echo' } ],
-			[ 'nothing', '08001', 'answered with status 200', { action => 'empty', status => 200 } ],
+			[ 'nothing', '08001', 'responded with status 200', { action => 'empty', status => 200 } ],
 			[ 'silence', '08001', 'could not reach', { action => 'silence' } ],
 			[ 'a reset', '08001', 'could not reach', { action => 'reset' } ],
 			[ 'half', '08001', 'could not reach', { action => 'half' } ],

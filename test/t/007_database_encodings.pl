@@ -160,15 +160,15 @@ sub lossy
 }
 
 subtest 'a response with characters that the database lacks' => sub {
-	lossy('latin1', 'lacking', '日本', 'the answer cannot be read as JSON: character with byte sequence .* has no equivalent in encoding "LATIN1"');
+	lossy('latin1', 'lacking', '日本', 'the response cannot be read as JSON: character with byte sequence .* has no equivalent in encoding "LATIN1"');
 	lossy('latin1', 'euro', '€', 'has no equivalent in encoding "LATIN1"');
-	lossy('latin1', 'escaped', '\\u65e5', 'the answer cannot be read as JSON');
-	lossy('latin1', 'emoji', '\\ud83d\\ude00', 'the answer cannot be read as JSON');
+	lossy('latin1', 'escaped', '\\u65e5', 'the response cannot be read as JSON');
+	lossy('latin1', 'emoji', '\\ud83d\\ude00', 'the response cannot be read as JSON');
 	lossy('euc_jp', 'hangul', '한국', 'has no equivalent in encoding "EUC_JP"');
 	lossy('euc_jp', 'emoji', '😀', 'has no equivalent in encoding "EUC_JP"');
-	lossy('sql_ascii', 'escaped', 'J\\u00fcrgen', 'the answer cannot be read as JSON');
-	lossy($_, 'nul', 'a\\u0000b', 'the answer cannot be read as JSON') foreach 'utf8', 'latin1', 'euc_jp', 'sql_ascii';
-	lossy($_, 'surrogate', '\\ud83d', 'the answer cannot be read as JSON') foreach 'utf8', 'latin1';
+	lossy('sql_ascii', 'escaped', 'J\\u00fcrgen', 'the response cannot be read as JSON');
+	lossy($_, 'nul', 'a\\u0000b', 'the response cannot be read as JSON') foreach 'utf8', 'latin1', 'euc_jp', 'sql_ascii';
+	lossy($_, 'surrogate', '\\ud83d', 'the response cannot be read as JSON') foreach 'utf8', 'latin1';
 
 	# A call within a transaction that goes on: the subtransaction of the conversion leaves it whole.
 	is($session{latin1}->query('BEGIN; CREATE TEMP TABLE kept (n int); INSERT INTO kept VALUES (1)'), '', 'a transaction');
@@ -182,7 +182,7 @@ subtest 'a response with characters that the database lacks' => sub {
 		$sim->post('faults', { path => '/users', action => 'bad_utf8', status => 201, applied => \1 });
 		my ($out, $err) = $session{$db}->run('SELECT status, body, error FROM lp_create_users(\'12345678\', \'' .
 			LpUsers::user('x', loginName => "badutf8\@$db") . '\')');
-		is($out, '201||the answer is not UTF-8', "$db: invalid UTF-8");
+		is($out, '201||the response is not UTF-8', "$db: invalid UTF-8");
 		like($err, qr/\AWARNING:  01000: account "\d+" did not name 1 user in its response: outcome unknown\n/, "$db: ... and a warning");
 		is(posts() - $before, 1, "$db: one POST");
 		held("badutf8\@$db");

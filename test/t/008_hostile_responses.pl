@@ -89,8 +89,8 @@ sub check_answer
 
 sub sim_posts { my ($name) = @_; return $sim->count(method => 'POST', path => '/users', login => "$name\@example.com"); }
 
-my $unknown = qr/ERROR:  08006: no answer from the account: .*DETAIL:  Outcome unknown/s;
-my $not_json = qr/^the answer cannot be read as JSON/;
+my $unknown = qr/ERROR:  08006: no response from the account: .*DETAIL:  Outcome unknown/s;
+my $not_json = qr/^the response cannot be read as JSON/;
 my ($out, $err);
 
 subtest 'misbehaviour of the stand-in account' => sub {
@@ -118,14 +118,14 @@ subtest 'misbehaviour of the stand-in account' => sub {
 			[ 201, 0, qr/larger than max_response_size \($limit bytes\) and was dropped/ ], 1 ],
 		[ 'too large, 500', { action => 'huge', bytes => $limit + 1_000_000, status => 500 },
 			[ 500, 0, qr/larger than max_response_size/ ], 0 ],
-	[ 'deep', { action => 'deep', depth => 1_000_000, applied => \1 }, [ 201, 0, qr/^the answer has too many values for max_response_size \($limit bytes\) and was dropped$/ ], 1 ],
-	[ 'deep, but not too large', { action => 'deep', depth => 30_000, applied => \1 }, [ 201, 0, qr/^the answer cannot be read as JSON: stack depth limit/ ], 1 ],
-		[ 'bad UTF-8', { action => 'bad_utf8', status => 201, applied => \1 }, [ 201, 0, qr/^the answer is not UTF-8$/ ], 1 ],
+	[ 'deep', { action => 'deep', depth => 1_000_000, applied => \1 }, [ 201, 0, qr/^the response has too many values for max_response_size \($limit bytes\) and was dropped$/ ], 1 ],
+	[ 'deep, but not too large', { action => 'deep', depth => 30_000, applied => \1 }, [ 201, 0, qr/^the response cannot be read as JSON: stack depth limit/ ], 1 ],
+		[ 'bad UTF-8', { action => 'bad_utf8', status => 201, applied => \1 }, [ 201, 0, qr/^the response is not UTF-8$/ ], 1 ],
 		[ 'bad UTF-8, 400', { action => 'bad_utf8', status => 400 }, [ 400, 0, qr/./ ], 0 ],
 		[ 'NUL', { action => 'nul', status => 201, applied => \1 }, [ 201, 0, $not_json ], 1 ],
 		[ 'NUL, 400', { action => 'nul', status => 400 }, [ 400, 0, qr/./ ], 0 ],
 		[ 'wrong types', { action => 'wrong_types', status => 201, applied => \1 }, [ 201, 1, qr/^$/ ], 1 ],
-		[ 'echo', { action => 'echo' }, [ 400, undef, qr/repeats a secret and is not shown|the answer has no message/ ], 0 ],
+		[ 'echo', { action => 'echo' }, [ 400, undef, qr/repeats a secret and is not shown|the response has no message/ ], 0 ],
 		(map { [ "status $_", { action => 'status', status => $_ }, [ $_, undef, qr/./ ], 0 ] }
 			  300, 304, 400, 402, 403, 404, 406, 409, 410, 412, 415, 418, 451, 500, 501, 502, 504, 599),
 		(map { [ "status $_", { action => 'status', status => $_, body => '', applied => \1 }, [ $_, 0, qr/^$/ ], 1 ] }

@@ -294,7 +294,7 @@ subtest 'secrets in responses and large users' => sub {
 		$sim{aaa}->remove('faults');
 		$sim{aaa}->post('faults', { method => 'POST', path => '/users', action => 'body', status => 400, body => '{"message":"Ge\\u0068eim/47 is too weak"}' });
 		is($session->query("SELECT status, error FROM lp_create_users('aaa', '" . LpUsers::user(fresh('direct'), passwordSh => 'Geheim/47') . "')"),
-			'400|status 400; the answer repeats a secret and is not shown', 'a direct call, likewise');
+			'400|status 400; the response repeats a secret and is not shown', 'a direct call, likewise');
 
 		# a user that is stored out of line, and one too large to be sent
 		my ($large, $huge, $small) = map { fresh('large') } 1 .. 3;

@@ -116,7 +116,7 @@ subtest 'a failure after rows were returned is an error' => sub {
 	# Where the reader stopped is said, the answer is not quoted.
 	fault(%{ hex_of('{"id":1,"loginName":"s3cret" "x"},') });
 	($out, $err) = $session->run("$wide FROM lp.users");
-	like($err, qr/ERROR:  08006: could not list users of account "12345678": the answer cannot be read\nDETAIL:  .* at byte \d+\./,
+	like($err, qr/ERROR:  08006: could not list users of account "12345678": the response cannot be read\nDETAIL:  .* at byte \d+\./,
 		'what cannot be read is told with its place');
 	unlike($err, qr/s3cret/, 'and not quoted');
 };

@@ -340,14 +340,14 @@ sub direct_sql
 sub run_direct { my ($cell) = @_; return $session->run(direct_sql(users_json(@{ $cell->{names} }))); }
 
 my %direct = (
-	broken => { error => qr/^ERROR:  08006: no answer from the account: .*^DETAIL:  Outcome unknown: /ms, unknown => 1 },
+	broken => { error => qr/^ERROR:  08006: no response from the account: .*^DETAIL:  Outcome unknown: /ms, unknown => 1 },
 	unsent => { error => qr/^ERROR:  08001: could not connect to the account: .*^DETAIL:  Nothing was sent\.$/ms },
 	unsaid => { row => qr/^50[23]\|./, state => 'failed', reason => 'outcome unknown' },
 	busy => { row => qr/^201\|$/, state => 'created' },
 	too_busy => { row => qr/^429\|./, state => 'failed' },
 	renewed => { row => qr/^201\|$/, state => 'created' },
 	fine => { row => qr/^201\|$/, state => 'created' },
-	dropped => { row => qr/^201\|the answer is larger than max_response_size/, state => 'failed', reason => 'outcome unknown' });
+	dropped => { row => qr/^201\|the response is larger than max_response_size/, state => 'failed', reason => 'outcome unknown' });
 
 # Nothing was said; or, as an answer that is dropped names no user, that.
 sub no_error
@@ -451,7 +451,7 @@ sub run_worker
 
 # State of what was struck, of what comes after it; what the struck rows say.
 my %queued = (
-	broken   => { struck => 'uncertain', rest => 'created', says => qr/no answer from the account/ },
+	broken   => { struck => 'uncertain', rest => 'created', says => qr/no response from the account/ },
 	unsent   => { struck => 'pending', rest => 'pending', says => qr/could not connect to the account/ },
 	unsaid   => { struck => 'uncertain', rest => 'created', says => qr/^50[23] ./ },
 	busy     => { struck => 'pending', rest => 'created', says => qr/^429 ./ },
@@ -531,7 +531,7 @@ sub run_insert { my ($cell) = @_; return $session->run(insert_sql('', @{ $cell->
 sub run_update { my ($cell) = @_; return $session->run(update_sql($cell->{ends} eq 'fine' && !$cell->{strike} ? 3 : 7, @{ $cell->{names} })); }
 
 my %statement = (
-	broken   => { error => qr/^ERROR:  08006: (?:could not \w+ users: )?no answer from the account: .*^DETAIL:  Outcome unknown: /ms },
+	broken   => { error => qr/^ERROR:  08006: (?:could not \w+ users: )?no response from the account: .*^DETAIL:  Outcome unknown: /ms },
 	unsent   => { error => qr/^ERROR:  08001: (?:could not \w+ users: )?could not connect to the account: / },
 	unsaid   => { error => qr/^ERROR:  08006: could not (?:create|update) users.*: status 50[23]\n.*^DETAIL:  Outcome unknown\./ms },
 	busy     => {},

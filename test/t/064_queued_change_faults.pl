@@ -97,17 +97,17 @@ sub set_options { $admin->query("ALTER SERVER acme OPTIONS (SET $_[0])"); return
 # What is done to the second of three writes, and how that ends; options of the server meanwhile.
 #	struck, rest: states after one CALL		says: what the struck row says
 my @faults = (
-	[ 'reset before', { action => 'reset', applied => $false }, 'uncertain', 'done', qr/no answer from the account/ ],
-	[ 'reset after', { action => 'reset', applied => $true }, 'uncertain', 'done', qr/no answer from the account/ ],
-	[ 'half answer', { action => 'half', applied => $true }, 'uncertain', 'done', qr/no answer from the account/, { PUT => 1 } ],
-	[ 'wrong length', { action => 'wrong_length', applied => $true }, 'uncertain', 'done', qr/no answer from the account/ ],
+	[ 'reset before', { action => 'reset', applied => $false }, 'uncertain', 'done', qr/no response from the account/ ],
+	[ 'reset after', { action => 'reset', applied => $true }, 'uncertain', 'done', qr/no response from the account/ ],
+	[ 'half answer', { action => 'half', applied => $true }, 'uncertain', 'done', qr/no response from the account/, { PUT => 1 } ],
+	[ 'wrong length', { action => 'wrong_length', applied => $true }, 'uncertain', 'done', qr/no response from the account/ ],
 	[ '429', { action => 'retry_after', value => '1' }, 'pending', 'pending', qr/^429 / ],
 	[ '429, an hour', { action => 'retry_after', value => '3600' }, 'pending', 'pending', qr/^429 / ],
 	[ '503 before', { action => 'status', status => 503, applied => $false }, 'uncertain', 'done', qr/^503 / ],
 	[ '503 after', { action => 'status', status => 503, applied => $true }, 'uncertain', 'done', qr/^503 / ],
 	[ 'gateway HTML', { action => 'html' }, 'uncertain', 'done', qr/^502 / ],
-	[ 'silence before', { action => 'silence', applied => $false }, 'uncertain', 'done', qr/no answer from the account/, {}, $short ],
-	[ 'silence after', { action => 'silence', applied => $true }, 'uncertain', 'done', qr/no answer from the account/, {}, $short ],
+	[ 'silence before', { action => 'silence', applied => $false }, 'uncertain', 'done', qr/no response from the account/, {}, $short ],
+	[ 'silence after', { action => 'silence', applied => $true }, 'uncertain', 'done', qr/no response from the account/, {}, $short ],
 	[ 'not JSON', { action => 'not_json', applied => $true }, 'done', 'done', qr/^$|^200$/, { PUT => 1 } ],
 	[ 'no user named', { action => 'misname', form => 'empty_array', applied => $true }, 'done', 'done', qr/^$|^200$/, { PUT => 1 } ],
 	[ 'too large', { action => 'huge', bytes => 400_000, applied => $true }, 'done', 'done', qr/^$|^200$/ ],

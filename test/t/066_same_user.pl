@@ -235,7 +235,7 @@ subtest 'an answer that is another user, for a foreign table' => sub {
 	{
 		$sim->post('faults', { method => 'GET', path => "/le-users/users/" . ($first + 1), action => 'body', body => user_json(2) });
 		my ($out, $err) = $session->run("$do WHERE id = " . ($first + 1));
-		like($err, qr/the answer is another user/, $do);
+		like($err, qr/the response is another user/, $do);
 		$sim->remove('faults');
 	}
 	is_user(2, 'u2', 1, 'the other user is as before');
