@@ -301,10 +301,12 @@ test_release()
 	exec {lock}>"$cache/$1.lock"
 	flock "$lock"
 	if ! need_tree "$1" || { [ "$mode" = upgrade ] && ! need_upgrade_tree "$1"; }; then
+		exec {lock}>&-
 		finish "$1" skipped "$why"
 		return
 	fi
-	flock -s "$lock"			# from here on others may use it too, but not make it anew
+	# From here on others may use it too, but not make it anew. A package's build dependencies are installed into it.
+	[ "$mode" = package ] || flock -s "$lock"
 	with=$(versions "$tree")
 	[ "$mode" != upgrade ] || with="from postgresql $min_version to $with"
 
