@@ -1,4 +1,4 @@
--- grants.sql: the role that the exporter connects as: psql -f monitoring/grants.sql DATABASE, as a superuser, in each database.
+-- grants.sql: the role that the exporter connects as: psql DATABASE < monitoring/grants.sql, as a superuser, in each database.
 --
 -- It sees how many requests and how many users of syncs are in which state and when, and no login, no error, no payload. Choose how it logs in. If the
 -- extension is not in public: ALTER ROLE lp_monitor IN DATABASE … SET search_path = …, and GRANT USAGE on that schema.

@@ -241,7 +241,8 @@ my ($make) = grep { -x } map { "$_/make" } split(/:/, $ENV{PATH});
 
 # Programs that a document names and a test does not run: what installs or builds is only looked at.
 my %stubs = (
-	# the user that is named decides the role; without it psql connects as a role that is not there
+	# the user that is named decides the role; without it psql connects as a role that is not there. The user postgres cannot read
+	# the directory of the source tree: homes usually have mode 0700.
 	sudo => <<'END',
 user=
 while [ $# -gt 0 ]; do
@@ -250,7 +251,7 @@ while [ $# -gt 0 ]; do
 		*) break ;;
 	esac
 done
-[ "$user" != postgres ] || export PGUSER=$LPUSERS_SUPERUSER PGDATABASE=postgres
+[ "$user" != postgres ] || { export PGUSER=$LPUSERS_SUPERUSER PGDATABASE=postgres; cd /; }
 exec "$@"
 END
 	make    => qq{exec $make -s -n "\$@" >/dev/null\n},
