@@ -6,10 +6,12 @@
  * the queue with the id of their user.  Requests that wait for a user by its login find the user
  * after a rename, too.
  *
- * A request by id must not overtake an older one by login that waits for its retry or is held: the
- * first read of a chain also shows the users of such requests.
+ * A request by id must not overtake an older one by login that waits for its retry or lookup, or is
+ * held: the first read of a chain also shows the users of such requests.
  */
 #include "postgres.h"
+
+#include "utils/hsearch.h"
 
 #include "base/account_lock.h"
 #include "delivery/change_chain.h"
@@ -37,7 +39,7 @@ rows_of(const LpuChangeChain *chain)
 	return rows;
 }
 
-/* In a step, before users are read: note the older waiting requests by login, if any. */
+/* In a step, before users are read: note the older unfinished requests by login, if any. */
 void
 lpu_chain_find_older(LpuChangeChain *chain)
 {
@@ -56,12 +58,100 @@ lpu_chain_find_older(LpuChangeChain *chain)
 		chain->older[i].login_key = lpu_login_key(chain->waiting[i].login_name);
 }
 
+/* ----- the oldest requests of each user ----- */
+
+/* The oldest requests of a user whose id is known; 0: none. */
+typedef struct OldestRequests
+{
+	int64		user;
+	int64		any;			/* in the chain */
+	int64		by_login;		/* ... by login */
+	int64		outside;		/* by login, which waits or is uncertain */
+} OldestRequests;
+
+static void
+note_older(int64 *oldest, int64 request)
+{
+	if (*oldest == 0 || request < *oldest)
+		*oldest = request;
+}
+
+static OldestRequests *
+enter_user(HTAB *table, int64 user)
+{
+	bool		found;
+	OldestRequests *entry = hash_search(table, &user, HASH_ENTER, &found);
+
+	if (!found)
+		entry->any = entry->by_login = entry->outside = 0;
+	return entry;
+}
+
+/* Return the oldest requests of the users that were read, a table in the current memory context. */
+static HTAB *
+find_oldest(const LpuChangeChain *chain)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(OldestRequests),
+	.hcxt = CurrentMemoryContext};
+	HTAB	   *table = hash_create("lpusers oldest requests", 256, &ctl,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	int			i;
+
+	for (i = 0; i < chain->nreading; i++)
+	{
+		const LpuChangedUser *user = chain->reading[i];
+		OldestRequests *entry;
+
+		if (user->row == NULL || user->id == 0)
+			continue;
+		entry = enter_user(table, user->id);
+		note_older(&entry->any, user->row->id);
+		if (user->login_key != NULL)
+			note_older(&entry->by_login, user->row->id);
+	}
+	for (i = 0; i < chain->nolder; i++)
+		if (chain->older[i].entity != NULL)
+			note_older(&enter_user(table, chain->older[i].id)->outside, chain->waiting[i].id);
+	return table;
+}
+
 /*
- * Store the users of the older requests by login that were found.  Return true if there are any.
+ * Return true if an older request of the same user goes first, one of the two by login.  An
+ * uncertain request does not wait for one outside the chain, which waits for it.
  */
 static bool
+has_older(HTAB *table, const LpuChangedUser *user)
+{
+	const OldestRequests *entry = hash_search(table, &user->id, HASH_FIND, NULL);
+	int64		oldest;
+
+	if (entry == NULL)
+		return false;
+	oldest = user->login_key != NULL ? entry->any : entry->by_login;
+	return (oldest != 0 && oldest < user->row->id) ||
+		(entry->outside != 0 && entry->outside < user->row->id && !user->row->doubtful);
+}
+
+/* ----- requests that wait ----- */
+
+/* Return the request to the queue: another one of its user goes first. */
+static void
+set_back(LpuChangeChain *chain, LpuChangedUser *user)
+{
+	user->blocked = true;
+	lpu_chain_set_back(user->row, NULL, 0, 0);
+	lpu_chain_settle(chain, &user, 1, false);
+}
+
+/*
+ * Store the users of the older requests by login that were found: newer requests of these users
+ * wait for them.  An uncertain one is in flight, so it can get its user only after the newer ones
+ * have been returned to the queue.
+ */
+static void
 keep_older(LpuChangeChain *chain)
 {
+	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server};
 	int64	   *ids = palloc(Max(chain->nolder, 1) * sizeof(int64));
 	int64	   *users = palloc(Max(chain->nolder, 1) * sizeof(int64));
 	char	  **logins = palloc(Max(chain->nolder, 1) * sizeof(char *));
@@ -76,51 +166,29 @@ keep_older(LpuChangeChain *chain)
 			logins[n++] = chain->waiting[i].login_name;
 		}
 	chain->nolder = 0;
-	if (n > 0)
-		lpu_claim_keep_users(ids, users, logins, n);
-	return n > 0;
+	if (n == 0)
+		return;
+	lpu_delivery_write_settled(chain->delivery);
+	/* a row that is locked by another transaction does not keep its user */
+	if (lpu_claim_keep_users(&rows, ids, users, logins, n) < n)
+		chain->delivery->changes_locked = true;
 }
 
-/* Return true if the chain has an older request for the same user. */
-static bool
-has_older_twin(const LpuChangeChain *chain, const LpuChangedUser *user)
+static int
+compare_requests(const void *a, const void *b)
 {
-	int			i;
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
 
-	for (i = 0; i < chain->nreading; i++)
-	{
-		const LpuChangedUser *other = chain->reading[i];
-
-		if (other != user && other->row != NULL && other->id == user->id &&
-			(user->login_key != NULL || other->login_key != NULL) && other->row->id < user->row->id)
-			return true;
-	}
-	return false;
-}
-
-static void
-set_back(LpuChangeChain *chain, LpuChangedUser *user)
-{
-	lpu_chain_set_back(user->row, NULL, 0, 0);
-	lpu_chain_settle(chain, &user, 1, false);
+	return left < right ? -1 : left > right;
 }
 
 /*
- * Return true if the user may have requests outside the chain that go first: a claim knows of those
- * that have its id.  An uncertain request by id does not wait, since the others wait for it.
- */
-static bool
-may_wait(const LpuChangedUser *user, bool older)
-{
-	return is_found(user) || (older && user->row != NULL && user->id != 0 && !user->row->doubtful);
-}
-
-/*
- * Return to the queue the requests that wait for requests outside the chain.  older: some of those
- * by login have got their users just now.
+ * Return to the queue the requests whose users were found by their logins and that wait for
+ * requests outside the chain; a claim knows of those that have the id.
  */
 static void
-set_back_blocked(LpuChangeChain *chain, bool older)
+set_back_blocked(LpuChangeChain *chain)
 {
 	LpuOrderedRows rows = rows_of(chain);
 	int64	   *ids = palloc(chain->nreading * sizeof(int64));
@@ -129,22 +197,24 @@ set_back_blocked(LpuChangeChain *chain, bool older)
 	int			nblocked;
 	int			n = 0;
 	int			i;
-	int			j;
 
 	for (i = 0; i < chain->nreading; i++)
-		if (may_wait(chain->reading[i], older))
+		if (is_found(chain->reading[i]))
 		{
 			ids[n] = chain->reading[i]->row->id;
 			users[n++] = chain->reading[i]->id;
 		}
+	if (n == 0)
+		return;
 	blocked = lpu_claim_find_blocked(&rows, ids, users, n, &nblocked);
-	for (j = 0; j < nblocked; j++)
-		for (i = 0; i < chain->nreading; i++)
-			if (chain->reading[i]->row != NULL && chain->reading[i]->row->id == blocked[j])
-			{
-				chain->reading[i]->blocked = true;
-				set_back(chain, chain->reading[i]);
-			}
+	if (nblocked == 0)
+		return;
+	qsort(blocked, nblocked, sizeof(int64), compare_requests);
+	for (i = 0; i < chain->nreading; i++)
+		if (is_found(chain->reading[i]) &&
+			bsearch(&chain->reading[i]->row->id, blocked, nblocked, sizeof(int64),
+					compare_requests) != NULL)
+			set_back(chain, chain->reading[i]);
 }
 
 /*
@@ -154,25 +224,21 @@ set_back_blocked(LpuChangeChain *chain, bool older)
 void
 lpu_chain_put_in_order(LpuChangeChain *chain)
 {
-	int			nfound = 0;
-	bool	   *waits = palloc0(Max(chain->nreading, 1) * sizeof(bool));
-	bool		older = keep_older(chain);
+	bool		found = chain->nolder > 0;
+	HTAB	   *table;
 	int			i;
 
-	for (i = 0; i < chain->nreading; i++)
-		nfound += is_found(chain->reading[i]);
-	if (nfound == 0 && !older)
+	for (i = 0; i < chain->nreading && !found; i++)
+		found = is_found(chain->reading[i]);
+	if (!found)
 		return;
-	for (i = 0; i < chain->nreading; i++)
-		waits[i] = chain->reading[i]->row != NULL && chain->reading[i]->id != 0 &&
-			has_older_twin(chain, chain->reading[i]);
-	for (i = 0; i < chain->nreading; i++)
-		if (waits[i])
-		{
-			chain->reading[i]->blocked = true;
-			set_back(chain, chain->reading[i]);
-		}
-	set_back_blocked(chain, older);
+	table = find_oldest(chain);
+	for (i = 0; i < chain->n; i++)
+		if (chain->users[i].row != NULL && chain->users[i].id != 0 &&
+			has_older(table, &chain->users[i]))
+			set_back(chain, &chain->users[i]);
+	keep_older(chain);
+	set_back_blocked(chain);
 }
 
 /* In a step, after users were judged: some are about to be renamed. */

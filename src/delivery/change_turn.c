@@ -75,7 +75,8 @@ end_chain(LpuDelivery *d)
 {
 	lpu_delivery_unshare_revision(d);
 	d->changes_due = false;
-	d->changes_checked = 0;
+	d->changes_checked = d->changes_locked ? GetCurrentTimestamp() : 0;
+	d->changes_locked = false;
 	/* creates may have waited for these changes */
 	d->empty = false;
 }

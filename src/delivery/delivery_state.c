@@ -248,8 +248,8 @@ lpu_delivery_settle_looked(LpuDelivery *d, LpuQueueRow *row)
 /*
  * In a transaction: write the results of the settled rows, with one statement.
  */
-static void
-write_settled(LpuDelivery *d)
+void
+lpu_delivery_write_settled(LpuDelivery *d)
 {
 	ListCell   *cell;
 	int			i;
@@ -345,7 +345,7 @@ lpu_delivery_begin(LpuDelivery *d)
 void
 lpu_delivery_commit(LpuDelivery *d, MemoryContext caller)
 {
-	write_settled(d);
+	lpu_delivery_write_settled(d);
 	MemoryContextSwitchTo(caller);
 	d->deliverer->commit();
 }
@@ -423,7 +423,7 @@ lpu_delivery_hold_role(LpuDelivery *d, const LpuOptions *options, const LpuQueue
 {
 	spare_ready(d, options, hold, why, 0);
 	/* rows that became pending just now are held, too */
-	write_settled(d);
+	lpu_delivery_write_settled(d);
 	d->totals->held += lpu_pending_hold(d->account, row->server, row->role, hold, why);
 }
 

@@ -65,6 +65,8 @@ struct LpuDelivery
 	bool		changes_left;	/* ... but the turn is over */
 	TimestampTz changes_checked;	/* time of that check */
 	bool		changes_stale;	/* ... before something was settled */
+	bool		changes_locked; /* the chain has set back changes that wait
+								 * for locked rows: check again later */
 	int			unrest;			/* writes in a row that were stale */
 	int			calm;			/* ... and since then were not */
 	TimestampTz unrest_since;
@@ -109,6 +111,9 @@ extern void lpu_delivery_commit(LpuDelivery *d, MemoryContext caller);
 
 /* In a step: settle rows of one request, when the step ends. */
 extern void lpu_delivery_settle(LpuDelivery *d, LpuQueueRow **rows, int n);
+
+/* In a step: write the results of the rows settled so far; the end of the step does the rest. */
+extern void lpu_delivery_write_settled(LpuDelivery *d);
 
 /* In a step: settle one row whose outcome is known from a lookup. */
 extern void lpu_delivery_settle_looked(LpuDelivery *d, LpuQueueRow *row);

@@ -20,15 +20,15 @@
 #include "queue/statement.h"
 
 /*
- * Waiting changes by login, without the id of their user, that are older than request $3, except
- * those that refer to the user to whom an older unfinished rename gives the login.  $1 account, $2
- * server.  The states are those of the index.  Reads lp_requests.
+ * Changes by login that wait or are uncertain, without the id of their user, that are older than
+ * request $3, except those that refer to the user to whom an older unfinished rename gives the
+ * login.  $1 account, $2 server.  The states are those of the index.  Reads lp_requests.
  */
 static const char older_sql[] =
 "SELECT r.id, r.login_name FROM @extschema@.lp_requests r "
 "WHERE r.account = $1 AND r.server_oid = $2 AND (r.user_id IS NULL) = true AND r.id < $3"
 "  AND r.state IN ('pending', 'held', 'sending', 'uncertain')"
-"  AND r.operation IN ('update', 'delete') AND r.state NOT IN ('sending', 'uncertain')"
+"  AND r.operation IN ('update', 'delete') AND r.state <> 'sending'"
 "  AND r.hold IS DISTINCT FROM 'elsewhere'"
 "  AND " LPU_OLDER_RENAME_SQL("r") " IS NULL "
 "ORDER BY r.id";
@@ -72,23 +72,26 @@ static const char waiting_sql[] =
 "  OFFSET 0) r";
 
 /*
- * Store the ids of the users in their requests.  $1 ids, $2 users, $3 logins.  Writes
- * lp_requests.
+ * Store the ids of the users in their requests.  Two requests in flight must not have the same
+ * user.  $1 ids, $2 users, $3 logins, $4 account, $5 server.  Writes lp_requests.
  */
 static const char follow_sql[] =
 "WITH locked AS MATERIALIZED ("
-"  SELECT r.id, r.login_name FROM @extschema@.lp_requests r"
-"  WHERE r.id = ANY ($1) AND r.state IN ('pending', 'held') AND r.user_id IS NULL"
+"  SELECT r.id, r.state, r.login_name FROM @extschema@.lp_requests r"
+"  WHERE r.id = ANY ($1) AND r.state IN ('pending', 'held', 'uncertain') AND r.user_id IS NULL"
 "  FOR UPDATE SKIP LOCKED)"
 "UPDATE @extschema@.lp_requests r SET user_id = u.user_id,"
 "  outcome = coalesce(r.outcome, '{}'::jsonb) || '{\"by_login\": true}'::jsonb "
 "FROM locked l, unnest($2::bigint[], $3::text[]) AS u (user_id, login) "
-"WHERE r.id = l.id AND lower(l.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\") "
+"WHERE r.id = l.id AND lower(l.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\")"
+"  AND (l.state <> 'uncertain' OR (SELECT f.id FROM @extschema@.lp_requests f"
+"    WHERE f.account = $4 AND f.user_id = u.user_id AND f.server_oid = $5"
+"      AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL) "
 "RETURNING r.id";
 
 /*
- * Return the waiting changes by login that are older than a request, in their order and in the
- * current memory context.
+ * Return the changes by login that wait or are uncertain and are older than a request, in their
+ * order and in the current memory context.
  */
 LpuWaitingChange *
 lpu_claim_find_older_by_login(const LpuOrderedRows *rows, int64 newest, int *n)
@@ -122,17 +125,27 @@ login_array(char *const *logins, int n)
 	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/*
- * Store the ids of n users, found by their logins, in waiting requests.  Rows locked by other
- * transactions are skipped.
- */
-void
-lpu_claim_keep_users(const int64 *ids, const int64 *users, char *const *logins, int n)
+/* Run follow_sql; return the number of requests that got their users. */
+static int64
+follow_users(const LpuOrderedRows *rows, const int64 *ids, int nids, Datum users, Datum logins)
 {
-	Oid			types[3] = {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID};
-	Datum		values[3] = {(Datum) 0, lpu_queue_id_array(users, n), login_array(logins, n)};
+	Oid			types[5] = {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, OIDOID};
+	Datum		values[5] = {(Datum) 0, users, logins, CStringGetTextDatum(rows->account),
+	ObjectIdGetDatum(rows->server)};
 
-	(void) lpu_queue_change(follow_sql, ids, n, 3, types, values);
+	return lpu_queue_change(follow_sql, ids, nids, 5, types, values);
+}
+
+/*
+ * Store the ids of n users, found by their logins, in requests that wait or are uncertain.  Rows
+ * locked by other transactions are skipped, and uncertain ones whose user has a request in flight.
+ * Return the number of requests that got their users.
+ */
+int64
+lpu_claim_keep_users(const LpuOrderedRows *rows, const int64 *ids, const int64 *users,
+					 char *const *logins, int n)
+{
+	return follow_users(rows, ids, n, lpu_queue_id_array(users, n), login_array(logins, n));
 }
 
 /*
@@ -166,13 +179,11 @@ lpu_claim_follow_renames(const LpuOrderedRows *rows, const int64 *users, char *c
 	Oid			types[4] = {TEXTOID, OIDOID, INT8ARRAYOID, TEXTARRAYOID};
 	Datum		values[4] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
 	lpu_queue_id_array(users, n), login_array(logins, n)};
-	Oid			follow_types[3] = {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID};
-	Datum		follow[3] = {(Datum) 0, values[2], values[3]};
 	int64	   *ids;
 	int			nids;
 
 	lpu_queue_run(waiting_sql, 4, types, values);
 	ids = lpu_queue_ids(&nids);
 	SPI_freetuptable(SPI_tuptable);
-	(void) lpu_queue_change(follow_sql, ids, nids, 3, follow_types, follow);
+	(void) follow_users(rows, ids, nids, values[2], values[3]);
 }

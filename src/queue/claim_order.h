@@ -27,7 +27,7 @@ typedef struct LpuOrderedRows
 	int			nclaimed;
 } LpuOrderedRows;
 
-/* A waiting change of a user named by its login. */
+/* A change, waiting or uncertain, of a user named by its login. */
 typedef struct LpuWaitingChange
 {
 	int64		id;				/* of the request */
@@ -36,7 +36,8 @@ typedef struct LpuWaitingChange
 
 extern LpuWaitingChange *lpu_claim_find_older_by_login(const LpuOrderedRows *rows, int64 newest,
 													   int *n);
-extern void lpu_claim_keep_users(const int64 *ids, const int64 *users, char *const *logins, int n);
+extern int64 lpu_claim_keep_users(const LpuOrderedRows *rows, const int64 *ids,
+								  const int64 *users, char *const *logins, int n);
 extern int64 *lpu_claim_find_blocked(const LpuOrderedRows *rows, const int64 *ids,
 									 const int64 *users, int n, int *nblocked);
 extern void lpu_claim_follow_renames(const LpuOrderedRows *rows, const int64 *users,

@@ -192,21 +192,23 @@ subtest 'a login that passes from one user to another' => sub {
 	is(join(' ', map { user($_)->{loginName} . (user($_)->{isEnabled} ? ' 1' : ' 0') } 1, 2), 'new1@example.com 1 u1@example.com 0', 'the user who has the login by then is disabled');
 };
 
-foreach my $wait ('a retry', 'a release')
+foreach my $wait ('a retry', 'a lookup', 'a release')
 {
 	subtest "by login, which waits for $wait, then by id" => sub {
 		fresh(2);
 		change('login', 1, { isEnabled => JSON::PP::true, maxChats => 5 });
 		$session->query("UPDATE lp_requests SET next_attempt_at = '2100-01-01'") if $wait eq 'a retry';
-		$session->query("UPDATE lp_requests SET state = 'held', hold = 'setup', reason = 'test', held_at = now(), next_attempt_at = NULL") if $wait ne 'a retry';
+		# as a deliverer leaves it that is killed while it sends
+		$session->query("UPDATE lp_requests SET state = 'uncertain', attempts = 1, sent_at = now(), next_attempt_at = '2100-01-01'") if $wait eq 'a lookup';
+		$session->query("UPDATE lp_requests SET state = 'held', hold = 'setup', reason = 'test', held_at = now(), next_attempt_at = NULL") if $wait eq 'a release';
 		change('login', 7, { maxChats => 5 });
 		$session->query("UPDATE lp_requests SET next_attempt_at = '2100-01-01' WHERE login_name = 'u7\@example.com'");
 		change('id', 1, { isEnabled => JSON::PP::false });
 		change('id', 2, { isEnabled => JSON::PP::false });
 		deliver();
 		is($session->query("SELECT string_agg(concat(state, user_id), ' ' ORDER BY id) FROM lp_requests"),
-			($wait eq 'a retry' ? 'pending' : 'held') . '4000000001 pending pending4000000001 done4000000002', 'the newer one waits, and one for another user does not');
-		$session->query("UPDATE lp_requests SET state = 'pending', hold = NULL, reason = NULL, held_at = NULL, next_attempt_at = now() WHERE user_id = $first + 1");
+			{ 'a retry' => 'pending', 'a lookup' => 'uncertain', 'a release' => 'held' }->{$wait} . '4000000001 pending pending4000000001 done4000000002', 'the newer one waits, and one for another user does not');
+		$session->query("UPDATE lp_requests SET state = CASE state WHEN 'held' THEN 'pending' ELSE state END, hold = NULL, reason = NULL, held_at = NULL, next_attempt_at = now() WHERE user_id = $first + 1");
 		deliver();
 		is($session->query("SELECT string_agg(state, ' ' ORDER BY id) FROM lp_requests"), 'done pending done done', 'both are done');
 		is((user(1)->{isEnabled} ? 1 : 0) . ' ' . user(1)->{maxChats}, '0 5', 'a leaver stays disabled');
