@@ -202,6 +202,8 @@ extern void lpu_delivery_end_round(LpuDelivery *d);
 extern LpuStep lpu_delivery_look_ahead(LpuDelivery *d, long *wait_ms);
 extern void lpu_delivery_make_batches(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows,
 									  int n);
+extern bool lpu_delivery_login_becomes_free(LpuDelivery *d, LpuQueueRow *row,
+											const LpuListedUser *user);
 
 /* refusal.c: the results of refused batches. */
 extern void lpu_delivery_put_refused(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows,

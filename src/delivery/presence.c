@@ -4,8 +4,9 @@
  * A user found after a lost response or a refused batch was created by this delivery only if it did
  * not exist before.  So the account is listed before rows are claimed, and existing users are not
  * sent.  A few rows are sent without a listing, each in a request of its own: then a refusal
- * concerns one user, and costs less than a listing of a large account.  The steps of the delivery
- * advance the listing; meanwhile no rows are claimed.
+ * concerns one user, and costs less than a listing of a large account.  While a delete or rename
+ * waits the account is listed for these, too: only the list shows if it is of the user who has the
+ * login.  The steps of the delivery advance the listing; meanwhile no rows are claimed.
  */
 #include "postgres.h"
 
@@ -13,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "delivery/delivery_state.h"
+#include "queue/claim_order.h"
 
 /* Maximum number of roles tried to list the account. */
 #define MAX_TRIED 100
@@ -25,6 +27,9 @@
  * round.
  */
 #define LIST_ROWS 100000
+
+/* Minimum time that a create waits for an older request to take its login from a user. */
+#define MIN_FREE_MS 1000
 
 /* The listing before rows are claimed, in the context of the users that it finds. */
 struct LpuLookAhead
@@ -74,13 +79,14 @@ count_due(LpuDelivery *d)
 	}
 }
 
-/* Look up the users of the rows of a server, if there are many. */
+/* Look up the users of the rows of a server, if there are many or a login may become free. */
 static void
 prepare_presence(LpuDelivery *d, LpuPresence *presence)
 {
 	int			i;
 
-	presence->few = presence->ndue <= FEW_ROWS;
+	presence->few = presence->ndue <= FEW_ROWS &&
+		!lpu_claim_may_free(d->account, presence->server);
 	if (presence->few)
 		return;
 	d->must_look = true;
@@ -309,6 +315,26 @@ lpu_delivery_look_ahead(LpuDelivery *d, long *wait_ms)
 /* ----- what is claimed ----- */
 
 /*
+ * In a step: return true, with the state of the row set, if a user has its login now, and an older
+ * request that has yet to be carried out takes the login from this user.  The row did not create
+ * the user, and waits.
+ */
+bool
+lpu_delivery_login_becomes_free(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
+{
+	int64		wait_ms;
+	int64		request = lpu_claim_find_freeing(d->account, row, user->id, &wait_ms);
+	char	   *why;
+
+	if (request == 0)
+		return false;
+	why = psprintf("user " INT64_FORMAT " has this login until request " INT64_FORMAT " is done",
+				   user->id, request);
+	lpu_rows_set(&row, 1, LPU_STATE_PENDING, NULL, why, Max(wait_ms, MIN_FREE_MS));
+	return true;
+}
+
+/*
  * The account has a user with the row's login.  A row that was sent before may have created the
  * user, so it is looked up.
  */
@@ -316,6 +342,11 @@ static void
 settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 {
 	row->unsent = true;
+	if (lpu_delivery_login_becomes_free(d, row, user))
+	{
+		lpu_delivery_settle(d, &row, 1);
+		return;
+	}
 	if (row->sent_before)
 	{
 		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, NULL, "the account has a user with this login",

@@ -86,7 +86,7 @@ judge_absent(LpuDoubt *doubt, int max_retries)
 }
 
 static void
-judge_doubt(LpuDoubt *doubt, const LpuLookup *lookup, int max_retries)
+judge_doubt(LpuDelivery *d, LpuDoubt *doubt, const LpuLookup *lookup, int max_retries)
 {
 	LpuQueueRow *row = &doubt->row;
 	const LpuListedUser *user = lpu_lookup_find(lookup, row->login_name);
@@ -97,6 +97,8 @@ judge_doubt(LpuDoubt *doubt, const LpuLookup *lookup, int max_retries)
 		judge_absent(doubt, max_retries);
 		return;
 	}
+	if (!doubt->accepted && lpu_delivery_login_becomes_free(d, row, user))
+		return;
 	row->user_id = user->id;
 	differences = doubt->accepted ? NULL : lpu_delivery_differences(row->body, user);
 	if (differences == NULL)
@@ -261,7 +263,7 @@ end_server(LpuDelivery *d, struct LpuReconciliation *r)
 		if (r->doubts[i].row.server != server)
 			continue;
 		else if (r->options != NULL)
-			judge_doubt(&r->doubts[i], r->lookup, r->options->max_retries);
+			judge_doubt(d, &r->doubts[i], r->lookup, r->options->max_retries);
 		else if (OidIsValid(server) && !lpu_server_serves(server, d->account))
 			set_without_server(&r->doubts[i], d->account);
 		else

@@ -137,6 +137,11 @@ settle_found(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 {
 	char	   *differences = lpu_delivery_differences(row->body, user);
 
+	if (lpu_delivery_login_becomes_free(d, row, user))
+	{
+		lpu_delivery_settle(d, &row, 1);
+		return;
+	}
 	row->user_id = user->id;
 	if (differences != NULL)
 		lpu_row_set_failed(row, LPU_CAUSE_REFUSED,

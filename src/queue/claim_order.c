@@ -125,6 +125,72 @@ login_array(char *const *logins, int n)
 	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+/*
+ * The newest older change that takes the login from its user: a delete, or a rename to another
+ * login; and the milliseconds until it is due.  Held ones may never be carried out, so they are not
+ * waited for.  $1 account, $2 server, $3 user, $4 request, $5 its login.  The states are in two
+ * parts as those of the indexes.  Reads lp_requests and lp_payloads.
+ */
+#define FREES_SQL(states) \
+"(SELECT f.id, f.next_attempt_at FROM @extschema@.lp_requests f" \
+" WHERE f.account = $1 AND f.user_id = $3 AND f.server_oid = $2 AND f.state IN " states \
+"   AND f.state <> 'held' AND f.operation IN ('update', 'delete') AND f.id < $4" \
+"   AND (f.operation = 'delete' OR (SELECT lower(p.body #>> '{set,loginName}') <> lower($5)" \
+"     FROM @extschema@.lp_payloads p WHERE p.request_id = f.id LIMIT 1))" \
+" OFFSET 0)"
+
+static const char frees_sql[] =
+"SELECT f.id, greatest(extract(epoch FROM f.next_attempt_at - clock_timestamp()) * 1000, 0)::bigint "
+"FROM (" FREES_SQL("('pending', 'held')") " UNION ALL " FREES_SQL("('sending', 'uncertain')") ") f "
+"ORDER BY f.id DESC LIMIT 1";
+
+/*
+ * A change by id that waits, and may take a login from its user.  $1 account, $2 server.  Reads
+ * lp_requests.
+ */
+static const char freeing_sql[] =
+"SELECT r.id FROM @extschema@.lp_requests r "
+"WHERE r.account = $1 AND r.server_oid = $2 AND (r.user_id IS NULL) = false AND r.phase <= 3"
+"  AND r.state IN ('pending', 'held', 'sending', 'uncertain') AND r.state <> 'held'"
+"  AND r.operation IN ('update', 'delete') LIMIT 1";
+
+/*
+ * Return the older change that is to take the login of a create from the user who has it, or 0;
+ * *wait_ms gets the time until it is due.
+ */
+int64
+lpu_claim_find_freeing(const char *account, const LpuQueueRow *row, int64 user, int64 *wait_ms)
+{
+	Oid			types[5] = {TEXTOID, OIDOID, INT8OID, INT8OID, TEXTOID};
+	Datum		values[5] = {CStringGetTextDatum(account), ObjectIdGetDatum(row->server),
+		Int64GetDatum(user), Int64GetDatum(row->id),
+	CStringGetTextDatum(row->login_name)};
+	int64		id = 0;
+
+	lpu_queue_run(frees_sql, 5, types, values);
+	if (SPI_processed > 0)
+	{
+		id = lpu_int64_column(0, 1);
+		*wait_ms = lpu_int64_column(0, 2);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return id;
+}
+
+/* Return true if a change by id of the server waits that may take a login from its user. */
+bool
+lpu_claim_may_free(const char *account, Oid server)
+{
+	Oid			types[2] = {TEXTOID, OIDOID};
+	Datum		values[2] = {CStringGetTextDatum(account), ObjectIdGetDatum(server)};
+	bool		found;
+
+	lpu_queue_run(freeing_sql, 2, types, values);
+	found = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return found;
+}
+
 /* Run follow_sql; return the number of requests that got their users. */
 static int64
 follow_users(const LpuOrderedRows *rows, const int64 *ids, int nids, Datum users, Datum logins)

@@ -43,4 +43,9 @@ extern int64 *lpu_claim_find_blocked(const LpuOrderedRows *rows, const int64 *id
 extern void lpu_claim_follow_renames(const LpuOrderedRows *rows, const int64 *users,
 									 char *const *logins, int n);
 
+/* A create, and the change that takes its login from another user first. */
+extern int64 lpu_claim_find_freeing(const char *account, const LpuQueueRow *row, int64 user,
+									int64 *wait_ms);
+extern bool lpu_claim_may_free(const char *account, Oid server);
+
 #endif

@@ -215,6 +215,42 @@ foreach my $wait ('a retry', 'a lookup', 'a release')
 	};
 }
 
+# A create, alone or with others, whose login an older request by id takes from its user, and does so only later.
+foreach my $n (1, 6)
+{
+	foreach my $older ('delete', 'rename')
+	{
+		foreach my $sent ('not sent', 'sent before')
+		{
+			subtest "$n created after a $older by id that waits, $sent" => sub {
+				fresh(2);
+				$older eq 'delete' ? $session->query("SELECT lp_enqueue_deletes('$account', ARRAY[$first + 1])") : change('id', 1, { loginName => 'new1@example.com' });
+				$session->query("UPDATE lp_requests SET next_attempt_at = '2100-01-01'");
+				$session->query("SELECT count(*) FROM lp_enqueue_users('$account', '[" . join(',', map { LpUsers::user($_ == 1 ? 'u1' : "n$_") } 1 .. $n) . "]')");
+				$session->query("UPDATE lp_requests SET state = 'uncertain', attempts = 1, sent_at = now() WHERE operation = 'create' AND login_name ~ '^u1'") if $sent ne 'not sent';
+				deliver();
+				is($session->query(q{SELECT string_agg(DISTINCT concat_ws(' ', state, error, reason), ', ') FROM lp_requests WHERE login_name ~ '^u1' AND operation = 'create'}),
+					'pending user 4000000001 has this login until request ' . $session->query('SELECT min(id) FROM lp_requests') . ' is done', 'waits');
+				is($session->query(q{SELECT attempts FROM lp_requests WHERE login_name ~ '^u1' AND operation = 'create'}), $sent eq 'not sent' ? 0 : 1, 'no attempt is counted');
+				is($session->query(q{SELECT count(*) FROM lp_requests WHERE state = 'created'}), $n - 1, 'others are created');
+				$session->due_now;
+				deliver();
+				is(states(), 'done' . ', created' x $n, 'created when the login is free');
+				is($sim->count(method => 'POST', path => '/users', login => 'u1@example.com'), 1, '... by one request');
+			};
+		}
+	}
+}
+
+subtest 'a create after a delete by id of another user that waits' => sub {
+	fresh(2);
+	$session->query("SELECT lp_enqueue_deletes('$account', ARRAY[$first + 1])");
+	$session->query("UPDATE lp_requests SET next_attempt_at = '2100-01-01'");
+	$session->query("SELECT lp_enqueue_users('$account', '[" . LpUsers::user('u2') . "]')");
+	deliver();
+	is(states(), 'pending, failed login exists: user 4000000002 (enabled)', 'fails');
+};
+
 subtest 'an answer that is another user' => sub {
 	foreach my $answer (user_json(2), '{"loginName": "u1@example.com"}')
 	{
