@@ -26,6 +26,12 @@ SELECT * FROM answered('[]');
 SELECT * FROM answered('{}');
 SELECT * FROM answered('[{"loginName": "1@example.com"}, {"loginName": null, "id": 12}]');
 SELECT * FROM answered('[{"loginName": "1@example.com", "id": null}, {"loginName": "2@example.com", "id": {"id": 5}}]');
+-- ids that cannot be: not positive, one of two users, two of one login
+SELECT * FROM answered('[{"id": 0, "loginName": "1@example.com"}, {"id": -12, "loginName": "2@example.com"}]');
+SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, {"id": "11", "loginName": "2@example.com"}]');
+SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, {"id": 12, "loginName": "2@example.com"}, {"id": 11, "loginName": "x@example.com"}]');
+SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, {"id": 12, "loginName": "2@example.com"}, {"id": 13, "loginName": "2@example.com"}]');
+SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, {"id": 12, "loginName": "2@example.com"}, {"id": 11, "loginName": "1@example.com"}]');
 -- wrong somewhere: believed nowhere
 SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, {"id": 12, "loginName": "2@example.com"}');
 SELECT * FROM answered('[{"id": 11, "loginName": "1@example.com"}, 12]');

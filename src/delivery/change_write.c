@@ -212,13 +212,17 @@ take_answered(LpuChangeChain *chain, const LpuValue *values, const LpuValue *who
 	user = find_sent(chain, id);
 	if (user == NULL)
 		return;
-	if (lpu_change_is_as_sent(user, whole->text, whole->length, &why))
+	if (!lpu_change_is_as_sent(user, whole->text, whole->length, &why))
+	{
+		/* even if the response also shows it as it was sent */
+		user->row->state = LPU_STATE_UNCERTAIN;
+		user->row->error = keep_request_text(user->row, why);
+	}
+	else if (user->row->error == NULL)
 	{
 		lpu_rows_set(&user->row, 1, LPU_STATE_DONE, NULL, user->row->reason, 0);
 		note_date(user->row, lpu_value_text(&values[DATE_UPDATED]));
 	}
-	else
-		user->row->error = keep_request_text(user->row, why);
 }
 
 /* Note which users the response shows as they were sent. */

@@ -3,8 +3,9 @@
  *
  * They are matched by login, never by position: by the login as it was sent,
  * then as accounts may store it (login.c).  If one user that was sent and one
- * user of the response are left, they are a pair.  No tree is built of a response
- * of which only logins and ids are needed.
+ * user of the response are left, they are a pair.  A response that gives two users one
+ * id, or one login two ids, names none of them.  No tree is built of a response of which
+ * only logins and ids are needed.
  */
 #include "postgres.h"
 
@@ -31,6 +32,60 @@ typedef struct AnsweredEntry
 	const char *key;
 	AnsweredUser *user;
 } AnsweredEntry;
+
+/* The element does not name a user. */
+static void
+forget_answered(AnsweredUser *user)
+{
+	user->login_name = NULL;
+	user->id = 0;
+}
+
+static int
+compare_answered(const void *a, const void *b)
+{
+	const AnsweredUser *left = *(AnsweredUser *const *) a;
+	const AnsweredUser *right = *(AnsweredUser *const *) b;
+
+	return left->id < right->id ? -1 : left->id > right->id;
+}
+
+static bool
+is_same_login(const AnsweredUser *a, const AnsweredUser *b)
+{
+	return a->login_name != NULL && b->login_name != NULL &&
+		strcmp(a->login_name, b->login_name) == 0;
+}
+
+/* Forget users that have one id and different logins. */
+static void
+forget_shared_ids(AnsweredUser *users, int n)
+{
+	AnsweredUser **sorted;
+	int			from;
+	int			i;
+	int			j;
+
+	/* a service assigns them in this order */
+	for (i = 1; i < n && users[i - 1].id < users[i].id; i++)
+		;
+	if (i >= n)
+		return;
+	sorted = palloc(n * sizeof(AnsweredUser *));
+	for (i = 0; i < n; i++)
+		sorted[i] = &users[i];
+	qsort(sorted, n, sizeof(AnsweredUser *), compare_answered);
+	for (from = 0; from < n; from = i)
+	{
+		bool		shared = false;
+		int64		id = sorted[from]->id;
+
+		for (i = from + 1; i < n && sorted[i]->id == id; i++)
+			shared |= !is_same_login(sorted[i], sorted[from]);
+		for (j = from; shared && id != 0 && j < i; j++)
+			forget_answered(sorted[j]);
+	}
+}
 
 /* Read the users of a response. If any part of it is invalid, none of it is used. */
 static AnsweredUser *
@@ -61,10 +116,13 @@ read_answer(const char *body, size_t length, int expected, int *n)
 		users[*n].matched = false;
 		if (id == NULL || !lpu_text_as_int64(id, &users[*n].id))
 			users[*n].id = 0;
+		else if (users[*n].id <= 0)
+			forget_answered(&users[*n]);
 		++*n;
 	}
 	if (state != LPU_READER_END)
 		*n = 0;
+	forget_shared_ids(users, *n);
 	return users;
 }
 
@@ -82,16 +140,16 @@ match(LpuAnsweredUser *sent, AnsweredUser *answered)
 static bool
 match_in_order(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nanswered)
 {
-	int			next = 0;
 	int			i;
 
+	if (nanswered != n)
+		return false;
 	for (i = 0; i < n; i++)
-	{
-		if (next == nanswered || users[i].login_name == NULL || answered[next].login_name == NULL ||
-			strcmp(answered[next].login_name, users[i].login_name) != 0)
+		if (users[i].login_name == NULL || answered[i].login_name == NULL ||
+			strcmp(answered[i].login_name, users[i].login_name) != 0)
 			return false;
-		match(&users[i], &answered[next++]);
-	}
+	for (i = 0; i < n; i++)
+		match(&users[i], &answered[i]);
 	return true;
 }
 
@@ -115,6 +173,8 @@ match_by(char *(*form) (const char *login), LpuAnsweredUser *users, int n, Answe
 		entry = hash_search(table, &key, HASH_ENTER, &found);
 		if (!found)
 			entry->user = &answered[i];
+		else if (entry->user != NULL && entry->user->id != answered[i].id)
+			entry->user = NULL; /* two users have the login */
 	}
 	for (i = 0; i < n; i++)
 	{
@@ -123,7 +183,7 @@ match_by(char *(*form) (const char *login), LpuAnsweredUser *users, int n, Answe
 			continue;
 		key = form(users[i].login_name);
 		entry = hash_search(table, &key, HASH_FIND, NULL);
-		if (entry != NULL && !entry->user->matched)
+		if (entry != NULL && entry->user != NULL && !entry->user->matched)
 			match(&users[i], entry->user);
 	}
 }

@@ -251,6 +251,24 @@ subtest 'a create after a delete by id of another user that waits' => sub {
 	is(states(), 'pending, failed login exists: user 4000000002 (enabled)', 'fails');
 };
 
+# A response gives two users one id, or an id that no user has: it does not name them.
+subtest 'ids of a 201 that cannot be' => sub {
+	my @two = map { LpUsers::user($_) } 'a1', 'a2';
+
+	foreach my $ids ([ 7, 7 ], [ 0, -1 ], [ 7, -7 ], [ '"7"', '7.0' ])
+	{
+		fresh(0);
+		$session->query("SELECT count(*) FROM lp_enqueue_users('$account', '[" . join(',', @two, map { LpUsers::user("b$_") } 1 .. 4) . "]')");
+		$sim->post('faults', { method => 'POST', path => '/le-users/users', action => 'body', applied => JSON::PP::true, times => 1,
+			body => '[' . join(',', map { sprintf('{"id": %s, "loginName": "%s"}', $ids->[$_], ('a1@example.com', 'a2@example.com')[$_]) } 0, 1) . ']' });
+		deliver();
+		$session->due_now;
+		deliver();
+		is($session->query(q{SELECT count(*) FILTER (WHERE state = 'created') || ' ' || count(*) FILTER (WHERE user_id > 4000000000) || ' ' || count(DISTINCT user_id) FROM lp_requests}), $ids->[1] eq '-7' ? '6 5 6' : '6 6 6', "ids @$ids: looked up");
+		is($sim->count(method => 'POST', path => '/users'), 1, '... and not sent again');
+	}
+};
+
 subtest 'an answer that is another user' => sub {
 	foreach my $answer (user_json(2), '{"loginName": "u1@example.com"}')
 	{
