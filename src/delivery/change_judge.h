@@ -14,6 +14,7 @@ typedef struct LpuChangedUser
 {
 	LpuQueueRow *row;			/* NULL: it is settled */
 	int64		id;				/* 0: not known yet */
+	int64		namesakes[2];	/* ... because both users have the login, or 0 */
 	const char *login_key;		/* of a request without an id: the folded
 								 * login, UTF-8 */
 	bool		blocked;		/* another request of the user goes first */

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "utils/hsearch.h"
+#include "utils/memutils.h"
 
 #include "base/account_lock.h"
 #include "delivery/change_chain.h"
@@ -217,9 +218,31 @@ set_back_blocked(LpuChangeChain *chain)
 			set_back(chain, chain->reading[i]);
 }
 
+/* Fail the requests by a login that several users have. */
+static void
+fail_ambiguous(LpuChangeChain *chain)
+{
+	int			i;
+
+	for (i = 0; i < chain->nreading; i++)
+	{
+		LpuChangedUser *user = chain->reading[i];
+		char	   *why;
+
+		if (user->row == NULL || user->namesakes[1] == 0)
+			continue;
+		why = psprintf("several users have this login: " INT64_FORMAT " and " INT64_FORMAT,
+					   user->namesakes[0], user->namesakes[1]);
+		lpu_row_set_failed(user->row, user->row->doubtful ? LPU_CAUSE_GAVE_UP : LPU_CAUSE_REFUSED,
+						   MemoryContextStrdup(lpu_claim_context(user->row), why));
+		user->row->unsent = true;
+		lpu_chain_settle(chain, &user, 1, true);
+	}
+}
+
 /*
  * In a step, after users were read: settle those that have to wait for other requests of their
- * user.
+ * user, and those whose login does not name one user.
  */
 void
 lpu_chain_put_in_order(LpuChangeChain *chain)
@@ -228,6 +251,7 @@ lpu_chain_put_in_order(LpuChangeChain *chain)
 	HTAB	   *table;
 	int			i;
 
+	fail_ambiguous(chain);
 	for (i = 0; i < chain->nreading && !found; i++)
 		found = is_found(chain->reading[i]);
 	if (!found)

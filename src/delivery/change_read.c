@@ -141,8 +141,30 @@ take_listed(void *arg, LpuReader *reader)
 	if (login == NULL)
 		return;
 	entry = find_user(r, lpu_login_fold_utf8(login));
-	if (entry != NULL && entry->user->entity == NULL)
+	if (entry == NULL)
+		return;
+	if (entry->user->entity == NULL)
 		keep_user(r, entry->user, id, lpu_reader_whole(reader)->text);
+	else if (entry->user->id != id)
+		entry->user->namesakes[1] = id;
+}
+
+/* The read is over: users found by a login that several users have were not found. */
+static void
+drop_namesakes(LpuChangeRead *r)
+{
+	int			i;
+
+	for (i = 0; i < r->n; i++)
+	{
+		LpuChangedUser *user = r->users[i];
+
+		if (user->namesakes[1] == 0)
+			continue;
+		user->namesakes[0] = user->id;
+		user->id = 0;
+		user->entity = NULL;
+	}
 }
 
 /* Keep a user that was requested by its id, if the response shows this one. */
@@ -290,6 +312,7 @@ read_listing(LpuChangeRead *r, long *wait_ms)
 
 	if (!step_list(r, 0, "&select=$all", take_listed, &result, wait_ms))
 		return false;
+	drop_namesakes(r);
 	if (!result.known)
 		fail(r, &result);
 	r->result.known = result.known;
@@ -412,6 +435,7 @@ lpu_change_read_start(LpuDelivery *d, const LpuOptions *options, LpuChangedUser 
 	{
 		users[i]->seen = false;
 		users[i]->entity = NULL;
+		users[i]->namesakes[0] = users[i]->namesakes[1] = 0;
 	}
 	return r;
 }

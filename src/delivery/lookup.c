@@ -103,6 +103,19 @@ lpu_lookup_find(const LpuLookup *lookup, const char *login)
 	return entry != NULL && entry->found ? &entry->user : NULL;
 }
 
+/*
+ * Return an error text, in the current memory context, if several users have the login; else NULL.
+ * Which of them a request refers to is not known.
+ */
+char *
+lpu_lookup_namesakes(const LpuListedUser *user)
+{
+	if (user->namesake == 0)
+		return NULL;
+	return psprintf("several users have this login: " INT64_FORMAT " and " INT64_FORMAT, user->id,
+					user->namesake);
+}
+
 /* ----- the listing ----- */
 
 /* Keep a user of the listing if its login was added.  The current memory context is scratch. */
@@ -114,16 +127,25 @@ take_user(void *arg, LpuReader *reader)
 	const char *login = lpu_value_text(&values[LOGIN_NAME]);
 	const char *id = lpu_value_text(&values[ID]);
 	SoughtLogin *entry;
+	int64		user_id;
 
 	if (login == NULL || lpu_value_is_true(&values[DELETED]))
 		return;
 	entry = find_key(lookup, lpu_login_fold_utf8(login));
-	if (entry == NULL || entry->found)
+	if (entry == NULL)
 		return;
+	if (id == NULL || !lpu_text_as_int64(id, &user_id))
+		user_id = 0;
+	if (entry->found)
+	{
+		/* a list that changes while it is read may show a user twice */
+		if (user_id != entry->user.id)
+			entry->user.namesake = user_id;
+		return;
+	}
 	entry->found = true;
+	entry->user.id = user_id;
 	entry->user.enabled = lpu_value_is_true(&values[IS_ENABLED]);
-	if (id == NULL || !lpu_text_as_int64(id, &entry->user.id))
-		entry->user.id = 0;
 	if (lookup->entities)
 		entry->user.entity = MemoryContextStrdup(lookup->context, lpu_reader_whole(reader)->text);
 }

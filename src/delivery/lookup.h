@@ -12,6 +12,7 @@ typedef struct LpuLookup LpuLookup;
 typedef struct LpuListedUser
 {
 	int64		id;				/* 0 if it cannot be read */
+	int64		namesake;		/* another user with this login, or 0 */
 	bool		enabled;
 	const char *entity;			/* JSON in UTF-8; NULL if not requested */
 } LpuListedUser;
@@ -22,6 +23,7 @@ extern void lpu_lookup_start(LpuLookup *lookup, const LpuOptions *options, int64
 extern bool lpu_lookup_done(LpuLookup *lookup, long *wait_ms);
 extern void lpu_lookup_finish(LpuLookup *lookup, LpuListingResult *result);
 extern bool lpu_lookup_has(const LpuLookup *lookup, const char *login);
+extern char *lpu_lookup_namesakes(const LpuListedUser *user);
 extern const LpuListedUser *lpu_lookup_find(const LpuLookup *lookup, const char *login);
 
 #endif

@@ -323,9 +323,12 @@ bool
 lpu_delivery_login_becomes_free(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 {
 	int64		wait_ms;
-	int64		request = lpu_claim_find_freeing(d->account, row, user->id, &wait_ms);
+	int64		request;
 	char	   *why;
 
+	if (user->namesake != 0)
+		return false;
+	request = lpu_claim_find_freeing(d->account, row, user->id, &wait_ms);
 	if (request == 0)
 		return false;
 	why = psprintf("user " INT64_FORMAT " has this login until request " INT64_FORMAT " is done",
@@ -341,6 +344,8 @@ lpu_delivery_login_becomes_free(LpuDelivery *d, LpuQueueRow *row, const LpuListe
 static void
 settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 {
+	char	   *why = lpu_lookup_namesakes(user);
+
 	row->unsent = true;
 	if (lpu_delivery_login_becomes_free(d, row, user))
 	{
@@ -354,12 +359,13 @@ settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 		lpu_delivery_settle(d, &row, 1);
 		return;
 	}
-	lpu_row_set_failed(row, LPU_CAUSE_REFUSED,
-					   MemoryContextStrdup(lpu_claim_context(row),
-										   psprintf("login exists: user " INT64_FORMAT " (%s)",
-													user->id,
-													user->enabled ? "enabled" : "disabled")));
-	row->user_id = user->id;
+	if (why == NULL)
+	{
+		why = psprintf("login exists: user " INT64_FORMAT " (%s)", user->id,
+					   user->enabled ? "enabled" : "disabled");
+		row->user_id = user->id;
+	}
+	lpu_row_set_failed(row, LPU_CAUSE_REFUSED, MemoryContextStrdup(lpu_claim_context(row), why));
 	lpu_delivery_settle_looked(d, row);
 }
 

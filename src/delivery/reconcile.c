@@ -99,6 +99,12 @@ judge_doubt(LpuDelivery *d, LpuDoubt *doubt, const LpuLookup *lookup, int max_re
 	}
 	if (!doubt->accepted && lpu_delivery_login_becomes_free(d, row, user))
 		return;
+	differences = lpu_lookup_namesakes(user);
+	if (differences != NULL)
+	{
+		lpu_row_set_failed(row, LPU_CAUSE_GAVE_UP, differences);
+		return;
+	}
 	row->user_id = user->id;
 	differences = doubt->accepted ? NULL : lpu_delivery_differences(row->body, user);
 	if (differences == NULL)

@@ -135,14 +135,18 @@ finish_refusal_listing(LpuDelivery *d, struct LpuRefusal *r)
 static void
 settle_found(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 {
-	char	   *differences = lpu_delivery_differences(row->body, user);
+	char	   *differences = lpu_lookup_namesakes(user);
 
 	if (lpu_delivery_login_becomes_free(d, row, user))
 	{
 		lpu_delivery_settle(d, &row, 1);
 		return;
 	}
-	row->user_id = user->id;
+	if (differences == NULL)
+	{
+		row->user_id = user->id;
+		differences = lpu_delivery_differences(row->body, user);
+	}
 	if (differences != NULL)
 		lpu_row_set_failed(row, LPU_CAUSE_REFUSED,
 						   MemoryContextStrdup(lpu_claim_context(row), differences));

@@ -251,6 +251,35 @@ subtest 'a create after a delete by id of another user that waits' => sub {
 	is(states(), 'pending, failed login exists: user 4000000002 (enabled)', 'fails');
 };
 
+# Two users of the account have one login, in another case.
+subtest 'a login that several users have' => sub {
+	my $several = 'several users have this login: 4000000001 and 4000000003';
+
+	foreach my $n (1, 6)
+	{
+		fresh(2);
+		$sim->post('users', [ decode_json(LpUsers::user('U1')) ]);
+		$session->query("SELECT count(*) FROM lp_enqueue_users('$account', '[" . join(',', map { LpUsers::user($_ == 1 ? 'u1' : "n$_") } 1 .. $n) . "]')");
+		$session->query("UPDATE lp_requests SET state = 'uncertain', attempts = 1, sent_at = now(), next_attempt_at = now() WHERE login_name ~ '^u1'") if $n == 1;
+		deliver();
+		is($session->query(q{SELECT concat_ws(' ', state, cause, error, user_id) FROM lp_requests WHERE login_name ~ '^u1'}), 'failed ' . ($n == 1 ? 'gave_up' : 'refused') . " $several", 'a create of ' . ($n == 1 ? 'unknown outcome' : 'six'));
+	}
+	fresh(2);
+	$sim->post('users', [ decode_json(LpUsers::user('U1')) ]);
+	change('login', 1, { maxChats => 5 });
+	$session->query("SELECT count(*) FROM lp_enqueue_users('$account', '" . LpUsers::user('n1') . "')");
+	deliver();
+	is(states(), "failed $several, created", 'a change by login fails');
+	is_user($_->[0], $_->[1], $_->[2], "$_->[1] is as before") foreach [ 1, 'u1', 1 ], [ 3, 'U1', 3 ];
+	fresh(2);
+	$sim->post('users', [ decode_json(LpUsers::user('U1')) ]);
+	$session->query(qq{SELECT lp_enqueue_changes('$account', '{"loginName": "u1\@example.com", "isEnabled": false, "fullName": "F", "employeeId": "1"}')});
+	$session->query("UPDATE lp_requests SET operation = 'delete', action = 'delete', phase = 2");
+	deliver();
+	is(states(), "failed $several", 'so does a delete');
+	is(scalar(grep { !$_->{deleted} } @{ $sim->get('users') }), 3, '... of which there is none');
+};
+
 # A response gives two users one id, or an id that no user has: it does not name them.
 subtest 'ids of a 201 that cannot be' => sub {
 	my @two = map { LpUsers::user($_) } 'a1', 'a2';
