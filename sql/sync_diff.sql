@@ -101,6 +101,11 @@ INSERT INTO _lp_sync_link (sync, source_key, user_id, state, by_us) SELECT id, '
 SELECT action, source_key, reason FROM diff WHERE source_key = 'old';
 UPDATE _lp_sync_link SET state = 'gone';
 SELECT action, source_key, reason FROM diff WHERE source_key = 'old';
+-- also if this sync has linked it, too: nothing is changed, and who left is not closed
+UPDATE _lp_sync_link SET state = 'active';
+SELECT hr.link(1, 'old'), hr.account(2, 'left'), hr.link(2, 'left'), hr.account(3, 'ours'), hr.link(3, 'ours');
+INSERT INTO _lp_sync_link (sync, source_key, user_id, state, by_us) SELECT id, 'y', 2, 'active', true FROM _lp_sync WHERE name = 'lacking';
+SELECT action, source_key, user_id, login_name, reason FROM diff WHERE source_key IN ('old', 'left', 'ours');
 SELECT hr.forget();
 
 -- Logins that change hands: renamed out of the way, swapped, a new number for the same person

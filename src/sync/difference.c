@@ -178,18 +178,21 @@ static const char holders[] =
 " FROM candidate c LEFT JOIN kept h ON h.login = c.needed "
 " LEFT JOIN link k ON k.state <> 'gone' AND k.user_id = h.id), ";
 
-/* Why a row is blocked, or null. %1: what a user to be created lacks. */
+/*
+ * Why a row is blocked, or null. A user whom another sync of the account has linked, too, is
+ * changed by neither, although it left the source. %1: what a user to be created lacks.
+ */
 static const char blocks[] =
+"theirs AS ( "
+" SELECT l.user_id, min(o.name) AS sync FROM y JOIN @extschema@._lp_sync o ON o.account = y.account AND o.id <> y.id "
+" JOIN @extschema@._lp_sync_link l ON l.sync = o.id AND l.state <> 'gone' GROUP BY l.user_id), "
 "judged AS ( "
-" SELECT c.*, CASE WHEN NOT c.in_source THEN NULL "
-"  WHEN c.problem IS NOT NULL THEN c.problem "
+" SELECT c.*, CASE WHEN c.problem IS NOT NULL THEN c.problem "
 "  WHEN c.twice_key THEN 'the key is in several rows of the source' "
 "  WHEN c.twice_login THEN 'loginName is in several rows of the source' "
 "  WHEN c.unlinked AND c.holders > 1 THEN 'several users of the account have the loginName' "
-"  WHEN c.unlinked AND c.id IS NOT NULL THEN "
-"   (SELECT 'user ' || c.id::text || ' is linked by sync \"' || min(o.name) || '\"' "
-"    FROM @extschema@._lp_sync_link l JOIN @extschema@._lp_sync o ON o.id = l.sync, y "
-"    WHERE l.user_id = c.id AND l.state <> 'gone' AND o.id <> y.id AND o.account = y.account) "
+"  WHEN t.sync IS NOT NULL THEN 'user ' || c.id::text || ' is linked by sync \"' || t.sync || '\"' "
+"  WHEN NOT c.in_source THEN NULL "
 "  WHEN NOT c.unlinked AND c.holder <> coalesce(c.id, 0) AND NOT c.holder_moves "
 "   THEN 'loginName is that of user ' || c.holder::text || c.holder_stays "
 "  WHEN c.unlinked AND c.holder IS NOT NULL AND NOT c.holder_moves "
@@ -198,7 +201,7 @@ static const char blocks[] =
 "    || c.holder_stays "
 "  WHEN c.id IS NULL AND NOT (c.unlinked AND c.holder IS NOT NULL AND NOT c.holder_moves) "
 "   THEN nullif('required and missing: ' || %s, 'required and missing: ') END AS block "
-" FROM checked c), ";
+" FROM checked c LEFT JOIN theirs t ON t.user_id = c.id), ";
 
 /*
  * What differs, attribute by attribute. A change is sent if the source decides
@@ -238,10 +241,10 @@ static const char actions[] =
 "  WHEN c.unfinished OR (c.holder_waits AND c.problem IS NULL AND NOT c.twice_key AND NOT c.twice_login) THEN 'wait' "
 "  WHEN NOT c.in_source AND c.id IS NULL THEN 'follow' "
 "  WHEN NOT c.in_source AND NOT c.enabled AND c.link = 'active' THEN 'follow' "
+"  WHEN c.block IS NOT NULL THEN 'blocked' "
 "  WHEN NOT c.in_source AND NOT c.enabled THEN 'delete' "
 "  WHEN NOT c.in_source AND c.a_login IN (SELECT n.login FROM new_login n) THEN NULL "
 "  WHEN NOT c.in_source THEN y.leavers "
-"  WHEN c.block IS NOT NULL THEN 'blocked' "
 "  WHEN c.unlinked AND c.id IS NOT NULL THEN 'adopt' "
 "  WHEN c.unlinked AND c.holder IS NOT NULL AND NOT c.holder_moves THEN 'relink' "
 "  WHEN c.unlinked AND c.link = 'gone' AND NOT c.by_us THEN 'recreate' "
