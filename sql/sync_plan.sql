@@ -262,6 +262,23 @@ SELECT action, users, "limit", over, reason FROM lp_sync_plans WHERE plan = :pla
 SELECT applied('{"rename": 2}');
 CALL lp_deliver();
 SELECT source_key, action, state FROM items WHERE attribute = 'loginName';
+-- logins are folded beyond ASCII, too: who needs the login of a user who is held; a request of others; a leaver's login for a new key
+SELECT hr.forget();
+SELECT hr.join('f' || n, jsonb_build_object('login', U&'\00C9lan' || n || '@x.example')) FROM generate_series(1, 2) n;
+SELECT count(*) FROM lp_sync_plan('staff', '{f1,f2}') p, lp_sync_apply(p);
+CALL lp_deliver();
+SELECT defined(', limits => ''{"rename": 0}''');
+UPDATE hr.staff SET login = 'f1@x.example' WHERE key = 'f1';
+SELECT hr.join('f3', jsonb_build_object('login', U&'\00E9lan1@x.example')), hr.join('f4', jsonb_build_object('login', U&'\00F6l@x.example'));
+SELECT lp_sync_plan('staff', '{f1,f3,f4}') AS plan \gset
+SELECT count(*) FROM lp_enqueue_users('12345678', person('x', jsonb_build_object('loginName', U&'\00D6L@x.example')));
+SELECT applied();
+SELECT source_key, action, state FROM items WHERE attribute = 'loginName';
+SELECT action, source_key, reason FROM lp_sync_diff('staff', '{f4}');
+DELETE FROM hr.staff WHERE key = 'f2';
+SELECT lp_sync_plan('staff', '{f2}') AS plan \gset
+SELECT hr.join('f5', jsonb_build_object('login', U&'\00E9lan2@x.example'));
+SELECT applied();
 SELECT defined();
 
 -- Guards, from five rows on: an empty source, a short one, a short listing, duplicates.

@@ -236,6 +236,11 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@._lp_sync_mark_id_seq', '
 
 /* ----- values, limits, rights: functions that access no table ----- */
 
+/* A login in the form that all its spellings share, as the source and the account are read. */
+CREATE FUNCTION @extschema@._lp_sync_fold(login text) RETURNS text
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@._lp_sync_fold(text) IS 'internal: a login in the form in which a sync compares logins';
+
 /*
  * The set after a change of an add_only attribute: the current and the desired elements, without those that the sync
  * added and that are no longer desired.

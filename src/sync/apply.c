@@ -279,7 +279,7 @@ mark_stale_links(const LpuAppliedPlan *plan)
 	"  FROM _source s GROUP BY s.key) c ON c.key = j.source_key "
 	"WHERE i.id = j.id AND j.plan = $1 AND j.sync = $2 AND j.state IN ('planned', 'held') "
 	" AND (j.source IS DISTINCT FROM c.source OR c.n > 1 "
-	"  OR (j.source IS NULL AND lower(j.login_name COLLATE \"C\") IN "
+	"  OR (j.source IS NULL AND @extschema@._lp_sync_fold(j.login_name COLLATE \"C\") IN "
 	"   (SELECT s.login FROM _source s LEFT JOIN @extschema@._lp_sync_link l ON l.sync = $2 "
 	"      AND l.source_key = s.key AND l.state <> 'gone' "
 	"     WHERE s.login IS NOT NULL AND l.source_key IS NULL)) "
@@ -315,14 +315,14 @@ mark_stale_others(const LpuAppliedPlan *plan)
 
 	lpu_run("WITH other AS MATERIALIZED (SELECT o.id FROM @extschema@._lp_sync o JOIN @extschema@._lp_sync y "
 			"  ON y.id = $2 WHERE o.account = y.account AND o.id <> y.id), "
-			"unfinished AS MATERIALIZED (SELECT r.user_id, lower(r.login_name COLLATE \"C\") AS login "
+			"unfinished AS MATERIALIZED (SELECT r.user_id, @extschema@._lp_sync_fold(r.login_name COLLATE \"C\") AS login "
 			" FROM @extschema@.lp_requests r JOIN @extschema@._lp_sync y ON y.id = $2 "
 			" WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' "
 			"  AND r.plan IS DISTINCT FROM $1 AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
 			"theirs AS MATERIALIZED ( "
 			" SELECT l.user_id, NULL::text AS login FROM other o JOIN @extschema@._lp_sync_link l ON l.sync = o.id "
 			"  WHERE l.state <> 'gone' "
-			" UNION ALL SELECT q.user_id, lower(coalesce(q.source ->> 'loginName', q.login_name) COLLATE \"C\") "
+			" UNION ALL SELECT q.user_id, @extschema@._lp_sync_fold(coalesce(q.source ->> 'loginName', q.login_name) COLLATE \"C\") "
 			"  FROM other o JOIN @extschema@._lp_sync_item q ON q.sync = o.id "
 			"  JOIN @extschema@._lp_sync_plan p ON p.id = $1 "
 			"  WHERE q.state = 'queued' OR (q.state = 'done' AND q.queued_at > p.made_at) "
@@ -330,8 +330,8 @@ mark_stale_others(const LpuAppliedPlan *plan)
 			"UPDATE @extschema@._lp_sync_item i SET state = 'stale' "
 			"WHERE i.plan = $1 AND i.sync = $2 AND i.state IN ('planned', 'held') "
 			" AND (i.user_id IN (SELECT t.user_id FROM theirs t WHERE t.user_id IS NOT NULL) "
-			"  OR lower(i.login_name COLLATE \"C\") IN (SELECT t.login FROM theirs t WHERE t.login IS NOT NULL) "
-			"  OR lower((i.source ->> 'loginName') COLLATE \"C\") "
+			"  OR @extschema@._lp_sync_fold(i.login_name COLLATE \"C\") IN (SELECT t.login FROM theirs t WHERE t.login IS NOT NULL) "
+			"  OR @extschema@._lp_sync_fold((i.source ->> 'loginName') COLLATE \"C\") "
 			"   IN (SELECT t.login FROM theirs t WHERE t.login IS NOT NULL))",
 			3, types, values);
 }
@@ -375,13 +375,13 @@ static void
 hold_dependent(const LpuAppliedPlan *plan)
 {
 	lpu_applied_run(plan, "WITH RECURSIVE waiting AS ( "
-					"SELECT i.id, lower(i.login_name COLLATE \"C\") AS login FROM @extschema@._lp_sync_item i "
+					"SELECT i.id, @extschema@._lp_sync_fold(i.login_name COLLATE \"C\") AS login FROM @extschema@._lp_sync_item i "
 					" WHERE i.plan = $1 AND i.sync = $2 AND i.state IN ('held', 'stale') AND i.user_id IS NOT NULL "
 					"  AND i.changes @> '[{\"attribute\": \"loginName\"}]' "
-					"UNION SELECT i.id, lower(i.login_name COLLATE \"C\") FROM waiting w "
+					"UNION SELECT i.id, @extschema@._lp_sync_fold(i.login_name COLLATE \"C\") FROM waiting w "
 					" JOIN @extschema@._lp_sync_item i ON i.plan = $1 AND i.sync = $2 AND i.state = 'planned' "
 					"  AND i.changes @> '[{\"attribute\": \"loginName\"}]' "
-					"  AND lower((i.source ->> 'loginName') COLLATE \"C\") = w.login) "
+					"  AND @extschema@._lp_sync_fold((i.source ->> 'loginName') COLLATE \"C\") = w.login) "
 					"UPDATE @extschema@._lp_sync_item i SET state = 'held' FROM waiting w "
 					"WHERE i.id = w.id AND i.state = 'planned'");
 }

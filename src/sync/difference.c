@@ -20,7 +20,6 @@
 
 #include "base/spi_plan.h"
 #include "sync/comparison.h"
-#include "user/login.h"
 
 /* ----- reading both sides ----- */
 
@@ -87,10 +86,9 @@ lpu_sync_forget_sides(LpuSyncSides *sides)
 static const char candidates[] =
 "WITH RECURSIVE y AS MATERIALIZED (SELECT * FROM @extschema@._lp_sync WHERE id = $1), "
 "unfinished AS MATERIALIZED ( "
-" SELECT r.user_id, lower(r.login_name COLLATE \"C\") AS login FROM @extschema@.lp_requests r, y "
+" SELECT r.user_id, @extschema@._lp_sync_fold(r.login_name COLLATE \"C\") AS login FROM @extschema@.lp_requests r, y "
 " WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' "
-"  AND (r.state IN ('pending', 'sending', 'uncertain', 'held') OR r.finished_at >= $5) "
-" UNION ALL SELECT NULL, l.login FROM unnest($6) l (login)), "
+"  AND (r.state IN ('pending', 'sending', 'uncertain', 'held') OR r.finished_at >= $5)), "
 "queued AS MATERIALIZED (SELECT i.source_key FROM @extschema@._lp_sync_item i "
 " JOIN @extschema@.lp_requests r ON r.id = i.request WHERE i.sync = $1 AND i.state = 'queued' "
 "  AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
@@ -294,8 +292,8 @@ static const char actions[] =
 
 /*
  * Return SQL: WITH clauses that end in "decided", a row for each user that differs. Its
- * parameters are the sync's id, keys or null, the OID of the server, the number of a plan,
- * when the list of the account began, and unfinished logins that are not ASCII, folded.
+ * parameters are the sync's id, keys or null, the OID of the server, the number of a plan, and
+ * when the list of the account began.
  */
 char *
 lpu_sync_decide(const LpuSyncSides *sides)
@@ -316,25 +314,6 @@ lpu_sync_decide(const LpuSyncSides *sides)
 	return sql.data;
 }
 
-/* Unfinished logins that SQL does not fold as the source's are folded, folded: a text[]. */
-static Datum
-unfinished_logins(const LpuSyncSides *sides)
-{
-	Oid			types[2] = {TEXTOID, OIDOID};
-	Datum		values[2] = {CStringGetTextDatum(sides->sync->account),
-	ObjectIdGetDatum(sides->options->server)};
-	List	   *logins = NIL;
-	int			i;
-
-	lpu_run("SELECT r.login_name FROM @extschema@.lp_requests r "
-			"WHERE r.account = $1 AND r.server_oid = $2 AND r.operation <> 'reset' "
-			" AND r.state IN ('pending', 'sending', 'uncertain', 'held') "
-			" AND r.login_name COLLATE \"C\" ~ '[^ -~]'", 2, types, values);
-	for (i = 0; i < (int) SPI_processed; i++)
-		logins = lappend(logins, lpu_login_fold(lpu_text_column(i, 1)));
-	return lpu_sync_text_array(logins);
-}
-
 /*
  * Run the statement with what follows; $4 is the number of a plan. Its rows go
  * to dest unless that is NULL. Plans that compare each user with each other
@@ -344,13 +323,12 @@ uint64
 lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys, int64 plan,
 					 DestReceiver *dest)
 {
-	Oid			types[6] = {INT8OID, TEXTARRAYOID, OIDOID, INT8OID, TIMESTAMPTZOID,
-	TEXTARRAYOID};
-	Datum		values[6] = {Int64GetDatum(sides->sync->id), keys,
+	Oid			types[5] = {INT8OID, TEXTARRAYOID, OIDOID, INT8OID, TIMESTAMPTZOID};
+	Datum		values[5] = {Int64GetDatum(sides->sync->id), keys,
 		ObjectIdGetDatum(sides->options->server), Int64GetDatum(plan),
-		TimestampTzGetDatum(sides->began), unfinished_logins(sides)
+		TimestampTzGetDatum(sides->began)
 	};
-	LpuParameters parameters = {6, types, values, keys == (Datum) 0 ? " n    " : NULL};
+	LpuParameters parameters = {5, types, values, keys == (Datum) 0 ? " n   " : NULL};
 	int			level = NewGUCNestLevel();
 	uint64		n;
 

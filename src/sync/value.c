@@ -18,10 +18,13 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 
+#include "base/compat.h"
 #include "base/encoding.h"
 #include "sync/value.h"
 #include "user/datum_to_json.h"
 #include "user/login.h"
+
+PG_FUNCTION_INFO_V1(_lp_sync_fold);
 
 /* Return the form in which values of an attribute are compared. */
 LpuSyncForm
@@ -359,4 +362,13 @@ lpu_sync_fold(LpuSyncForm form, Datum value)
 	if (form == LPU_FORM_NAMES)
 		return normalize_names(value, true);
 	return CStringGetTextDatum(lpu_login_fold(TextDatumGetCString(value)));
+}
+
+/*
+ * _lp_sync_fold(login text) RETURNS text: logins in SQL are compared as those of the two sides are.
+ */
+Datum
+_lp_sync_fold(PG_FUNCTION_ARGS)
+{
+	return lpu_sync_fold(LPU_FORM_FOLDED, PG_GETARG_DATUM(0));
 }

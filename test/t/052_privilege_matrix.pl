@@ -180,6 +180,7 @@ subtest 'rights on functions' => sub {
 		_lp_sync_is_mine        => [ $all, $all, "SELECT _lp_sync_is_mine('x', 10, 'x', 10, '1/2/3', '1/2/3')" ],
 		_lp_sync_item_state     => [ $all, $all, "SELECT _lp_sync_item_state('queued', NULL)" ],
 		_lp_sync_limit          => [ $all, $all, "SELECT _lp_sync_limit('{}', 'create', 1)" ],
+		_lp_sync_fold           => [ $none, $all, "SELECT _lp_sync_fold('x')" ],
 		_lp_sync_entity         => [ $none, $all, "SELECT _lp_sync_entity('[]', 'new')" ],
 		_lp_sync_parts          => [ $none, $all, "SELECT _lp_sync_parts('[]', 'new')" ],
 		_lp_set_target          => [ $none, $all, "SELECT _lp_set_target('{}', '{}', '[]')" ],
