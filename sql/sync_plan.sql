@@ -395,6 +395,16 @@ CALL lp_deliver();
 SELECT action, state FROM lp_sync_changes WHERE plan = :plan;
 SELECT lp_sync_plan('staff', '{}') > 0 AS planned;
 SELECT i.state, l.base -> 'maxChats' AS base FROM _lp_sync_item i JOIN _lp_sync_link l ON l.source_key = i.source_key WHERE i.plan = :plan;
+-- a change that is not of a plan keeps what the account does not show: the link has it, by id and by login; without a link it is refused
+SELECT id AS first FROM lp_requests ORDER BY id DESC LIMIT 1 \gset
+SELECT status FROM lp_create_users('12345678', person('unlinked'));
+SELECT count(*) FROM _lp_sync_link l, lp_enqueue_changes('12345678', jsonb_build_object('id', l.user_id, 'nickname', 'by id')) WHERE l.source_key = 'u2';
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"loginName": "U3@x.example", "nickname": "by login"}, {"loginName": "unlinked@example.com", "nickname": "x"}]');
+CALL lp_deliver();
+SELECT login_name, state, error FROM lp_results WHERE id > :first AND operation = 'update' ORDER BY id;
+\! for u in u2@x.example u3@x.example; do curl -sSf "$LPSIM_URL/_sim/user?login=$u" | grep -o '"\(fullName\|employeeId\|nickname\)":"[^"]*"'; done
+DELETE FROM lp_payloads WHERE request_id > :first;
+DELETE FROM lp_requests WHERE id > :first;
 -- it is not withdrawn, and then writes no link
 UPDATE hr.staff SET chats = 8 WHERE key = 'v1';
 SELECT lp_sync_plan('staff', '{v1}') AS plan \gset

@@ -137,6 +137,28 @@ judge_user(LpuChangeChain *chain, LpuChangedUser *user, MemoryContext scratch)
 	return sends;
 }
 
+/* Requests that are not of a plan have nothing of what the account does not show. */
+static void
+add_hidden(LpuChangeChain *chain)
+{
+	LpuQueueRow **rows = palloc(Max(chain->nreading, 1) * sizeof(LpuQueueRow *));
+	int64	   *users = palloc(Max(chain->nreading, 1) * sizeof(int64));
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < chain->nreading; i++)
+	{
+		const LpuChangedUser *user = chain->reading[i];
+
+		if (user->row == NULL || user->row->planned || user->row->deletes || user->id == 0)
+			continue;
+		users[n] = user->id;
+		rows[n++] = user->row;
+	}
+	if (n > 0)
+		lpu_claim_add_hidden(chain->delivery->account, rows, users, n);
+}
+
 /* Judge all users that were read, and settle those that need no request. */
 static void
 judge_users(LpuChangeChain *chain)
@@ -200,6 +222,7 @@ end_read(LpuChangeChain *chain)
 		else if (refused_at >= 0)
 			lpu_chain_note_stale(chain);
 		lpu_chain_put_in_order(chain);
+		add_hidden(chain);
 		judge_users(chain);
 		check_revision(chain);
 		lpu_chain_follow_renames(chain);

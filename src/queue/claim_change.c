@@ -250,3 +250,45 @@ lpu_claim_changes(const char *account, const LpuNextChange *next, int max, int *
 	MemoryContextDelete(lpu_claim_group_context(claim.group));
 	return NULL;
 }
+
+/*
+ * Complete the payloads of requests, $1, of users, $2, of account $3: links have the last sent
+ * values of the attributes that the account does not show.  Reads lp_payloads and the links.
+ */
+static const char hidden_sql[] =
+"SELECT u.n, (p.body::jsonb || jsonb_build_object('hidden',"
+"    l.hidden || coalesce(p.body::jsonb->'hidden', '{}'::jsonb)))::text "
+"FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS u (id, user_id, n)"
+"  JOIN @extschema@.lp_payloads p ON p.request_id = u.id"
+"  CROSS JOIN LATERAL (SELECT k.hidden FROM @extschema@._lp_sync_link k"
+"    JOIN @extschema@._lp_sync s ON s.id = k.sync"
+"    WHERE k.user_id = u.user_id AND s.account = $3 AND k.state <> 'gone'"
+"    ORDER BY k.since DESC LIMIT 1) l "
+"WHERE l.hidden <> '{}'::jsonb";
+
+/*
+ * Complete the payloads of n requests that are not of a plan, whose users are known by now, with
+ * what the account does not show and a sync has sent.
+ */
+void
+lpu_claim_add_hidden(const char *account, LpuQueueRow **rows, const int64 *users, int n)
+{
+	int64	   *ids = palloc(n * sizeof(int64));
+	Oid			types[3] = {INT8ARRAYOID, INT8ARRAYOID, TEXTOID};
+	Datum		values[3];
+	int			i;
+
+	for (i = 0; i < n; i++)
+		ids[i] = rows[i]->id;
+	values[0] = lpu_queue_id_array(ids, n);
+	values[1] = lpu_queue_id_array(users, n);
+	values[2] = CStringGetTextDatum(account);
+	lpu_queue_run(hidden_sql, 3, types, values);
+	for (i = 0; i < (int) SPI_processed; i++)
+	{
+		LpuQueueRow *row = rows[lpu_int64_column(i, 1) - 1];
+
+		row->body = MemoryContextStrdup(GetMemoryChunkContext(row->body), lpu_text_column(i, 2));
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
