@@ -421,15 +421,28 @@ CREATE VIEW @extschema@.lp_syncs WITH (security_barrier) AS
 					THEN 'copy'
 				WHEN s.failures > 0 THEN 'failing'
 				WHEN s.last_run IS NULL THEN 'new'
+				WHEN w.plan IS NOT NULL THEN 'waiting for confirmation'
 				WHEN s.differing + s.waiting + s.blocked = 0 THEN 'in sync'
 				ELSE 'differing' END AS state,
-		   s.why, s.last_run, s.source_rows, s.listed, coalesce(c.linked, 0::bigint) AS linked, s.differing, s.waiting, s.blocked,
+		   nullif(concat_ws('; ', s.why, 'plan ' || w.plan::text || ': apply with confirm => ''' || w.confirm::text || ''''), '') AS why,
+		   s.last_run, s.source_rows, s.listed, coalesce(c.linked, 0::bigint) AS linked, s.differing, s.waiting, s.blocked,
 		   s.unverifiable
 	FROM @extschema@._lp_sync s LEFT JOIN counted c ON c.sync = s.id
+	LEFT JOIN LATERAL (
+		/* the newest plan that may be applied further */
+		SELECT p.id AS plan, jsonb_object_agg(h.action, h.users) AS confirm
+		FROM @extschema@._lp_sync_plan p
+		CROSS JOIN LATERAL (SELECT i.action, count(*) AS users FROM @extschema@._lp_sync_item i WHERE i.plan = p.id
+							GROUP BY i.action HAVING bool_or(i.state = 'held')) h
+		WHERE p.sync = s.id AND s.failures = 0 AND p.state = 'applied' AND p.version = s.version
+			AND p.made_at >= clock_timestamp() - interval '24 hours'
+		GROUP BY p.id ORDER BY p.id DESC LIMIT 1) w ON true
 	WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account);
 COMMENT ON VIEW @extschema@.lp_syncs IS 'syncs that the current user owns or whose server it owns, and the results of their last run';
 COMMENT ON COLUMN @extschema@.lp_syncs.sync IS 'name of the sync';
-COMMENT ON COLUMN @extschema@.lp_syncs.state IS 'new, in sync, differing, failing (the last run was held or failed), paused, quarantined, or copy (of the database, or promoted: lp_sync_resume())';
+COMMENT ON COLUMN @extschema@.lp_syncs.state IS 'new, in sync, differing, waiting for confirmation (of the plan that "why" names), failing (the last run was held or failed), paused, quarantined, or copy (of the database, or promoted: lp_sync_resume())';
+COMMENT ON COLUMN @extschema@.lp_syncs.why IS 'why the last run was held or failed, or checked all keys; or which plan waits, and the numbers that confirm it';
+COMMENT ON COLUMN @extschema@.lp_syncs.waiting IS 'users with an unfinished request';
 COMMENT ON COLUMN @extschema@.lp_syncs.linked IS 'users that are linked to a source key, including disabled ones';
 
 CREATE VIEW @extschema@.lp_sync_links WITH (security_barrier) AS
