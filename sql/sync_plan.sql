@@ -321,6 +321,20 @@ ROLLBACK;
 SELECT status FROM lp_delete_users('12345678', ARRAY(SELECT user_id FROM _lp_sync_link WHERE source_key IN ('g1', 'g2', 'g3', 'g4', 'g5')));
 SELECT lp_sync_plan('staff') > 0 AS planned;
 SELECT refused(); -- ERROR
+-- after a resume the guards compare with what the owner has seen, that of the last plan, and an empty list is never right
+BEGIN;
+UPDATE _lp_sync SET state = 'quarantined';
+SELECT lp_sync_resume('staff');
+SELECT base_rows, base_listed FROM _lp_sync;
+\! curl -sSfo /dev/null -d '{"method": "GET", "path": "/users", "action": "body", "body": "[]", "times": 2}' $LPSIM_URL/_sim/faults
+SELECT lp_sync_plan('staff') > 0 AS planned;
+UPDATE _lp_sync SET state = 'quarantined';
+SELECT lp_sync_resume('staff');
+SELECT lp_sync_plan('staff') > 0 AS planned;
+SELECT refused(); -- ERROR
+DELETE FROM hr.staff WHERE key > 'g5';
+SELECT lp_sync_plan('staff') > 0 AS planned;
+ROLLBACK;
 -- a plan of some keys asks no guard, and does not move what they compare with
 SELECT lp_sync_plan('staff', '{g1}') > 0 AS planned;
 SELECT applied('{"recreate": 1}');

@@ -243,6 +243,7 @@ CREATE FUNCTION hr.link(user_id bigint, who text, state text DEFAULT 'active', b
 	SELECT id, who, user_id, who || '@x.example', link.state, by_us, base,
 		coalesce(hidden, jsonb_build_object('fullName', 'Full ' || who, 'employeeId', who)), since FROM _lp_sync WHERE name = 'staff' $$;
 CREATE FUNCTION hr.forget() RETURNS void LANGUAGE sql AS $$
-	TRUNCATE hr.staff, hr.acct, _lp_sync_link, _lp_sync_plan, _lp_sync_item, _lp_sync_watch, _lp_sync_mark; DELETE FROM lp_payloads; DELETE FROM lp_requests $$;
+	TRUNCATE hr.staff, hr.acct, _lp_sync_link, _lp_sync_plan, _lp_sync_item, _lp_sync_watch, _lp_sync_mark; DELETE FROM lp_payloads; DELETE FROM lp_requests;
+	UPDATE _lp_sync SET base_rows = NULL, base_listed = NULL, source_rows = NULL, listed = NULL $$;
 \endif
 \set ECHO all

@@ -97,8 +97,8 @@ lpu_sync_pause(const LpuSync *sync)
 
 /*
  * Resume a sync, also after a quarantine and in a copy of the database. Unless the sync was only
- * paused, the numbers that its guards compare with are reset. From now on this database may change
- * the account.
+ * paused, its guards compare from now on with the numbers of the last plan, which the owner accepts.
+ * From now on this database may change the account.
  */
 void
 lpu_sync_resume(const LpuSync *sync)
@@ -112,9 +112,9 @@ lpu_sync_resume(const LpuSync *sync)
 	};
 
 	lpu_run("UPDATE @extschema@._lp_sync SET state = 'active', why = NULL, failures = 0, "
-			" base_rows = CASE WHEN state = 'paused' AND origin = $2 THEN base_rows END, "
-			" base_listed = CASE WHEN state = 'paused' AND origin = $2 THEN base_listed END, origin = $2, server_oid = $3, owner_oid = $4, "
-			" source_oid = $5 WHERE id = $1", 5, types, values);
+			" base_rows = CASE WHEN state = 'paused' AND origin = $2 THEN base_rows ELSE source_rows END, "
+			" base_listed = CASE WHEN state = 'paused' AND origin = $2 THEN base_listed ELSE listed END, "
+			" origin = $2, server_oid = $3, owner_oid = $4, source_oid = $5 WHERE id = $1", 5, types, values);
 }
 
 /* Delete a sync with its plans and links. */

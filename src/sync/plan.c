@@ -148,19 +148,15 @@ choose_guard(LpuSyncPlanned *planned, const LpuSyncSides *sides, const SyncBase 
 	int64		rows = sides->source->count;
 	int64		listed = sides->account->count;
 
-	if (!whole)
+	/* this cannot be right, also if only some keys are planned, or nothing is known of before */
+	if (listed == 0 && base->linked > 0)
 	{
-		/*
-		 * part of the users says nothing of the number of all, but none
-		 * cannot be right
-		 */
-		if (listed == 0 && base->linked > 0)
-		{
-			planned->guard = "listing";
-			planned->reason = psprintf("the account's list is empty: no user, and %lld linked",
-									   (long long) base->linked);
-		}
+		planned->guard = "listing";
+		planned->reason = psprintf("the account's list is empty: no user, and %lld linked",
+								   (long long) base->linked);
 	}
+	else if (!whole)
+		return;
 	else if (is_short(listed, base->listed))
 	{
 		planned->guard = "listing";
