@@ -3,8 +3,9 @@
  *
  *	limit_put URL USERS BATCH
  *
- * Lists the users, throws the list away, puts the first USERS of users.awk in requests of BATCH, each with the revision that the
- * response before had, and prints the milliseconds it took; a dash; and for how many of them its processor worked.
+ * Lists the users and puts the first USERS of them back as they were listed, since a PUT replaces all of a user, in requests of
+ * BATCH, each with the revision that the response before had.  Prints the milliseconds it took; a dash; and for how many of them
+ * its processor worked.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,8 +14,6 @@
 #include <strings.h>
 
 #include "limits.h"
-
-#define FIRST_ID 5000000001LL
 
 static long revision;
 
@@ -30,20 +29,69 @@ on_header(char *data, size_t size, size_t count, void *arg)
 	return size * count;
 }
 
+/* The list, as far as it has arrived. */
+static char *list;
+static size_t listed;
+static size_t list_room;
+
+/* A callback of libcurl that keeps what comes. */
 static size_t
-write_users(char *body, size_t room, int first, int users)
+keep_list(char *data, size_t size, size_t count, void *arg)
+{
+	(void) arg;
+	if (listed + size * count > list_room)
+	{
+		list_room = (listed + size * count) * 2;
+		list = realloc(list, list_room);
+	}
+	memcpy(list + listed, data, size * count);
+	listed += size * count;
+	return size * count;
+}
+
+/* Return the length of the object at the beginning of a text, 0 if there is none. */
+static size_t
+object_length(const char *text, size_t length)
+{
+	bool		quoted = false;
+	int			depth = 0;
+	size_t		i;
+
+	for (i = 0; i < length; i++)
+	{
+		if (text[i] == '\\')
+			i++;
+		else if (text[i] == '"')
+			quoted = !quoted;
+		else if (!quoted && text[i] == '{')
+			depth++;
+		else if (!quoted && text[i] == '}' && --depth == 0)
+			return i + 1;
+	}
+	return 0;
+}
+
+/* Write the next users of the list, from *at on, as the body of a request.  Return its length, 0 if there are too few. */
+static size_t
+write_users(char *body, size_t *at, int users)
 {
 	size_t		length = 0;
 	int			i;
 
-	for (i = first; i < first + users; i++)
-		length += snprintf(body + length, room - length,
-						   "%s{\"id\":%lld,\"loginName\":\"user%06d@example.com\",\"fullName\":\"Full Name %d\","
-						   "\"nickname\":\"nick%d\",\"email\":\"user%06d@example.com\",\"isEnabled\":true,"
-						   "\"maxChats\":3,\"profileIds\":[1001,1002],\"skillIds\":[2001,2002,2003],"
-						   "\"memberOf\":{\"agentGroupId\":3%03d},\"employeeId\":\"E%06d\"}",
-						   i > first ? "," : "[", FIRST_ID + i, i, i, i, i, i % 1000, i);
-	return length + snprintf(body + length, room - length, "]");
+	for (i = 0; i < users; i++)
+	{
+		/* a bracket or a comma precedes each user */
+		size_t		user = *at < listed ? object_length(list + *at + 1, listed - *at - 1) : 0;
+
+		if (user == 0)
+			return 0;
+		body[length++] = i > 0 ? ',' : '[';
+		memcpy(body + length, list + *at + 1, user);
+		length += user;
+		*at += user + 1;
+	}
+	body[length++] = ']';
+	return length;
 }
 
 static bool
@@ -79,6 +127,8 @@ main(int argc, char **argv)
 	int			users = argc > 2 ? (int) strtol(argv[2], NULL, 10) : 0;
 	int			batch = argc > 3 ? (int) strtol(argv[3], NULL, 10) : 0;
 	char	   *body;
+	size_t		length;
+	size_t		at = 0;
 	CURL	   *easy;
 	double		begun;
 	double		begun_work;
@@ -89,12 +139,11 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: limit_put URL USERS BATCH\n");
 		return 2;
 	}
-	body = malloc(limit_room(batch) * 2);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	easy = curl_easy_init();
 	curl_easy_setopt(easy, CURLOPT_URL, argv[1]);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, limit_headers());
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, limit_drop);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep_list);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
 	begun = now_us();
 	begun_work = worked_us();
@@ -103,12 +152,17 @@ main(int argc, char **argv)
 		fprintf(stderr, "limit_put: the list failed\n");
 		return 1;
 	}
+	body = malloc(listed + 2);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, limit_drop);
 	for (i = 0; i < users; i += batch)
-		if (!put(easy, body, write_users(body, limit_room(batch) * 2, i, batch)))
+	{
+		length = write_users(body, &at, batch);
+		if (length == 0 || !put(easy, body, length))
 		{
 			fprintf(stderr, "limit_put: the request from user %d on failed\n", i);
 			return 1;
 		}
+	}
 	printf("%.1f - %.1f\n", (now_us() - begun) / 1e3, (worked_us() - begun_work) / 1e3);
 	return 0;
 }
