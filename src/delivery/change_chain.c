@@ -3,11 +3,12 @@
  *
  * A chain has claimed some rows of one role and server, and holds the revision lock of the account.
  * It reads the users at a revision (change_read.c), judges each (change_judge.c), and writes those
- * that need a change, batch by batch and phase by phase, on condition of that revision. A
- * successful write creates the next revision, and the chain continues with the entities that it has
- * read.  If the account is at another revision, or the outcome of a write is unknown, the remaining
- * users are read again.  So the account refuses a delayed or repeated write, and an uncertain row
- * is looked up before anything is sent for it.
+ * that need a change (change_send.c, change_write.c), batch by batch and phase by phase, on
+ * condition of that revision. A successful write creates the next revision, and the chain continues
+ * with the entities that it has read: it sends the next request before it records the results of
+ * the last one.  If the account is at another revision, or the outcome of a write is unknown, the
+ * remaining users are read again.  So the account refuses a delayed or repeated write, and an
+ * uncertain row is looked up before anything is sent for it.
  *
  * A write that is stale because of another client is not a failure.  After two stale rounds only a
  * few users are read at a time, one by one, which takes less time than a listing.
@@ -26,6 +27,7 @@
 #include "base/account_lock.h"
 #include "base/encoding.h"
 #include "delivery/change_chain.h"
+#include "http/request.h"
 #include "user/login.h"
 
 /* Maximum number of rows of a chain: their entities are in memory, some kB each. */
@@ -50,6 +52,7 @@ choose_users(LpuChangeChain *chain)
 	MemoryContextReset(chain->round);
 	chain->reading = lpu_chain_left(chain, &n);
 	chain->nreading = n;
+	chain->njudged = 0;
 	if (!few)
 		return;
 	chain->nreading = 0;
@@ -112,31 +115,6 @@ end_unread(LpuChangeChain *chain, const LpuListingResult *result)
 	}
 }
 
-/* Judge a user that was read.  Return true if a request for it is to be sent. */
-static bool
-judge_user(LpuChangeChain *chain, LpuChangedUser *user, MemoryContext scratch)
-{
-	MemoryContext caller = MemoryContextSwitchTo(scratch);
-	bool		sends;
-
-	sends = lpu_change_judge(user, chain->options);
-	MemoryContextSwitchTo(chain->round);
-	if (sends)
-	{
-		user->body = pstrdup(user->body);
-		if (user->set != NULL)
-			user->set = DatumGetJsonbPCopy(PointerGetDatum(user->set));
-		if (user->renamed_to != NULL)
-		{
-			user->renamed_from = pstrdup(user->renamed_from ? user->renamed_from : "");
-			user->renamed_to = pstrdup(user->renamed_to);
-		}
-	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextReset(scratch);
-	return sends;
-}
-
 /* Requests that are not of a plan have nothing of what the account does not show. */
 static void
 add_hidden(LpuChangeChain *chain)
@@ -159,27 +137,19 @@ add_hidden(LpuChangeChain *chain)
 		lpu_claim_add_hidden(chain->delivery->account, rows, users, n);
 }
 
-/* Judge all users that were read, and settle those that need no request. */
-static void
-judge_users(LpuChangeChain *chain)
+/* Judge the users of the next request.  Return false if they are judged already. */
+static bool
+step_judge(LpuChangeChain *chain)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers judged user",
-												  ALLOCSET_DEFAULT_SIZES);
-	int			i;
+	MemoryContext caller;
 
-	for (i = 0; i < chain->nreading; i++)
-	{
-		LpuChangedUser *user = chain->reading[i];
-
-		if (user->row == NULL)
-			continue;
-		if (!judge_user(chain, user, scratch))
-		{
-			user->row->unsent = !user->sent;
-			lpu_chain_settle(chain, &user, 1, true);
-		}
-	}
-	MemoryContextDelete(scratch);
+	if (lpu_chain_is_judged(chain))
+		return false;
+	caller = lpu_delivery_begin(chain->delivery);
+	MemoryContextSwitchTo(chain->round);
+	lpu_chain_judge(chain);
+	lpu_delivery_commit(chain->delivery, caller);
+	return true;
 }
 
 /* Without a revision in the responses, concurrent changes by others cannot be detected. */
@@ -223,7 +193,7 @@ end_read(LpuChangeChain *chain)
 			lpu_chain_note_stale(chain);
 		lpu_chain_put_in_order(chain);
 		add_hidden(chain);
-		judge_users(chain);
+		lpu_chain_judge(chain);
 		check_revision(chain);
 		lpu_chain_follow_renames(chain);
 	}
@@ -270,46 +240,63 @@ step_write(LpuChangeChain *chain, long *wait_ms)
 		lpu_delivery_commit(d, caller);
 		return true;
 	}
+	if (step_judge(chain))
+		return true;
 	if (!lpu_delivery_may_request(d))
 	{
 		*wait_ms = lpu_delivery_request_wait(d);
 		return false;
 	}
 	caller = MemoryContextSwitchTo(chain->round);
-	if (lpu_chain_build(chain))
-	{
-		lpu_delivery_check_lock(d);
-		chain->call = lpu_api_start(chain->options, &chain->request);
-		chain->step = LPU_CHAIN_SENT;
-		chain->wrote = true;
-		d->totals->requests++;
-		/* the earlier listing is obsolete */
-		d->revision = -1;
-	}
-	else
-		/* the others have not been read */
+	/* the others have not been read */
+	if (!lpu_chain_send(chain))
 		lpu_chain_forget(chain);
 	MemoryContextSwitchTo(caller);
 	return true;
 }
 
-static bool
-step_sent(LpuChangeChain *chain, long *wait_ms)
+/* Settle the users that were sent, after the next ones have been sent. */
+static void
+finish_write(LpuChangeChain *chain)
 {
 	LpuDelivery *d = chain->delivery;
-	MemoryContext caller;
+	MemoryContext caller = lpu_delivery_begin(d);
+	LpuApiAnswer *answer;
 
-	if (!lpu_api_done(chain->call))
-	{
-		*wait_ms = -1;
-		return false;
-	}
-	caller = lpu_delivery_begin(d);
 	MemoryContextSwitchTo(chain->round);
-	lpu_chain_finish_write(chain);
+	answer = lpu_api_finish(chain->write->call);
+	lpu_delivery_commit(d, caller);
+
+	MemoryContextSwitchTo(chain->round);
+	if (lpu_chain_renew(chain, answer))
+	{
+		MemoryContextSwitchTo(caller);
+		return;
+	}
+	if (!lpu_delivery_must_stop(d) && GetCurrentTimestamp() < chain->end &&
+		lpu_chain_is_judged(chain))
+		lpu_chain_send_ahead(chain, answer);
+	lpu_delivery_begin(d);
+	MemoryContextSwitchTo(chain->round);
+	lpu_chain_finish_write(chain, answer);
 	lpu_delivery_commit(d, caller);
 	if (d->deliverer->progress != NULL)
 		d->deliverer->progress(d->account, d->totals);
+}
+
+static bool
+step_sent(LpuChangeChain *chain, long *wait_ms)
+{
+	*wait_ms = -1;
+	if (lpu_api_done(chain->write->call))
+		finish_write(chain);
+	else if (!lpu_chain_is_judged(chain))
+	{
+		lpu_http_turn(0);
+		step_judge(chain);
+	}
+	else
+		return false;
 	return true;
 }
 
@@ -364,10 +351,15 @@ give_back_all(LpuChangeChain *chain)
 static void
 add_users(LpuChangeChain *chain, LpuQueueRow **rows, int n)
 {
+	LpuChainWrite **writes[] = {&chain->write, &chain->ahead};
 	int			i;
 
 	chain->users = palloc0(n * sizeof(LpuChangedUser));
-	chain->sent = palloc(n * sizeof(LpuChangedUser *));
+	for (i = 0; i < lengthof(writes); i++)
+	{
+		*writes[i] = palloc0(sizeof(LpuChainWrite));
+		(*writes[i])->users = palloc(n * sizeof(LpuChangedUser *));
+	}
 	chain->n = chain->left = n;
 	for (i = 0; i < n; i++)
 	{

@@ -18,6 +18,16 @@ typedef enum LpuChainStep
 	LPU_CHAIN_OVER
 } LpuChainStep;
 
+/* A request for some users of a chain. */
+typedef struct LpuChainWrite
+{
+	LpuChangedUser **users;
+	int			n;
+	LpuApiRequest request;
+	LpuApiCall *call;			/* or NULL */
+	bool		renewed;		/* it was repeated after a 401 */
+} LpuChainWrite;
+
 typedef struct LpuChangeChain
 {
 	LpuDelivery *delivery;
@@ -36,20 +46,22 @@ typedef struct LpuChangeChain
 	LpuChangeRead *read;		/* under way, or NULL */
 	LpuChangedUser **reading;	/* ... and its users */
 	int			nreading;
+	int			njudged;		/* ... the first of them that were judged */
 	LpuWaitingChange *waiting;	/* older requests by login */
 	LpuChangedUser *older;		/* ... and their users */
 	int			nolder;			/* ... 0 once they were sought */
 	int64		revision;		/* of the account when they were read; -1: it
 								 * shows none */
-	LpuChangedUser **sent;		/* in the request that is built or under way */
-	int			nsent;
-	LpuApiRequest request;
-	LpuApiCall *call;			/* or NULL */
-	bool		renewed;		/* it was repeated after a 401 */
+	LpuChainWrite *write;		/* under way, or to be settled */
+	LpuChainWrite *ahead;		/* ... the next one, under way meanwhile if it
+								 * has a call */
 	int64		refused_at;		/* revision of a 409 that may be stale; -1:
 								 * none */
 	const char *refusal;		/* ... its words */
 } LpuChangeChain;
+
+/* The phase of renames, see lp_requests.phase. */
+#define LPU_RENAME_PHASE 3
 
 /* Number of consecutive stale writes after which only few users are read at a time. */
 #define LPU_STALE_ROUNDS 2
@@ -71,9 +83,16 @@ extern void lpu_chain_find_older(LpuChangeChain *chain);
 extern void lpu_chain_put_in_order(LpuChangeChain *chain);
 extern void lpu_chain_follow_renames(LpuChangeChain *chain);
 
-/* change_write.c: the request for the next users, and its response. */
-extern bool lpu_chain_build(LpuChangeChain *chain);
+/* change_send.c: judge users, and send those that need a request. */
+extern bool lpu_chain_is_judged(const LpuChangeChain *chain);
+extern void lpu_chain_judge(LpuChangeChain *chain);
+extern bool lpu_chain_send(LpuChangeChain *chain);
+extern bool lpu_chain_renew(LpuChangeChain *chain, const LpuApiAnswer *answer);
+extern void lpu_chain_send_ahead(LpuChangeChain *chain, const LpuApiAnswer *answer);
+extern bool lpu_chain_keeps_entities(const LpuChangeChain *chain, const LpuApiAnswer *answer);
+
+/* change_write.c: in a step, the response. */
 extern void lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status);
-extern void lpu_chain_finish_write(LpuChangeChain *chain);
+extern void lpu_chain_finish_write(LpuChangeChain *chain, LpuApiAnswer *answer);
 
 #endif

@@ -184,20 +184,26 @@ lpu_chain_pause(LpuChangeChain *chain)
 void
 lpu_change_chain_report(const LpuChangeChain *chain)
 {
+	const LpuChainWrite *writes[] = {chain->write, chain->ahead};
 	StringInfoData ids;
+	int			n = 0;
 	int			i;
+	int			j;
 
-	if (chain->call == NULL)
-		return;
 	initStringInfo(&ids);
-	for (i = 0; i < chain->nsent && i < MAX_IDS; i++)
-		appendStringInfo(&ids, "%s" INT64_FORMAT, i > 0 ? ", " : "", chain->sent[i]->id);
-	if (chain->nsent > MAX_IDS)
-		appendStringInfo(&ids, " and %d more", chain->nsent - MAX_IDS);
+	for (j = 0; j < lengthof(writes); j++)
+		for (i = 0; writes[j]->call != NULL && i < writes[j]->n; i++)
+			if (n++ < MAX_IDS)
+				appendStringInfo(&ids, "%s" INT64_FORMAT, n > 1 ? ", " : "",
+								 writes[j]->users[i]->id);
+	if (n == 0)
+		return;
+	if (n > MAX_IDS)
+		appendStringInfo(&ids, " and %d more", n - MAX_IDS);
 	ereport(LOG,
 			(errmsg_plural("extension \"lpusers\" was dropped while %d user of account \"%s\" was being changed",
 						   "extension \"lpusers\" was dropped while %d users of account \"%s\" were being changed",
-						   chain->nsent, chain->nsent, chain->options->account),
+						   n, n, chain->options->account),
 			 errdetail("The outcome is unknown: %s.", ids.data),
 			 errhidestmt(true)));
 }

@@ -1,13 +1,12 @@
 /*
- * change_write.c: the requests of a chain of updates and deletes, and their responses.
+ * change_write.c: the responses to the requests of a chain of updates and deletes.
  *
- * A request has users of one phase. If the account refuses a request for several users, the users
- * are sent in smaller requests until the invalid one is alone.  A success is trusted for the users
- * that the response shows as they were sent.  The response to a delete shows no users.
+ * If the account refuses a request for several users, the users are sent in smaller requests until
+ * the invalid one is alone.  A success is trusted for the users that the response shows as they
+ * were sent.  The response to a delete shows no users.
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -25,89 +24,6 @@ enum
 	ID,
 	DATE_UPDATED
 };
-
-/* The phase of renames, see lp_requests.phase. */
-#define RENAME_PHASE 3
-
-/* ----- building ----- */
-
-/*
- * Return true if the new login of a user still belongs to another user, which is to be renamed,
- * too.
- */
-static bool
-waits_for_rename(const LpuChangeChain *chain, const LpuChangedUser *user)
-{
-	int			i;
-
-	for (i = 0; user->renamed_to != NULL && i < chain->n; i++)
-	{
-		const LpuChangedUser *other = &chain->users[i];
-
-		if (other != user && other->row != NULL && other->renamed_to != NULL &&
-			strcmp(other->renamed_from, user->renamed_to) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Choose the users of the next request: the first ones to be sent, all of one phase. */
-static void
-choose_sent(LpuChangeChain *chain, bool wait)
-{
-	int			max = chain->options->batch_size;
-	int			phase = 0;
-	int			i;
-
-	chain->nsent = 0;
-	for (i = 0; i < chain->n && chain->nsent < max; i++)
-	{
-		LpuChangedUser *user = &chain->users[i];
-
-		if (user->row == NULL || user->body == NULL)
-			continue;
-		if (phase != 0 && user->row->phase != phase)
-			break;
-		phase = user->row->phase;
-		if (chain->nsent >= user->part)
-			break;
-		if (wait && phase == RENAME_PHASE && waits_for_rename(chain, user))
-			continue;
-		max = Min(max, user->part);
-		chain->sent[chain->nsent++] = user;
-	}
-}
-
-/*
- * Build the request for the next users.  Return false if no user that was read needs one.
- */
-bool
-lpu_chain_build(LpuChangeChain *chain)
-{
-	StringInfoData body;
-	int			i;
-
-	choose_sent(chain, true);
-	/* logins exchanged in a cycle: send them, and let the account decide */
-	if (chain->nsent == 0)
-		choose_sent(chain, false);
-	if (chain->nsent == 0)
-		return false;
-	initStringInfo(&body);
-	for (i = 0; i < chain->nsent; i++)
-	{
-		appendStringInfoChar(&body, i > 0 ? ',' : '[');
-		appendStringInfoString(&body, chain->sent[i]->body);
-	}
-	appendStringInfoChar(&body, ']');
-	memset(&chain->request, 0, sizeof(LpuApiRequest));
-	chain->request.method = chain->sent[0]->row->deletes ? LPU_DELETE_USERS : LPU_UPDATE_USERS;
-	chain->request.body = body.data;
-	chain->request.body_length = body.len;
-	chain->request.if_match = chain->revision;
-	chain->renewed = false;
-	return true;
-}
 
 /* ----- results ----- */
 
@@ -130,9 +46,9 @@ set_sent(LpuChangeChain *chain, const LpuApiAnswer *answer)
 {
 	int			i;
 
-	for (i = 0; i < chain->nsent; i++)
+	for (i = 0; i < chain->write->n; i++)
 	{
-		LpuQueueRow *row = chain->sent[i]->row;
+		LpuQueueRow *row = chain->write->users[i]->row;
 
 		row->status = status_of(answer);
 		row->has_revision = answer->has_revision;
@@ -144,8 +60,8 @@ set_sent(LpuChangeChain *chain, const LpuApiAnswer *answer)
 static void
 settle_sent(LpuChangeChain *chain)
 {
-	lpu_chain_settle(chain, chain->sent, chain->nsent, false);
-	chain->nsent = 0;
+	lpu_chain_settle(chain, chain->write->users, chain->write->n, false);
+	chain->write->n = 0;
 }
 
 /* The secrets that were sent, in UTF-8. */
@@ -156,9 +72,9 @@ secrets_of_request(const LpuChangeChain *chain)
 	ListCell   *cell;
 	int			i;
 
-	for (i = 0; i < chain->nsent; i++)
-		if (chain->sent[i]->set != NULL)
-			secrets = list_concat(secrets, lpu_users_secrets(chain->sent[i]->set));
+	for (i = 0; i < chain->write->n; i++)
+		if (chain->write->users[i]->set != NULL)
+			secrets = list_concat(secrets, lpu_users_secrets(chain->write->users[i]->set));
 	foreach(cell, secrets)
 	{
 		size_t		length = strlen(lfirst(cell));
@@ -177,9 +93,9 @@ find_sent(const LpuChangeChain *chain, int64 id)
 {
 	int			i;
 
-	for (i = 0; i < chain->nsent; i++)
-		if (chain->sent[i]->id == id)
-			return chain->sent[i];
+	for (i = 0; i < chain->write->n; i++)
+		if (chain->write->users[i]->id == id)
+			return chain->write->users[i];
 	return NULL;
 }
 
@@ -250,14 +166,15 @@ match_answer(LpuChangeChain *chain, const LpuApiAnswer *answer)
 static void
 set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 {
-	bool		deletes = chain->request.method == LPU_DELETE_USERS;
+	bool		deletes = chain->write->request.method == LPU_DELETE_USERS;
+	bool		kept = lpu_chain_keeps_entities(chain, answer);
 	int			i;
 
 	if (!deletes)
 		match_answer(chain, answer);
-	for (i = 0; i < chain->nsent; i++)
+	for (i = 0; i < chain->write->n; i++)
 	{
-		LpuQueueRow *row = chain->sent[i]->row;
+		LpuQueueRow *row = chain->write->users[i]->row;
 		const char *why = row->error ? row->error : "the response does not name the user";
 
 		if (deletes)
@@ -272,11 +189,10 @@ set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 	settle_sent(chain);
 	lpu_chain_note_written(chain);
 
-	/* continue with the same entities if only this write changed the account */
-	chain->step = LPU_CHAIN_WRITE;
-	if (chain->revision >= 0 && answer->has_revision && answer->revision == chain->revision + 1)
+	chain->step = chain->ahead->call != NULL ? LPU_CHAIN_SENT : LPU_CHAIN_WRITE;
+	if (kept && chain->revision >= 0)
 		chain->revision = answer->revision;
-	else if (chain->revision >= 0)
+	else if (!kept)
 		lpu_chain_forget(chain);
 }
 
@@ -289,16 +205,16 @@ set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 void
 lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status)
 {
-	LpuChangedUser *user = chain->sent[0];
+	LpuChangedUser *user = chain->write->users[0];
 	int			i;
 
 	chain->step = LPU_CHAIN_WRITE;
-	for (i = 0; i < chain->nsent; i++)
+	for (i = 0; i < chain->write->n; i++)
 	{
-		chain->sent[i]->part = (chain->nsent + 1) / 2;
-		chain->sent[i]->sent = true;
+		chain->write->users[i]->part = (chain->write->n + 1) / 2;
+		chain->write->users[i]->sent = true;
 	}
-	if (chain->nsent > 1)
+	if (chain->write->n > 1)
 		return;
 	/* the next read shows if it is missing */
 	if ((status == 404 || status == 410) && user->refusal == NULL)
@@ -320,9 +236,9 @@ set_unknown(LpuChangeChain *chain, const LpuApiAnswer *answer, const char *why)
 
 	if (why == NULL)
 		why = psprintf("status %d, but the response is not the account's", answer->status);
-	for (i = 0; i < chain->nsent; i++)
+	for (i = 0; i < chain->write->n; i++)
 	{
-		LpuQueueRow *row = chain->sent[i]->row;
+		LpuQueueRow *row = chain->write->users[i]->row;
 
 		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, keep_request_text(row, why), row->reason, -1);
 	}
@@ -394,31 +310,23 @@ chain_sets_attribute(void *arg, const char *attribute)
 	JsonbValue	value;
 	int			i;
 
-	for (i = 0; i < chain->nsent; i++)
-		if (chain->sent[i]->set != NULL &&
-			lpu_jsonb_get_member(&chain->sent[i]->set->root, attribute, &value) != NULL)
+	for (i = 0; i < chain->write->n; i++)
+		if (chain->write->users[i]->set != NULL &&
+			lpu_jsonb_get_member(&chain->write->users[i]->set->root, attribute, &value) != NULL)
 			return true;
 	return false;
 }
 
-/* In a step: the response has arrived, or none will.  Settle the users that were sent. */
-void
-lpu_chain_finish_write(LpuChangeChain *chain)
+/* The response has arrived, or none will. */
+static void
+judge_answer(LpuChangeChain *chain, LpuApiAnswer *answer)
 {
 	LpuDelivery *d = chain->delivery;
-	LpuApiAnswer *answer = lpu_api_finish(chain->call);
+	LpuChainWrite *write = chain->write;
 
-	if (answer->verdict == LPU_UNAUTHORIZED && !chain->renewed && lpu_api_renewed(chain->call))
-	{
-		chain->renewed = true;
-		chain->call = lpu_api_start(chain->options, &chain->request);
-		d->totals->requests++;
-		return;
-	}
-	chain->call = NULL;
 	if (answer->error != NULL)
 		lpu_api_hide(answer, secrets_of_request(chain));
-	switch (lpu_write_staleness(chain->request.if_match, answer))
+	switch (lpu_write_staleness(write->request.if_match, answer))
 	{
 		case LPU_STALE:
 			lpu_chain_note_stale(chain);
@@ -438,7 +346,7 @@ lpu_chain_finish_write(LpuChangeChain *chain)
 	 * omit the attribute that the account rejects from now on: read and write
 	 * again
 	 */
-	if (lpu_refused_learn(chain->options, &chain->request, answer, chain_sets_attribute, chain))
+	if (lpu_refused_learn(chain->options, &write->request, answer, chain_sets_attribute, chain))
 	{
 		lpu_chain_forget(chain);
 		return;
@@ -447,4 +355,18 @@ lpu_chain_finish_write(LpuChangeChain *chain)
 		answer->verdict == LPU_LATER)
 		lpu_delivery_note_reached(d, chain->options);
 	finish_by_verdict(chain, answer);
+}
+
+/* In a step: settle the users that were sent. */
+void
+lpu_chain_finish_write(LpuChangeChain *chain, LpuApiAnswer *answer)
+{
+	LpuChainWrite *write = chain->write;
+
+	write->call = NULL;
+	judge_answer(chain, answer);
+	if (chain->ahead->call == NULL)
+		return;
+	chain->write = chain->ahead;
+	chain->ahead = write;
 }

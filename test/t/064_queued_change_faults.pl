@@ -261,6 +261,8 @@ sub hold_settlement
 }
 
 sub unanswered { my ($method) = @_; LpUsers::wait_for(sub { $sim->count(status => 0, method => $method, path => '/le-users/users') == 1 }, "an unanswered $method"); return; }
+# The next write is under way, or has its answer, before the result of the first one is on record.
+sub sent_ahead { my ($method) = @_; LpUsers::wait_for(sub { $sim->count(method => $method, path => '/le-users/users') == 2 }, "a second $method"); return; }
 sub waits { my ($pid) = @_; LpUsers::wait_for(sub { $admin->query("SELECT wait_event_type FROM pg_stat_activity WHERE pid = $pid") eq 'Lock' }, 'the deliverer to wait for a lock'); return; }
 
 subtest 'a deliverer killed in each step' => sub {
@@ -270,7 +272,7 @@ subtest 'a deliverer killed in each step' => sub {
 		'written, applied' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $true }) }, sub { unanswered($_[0]) } ],
 		'written, applied later' => [ sub { $sim->post('faults', { method => $_[0], action => 'delay', ms => 1500 }) }, sub { unanswered($_[0]) } ],
 		'one settled' => [ sub { $sim->post('faults', { method => $_[0], action => 'silence', applied => $true, skip => 1 }) }, sub { unanswered($_[0]) } ],
-		'answered' => [ \&hold_settlement, sub { waits($_[1]) } ]);
+		'answered' => [ \&hold_settlement, sub { waits($_[1]); sent_ahead($_[0]) } ]);
 
 	foreach my $operation ('update', 'delete')
 	{
