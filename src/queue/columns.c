@@ -113,6 +113,21 @@ lpu_columns_get(const LpuColumns *c, int column, int row)
 	return c->values[column][row];
 }
 
+/* Return true if a value is null. */
+bool
+lpu_columns_is_null(const LpuColumns *c, int column, int row)
+{
+	return c->nulls[column][row];
+}
+
+/* Make a value null. */
+void
+lpu_columns_clear(LpuColumns *c, int column, int row)
+{
+	c->values[column][row] = (Datum) 0;
+	c->nulls[column][row] = true;
+}
+
 /* Return the OID of the array type of a column. */
 Oid
 lpu_columns_type(const LpuColumns *c, int column)

@@ -33,7 +33,9 @@ extern Oid	lpu_columns_type(const LpuColumns *columns, int column);
  */
 extern void lpu_columns_copy_row(LpuColumns *columns, const LpuColumns *from, int i);
 
-/* A value of a row. */
+/* A value of a row; is it null; make it null. */
 extern Datum lpu_columns_get(const LpuColumns *columns, int column, int row);
+extern bool lpu_columns_is_null(const LpuColumns *columns, int column, int row);
+extern void lpu_columns_clear(LpuColumns *columns, int column, int row);
 
 #endif

@@ -19,14 +19,18 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "base/extension.h"
 #include "base/origin.h"
 #include "base/spi_plan.h"
+#include "base/text_table.h"
 #include "queue/columns.h"
 #include "queue/enqueue.h"
 #include "queue/statement.h"
@@ -138,7 +142,7 @@ lpu_enqueue_count(const char *account, int n)
 
 /* ----- writing ----- */
 
-/* The columns that differ from user to user, in the order of enqueue_sql's parameters. */
+/* The columns that differ from user to user; up to BODY parameters of insert_sql. */
 enum
 {
 	ID, LOGIN_NAME, PROBLEM, SOURCE_KEY, BODY, NCOLUMNS
@@ -149,66 +153,66 @@ static const Oid types[NCOLUMNS] = {
 	[LOGIN_NAME] = TEXTOID,
 	[PROBLEM] = TEXTOID,
 	[SOURCE_KEY] = JSONBOID,
-	[BODY] = TEXTOID,
+	[BODY] = JSONOID,
 };
 
-#define ENQUEUE_ARGS (NCOLUMNS + LPU_ORIGIN_PARAMS + 2)
+#define INSERT_ARGS (BODY + LPU_ORIGIN_PARAMS + 4)
 
 /*
- * Append users: one element of each array $1 to $4 (ids, logins, problems, keys) and $20
- * (bodies). $5 to $18 are what lpu_origin_params() sets, $19 the first id of this statement.  A
- * login is taken if a row of this statement or an unfinished create of the server has it, unless
- * that create is held for its set-up; $21: search the queue.  Rows that a trigger suppresses get
- * no payload.  Returns the first invalid user.  Writes lp_requests and lp_payloads.
+ * Append users: one element of each array $1 to $4 (ids, logins, problems, keys) and $22 (true: an
+ * earlier user of the arrays has the login). $5 to $18 are what lpu_origin_params() sets, $19 the
+ * first id of this call, $21 the current time.  A login is taken if a row of this call or an
+ * unfinished create of the server has it, unless that create is held for its set-up; $20: search
+ * the queue.  Returns the ids of the rows in order, without those that a trigger suppressed, and
+ * login and error of those that failed.  Writes lp_requests.
+ *
+ * Each row passes through this statement without being stored in between: a tuplestore or a sort
+ * would cost as much as the INSERT.
  */
-static const char enqueue_sql[] =
-"WITH given AS MATERIALIZED ("
-"  SELECT u.*, lower(u.login_name COLLATE \"C\") AS folded"
-"  FROM unnest($1::bigint[], $2::text[], $3::text[], $4::jsonb[], $20::text[])"
-"    AS u (id, login_name, problem, source_key, body)"
-"), judged AS MATERIALIZED ("
-"  SELECT g.id, g.login_name, g.source_key, g.body,"
-"    CASE WHEN g.problem IS NOT NULL THEN g.problem"
+static const char insert_sql[] =
+"INSERT INTO @extschema@.lp_requests (id, account, operation, path, plan, action, server, server_oid, requested_by,"
+"  requested_by_oid, send_as, send_as_oid, login_name, state, hold, cause, next_attempt_at, error,"
+"  reason, origin, source_table, source_table_oid, source_key, finished_at, held_at)"
+" OVERRIDING SYSTEM VALUE "
+"SELECT j.id, $5, 'create', 'queue', nullif($17, 0), nullif($18, ''), nullif($6, ''), $7, $8, $9,"
+"  $10, $11, j.login_name,"
+"  CASE WHEN j.problem IS NOT NULL THEN 'failed' WHEN $12 <> '' THEN 'held' ELSE 'pending' END,"
+"  CASE WHEN j.problem IS NULL THEN nullif($12, '') END,"
+"  CASE WHEN j.problem IS NOT NULL THEN 'refused' END,"
+"  CASE WHEN j.problem IS NULL AND $12 = '' THEN $21 END, j.problem,"
+"  CASE WHEN j.problem IS NULL THEN nullif($13, '') END, $16, nullif($14, ''), $15, j.source_key,"
+"  CASE WHEN j.problem IS NOT NULL THEN $21 END,"
+"  CASE WHEN j.problem IS NULL AND $12 <> '' THEN $21 END "
+"FROM ("
+"  SELECT u.id, u.login_name, u.source_key,"
+"    CASE WHEN u.problem IS NOT NULL THEN u.problem"
 "      WHEN waiting.id < $19 OR flying.id IS NOT NULL THEN '\"loginName\" is already in the queue'"
-"      WHEN waiting.id IS NOT NULL"
-"        OR row_number() OVER (PARTITION BY g.problem IS NULL, g.folded ORDER BY g.id) > 1"
+"      WHEN waiting.id IS NOT NULL OR u.again"
 "      THEN '\"loginName\" is given twice in this statement' END AS problem"
-"  FROM given g"
+"  FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::text[]) AS login_name,"
+"      unnest($3::text[]) AS problem, unnest($4::jsonb[]) AS source_key,"
+"      unnest($22::boolean[]) AS again OFFSET 0) u"
 "  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
-"    WHERE $21 AND g.problem IS NULL AND r.account = $5"
-"      AND lower(r.login_name COLLATE \"C\") = g.folded"
+"    WHERE $20 AND u.problem IS NULL AND r.account = $5"
+"      AND lower(r.login_name COLLATE \"C\") = lower(u.login_name COLLATE \"C\")"
 "      AND r.login_name IS NOT NULL AND r.state IN ('pending', 'held') AND r.operation = 'create'"
 "      AND (r.id >= $19 OR r.server_oid = $7 AND r.hold IS DISTINCT FROM 'setup')"
 "    LIMIT 1) waiting ON true"
 "  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
-"    WHERE $21 AND g.problem IS NULL AND r.account = $5"
-"      AND lower(r.login_name COLLATE \"C\") = g.folded"
+"    WHERE $20 AND u.problem IS NULL AND r.account = $5"
+"      AND lower(r.login_name COLLATE \"C\") = lower(u.login_name COLLATE \"C\")"
 "      AND r.server_oid = $7 AND r.state IN ('sending', 'uncertain') AND r.operation = 'create'"
+"      AND (SELECT true FROM @extschema@.lp_requests f"
+"        WHERE f.account = $5 AND f.state IN ('sending', 'uncertain') LIMIT 1)"
 "    LIMIT 1) flying ON true"
-"), made AS ("
-"  INSERT INTO @extschema@.lp_requests (id, account, operation, path, plan, action, server, server_oid, requested_by,"
-"    requested_by_oid, send_as,"
-"    send_as_oid, login_name, state, hold, cause, next_attempt_at, error, reason, origin,"
-"      source_table, source_table_oid,"
-"    source_key, finished_at, held_at)"
-"  OVERRIDING SYSTEM VALUE"
-"  SELECT j.id, $5, 'create', 'queue', nullif($17, 0), nullif($18, ''), nullif($6, ''), $7, $8, $9, $10, $11, j.login_name,"
-"    CASE WHEN j.problem IS NOT NULL THEN 'failed' WHEN $12 <> '' THEN 'held' ELSE 'pending' END,"
-"    CASE WHEN j.problem IS NULL THEN nullif($12, '') END, CASE WHEN j.problem IS NOT NULL THEN"
-"      'refused' END,"
-"    CASE WHEN j.problem IS NULL AND $12 = '' THEN clock.now END, j.problem,"
-"    CASE WHEN j.problem IS NULL THEN nullif($13, '') END, $16, nullif($14, ''), $15, j.source_key,"
-"    CASE WHEN j.problem IS NOT NULL THEN clock.now END,"
-"    CASE WHEN j.problem IS NULL AND $12 <> '' THEN clock.now END"
-"  FROM judged j, (SELECT clock_timestamp() AS now) clock"
-"  ORDER BY j.id"
-"  RETURNING id, login_name, error"
-"), payloads AS ("
-"  INSERT INTO @extschema@.lp_payloads (request_id, body)"
-"  SELECT j.id, j.body::json FROM judged j"
-"  WHERE j.body IS NOT NULL AND (j.id IN (SELECT m.id FROM made m)) IS TRUE"
-")"
-"SELECT m.login_name, m.error FROM made m WHERE m.error IS NOT NULL ORDER BY m.id LIMIT 1";
+"  OFFSET 0) j "
+"RETURNING id, CASE WHEN error IS NOT NULL THEN login_name END, error";
+
+/* Append payloads.  $1 ids of requests, $2 payloads, null for none.  Writes lp_payloads. */
+static const char payloads_sql[] =
+"INSERT INTO @extschema@.lp_payloads (request_id, body) "
+"SELECT u.id, u.body FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::json[]) AS body OFFSET 0) u "
+"WHERE u.body IS NOT NULL";
 
 /* Return what is wrong with a user considered alone, or NULL. */
 static const char *
@@ -255,12 +259,76 @@ lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Datum *values)
 	values[13] = CStringGetTextDatum(origin->action ? origin->action : "");
 }
 
+/* A login of this statement, folded as lower() folds it in the indexes. */
+typedef struct GivenLogin
+{
+	char	   *folded;
+} GivenLogin;
+
+/* Return a boolean[]: true for each valid user with the login of an earlier valid one. */
+static Datum
+find_given_twice(const LpuColumns *users)
+{
+	int			n = lpu_columns_count(users);
+	HTAB	   *logins = lpu_text_table("lpusers given logins", sizeof(GivenLogin), n);
+	Datum	   *again = palloc(n * sizeof(Datum));
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		bool		found = false;
+
+		if (lpu_columns_is_null(users, PROBLEM, i))
+		{
+			text	   *login = DatumGetTextPP(lpu_columns_get(users, LOGIN_NAME, i));
+			char	   *folded = asc_tolower(VARDATA_ANY(login), VARSIZE_ANY_EXHDR(login));
+
+			(void) hash_search(logins, &folded, HASH_ENTER, &found);
+		}
+		again[i] = BoolGetDatum(found);
+	}
+	return PointerGetDatum(construct_array(again, n, BOOLOID, 1, true, TYPALIGN_CHAR));
+}
+
+/* Return the payloads, a json[], of the rows that the last statement returned. */
+static Datum
+payloads_of_made(LpuColumns *users)
+{
+	int			n;
+	int64	   *made = lpu_queue_ids(&n);
+	int			i;
+
+	lpu_queue_sort_ids(made, n);
+	for (i = 0; i < lpu_columns_count(users); i++)
+		if (!lpu_queue_has_id(made, n, DatumGetInt64(lpu_columns_get(users, ID, i))))
+			lpu_columns_clear(users, BODY, i);
+	return lpu_columns_array(users, BODY);
+}
+
+/* Raise the first error of the rows that the last statement returned. */
+static void
+raise_invalid(void)
+{
+	int			i;
+
+	for (i = 0; i < (int) SPI_processed; i++)
+		if (lpu_text_column(i, 3) != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid user \"%s\"",
+							lpu_text_column(i, 2) ? lpu_text_column(i, 2) : ""),
+					 errdetail("%s.", lpu_text_column(i, 3)),
+					 errhidestmt(true)));
+}
+
 /* Write the users of one INSERT. */
 static void
-write_users_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 first)
+write_users_chunk(const LpuQueueOrigin *origin, LpuColumns *users, int64 first)
 {
-	Oid			all_types[ENQUEUE_ARGS];
-	Datum		values[ENQUEUE_ARGS];
+	Oid			all_types[INSERT_ARGS];
+	Datum		values[INSERT_ARGS];
+	Oid			payload_types[2] = {INT8ARRAYOID, JSONARRAYOID};
+	Datum		payloads[2];
 	int			i;
 
 	for (i = 0; i < BODY; i++)
@@ -268,30 +336,29 @@ write_users_chunk(const LpuQueueOrigin *origin, const LpuColumns *users, int64 f
 		all_types[i] = lpu_columns_type(users, i);
 		values[i] = lpu_columns_array(users, i);
 	}
-	lpu_origin_params(origin, &all_types[BODY], &values[BODY]);
-	all_types[ENQUEUE_ARGS - 3] = INT8OID;
-	values[ENQUEUE_ARGS - 3] = Int64GetDatum(first);
-	all_types[ENQUEUE_ARGS - 2] = lpu_columns_type(users, BODY);
-	values[ENQUEUE_ARGS - 2] = lpu_columns_array(users, BODY);
-	all_types[ENQUEUE_ARGS - 1] = BOOLOID;
+	lpu_origin_params(origin, &all_types[i], &values[i]);
+	i += LPU_ORIGIN_PARAMS;
+	all_types[i] = INT8OID;
+	values[i++] = Int64GetDatum(first);
+	all_types[i] = BOOLOID;
 
 	/*
 	 * concurrent transactions that read the queue and append to it would fail
 	 * to serialize
 	 */
-	values[ENQUEUE_ARGS - 1] = BoolGetDatum(!IsolationIsSerializable());
-	lpu_queue_run(enqueue_sql, ENQUEUE_ARGS, all_types, values);
-	if (SPI_processed > 0 && origin->raise)
-	{
-		char	   *login = lpu_text_column(0, 1);
+	values[i++] = BoolGetDatum(!IsolationIsSerializable());
+	all_types[i] = TIMESTAMPTZOID;
+	values[i++] = TimestampTzGetDatum(GetCurrentTimestamp());
+	all_types[i] = BOOLARRAYOID;
+	values[i] = find_given_twice(users);
+	lpu_queue_run(insert_sql, INSERT_ARGS, all_types, values);
+	if (origin->raise)
+		raise_invalid();
 
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid user \"%s\"", login ? login : ""),
-				 errdetail("%s.", lpu_text_column(0, 2)),
-				 errhidestmt(true)));
-	}
+	payloads[0] = values[ID];
+	payloads[1] = payloads_of_made(users);
 	SPI_freetuptable(SPI_tuptable);
+	lpu_queue_run(payloads_sql, 2, payload_types, payloads);
 }
 
 /* Source of users. */

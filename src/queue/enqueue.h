@@ -75,7 +75,7 @@ typedef struct LpuEnqueueKind
 	/* add row i, with this id; returns the bytes that it takes */
 	Size		(*add) (LpuColumns *chunk, const void *rows, int i, int64 id);
 	/* write the rows of one INSERT; first: the first id of the call */
-	void		(*write) (const LpuQueueOrigin *origin, const LpuColumns *chunk, int64 first);
+	void		(*write) (const LpuQueueOrigin *origin, LpuColumns *chunk, int64 first);
 } LpuEnqueueKind;
 
 extern void lpu_enqueue_many(const LpuEnqueueKind *kind, const LpuQueueOrigin *origin,

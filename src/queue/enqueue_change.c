@@ -192,7 +192,7 @@ add_change(LpuColumns *changes, const void *rows, int i, int64 id)
 
 /* Write the rows of one INSERT. */
 static void
-write_changes_chunk(const LpuQueueOrigin *origin, const LpuColumns *changes, int64 first)
+write_changes_chunk(const LpuQueueOrigin *origin, LpuColumns *changes, int64 first)
 {
 	Oid			all_types[NCOLUMNS + LPU_ORIGIN_PARAMS + 1];
 	Datum		values[NCOLUMNS + LPU_ORIGIN_PARAMS + 1];

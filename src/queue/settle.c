@@ -327,21 +327,6 @@ settle_each(SettlementWrite *w)
 	w->rows = all;
 }
 
-static int
-compare_row_ids(const void *a, const void *b)
-{
-	int64		left = *(const int64 *) a;
-	int64		right = *(const int64 *) b;
-
-	return left < right ? -1 : left > right;
-}
-
-static bool
-is_among(int64 id, const int64 *sorted, int n)
-{
-	return n > 0 && bsearch(&id, sorted, n, sizeof(int64), compare_row_ids) != NULL;
-}
-
 /* Keep the results of rows that were not settled because they are locked. */
 static void
 keep_locked(SettlementWrite *w)
@@ -357,12 +342,12 @@ keep_locked(SettlementWrite *w)
 	lpu_queue_run(in_flight_sql, 2, array_types, values);
 	locked = lpu_queue_ids(&nlocked);
 	SPI_freetuptable(SPI_tuptable);
-	qsort(locked, nlocked, sizeof(int64), compare_row_ids);
+	lpu_queue_sort_ids(locked, nlocked);
 	for (i = 0; i < n; i++)
 	{
 		int64		id = id_of(w->rows, i);
 
-		if (is_among(id, w->settled, w->nsettled) || !is_among(id, locked, nlocked))
+		if (lpu_queue_has_id(w->settled, w->nsettled, id) || !lpu_queue_has_id(locked, nlocked, id))
 			continue;
 		if (kept_context == NULL)
 			kept_context = AllocSetContextCreate(TopMemoryContext, "lpusers kept",
@@ -393,7 +378,7 @@ write_rows(const LpuColumns *rows)
 		w.nsettled = w.nsuccesses = w.nplanned = 0;
 		settle_each(&w);
 	}
-	qsort(w.settled, w.nsettled, sizeof(int64), compare_row_ids);
+	lpu_queue_sort_ids(w.settled, w.nsettled);
 	lpu_settle_mend(w.successes, w.nsuccesses);
 	if (lpu_settled_hook != NULL && w.nplanned > 0)
 		lpu_settled_hook(w.planned, w.nplanned);
@@ -452,16 +437,19 @@ refuse_users_of_others(LpuSettlement *s)
 	SPI_freetuptable(SPI_tuptable);
 	if (nothers == 0)
 		return;
-	qsort(others, nothers, sizeof(int64), compare_row_ids);
+	lpu_queue_sort_ids(others, nothers);
 	for (i = 0; i < n; i++)
-		if (is_among(DatumGetInt64(lpu_columns_get(s->rows, USER_ID, i)), others, nothers) &&
-			is_created(s->rows, i))
+	{
+		int64		user = DatumGetInt64(lpu_columns_get(s->rows, USER_ID, i));
+
+		if (lpu_queue_has_id(others, nothers, user) && is_created(s->rows, i))
 		{
 			lpu_columns_replace_text(s->rows, STATE, i, lpu_state_name(LPU_STATE_FAILED));
 			lpu_columns_replace_text(s->rows, CAUSE, i, lpu_cause_name(LPU_CAUSE_REFUSED));
 			lpu_columns_replace_text(s->rows, ERROR_TEXT, i,
 									 "login exists: another request has created it");
 		}
+	}
 }
 
 /* Write a settlement together with the results kept earlier, and free it. */

@@ -136,6 +136,29 @@ lpu_queue_ids(int *n)
 	return ids;
 }
 
+static int
+compare_request_ids(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/* Sort ids for lpu_queue_has_id(). */
+void
+lpu_queue_sort_ids(int64 *ids, int n)
+{
+	qsort(ids, n, sizeof(int64), compare_request_ids);
+}
+
+/* Return true if an id is one of these, which are sorted. */
+bool
+lpu_queue_has_id(const int64 *sorted, int n, int64 id)
+{
+	return n > 0 && bsearch(&id, sorted, n, sizeof(int64), compare_request_ids) != NULL;
+}
+
 /* Return a bigint[] in the current memory context. */
 Datum
 lpu_queue_id_array(const int64 *ids, int n)

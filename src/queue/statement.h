@@ -24,6 +24,10 @@ extern int64 lpu_queue_change(const char *sql, const int64 *ids, int n, int narg
 /* The ids of a result's first column, in the current memory context. */
 extern int64 *lpu_queue_ids(int *n);
 
+/* Sort ids, and search one among sorted ones. */
+extern void lpu_queue_sort_ids(int64 *ids, int n);
+extern bool lpu_queue_has_id(const int64 *sorted, int n, int64 id);
+
 /* A bigint[]. */
 extern Datum lpu_queue_id_array(const int64 *ids, int n);
 
