@@ -97,8 +97,8 @@ lpu_sync_pause(const LpuSync *sync)
 
 /*
  * Resume a sync, also after a quarantine and in a copy of the database. Unless the sync was only
- * paused, its guards compare from now on with the numbers of the last plan, which the owner accepts.
- * From now on this database may change the account.
+ * paused, its guards compare from now on with the numbers of the last plan, which the owner
+ * accepts. From now on this database may change the account.
  */
 void
 lpu_sync_resume(const LpuSync *sync)

@@ -148,7 +148,10 @@ choose_guard(LpuSyncPlanned *planned, const LpuSyncSides *sides, const SyncBase 
 	int64		rows = sides->source->count;
 	int64		listed = sides->account->count;
 
-	/* this cannot be right, also if only some keys are planned, or nothing is known of before */
+	/*
+	 * this cannot be right, also if only some keys are planned, or nothing is
+	 * known of before
+	 */
 	if (listed == 0 && base->linked > 0)
 	{
 		planned->guard = "listing";
