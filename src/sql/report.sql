@@ -80,7 +80,7 @@ COMMENT ON FUNCTION @extschema@._lp_chart(text, text, date[], bigint[], bigint[]
 /*
  * An HTML table with a caption, from its header cells and rows that are already HTML; a sentence instead if it has no rows.
  * A header that begins with # is one of a column of numbers, whose cells are of class "n"; with ~, of a column that a phone
- * does not show, class "wide". A table that is wider than the
+ * does not show, class "wide"; with #~, of both. A table that is wider than the
  * screen scrolls by itself, also with the keyboard.
  */
 CREATE FUNCTION @extschema@._lp_html_table(caption text, headers text[], rows text, nothing text) RETURNS text
@@ -88,7 +88,7 @@ CREATE FUNCTION @extschema@._lp_html_table(caption text, headers text[], rows te
 	BEGIN ATOMIC
 		SELECT CASE WHEN rows IS NULL THEN '<p class="none">' || nothing || '</p>'
 			ELSE '<div class="table" role="region" tabindex="0" aria-label="' || caption || '"><table><caption>' || caption || '</caption><thead><tr>'
-				|| (SELECT string_agg(CASE WHEN starts_with(h, '#') THEN '<th scope="col" class="n">' WHEN starts_with(h, '~')
+				|| (SELECT string_agg(CASE WHEN starts_with(h, '#~') THEN '<th scope="col" class="n wide">' WHEN starts_with(h, '#') THEN '<th scope="col" class="n">' WHEN starts_with(h, '~')
 									  THEN '<th scope="col" class="wide">' ELSE '<th scope="col">' END || ltrim(h, '#~') || '</th>', '' ORDER BY i) FROM unnest(headers) WITH ORDINALITY u(h, i))
 				|| '</tr></thead><tbody>' || rows || '</tbody></table></div>' END;
 	END;
@@ -367,8 +367,8 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 										  array_agg(0::bigint), 160) FROM per_day) AS chart_created,
 			(SELECT @extschema@._lp_chart('Users per day that failed or are open', 'failed', array_agg(day ORDER BY day), array_agg(failed ORDER BY day),
 										  array_agg(open ORDER BY day), 80) FROM per_day HAVING sum(failed + open) > 0) AS chart_failed,
-			(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td class="n">%s</td><td class="n">%s</td><td class="n">%s</td><td class="n">%s</td>'
-									  '<td class="n">%s</td><td class="n">%s</td></tr>', to_char(day, 'YYYY-MM-DD'), @extschema@._lp_count(created), @extschema@._lp_count(failed),
+			(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td class="n">%s</td><td class="n">%s</td><td class="n wide">%s</td><td class="n">%s</td>'
+									  '<td class="n wide">%s</td><td class="n wide">%s</td></tr>', to_char(day, 'YYYY-MM-DD'), @extschema@._lp_count(created), @extschema@._lp_count(failed),
 									  @extschema@._lp_count(mended), @extschema@._lp_count(open), @extschema@._lp_duration(median), @extschema@._lp_duration(p95)),
 							   '' ORDER BY day DESC) FROM per_day WHERE created + failed + mended + open > 0) AS days,
 			(SELECT string_agg(format('<tr><th scope="row">%s<small>%s</small></th><td class="n">%s</td><td class="n">%s</td><td class="n">%s</td><td class="n">%s</td></tr>',
@@ -421,7 +421,7 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			|| @extschema@._lp_report_syncs(_lp_report_page.account)
 			|| CASE WHEN asked = 0 THEN '' ELSE '<section><h2>Day by day</h2>'
 			|| @extschema@._lp_html_table('Requests, by the day on which they were made; time from request to user',
-										 ARRAY['Day', '#Created', '#Failed', '#Mended', '#Open', '#Half within', '#95 of 100 within'], days, '')
+										 ARRAY['Day', '#Created', '#Failed', '#~Mended', '#Open', '#~Half within', '#~95 of 100 within'], days, '')
 			|| CASE WHEN hours IS NULL THEN '' ELSE @extschema@._lp_html_table('The busiest hours', ARRAY['Hour', '#Users created'], hours, '') END
 			|| '</section>' END
 			|| '<p class="note">This page is made of the log of requests, which keeps finished ones for '
