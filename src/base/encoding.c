@@ -217,6 +217,13 @@ append_escaped(StringInfo out, const char *p, size_t left)
 	return length;
 }
 
+/* Return true if a character may be the first one of an escape. */
+static bool
+begins_escape(char c, bool json)
+{
+	return json ? c == '\\' : c == '%' || c == '+';
+}
+
 /* The text without the escapes of JSON, or of URLs and forms. */
 static StringInfoData
 decode(const char *text, size_t length, bool json)
@@ -227,9 +234,15 @@ decode(const char *text, size_t length, bool json)
 	initStringInfo(&out);
 	while (i < length)
 	{
+		size_t		plain = i;
 		int			taken = 0;
 		int			value;
 
+		while (i < length && !begins_escape(text[i], json))
+			i++;
+		appendBinaryStringInfo(&out, text +plain, (int) (i - plain));
+		if (i == length)
+			break;
 		if (json && text[i] == '\\')
 			taken = append_escaped(&out, text +i, length - i);
 		else if (!json && text[i] == '%' && length - i > 2 &&
@@ -264,28 +277,34 @@ holds_any(const char *text, size_t length, const List *secrets)
 	return false;
 }
 
+/* Return true if a text that has escapes of JSON shows one of these secrets without them. */
+static bool
+shows_escaped(const char *text, size_t length, const List *secrets)
+{
+	StringInfoData json;
+	bool		shown;
+
+	if (memchr(text, '\\', length) == NULL)
+		return false;
+	json = decode(text, length, true);
+	shown = holds_any(json.data, json.len, secrets);
+	pfree(json.data);
+	return shown;
+}
+
 /* Return true if a piece of a text shows one of these secrets, as it is or encoded. */
 static bool
 piece_shows(const char *text, size_t length, const List *secrets)
 {
-	StringInfoData json;
+	bool		shown = holds_any(text, length, secrets) ||
+	shows_escaped(text, length, secrets);
 	StringInfoData url;
-	StringInfoData both;
-	bool		shown;
 
-	if (holds_any(text, length, secrets))
-		return true;
-	if (memchr(text, '\\', length) == NULL && memchr(text, '%', length) == NULL &&
-		memchr(text, '+', length) == NULL)
-		return false;
-	json = decode(text, length, true);
+	if (shown || (memchr(text, '%', length) == NULL && memchr(text, '+', length) == NULL))
+		return shown;
 	url = decode(text, length, false);
-	both = decode(url.data, url.len, true);
-	shown = holds_any(json.data, json.len, secrets) || holds_any(url.data, url.len, secrets) ||
-		holds_any(both.data, both.len, secrets);
-	pfree(json.data);
+	shown = holds_any(url.data, url.len, secrets) || shows_escaped(url.data, url.len, secrets);
 	pfree(url.data);
-	pfree(both.data);
 	return shown;
 }
 
