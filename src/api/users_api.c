@@ -300,6 +300,8 @@ prepare_request(const LpuOptions *options, const LpuApiRequest *request, LpuHttp
 	http->body_length = request->body_length;
 	http->sent = request->sent;
 	http->sink = request->sink;
+	if (request->untimed)
+		http->timeout_ms = 0;
 	if (method->if_match || request->if_match > 0)
 		http->if_match = psprintf(INT64_FORMAT, request->if_match);
 	return true;
@@ -369,6 +371,14 @@ bool
 lpu_api_done(const LpuApiCall *call)
 {
 	return call->http == NULL || lpu_http_done(call->http);
+}
+
+/* End a request that has no response yet: the option "timeout" has passed. */
+void
+lpu_api_expire(LpuApiCall *call)
+{
+	if (call->http != NULL)
+		lpu_http_expire(call->http);
 }
 
 /* Return the HTTP status that has arrived so far, 0 if none. */

@@ -55,6 +55,8 @@ typedef struct LpuApiRequest
 								 * unchanged */
 	bool	   *sent;			/* or NULL; set when the account may have got
 								 * the request, cleared when it refused it */
+	bool		untimed;		/* the option "timeout" does not end it, but
+								 * lpu_api_expire() does */
 	struct LpuHttpSink *sink;	/* or NULL; what takes the body of a 2xx
 								 * response while it arrives, see request.h */
 } LpuApiRequest;
@@ -104,6 +106,7 @@ extern bool lpu_api_done(const LpuApiCall *call);
 extern int	lpu_api_status(const LpuApiCall *call); /* of a call that is done;
 													 * 0: no response came */
 extern LpuApiAnswer *lpu_api_finish(LpuApiCall *call);
+extern void lpu_api_expire(LpuApiCall *call);
 extern bool lpu_api_renewed(const LpuApiCall *call);
 
 /* Continue a transfer whose sink was full. */

@@ -251,6 +251,22 @@ lpu_lock_revision(const char *account, LpuRevisionUse use, int timeout_ms)
 	LockTimeout = before;
 }
 
+/*
+ * The same without waiting. Return false if another session has the lock in a way that excludes
+ * this one, or is to have it next.
+ */
+bool
+lpu_try_revision(const char *account, LpuRevisionUse use)
+{
+	LOCKTAG		tag = account_tag(REVISION, account);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+
+	if (LockAcquire(&turnstile, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	LockRelease(&turnstile, ShareLock, false);
+	return LockAcquire(&tag, mode_of(use), false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 /* Return true if this process has the revision's lock of the account for itself. */
 bool
 lpu_revision_is_locked(const char *account)

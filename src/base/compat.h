@@ -126,9 +126,6 @@ lpu_wait_event(uint32 *event, const char *name)
 			  planner_rt_fetch((index), (root))->extraUpdatedCols)
 #endif
 
-/* 16 can collect the rows of a COPY by itself. */
-#define LPU_COPY_IS_BATCHED (PG_VERSION_NUM >= 160000)
-
 /* 18 tells a pause in ANALYZE from one in VACUUM. */
 #if PG_VERSION_NUM >= 180000
 #define LPU_VACUUM_DELAY_POINT() vacuum_delay_point(true)

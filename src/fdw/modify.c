@@ -3,10 +3,11 @@
  *
  * INSERT and COPY create users, UPDATE reads, merges and writes them, DELETE deletes them. Rows
  * are collected and sent in batches of batch_size, unless each row is read back as it is
- * written: RETURNING, row triggers, WITH CHECK OPTION. The executor collects the rows of INSERT
- * by itself. Of UPDATE, DELETE and COPY the last batch is sent when the executor ends the table,
- * which is still inside of the statement, but after its AFTER STATEMENT triggers: if there are
- * any, rows are sent at once.
+ * written: RETURNING, row triggers, WITH CHECK OPTION. The last batch is sent, and requests in
+ * flight are waited for, when the executor ends the table, which is still inside of the statement,
+ * but after its AFTER STATEMENT triggers. If there are any, the executor collects the rows of
+ * INSERT, and all that it hands over at a time are sent before it goes on; rows of UPDATE and
+ * DELETE are sent at once.
  *
  * UPDATE and DELETE change at most lpusers.max_changes users. All rows are collected before the
  * first batch is sent, so that a statement which exceeds the limit changes nothing. Rows that
@@ -90,12 +91,29 @@ flush(LpuModifyState *state)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Return how many rows may wait: those of several requests. */
-static int
-waiting_room(const LpuModifyState *state)
+/* Return true if so many rows of UPDATE and DELETE wait as are sent together. */
+static bool
+are_changes_due(const LpuModifyState *state)
 {
-	return state->creation != NULL ? lpu_creation_room(state->writer.options) :
-		lpu_conditional_room(state->writer.options);
+	int			waiting = state->change != NULL ? lpu_change_pending(state->change) :
+	lpu_removal_pending(state->removal);
+
+	return state->limit == 0 && waiting >= lpu_conditional_room(state->writer.options);
+}
+
+/* Send the rows that wait, if they are to be. Those of INSERT may still be in flight then. */
+static void
+send_rows(LpuModifyState *state)
+{
+	if (state->alone)
+		flush(state);
+	else if (state->creation == NULL)
+	{
+		if (are_changes_due(state))
+			flush(state);
+	}
+	else if (lpu_creation_is_full(state->creation))
+		lpu_creation_send(state->creation);
 }
 
 /*
@@ -104,17 +122,14 @@ waiting_room(const LpuModifyState *state)
  * removed while a batch is sent.
  */
 static bool
-flush_if_due(LpuModifyState *state, int waiting)
+flush_if_due(LpuModifyState *state)
 {
 	ErrorContextCallback *context = error_context_stack;
-	int			room = waiting_room(state);
 	int64		done = state->writer.done;
 
-	if (!state->alone && (state->limit > 0 || waiting < room))
-		return true;
 	if (state->mtstate->ps.plan == NULL && context != NULL)
 		error_context_stack = context->previous;
-	flush(state);
+	send_rows(state);
 	error_context_stack = context;
 	return !state->alone || state->writer.done > done;
 }
@@ -139,7 +154,9 @@ modify_options(const ResultRelInfo *info, const LpuForeignTable *table)
 	return options;
 }
 
-/* How many rows the executor hands over at a time: those of several requests. */
+/*
+ * How many rows the executor hands over at a time: those of several requests if it collects them.
+ */
 static int
 lpuGetForeignModifyBatchSize(ResultRelInfo *info)
 {
@@ -170,7 +187,10 @@ lpuExecForeignBatchInsert(EState *estate, ResultRelInfo *info, TupleTableSlot **
 	/* the executor's array is not ours to change */
 	for (i = 0; i < *n; i++)
 		if (lpu_creation_add(state->creation, slots[i]))
+		{
 			state->created[ncreated++] = slots[i];
+			send_rows(state);
+		}
 	flush(state);
 	count_left_out(state, *n - ncreated);
 	*n = ncreated;
@@ -186,7 +206,7 @@ lpuExecForeignInsert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 	begin_rows(state, info);
 	check_options(state, info, slot, estate);
 	if (!lpu_creation_add(state->creation, slot) ||
-		!flush_if_due(state, lpu_creation_pending(state->creation)))
+		!flush_if_due(state))
 	{
 		count_left_out(state, 1);
 		return NULL;
@@ -280,7 +300,7 @@ lpuExecForeignUpdate(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 	count_user(state);
 	check_options(state, info, slot, estate);
 	lpu_change_add(state->change, id, row_before(state, plan_slot), slot);
-	(void) flush_if_due(state, lpu_change_pending(state->change));
+	(void) flush_if_due(state);
 	if (lpu_fdw_goes_alone(info, CMD_UPDATE))
 		lpu_change_return(state->change, slot);
 	return slot;
@@ -315,7 +335,7 @@ lpuExecForeignDelete(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
 		return NULL;
 	count_user(state);
 	lpu_removal_add(state->removal, id, row_before(state, plan_slot));
-	if (!flush_if_due(state, lpu_removal_pending(state->removal)))
+	if (!flush_if_due(state))
 		return NULL;
 	if (info->ri_projectReturning != NULL)
 		show_row(state, plan_slot, slot);

@@ -2,7 +2,7 @@
  * modify_batch.c: which rows of a statement can be sent together.
  *
  * That depends on what reads each row as it is written (RETURNING, row triggers, WITH CHECK
- * OPTION), and on whether the executor or modify.c collects the rows.
+ * OPTION), and on whether anything happens between the last row and the end of the statement.
  */
 #include "postgres.h"
 
@@ -63,24 +63,13 @@ lpu_fdw_goes_alone(const ResultRelInfo *info, CmdType operation)
 }
 
 /*
- * The executor collects the rows of INSERT, not those that an UPDATE moves to another partition.
- * Those of COPY it would hand over in parts of 64 kB, so we do it, unless AFTER STATEMENT triggers
- * are to see all of them.
+ * Return true if rows are collected by us, to be sent together. AFTER STATEMENT triggers are to see
+ * all of them in the account: then the executor collects those of INSERT, and of COPY from
+ * PostgreSQL 16 on, since it knows which are the last.
  */
-static bool
-is_batched_by_executor(const ResultRelInfo *info, const ModifyTableState *mtstate)
-{
-	/* COPY has no plan */
-	if (mtstate->ps.plan == NULL)
-		return LPU_COPY_IS_BATCHED && has_late_triggers(info, CMD_INSERT);
-	return mtstate->operation == CMD_INSERT;
-}
-
-/* Return true if rows are collected by us, to be sent together. */
 bool
 lpu_fdw_is_buffered(const ResultRelInfo *info, CmdType operation,
 					const ModifyTableState *mtstate)
 {
-	return !(operation == CMD_INSERT && is_batched_by_executor(info, mtstate)) &&
-		!lpu_fdw_goes_alone(info, operation) && !has_late_triggers(info, mtstate->operation);
+	return !lpu_fdw_goes_alone(info, operation) && !has_late_triggers(info, mtstate->operation);
 }

@@ -401,6 +401,19 @@ lpu_http_done(const LpuHttpCall *call)
 	return call->done;
 }
 
+/*
+ * End a call whose caller does not wait any longer, as libcurl does when timeout_ms have passed.
+ * Closes its connection.
+ */
+void
+lpu_http_expire(LpuHttpCall *call)
+{
+	if (call->done)
+		return;
+	lpu_pool_end(call->pool, call->easy);
+	give_up(call, CURLE_OPERATION_TIMEDOUT);
+}
+
 /* ----- answers ----- */
 
 static const char *

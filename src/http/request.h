@@ -40,8 +40,8 @@ typedef struct LpuHttpRequest
 	const char *proxy_user;
 	const char *proxy_password;
 	int			connect_timeout_ms;
-	int			timeout_ms;		/* the whole request; not with a sink: the
-								 * caller sees how long it waits */
+	int			timeout_ms;		/* the whole request; not with a sink, or if
+								 * it is 0: the caller sees how long it waits */
 	size_t		max_answer;		/* bytes of body, decompressed; not of what
 								 * goes to the sink */
 	LpuHttpSink *sink;			/* or NULL */
@@ -98,6 +98,9 @@ extern LpuHttpCall *lpu_http_start(LpuHttpPool *pool, const LpuHttpRequest *requ
  */
 extern void lpu_http_turn(long max_ms);
 extern bool lpu_http_done(const LpuHttpCall *call);
+
+/* End a call that has no response yet, as one whose time is up. */
+extern void lpu_http_expire(LpuHttpCall *call);
 
 /* Continue a transfer whose sink was full. */
 extern void lpu_http_resume(LpuHttpCall *call);

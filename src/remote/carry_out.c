@@ -265,10 +265,9 @@ lpu_batch_carry_out(LpuBatchState *state, const int *users, int n)
 }
 
 /*
- * Send n users, batch_size of them in a request. A batch that the account refuses because of some
- * users is sent in halves (lpu_batch_judge()). If several batches go side by side, some that come
- * after the refused user may be carried out as well; the ERROR counts them. Raises any failure; can
- * be cancelled.
+ * Send n users, batch_size of them in a request, one request after the other. A batch that the
+ * account refuses because of some users is sent in halves (lpu_batch_judge()). Raises any failure;
+ * can be cancelled.
  */
 void
 lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods, void *batch, int n)
@@ -279,11 +278,6 @@ lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods, void 
 
 	for (i = 0; i < n; i++)
 		users[i] = i;
-	if (methods->write != NULL && n > size)
-	{
-		lpu_parallel_carry_out(writer, methods, batch, users, n);
-		return;
-	}
 	for (i = 0; i < n; i += size)
 	{
 		LpuBatchState state = {writer, methods, batch, false};

@@ -25,8 +25,4 @@ extern void lpu_batch_carry_out(LpuBatchState *state, const int *users, int n);
 extern void lpu_batch_judge(LpuBatchState *state, const int *users, int n,
 							const LpuApiAnswer *answer, LpuWriteRequest *write);
 
-/* Send n users, up to max_connections requests at a time. */
-extern void lpu_parallel_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods,
-								   void *batch, const int *users, int n);
-
 #endif

@@ -1,13 +1,12 @@
 /*
  * insert.c: rows that are inserted into a foreign table, as users to be created.
  *
- * A row is converted to JSON at once. The executor hands over as many rows as several requests
- * take; each batch_size of them are checked and sent as one array, up to max_connections arrays
- * at a time. Null columns are omitted, which means the same to the API. If a column shows the
- * whole entity, the other columns are laid over its value. Values that violate the API's
- * documentation are refused before anything of their array is sent. Existing logins are listed
- * when they are needed: before the first row that may be left out, and after the account has
- * refused some.
+ * A row is converted to JSON at once. Each batch_size of them are checked (new_users.c) and sent as
+ * one array, up to max_connections arrays at a time, while the next rows come. Null columns are
+ * omitted, which means the same to the API. If a column shows the whole entity, the other columns
+ * are laid over its value. Values that violate the API's documentation are refused before anything
+ * of their array is sent. Existing logins are listed when they are needed: before the first row
+ * that may be left out, and after the account has refused some.
  */
 #include "postgres.h"
 
@@ -17,12 +16,15 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "api/list_stream.h"
 #include "base/encoding.h"
 #include "base/error.h"
 #include "remote/column_value.h"
 #include "remote/insert.h"
+#include "remote/new_users.h"
+#include "remote/parallel_batch.h"
 #include "remote/returning.h"
 #include "user/datum_to_json.h"
 #include "user/login.h"
@@ -33,30 +35,41 @@ struct LpuInsertState
 	LpuWriterState *writer;
 	const LpuForeignTable *table;
 	MemoryContext context;		/* of the statement */
-	MemoryContext batch;		/* of the rows since the last flush, and of
-								 * their response until the next row */
+	MemoryContext scratch;		/* of one row, or the check of one batch */
 	bool		skip_existing;
+	bool		distinct;		/* no two columns show one attribute */
 	LpuLogins  *existing;		/* of skip_existing, with those of this
 								 * statement; NULL: not asked yet */
 	LpuReturnedUsers *answered; /* NULL: not needed yet */
 	int64		taken;			/* rows of the statement so far */
-	char	  **texts;			/* the rows since the last flush, as JSON
-								 * objects */
-	int64	   *rows;			/* their numbers in the statement, from 1 */
-	int			n;
-	char	  **bodies;			/* while they are sent: each user for the
-								 * wire, NULL before it was checked */
-	LpuUserIdentity *users;
-	List	  **secrets;		/* of each request */
+	LpuParallel *parallel;
+	LpuNewUsers *batches;		/* by their places */
+	int			place;			/* of the rows that are collected, -1: none
+								 * are */
+	TimestampTz since;			/* when the first of them came */
 	LpuApiAnswer *answer;		/* the last one, of a row alone */
 };
 
 /*
- * Rows that are handed over at a time: so many that the connections are busy nearly all of the
- * time, and so few that they do not take much memory.
+ * Batches for each connection that the executor hands over at a time, if all must be sent before
+ * AFTER STATEMENT triggers fire: the connections are busy nearly all of the time, and the rows do
+ * not take much memory.
  */
 #define ROUNDS 4
 #define MAX_ROWS 10000
+
+/*
+ * If the rows of a batch take longer to come than a request, no request is left in flight
+ * meanwhile: nothing would be gained, and its result would come later.
+ */
+#define SLOW_MS 1000
+
+/* After so many rows the requests in flight are looked after. */
+#define ROWS_PER_TURN 64
+/* Each batch of 100 users is checked in less than this. */
+#define SCRATCH_BLOCK (256 * 1024)
+
+static const LpuWriteBatch *creation_methods(bool skip_existing);
 
 /* ----- existing ----- */
 
@@ -101,14 +114,27 @@ list_batch_logins(LpuWriterState *writer)
 }
 
 /*
- * Return how many rows may wait: those of several requests, so that the connections are busy nearly
- * all of the time.
+ * Return how many rows the executor may hand over at a time, if all are sent at once: those of
+ * several requests.
  */
 int
 lpu_creation_room(const LpuOptions *options)
 {
 	return Max(options->batch_size,
 			   Min(options->batch_size * options->max_connections * ROUNDS, MAX_ROWS));
+}
+
+/* Return true if no two columns show the same attribute: the last one of them counts. */
+static bool
+are_attributes_distinct(const LpuForeignTable *table)
+{
+	int			i;
+
+	for (i = 0; i < table->ncolumns; i++)
+		if (table->columns[i].name != NULL &&
+			lpu_table_column(table, table->columns[i].attribute) != i + 1)
+			return false;
+	return true;
 }
 
 /*
@@ -120,18 +146,17 @@ LpuInsertState *
 lpu_creation_new(LpuWriterState *writer, bool skip_existing)
 {
 	LpuInsertState *c = palloc0(sizeof(LpuInsertState));
-	int			room = lpu_creation_room(writer->options);
 
 	c->writer = writer;
 	c->table = writer->table;
 	c->context = CurrentMemoryContext;
-	c->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
+	c->scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers row", SCRATCH_BLOCK,
+									   SCRATCH_BLOCK, ALLOCSET_DEFAULT_MAXSIZE);
 	c->skip_existing = skip_existing;
-	c->texts = palloc(room * sizeof(char *));
-	c->rows = palloc(room * sizeof(int64));
-	c->bodies = palloc(room * sizeof(char *));
-	c->users = palloc(room * sizeof(LpuUserIdentity));
-	c->secrets = palloc(room * sizeof(List *));
+	c->distinct = are_attributes_distinct(c->table);
+	c->parallel = lpu_parallel_new(writer, creation_methods(skip_existing), c);
+	c->batches = palloc0((writer->options->max_connections + 1) * sizeof(LpuNewUsers));
+	c->place = -1;
 	return c;
 }
 
@@ -189,9 +214,17 @@ login_of(const LpuInsertState *c, TupleTableSlot *slot)
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
-/* The row as one JSON object. */
-static char *
-write_row(const LpuInsertState *c, TupleTableSlot *slot)
+/* Raise that the value of a column cannot be sent, when no request is in flight any more. */
+static void
+refuse_value(LpuInsertState *c, const LpuColumn *column, const char *problem, TupleTableSlot *slot)
+{
+	lpu_parallel_finish(c->parallel);
+	lpu_writer_raise_value(c->writer, column, problem, name_row(c, c->taken, login_of(c, slot)));
+}
+
+/* Append the row as one JSON object. */
+static void
+write_row(LpuInsertState *c, LpuNewUsers *batch, TupleTableSlot *slot)
 {
 	StringInfoData out;
 	Jsonb	   *ground;
@@ -208,12 +241,15 @@ write_row(const LpuInsertState *c, TupleTableSlot *slot)
 			continue;
 		problem = lpu_writer_put(c->writer, &out, column, slot->tts_values[i], false);
 		if (problem != NULL)
-			lpu_writer_raise_value(c->writer, column, problem,
-								   name_row(c, c->taken, login_of(c, slot)));
+			refuse_value(c, column, problem, slot);
 	}
 	appendStringInfoString(&out, out.len > 0 ? "}" : "{}");
 	ground = ground_of(c, slot);
-	return ground ? lpu_writer_lay(ground, out.data) : out.data;
+	batch->rewrite |= ground != NULL || !c->distinct;
+	if (ground != NULL)
+		appendStringInfoString(&batch->text, lpu_writer_lay(ground, out.data));
+	else
+		appendBinaryStringInfo(&batch->text, out.data, out.len);
 }
 
 /* Return true if the row's login is to be left out. If not, it exists from now on. */
@@ -235,6 +271,30 @@ exists_already(LpuInsertState *c, TupleTableSlot *slot)
 	return login != NULL && !lpu_logins_add(c->existing, login);
 }
 
+/* Begin to collect the rows of another request. */
+static void
+begin_batch(LpuInsertState *c)
+{
+	MemoryContext caller = MemoryContextSwitchTo(c->context);
+
+	c->place = lpu_parallel_place(c->parallel);
+	c->since = GetCurrentTimestamp();
+	lpu_new_users_begin(&c->batches[c->place], c->writer->options->batch_size);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Take a row into the request. */
+static void
+collect_row(LpuInsertState *c, TupleTableSlot *slot)
+{
+	LpuNewUsers *batch = &c->batches[c->place];
+
+	Assert(batch->n < c->writer->options->batch_size);
+	lpu_new_users_next(batch, c->taken);
+	write_row(c, batch, slot);
+	batch->n++;
+}
+
 /*
  * Add a row to those that wait. Return false if it is left out. Raises for a value that its
  * attribute does not take.
@@ -242,44 +302,43 @@ exists_already(LpuInsertState *c, TupleTableSlot *slot)
 bool
 lpu_creation_add(LpuInsertState *c, TupleTableSlot *slot)
 {
-	MemoryContext caller = MemoryContextSwitchTo(c->batch);
+	MemoryContext caller = MemoryContextSwitchTo(c->scratch);
 	bool		wanted;
 
-	if (c->n == 0)
-		MemoryContextReset(c->batch);
-	c->taken++;
-	Assert(c->n < lpu_creation_room(c->writer->options));
+	if (++c->taken % ROWS_PER_TURN == 0)
+		lpu_parallel_turn(c->parallel);
 	wanted = !exists_already(c, slot);
+	if (wanted && c->place < 0)
+		begin_batch(c);
 	if (wanted)
-	{
-		c->texts[c->n] = write_row(c, slot);
-		c->rows[c->n++] = c->taken;
-	}
+		collect_row(c, slot);
+	MemoryContextReset(c->scratch);
 	MemoryContextSwitchTo(caller);
 	return wanted;
 }
 
-/* Return how many rows wait. */
-int
-lpu_creation_pending(const LpuInsertState *c)
+/* Return true if as many rows wait as a request takes. */
+bool
+lpu_creation_is_full(const LpuInsertState *c)
 {
-	return c->n;
+	return c->place >= 0 && c->batches[c->place].n == c->writer->options->batch_size;
 }
 
 /* ----- sending ----- */
 
-/* Return what is wrong with the users of a request, the first of which has this number. */
+/* Return what is wrong with the users of a request. */
 static LpuProblem *
-describe_row_problems(const LpuInsertState *c, int first, List *problems)
+describe_row_problems(const LpuInsertState *c, const LpuNewUsers *batch, List *problems)
 {
 	const LpuUserProblem *worst = linitial(problems);
-	int			user = first + Max(worst->ordinal, 1) - 1;
+	int			user = Max(worst->ordinal, 1) - 1;
 	const char *text = worst->twin == 0 ? worst->text :
-	psprintf("is the same as that of row " INT64_FORMAT, c->rows[first + worst->twin - 1]);
+	psprintf("is the same as that of row " INT64_FORMAT, batch->rows[worst->twin - 1]);
 	LpuProblem *problem = lpu_problem_new(ERRCODE_INVALID_PARAMETER_VALUE,
 										  "invalid row for foreign table \"%s\"", c->table->name);
 
-	lpu_problem_detail(problem, "%s: %s.", name_row(c, c->rows[user], c->users[user].login_name),
+	lpu_problem_detail(problem, "%s: %s.",
+					   name_row(c, batch->rows[user], batch->users[user].login_name),
 					   lpu_writer_complaint(c->writer, worst->attribute, text));
 	if (list_length(problems) > 1)
 		lpu_problem_detail(problem, ngettext("%s %d more problem in this batch.",
@@ -289,63 +348,40 @@ describe_row_problems(const LpuInsertState *c, int first, List *problems)
 	return problem;
 }
 
-/* Check n rows of a request, and make users of them. Return what is wrong, or NULL. */
+/* Check the rows of a request. Return what is wrong, or NULL. */
 static LpuProblem *
-check_rows(LpuInsertState *c, int first, int n)
+check_batch(LpuInsertState *c, LpuNewUsers *batch)
 {
-	MemoryContext caller = MemoryContextSwitchTo(c->batch);
-	const LpuOptions *options = c->writer->options;
-	StringInfoData array;
-	Jsonb	   *users;
-	List	   *problems;
-	int			i;
+	List	   *problems = lpu_new_users_check(batch, c->scratch,
+											   c->writer->options->require_password);
+	LpuProblem *problem = problems == NIL ? NULL : describe_row_problems(c, batch, problems);
 
-	initStringInfo(&array);
-	for (i = 0; i < n; i++)
-	{
-		appendStringInfoChar(&array, i > 0 ? ',' : '[');
-		appendStringInfoString(&array, c->texts[first + i]);
-		pfree(c->texts[first + i]);
-	}
-	appendStringInfoChar(&array, ']');
-	users = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(array.data)));
-	memcpy(&c->users[first], lpu_users_identify(users, &n), n * sizeof(LpuUserIdentity));
-	problems = lpu_users_check(users, LPU_USER_CREATE, options->require_password);
-	c->secrets[first / options->batch_size] = lpu_users_secrets(users);
-	memcpy(&c->bodies[first], lpu_users_write_each(users, n), n * sizeof(char *));
-	pfree(array.data);
-	MemoryContextSwitchTo(caller);
-	return problems == NIL ? NULL : describe_row_problems(c, first, problems);
+	MemoryContextReset(c->scratch);
+	return problem;
 }
 
 /* Write the request about some users, which are in order, and of one batch. */
 static LpuProblem *
-write_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
+write_new_users(void *state, const int *users, int n, LpuWriteRequest *write)
 {
-	LpuInsertState *c = batch;
+	LpuInsertState *c = state;
 	int			size = c->writer->options->batch_size;
-	StringInfoData text;
+	LpuNewUsers *batch = &c->batches[users[0] / size];
+	LpuProblem *problem = batch->checked ? NULL : check_batch(c, batch);
+	int		   *numbers = palloc(n * sizeof(int));
 	int			i;
 
-	if (c->bodies[users[0]] == NULL)
-	{
-		LpuProblem *problem = check_rows(c, users[0] / size * size, n);
-
-		if (problem != NULL)
-			return problem;
-	}
-	initStringInfo(&text);
+	if (problem != NULL)
+		return problem;
 	write->users = palloc(n * sizeof(LpuUserIdentity));
 	for (i = 0; i < n; i++)
 	{
-		write->users[i] = c->users[users[i]];
-		appendStringInfoChar(&text, i > 0 ? ',' : '[');
-		appendStringInfoString(&text, c->bodies[users[i]]);
+		numbers[i] = users[i] % size;
+		write->users[i] = batch->users[numbers[i]];
 	}
-	appendStringInfoChar(&text, ']');
-	write->body = lpu_writer_utf8(text.data, &write->body_length);
+	write->body = lpu_writer_utf8(lpu_new_users_array(batch, numbers, n), &write->body_length);
 	write->nusers = n;
-	write->secrets = c->secrets[users[0] / size];
+	write->secrets = batch->secrets;
 	return NULL;
 }
 
@@ -367,6 +403,14 @@ send_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 	return c->answer;
 }
 
+static const char *
+login_of_new_user(const LpuInsertState *c, int user)
+{
+	int			size = c->writer->options->batch_size;
+
+	return c->batches[user / size].users[user % size].login_name;
+}
+
 static void
 look_for_new_users(void *batch, const int *users, int n, bool *there)
 {
@@ -375,8 +419,8 @@ look_for_new_users(void *batch, const int *users, int n, bool *there)
 	int			i;
 
 	for (i = 0; i < n; i++)
-		there[i] = c->users[users[i]].login_name != NULL &&
-			lpu_logins_has(existing, c->users[users[i]].login_name);
+		there[i] = login_of_new_user(c, users[i]) != NULL &&
+			lpu_logins_has(existing, login_of_new_user(c, users[i]));
 }
 
 /*
@@ -395,24 +439,50 @@ may_be_left_out(void *batch, int user, const LpuApiAnswer *answer, const LpuWrit
 	return there;
 }
 
+static const LpuWriteBatch *
+creation_methods(bool skip_existing)
+{
+	static const LpuWriteBatch methods[2] = {
+		{.write = write_new_users,.send = send_new_users,.look = look_for_new_users,
+		.excuse = may_be_left_out},
+		{.write = write_new_users,.send = send_new_users,.look = look_for_new_users,
+		.excuse = may_be_left_out,.there_is_done = true},
+	};
+
+	return &methods[skip_existing];
+}
+
 /*
- * Create the users of all rows that wait, up to max_connections requests at a time. Raises if one
- * was not created, unless another client has just created it and it may be left out. Can be
- * cancelled.
+ * Create the users of the rows that wait, not more than a request takes. Up to max_connections
+ * requests remain in flight, unless the rows come slowly. Raises if a user of the statement was not
+ * created, unless another client has just created it and it may be left out. Can be cancelled.
+ */
+void
+lpu_creation_send(LpuInsertState *c)
+{
+	int			place = c->place;
+
+	c->place = -1;
+	lpu_parallel_send(c->parallel, place, c->batches[place].n);
+	if (TimestampDifferenceExceeds(c->since, GetCurrentTimestamp(), SLOW_MS))
+		lpu_parallel_finish(c->parallel);
+}
+
+/*
+ * Create the users of the rows that wait, and wait until all of the statement are created. Raises
+ * and waits as lpu_creation_send().
  */
 void
 lpu_creation_flush(LpuInsertState *c)
 {
-	LpuWriteBatch methods = {.write = write_new_users,.send = send_new_users,
-		.look = look_for_new_users,
-	.there_is_done = c->skip_existing,.excuse = may_be_left_out};
-	MemoryContext caller = MemoryContextSwitchTo(c->batch);
-	int			n = c->n;
+	int			place = c->place;
 
-	c->n = 0;
-	memset(c->bodies, 0, n * sizeof(char *));
-	lpu_writer_carry_out(c->writer, &methods, c, n);
-	MemoryContextSwitchTo(caller);
+	c->place = -1;
+	if (place >= 0 && lpu_parallel_is_busy(c->parallel))
+		lpu_parallel_send(c->parallel, place, c->batches[place].n);
+	else if (place >= 0)
+		lpu_parallel_send_alone(c->parallel, place, c->batches[place].n);
+	lpu_parallel_finish(c->parallel);
 }
 
 /* After a batch of one: complete its row from the response, with the id for example. */
@@ -423,7 +493,8 @@ lpu_creation_return(LpuInsertState *c, TupleTableSlot *slot)
 
 	if (c->answered == NULL)
 		c->answered = lpu_answered_new(c->table);
-	MemoryContextSwitchTo(c->batch);
+	MemoryContextSwitchTo(c->scratch);
 	lpu_answered_complete(c->answered, c->answer, slot);
 	MemoryContextSwitchTo(caller);
+	MemoryContextReset(c->scratch);
 }

@@ -174,6 +174,13 @@ lpu_writer_start(LpuWriterState *writer, LpuWriteRequest *write)
 	act_no_more(writer, &acting);
 }
 
+/* End a request that has no response yet: it was waited for as long as the option "timeout" says. */
+void
+lpu_writer_expire(LpuWriteRequest *write)
+{
+	lpu_call_expire(write->call);
+}
+
 /* Return true if a request that was started has ended. */
 bool
 lpu_writer_done(const LpuWriteRequest *write)

@@ -56,6 +56,7 @@ extern LpuApiAnswer *lpu_writer_send(LpuWriterState *writer, LpuWriteRequest *wr
 extern void lpu_writer_start(LpuWriterState *writer, LpuWriteRequest *write);
 extern bool lpu_writer_done(const LpuWriteRequest *write);
 extern LpuApiAnswer *lpu_writer_finish(LpuWriterState *writer, LpuWriteRequest *write);
+extern void lpu_writer_expire(LpuWriteRequest *write);
 extern bool lpu_writer_renewed(const LpuWriteRequest *write);
 
 /* Raise that a request was not carried out, or that its outcome is unknown. */
@@ -80,8 +81,8 @@ typedef struct LpuWriteBatch
 {
 	/*
 	 * Write the request about these, or return what is wrong with one of
-	 * them. If it is not NULL, batches may be sent side by side, since they
-	 * do not depend on the account's revision.
+	 * them. Only for batches that are sent side by side (parallel_batch.c):
+	 * they do not depend on the account's revision.
 	 */
 	LpuProblem *(*write) (void *batch, const int *users, int n, LpuWriteRequest *write);
 
@@ -105,9 +106,7 @@ typedef struct LpuWriteBatch
 						   const LpuWriteRequest *write);
 } LpuWriteBatch;
 
-/*
- * Send n users, batch_size of them in a request, several requests at a time if that is possible.
- */
+/* Send n users, batch_size of them in a request, one request after the other. */
 extern void lpu_writer_carry_out(LpuWriterState *writer, const LpuWriteBatch *methods, void *batch,
 								 int n);
 

@@ -214,14 +214,23 @@ lpu_call_send(LpuLoggedCall *call, const char **error)
 
 /*
  * Start one of several concurrent calls, recorded as by lpu_call_send(), without waiting:
- * lpu_http_turn() drives all of them. The call must not be moved, and is allocated in the current
- * memory context.
+ * lpu_http_turn() drives all of them. No time limit applies until lpu_call_expire(), because the
+ * caller may do something else meanwhile. The call must not be moved, and is allocated in the
+ * current memory context.
  */
 void
 lpu_call_start(LpuLoggedCall *call)
 {
 	begin_call(call);
+	call->request.untimed = true;
 	call->under_way = lpu_api_start(call->options, &call->request);
+}
+
+/* End a call that has no response yet: the option "timeout" has passed. */
+void
+lpu_call_expire(LpuLoggedCall *call)
+{
+	lpu_api_expire(call->under_way);
 }
 
 /* Return true if a call that was started has ended. */

@@ -44,6 +44,7 @@ extern LpuApiAnswer *lpu_call_send(LpuLoggedCall *call, const char **error);
 extern void lpu_call_start(LpuLoggedCall *call);
 extern bool lpu_call_done(const LpuLoggedCall *call);
 extern LpuApiAnswer *lpu_call_finish(LpuLoggedCall *call, const char **error);
+extern void lpu_call_expire(LpuLoggedCall *call);
 extern bool lpu_call_renewed(const LpuLoggedCall *call);
 
 /* Raise the error for a missing response. */

@@ -57,13 +57,16 @@ sub most_at_a_time
 	return $most;
 }
 
-# Run a statement that fails; what its ERROR and WARNINGs say of users who are done, and how many are there.
+# Run a statement that fails; what its ERROR and WARNINGs say of users who are done, and how many are there. The account takes
+# its time, so that as many requests are in flight as may be when the first one ends.
 sub fails
 {
 	my ($name, $prefix, $sql, $error, %expected) = @_;
 
 	$sim->remove('log');
+	$sim->post('config', { delay_ms => 300 });
 	my (undef, $err) = $session->run($sql);
+	$sim->post('config', { delay_ms => 0 });
 	my $there = there($prefix);
 	my $counted = $err =~ /Of this statement (\d+) user/ ? $1 : 0;
 	my $warned = 0;
@@ -102,8 +105,11 @@ subtest 'what was certainly not carried out is sent again' => sub {
 	$session->query(q{INSERT INTO lp.people SELECT * FROM staff('d', 40)});
 	is(there('d') . ' ' . twice(), '40 []', '429: waited for, each is created once');
 	$sim->remove('faults');
+	# three of those that are in flight together
 	fault(action => 'status', status => 413, times => 3);
+	$sim->post('config', { delay_ms => 300 });
 	$session->query(q{INSERT INTO lp.people SELECT * FROM staff('e', 40)});
+	$sim->post('config', { delay_ms => 0 });
 	is(there('e') . ' ' . twice(), '40 []', '413: sent in halves, each is created once');
 	$sim->remove('faults');
 	is($session->query(q{SELECT count(*) || ' ' || count(DISTINCT login_name) FROM lp_requests WHERE state = 'created'}), '80 80', 'what was not carried out has no record');
@@ -138,6 +144,44 @@ subtest 'the ERROR counts all who exist' => sub {
 	$session->query(q{ALTER SERVER acme OPTIONS (SET base_url 'http://127.0.0.1:1')});
 	fails('nothing listens', 'o', q{INSERT INTO lp.people SELECT * FROM staff('o', 40)}, qr/ERROR:  08001: .*Nothing was sent\./s);
 	$session->query("ALTER SERVER acme OPTIONS (SET base_url '$sim->{url}')");
+};
+
+subtest 'rows are collected while requests are in flight' => sub {
+	my $pid = $session->query('SELECT pg_backend_pid()');
+
+	$session->query(q{CREATE FUNCTION pause(login text, at text, seconds float8) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN
+			IF login = at AND seconds > 0 THEN PERFORM pg_sleep(seconds); ELSIF login = at THEN PERFORM pg_advisory_xact_lock_shared(59); END IF;
+			RETURN login;
+		END $$; DELETE FROM lp_requests});
+	my $rest = 'full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids';
+	$other->query('SELECT pg_advisory_lock(59)');
+	fault(action => 'hold', times => 2);
+	$session->send("INSERT INTO lp.people SELECT pause(login_name, 's12\@example.com', 0), $rest FROM staff('s', 40)");
+	LpUsers::wait_for(sub { $other->query("SELECT wait_event FROM pg_stat_activity WHERE pid = $pid") eq 'advisory' }, 'the query to stop at a row of the third batch');
+	LpUsers::wait_for(sub { $sim->get('faults')->[0]{struck} == 2 }, 'two requests to be in flight');
+	is($other->query("SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype = 'userlock'"), 0, 'other sessions may write meanwhile');
+	$sim->remove('faults');
+	$other->query('SELECT pg_advisory_unlock(59)');
+	my (undef, $err) = $session->take;
+	is($err, '', 'no error');
+	is(there('s') . ' ' . twice(), '40 []', 'all are there');
+
+	$session->query("ALTER SERVER acme OPTIONS (SET timeout '1s')");
+	$sim->post('config', { delay_ms => 100 });
+	(undef, $err) = $session->run("INSERT INTO lp.people SELECT pause(login_name, 't12\@example.com', 2), $rest FROM staff('t', 40)");
+	is($err, '', 'the time of the query does not count for the option "timeout"');
+	is(there('t') . ' ' . twice(), '40 []', 'all are there');
+	$sim->post('config', { delay_ms => 0 });
+	fault(action => 'silence', seconds => 200, skip => 2);
+	$session->query('DELETE FROM lp_requests');
+	$err = fails('an account that does not answer', 'u', q{INSERT INTO lp.people SELECT * FROM staff('u', 40)}, qr/ERROR:  08006: .*Outcome unknown: the request was sent/s,
+		more => 0, doubtful => 5);
+	$session->query("ALTER SERVER acme OPTIONS (SET timeout '20s')");
+
+	# a value that is refused at once, while the requests of earlier rows are in flight
+	fails('a value that is wrong', 'v', q{INSERT INTO lp.people SELECT login_name, full_name, nickname, CASE WHEN nickname = 'v23' THEN repeat('x', 300) ELSE email END, password_sh, is_enabled,
+		max_chats, CASE WHEN nickname = 'v23' THEN ARRAY[0] ELSE profile_ids END FROM staff('v', 40)}, qr/DETAIL:  Row 23, user "v23\@example\.com": "profileIds" must be an array of positive whole numbers/);
 };
 
 subtest 'a cancelled statement names what it cannot undo' => sub {
