@@ -63,6 +63,9 @@ extern bool lpu_fdw_wants_deleted(PlannerInfo *root, const LpuForeignTable *tabl
 /* Raise 42501 unless the role may write users through a foreign table of the server. */
 extern void lpu_fdw_require_rights(Oid server, Oid role, CmdType operation);
 
+/* Return the revision at which the statement has listed the users of the table, or -1. */
+extern int64 lpu_fdw_scanned_revision(const EState *estate, Oid relation);
+
 /* Return true if each row must be sent alone; if lpusers collects rows, not the executor. */
 extern bool lpu_fdw_goes_alone(const ResultRelInfo *info, CmdType operation);
 extern bool lpu_fdw_is_buffered(const ResultRelInfo *info, CmdType operation,

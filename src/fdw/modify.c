@@ -76,6 +76,18 @@ check_options(LpuModifyState *state, ResultRelInfo *info, TupleTableSlot *slot, 
 									lpu_writer_progress(&state->writer))));
 }
 
+/*
+ * Return the revision at which the statement has listed the users that it changes; -1: not known,
+ * or the statement itself has changed the account since.
+ */
+static int64
+revision_of_rows(const LpuModifyState *state)
+{
+	if (state->writer.requests > 0)
+		return -1;
+	return lpu_fdw_scanned_revision(state->mtstate->ps.state, state->relation);
+}
+
 /* Send what waits. */
 static void
 flush(LpuModifyState *state)
@@ -85,9 +97,9 @@ flush(LpuModifyState *state)
 	if (state->creation != NULL)
 		lpu_creation_flush(state->creation);
 	if (state->change != NULL)
-		lpu_change_flush(state->change);
+		lpu_change_flush(state->change, revision_of_rows(state));
 	if (state->removal != NULL)
-		lpu_removal_flush(state->removal);
+		lpu_removal_flush(state->removal, revision_of_rows(state));
 	MemoryContextSwitchTo(caller);
 }
 

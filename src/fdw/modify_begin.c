@@ -32,6 +32,7 @@ begin(ModifyTableState *mtstate, ResultRelInfo *info, CmdType operation, LpuMeth
 	state->context = CurrentMemoryContext;
 	state->mtstate = mtstate;
 	state->operation = operation;
+	state->relation = RelationGetRelid(info->ri_RelationDesc);
 	state->table = lpu_table_read(info->ri_RelationDesc);
 	state->writer.table = state->table;
 	state->writer.role = LPU_WRITE_ROLE(info, mtstate->ps.state);

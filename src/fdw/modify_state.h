@@ -15,6 +15,7 @@
 /* Of one foreign table, in ResultRelInfo.ri_FdwState. */
 typedef struct LpuModifyState
 {
+	Oid			relation;
 	LpuForeignTable *table;
 	LpuWriterState writer;
 	MemoryContext context;		/* of the statement */

@@ -37,6 +37,7 @@ typedef struct UsersScanState
 {
 	dlist_node	node;			/* in active */
 	EState	   *estate;
+	Oid			relation;
 	LpuForeignTable *table;
 	const LpuOptions *options;
 	LpuFetchPlan plan;
@@ -55,6 +56,7 @@ typedef struct UsersScanState
 	Tuplestorestate *kept;		/* rows that may be wanted again, or NULL */
 	TupleTableSlot *kept_slot;
 	bool		complete;		/* all rows have come */
+	int			runs;			/* how often rows were asked for */
 	MemoryContextCallback on_reset;
 } UsersScanState;
 
@@ -91,6 +93,31 @@ run_and_drain(QueryDesc *desc, ScanDirection direction, uint64 count LPU_EXECUTE
 	if (count > 0 && desc->estate->es_processed >= count && ActivePortal != NULL &&
 		ActivePortal->queryDesc == desc)
 		drain_scans(desc->estate);
+}
+
+/*
+ * Return the revision at which the statement has listed the users of the table, -1 if it is not
+ * known or there was more than one listing.
+ */
+int64
+lpu_fdw_scanned_revision(const EState *estate, Oid relation)
+{
+	UsersScanState *scan = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &active)
+	{
+		UsersScanState *state = dlist_container(UsersScanState, node, iter.cur);
+
+		if (state->estate != estate || state->relation != relation || state->runs == 0)
+			continue;
+		if (scan != NULL || state->runs > 1)
+			return -1;
+		scan = state;
+	}
+	if (scan == NULL || !scan->complete || (scan->plan.by_id && !scan->listed))
+		return -1;
+	return lpu_fetch_revision(scan->fetch);
 }
 
 static void
@@ -182,6 +209,7 @@ lpuBeginForeignScan(ForeignScanState *node, int eflags)
 		return;
 	state = palloc0(sizeof(UsersScanState));
 	state->estate = node->ss.ps.state;
+	state->relation = RelationGetRelid(node->ss.ss_currentRelation);
 	state->table = lpu_table_read(node->ss.ss_currentRelation);
 	read_scan_plan(&state->plan, scan);
 	state->options = lpu_server_for_role(state->table->server, LPU_SCAN_ROLE(node), &problem);
@@ -262,6 +290,7 @@ fetch_ids(UsersScanState *state, const int64 *ids, int n)
 	state->gets += (n + at_once - 1) / at_once;
 	state->begun = true;
 	state->complete = false;
+	state->runs++;
 }
 
 /* Request the ids if they are not those of the last time. */
@@ -295,6 +324,7 @@ begin_if_needed(ForeignScanState *node, UsersScanState *state)
 		lpu_fetch_list(state->fetch);
 		state->begun = true;
 		state->complete = false;
+		state->runs++;
 	}
 }
 

@@ -9,6 +9,10 @@
  * revision's lock of the account, which is released during a pause, and after a batch if another
  * session has waited for long enough. While it is kept, what was read for several batches is still
  * as it was read.
+ *
+ * If the statement has listed the users itself, and the revision at which it did so is known, they
+ * are not read again before the first write: the account accepts it only if nothing has changed
+ * since. That is tried for so many users as are read by a listing, and if the lock is free.
  */
 #include "postgres.h"
 
@@ -47,6 +51,9 @@ struct LpuReread
 								 * they must be read again */
 	int			ahead;			/* how many are read at a time; 0: none were
 								 * read yet */
+	int64		scanned;		/* the revision at which the statement has
+								 * read them; -1: not known, or of no use */
+	bool		as_scanned;		/* they were not read again since */
 	TimestampTz locked_since;	/* since when we have the revision's lock; 0:
 								 * we do not */
 };
@@ -230,17 +237,30 @@ lpu_conditional_room(const LpuOptions *options)
 }
 
 /*
- * Begin to send requests about n users, numbered from 0. What was read before is not used for them.
- * In a memory context that lives until lpu_conditional_end().
+ * Begin to send requests about n users, numbered from 0. What was read before is not used for them,
+ * unless the statement has listed them at the revision "scanned" (-1: not known). In a memory context
+ * that lives until lpu_conditional_end().
  */
 void
-lpu_conditional_begin(LpuReread *r, int n)
+lpu_conditional_begin(LpuReread *r, int n, int64 scanned)
 {
 	r->nusers = n;
 	r->was_read = palloc0(Max(n, 1) * sizeof(bool));
 	r->revision = -1;
 	r->ahead = 0;
+	r->scanned = n > LPU_MAX_REREADS ? scanned : -1;
+	r->as_scanned = false;
 	r->locked_since = 0;
+}
+
+/*
+ * Return true if the users are still as the statement has read them: they were not read again, and
+ * nothing but our own writes has changed the account since.
+ */
+bool
+lpu_conditional_as_scanned(const LpuReread *r)
+{
+	return r->as_scanned;
 }
 
 /*
@@ -263,6 +283,7 @@ read_now(LpuReread *r, const LpuConditional *methods, void *batch, const int *us
 	int			i;
 
 	memset(r->was_read, 0, r->nusers * sizeof(bool));
+	r->as_scanned = false;
 	r->revision = methods->read(batch, users, n);
 	for (i = 0; i < n; i++)
 		r->was_read[users[i]] = true;
@@ -374,12 +395,29 @@ try_once(LpuReread *r, const LpuConditional *methods, void *batch, const int *us
 	return NULL;
 }
 
+/* Return true if the lock was free, and the users may be as the statement has read them. */
+static bool
+take_revision_as_scanned(LpuReread *r)
+{
+	int64		scanned = r->scanned;
+
+	r->scanned = -1;
+	if (scanned < 0 ||
+		!lpu_try_revision(r->writer->options->account, LPU_REVISION_EXCLUSIVE))
+		return false;
+	memset(r->was_read, true, r->nusers * sizeof(bool));
+	r->revision = scanned;
+	r->as_scanned = true;
+	return true;
+}
+
 /* Take the revision's lock. Other sessions may have written before: what was read is not used. */
 static void
 take_revision(LpuReread *r, int timeout_ms)
 {
 	r->revision = -1;
-	lpu_writer_lock(r->writer, LPU_REVISION_EXCLUSIVE, timeout_ms);
+	if (!take_revision_as_scanned(r))
+		lpu_writer_lock(r->writer, LPU_REVISION_EXCLUSIVE, timeout_ms);
 	r->locked_since = GetCurrentTimestamp();
 }
 
@@ -433,12 +471,16 @@ lpu_conditional_send(LpuReread *r, const LpuConditional *methods, void *batch, c
 		long		wait = lpu_write_pause(++round);
 		long		passed;
 		bool		learned = false;
+		bool		as_scanned;
 
 		do
 		{
 			MemoryContextReset(try);
 			answer = try_once(r, methods, batch, users, n, write, &learned);
-		} while (learned);
+			/* what the statement has read was no longer so: read now */
+			as_scanned = r->as_scanned && answer == NULL;
+			r->as_scanned &= answer != NULL || learned;
+		} while (learned || as_scanned);
 		if (answer != NULL)
 			break;
 		lpu_conditional_end(r);

@@ -45,8 +45,11 @@ typedef struct LpuConditional
 /* Return how many rows of a statement may wait: those of several requests. */
 extern int	lpu_conditional_room(const LpuOptions *options);
 
-/* Before the first request about n users. */
-extern void lpu_conditional_begin(LpuReread *reread, int n);
+/* Before the first request about n users, whom the statement has listed at a revision, or -1. */
+extern void lpu_conditional_begin(LpuReread *reread, int n, int64 scanned);
+
+/* Return true if the users are still as the statement has read them: they were not read again. */
+extern bool lpu_conditional_as_scanned(const LpuReread *reread);
 
 extern LpuApiAnswer *lpu_conditional_send(LpuReread *reread, const LpuConditional *methods,
 										  void *batch,

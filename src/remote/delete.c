@@ -132,6 +132,14 @@ read_users(void *batch, const int *users, int n)
 	return revision;
 }
 
+/* Return true if a user is there, as far as was read last. */
+static bool
+is_there(const LpuDeleteState *r, const RemovedUser *user)
+{
+	return lpu_conditional_as_scanned(r->reread) ? !lpu_delta_was_deleted(&user->delta) :
+		user->there;
+}
+
 /* The ids of those who are there. */
 static void
 write_ids(void *batch, const int *users, int n, LpuWriteRequest *write)
@@ -147,7 +155,7 @@ write_ids(void *batch, const int *users, int n, LpuWriteRequest *write)
 	{
 		const RemovedUser *user = &r->users[users[i]];
 
-		if (!user->there)
+		if (!is_there(r, user))
 			continue;
 		appendStringInfo(&text, "%s\"" INT64_FORMAT "\"", write->nusers > 0 ? "," : "[",
 						 user->delta.id);
@@ -189,18 +197,19 @@ is_gone(void *batch, int user, const LpuApiAnswer *answer, const LpuWriteRequest
 }
 
 /*
- * Delete the users of the batch, which is then empty. One that is gone already is no error. Raises
- * 40001 if one was changed since the statement read it, and for any refusal.
+ * Delete the users of the batch, which is then empty. The statement has listed them at the revision
+ * "scanned"; -1: it is not known. One that is gone already is no error. Raises 40001 if one was
+ * changed since then, and for any refusal.
  */
 void
-lpu_removal_flush(LpuDeleteState *r)
+lpu_removal_flush(LpuDeleteState *r, int64 scanned)
 {
 	static const LpuWriteBatch methods = {.send = send_ids,.excuse = is_gone};
 	MemoryContext caller = MemoryContextSwitchTo(r->batch);
 	int			n = r->n;
 
 	r->n = 0;
-	lpu_conditional_begin(r->reread, n);
+	lpu_conditional_begin(r->reread, n, scanned);
 	lpu_writer_carry_out(r->writer, &methods, r, n);
 	lpu_conditional_end(r->reread);
 	MemoryContextSwitchTo(caller);

@@ -25,6 +25,6 @@ extern int	lpu_removal_pending(const LpuDeleteState *removal);
  * is no error. Raises 40001 if one of them was changed since the statement
  * read it, and for any refusal.
  */
-extern void lpu_removal_flush(LpuDeleteState *removal);
+extern void lpu_removal_flush(LpuDeleteState *removal, int64 scanned);
 
 #endif

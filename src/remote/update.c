@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -21,6 +23,13 @@
 #include "remote/update.h"
 #include "user/serialize.h"
 #include "user/validate.h"
+
+/*
+ * A request about 100 users, and the merging of one user, take most of their memory from a first
+ * block of this size. What goes beyond it is returned to the system after each of them.
+ */
+#define TRY_BLOCK (1024 * 1024)
+#define MERGE_BLOCK (64 * 1024)
 
 /* One user. */
 typedef struct ChangedUser
@@ -67,9 +76,10 @@ lpu_change_new(const LpuUpdate *update)
 	c->users = palloc(c->capacity * sizeof(ChangedUser));
 	c->context = CurrentMemoryContext;
 	c->batch = AllocSetContextCreate(CurrentMemoryContext, "lpusers batch", ALLOCSET_DEFAULT_SIZES);
-	c->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", ALLOCSET_DEFAULT_SIZES);
-	c->merged = AllocSetContextCreate(CurrentMemoryContext, "lpusers merged",
-									  ALLOCSET_DEFAULT_SIZES);
+	c->try = AllocSetContextCreate(CurrentMemoryContext, "lpusers try", TRY_BLOCK, TRY_BLOCK,
+								   ALLOCSET_DEFAULT_MAXSIZE);
+	c->merged = AllocSetContextCreate(CurrentMemoryContext, "lpusers merged", MERGE_BLOCK,
+									  MERGE_BLOCK, ALLOCSET_DEFAULT_MAXSIZE);
 	return c;
 }
 
@@ -206,6 +216,56 @@ look_for_updated_users(void *batch, const int *users, int n, bool *there)
 		there[i] = c->users[users[i]].there;
 }
 
+/* ----- users as the statement has read them ----- */
+
+/* Return the entity in the row that the statement has read, NULL if the table does not show it. */
+static Jsonb *
+entity_before(const LpuUpdateState *c, const LpuRowChange *delta)
+{
+	int			i;
+
+	for (i = 0; i < c->table->ncolumns; i++)
+	{
+		const LpuColumn *column = &c->table->columns[i];
+		bool		isnull = true;
+		Datum		value = (Datum) 0;
+
+		if (column->name != NULL && column->whole && column->type == JSONBOID)
+			value = heap_getattr(delta->before, i + 1, c->update->desc, &isnull);
+		if (!isnull)
+			return DatumGetJsonbP(value);
+	}
+	return NULL;
+}
+
+/* Return true if all users can be merged without being read again. */
+static bool
+have_entities(const LpuUpdateState *c)
+{
+	int			i;
+
+	for (i = 0; i < c->n; i++)
+		if (entity_before(c, &c->users[i].delta) == NULL)
+			return false;
+	return true;
+}
+
+/* Append what is set, laid over the entity as the statement has read it. */
+static void
+append_merged_before(const LpuUpdateState *c, const LpuRowChange *delta, StringInfo text)
+{
+	MemoryContext caller = MemoryContextSwitchTo(c->merged);
+	Jsonb	   *entity = lpu_refused_strip(c->writer->options, entity_before(c, delta));
+
+	if (lpu_delta_was_deleted(delta))
+		raise_absent(c, delta);
+	check_hidden(c, delta, entity);
+	appendStringInfoString(text, lpu_delta_merge(delta, entity));
+	MemoryContextSwitchTo(caller);
+	/* no user was read again, so nothing else is in it */
+	MemoryContextReset(c->merged);
+}
+
 /* ----- sending ----- */
 
 /* Check the attributes that are set; the rest of the entity comes from the account. */
@@ -249,7 +309,10 @@ write_update_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 	for (i = 0; i < n; i++)
 	{
 		appendStringInfoChar(&text, i > 0 ? ',' : '[');
-		appendStringInfoString(&text, c->users[users[i]].merged);
+		if (lpu_conditional_as_scanned(c->reread))
+			append_merged_before(c, &c->users[users[i]].delta, &text);
+		else
+			appendStringInfoString(&text, c->users[users[i]].merged);
 	}
 	appendStringInfoChar(&text, ']');
 	entities = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text.data)));
@@ -297,20 +360,23 @@ send_updated_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 }
 
 /*
- * Update the users of the batch, which is empty afterwards. Raises 40001 if one was changed
- * since the statement read it, and any refusal. Can be cancelled.
+ * Update the users of the batch, which is empty afterwards. The statement has listed them at the
+ * revision "scanned"; -1: it is not known. Raises 40001 if one was changed since then, and
+ * any refusal. Can be cancelled.
  */
 void
-lpu_change_flush(LpuUpdateState *c)
+lpu_change_flush(LpuUpdateState *c, int64 scanned)
 {
 	static const LpuWriteBatch methods = {.send = send_updated_users,.look = look_for_updated_users,
 	.there_is_done = true};
 	MemoryContext caller = MemoryContextSwitchTo(c->batch);
 	int			n = c->n;
 
+	if (scanned >= 0 && !have_entities(c))
+		scanned = -1;
 	c->n = 0;
 	c->nbatch = n;
-	lpu_conditional_begin(c->reread, n);
+	lpu_conditional_begin(c->reread, n, scanned);
 	lpu_writer_carry_out(c->writer, &methods, c, n);
 	lpu_conditional_end(c->reread);
 	MemoryContextSwitchTo(caller);

@@ -24,7 +24,7 @@ extern void lpu_change_add(LpuUpdateState *change, int64 id, Datum before, Tuple
 extern int	lpu_change_pending(const LpuUpdateState *change);
 
 /* Update the users of the batch, which is empty afterwards. */
-extern void lpu_change_flush(LpuUpdateState *change);
+extern void lpu_change_flush(LpuUpdateState *change, int64 scanned);
 
 /*
  * After a batch of one: complete its row from the response, with the date of the update for

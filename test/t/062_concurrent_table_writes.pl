@@ -85,6 +85,37 @@ subtest 'another client that keeps writing' => sub {
 	is($err, '', 'the other client');
 };
 
+# Users that the statement itself has just listed are written on condition that nothing has changed since.
+subtest 'the account changes between the listing and the first write' => sub {
+	$session->query(q{CREATE FUNCTION change(user_id bigint, at bigint, name text) RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN
+			IF user_id = at THEN PERFORM lp_update_users('12345678', person(name) || jsonb_build_object('id', 4000000000 + substr(name, 2)::int, 'nickname', 'theirs')); END IF;
+			RETURN 'mine';
+		END $$});
+	my $update = sub { my ($at, $name) = @_; return "UPDATE lp.users SET nickname = change(id, 4000000000 + $at, '$name'), full_name = 'x', employee_id = 'x' WHERE id <= 4000000060"; };
+
+	$sim->remove('log');
+	(undef, $err) = $session->run($update->(0, ''));
+	is($err, '', 'no change');
+	is(join(' ', map { $_->{method} } @{ $sim->get('log') }), 'GET PUT PUT PUT', 'no change: users are not read again');
+
+	$sim->remove('log');
+	(undef, $err) = $session->run($update->(30, 'u119'));
+	is($err, '', 'another user is changed');
+	is(join(' ', map { "$_->{method} $_->{status}" } @{ $sim->get('log') }), 'GET 200 PUT 200 PUT 412 GET 200 PUT 200 PUT 200 PUT 200', 'another user is changed: users are read again at once');
+	is(having($session, q{nickname = 'mine'}) . ' ' . having($session, q{nickname = 'theirs'}), '60 1', 'another user is changed: both are as wanted');
+
+	$sim->remove('log');
+	(undef, $err) = $session->run($update->(30, 'u7'));
+	like($err, qr/ERROR:  40001: could not update user "u7\@example\.com" .*DETAIL:  Attribute "\w+" is not what the statement has read\./s, 'a user of the statement is changed: 40001');
+	is($sim->count(method => 'PUT', status => 200), 1, 'a user of the statement is changed: only by the other one');
+
+	$sim->remove('log');
+	(undef, $err) = $session->run(q{DELETE FROM lp.users WHERE id <= 4000000060 AND change(id, 4000000030, 'u8') = 'mine'});
+	like($err, qr/ERROR:  40001: could not delete user "u8\@example\.com"/, 'a user that is to be deleted is changed: 40001');
+	is($sim->count(method => 'DELETE', status => 200), 0, 'a user that is to be deleted is changed: none is deleted');
+};
+
 subtest 'lock_timeout while another session writes' => sub {
 	LpUsers::connect_account($node, $sim, server => 'hasty', options => "timeout '300ms', batch_size '20'");
 	$node->safe_psql('postgres', q{CREATE SCHEMA hasty; IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER hasty INTO hasty});
