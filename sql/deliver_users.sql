@@ -71,7 +71,7 @@ SELECT string_agg(login_name, ' ' ORDER BY id) AS together FROM lp_requests WHER
 SELECT account, state, count(*) FROM lp_requests GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT account, pending, created FROM lp_progress ORDER BY account;
 \! curl -sSf "$LPSIM_URL/_sim/log" | grep -o '"logins":\[[^]]*\]' | sort
--- both: one answers, the other does not know the account and rejects for good
+-- both: one answers, the other does not know the account: held
 SELECT count(*) FROM lp_enqueue_users('12345678', person('d'));
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep -o 'account "[^"]*"' | sort -u
 SELECT account, state, status, count(*) FROM lp_requests GROUP BY 1, 2, 3 ORDER BY 1, 2;

@@ -4,7 +4,8 @@
  * This file builds the body from the payloads of the rows, and reads the result of each row from
  * the response.  A refusal of several users says neither which of them is invalid nor if the others
  * were created: the caller looks this up.  A refused request for one user created no user, unless
- * the user was sent before.  Nothing here accesses tables.
+ * the user was sent before; a 404 may be that of a wrong account, so it is looked up, too.  Nothing
+ * here accesses tables.
  */
 #include "postgres.h"
 
@@ -297,7 +298,18 @@ send_again(LpuCreateBatch *batch)
 	return list_make1(again);
 }
 
-/* A batch of several users was refused. */
+/*
+ * Return true if a response that rejects a batch leaves open which of its users are meant: if there
+ * are several, or if a 404, which may be that of a wrong account, was not looked up.
+ */
+static bool
+is_unclear(const LpuCreateBatch *batch, const LpuApiAnswer *answer)
+{
+	return answer->verdict == LPU_REJECTED &&
+		(batch->n > 1 || (answer->status == 404 && !batch->looked));
+}
+
+/* A batch was refused, and the response does not say whom it means. */
 static void
 refuse(LpuCreateBatch *batch, const LpuApiAnswer *answer, LpuBatchResult *result)
 {
@@ -351,13 +363,13 @@ lpu_batch_finish(LpuCreateBatch *batch, LpuBatchResult *result)
 		MemoryContextSwitchTo(batch->context);
 		if (answer->error != NULL)
 			lpu_api_hide(answer, secrets_of_batch(batch));
-		if (answer->verdict != LPU_REJECTED || batch->n == 1)
+		if (!is_unclear(batch, answer))
 		{
 			set_by_verdict(batch, answer);
 			complete_rows(batch, answer);
 		}
 		MemoryContextSwitchTo(caller);
-		if (answer->verdict == LPU_REJECTED && batch->n > 1)
+		if (is_unclear(batch, answer))
 			refuse(batch, answer, result);
 	}
 	lpu_batch_free(batch);

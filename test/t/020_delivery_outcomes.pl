@@ -769,6 +769,30 @@ subtest 'rejected credentials hold the queue, other 4xx fail' => sub {
 sub enqueue_as { my ($role, @users) = @_; return $session->query("SET ROLE $role; " . enqueue_sql($account, @users) . '; RESET ROLE'); }
 
 subtest 'wrong set-up holds requests' => sub {
+	# an account that the service does not have: one user, or several
+	$admin->query("CREATE SERVER wrong FOREIGN DATA WRAPPER lpusers OPTIONS (account '99999999', base_url '$sim->{url}');
+		CREATE USER MAPPING FOR CURRENT_USER SERVER wrong OPTIONS (token 'lp-token')");
+	foreach my $n (1, 3, 7)
+	{
+		fresh();
+		$session->query(enqueue_sql('99999999', map { "w$_" } 1 .. $n));
+		$session->run('CALL lp_deliver()');
+		all_are('held', "a wrong account, $n users", map { "w$_" } 1 .. $n);
+		is($admin->query(q{SELECT DISTINCT hold FROM lp_requests}), 'setup', "a wrong account, $n users: held for set-up");
+		like(rows()->{w1}{reason}, qr/no such account/, "a wrong account, $n users: what the API said");
+		is(posts(), $n > 5 ? 0 : $n, "a wrong account, $n users: each of a few is sent once, of many none");
+		is($admin->query(q{SELECT lp_release('99999999')}), $n, "a wrong account, $n users: lp_release()");
+	}
+	$admin->query('DELETE FROM lp_payloads; DELETE FROM lp_requests; DROP SERVER wrong CASCADE');
+	# a 404 that concerns one user
+	{
+		fresh();
+		enqueue('w1', 'w2');
+		fault(action => 'status', status => 404, body => '{"message": "no such group", "internalCode": 9}', login => 'w2@example.com', times => 0);
+		deliver();
+		is(states(), 'w1:created w2:failed', '404 for one user: it fails');
+		like(rows()->{w2}{error}, qr/no such group/, '404 for one user: what the API said');
+	}
 	{
 		fresh();
 		$admin->query("$oauth; ALTER USER MAPPING FOR CURRENT_USER SERVER acme OPTIONS (SET client_secret 'wrong')");

@@ -34,7 +34,7 @@ subtest 'a delivery does, too' => sub {
 	# all of them in one delivery
 	$session->query(qq{SELECT count(*) FROM generate_series(1, $accounts) i, LATERAL lp_enqueue_users('A' || i, '} . LpUsers::user('bob') . q{')});
 	$session->run('CALL lp_deliver()');
-	is($session->query(q{SELECT string_agg(DISTINCT state || ' ' || status, ', ') FROM lp_requests WHERE operation = 'create' AND path = 'queue'}), 'failed 404', 'a delivery reaches all of them')
+	is($session->query(q{SELECT string_agg(DISTINCT state || ' ' || status, ', ') FROM lp_requests WHERE operation = 'create' AND path = 'queue'}), 'held 404', 'a delivery reaches all of them')
 	  or diag($session->query(q{SELECT state, status, error, reason, count(*) FROM lp_requests GROUP BY 1, 2, 3, 4}));
 	cmp_ok(LpUsers::sockets_of($pid) - $before, '<=', 50, '... and keeps few');
 };
