@@ -156,11 +156,32 @@ open_table(Oid schema, const char *name)
 }
 
 /*
+ * Raises 42501 if the owner of lp_requests may not use another table: its owner was changed, and
+ * that of the others was not.
+ */
+static void
+check_table_owner(Relation table, Oid owner)
+{
+	Oid			other = table->rd_rel->relowner;
+
+	if (has_privs_of_role(owner, other))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the tables of extension \"lpusers\" have different owners"),
+			 errdetail("Table \"%s\" belongs to role \"%s\", table \"%s\" to role \"%s\".",
+					   tables[0], GetUserNameFromId(owner, true), RelationGetRelationName(table),
+					   GetUserNameFromId(other, true)),
+			 errhint("Use ALTER TABLE ... OWNER TO to give all of them one owner.")));
+}
+
+/*
  * Become the owner of the tables in the extension's schema, with search_path =
  * pg_catalog, pg_temp, in a security-restricted operation, until
  * lpu_become_again(), which must follow before the transaction is committed.
  * An abort of the (sub)transaction does the same. Raises 42501 if a trigger of
- * the tables runs code of a role that is neither their owner nor a superuser.
+ * the tables runs code of a role that is neither their owner nor a superuser,
+ * or if the tables have different owners.
  */
 void
 lpu_become_owner(Oid schema, LpuSavedIdentity *before)
@@ -174,6 +195,7 @@ lpu_become_owner(Oid schema, LpuSavedIdentity *before)
 
 		if (!OidIsValid(owner))
 			owner = table->rd_rel->relowner;
+		check_table_owner(table, owner);
 		check_triggers(table, owner);
 		table_close(table, NoLock);
 	}
@@ -196,9 +218,9 @@ lpu_become_again(const LpuSavedIdentity *before)
 	SetUserIdAndSecContext(before->role, before->context);
 }
 
-/* Return the schema of the extension, InvalidOid if it is not installed. */
-Oid
-lpu_extension_schema(void)
+/* Return schema and owner of the extension, InvalidOid if it is not installed. */
+static Oid
+find_extension(Oid *owner)
 {
 	Relation	catalog = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -206,15 +228,50 @@ lpu_extension_schema(void)
 	HeapTuple	tuple;
 	Oid			schema = InvalidOid;
 
+	*owner = InvalidOid;
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("lpusers"));
 	scan = systable_beginscan(catalog, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
+	{
 		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+		*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return schema;
+}
+
+/* Return the schema of the extension, InvalidOid if it is not installed. */
+Oid
+lpu_extension_schema(void)
+{
+	Oid			owner;
+
+	return find_extension(&owner);
+}
+
+/*
+ * Raise 42501 if the owner of the tables may not use the functions of the extension, which belong
+ * to the role that created it.
+ */
+void
+lpu_check_tables_owner(void)
+{
+	Oid			creator;
+	Oid			schema = find_extension(&creator);
+	Relation	table = open_table(schema, tables[0]);
+	Oid			owner = table->rd_rel->relowner;
+
+	table_close(table, NoLock);
+	if (has_privs_of_role(owner, creator))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the tables of extension \"lpusers\" belong to role \"%s\", the extension to role \"%s\"",
+					GetUserNameFromId(owner, true), GetUserNameFromId(creator, true)),
+			 errhint("Use ALTER TABLE ... OWNER TO to give the tables back.")));
 }
 
 /*

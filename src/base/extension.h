@@ -16,6 +16,9 @@ typedef struct LpuSavedIdentity
 extern void lpu_become_owner(Oid schema, LpuSavedIdentity *before);
 extern void lpu_become_again(const LpuSavedIdentity *before);
 
+/* Raise 42501 if the owner of the tables may not use the functions of the extension. */
+extern void lpu_check_tables_owner(void);
+
 /* The schema of the extension, InvalidOid if it is not installed. */
 extern Oid	lpu_extension_schema(void);
 

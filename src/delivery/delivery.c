@@ -64,6 +64,7 @@ lpu_delivery_take_over(LpuDelivery *d)
 {
 	d->deliverer->begin();
 	d->schema_oid = lpu_extension_schema();
+	lpu_check_tables_owner();
 	ForceSyncCommit();
 	lpu_take_over(d->account, lpu_after_promotion == LPU_RESUME);
 	MemoryContextSwitchTo(d->context);

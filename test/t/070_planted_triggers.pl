@@ -125,6 +125,37 @@ subtest 'deferred triggers and cursors of an owner who is no superuser' => sub {
 	is(is_super('inst'), 'f', 'inst is no superuser');
 };
 
+# ---------------------------------------------------------------------------------------------- the owner of the tables
+
+subtest 'tables that get another owner' => sub {
+	my $tables = "FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e' WHERE c.relkind IN ('r', 'S')";
+	my $alter = sub { my ($owner, $where) = @_; $super->query("DO \$\$ DECLARE t regclass; BEGIN FOR t IN SELECT c.oid $tables AND $where LOOP EXECUTE format('ALTER TABLE %s OWNER TO $owner', t); END LOOP; END \$\$"); return; };
+	my $me = $super->query('SELECT current_user');
+	my $refused = qr/ERROR:  (?:42501: )?the tables of extension "lpusers" have different owners.*DETAIL:  Table "lp_requests" belongs to role "app", table "lp_payloads" to role "$me"\..*HINT:  Use ALTER TABLE/s;
+
+	$hr_super->query(enqueue_sql());
+	$alter->('app', "c.relname = 'lp_requests'");
+	fails($hr_super, enqueue_sql(), $refused, 'one table: nothing is queued, and the error says why');
+	fails($hr_super, 'CALL lp_deliver()', $refused, '... nor delivered');
+	fails($super, "SELECT lp_release('$account')", $refused, '... nor released');
+	$alter->($me, "c.relname = 'lp_requests'");
+	fails($hr_super, 'CALL lp_deliver()', qr/: 1 created/, 'given back: delivered');
+
+	# all of them: nothing is sent whose result could not be written
+	$alter->('app', "c.relkind = 'r'");
+	is($hr_super->query(enqueue_sql()), 1, 'all tables: queued');
+	fails($hr_super, 'CALL lp_deliver()', qr/ERROR:  (?:42501: )?the tables of extension "lpusers" belong to role "app", the extension to role "$me"/, '... and not delivered');
+	my $since = -s $node->logfile;
+	worker('on');
+	$hr_super->query(enqueue_sql());
+	LpUsers::wait_for(sub { LpUsers::log_since($node, $since) =~ /ERROR:  the tables of extension "lpusers" belong to role "app"/ }, '... by the worker, whose error is in the log');
+	is($super->query(q{SELECT count(*) FROM lp_requests WHERE state = 'pending'}), 2, '... both wait');
+	worker('off');
+	$alter->($me, "c.relkind = 'r'");
+	fails($hr_super, 'CALL lp_deliver()', qr/: 2 created/, 'given back: delivered');
+	$super->query('DELETE FROM lp_payloads; DELETE FROM lp_requests');
+};
+
 # ---------------------------------------------------------------------------------------------- TRIGGER on the tables
 
 subtest 'triggers of a role that has TRIGGER on the tables' => sub {
