@@ -65,6 +65,31 @@ SELECT login_name, state, hold, reason FROM lp_requests ORDER BY id;
 SELECT lp_release('12345678');
 CALL lp_deliver();
 SELECT * FROM queue;
+-- a trigger that refuses a change of one row, with the SQLSTATE of a missing right: the others are sent
+SELECT forget();
+CREATE FUNCTION regress_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION 'not this one' USING ERRCODE = 'insufficient_privilege';
+END $$;
+CREATE TRIGGER regress_refuse BEFORE UPDATE ON lp_requests FOR EACH ROW WHEN (NEW.login_name ~ 'bad' AND NEW.state = 'sending') EXECUTE FUNCTION regress_refuse();
+SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('h1'), person('bad2'), person('h2')));
+CALL lp_deliver();
+SELECT login_name, state, hold, reason FROM lp_requests ORDER BY id;
+-- the same for a change, by its login, and when it is settled
+SELECT count(*) FROM lp_enqueue_changes('12345678', '[{"loginName": "h1@example.com", "nickname": "h", "fullName": "F", "employeeId": "1"}, {"loginName": "bad3@example.com", "nickname": "h"}]');
+CALL lp_deliver();
+SELECT login_name, state, hold, reason FROM lp_requests WHERE operation = 'update' ORDER BY id;
+DROP TRIGGER regress_refuse ON lp_requests;
+SELECT forget();
+CREATE TRIGGER regress_refuse BEFORE UPDATE ON lp_requests FOR EACH ROW WHEN (NEW.login_name ~ 'bad' AND NEW.state = 'created') EXECUTE FUNCTION regress_refuse();
+SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('i1'), person('bad4'), person('i2')));
+SET client_min_messages = error;
+CALL lp_deliver();
+SET client_min_messages = warning;
+SELECT login_name, state FROM lp_requests ORDER BY id;
+DROP TRIGGER regress_refuse ON lp_requests;
+DROP FUNCTION regress_refuse();
+SELECT forget();
 -- a column that is generated, and a trigger that changes a row before it is written, or drops it: queued, and by a call
 ALTER TABLE lp_requests ADD regress_upper text GENERATED ALWAYS AS (upper(login_name)) STORED;
 CREATE FUNCTION regress_change() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -218,6 +218,46 @@ lpu_become_again(const LpuSavedIdentity *before)
 	SetUserIdAndSecContext(before->role, before->context);
 }
 
+/* Return true if a trigger of the table is deferred to COMMIT, which is refused when it fires. */
+static bool
+has_deferred_trigger(Relation table)
+{
+	int			i;
+
+	for (i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers; i++)
+		if (table->trigdesc->triggers[i].tginitdeferred &&
+			table->trigdesc->triggers[i].tgenabled != TRIGGER_DISABLED)
+			return true;
+	return false;
+}
+
+/*
+ * Return true if statements that lpu_become_owner() allows can be executed.  If not, they raise
+ * 42501 for all rows: the owner of the tables lacks a right on one of them, or a trigger of it is
+ * deferred.  Raises what lpu_become_owner() raises.
+ */
+bool
+lpu_owner_may_write(void)
+{
+	Oid			schema = lpu_extension_schema();
+	LpuSavedIdentity before;
+	bool		may = true;
+	int			i;
+
+	lpu_become_owner(schema, &before);
+	for (i = 0; i < lengthof(tables) && may; i++)
+	{
+		Relation	table = open_table(schema, tables[i]);
+		AclMode		needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE;
+
+		may = !has_deferred_trigger(table) &&
+			pg_class_aclmask(RelationGetRelid(table), GetUserId(), needed, ACLMASK_ALL) == needed;
+		table_close(table, NoLock);
+	}
+	lpu_become_again(&before);
+	return may;
+}
+
 /* Return schema and owner of the extension, InvalidOid if it is not installed. */
 static Oid
 find_extension(Oid *owner)

@@ -19,6 +19,9 @@ extern void lpu_become_again(const LpuSavedIdentity *before);
 /* Raise 42501 if the owner of the tables may not use the functions of the extension. */
 extern void lpu_check_tables_owner(void);
 
+/* Return false if the owner's statements are refused with 42501, whatever the rows. */
+extern bool lpu_owner_may_write(void);
+
 /* The schema of the extension, InvalidOid if it is not installed. */
 extern Oid	lpu_extension_schema(void);
 

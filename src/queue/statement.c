@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "base/extension.h"
 #include "base/spi_plan.h"
 #include "queue/statement.h"
 
@@ -81,8 +82,19 @@ is_passing(int sqlstate)
 
 	return class == ERRCODE_TRANSACTION_ROLLBACK || class == ERRCODE_INSUFFICIENT_RESOURCES ||
 		class == ERRCODE_OPERATOR_INTERVENTION || class == ERRCODE_SYSTEM_ERROR ||
-		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE ||
-		sqlstate == ERRCODE_DATA_CORRUPTED || sqlstate == ERRCODE_INDEX_CORRUPTED;
+		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_DATA_CORRUPTED ||
+		sqlstate == ERRCODE_INDEX_CORRUPTED;
+}
+
+/*
+ * Return true if an error was not caused by a row.  A missing right has the SQLSTATE that a trigger
+ * may raise for one row; what the owner of the tables may do tells the two apart.
+ */
+static bool
+concerns_all_rows(int sqlstate)
+{
+	return is_passing(sqlstate) ||
+		(sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE && !lpu_owner_may_write());
 }
 
 /*
@@ -113,7 +125,7 @@ lpu_queue_try(void (*work) (void *arg), void *arg)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (is_passing(error->sqlerrcode))
+		if (concerns_all_rows(error->sqlerrcode))
 			ReThrowError(error);
 		message = error->message ? error->message : "unknown error";
 	}
