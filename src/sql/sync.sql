@@ -79,6 +79,7 @@ CREATE TABLE @extschema@._lp_sync_link (
 	by_us          boolean NOT NULL,
 	base           jsonb NOT NULL DEFAULT '{}',
 	hidden         jsonb NOT NULL DEFAULT '{}',
+	unkept         jsonb NOT NULL DEFAULT '{}',
 	date_updated   text,
 	PRIMARY KEY (sync, source_key)
 );
@@ -93,6 +94,7 @@ COMMENT ON COLUMN @extschema@._lp_sync_link.since IS 'when it entered this state
 COMMENT ON COLUMN @extschema@._lp_sync_link.by_us IS 'true if the sync caused this state';
 COMMENT ON COLUMN @extschema@._lp_sync_link.base IS 'value of each owned attribute in the source when it was last sent or found equal';
 COMMENT ON COLUMN @extschema@._lp_sync_link.hidden IS 'last sent values of the attributes that the API returns blank';
+COMMENT ON COLUMN @extschema@._lp_sync_link.unkept IS 'attributes that the last request sent again, and what the account had instead';
 COMMENT ON COLUMN @extschema@._lp_sync_link.date_updated IS 'dateUpdated of the user after the last write of the sync; null: unknown';
 
 CREATE TABLE @extschema@._lp_sync_plan (
@@ -123,8 +125,8 @@ COMMENT ON COLUMN @extschema@._lp_sync_plan.reason IS 'the same as text';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.version IS '_lp_sync.version of the definition by which it was made';
 
 /*
- * One row for each user that differs. "changes" is an array of objects with attribute, old, new, reason, and "reported"
- * if the change is not sent. "source" is the row of the source, "base" and "hidden" are the values of the link after
+ * One row for each user that differs. "changes" is an array of objects with attribute, old, new, reason,, "reported"
+ * if the change is not sent, and "again" if the source has not changed since it was sent before. "source" is the row of the source, "base" and "hidden" are the values of the link after
  * success. The action "follow" changes the state of the link only, to "link" in the first of its changes; "relink" its
  * key, from "from" there. "delete" has "disabled" there if the user was disabled when the item was planned, and fails if the
  * user is enabled meanwhile.

@@ -97,7 +97,7 @@ static const char candidates[] =
 "twice_login AS MATERIALIZED (SELECT s.login FROM _source s WHERE s.login IS NOT NULL "
 " GROUP BY s.login HAVING count(*) > 1), "
 "link AS MATERIALIZED ( "
-" SELECT l.source_key, l.user_id, l.login_name, l.since, l.by_us, l.base, l.hidden, l.date_updated, "
+" SELECT l.source_key, l.user_id, l.login_name, l.since, l.by_us, l.base, l.hidden, l.unkept, l.date_updated, "
 "  v.revived, CASE WHEN v.revived THEN 'active' ELSE l.state END AS state "
 " FROM @extschema@._lp_sync_link l CROSS JOIN LATERAL (SELECT l.state = 'gone' AND NOT l.by_us "
 "   AND l.user_id IN (SELECT u.id FROM _account u) AND l.user_id NOT IN "
@@ -106,7 +106,7 @@ static const char candidates[] =
 "candidate AS MATERIALIZED ( "
 " SELECT s.n IS NOT NULL AS in_source, coalesce(s.key, k.source_key) AS key, s.login, k.revived, "
 "  s.login_name AS s_login_name, s.problem, %s AS wanted, k.state AS link, k.by_us, k.since, "
-"  k.user_id AS linked, k.base, k.hidden, k.date_updated, k.login_name AS k_login_name, a.id, "
+"  k.user_id AS linked, k.base, k.hidden, k.unkept, k.date_updated, k.login_name AS k_login_name, a.id, "
 "  a.login AS a_login, a.login_name, a.enabled, a.updated, "
 "  k.source_key IS NULL OR k.state = 'gone' AS unlinked, m.moves, "
 "  CASE WHEN k.source_key IS NULL OR k.state = 'gone' OR a.id IS NULL OR m.moves THEN s.login END AS needed, "
@@ -203,7 +203,8 @@ static const char blocks[] =
 
 /*
  * What differs, attribute by attribute. A change is sent if the source decides
- * it. %1: the list of attributes.
+ * it; a value that was sent again, and is as it was before although only the sync has
+ * changed the user since, is reported. %1: the list of attributes.
  */
 static const char differences[] =
 "compared AS ( "
@@ -212,21 +213,25 @@ static const char differences[] =
 "   count(*) FILTER (WHERE v.differs AND v.reports) AS reported, "
 "   coalesce(bool_or(v.differs AND v.sends AND v.attribute = 'loginName'), false) AS renames, "
 "   coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('reason', CASE WHEN c.id IS NULL THEN NULL "
-"     WHEN v.base IS NULL THEN 'differs' WHEN v.moved AND v.news THEN 'changed in the source and in the account' "
+"     WHEN v.base IS NULL THEN 'differs' WHEN v.unkept THEN 'the account did not keep it' "
+"     WHEN v.moved AND v.news THEN 'changed in the source and in the account' "
 "     WHEN v.moved THEN 'changed in the account' ELSE 'changed in the source' END, "
-"     'add', v.add, 'take', v.take, 'reported', CASE WHEN v.reports THEN true END)) "
+"     'add', v.add, 'take', v.take, 'reported', CASE WHEN v.reports THEN true END, "
+"     'again', CASE WHEN v.moved AND NOT v.news THEN true END)) "
 "     || jsonb_build_object('attribute', v.attribute, 'old', v.old, 'new', v.new) ORDER BY v.n) "
 "    FILTER (WHERE v.differs AND (v.sends OR v.reports)), '[]') AS changes, "
 "   coalesce(jsonb_object_agg(v.attribute, v.said) FILTER (WHERE v.said IS NOT NULL AND NOT v.hidden "
 "    AND (v.sends OR NOT v.differs)), '{}') AS new_base, "
 "   coalesce(jsonb_object_agg(v.attribute, v.said) FILTER (WHERE v.said IS NOT NULL AND v.hidden), '{}') "
 "    AS new_hidden "
-"  FROM (SELECT w.*, (NOT w.moved OR y.drift = 'overwrite' OR (y.drift = 'accept' AND w.news)) "
+"  FROM (SELECT w.*, (NOT w.moved OR (y.drift = 'overwrite' AND NOT w.unkept) OR (y.drift = 'accept' AND w.news)) "
 "     AND (w.attribute <> 'loginName' OR c.moves OR c.id IS NULL) AS sends, "
-"    w.moved AND y.drift = 'report' AS reports "
-"   FROM (SELECT x.*, c.id IS NOT NULL AND x.base IS NOT NULL AND x.there IS DISTINCT FROM x.base AS moved, "
-"     x.said IS DISTINCT FROM x.base AS news "
-"    FROM (VALUES %s) x (n, attribute, differs, old, new, base, there, said, hidden, add, take)) w) v) d), ";
+"    w.moved AND (y.drift = 'report' OR (w.unkept AND y.drift = 'overwrite')) AS reports "
+"   FROM (SELECT z.*, z.moved AND NOT z.news AND coalesce(c.date_updated = c.updated "
+"     AND c.unkept -> z.attribute = coalesce(z.old, 'null'), false) AS unkept "
+"    FROM (SELECT x.*, c.id IS NOT NULL AND x.base IS NOT NULL AND x.there IS DISTINCT FROM x.base AS moved, "
+"      x.said IS DISTINCT FROM x.base AS news "
+"     FROM (VALUES %s) x (n, attribute, differs, old, new, base, there, said, hidden, add, take)) z) w) v) d), ";
 
 /*
  * The action, the first that fits. A user who left is not closed if its login

@@ -42,6 +42,8 @@ static const char settle_sql[] =
 "  coalesce((SELECT c.change ->> 'new' FROM jsonb_array_elements(i.changes) c (change) "
 "   WHERE c.change ->> 'attribute' = 'loginName' AND NOT jsonb_exists(c.change, 'reported')), "
 "   i.login_name) AS login_name, "
+"  coalesce((SELECT jsonb_object_agg(c.change ->> 'attribute', c.change -> 'old') "
+"   FROM jsonb_array_elements(i.changes) c (change) WHERE jsonb_exists(c.change, 'again')), '{}') AS unkept, "
 "  ARRAY(SELECT CASE d.name WHEN 'memberOf' THEN 'agentGroupId' ELSE d.name END "
 "   FROM jsonb_object_keys(coalesce(r.outcome -> 'drifted', '{}')) d (name)) AS drifted, "
 "  CASE WHEN i.action = 'disable' THEN 'disabled' WHEN i.action = 'delete' THEN 'gone' "
@@ -53,12 +55,12 @@ static const char settle_sql[] =
 " SET state = CASE WHEN s.state = 'failed' THEN 'failed' ELSE 'done' END, "
 "  user_id = coalesce(s.user_id, i.user_id) FROM settled s WHERE i.id = s.id) "
 "INSERT INTO @extschema@._lp_sync_link (sync, source_key, user_id, login_name, state, since, by_us, "
-" base, hidden, date_updated) "
+" base, hidden, unkept, date_updated) "
 "SELECT s.sync, s.source_key, s.user_id, s.login_name, coalesce(s.link_state, k.state, 'active'), "
 " CASE WHEN coalesce(s.link_state, k.state) = k.state THEN k.since ELSE clock_timestamp() END, "
 " CASE WHEN s.link_state IS NULL THEN coalesce(k.by_us, true) ELSE s.by_us END, "
 " CASE WHEN k.user_id = s.user_id THEN k.base ELSE '{}' END || (coalesce(s.base, '{}') - s.drifted), "
-" coalesce(k.hidden, '{}') || coalesce(s.hidden, '{}'), s.date_updated "
+" coalesce(k.hidden, '{}') || coalesce(s.hidden, '{}'), s.unkept, s.date_updated "
 "FROM settled s JOIN @extschema@._lp_sync y ON y.id = s.sync "
 "LEFT JOIN @extschema@._lp_sync_link k ON k.sync = s.sync AND k.source_key = s.source_key "
 "WHERE s.state <> 'failed' AND s.user_id IS NOT NULL AND s.source_key IS NOT NULL "
@@ -66,7 +68,7 @@ static const char settle_sql[] =
 "ON CONFLICT (sync, source_key) DO UPDATE SET user_id = excluded.user_id, "
 " login_name = excluded.login_name, state = excluded.state, since = excluded.since, "
 " by_us = excluded.by_us, base = excluded.base, hidden = excluded.hidden, "
-" date_updated = excluded.date_updated";
+" unkept = excluded.unkept, date_updated = excluded.date_updated";
 
 /* In the transaction of the settlement, with SPI connected. */
 void
