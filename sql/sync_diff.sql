@@ -52,6 +52,10 @@ SELECT hr.link(38, 'forgotten', 'gone');
 SELECT hr.account(40, 'stranger');
 SELECT action, source_key, user_id, login_name, attribute, old, new, reason FROM diff
 	WHERE action <> 'create' AND action <> 'recreate' OR attribute IN ('loginName', 'isEnabled');
+-- a user with the e-mail of a person who is to be created may be the same one
+SELECT hr.join('mail', '{"email": "Stranger@X.example"}');
+SELECT action, attribute, reason FROM diff WHERE source_key = 'mail' AND attribute IN ('loginName', 'email');
+DELETE FROM hr.staff WHERE key = 'mail';
 -- a create shows what is sent but what is only sent with it
 SELECT attribute, old, new, reason FROM diff WHERE source_key = 'create';
 -- only some keys

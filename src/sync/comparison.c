@@ -259,6 +259,19 @@ lpu_sync_write_source(const LpuSyncRows *source, const char *prefix, const char 
 	return out.data;
 }
 
+/* The e-mail in the form that is compared, with this prefix; "null" if it is not compared. */
+const char *
+lpu_sync_write_email(const LpuSyncSides *sides, const char *prefix)
+{
+	int			i;
+
+	for (i = 0; i < sides->source->nvalues; i++)
+		if (sides->account->values[i].folded &&
+			sides->source->values[i].column->attribute->kind == LPU_EMAIL)
+			return psprintf("%sc%d", prefix, i);
+	return "NULL::text";
+}
+
 /* The source's isEnabled; "null" if the source does not have it. */
 const char *
 lpu_sync_write_wanted(const LpuSyncSides *sides)

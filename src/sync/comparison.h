@@ -23,6 +23,7 @@ extern char *lpu_sync_write_any_differs(const LpuSyncSides *sides);
 extern char *lpu_sync_write_attributes(const LpuSyncSides *sides);
 
 /* The value of isEnabled in the source "s"; null if the source does not have it. */
+extern const char *lpu_sync_write_email(const LpuSyncSides *sides, const char *prefix);
 extern const char *lpu_sync_write_wanted(const LpuSyncSides *sides);
 
 /* The attributes that a user to be created lacks, as text. */

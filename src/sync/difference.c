@@ -235,12 +235,13 @@ static const char differences[] =
 
 /*
  * The action, the first that fits. A user who left is not closed if its login
- * may be that of the same person with a new key. %1: the row of the source as
- * an object.
+ * may be that of the same person with a new key. Of a user to be created the reason names who has
+ * its e-mail, since that may be the same person with another login. %1, %2: the e-mail in the
+ * source and in the account; %3: the row of the source as an object.
  */
 static const char actions[] =
 "acting AS ( "
-" SELECT c.*, CASE "
+" SELECT c.*, %s AS mail, CASE "
 "  WHEN c.unfinished OR (c.holder_waits AND c.problem IS NULL AND NOT c.twice_key AND NOT c.twice_login) THEN 'wait' "
 "  WHEN NOT c.in_source AND c.id IS NULL THEN 'follow' "
 "  WHEN NOT c.in_source AND NOT c.enabled AND c.link = 'active' THEN 'follow' "
@@ -262,6 +263,10 @@ static const char actions[] =
 "  WHEN c.enabled AND c.link = 'disabled' OR c.revived THEN 'follow' "
 "  WHEN c.date_updated <> c.updated THEN 'unverifiable' END AS action "
 " FROM compared c, y), "
+"mailbox AS ( "
+" SELECT u.email, min(u.id) AS id FROM (SELECT u.id, %s AS email FROM _account u "
+"   WHERE EXISTS (SELECT FROM acting a WHERE a.action = 'create')) u "
+" WHERE u.email IN (SELECT a.mail FROM acting a WHERE a.action = 'create' AND a.mail <> '') GROUP BY u.email), "
 "decided AS ( "
 " SELECT c.action, c.key AS source_key, c.in_source, "
 "  CASE c.action WHEN 'relink' THEN c.holder WHEN 'create' THEN NULL "
@@ -285,7 +290,8 @@ static const char actions[] =
 "  CASE c.action WHEN 'wait' THEN 'an unfinished request' WHEN 'blocked' THEN c.block "
 "   WHEN 'adopt' THEN CASE WHEN c.enabled THEN 'the loginName is there' ELSE 'the loginName is there, disabled' END "
 "   WHEN 'relink' THEN 'the loginName is that of key \"' || c.holder_key || '\"' "
-"   WHEN 'create' THEN 'the sync has deleted user ' || c.linked::text "
+"   WHEN 'create' THEN nullif(concat_ws('; ', 'the sync has deleted user ' || c.linked::text, "
+"     'user ' || m.id::text || ' has this email'), '') "
 "   WHEN 'recreate' THEN 'user ' || c.linked::text || ' is gone' "
 "   WHEN 'enable' THEN 'the sync has disabled the user' "
 "   WHEN 'reopen' THEN 'disabled in the account' "
@@ -293,7 +299,7 @@ static const char actions[] =
 "   WHEN 'delete' THEN CASE WHEN c.enabled THEN 'not in the source' "
 "    ELSE 'the sync has disabled the user longer ago than delete_after' END "
 "   WHEN 'report' THEN CASE WHEN NOT c.in_source THEN 'not in the source' END END AS reason "
-" FROM acting c WHERE c.action IS NOT NULL) ";
+" FROM acting c LEFT JOIN mailbox m ON m.email = c.mail AND c.action = 'create' WHERE c.action IS NOT NULL) ";
 
 /*
  * Return SQL: WITH clauses that end in "decided", a row for each user that differs. Its
@@ -314,7 +320,8 @@ lpu_sync_decide(const LpuSyncSides *sides)
 	appendStringInfoString(&sql, holders);
 	appendStringInfo(&sql, blocks, lpu_sync_write_missing(sides));
 	appendStringInfo(&sql, differences, lpu_sync_write_attributes(sides));
-	appendStringInfo(&sql, actions,
+	appendStringInfo(&sql, actions, lpu_sync_write_email(sides, "c.s_"),
+					 lpu_sync_write_email(sides, "u."),
 					 lpu_sync_write_source(sides->source, "c.s_", "c.s_login_name"));
 	return sql.data;
 }
