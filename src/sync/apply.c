@@ -369,19 +369,22 @@ hold_classes(const LpuAppliedPlan *plan, Jsonb *confirm)
 
 /*
  * Who needs the login of a user who does not give it up now, because it is held
- * or stale, is held, too, until the plan is applied further.
+ * or stale, is held, too, until the plan is applied further. The renames are
+ * read once: a chain has as many steps.
  */
 static void
 hold_dependent(const LpuAppliedPlan *plan)
 {
-	lpu_applied_run(plan, "WITH RECURSIVE waiting AS ( "
-					"SELECT i.id, @extschema@._lp_sync_fold(i.login_name COLLATE \"C\") AS login FROM @extschema@._lp_sync_item i "
-					" WHERE i.plan = $1 AND i.sync = $2 AND i.state IN ('held', 'stale') AND i.user_id IS NOT NULL "
-					"  AND i.changes @> '[{\"attribute\": \"loginName\"}]' "
-					"UNION SELECT i.id, @extschema@._lp_sync_fold(i.login_name COLLATE \"C\") FROM waiting w "
-					" JOIN @extschema@._lp_sync_item i ON i.plan = $1 AND i.sync = $2 AND i.state = 'planned' "
-					"  AND i.changes @> '[{\"attribute\": \"loginName\"}]' "
-					"  AND @extschema@._lp_sync_fold((i.source ->> 'loginName') COLLATE \"C\") = w.login) "
+	lpu_applied_run(plan, "WITH RECURSIVE renamed AS MATERIALIZED ( "
+					"SELECT i.id, i.state, i.user_id, @extschema@._lp_sync_fold(i.login_name COLLATE \"C\") AS login, "
+					"  @extschema@._lp_sync_fold((i.source ->> 'loginName') COLLATE \"C\") AS wanted "
+					" FROM @extschema@._lp_sync_item i WHERE i.plan = $1 AND i.sync = $2 "
+					"  AND i.state IN ('planned', 'held', 'stale') "
+					"  AND i.changes @> '[{\"attribute\": \"loginName\"}]'), "
+					"waiting AS ( "
+					"SELECT r.id, r.login FROM renamed r WHERE r.state <> 'planned' AND r.user_id IS NOT NULL "
+					"UNION SELECT r.id, r.login FROM waiting w "
+					" JOIN renamed r ON r.state = 'planned' AND r.wanted = w.login) "
 					"UPDATE @extschema@._lp_sync_item i SET state = 'held' FROM waiting w "
 					"WHERE i.id = w.id AND i.state = 'planned'");
 }
