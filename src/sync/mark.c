@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
@@ -55,11 +56,9 @@ typedef struct CopiedRows
 	AttrNumber *columns;
 	FmgrInfo   *output;
 	int			ncolumns;
-	Datum	   *rows;			/* JSON arrays */
+	StringInfoData chunk;		/* the last ones of them, as a JSON array */
+	List	   *chunks;			/* ... the others, as texts */
 	int			n;
-	int			capacity;
-	int			nbefore;		/* those as they were before an UPDATE */
-	int			compared;		/* number of these compared with the new rows */
 	bool		any;			/* there are rows, copied or not */
 	const char *everything;		/* why rows are not copied, or NULL */
 } CopiedRows;
@@ -121,6 +120,18 @@ row_as_json(const CopiedRows *copied, TupleTableSlot *slot)
 	return out.data;
 }
 
+/* The rows as JSON arrays of at most CHUNK of them. */
+static void
+end_chunk(CopiedRows *copied)
+{
+	if (copied->n == 0)
+		return;
+	appendStringInfoChar(&copied->chunk, ']');
+	copied->chunks = lappend(copied->chunks, cstring_to_text_with_len(copied->chunk.data,
+																	  copied->chunk.len));
+	resetStringInfo(&copied->chunk);
+}
+
 static void
 add_row(CopiedRows *copied, const char *json)
 {
@@ -129,29 +140,11 @@ add_row(CopiedRows *copied, const char *json)
 		copied->everything = "more than " CppAsString2(MAX_ROWS) " rows were changed at once";
 		return;
 	}
-	if (copied->n == copied->capacity)
-	{
-		copied->capacity = Max(2 * copied->capacity, 64);
-		copied->rows = copied->rows == NULL ? palloc(copied->capacity * sizeof(Datum)) :
-			repalloc(copied->rows, copied->capacity * sizeof(Datum));
-	}
-	copied->rows[copied->n++] = CStringGetTextDatum(json);
-}
-
-/*
- * Return true if the next old row is the same: an UPDATE has old and new rows in the same order,
- * and seldom changes a key.
- */
-static bool
-is_as_before(CopiedRows *copied, const char *json)
-{
-	text	   *before;
-
-	if (copied->compared >= copied->nbefore)
-		return false;
-	before = DatumGetTextPP(copied->rows[copied->compared++]);
-	return VARSIZE_ANY_EXHDR(before) == strlen(json) &&
-		memcmp(VARDATA_ANY(before), json, strlen(json)) == 0;
+	if (copied->n % CHUNK == 0)
+		end_chunk(copied);
+	appendStringInfoChar(&copied->chunk, copied->n % CHUNK == 0 ? '[' : ',');
+	appendStringInfoString(&copied->chunk, json);
+	copied->n++;
 }
 
 static void
@@ -168,59 +161,80 @@ copy_row(CopiedRows *copied, TupleTableSlot *slot, MemoryContext row_context)
 	MemoryContextSwitchTo(caller);
 	if (json == NULL)
 		copied->everything = "a value is larger than a key can be";
-	else if (!is_as_before(copied, json))
+	else
 		add_row(copied, json);
 	MemoryContextReset(row_context);
 }
 
-/* Copy the rows of a transition table, or none if it is NULL. */
-static void
-copy_rows(CopiedRows *copied, Tuplestorestate *store)
+/* Return true if two rows have the same values in the columns to copy. */
+static bool
+is_same_key(const CopiedRows *copied, TupleTableSlot *a, TupleTableSlot *b)
 {
-	TupleTableSlot *slot;
-	MemoryContext row_context;
+	TupleDesc	desc = RelationGetDescr(copied->table);
+	int			i;
 
+	for (i = 0; i < copied->ncolumns; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, copied->columns[i] - 1);
+		bool		null[2];
+		Datum		left = slot_getattr(a, copied->columns[i], &null[0]);
+		Datum		right = slot_getattr(b, copied->columns[i], &null[1]);
+
+		if (null[0] != null[1] ||
+			(!null[0] && !datum_image_eq(left, right, column->attbyval, column->attlen)))
+			return false;
+	}
+	return true;
+}
+
+/* Read a transition table from its beginning, or none if it is NULL. */
+static TupleTableSlot *
+read_rows(const CopiedRows *copied, Tuplestorestate *store)
+{
 	if (store == NULL)
-		return;
-	slot = MakeSingleTupleTableSlot(RelationGetDescr(copied->table), &TTSOpsMinimalTuple);
-	row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers marked row",
-										ALLOCSET_DEFAULT_SIZES);
+		return NULL;
 	/* a read pointer of its own: other triggers read the table, too */
 	tuplestore_select_read_pointer(store, tuplestore_alloc_read_pointer(store, EXEC_FLAG_REWIND));
 	tuplestore_rescan(store);
-	while ((copied->everything == NULL || !copied->any) &&
+	return MakeSingleTupleTableSlot(RelationGetDescr(copied->table), &TTSOpsMinimalTuple);
+}
+
+/*
+ * Copy the rows of a transition table, or none if it is NULL. "before": the old rows of an UPDATE,
+ * which are copied already. They are in the same order as the new ones, and seldom have other keys.
+ */
+static void
+copy_rows(CopiedRows *copied, Tuplestorestate *store, Tuplestorestate *before)
+{
+	TupleTableSlot *slot = read_rows(copied, store);
+	TupleTableSlot *old = store != NULL ? read_rows(copied, before) : NULL;
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "lpusers marked row",
+													  ALLOCSET_DEFAULT_SIZES);
+
+	while (slot != NULL && (copied->everything == NULL || !copied->any) &&
 		   tuplestore_gettupleslot(store, true, false, slot))
-		copy_row(copied, slot, row_context);
-	ExecDropSingleTupleTableSlot(slot);
+		if (old == NULL || copied->everything != NULL ||
+			!tuplestore_gettupleslot(before, true, false, old) || !is_same_key(copied, slot, old))
+			copy_row(copied, slot, row_context);
+	if (slot != NULL)
+		ExecDropSingleTupleTableSlot(slot);
+	if (old != NULL)
+		ExecDropSingleTupleTableSlot(old);
 	MemoryContextDelete(row_context);
 }
 
-/* The rows as JSON arrays of at most CHUNK of them. */
 static Datum
-chunks_of(const CopiedRows *copied)
+chunks_of(CopiedRows *copied)
 {
-	Datum	   *chunks = palloc((copied->n / CHUNK + 1) * sizeof(Datum));
-	int			n = 0;
-	int			i = 0;
+	Datum	   *chunks;
+	ListCell   *cell;
 
-	while (i < copied->n)
-	{
-		StringInfoData chunk;
-		int			end = Min(i + CHUNK, copied->n);
-
-		initStringInfo(&chunk);
-		for (; i < end; i++)
-		{
-			text	   *row = DatumGetTextPP(copied->rows[i]);
-
-			appendStringInfoChar(&chunk, chunk.len == 0 ? '[' : ',');
-			appendBinaryStringInfo(&chunk, VARDATA_ANY(row), VARSIZE_ANY_EXHDR(row));
-		}
-		appendStringInfoChar(&chunk, ']');
-		chunks[n++] = CStringGetTextDatum(chunk.data);
-		pfree(chunk.data);
-	}
-	return PointerGetDatum(construct_array(chunks, n, TEXTOID, -1, false, TYPALIGN_INT));
+	end_chunk(copied);
+	chunks = palloc(Max(list_length(copied->chunks), 1) * sizeof(Datum));
+	foreach(cell, copied->chunks)
+		chunks[foreach_current_index(cell)] = PointerGetDatum(lfirst(cell));
+	return PointerGetDatum(construct_array(chunks, list_length(copied->chunks), TEXTOID, -1, false,
+										   TYPALIGN_INT));
 }
 
 static Datum
@@ -238,7 +252,7 @@ reason_of(const CopiedRows *copied)
 
 /* A mark has many rows, since one mark for each row would cost as much as the statement. */
 static void
-append_marks(const CopiedRows *copied, int64 watch, int64 sync)
+append_marks(CopiedRows *copied, int64 watch, int64 sync)
 {
 	Oid			types[3] = {INT8OID, INT8OID, TEXTARRAYOID};
 	Datum		values[3] = {
@@ -275,9 +289,9 @@ mark_rows(const TriggerData *data, int64 watch)
 	find_columns(&copied, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	/* the run that reads the texts has the same settings */
 	level = lpu_sync_fix_settings();
-	copy_rows(&copied, data->tg_oldtable);
-	copied.nbefore = copied.n;
-	copy_rows(&copied, data->tg_newtable);
+	initStringInfo(&copied.chunk);
+	copy_rows(&copied, data->tg_oldtable, NULL);
+	copy_rows(&copied, data->tg_newtable, data->tg_oldtable);
 	AtEOXact_GUC(false, level);
 	if (copied.any)
 		append_marks(&copied, watch, sync);
