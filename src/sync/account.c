@@ -391,6 +391,49 @@ lpu_sync_read_against(const LpuSync *sync, const LpuSyncRows *source, Oid relati
 
 /* ----- for SQL ----- */
 
+/* Receiver of rows that are kept as they are. */
+typedef struct RowReceiver
+{
+	DestReceiver receiver;
+	MemoryContext context;
+	LpuSyncRows *rows;
+} RowReceiver;
+
+static void
+start_keeping(DestReceiver *self, int operation, TupleDesc desc)
+{
+	RowReceiver *receiver = (RowReceiver *) self;
+	MemoryContext caller = MemoryContextSwitchTo(receiver->context);
+
+	receiver->rows->desc = CreateTupleDescCopy(desc);
+	MemoryContextSwitchTo(caller);
+}
+
+static bool
+keep_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	LpuSyncRows *rows = ((RowReceiver *) self)->rows;
+
+	tuplestore_puttupleslot(rows->store, slot);
+	rows->count++;
+	return true;
+}
+
+/* Return the rows of a statement, which are to be registered for another one. */
+LpuSyncRows *
+lpu_sync_keep_rows(const char *sql, const LpuParameters *parameters)
+{
+	RowReceiver receiver = {
+		.receiver = {keep_row, start_keeping, end_account, end_account, DestNone},
+		.context = CurrentMemoryContext,
+		.rows = palloc0(sizeof(LpuSyncRows))
+	};
+
+	receiver.rows->store = tuplestore_begin_heap(false, false, work_mem);
+	(void) lpu_run_once(sql, parameters, &receiver.receiver);
+	return receiver.rows;
+}
+
 /* A tuplestore may have a file, which belongs to the statement and not to a memory context. */
 void
 lpu_sync_forget(LpuSyncRows *rows, const char *name)

@@ -72,75 +72,88 @@ lpu_sync_forget_sides(LpuSyncSides *sides)
 
 /* ----- the statement ----- */
 
+/* The sync; what is unfinished. */
+#define COMMON_SQL \
+"WITH RECURSIVE y AS MATERIALIZED (SELECT * FROM @extschema@._lp_sync WHERE id = $1), " \
+"unfinished AS MATERIALIZED ( " \
+" SELECT r.user_id, @extschema@._lp_sync_fold(r.login_name COLLATE \"C\") AS login " \
+" FROM @extschema@.lp_requests r, y " \
+" WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' " \
+"  AND (r.state IN ('pending', 'sending', 'uncertain', 'held') OR r.finished_at >= $5)), "
+
 /*
- * The users that may differ. A link that was closed because the user was not
- * in the list counts again when the user is there: a list may have come back
- * short. %1: values of both sides; %2: the source's
- * isEnabled; %3: does the login differ; %4: does any attribute. Each row of the
- * source meets its link by key, and each user its link by id. "moves": the user
- * gets another login, unless something keeps it from that. A user who is to be
- * disabled does not wait for a login that another user has. What was settled since
- * the list of the account began ($5) counts as unfinished: the list may be from
- * before it, the links are from after it.
+ * Its links. One that was closed because the user was not in the list counts again when the user is
+ * there: a list may have come back short.
+ */
+#define LINK_SQL(columns) \
+"link AS MATERIALIZED ( " \
+" SELECT l.source_key, l.user_id, CASE WHEN v.revived THEN 'active' ELSE l.state END AS state " columns \
+" FROM @extschema@._lp_sync_link l CROSS JOIN LATERAL (SELECT l.state = 'gone' AND NOT l.by_us " \
+"   AND l.user_id IN (SELECT u.id FROM _account u) AND l.user_id NOT IN " \
+"    (SELECT o.user_id FROM @extschema@._lp_sync_link o WHERE o.state <> 'gone') AS revived) v " \
+" WHERE l.sync = $1), "
+
+/* A wide column of the link "k". */
+#define OF_LINK_SQL(column) \
+"(SELECT b." column " FROM @extschema@._lp_sync_link b WHERE b.sync = $1 AND b.source_key = k.source_key)"
+
+/*
+ * The users that may differ. %1: the base of a link, if it is compared; %2: the source's isEnabled;
+ * %3: values of both sides; %4: does the login differ; %5: does any attribute. Each row of the
+ * source meets its link by key, and each user its link by id, or without a link by login. "moves":
+ * the user gets another login, unless something keeps it from that. A user who is to be disabled
+ * does not wait for a login that another user has. What was settled since the list of the account
+ * began ($5) counts as unfinished: the list may be from before it, the links are from after it.
+ * This is a statement of its own, so that the planner knows that there are few of them.
  */
 static const char candidates[] =
-"WITH RECURSIVE y AS MATERIALIZED (SELECT * FROM @extschema@._lp_sync WHERE id = $1), "
-"unfinished AS MATERIALIZED ( "
-" SELECT r.user_id, @extschema@._lp_sync_fold(r.login_name COLLATE \"C\") AS login FROM @extschema@.lp_requests r, y "
-" WHERE r.account = y.account AND r.server_oid = $3 AND r.operation <> 'reset' "
-"  AND (r.state IN ('pending', 'sending', 'uncertain', 'held') OR r.finished_at >= $5)), "
+COMMON_SQL
+LINK_SQL(", v.revived, l.since, l.by_us, l.hidden, l.date_updated, %1$s AS base")
 "queued AS MATERIALIZED (SELECT i.source_key FROM @extschema@._lp_sync_item i "
 " JOIN @extschema@.lp_requests r ON r.id = i.request WHERE i.sync = $1 AND i.state = 'queued' "
 "  AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
 "twice_key AS MATERIALIZED (SELECT s.key FROM _source s WHERE s.key IS NOT NULL "
 " GROUP BY s.key HAVING count(*) > 1), "
 "twice_login AS MATERIALIZED (SELECT s.login FROM _source s WHERE s.login IS NOT NULL "
-" GROUP BY s.login HAVING count(*) > 1), "
-"link AS MATERIALIZED ( "
-" SELECT l.source_key, l.user_id, l.login_name, l.since, l.by_us, l.base, l.hidden, l.unkept, l.date_updated, "
-"  v.revived, CASE WHEN v.revived THEN 'active' ELSE l.state END AS state "
-" FROM @extschema@._lp_sync_link l CROSS JOIN LATERAL (SELECT l.state = 'gone' AND NOT l.by_us "
-"   AND l.user_id IN (SELECT u.id FROM _account u) AND l.user_id NOT IN "
-"    (SELECT o.user_id FROM @extschema@._lp_sync_link o WHERE o.state <> 'gone') AS revived) v "
-" WHERE l.sync = $1), "
-"candidate AS MATERIALIZED ( "
-" SELECT s.n IS NOT NULL AS in_source, coalesce(s.key, k.source_key) AS key, s.login, k.revived, "
-"  s.login_name AS s_login_name, s.problem, %s AS wanted, k.state AS link, k.by_us, k.since, "
-"  k.user_id AS linked, k.base, k.hidden, k.unkept, k.date_updated, k.login_name AS k_login_name, a.id, "
-"  a.login AS a_login, a.login_name, a.enabled, a.updated, "
-"  k.source_key IS NULL OR k.state = 'gone' AS unlinked, m.moves, "
-"  CASE WHEN k.source_key IS NULL OR k.state = 'gone' OR a.id IS NULL OR m.moves THEN s.login END AS needed, "
-"  coalesce(s.key IN (SELECT t.key FROM twice_key t), false) AS twice_key, "
-"  coalesce(s.login IN (SELECT t.login FROM twice_login t), false) AS twice_login, "
-"  coalesce(coalesce(a.id, k.user_id) IN (SELECT u.user_id FROM unfinished u "
-"    WHERE u.user_id IS NOT NULL), false) "
-"   OR coalesce(coalesce(s.key, k.source_key) IN (SELECT q.source_key FROM queued q), false) "
-"   OR coalesce(s.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
-"   OR coalesce(a.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
-"   AS unfinished %s "
-" FROM (_source s FULL JOIN link k ON k.source_key = s.key) "
-" LEFT JOIN (SELECT u.*, CASE WHEN l.user_id IS NULL THEN u.login ELSE '#' || u.id::text END AS match "
-"   FROM _account u LEFT JOIN (SELECT DISTINCT l.user_id FROM link l WHERE l.state <> 'gone') l "
-"    ON l.user_id = u.id) a "
-"  ON a.match = CASE WHEN k.state <> 'gone' THEN '#' || k.user_id::text ELSE s.login END "
-" CROSS JOIN y "
-" CROSS JOIN LATERAL (SELECT coalesce(k.state <> 'gone' AND %s AND (y.drift = 'overwrite' "
-"    OR coalesce(k.base ->> 'loginName', a.login) = a.login "
-"    OR (y.drift = 'accept' AND k.base ->> 'loginName' <> s.login)) "
-"   AND NOT (a.enabled AND %s IS FALSE AND s.login IN (SELECT u.login FROM _account u WHERE u.login IS NOT NULL)), "
-"   false) AS moves) m "
-" WHERE ($2::text[] IS NULL OR coalesce(s.key, k.source_key) = ANY ($2)) AND CASE "
-"  WHEN s.n IS NULL THEN k.state = 'active' OR (k.state = 'disabled' AND (a.id IS NULL OR a.enabled "
-"   OR (k.by_us AND k.since + y.delete_after <= clock_timestamp()))) "
-"  ELSE s.problem IS NOT NULL OR k.source_key IS NULL OR k.state = 'gone' OR k.revived OR a.id IS NULL OR %s "
-"   OR (a.enabled AND (%s IS FALSE OR k.state = 'disabled')) "
-"   OR (NOT a.enabled AND (%s IS TRUE OR (k.state = 'disabled' AND %s IS NOT FALSE))) "
-"   OR coalesce(k.date_updated <> a.updated, false) "
-"   OR coalesce(s.key IN (SELECT t.key FROM twice_key t), false) "
-"   OR coalesce(s.login IN (SELECT t.login FROM twice_login t), false) "
-"   OR coalesce(a.id IN (SELECT u.user_id FROM unfinished u WHERE u.user_id IS NOT NULL), false) "
-"   OR coalesce(s.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
-"   OR coalesce(%s, false) END), ";
+" GROUP BY s.login HAVING count(*) > 1) "
+"SELECT s.n IS NOT NULL AS in_source, coalesce(s.key, k.source_key) AS key, s.login, k.revived, "
+" s.login_name AS s_login_name, s.problem, %2$s AS wanted, k.state AS link, k.by_us, k.since, "
+" k.user_id AS linked, " OF_LINK_SQL("base") " AS base, k.hidden, k.date_updated, "
+" " OF_LINK_SQL("unkept") " AS unkept, "
+" " OF_LINK_SQL("login_name") " AS k_login_name, a.id, "
+" a.login AS a_login, a.login_name, a.enabled, a.updated, "
+" k.source_key IS NULL OR k.state = 'gone' AS unlinked, m.moves, "
+" CASE WHEN k.source_key IS NULL OR k.state = 'gone' OR a.id IS NULL OR m.moves THEN s.login END AS needed, "
+" coalesce(s.key IN (SELECT t.key FROM twice_key t), false) AS twice_key, "
+" coalesce(s.login IN (SELECT t.login FROM twice_login t), false) AS twice_login, "
+" coalesce(coalesce(a.id, k.user_id) IN (SELECT u.user_id FROM unfinished u "
+"   WHERE u.user_id IS NOT NULL), false) "
+"  OR coalesce(coalesce(s.key, k.source_key) IN (SELECT q.source_key FROM queued q), false) "
+"  OR coalesce(s.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
+"  OR coalesce(a.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
+"  AS unfinished %3$s "
+"FROM (_source s FULL JOIN link k ON k.source_key = s.key) "
+"LEFT JOIN _account f ON f.login = CASE WHEN k.source_key IS NULL OR k.state = 'gone' THEN s.login END "
+" AND f.id NOT IN (SELECT l.user_id FROM link l WHERE l.state <> 'gone') "
+"LEFT JOIN _account a ON a.id = CASE WHEN k.state <> 'gone' THEN k.user_id ELSE f.id END "
+"CROSS JOIN y "
+"CROSS JOIN LATERAL (SELECT coalesce(k.state <> 'gone' AND %4$s AND (y.drift = 'overwrite' "
+"   OR coalesce(" OF_LINK_SQL("base") " ->> 'loginName', a.login) = a.login "
+"   OR (y.drift = 'accept' AND " OF_LINK_SQL("base") " ->> 'loginName' <> s.login)) "
+"  AND NOT (a.enabled AND %2$s IS FALSE AND s.login IN (SELECT u.login FROM _account u WHERE u.login IS NOT NULL)), "
+"  false) AS moves) m "
+"WHERE ($2::text[] IS NULL OR coalesce(s.key, k.source_key) = ANY ($2)) AND CASE "
+" WHEN s.n IS NULL THEN k.state = 'active' OR (k.state = 'disabled' AND (a.id IS NULL OR a.enabled "
+"  OR (k.by_us AND k.since + y.delete_after <= clock_timestamp()))) "
+" ELSE s.problem IS NOT NULL OR k.source_key IS NULL OR k.state = 'gone' OR k.revived OR a.id IS NULL OR %4$s "
+"  OR (a.enabled AND (%2$s IS FALSE OR k.state = 'disabled')) "
+"  OR (NOT a.enabled AND (%2$s IS TRUE OR (k.state = 'disabled' AND %2$s IS NOT FALSE))) "
+"  OR coalesce(k.date_updated <> a.updated, false) "
+"  OR coalesce(s.key IN (SELECT t.key FROM twice_key t), false) "
+"  OR coalesce(s.login IN (SELECT t.login FROM twice_login t), false) "
+"  OR coalesce(a.id IN (SELECT u.user_id FROM unfinished u WHERE u.user_id IS NOT NULL), false) "
+"  OR coalesce(s.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
+"  OR coalesce(%5$s, false) END";
 
 /*
  * Who else has the login of a row that needs it: the user (and how many), its
@@ -150,6 +163,9 @@ static const char candidates[] =
  * wait for them. What it does not reach is a cycle, or waits for one.
  */
 static const char holders[] =
+COMMON_SQL
+LINK_SQL("")
+"candidate AS (SELECT * FROM _candidate), "
 "new_login AS ( "
 " SELECT s.login FROM _source s LEFT JOIN link k ON k.source_key = s.key AND k.state <> 'gone' "
 " WHERE s.login IS NOT NULL AND k.source_key IS NULL), "
@@ -184,7 +200,7 @@ static const char blocks[] =
 "theirs AS ( "
 " SELECT l.user_id, min(o.name) AS sync FROM y JOIN @extschema@._lp_sync o ON o.account = y.account AND o.id <> y.id "
 " JOIN @extschema@._lp_sync_link l ON l.sync = o.id AND l.state <> 'gone' GROUP BY l.user_id), "
-"judged AS ( "
+"judged AS MATERIALIZED ( "
 " SELECT c.*, CASE WHEN c.problem IS NOT NULL THEN c.problem "
 "  WHEN c.twice_key THEN 'the key is in several rows of the source' "
 "  WHEN c.twice_login THEN 'loginName is in several rows of the source' "
@@ -301,22 +317,29 @@ static const char actions[] =
 "   WHEN 'report' THEN CASE WHEN NOT c.in_source THEN 'not in the source' END END AS reason "
 " FROM acting c LEFT JOIN mailbox m ON m.email = c.mail AND c.action = 'create' WHERE c.action IS NOT NULL) ";
 
-/*
- * Return SQL: WITH clauses that end in "decided", a row for each user that differs. Its
- * parameters are the sync's id, keys or null, the OID of the server, the number of a plan, and
- * when the list of the account began.
- */
-char *
-lpu_sync_decide(const LpuSyncSides *sides)
+/* Return the statement that finds the candidates. */
+static char *
+write_candidates(const LpuSyncSides *sides)
 {
-	const char *wanted = lpu_sync_write_wanted(sides);
 	const char *login_differs = lpu_sync_column(sides->sync, "loginName")->create_only ?
 	"false" : "coalesce(a.login <> s.login, false)";
+	const char *base = "NULL::jsonb";
+	int			i;
+
+	for (i = 0; i < sides->sync->ncolumns; i++)
+		if (sides->sync->columns[i].add_only)
+			base = "l.base";
+	return psprintf(candidates, base, lpu_sync_write_wanted(sides), lpu_sync_write_columns(sides),
+					login_differs, lpu_sync_write_any_differs(sides));
+}
+
+/* Return SQL: WITH clauses that end in "decided", a row for each user that differs. */
+static char *
+write_decided(const LpuSyncSides *sides)
+{
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, candidates, wanted, lpu_sync_write_columns(sides), login_differs, wanted,
-					 login_differs, wanted, wanted, wanted, lpu_sync_write_any_differs(sides));
 	appendStringInfoString(&sql, holders);
 	appendStringInfo(&sql, blocks, lpu_sync_write_missing(sides));
 	appendStringInfo(&sql, differences, lpu_sync_write_attributes(sides));
@@ -326,10 +349,22 @@ lpu_sync_decide(const LpuSyncSides *sides)
 	return sql.data;
 }
 
+/* Plans that compare each user with each other, or sort all that is known of all of them. */
+static void
+pin_plans(void)
+{
+	static const char *const fixed[] = {"jit", "enable_nestloop", "enable_mergejoin"};
+	int			i;
+
+	for (i = 0; i < lengthof(fixed); i++)
+		(void) set_config_option(fixed[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+								 0, false);
+}
+
 /*
- * Run the statement with what follows; $4 is the number of a plan. Its rows go
- * to dest unless that is NULL. Plans that compare each user with each other
- * are not considered, and compiling costs more than it saves.
+ * Find the candidates, and run the statement that decides about them with what follows. Its
+ * parameters are the sync's id, keys or null, the OID of the server, the number of a plan, and
+ * when the list of the account began. Its rows go to dest unless that is NULL.
  */
 uint64
 lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys, int64 plan,
@@ -342,13 +377,14 @@ lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys, in
 	};
 	LpuParameters parameters = {5, types, values, keys == (Datum) 0 ? " n   " : NULL};
 	int			level = NewGUCNestLevel();
+	LpuSyncRows *found;
 	uint64		n;
 
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
-	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	n = lpu_run_once(psprintf("%s%s", lpu_sync_decide(sides), rest), &parameters, dest);
+	pin_plans();
+	found = lpu_sync_keep_rows(write_candidates(sides), &parameters);
+	lpu_sync_register(found, "_candidate");
+	n = lpu_run_once(psprintf("%s%s", write_decided(sides), rest), &parameters, dest);
+	lpu_sync_forget(found, "_candidate");
 	AtEOXact_GUC(false, level);
 	return n;
 }

@@ -24,10 +24,10 @@ extern void lpu_sync_read_sides(LpuSyncSides *sides, LpuSync *sync, Oid against)
 /* After the statement: free what was read, but for its numbers. */
 extern void lpu_sync_forget_sides(LpuSyncSides *sides);
 
-/* Return SQL: WITH clauses that end in "decided", a row for each user that differs. */
-extern char *lpu_sync_decide(const LpuSyncSides *sides);
-
-/* Run a statement that begins so, with both sides registered. keys: a text[], or 0 for all. */
+/*
+ * Run a statement on "decided", a row for each user that differs, with both sides registered. keys:
+ * a text[], or 0 for all.
+ */
 extern uint64 lpu_sync_run_decided(const LpuSyncSides *sides, const char *rest, Datum keys,
 								   int64 plan, DestReceiver *dest);
 

@@ -8,6 +8,7 @@
 #include "tcop/dest.h"
 #include "utils/tuplestore.h"
 
+#include "base/spi_plan.h"
 #include "sync/definition.h"
 #include "sync/names.h"
 
@@ -69,6 +70,9 @@ extern void lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiv
  * with the level that is returned.
  */
 extern int	lpu_sync_fix_settings(void);
+
+/* Return the rows of a statement, which are to be registered for another one. */
+extern LpuSyncRows *lpu_sync_keep_rows(const char *sql, const LpuParameters *parameters);
 
 /* Make rows known to SPI, which is connected, under a name. */
 extern void lpu_sync_register(const LpuSyncRows *rows, const char *name);
