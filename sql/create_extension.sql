@@ -51,9 +51,9 @@ SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull FROM pg_att
 WHERE attrelid = 'lp_requests'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute
 WHERE attrelid = 'lp_response'::regclass AND attnum > 0 ORDER BY attnum;
--- the view has every column of the table, in the same order
-SELECT array_agg(attname ORDER BY attnum) FILTER (WHERE attrelid = 'lp_requests'::regclass)
-	= array_agg(attname ORDER BY attnum) FILTER (WHERE attrelid = 'lp_results'::regclass) AS same_columns
+-- the view has every column of the table, in an order for readers
+SELECT array_agg(attname ORDER BY attname) FILTER (WHERE attrelid = 'lp_requests'::regclass)
+	= array_agg(attname ORDER BY attname) FILTER (WHERE attrelid = 'lp_results'::regclass) AS same_columns
 FROM pg_attribute WHERE attrelid IN ('lp_requests'::regclass, 'lp_results'::regclass) AND attnum > 0;
 -- a dump has the records and the sequences behind them
 SELECT unnest(extconfig)::regclass AS dumped FROM pg_extension WHERE extname = 'lpusers';

@@ -8,43 +8,49 @@ COMMENT ON SEQUENCE @extschema@.lp_batch_seq IS 'numbers of batches in lp_reques
  * stored by OID, which is authoritative in the database where the row was written (origin), and by name, for display and
  * for dumps. (The type is text, since name has a fixed size of 64 bytes, and three names would be half of the row.) A row
  * has no payload and no secret.
+ *
+ * Each UPDATE of a row compares all indexed columns of the old and the new row version, and finds a column the faster the
+ * fewer columns without a fixed place are before it. So the order of the columns is by their width and use.
  */
 CREATE TABLE @extschema@.lp_requests (
+	/* fixed width, not null */
 	id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	account         text COLLATE "C" NOT NULL,
+	enqueued_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+	server_oid      oid NOT NULL DEFAULT 0,
+	source_table_oid oid NOT NULL DEFAULT 0,
+	requested_by_oid oid NOT NULL DEFAULT 0,
+	send_as_oid     oid NOT NULL DEFAULT 0,
+	attempts        integer NOT NULL DEFAULT 0,
+	phase           smallint NOT NULL DEFAULT 5 CHECK (phase BETWEEN 1 AND 5),
+	look_first      boolean NOT NULL DEFAULT false,
+	mended          boolean NOT NULL DEFAULT false,
+	/* the others that are indexed */
+	state           text NOT NULL
+					CHECK (state IN ('created', 'sending', 'pending', 'done', 'failed', 'held', 'uncertain', 'superseded')),
 	operation       text NOT NULL CHECK (operation IN ('create', 'update', 'delete', 'reset')),
+	account         text COLLATE "C" NOT NULL,
+	next_attempt_at timestamptz CHECK (isfinite(next_attempt_at)),
+	user_id         bigint,
+	login_name      text,
+	source_key      jsonb,
+	/* the rest */
 	path            text NOT NULL CHECK (path IN ('queue', 'direct', 'trigger', 'table')),
 	plan            bigint,
 	action          text,
-	phase           smallint NOT NULL DEFAULT 5 CHECK (phase BETWEEN 1 AND 5),
 	server          text,
-	server_oid      oid NOT NULL DEFAULT 0,
 	requested_by    text NOT NULL,
-	requested_by_oid oid NOT NULL DEFAULT 0,
 	send_as         text NOT NULL,
-	send_as_oid     oid NOT NULL DEFAULT 0,
-	login_name      text,
-	state           text NOT NULL
-					CHECK (state IN ('pending', 'sending', 'uncertain', 'held', 'created', 'done', 'failed', 'superseded')),
 	hold            text CHECK (hold IN ('setup', 'threshold', 'credentials', 'elsewhere')),
 	cause           text CHECK (cause IN ('refused', 'gave_up', 'unknown')),
-	look_first      boolean NOT NULL DEFAULT false,
-	mended          boolean NOT NULL DEFAULT false,
-	attempts        integer NOT NULL DEFAULT 0,
-	next_attempt_at timestamptz CHECK (isfinite(next_attempt_at)),
 	batch           bigint,
 	status          integer,
 	ac_revision     bigint,
-	user_id         bigint,
 	error           text,
 	evidence        text CHECK (evidence IN ('answer', 'lookup')),
 	reason          text,
 	outcome         jsonb,
 	origin          text,
 	source_table    text,
-	source_table_oid oid NOT NULL DEFAULT 0,
-	source_key      jsonb,
-	enqueued_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
 	sent_at         timestamptz,
 	finished_at     timestamptz,
 	held_at         timestamptz,
@@ -65,11 +71,11 @@ COMMENT ON COLUMN @extschema@.lp_requests.plan IS 'plan it belongs to, if any';
 COMMENT ON COLUMN @extschema@.lp_requests.action IS 'action on the user: disable, delete, rename, update, enable and others; null for a create without a plan';
 COMMENT ON COLUMN @extschema@.lp_requests.phase IS 'order of delivery in an account: 1 disable, 2 delete, 3 rename, 4 update and enable, 5 create';
 COMMENT ON COLUMN @extschema@.lp_requests.server IS 'foreign server whose options are used';
-COMMENT ON COLUMN @extschema@.lp_requests.server_oid IS 'its OID in the database of origin; 0: not assigned yet';
+COMMENT ON COLUMN @extschema@.lp_requests.server_oid IS 'OID of the server in the database of origin; 0: not assigned yet';
 COMMENT ON COLUMN @extschema@.lp_requests.requested_by IS 'role that requested it';
-COMMENT ON COLUMN @extschema@.lp_requests.requested_by_oid IS 'its OID in the database of origin';
+COMMENT ON COLUMN @extschema@.lp_requests.requested_by_oid IS 'OID of the role that requested it, in the database of origin';
 COMMENT ON COLUMN @extschema@.lp_requests.send_as IS 'role whose user mapping is used';
-COMMENT ON COLUMN @extschema@.lp_requests.send_as_oid IS 'its OID in the database of origin';
+COMMENT ON COLUMN @extschema@.lp_requests.send_as_oid IS 'OID of the role whose user mapping is used, in the database of origin';
 COMMENT ON COLUMN @extschema@.lp_requests.login_name IS 'loginName of the user, if the request has it';
 COMMENT ON COLUMN @extschema@.lp_requests.state IS 'pending, sending, uncertain, held, created, done, failed or superseded';
 COMMENT ON COLUMN @extschema@.lp_requests.hold IS 'why it is held: setup, threshold (hold_above), credentials, or elsewhere (see origin)';
@@ -88,7 +94,7 @@ COMMENT ON COLUMN @extschema@.lp_requests.reason IS 'why it is held, a remark on
 COMMENT ON COLUMN @extschema@.lp_requests.outcome IS 'of an update: "drifted", the attributes left as the account has them; of a plan also "dateUpdated"; of an unfinished change by login: "by_login" once the user with this login is known';
 COMMENT ON COLUMN @extschema@.lp_requests.origin IS 'system identifier/database OID/timeline where the row was last written';
 COMMENT ON COLUMN @extschema@.lp_requests.source_table IS 'table whose trigger requested it';
-COMMENT ON COLUMN @extschema@.lp_requests.source_table_oid IS 'its OID in the database of origin; 0: none';
+COMMENT ON COLUMN @extschema@.lp_requests.source_table_oid IS 'OID of the table whose trigger requested it, in the database of origin; 0: none';
 COMMENT ON COLUMN @extschema@.lp_requests.source_key IS 'primary key of the row in that table';
 COMMENT ON COLUMN @extschema@.lp_requests.enqueued_at IS 'when it was requested';
 COMMENT ON COLUMN @extschema@.lp_requests.sent_at IS 'when it was last sent';
