@@ -35,18 +35,28 @@ static const char purge_sql[] =
 
 /*
  * Delete payloads with secrets of requests that failed longer ago than $1 seconds or are held for
- * longer than $2, and those of requests that are finished or gone.  The request is locked, too,
- * so that it cannot be retried meanwhile.  Writes lp_payloads.
+ * longer than $2, and those of requests that are finished.  The request is locked, too, so that it
+ * cannot be retried meanwhile.  The payloads are read first, since most requests are finished and
+ * have none.  Writes lp_payloads.
  */
+#define OLD_SECRET_SQL(r) \
+"(" r ".state IN ('created', 'done', 'superseded')" \
+"  OR (" r ".state = 'failed' AND " r ".finished_at < clock_timestamp() - make_interval(secs => $1)" \
+"    OR " r ".state = 'held' AND coalesce(" r ".held_at, " r ".enqueued_at) < clock_timestamp() -" \
+"      make_interval(secs => $2))" \
+"  AND p.body::text ~ '\"(passwordSh|oldPassword|confirmPassword)\"')"
+
 static const char secrets_sql[] =
-"WITH old AS MATERIALIZED ("
-"  SELECT p.request_id FROM @extschema@.lp_payloads p JOIN @extschema@.lp_requests r ON r.id = p.request_id"
-"  WHERE r.state IN ('created', 'done', 'superseded')"
-"    OR (r.state = 'failed' AND r.finished_at < clock_timestamp() - make_interval(secs => $1)"
-"      OR r.state = 'held' AND coalesce(r.held_at, r.enqueued_at) < clock_timestamp() -"
-"        make_interval(secs => $2))"
-"    AND p.body::text ~ '\"(passwordSh|oldPassword|confirmPassword)\"'"
-"  FOR UPDATE OF r, p SKIP LOCKED"
+"WITH found AS MATERIALIZED ("
+"  SELECT p.request_id FROM @extschema@.lp_payloads p CROSS JOIN LATERAL ("
+"    SELECT q.state, q.finished_at, q.held_at, q.enqueued_at FROM @extschema@.lp_requests q"
+"    WHERE q.id = p.request_id LIMIT 1) r"
+"  WHERE " OLD_SECRET_SQL("r")
+"), old AS MATERIALIZED ("
+"  SELECT l.request_id FROM found f CROSS JOIN LATERAL ("
+"    SELECT p.request_id FROM @extschema@.lp_requests r, @extschema@.lp_payloads p"
+"    WHERE r.id = f.request_id AND p.request_id = f.request_id AND " OLD_SECRET_SQL("r")
+"    LIMIT 1 FOR UPDATE OF r, p SKIP LOCKED) l"
 ")"
 "DELETE FROM @extschema@.lp_payloads p USING old o WHERE p.request_id = o.request_id";
 
