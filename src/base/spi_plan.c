@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "nodes/params.h"
 #include "lib/stringinfo.h"
@@ -229,7 +230,16 @@ result_row(int row)
 char *
 lpu_text_column(int row, int column)
 {
-	return SPI_getvalue(result_row(row), SPI_tuptable->tupdesc, column);
+	HeapTuple	tuple = result_row(row);
+	Oid			type = SPI_gettypeid(SPI_tuptable->tupdesc, column);
+	Datum		value;
+	bool		isnull;
+
+	/* the output functions of these copy the same bytes, once they are found */
+	if (type != TEXTOID && type != JSONOID)
+		return SPI_getvalue(tuple, SPI_tuptable->tupdesc, column);
+	value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull);
+	return isnull ? NULL : TextDatumGetCString(value);
 }
 
 /* Return a column (from 1) of a row (from 0) of the last result as bigint, 0 for null. */
@@ -274,6 +284,17 @@ lpu_timestamp_column(int row, int column)
 									  &isnull);
 
 	return isnull ? 0 : DatumGetTimestampTz(value);
+}
+
+/* Return a TID, which must not be null. */
+ItemPointerData
+lpu_tid_column(int row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(result_row(row), SPI_tuptable->tupdesc, column,
+									  &isnull);
+
+	return *(ItemPointer) DatumGetPointer(value);
 }
 
 /* Return an OID; InvalidOid for null. */

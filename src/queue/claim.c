@@ -1,9 +1,12 @@
 /*
  * claim.c: claiming queued creates.
  *
- * One statement claims due rows of a server in the order of their time and id.  It passes over
- * logins and users of which a row is in flight, and over rows that another transaction has
- * locked. A claimer remembers the position at which its last claim ended, so that the next claim
+ * One statement locks due rows of a server in the order of their time and id, and returns them
+ * with their payloads.  It passes over logins and users of which a row is in flight, and over rows
+ * that another transaction has locked.  A second statement marks the first row of each login as
+ * "sending". It finds the rows by their TIDs, which do not change while they are locked.
+ *
+ * A claimer remembers the position at which its last claim ended, so that the next claim
  * does not scan the dead index entries of earlier ones.  It stops at the end of the rows that
  * were due when they were listed, because only their logins have been looked up in the account.
  *
@@ -18,6 +21,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -29,40 +33,6 @@
 #include "queue/statement.h"
 
 /*
- * Due rows of a server, locked.  $1 account, $2 server, $3 and $4 time and id after which to
- * begin, $5 origin, $6 ids to skip, $7 limit, $8 now.  Reads lp_requests.  Rows in flight are
- * excluded by subqueries and not by joins, so that the login is an index condition even if the
- * table has no statistics.
- */
-#define DUE_SQL \
-"WITH due AS MATERIALIZED (" \
-"  SELECT r.id, r.next_attempt_at, r.sent_at, r.user_id, lower(r.login_name COLLATE \"C\") AS" \
-"    login" \
-"  FROM @extschema@.lp_requests r" \
-"  WHERE r.account = $1 AND r.server_oid = $2 AND r.state = 'pending' AND NOT r.look_first" \
-"    AND r.operation = 'create' AND r.next_attempt_at <= $8 AND (r.next_attempt_at, r.id) > ($3, $4)" \
-"    AND r.origin = $5 AND r.id <> ALL ($6)" \
-"    AND (SELECT f.id FROM @extschema@.lp_requests f" \
-"      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE" \
-"        \"C\")" \
-"        AND f.server_oid = $2 AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL" \
-"    AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
-"      WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = $2" \
-"        AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL)" \
-"    AND (NOT EXISTS (SELECT FROM @extschema@.lp_requests c" \
-"        WHERE c.account = $1 AND c.state IN ('pending', 'uncertain')" \
-"          AND c.operation IN ('update', 'delete'))" \
-"      OR (SELECT f.id FROM @extschema@.lp_requests f" \
-"        WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE" \
-"          \"C\")" \
-"          AND f.login_name IS NOT NULL AND f.server_oid = $2 AND f.state IN ('pending', 'held')" \
-"          AND f.state = 'pending' AND f.operation <> 'create' AND f.id < r.id LIMIT 1) IS NULL)" \
-"  ORDER BY r.next_attempt_at, r.id" \
-"  LIMIT $7" \
-"  FOR UPDATE OF r SKIP LOCKED" \
-")"
-
-/*
  * Rows that may be claimed.  $1 account, $2 servers, $3 origin, $4 latest due time, $5 limit.
  * Reads lp_requests.
  */
@@ -72,40 +42,53 @@ static const char list_sql[] =
 "  AND r.operation = 'create' AND r.next_attempt_at <= $4 AND r.origin = $3 "
 "ORDER BY r.next_attempt_at, r.id LIMIT $5";
 
-/* The first of them, without claiming it. */
-static const char peek_sql[] = DUE_SQL " SELECT d.id, d.next_attempt_at FROM due d";
+/*
+ * Due rows of a server, in order, locked.  $1 account, $2 server, $3 and $4 time and id after which
+ * to begin, $5 origin, $6 ids to skip, $7 limit, $8 now.  Reads lp_requests and lp_payloads.  Rows
+ * in flight are excluded by subqueries and not by joins, so that the login is an index condition
+ * even if the table has no statistics.
+ */
+static const char due_sql[] =
+"SELECT r.id, r.next_attempt_at, r.ctid, r.login_name, r.user_id, r.sent_at,"
+"  (SELECT p.body FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) "
+"FROM @extschema@.lp_requests r "
+"WHERE r.account = $1 AND r.server_oid = $2 AND r.state = 'pending' AND NOT r.look_first"
+"  AND r.operation = 'create' AND r.next_attempt_at <= $8 AND (r.next_attempt_at, r.id) > ($3, $4)"
+"  AND r.origin = $5 AND r.id <> ALL ($6)"
+"  AND (SELECT f.id FROM @extschema@.lp_requests f"
+"    WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE"
+"      \"C\")"
+"      AND f.server_oid = $2 AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL"
+"  AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f"
+"    WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = $2"
+"      AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL)"
+"  AND (NOT EXISTS (SELECT FROM @extschema@.lp_requests c"
+"      WHERE c.account = $1 AND c.state IN ('pending', 'uncertain')"
+"        AND c.operation IN ('update', 'delete'))"
+"    OR (SELECT f.id FROM @extschema@.lp_requests f"
+"      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE"
+"        \"C\")"
+"        AND f.login_name IS NOT NULL AND f.server_oid = $2 AND f.state IN ('pending', 'held')"
+"        AND f.state = 'pending' AND f.operation <> 'create' AND f.id < r.id LIMIT 1) IS NULL) "
+"ORDER BY r.next_attempt_at, r.id LIMIT $7 FOR UPDATE OF r SKIP LOCKED";
+
+/* The columns of its result. */
+enum
+{
+	DUE_ID = 1, DUE_AT, DUE_TID, DUE_LOGIN, DUE_USER, DUE_SENT_AT, DUE_BODY
+};
 
 /*
- * Claim the rows; of several rows with the same login or user only the first is claimed.
- * Parameters as above.  Returns the claimed rows in order, followed by the last row that was due,
- * marked as not claimed.  Writes lp_requests, reads lp_payloads.
+ * Claim rows that this transaction has locked, $1 their TIDs.  Returns their positions in $1, in
+ * order; a trigger may have changed them or kept them from being claimed.  Writes lp_requests.
  */
 static const char claim_sql[] =
-DUE_SQL ", chosen AS ("
-"  SELECT d.id, d.sent_at, d.login, d.user_id, d.next_attempt_at,"
-"    row_number() OVER (PARTITION BY d.login ORDER BY d.next_attempt_at, d.id) AS of_login,"
-"    row_number() OVER (PARTITION BY d.user_id ORDER BY d.next_attempt_at, d.id) AS of_user"
-"  FROM due d"
-"), claimed AS ("
-"  UPDATE @extschema@.lp_requests r"
-"  SET state = 'sending', attempts = r.attempts + 1, sent_at = clock_timestamp(), next_attempt_at"
-"    = NULL,"
-"    status = NULL, error = NULL, reason = NULL"
-"  FROM chosen c"
-"  WHERE r.id = c.id AND (c.login IS NULL OR c.of_login = 1) AND (c.user_id IS NULL OR c.of_user"
-"    = 1)"
-"  RETURNING r.id, c.next_attempt_at, r.state, r.login_name, r.send_as, r.send_as_oid,"
-"    r.attempts, c.sent_at"
-"), rows AS ("
-"  SELECT c.id, c.next_attempt_at, true AS claimed, c.login_name, c.send_as, c.send_as_oid,"
-"    c.attempts, c.sent_at,"
-"    (SELECT p.body::text FROM @extschema@.lp_payloads p WHERE p.request_id = c.id) AS body"
-"  FROM claimed c WHERE c.state = 'sending'"
-"  UNION ALL"
-"  (SELECT d.id, d.next_attempt_at, false, NULL, NULL, 0, 0, NULL, NULL"
-"   FROM due d ORDER BY d.next_attempt_at DESC, d.id DESC LIMIT 1)"
-")"
-"SELECT w.* FROM rows w ORDER BY w.next_attempt_at, w.id, w.claimed DESC";
+"UPDATE @extschema@.lp_requests r "
+"SET state = 'sending', attempts = r.attempts + 1, sent_at = clock_timestamp(),"
+"  next_attempt_at = NULL, status = NULL, error = NULL, reason = NULL "
+"FROM (SELECT unnest($1::tid[]) AS tid, generate_series(0, cardinality($1::tid[]) - 1) AS n OFFSET 0) u "
+"WHERE r.ctid = u.tid "
+"RETURNING u.n, r.state = 'sending', r.login_name, r.send_as, r.send_as_oid, r.attempts";
 
 /* The rows of one claim, freed when the last of them is settled. */
 struct LpuClaimGroup
@@ -242,20 +225,29 @@ next_server(LpuClaimer *c)
 
 /* ----- claiming ----- */
 
+/* A due row that is locked. */
+typedef struct DueRow
+{
+	int64		id;
+	ItemPointerData tid;
+	TimestampTz sent_at;		/* 0: never */
+	char	   *body;			/* in the memory context of the claim */
+} DueRow;
+
 /* One claim at work. */
 typedef struct ClaimRun
 {
 	LpuClaimer *claimer;
 	ServerCursor *cursor;
-	const char *sql;
 	int			max;
 	LpuClaimGroup *from;
 	LpuQueueRow **rows;
 	int			n;
+	ServerCursor after;			/* the cursor once these rows are claimed */
 } ClaimRun;
 
 static void
-run_due(ClaimRun *w)
+run_due(const ClaimRun *w)
 {
 	Oid			types[8] = {TEXTOID, OIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8ARRAYOID,
 	INT4OID, TIMESTAMPTZOID};
@@ -265,31 +257,87 @@ run_due(ClaimRun *w)
 		CStringGetTextDatum(lpu_origin_text()),
 	lpu_queue_passed_over(), Int32GetDatum(w->max), TimestampTzGetDatum(w->claimer->until)};
 
-	lpu_queue_run(w->sql, 8, types, values);
+	lpu_queue_run(due_sql, 8, types, values);
 }
 
-/* Row i of the result, in the current memory context. */
+/* Return true if an earlier row of the claim has the login or user of row i of the result. */
+static bool
+is_repeated(HTAB *logins, HTAB *users, int i)
+{
+	char	   *login = lpu_text_column(i, DUE_LOGIN);
+	int64		user = lpu_int64_column(i, DUE_USER);
+	bool		again = login != NULL && !lpu_queue_add_login(logins, login);
+	bool		found = false;
+
+	if (user != 0)
+		(void) hash_search(users, &user, HASH_ENTER, &found);
+	return again || found;
+}
+
+/*
+ * Lock due rows after the cursor.  Return the first row of each login and user, in the current
+ * memory context.
+ */
+static DueRow *
+lock_due(ClaimRun *w, int *n)
+{
+	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(int64),
+	.hcxt = CurrentMemoryContext};
+	HTAB	   *users = hash_create("lpusers claimed users", 16, &ctl,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	HTAB	   *logins = lpu_queue_logins(w->max);
+	DueRow	   *due;
+	int			found;
+	int			i;
+
+	run_due(w);
+	found = (int) SPI_processed;
+	due = palloc(Max(found, 1) * sizeof(DueRow));
+	for (*n = i = 0; i < found; i++)
+	{
+		MemoryContext caller;
+
+		if (is_repeated(logins, users, i))
+			continue;
+		due[*n].id = lpu_int64_column(i, DUE_ID);
+		due[*n].tid = lpu_tid_column(i, DUE_TID);
+		due[*n].sent_at = lpu_timestamp_column(i, DUE_SENT_AT);
+		caller = MemoryContextSwitchTo(w->from->context);
+		due[*n].body = lpu_text_column(i, DUE_BODY);
+		MemoryContextSwitchTo(caller);
+		++*n;
+	}
+	w->after = *w->cursor;
+	if (found > 0)
+	{
+		w->after.at = lpu_timestamp_column(found - 1, DUE_AT);
+		w->after.id = lpu_int64_column(found - 1, DUE_ID);
+	}
+	w->after.ended = found == 0;
+	SPI_freetuptable(SPI_tuptable);
+	return due;
+}
+
+/* Row i of the result, with what is known of it, in the current memory context. */
 static LpuQueueRow *
-read_claimed(ClaimRun *w, int i)
+read_claimed(ClaimRun *w, const DueRow *due, int i)
 {
 	LpuQueueRow *row = lpu_claim_add(w->from);
 	char	   *role;
 
-	row->id = lpu_int64_column(i, 1);
-	row->login_name = lpu_text_column(i, 4);
-	row->role = lpu_oid_column(i, 6);
+	row->id = due->id;
+	row->login_name = lpu_text_column(i, 3);
+	row->role = lpu_oid_column(i, 5);
 
-	/*
-	 * current name of a renamed role; the stored name of a dropped role
-	 */
+	/* current name of a renamed role; the stored name of a dropped role */
 	role = GetUserNameFromId(row->role, true);
-	row->send_as = role ? role : lpu_text_column(i, 5);
+	row->send_as = role ? role : lpu_text_column(i, 4);
 	row->server = w->cursor->server;
-	row->attempts = lpu_int_column(i, 7);
+	row->attempts = lpu_int_column(i, 6);
 	row->sent_before = row->attempts > 1;
-	row->last_sent_at = lpu_timestamp_column(i, 8);
+	row->last_sent_at = due->sent_at;
 	/* without a login the response could not be matched to the row */
-	row->body = row->login_name ? lpu_text_column(i, 9) : NULL;
+	row->body = row->login_name ? due->body : NULL;
 	return row;
 }
 
@@ -298,33 +346,33 @@ static void
 claim_after(void *arg)
 {
 	ClaimRun   *w = arg;
-	MemoryContext caller = CurrentMemoryContext;
-	SPITupleTable *table;
-	int			found;
+	MemoryContext work = AllocSetContextCreate(w->from->context, "lpusers due rows",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(work);
+	Oid			types[1] = {TIDARRAYOID};
+	Datum		values[1];
+	DueRow	   *due;
+	Datum	   *tids;
+	int			n;
 	int			i;
 
-	w->sql = claim_sql;
-	run_due(w);
-	table = SPI_tuptable;
-	found = (int) SPI_processed;
+	due = lock_due(w, &n);
+	tids = palloc(Max(n, 1) * sizeof(Datum));
+	for (i = 0; i < n; i++)
+		tids[i] = PointerGetDatum(&due[i].tid);
+	values[0] = lpu_queue_tid_array(tids, n);
+	lpu_queue_run(claim_sql, 1, types, values);
 	MemoryContextSwitchTo(w->from->context);
-	for (i = 0; i < found; i++)
-		if (lpu_bool_column(i, 3))
-			w->rows[w->n++] = read_claimed(w, i);
+	for (i = 0; i < (int) SPI_processed; i++)
+		if (lpu_bool_column(i, 2))
+			w->rows[w->n++] = read_claimed(w, &due[lpu_int_column(i, 1)], i);
 	MemoryContextSwitchTo(caller);
-	if (found > 0)
-	{
-		w->cursor->at = lpu_timestamp_column(found - 1, 2);
-		w->cursor->id = lpu_int64_column(found - 1, 1);
-	}
-	w->cursor->ended = found == 0;
-	SPI_freetuptable(table);
+	SPI_freetuptable(SPI_tuptable);
+	MemoryContextDelete(work);
+	*w->cursor = w->after;
 }
 
-/*
- * The claim of several rows raised an error: claim them one by one, and hold the rows that raise
- * again.
- */
+/* The claim of several rows raised an error: claim each alone, and hold those that raise again. */
 static void
 claim_each(ClaimRun *w)
 {
@@ -338,13 +386,12 @@ claim_each(ClaimRun *w)
 		char	   *message;
 
 		CHECK_FOR_INTERRUPTS();
-		w->sql = peek_sql;
 		run_due(w);
 		w->cursor->ended = SPI_processed == 0;
 		if (w->cursor->ended)
 			return;
-		id = lpu_int64_column(0, 1);
-		at = lpu_timestamp_column(0, 2);
+		id = lpu_int64_column(0, DUE_ID);
+		at = lpu_timestamp_column(0, DUE_AT);
 		SPI_freetuptable(SPI_tuptable);
 		message = lpu_queue_try(claim_after, w);
 		w->cursor->at = at;
@@ -357,9 +404,8 @@ claim_each(ClaimRun *w)
 }
 
 /*
- * Claim at most "max" rows of one of the listed servers, and return them in order, allocated in a
- * memory context of their own, a child of the current one.  Returns NULL at the end; rows may
- * have been skipped before it.
+ * Claim at most "max" rows of one of the listed servers, and return them in order, in a memory
+ * context of their own below the current one; NULL at the end. Rows may have been skipped.
  */
 LpuQueueRow **
 lpu_claim_rows(LpuClaimer *c, int max, int *n)

@@ -1,8 +1,8 @@
 /*
  * settle.c: recording the results of queued requests.
  *
- * Results are collected column by column, and one statement writes all of them.  The statement
- * never waits: the result of a row locked by another transaction is kept in memory and written
+ * Results are collected column by column; one statement locks the rows, and one writes them.
+ * Neither waits: the result of a row locked by another transaction is kept in memory and written
  * with the next settlement of this process.  A kept result names its attempt, so that it cannot
  * be mistaken for the result of a later attempt.  If the process ends before, the row stays
  * "sending", and the next deliverer looks it up.
@@ -20,23 +20,22 @@
 
 #include "base/spi_plan.h"
 #include "queue/columns.h"
+#include "queue/mend.h"
 #include "queue/settle.h"
 #include "queue/statement.h"
 
 /* Maximum number of results kept for locked rows; the next deliverer looks up further rows. */
 #define MAX_KEPT 10000
 
-/* The columns of a result, in the order of settle_sql's parameters. */
+/* The columns of a result; the first ones are parameters of settle_sql, in this order. */
 enum
 {
-	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH,
-	HOLD,
-	CAUSE, LAST_SENT, EVIDENCE, OUTCOME, NCOLUMNS
+	STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH, HOLD, CAUSE,
+	LAST_SENT, EVIDENCE, OUTCOME, NPARAMS,
+	ID = NPARAMS, ATTEMPTS, NCOLUMNS
 };
 
 static const Oid types[NCOLUMNS] = {
-	[ID] = INT8OID,
-	[ATTEMPTS] = INT4OID,
 	[STATE] = TEXTOID,
 	[UNSENT] = BOOLOID,
 	[STATUS] = INT4OID,
@@ -51,62 +50,63 @@ static const Oid types[NCOLUMNS] = {
 	[LAST_SENT] = TIMESTAMPTZOID,
 	[EVIDENCE] = TEXTOID,
 	[OUTCOME] = TEXTOID,
+	[ID] = INT8OID,
+	[ATTEMPTS] = INT4OID,
 };
 
 /*
- * Write results, one element of the arrays each.  For a row that was not sent, the attempt is not
- * counted and, without a response, sent_at gets back its earlier value.  Success deletes the
- * payload.  A lookup that fails again and again waits a quarter of the time since the row was
- * sent, at most 8 minutes.  Returns the ids of the rows that were not locked by others (0), and
- * once more those that are created or done now (1), and those of plans that are finished (2).
- * Writes lp_requests, lp_payloads.
+ * Lock rows that no other transaction has locked.  $1 ids.  Returns id, TID, attempts, and true if
+ * the row is in flight.  The state is no condition, with which the planner could scan a partial
+ * index for each id.  Reads lp_requests.
+ */
+static const char lock_sql[] =
+"SELECT r.id, r.ctid, r.attempts, r.state IN ('sending', 'uncertain') FROM @extschema@.lp_requests r "
+"WHERE r.id = ANY ($1) FOR UPDATE SKIP LOCKED";
+
+/*
+ * Write results of rows that this transaction has locked, one element of the arrays each; $15 the
+ * TIDs, which do not change while the rows are locked, null for rows that are not to be written.
+ * For a row that was not sent, the attempt is not counted and, without a response, sent_at gets
+ * back its earlier value.  A lookup that fails again and again waits a quarter of the time since
+ * the row was sent, at most 8 minutes.  Returns the ids of the rows, true if they are created or
+ * done now, and true if they belong to plans and are finished.  Writes lp_requests.
  */
 static const char settle_sql[] =
+"UPDATE @extschema@.lp_requests r"
+" SET state = u.state, hold = u.hold, cause = u.cause, attempts = r.attempts - u.unsent::integer,"
+"  sent_at = CASE WHEN u.unsent AND u.status IS NULL THEN u.last_sent ELSE r.sent_at END,"
+"  status = coalesce(u.status, r.status), ac_revision = coalesce(u.revision, r.ac_revision),"
+"  user_id = coalesce(u.user_id, r.user_id), error = u.error, reason = u.reason,"
+"  batch = coalesce(u.batch, r.batch),"
+"  outcome = u.outcome::jsonb, look_first = r.look_first AND u.state IN ('uncertain', 'held'),"
+"  evidence = CASE WHEN u.state IN ('created', 'done', 'failed') THEN u.evidence END,"
+"  finished_at = CASE WHEN u.state IN ('created', 'done', 'failed') THEN clock_timestamp() END,"
+"  held_at = CASE WHEN u.state = 'held' THEN clock_timestamp() END,"
+"  next_attempt_at = CASE"
+"    WHEN u.state NOT IN ('pending', 'uncertain') THEN NULL"
+"    WHEN u.wait < 0 AND u.state = 'uncertain' AND u.evidence = 'lookup' THEN clock_timestamp()"
+"      + greatest(@extschema@._lp_backoff(r.attempts),"
+"        least((clock_timestamp() - coalesce(r.sent_at, clock_timestamp())) / 4, interval '8"
+"          minutes'))"
+"    WHEN u.wait < 0 THEN clock_timestamp() + @extschema@._lp_backoff(r.attempts)"
+"    ELSE clock_timestamp() + u.wait * interval '1 millisecond' END "
+"FROM (SELECT unnest($1::text[]) AS state, unnest($2::boolean[]) AS unsent,"
+"    unnest($3::integer[]) AS status, unnest($4::bigint[]) AS revision,"
+"    unnest($5::bigint[]) AS user_id, unnest($6::text[]) AS error, unnest($7::text[]) AS reason,"
+"    unnest($8::bigint[]) AS wait, unnest($9::bigint[]) AS batch, unnest($10::text[]) AS hold,"
+"    unnest($11::text[]) AS cause, unnest($12::timestamptz[]) AS last_sent,"
+"    unnest($13::text[]) AS evidence, unnest($14::text[]) AS outcome, unnest($15::tid[]) AS tid"
+"  OFFSET 0) u "
+"WHERE r.ctid = u.tid "
+"RETURNING r.id, r.state IN ('created', 'done'),"
+"  r.plan IS NOT NULL AND r.state IN ('created', 'done', 'failed')";
+
+/* Delete the payloads of successful requests, except locked ones.  $1 ids.  Writes lp_payloads. */
+static const char empty_sql[] =
 "WITH locked AS MATERIALIZED ("
-"  SELECT u.* FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::boolean[], $5::integer[],"
-"    $6::bigint[],"
-"    $7::bigint[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[],"
-"    $14::timestamptz[], $15::text[], $16::text[])"
-"    AS u (id, attempts, state, unsent, status, revision, user_id, error, reason, wait, batch,"
-"      hold, cause, last_sent,"
-"      evidence, outcome)"
-"  CROSS JOIN LATERAL (SELECT q.state, q.attempts FROM @extschema@.lp_requests q WHERE q.id = u.id LIMIT 1"
-"    FOR UPDATE SKIP LOCKED) r"
-"  WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts"
-"), written AS ("
-"  UPDATE @extschema@.lp_requests r"
-"  SET state = u.state, hold = u.hold, cause = u.cause, attempts = r.attempts - u.unsent::integer,"
-"    sent_at = CASE WHEN u.unsent AND u.status IS NULL THEN u.last_sent ELSE r.sent_at END,"
-"    status = coalesce(u.status, r.status), ac_revision = coalesce(u.revision, r.ac_revision),"
-"    user_id = coalesce(u.user_id, r.user_id), error = u.error, reason = u.reason, batch ="
-"      coalesce(u.batch, r.batch),"
-"    outcome = u.outcome::jsonb, look_first = r.look_first AND u.state IN ('uncertain', 'held'),"
-"    evidence = CASE WHEN u.state IN ('created', 'done', 'failed') THEN u.evidence END,"
-"    finished_at = CASE WHEN u.state IN ('created', 'done', 'failed') THEN clock_timestamp() END,"
-"    held_at = CASE WHEN u.state = 'held' THEN clock_timestamp() END,"
-"    next_attempt_at = CASE"
-"      WHEN u.state NOT IN ('pending', 'uncertain') THEN NULL"
-"      WHEN u.wait < 0 AND u.state = 'uncertain' AND u.evidence = 'lookup' THEN clock_timestamp()"
-"        + greatest(@extschema@._lp_backoff(r.attempts),"
-"          least((clock_timestamp() - coalesce(r.sent_at, clock_timestamp())) / 4, interval '8"
-"            minutes'))"
-"      WHEN u.wait < 0 THEN clock_timestamp() + @extschema@._lp_backoff(r.attempts)"
-"      ELSE clock_timestamp() + u.wait * interval '1 millisecond' END"
-"  FROM locked u"
-"  WHERE r.id = u.id"
-"  RETURNING r.id, r.state, r.plan"
-"), payloads AS MATERIALIZED ("
-"  SELECT p.request_id FROM written w CROSS JOIN LATERAL ("
-"    SELECT q.request_id FROM @extschema@.lp_payloads q WHERE q.request_id = w.id LIMIT 1 FOR UPDATE"
-"      SKIP LOCKED) p"
-"  WHERE w.state IN ('created', 'done')"
-"), emptied AS ("
-"  DELETE FROM @extschema@.lp_payloads p USING payloads x WHERE p.request_id = x.request_id"
-")"
-"SELECT l.id, 0 FROM locked l "
-"UNION ALL SELECT w.id, 1 FROM written w WHERE w.state IN ('created', 'done') "
-"UNION ALL SELECT w.id, 2 FROM written w"
-"  WHERE w.state IN ('created', 'done', 'failed') AND w.plan IS NOT NULL";
+"  SELECT p.ctid AS tid FROM @extschema@.lp_payloads p WHERE p.request_id = ANY ($1)"
+"  FOR UPDATE SKIP LOCKED) "
+"DELETE FROM @extschema@.lp_payloads p USING locked l WHERE p.ctid = l.tid";
 
 /*
  * Those of the rows that are still in flight with the same attempt. $1 ids, $2 attempts. Reads
@@ -116,52 +116,6 @@ static const char in_flight_sql[] =
 "SELECT r.id FROM unnest($1::bigint[], $2::integer[]) AS u (id, attempts) JOIN @extschema@.lp_requests r"
 "  ON r.id = u.id "
 "WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts";
-
-/*
- * Mark failures as resolved by a later success of the same login or user (of the same server) or
- * of the same source row, except rows locked by others.  A queued update is resolved by one that
- * does the same, or by one of a later plan, which has all remaining differences.  $1 ids of the
- * successful rows.  Writes lp_requests.
- */
-#define MADE_GOOD_SQL \
-"      AND r.operation = w.operation AND r.state = 'failed' AND NOT r.mended" \
-"      AND (r.operation <> 'update' OR r.path <> 'queue' OR r.plan < w.plan" \
-"        OR r.action = w.action AND r.action <> 'update')"
-
-static const char mend_sql[] =
-"WITH good AS MATERIALIZED ("
-"  SELECT w.* FROM unnest($1::bigint[]) AS u (id) CROSS JOIN LATERAL ("
-"    SELECT r.account, r.server_oid, r.operation, r.source_table_oid, r.source_key, r.user_id,"
-"      r.plan, r.action, lower(r.login_name COLLATE \"C\") AS login"
-"    FROM @extschema@.lp_requests r WHERE r.id = u.id LIMIT 1) w"
-"), found AS MATERIALIZED ("
-"  SELECT f.id FROM good w CROSS JOIN LATERAL ("
-"    SELECT r.id FROM @extschema@.lp_requests r"
-"    WHERE r.account = w.account AND lower(r.login_name COLLATE \"C\") = w.login AND r.server_oid"
-"      = w.server_oid"
-"      AND char_length(r.login_name) <= 254" MADE_GOOD_SQL
-"    OFFSET 0) f"
-"  UNION "
-"  SELECT f.id FROM good w CROSS JOIN LATERAL ("
-"    SELECT r.id FROM @extschema@.lp_requests r"
-"    WHERE r.account = w.account AND r.user_id = w.user_id AND r.server_oid = w.server_oid"
-"      AND r.operation IN ('update', 'delete')" MADE_GOOD_SQL
-"    OFFSET 0) f"
-"  UNION "
-"  SELECT f.id FROM good w CROSS JOIN LATERAL ("
-"    SELECT r.id FROM @extschema@.lp_requests r"
-"    WHERE r.source_table_oid = w.source_table_oid AND jsonb_hash(r.source_key) ="
-"      jsonb_hash(w.source_key)"
-"      AND r.source_key = w.source_key AND r.source_table_oid <> 0 AND r.source_key IS NOT NULL"
-"      AND r.account = w.account AND r.server_oid = w.server_oid" MADE_GOOD_SQL
-"    OFFSET 0) f"
-"), locked AS MATERIALIZED ("
-"  SELECT r.id FROM found f CROSS JOIN LATERAL ("
-"    SELECT q.id, q.state FROM @extschema@.lp_requests q WHERE q.id = f.id LIMIT 1 FOR UPDATE SKIP"
-"      LOCKED) r"
-"  WHERE r.state = 'failed'"
-")"
-"UPDATE @extschema@.lp_requests r SET mended = true FROM locked l WHERE r.id = l.id RETURNING r.id";
 
 /*
  * Users found by a lookup that were created by another request, and not by the row being looked
@@ -260,44 +214,110 @@ typedef struct SettlementWrite
 	int			nplanned;
 } SettlementWrite;
 
-static void
-run_settle(void *arg)
-{
-	SettlementWrite *w = arg;
-	Oid			array_types[NCOLUMNS];
-	Datum		values[NCOLUMNS];
-	int			i;
-
-	for (i = 0; i < NCOLUMNS; i++)
-	{
-		array_types[i] = lpu_columns_type(w->rows, i);
-		values[i] = lpu_columns_array(w->rows, i);
-	}
-	lpu_queue_run(settle_sql, NCOLUMNS, array_types, values);
-	for (i = 0; i < (int) SPI_processed; i++)
-	{
-		int64		id = lpu_int64_column(i, 1);
-
-		switch (lpu_int_column(i, 2))
-		{
-			case 0:
-				w->settled[w->nsettled++] = id;
-				break;
-			case 1:
-				w->successes[w->nsuccesses++] = id;
-				break;
-			default:
-				w->planned[w->nplanned++] = id;
-				break;
-		}
-	}
-	SPI_freetuptable(SPI_tuptable);
-}
-
 static int64
 id_of(const LpuColumns *rows, int i)
 {
 	return DatumGetInt64(lpu_columns_get(rows, ID, i));
+}
+
+/* A row that is locked and in flight. */
+typedef struct LockedRow
+{
+	int64		id;
+	ItemPointerData tid;
+	int			attempts;
+} LockedRow;
+
+static int
+compare_locked(const void *a, const void *b)
+{
+	int64		left = ((const LockedRow *) a)->id;
+	int64		right = ((const LockedRow *) b)->id;
+
+	return left < right ? -1 : left > right;
+}
+
+/* Lock the rows.  Return those in flight, sorted. */
+static LockedRow *
+lock_rows(const LpuColumns *rows, int *n)
+{
+	Oid			array_types[1] = {INT8ARRAYOID};
+	Datum		values[1] = {lpu_columns_array(rows, ID)};
+	LockedRow  *locked;
+	int			i;
+
+	lpu_queue_run(lock_sql, 1, array_types, values);
+	locked = palloc_extended(Max(SPI_processed, 1) * sizeof(LockedRow), MCXT_ALLOC_HUGE);
+	for (*n = i = 0; i < (int) SPI_processed; i++)
+	{
+		if (!lpu_bool_column(i, 4))
+			continue;
+		locked[*n].id = lpu_int64_column(i, 1);
+		locked[*n].tid = lpu_tid_column(i, 2);
+		locked[*n].attempts = lpu_int_column(i, 3);
+		++*n;
+	}
+	SPI_freetuptable(SPI_tuptable);
+	qsort(locked, *n, sizeof(LockedRow), compare_locked);
+	return locked;
+}
+
+/* Return a tid[] of the rows that are in flight with the attempt of their result; null: not so. */
+static Datum
+tids_to_settle(SettlementWrite *w, LockedRow *locked, int nlocked)
+{
+	int			n = lpu_columns_count(w->rows);
+	static const Oid tid_type = TIDOID;
+	LpuColumns *tids = lpu_columns_new(&tid_type, 1);
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		LockedRow	key = {.id = id_of(w->rows, i)};
+		LockedRow  *row = bsearch(&key, locked, nlocked, sizeof(LockedRow), compare_locked);
+
+		lpu_columns_next(tids);
+		if (row == NULL ||
+			row->attempts != DatumGetInt32(lpu_columns_get(w->rows, ATTEMPTS, i)))
+			continue;
+		lpu_columns_set(tids, 0, PointerGetDatum(&row->tid));
+		w->settled[w->nsettled++] = row->id;
+	}
+	return lpu_columns_array(tids, 0);
+}
+
+static void
+run_settle(void *arg)
+{
+	SettlementWrite *w = arg;
+	Oid			array_types[NPARAMS + 1];
+	Datum		values[NPARAMS + 1];
+	int			nlocked;
+	LockedRow  *locked = lock_rows(w->rows, &nlocked);
+	int			before = w->nsuccesses;
+	int			i;
+
+	for (i = 0; i < NPARAMS; i++)
+	{
+		array_types[i] = lpu_columns_type(w->rows, i);
+		values[i] = lpu_columns_array(w->rows, i);
+	}
+	array_types[NPARAMS] = TIDARRAYOID;
+	values[NPARAMS] = tids_to_settle(w, locked, nlocked);
+	lpu_queue_run(settle_sql, NPARAMS + 1, array_types, values);
+	for (i = 0; i < (int) SPI_processed; i++)
+	{
+		if (lpu_bool_column(i, 2))
+			w->successes[w->nsuccesses++] = lpu_int64_column(i, 1);
+		if (lpu_bool_column(i, 3))
+			w->planned[w->nplanned++] = lpu_int64_column(i, 1);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	if (w->nsuccesses == before)
+		return;
+	array_types[0] = INT8ARRAYOID;
+	values[0] = lpu_queue_id_array(w->successes + before, w->nsuccesses - before);
+	lpu_queue_run(empty_sql, 1, array_types, values);
 }
 
 /*
@@ -313,6 +333,7 @@ settle_each(SettlementWrite *w)
 	for (i = 0; i < lpu_columns_count(all); i++)
 	{
 		LpuColumns *one = lpu_columns_new(types, NCOLUMNS);
+		SettlementWrite before = *w;
 		char	   *message;
 
 		lpu_columns_copy_row(one, all, i);
@@ -320,6 +341,7 @@ settle_each(SettlementWrite *w)
 		message = lpu_queue_try(run_settle, w);
 		if (message == NULL)
 			continue;
+		*w = before;
 		/* the next deliverer looks it up */
 		lpu_queue_pass_over(id_of(all, i), message, false);
 		w->settled[w->nsettled++] = id_of(all, i);
@@ -384,16 +406,6 @@ write_rows(const LpuColumns *rows)
 		lpu_settled_hook(w.planned, w.nplanned);
 	if (w.nsettled < n)
 		keep_locked(&w);
-}
-
-/* Mark failures that these rows resolved; a failure that cannot be marked is skipped. */
-void
-lpu_settle_mend(const int64 *ids, int n)
-{
-	Oid			mend_types[1] = {INT8ARRAYOID};
-	Datum		values[1];
-
-	(void) lpu_queue_change(mend_sql, ids, n, 1, mend_types, values);
 }
 
 static bool

@@ -37,10 +37,4 @@ extern void lpu_settlement_write(LpuSettlement *settlement);
 /* Write the results that earlier settlements kept. */
 extern void lpu_settlement_write_kept(void);
 
-/*
- * Mark as mended the failed requests that these successful ones resolved. Needs a transaction
- * with SPI connected.
- */
-extern void lpu_settle_mend(const int64 *ids, int n);
-
 #endif

@@ -18,7 +18,7 @@
 #include "base/origin.h"
 #include "base/spi_plan.h"
 #include "queue/columns.h"
-#include "queue/settle.h"
+#include "queue/mend.h"
 #include "queue/statement.h"
 #include "transaction/request_log.h"
 
