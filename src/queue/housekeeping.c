@@ -21,7 +21,7 @@ static const char purge_sql[] =
 "WITH old AS MATERIALIZED ("
 "  SELECT r.id FROM @extschema@.lp_requests r"
 "  WHERE r.state IN ('created', 'done', 'failed', 'superseded') AND r.finished_at <"
-"    clock_timestamp() - $1"
+"    (SELECT clock_timestamp() - $1)"
 "  FOR UPDATE SKIP LOCKED"
 "), gone AS ("
 "  DELETE FROM @extschema@.lp_requests r USING old o WHERE r.id = o.id RETURNING r.id"

@@ -51,6 +51,7 @@ CREATE FUNCTION @extschema@.lp_account_is_paused(account text) RETURNS boolean
 	END;
 COMMENT ON FUNCTION @extschema@.lp_account_is_paused(text) IS 'returns true if a server of this account has the option delivery ''paused''';
 
+/* Each condition fits an index: what was finished longer ago is not read. */
 CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 	SELECT p.account, p.pending, p.sending, p.uncertain, p.held, p.created, p.done, p.failed,
 		   p.users_per_second,
@@ -69,9 +70,9 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 				 count(*) FILTER (WHERE r.state = 'sending') AS sending,
 				 count(*) FILTER (WHERE r.state = 'uncertain') AS uncertain,
 				 count(*) FILTER (WHERE r.state = 'held') AS held,
-				 count(*) FILTER (WHERE r.state = 'created' AND r.finished_at > clock_timestamp() - interval '24 hours') AS created,
-				 count(*) FILTER (WHERE r.state = 'done' AND r.finished_at > clock_timestamp() - interval '24 hours') AS done,
-				 count(*) FILTER (WHERE r.state = 'failed' AND NOT r.mended AND r.finished_at > clock_timestamp() - interval '24 hours') AS failed,
+				 count(*) FILTER (WHERE r.state = 'created' AND r.finished_at > statement_timestamp() - interval '24 hours') AS created,
+				 count(*) FILTER (WHERE r.state = 'done' AND r.finished_at > statement_timestamp() - interval '24 hours') AS done,
+				 count(*) FILTER (WHERE r.state = 'failed' AND NOT r.mended AND r.finished_at > statement_timestamp() - interval '24 hours') AS failed,
 				 round((count(*) FILTER (WHERE r.state IN ('created', 'done') AND r.finished_at > clock_timestamp() - interval '1 minute')
 						/ greatest(extract(epoch FROM max(r.finished_at)
 										   - greatest(min(r.enqueued_at), clock_timestamp() - interval '1 minute')), 1))::numeric, 1)
@@ -84,6 +85,8 @@ CREATE VIEW @extschema@.lp_progress WITH (security_barrier) AS
 				  FILTER (WHERE r.error IS NOT NULL OR r.reason IS NOT NULL))[1] AS last_error
 		  FROM @extschema@.lp_results r
 		  WHERE r.path = 'queue'
+			AND ((r.state = 'pending' AND NOT r.look_first) OR (r.state = 'pending' AND r.look_first) OR r.state = 'held'
+				 OR r.state IN ('sending', 'uncertain') OR r.finished_at > statement_timestamp() - interval '24 hours')
 		  GROUP BY r.account) p
 	ORDER BY p.account;
 COMMENT ON VIEW @extschema@.lp_progress IS 'the queue of each account: unfinished requests, results of the last 24 hours, speed, estimated end, and latest error';

@@ -108,6 +108,7 @@ COMMENT ON COLUMN @extschema@.lp_requests.held_at IS 'when it was held';
  * user are never under way at the same time. The conditions are chosen so that each statement of the queue can use only
  * one index, since a cached plan may have been made when the table was empty. Logins are compared byte by byte, with
  * ASCII letters folded, so an upgrade of libc or ICU cannot change their order. A later success searches for failed rows.
+ * The times are in the order of the pages, more or less: reports and housekeeping read a range of them.
  */
 CREATE INDEX lp_requests_due ON @extschema@.lp_requests (account, server_oid, next_attempt_at, id)
 	WHERE state = 'pending' AND NOT look_first;
@@ -132,6 +133,7 @@ CREATE INDEX lp_requests_failed_users ON @extschema@.lp_requests (account, user_
 CREATE INDEX lp_requests_failed_sources ON @extschema@.lp_requests (source_table_oid, jsonb_hash(source_key))
 	WHERE state = 'failed' AND NOT mended AND source_key IS NOT NULL AND source_table_oid <> 0;
 CREATE INDEX lp_requests_enqueued_at ON @extschema@.lp_requests USING brin (enqueued_at);
+CREATE INDEX lp_requests_finished_at ON @extschema@.lp_requests USING brin (finished_at);
 
 /* Rows of a queue change a few times and then stay: vacuum by the number of changes, not by the fraction of the table. */
 ALTER TABLE @extschema@.lp_requests SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
