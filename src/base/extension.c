@@ -328,7 +328,23 @@ lpu_relation_name(Oid relation)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relation)));
-	return quote_qualified_identifier(schema, name);
+	return lpu_qualified_name(schema, name);
+}
+
+/*
+ * Return a name with its schema, quoted where necessary, in the current memory context: it is
+ * stored and compared, so it does not depend on the session's quote_all_identifiers.
+ */
+char *
+lpu_qualified_name(const char *schema, const char *name)
+{
+	bool		before = quote_all_identifiers;
+	char	   *qualified;
+
+	quote_all_identifiers = false;
+	qualified = quote_qualified_identifier(schema, name);
+	quote_all_identifiers = before;
+	return qualified;
 }
 
 /* Return a value of type name, allocated in the current memory context. */

@@ -142,7 +142,7 @@ read_sync_row(void)
 		sync->source = lpu_sync_source_named(sync->source_name);
 	else if (name != NULL)
 		sync->source_name =
-			quote_qualified_identifier(get_namespace_name(get_rel_namespace(sync->source)), name);
+			lpu_qualified_name(get_namespace_name(get_rel_namespace(sync->source)), name);
 	sync->key = lpu_text_column(0, 9);
 	sync->create_only = lpu_sync_text_list(SPI_tuptable, 0, 10);
 	sync->add_only = lpu_sync_text_list(SPI_tuptable, 0, 11);
