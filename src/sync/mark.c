@@ -31,6 +31,8 @@
 #include "utils/tuplestore.h"
 
 #include "base/encoding.h"
+#include "base/extension.h"
+#include "base/origin.h"
 #include "base/spi_plan.h"
 #include "queue/statement.h"
 #include "sync/mark.h"
@@ -270,11 +272,11 @@ mark_rows(const TriggerData *data, int64 watch)
 {
 	Relation	table = data->tg_relation;
 	CopiedRows	copied = {.table = table};
-	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table)),
-												  RelationGetRelationName(table));
-	Oid			types[3] = {INT8OID, OIDOID, TEXTOID};
-	Datum		values[3] = {
-		Int64GetDatum(watch), ObjectIdGetDatum(RelationGetRelid(table)), CStringGetTextDatum(name)
+	Oid			types[4] = {INT8OID, OIDOID, TEXTOID, TEXTOID};
+	Datum		values[4] = {
+		Int64GetDatum(watch), ObjectIdGetDatum(RelationGetRelid(table)),
+		CStringGetTextDatum(lpu_relation_name(RelationGetRelid(table))),
+		CStringGetTextDatum(lpu_origin_text())
 	};
 	bool		isnull;
 	int64		sync;
@@ -282,7 +284,8 @@ mark_rows(const TriggerData *data, int64 watch)
 
 	lpu_run("SELECT w.sync, w.columns FROM @extschema@._lp_sync_watch w "
 			"JOIN @extschema@._lp_sync s ON s.id = w.sync "
-			"WHERE w.id = $1 AND (w.relation_oid = $2 OR w.relation = $3)", 3, types, values);
+			"WHERE w.id = $1 AND CASE WHEN @extschema@._lp_is_here(s.origin, $4) "
+			"  THEN w.relation_oid = $2 ELSE w.relation = $3 END", 4, types, values);
 	if (SPI_processed == 0)
 		return;
 	sync = lpu_int64_column(0, 1);
@@ -420,8 +423,8 @@ evaluate(Evaluation *e, SPITupleTable *table, int row)
 /* ----- the marks of a run ----- */
 
 /*
- * Keys that wait for a request are left to a run after the request. $1 sync. Returns the ids and
- * keys of the other marks.
+ * Keys that wait for a request are left to a run after the request. $1 sync, $2 origin here.
+ * Returns the ids and keys of the other marks.
  */
 static const char marks_sql[] =
 "SELECT m.id, m.source_key FROM @extschema@._lp_sync_mark m "
@@ -430,6 +433,7 @@ static const char marks_sql[] =
 "  WHERE i.sync = $1 AND i.source_key = m.source_key AND r.state IN ('pending', 'sending', 'uncertain', 'held')) "
 " AND NOT EXISTS (SELECT FROM @extschema@._lp_sync_link l JOIN @extschema@._lp_sync s ON s.id = l.sync "
 "  JOIN @extschema@.lp_requests r ON r.account = s.account AND r.user_id = l.user_id "
+"   AND r.server_oid = @extschema@._lp_server_here(s.origin, $2, s.server_oid, s.server) "
 "  WHERE l.sync = $1 AND l.source_key = m.source_key AND l.state <> 'gone' AND r.operation <> 'reset' "
 "   AND r.state IN ('pending', 'sending', 'uncertain', 'held')))";
 
@@ -440,8 +444,8 @@ static const char marks_sql[] =
 void
 lpu_sync_read_marks(const LpuSync *sync, bool ids_only, LpuSyncMarks *marks)
 {
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(sync->id)};
+	Oid			types[2] = {INT8OID, TEXTOID};
+	Datum		values[2] = {Int64GetDatum(sync->id), CStringGetTextDatum(lpu_origin_text())};
 	Evaluation	evaluation = {.sync = sync,.context = CurrentMemoryContext};
 	List	   *keys = NIL;
 	SPITupleTable *table;
@@ -449,7 +453,7 @@ lpu_sync_read_marks(const LpuSync *sync, bool ids_only, LpuSyncMarks *marks)
 	int			i;
 
 	memset(marks, 0, sizeof(LpuSyncMarks));
-	lpu_run(marks_sql, 1, types, values);
+	lpu_run(marks_sql, 2, types, values);
 	marks->ids = lpu_queue_ids(&marks->n);
 	if (ids_only || marks->n == 0)
 		return;

@@ -96,6 +96,17 @@ lpu_sync_pause(const LpuSync *sync)
 }
 
 /*
+ * Find the watched tables of a sync by their names, in a database where it is not defined. $1 sync,
+ * $2 origin here.
+ */
+static const char find_watched_sql[] =
+"UPDATE @extschema@._lp_sync_watch w SET relation_oid = c.oid "
+"FROM @extschema@._lp_sync s, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+" ON n.oid = c.relnamespace "
+"WHERE s.id = $1 AND w.sync = s.id AND NOT @extschema@._lp_is_here(s.origin, $2) "
+" AND pg_catalog.parse_ident(w.relation) = ARRAY[n.nspname::text, c.relname::text]";
+
+/*
  * Resume a sync, also after a quarantine and in a copy of the database. Unless the sync was only
  * paused, its guards compare from now on with the numbers of the last plan, which the owner
  * accepts. From now on this database may change the account.
@@ -111,6 +122,7 @@ lpu_sync_resume(const LpuSync *sync)
 		ObjectIdGetDatum(sync->source)
 	};
 
+	lpu_run(find_watched_sql, 2, types, values);
 	lpu_run("UPDATE @extschema@._lp_sync SET state = 'active', why = NULL, failures = 0, "
 			" base_rows = CASE WHEN state = 'paused' AND origin = $2 THEN base_rows ELSE source_rows END, "
 			" base_listed = CASE WHEN state = 'paused' AND origin = $2 THEN base_listed ELSE listed END, "

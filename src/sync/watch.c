@@ -30,6 +30,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "base/origin.h"
 #include "base/spi_plan.h"
 #include "sync/mark.h"
 
@@ -226,6 +227,18 @@ watching_triggers(Oid table, Oid function)
 }
 
 /*
+ * Forget the watches of a table. By its name they are found in a copy of the database and, of a
+ * sync that the caller may use, after the table was dropped: another role may own a table of that
+ * name now. $1 table, $2 its name, $3 the caller, $4 origin here.
+ */
+static const char forget_sql[] =
+"DELETE FROM @extschema@._lp_sync_watch w USING @extschema@._lp_sync s WHERE s.id = w.sync AND "
+"CASE WHEN NOT @extschema@._lp_is_here(s.origin, $4) THEN w.relation = $2 "
+" WHEN w.relation_oid = $1 THEN true "
+" ELSE w.relation = $2 AND pg_catalog.pg_has_role($3, s.owner_oid, 'USAGE') "
+"  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = w.relation_oid) END";
+
+/*
  * lp_sync_unwatch(target regclass) RETURNS SETOF text
  */
 Datum
@@ -233,8 +246,8 @@ lp_sync_unwatch(PG_FUNCTION_ARGS)
 {
 	Oid			table = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
 	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	Oid			types[2] = {OIDOID, TEXTOID};
-	Datum		values[2];
+	Oid			types[4] = {OIDOID, TEXTOID, OIDOID, TEXTOID};
+	Datum		values[4];
 	Oid			function;
 	char	   *name;
 	ListCell   *cell;
@@ -247,6 +260,8 @@ lp_sync_unwatch(PG_FUNCTION_ARGS)
 	name = owned_table_name(table);
 	values[0] = ObjectIdGetDatum(table);
 	values[1] = CStringGetTextDatum(name);
+	values[2] = ObjectIdGetDatum(GetUserId());
+	values[3] = CStringGetTextDatum(lpu_origin_text());
 	function = LookupFuncName(list_make2(makeString(get_namespace_name(schema)),
 										 makeString(pstrdup(FUNCTION_NAME))), 0, NULL, false);
 	SPI_connect();
@@ -254,8 +269,7 @@ lp_sync_unwatch(PG_FUNCTION_ARGS)
 	foreach(cell, watching_triggers(table, function))
 		execute(fcinfo, psprintf("DROP TRIGGER %s ON %s", quote_identifier(lfirst(cell)),
 								 name));
-	lpu_run("DELETE FROM @extschema@._lp_sync_watch w WHERE w.relation_oid = $1 OR w.relation = $2",
-			2, types, values);
+	lpu_run(forget_sql, 4, types, values);
 	SPI_finish();
 	return (Datum) 0;
 }
