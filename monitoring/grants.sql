@@ -8,7 +8,7 @@ DO $$ BEGIN
         CREATE ROLE lp_monitor LOGIN CONNECTION LIMIT 3;
     END IF;
 END $$;
-GRANT SELECT (account, path, state, next_attempt_at, enqueued_at, finished_at) ON lp_requests TO lp_monitor;
+GRANT SELECT (account, path, state, server_oid, next_attempt_at, enqueued_at, finished_at) ON lp_requests TO lp_monitor;
 GRANT SELECT (id, name, account, state, failures, last_run, differing, waiting, blocked, unverifiable, origin) ON _lp_sync TO lp_monitor;
 GRANT SELECT (id, sync, made_at, state) ON _lp_sync_plan TO lp_monitor;
 GRANT SELECT (plan, state) ON _lp_sync_item TO lp_monitor;
