@@ -1,10 +1,14 @@
 /* report.sql: the report. */
 
-/* Escape text for HTML, also inside the quotes of an attribute. */
+/*
+ * Escape text for HTML, also inside the quotes of an attribute. Control characters, and those that change the direction of
+ * a text, become blanks: keys, names and errors are written by other roles.
+ */
 CREATE FUNCTION @extschema@._lp_html(plain text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	BEGIN ATOMIC
-		SELECT replace(replace(replace(replace(replace(coalesce(plain, ''),
+		SELECT replace(replace(replace(replace(replace(
+			regexp_replace(coalesce(plain, ''), '[\u0001-\u001f\u007f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]', ' ', 'g'),
 			'&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
 	END;
 COMMENT ON FUNCTION @extschema@._lp_html(text) IS 'internal: text escaped for HTML';
@@ -131,7 +135,7 @@ COMMENT ON FUNCTION @extschema@._lp_advice(text, text, text, integer, boolean, b
 
 /*
  * A person of a request: login and row of the HR table, as far as known; and the problem without user-specific parts, so
- * that equal problems can be grouped.
+ * that equal problems can be grouped. A key can be of any length: 100 characters of it are enough to find the row.
  */
 CREATE FUNCTION @extschema@._lp_person(login_name text, user_id bigint, source_table text, source_key jsonb, trouble text,
 									   OUT name text, OUT problem text)
@@ -140,7 +144,8 @@ CREATE FUNCTION @extschema@._lp_person(login_name text, user_id bigint, source_t
 		SELECT coalesce(login_name || coalesce(' (' || source_table || ' ' || k.key || ')', ''), source_table || ' ' || k.key,
 						'user ' || user_id, '(no login)'),
 			   regexp_replace(regexp_replace(replace(trouble, coalesce(login_name, ''), '...'), '\(id \d+\)', '(id ...)'), 'user \d+', 'user ...')
-		FROM (SELECT string_agg(j.value, ', ') AS key FROM jsonb_each_text(source_key) j) k;
+		FROM (SELECT CASE WHEN length(a.key) > 100 THEN left(a.key, 100) || '...' ELSE a.key END AS key
+			  FROM (SELECT string_agg(j.value, ', ') AS key FROM jsonb_each_text(source_key) j) a) k;
 	END;
 COMMENT ON FUNCTION @extschema@._lp_person(text, bigint, text, jsonb, text) IS 'internal: person of a request, and its problem without user-specific parts';
 
@@ -297,13 +302,16 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			SELECT q.id, q.account, q.operation, q.action, q.state, q.hold, q.cause, q.status, q.mended, q.user_id, q.login_name, q.source_table,
 				   q.source_key, q.enqueued_at, q.finished_at, q.enqueued_at::date AS day,
 				   coalesce(q.source_table || ' ' || q.source_key::text, q.account || ' ' || lower(q.login_name), q.id::text) AS person,
-				   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open, coalesce(q.error, q.reason, '') AS problem
-			FROM @extschema@.lp_results q
+				   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open, coalesce(q.error, q.reason, '') AS problem,
+				   CASE WHEN q.server_oid <> 0 THEN q.server_oid = ANY (h.servers) END AS halted
+			FROM @extschema@.lp_results q,
+				 (SELECT ARRAY(SELECT s.oid FROM pg_catalog.pg_foreign_server s WHERE 'delivery=paused' = ANY (s.srvoptions)) AS servers OFFSET 0) h
 			WHERE q.operation IN ('create', 'update', 'delete') AND q.state <> 'superseded'
 			  AND q.enqueued_at >= (_lp_report_page.start - (_lp_report_page.stop - _lp_report_page.start + 1))::timestamptz
 			  AND (_lp_report_page.account IS NULL OR q.account = _lp_report_page.account)
 		), a AS MATERIALIZED (
-			SELECT u.account, @extschema@.lp_account_is_paused(u.account) AS paused
+			SELECT u.account, coalesce((SELECT bool_and(q.halted) FROM q WHERE q.account = u.account AND q.open AND q.state <> 'held'),
+									   @extschema@.lp_account_is_paused(u.account)) AS paused
 			FROM (SELECT q.account FROM q UNION SELECT _lp_report_page.account WHERE _lp_report_page.account IS NOT NULL) u
 		), r AS MATERIALIZED (
 			SELECT q.*, a.paused, extract(epoch FROM q.finished_at - q.enqueued_at)::double precision AS seconds,
@@ -339,8 +347,8 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 			SELECT count(DISTINCT r.person) AS n, v.what, v.todo, v.who, @extschema@._lp_plain_words(p.problem) AS detail, min(r.enqueued_at) AS since,
 				   array_agg(DISTINCT p.name) AS names
 			FROM r, LATERAL @extschema@._lp_person(r.login_name, r.user_id, r.source_table, r.source_key, r.problem) p,
-				 LATERAL @extschema@._lp_advice(r.state, r.hold, r.cause, r.status, r.user_id IS NOT NULL, r.paused) v
-			WHERE r.without_user OR r.state = 'held' OR r.open AND (r.paused OR r.enqueued_at < clock_timestamp() - interval '10 minutes')
+				 LATERAL @extschema@._lp_advice(r.state, r.hold, r.cause, r.status, r.user_id IS NOT NULL, coalesce(r.halted, r.paused)) v
+			WHERE r.without_user OR r.state = 'held' OR r.open AND (coalesce(r.halted, r.paused) OR r.enqueued_at < clock_timestamp() - interval '10 minutes')
 			GROUP BY 2, 3, 4, 5
 		), part AS (
 			SELECT
