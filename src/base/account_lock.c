@@ -20,8 +20,8 @@
  * and writers and deliveries alternate. For its own conditional writes the delivery takes the
  * revision's lock exclusively, in the same way.
  *
- * The plans' lock of an account is that of a transaction which applies a plan: another sync of the
- * account sees what it has queued.
+ * The plans' lock of a server is that of a transaction which applies a plan: another sync of the
+ * server sees what it has queued.
  */
 #include "postgres.h"
 
@@ -33,6 +33,9 @@
 
 #include "base/account_lock.h"
 #include "base/compat.h"
+
+/* A plan is applied within seconds; a transaction that has applied one may stay open. */
+#define PLANS_TIMEOUT_MS (60 * 1000)
 
 /* Distinguishes our locks from others of this kind. */
 #define LOCK_MARK 0x4c50
@@ -198,13 +201,39 @@ lpu_release_revision(const char *account)
 	release_if_held(&turnstile, ExclusiveLock);
 }
 
-/* Pass the turnstile, then wait for the revision's lock, each at most until lock_timeout raises. */
-static void
-wait_for_revision(const LOCKTAG *turnstile, const LOCKTAG *tag, LOCKMODE mode)
+/*
+ * Pass the turnstile, unless it is NULL, then wait for the lock, each at most for timeout_ms or
+ * lock_timeout if that is shorter. Return false if it was not granted by then.
+ */
+static bool
+acquire_in_time(const LOCKTAG *turnstile, const LOCKTAG *tag, LOCKMODE mode, int timeout_ms)
 {
-	(void) LockAcquire(turnstile, ShareLock, false, false);
-	LockRelease(turnstile, ShareLock, false);
-	(void) LockAcquire(tag, mode, false, false);
+	MemoryContext caller = CurrentMemoryContext;
+	int			before = LockTimeout;
+	volatile bool granted = true;
+
+	LockTimeout = before > 0 ? Min(before, timeout_ms) : timeout_ms;
+	PG_TRY();
+	{
+		if (turnstile != NULL)
+		{
+			(void) LockAcquire(turnstile, ShareLock, false, false);
+			LockRelease(turnstile, ShareLock, false);
+		}
+		(void) LockAcquire(tag, mode, false, false);
+	}
+	PG_CATCH();
+	{
+		LockTimeout = before;
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		granted = false;
+	}
+	PG_END_TRY();
+	LockTimeout = before;
+	return granted;
 }
 
 static LOCKMODE
@@ -224,31 +253,13 @@ lpu_lock_revision(const char *account, LpuRevisionUse use, int timeout_ms)
 {
 	LOCKTAG		tag = account_tag(REVISION, account);
 	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
-	MemoryContext caller = CurrentMemoryContext;
-	int			before = LockTimeout;
 
-	LockTimeout = before > 0 ? Min(before, timeout_ms) : timeout_ms;
-	PG_TRY();
-	{
-		wait_for_revision(&turnstile, &tag, mode_of(use));
-	}
-	PG_CATCH();
-	{
-		bool		timed_out = geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE;
-
-		LockTimeout = before;
-		if (!timed_out)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
+	if (!acquire_in_time(&turnstile, &tag, mode_of(use), timeout_ms))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not lock the revision of account \"%s\" in time", account),
 				 errdetail("Other writes to the account are under way. Nothing was sent."),
 				 errhint("Retry the statement.")));
-	}
-	PG_END_TRY();
-	LockTimeout = before;
 }
 
 /*
@@ -288,11 +299,20 @@ lpu_unlock_revision(const char *account, LpuRevisionUse use)
 	LockRelease(&tag, mode_of(use), false);
 }
 
-/* Take the plans' lock of the account until the end of the transaction. */
+/*
+ * Take the plans' lock of a server of the account until the end of the transaction. Raises 55P03 if
+ * it cannot be taken within a minute, or lock_timeout if that is shorter.
+ */
 void
-lpu_lock_plans(const char *account)
+lpu_lock_plans(Oid server, const char *account)
 {
-	LOCKTAG		tag = account_tag(PLANS, account);
+	LOCKTAG		tag = make_tag(PLANS, server);
 
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	if (!acquire_in_time(NULL, &tag, ExclusiveLock, PLANS_TIMEOUT_MS))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not lock the plans of account \"%s\" in time", account),
+				 errdetail("Another transaction that has applied a plan for its server has not ended."
+						   " Nothing was queued."),
+				 errhint("Retry the statement.")));
 }

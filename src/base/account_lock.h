@@ -36,7 +36,7 @@ extern bool lpu_try_revision(const char *account, LpuRevisionUse use);
 extern bool lpu_revision_is_locked(const char *account);
 extern void lpu_unlock_revision(const char *account, LpuRevisionUse use);
 
-/* The lock of a transaction that applies a plan for the account. */
-extern void lpu_lock_plans(const char *account);
+/* The lock of a transaction that applies a plan for a server of the account. */
+extern void lpu_lock_plans(Oid server, const char *account);
 
 #endif

@@ -27,6 +27,9 @@
 #define MAX_NUMBER_LENGTH 64
 #define MAX_EXPONENT_DIGITS 2
 
+/* An error's message is seldom longer; it is stored, and shown in the report. */
+#define MAX_STRANGER 2000
+
 /* Shorter secrets would be found everywhere. */
 #define MIN_SECRET 8
 
@@ -164,6 +167,16 @@ lpu_text_to_utf8(const char *text, size_t *length)
 		return NULL;
 	*length = strlen(utf8);
 	return utf8;
+}
+
+/* In the current memory context; what cannot be converted becomes '?'. */
+char *
+lpu_text_of_stranger(const char *text)
+{
+	size_t		length = strlen(text);
+	const char *utf8 = lpu_text_to_utf8(text, &length);
+
+	return lpu_text_from_utf8(lpu_text_excerpt(utf8 ? utf8 : text, length, MAX_STRANGER));
 }
 
 /* The value of hexadecimal digits; -1 if they are none. */

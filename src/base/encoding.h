@@ -12,6 +12,12 @@
  */
 extern char *lpu_text_excerpt(const char *utf8, size_t length, int max_chars);
 
+/*
+ * The same of a text in the database's encoding that code of another role has written, such as the
+ * message of its error; of at most 2000 characters.
+ */
+extern char *lpu_text_of_stranger(const char *text);
+
 /* To the database's encoding; characters it lacks become '?'. The input must be valid UTF-8. */
 extern char *lpu_text_from_utf8(const char *utf8);
 

@@ -39,6 +39,14 @@ PG_FUNCTION_INFO_V1(lp_sync_pause);
 PG_FUNCTION_INFO_V1(lp_sync_resume);
 PG_FUNCTION_INFO_V1(lp_sync_drop);
 
+/*
+ * How long CALL lp_sync() waits for a lock: a transaction of another role may have it for as long
+ * as it likes. The first wait is all that it costs the syncs behind; the last is that of other
+ * locks of an account.
+ */
+#define FIRST_WAIT_MS 2000
+#define LAST_WAIT_MS (60 * 1000)
+
 /* ----- arguments ----- */
 
 static void
@@ -236,38 +244,74 @@ names_to_run(FunctionCallInfo fcinfo, MemoryContext context)
 	return names;
 }
 
+/* The runs of one CALL. */
+typedef struct SyncRuns
+{
+	bool		watched;
+	bool		alone;			/* the sync was named */
+	bool		several;		/* errors of each are reported */
+	MemoryContext context;		/* of names and errors */
+	ErrorData  *failed;			/* the first error */
+} SyncRuns;
+
 /* Run a sync and commit; return the error by which it failed, or NULL. */
 static ErrorData *
-run_and_commit(const char *name, bool watched, bool alone, MemoryContext context)
+run_and_commit(const char *name, const SyncRuns *runs, int timeout_ms)
 {
 	ErrorData  *error;
 
 	XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(context);
-	error = lpu_sync_run(name, watched, alone);
+	MemoryContextSwitchTo(runs->context);
+	error = lpu_sync_run(name, runs->watched, runs->alone, timeout_ms);
 	PopActiveSnapshot();
 	SPI_commit();
-	MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(runs->context);
 	return error;
+}
+
+/*
+ * Run these syncs. With *busy, the names of those that did not get a lock in time are returned
+ * there and their errors are not reported.
+ */
+static void
+run_syncs(SyncRuns *runs, const List *names, int timeout_ms, List **busy)
+{
+	ListCell   *cell;
+
+	foreach(cell, names)
+	{
+		ErrorData  *error = run_and_commit(lfirst(cell), runs, timeout_ms);
+
+		if (error == NULL)
+			continue;
+		if (busy != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			*busy = lappend(*busy, lfirst(cell));
+			continue;
+		}
+		if (runs->several)
+			ereport(WARNING,
+					(errmsg("sync \"%s\" failed: %s", (char *) lfirst(cell), error->message)));
+		runs->failed = runs->failed == NULL ? error : runs->failed;
+	}
 }
 
 /*
  * lp_sync(sync text, watched boolean)
  *
  * One sync that fails does not keep the others from running; its error is
- * raised when all have run, so that what schedules the call sees it.
+ * raised when all have run, so that what schedules the call sees it. One that
+ * is locked by another transaction runs after the others, if it can.
  */
 Datum
 lp_sync(PG_FUNCTION_ARGS)
 {
 	CallContext *call = fcinfo->context && IsA(fcinfo->context, CallContext) ?
 	(CallContext *) fcinfo->context : NULL;
-	bool		watched = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
-	ErrorData  *failed = NULL;
-	MemoryContext context;
+	SyncRuns	runs = {.watched = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1),.alone = !PG_ARGISNULL(0)};
+	List	   *busy = NIL;
 	List	   *names;
-	ListCell   *cell;
 
 	if (call == NULL || call->atomic || IsSubTransaction())
 		ereport(ERROR,
@@ -276,22 +320,18 @@ lp_sync(PG_FUNCTION_ARGS)
 				 errdetail("It commits after each sync. Nothing was queued.")));
 	PreventCommandIfReadOnly("lp_sync()");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	context = AllocSetContextCreate(CurrentMemoryContext, "lpusers sync", ALLOCSET_DEFAULT_SIZES);
+	runs.context = AllocSetContextCreate(CurrentMemoryContext, "lpusers sync",
+										 ALLOCSET_DEFAULT_SIZES);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	names = names_to_run(fcinfo, context);
+	names = names_to_run(fcinfo, runs.context);
 	PopActiveSnapshot();
-	foreach(cell, names)
-	{
-		ErrorData  *error = run_and_commit(lfirst(cell), watched, !PG_ARGISNULL(0), context);
-
-		if (error != NULL && list_length(names) > 1)
-			ereport(WARNING,
-					(errmsg("sync \"%s\" failed: %s", (char *) lfirst(cell), error->message)));
-		failed = failed == NULL ? error : failed;
-	}
+	runs.several = list_length(names) > 1;
+	if (runs.several)
+		run_syncs(&runs, names, FIRST_WAIT_MS, &busy);
+	run_syncs(&runs, runs.several ? busy : names, LAST_WAIT_MS, NULL);
 	/* the error lives in SPI's memory */
-	if (failed != NULL)
-		ReThrowError(failed);
+	if (runs.failed != NULL)
+		ReThrowError(runs.failed);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

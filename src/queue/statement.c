@@ -22,6 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "base/encoding.h"
 #include "base/extension.h"
 #include "base/spi_plan.h"
 #include "base/text_table.h"
@@ -129,7 +130,7 @@ lpu_queue_try(void (*work) (void *arg), void *arg)
 		CurrentResourceOwner = owner;
 		if (concerns_all_rows(error->sqlerrcode))
 			ReThrowError(error);
-		message = error->message ? error->message : "unknown error";
+		message = error->message ? lpu_text_of_stranger(error->message) : "unknown error";
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

@@ -82,7 +82,7 @@ read_plan(LpuAppliedPlan *plan)
 	if (plan->sync == NULL)
 		raise_no_plan(plan);
 	lpu_sync_check_rights(plan->sync);
-	lpu_lock_plans(plan->sync->account);
+	lpu_lock_plans(plan->sync->server, plan->sync->account);
 	lpu_run("SELECT CASE WHEN (p.version <> s.version "
 			"   OR p.made_at < clock_timestamp() - interval '24 hours') AND (p.state = 'draft' "
 			"   OR p.state = 'applied' AND EXISTS (SELECT FROM @extschema@._lp_sync_item i "

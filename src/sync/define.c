@@ -274,6 +274,8 @@ lpu_sync_define(LpuSync *sync, const LpuSyncPolicy *policy)
 
 	if (*sync->name == '\0' || pg_mbstrlen(sync->name) > MAX_NAME)
 		raise_parameter("sync", "It must have 1 to 63 characters.");
+	if (strcmp(lpu_text_of_stranger(sync->name), sync->name) != 0)
+		raise_parameter("sync", "It must have visible characters, and single blanks between them.");
 	check_word("leavers", policy->leavers, leavers, lengthof(leavers));
 	check_word("drift", sync->drift, drifts, lengthof(drifts));
 	check_limits(policy->limits);

@@ -33,7 +33,7 @@
 	"@extschema@._lp_role_here(s.origin, $2, s.owner_oid, s.owner), s.owner, " \
 	"CASE WHEN @extschema@._lp_is_here(s.origin, $2) THEN s.source_oid END, s.source, s.key, " \
 	"s.create_only, s.add_only, s.drift, s.state, s.why, s.origin = $2, " \
-	"@extschema@._lp_is_here(s.origin, $2), s.version FROM @extschema@._lp_sync s "
+	"@extschema@._lp_is_here(s.origin, $2), s.version, s.server FROM @extschema@._lp_sync s "
 
 /* Actions that a plan shows and counts, and those that can have a limit. */
 static const struct
@@ -155,6 +155,7 @@ read_sync_row(void)
 	sync->here = lpu_bool_column(0, 15) ||
 		(lpu_bool_column(0, 16) && lpu_after_promotion == LPU_RESUME);
 	sync->version = lpu_int64_column(0, 17);
+	sync->server_name = lpu_text_column(0, 18);
 	return sync;
 }
 
@@ -211,17 +212,24 @@ lpu_sync_refresh_names(const LpuSync *sync)
 }
 
 /*
- * Raise 42501 unless the current user may act as the owner. A superuser may, also for a dropped
- * role, so that the sync can be dropped.
+ * Return true if the current user may act as the owner. A superuser may, also for a dropped role,
+ * so that the sync can be dropped.
  */
+bool
+lpu_sync_may_use(const LpuSync *sync)
+{
+	return OidIsValid(sync->owner) ? has_privs_of_role(GetUserId(), sync->owner) : superuser();
+}
+
+/* Raise 42501 unless the current user may act as the owner, who is not named to a stranger. */
 void
 lpu_sync_check_rights(const LpuSync *sync)
 {
-	if (OidIsValid(sync->owner) ? !has_privs_of_role(GetUserId(), sync->owner) : !superuser())
+	if (!lpu_sync_may_use(sync))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for sync \"%s\"", sync->name),
-				 errdetail("Only a member of role \"%s\" may use it.", sync->owner_name)));
+				 errdetail("Only a member of its owner may use it.")));
 }
 
 /*
@@ -243,15 +251,24 @@ lpu_sync_named(const char *name, bool lock)
 }
 
 /*
- * Return the options of a sync's server with the mapping of its owner. Raises if there are none.
+ * Return the options of a sync's server with the mapping of its owner. Raises if there are none,
+ * and 55000 if the server was dropped.
  */
 const LpuOptions *
 lpu_sync_options(const LpuSync *sync)
 {
 	LpuProblem *problem = NULL;
-	const LpuOptions *options = lpu_server_for_request(sync->server, sync->account, sync->owner,
-													   sync->owner_name, &problem);
+	const LpuOptions *options;
 
+	/* another server of the account can be that of another role */
+	if (!OidIsValid(sync->server))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("server \"%s\" of sync \"%s\" does not exist", sync->server_name, sync->name),
+				 errhint("Call lp_sync_define() with the same arguments to use another server of"
+						 " account \"%s\".", sync->account)));
+	options = lpu_server_for_request(sync->server, sync->account, sync->owner, sync->owner_name,
+									 &problem);
 	if (options == NULL)
 		lpu_problem_raise(problem);
 	return options;

@@ -27,7 +27,8 @@ typedef struct LpuSync
 	int64		id;				/* 0: not stored yet */
 	const char *name;
 	const char *account;
-	Oid			server;
+	Oid			server;			/* InvalidOid: it was dropped */
+	const char *server_name;	/* when the sync was defined or last run */
 	Oid			owner;
 	const char *owner_name;
 	Oid			source;
@@ -57,7 +58,8 @@ extern LpuSync *lpu_sync_by_id(int64 id, bool lock);
 /* Write down what role, server and source are called now. */
 extern void lpu_sync_refresh_names(const LpuSync *sync);
 
-/* Raise if the current user may not act as the owner of a sync. */
+/* Return true if the current user may act as the owner of a sync; raise if not. */
+extern bool lpu_sync_may_use(const LpuSync *sync);
 extern void lpu_sync_check_rights(const LpuSync *sync);
 
 /* Return the options of a sync's server with the mapping of its owner. */

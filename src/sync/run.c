@@ -12,10 +12,13 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "base/encoding.h"
 #include "base/origin.h"
 #include "base/spi_plan.h"
 #include "sync/definition.h"
@@ -66,29 +69,35 @@ tell(const LpuSync *sync, int64 plan)
 }
 
 /*
- * Count a held or failed run; the third one quarantines the sync. A run of some keys is not
- * counted, and its reason is stored only if no run of all keys has failed.
+ * Count a held or failed run; the third one quarantines the sync. A run of some keys, or one that
+ * waited for a lock, is not counted ("whole" is false), and its reason is stored only if no counted
+ * run has failed. Nothing is stored while another transaction has locked the sync.
  */
 static void
-count_failure(const char *name, const char *why, bool whole)
+count_failure(const LpuSync *sync, const char *why, bool whole)
 {
-	Oid			types[3] = {TEXTOID, TEXTOID, INT4OID};
-	Datum		values[3] = {CStringGetTextDatum(name), CStringGetTextDatum(why),
+	Oid			types[3] = {INT8OID, TEXTOID, INT4OID};
+	Datum		values[3] = {Int64GetDatum(sync->id), CStringGetTextDatum(why),
 	Int32GetDatum(MAX_FAILURES)};
 
 	if (!whole)
 	{
-		lpu_run("UPDATE @extschema@._lp_sync SET why = $2 WHERE name = $1 AND failures = 0 "
-				" AND state = 'active'", 2, types, values);
+		lpu_run("WITH free AS MATERIALIZED (SELECT s.id FROM @extschema@._lp_sync s WHERE s.id = $1 "
+				" FOR UPDATE SKIP LOCKED) "
+				"UPDATE @extschema@._lp_sync s SET why = $2 FROM free f WHERE s.id = f.id "
+				" AND s.failures = 0 AND s.state = 'active'", 2, types, values);
 		return;
 	}
 
-	lpu_run("UPDATE @extschema@._lp_sync SET failures = failures + 1, why = $2, "
-			" state = CASE WHEN state = 'active' AND failures + 1 >= $3 THEN 'quarantined' "
-			"  ELSE state END WHERE name = $1 RETURNING state = 'quarantined'", 3, types, values);
+	lpu_run("WITH free AS MATERIALIZED (SELECT s.id FROM @extschema@._lp_sync s WHERE s.id = $1 "
+			" FOR UPDATE SKIP LOCKED) "
+			"UPDATE @extschema@._lp_sync s SET failures = s.failures + 1, why = $2, "
+			" state = CASE WHEN s.state = 'active' AND s.failures + 1 >= $3 THEN 'quarantined' "
+			"  ELSE s.state END FROM free f WHERE s.id = f.id RETURNING s.state = 'quarantined'",
+			3, types, values);
 	if (SPI_processed > 0 && lpu_bool_column(0, 1))
 		ereport(NOTICE,
-				(errmsg("sync \"%s\" is quarantined", name),
+				(errmsg("sync \"%s\" is quarantined", sync->name),
 				 errdetail("%d runs in a row were held or failed.", MAX_FAILURES),
 				 errhint("Call lp_sync_resume() when the cause is mended.")));
 }
@@ -169,13 +178,25 @@ run_statement(const char *name, bool watched)
 		ereport(WARNING,
 				(errmsg("sync \"%s\", plan %lld is held: %s", name, (long long) planned.id,
 						planned.reason)));
-		count_failure(name, planned.reason, whole);
+		count_failure(sync, planned.reason, whole);
 		return;
 	}
 	lpu_sync_apply(planned.id, NULL, NULL);
 	lpu_sync_remove_marks(sync, &marks, planned.id);
 	count_success(sync, note, whole);
 	tell(sync, planned.id);
+}
+
+/* Clean the texts of an error: functions of the source may have written them. */
+static void
+clean_error(ErrorData *error)
+{
+	char	  **texts[] = {&error->message, &error->detail, &error->hint, &error->context};
+	int			i;
+
+	for (i = 0; i < lengthof(texts); i++)
+		if (*texts[i] != NULL)
+			*texts[i] = lpu_text_of_stranger(*texts[i]);
 }
 
 /* An error in one line, with its hint. */
@@ -187,31 +208,62 @@ describe_error(const ErrorData *error)
 	return error->hint ? psprintf("%s (%s)", message, error->hint) : message;
 }
 
-/* Return true for errors that the sync did not cause. */
+/*
+ * Return true if the backend was interrupted. The SQLSTATE alone does not show it: a function of
+ * the source can raise any. A terminated backend does not come here.
+ */
 static bool
 is_interruption(const ErrorData *error)
 {
-	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION &&
+		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
 /*
- * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are
- * marked. Return NULL, or the error by which it failed, allocated in the current memory context.
- * A run that was held or failed is recorded in the row of the sync. Raises if there is no such
- * sync, or the current user may not act as its owner; 55000 if it is quarantined and alone.
+ * Return the sync to run, or NULL if it is gone since its name was read. If it is to be run alone,
+ * missing rights of the caller are raised, and 55000 if it is quarantined.
+ */
+static LpuSync *
+find_to_run(const char *name, bool alone)
+{
+	LpuSync    *sync = alone ? lpu_sync_named(name, false) : lpu_sync_find(name, false);
+
+	if (alone && strcmp(sync->state, "quarantined") == 0)
+		tell_quarantined(sync, ERROR);
+	return sync != NULL && lpu_sync_may_use(sync) ? sync : NULL;
+}
+
+/* Wait for locks at most this long from now on, unless lock_timeout is shorter. */
+static int
+limit_waiting(int timeout_ms)
+{
+	int			level = NewGUCNestLevel();
+
+	if (LockTimeout == 0 || LockTimeout > timeout_ms)
+		(void) set_config_option("lock_timeout", psprintf("%d", timeout_ms), PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/*
+ * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are marked.
+ * Return NULL, or the error by which it failed, allocated in the current memory context. A run that
+ * was held or failed is recorded in the row of the sync. Waits at most timeout_ms for each lock:
+ * 55P03 is such an error. Raises if the sync is to be run alone and there is none, or the current
+ * user may not act as its owner, or (55000) it is quarantined.
  */
 ErrorData *
-lpu_sync_run(const char *name, bool watched, bool alone)
+lpu_sync_run(const char *name, bool watched, bool alone, int timeout_ms)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
-	LpuSync    *sync;
+	LpuSync    *sync = find_to_run(name, alone);
+	int			level;
 
-	/* missing rights of the caller are not a failure of the sync */
-	sync = lpu_sync_named(name, false);
-	if (alone && strcmp(sync->state, "quarantined") == 0)
-		tell_quarantined(sync, ERROR);
+	if (sync == NULL)
+		return NULL;
+	level = limit_waiting(timeout_ms);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
@@ -236,7 +288,12 @@ lpu_sync_run(const char *name, bool watched, bool alone)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+	AtEOXact_GUC(false, level);
 	if (error != NULL)
-		count_failure(name, describe_error(error), !watched);
+	{
+		clean_error(error);
+		count_failure(sync, describe_error(error),
+					  !watched && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE);
+	}
 	return error;
 }

@@ -11,8 +11,9 @@ extern List *lpu_sync_names(void);
 
 /*
  * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are
- * marked. One that is quarantined is an error if it is to run alone.
+ * marked. One that is quarantined is an error if it is to run alone. Each lock is waited for at
+ * most timeout_ms.
  */
-extern ErrorData *lpu_sync_run(const char *name, bool watched, bool alone);
+extern ErrorData *lpu_sync_run(const char *name, bool watched, bool alone, int timeout_ms);
 
 #endif
