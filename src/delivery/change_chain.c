@@ -28,6 +28,7 @@
 #include "base/encoding.h"
 #include "delivery/change_chain.h"
 #include "http/request.h"
+#include "queue/silence.h"
 #include "user/login.h"
 
 /* Maximum number of rows of a chain: their entities are in memory, some kB each. */
@@ -108,9 +109,10 @@ end_unread(LpuChangeChain *chain, const LpuListingResult *result)
 			lpu_delivery_wait_as_asked(d, result->wait_ms, chain->options->timeout);
 			break;
 		default:
-			wait_ms = lpu_delivery_backoff(chain->options);
+			wait_ms = lpu_silence_backoff(chain->options->mapping);
 			lpu_chain_give_back(chain, why, wait_ms, 0);
-			lpu_delivery_note_unreachable(d, chain->options, why, wait_ms);
+			lpu_delivery_note_unreachable(d, chain->options, &chain->sender, chain->since, why,
+										  wait_ms);
 			break;
 	}
 }
@@ -397,6 +399,20 @@ drop_unsendable(LpuDelivery *d, LpuQueueRow **rows, int n, const char *why)
 	return kept;
 }
 
+/* Return the rows to the queue if another role did not reach the account with their mapping. */
+static int
+drop_silent(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
+{
+	int64		wait_ms = lpu_delivery_silence(d, options, rows[0]);
+
+	if (wait_ms == 0)
+		return n;
+	for (int i = 0; i < n; i++)
+		lpu_chain_set_back(rows[i], NULL, wait_ms, 0);
+	lpu_delivery_settle(d, rows, n);
+	return 0;
+}
+
 /*
  * Claim the due updates and deletes of d->next_change, and begin a chain.  The revision lock is
  * held.  Return false if a chain has nothing to do.
@@ -418,6 +434,8 @@ lpu_change_chain_begin(LpuDelivery *d)
 	{
 		chain->options = lpu_delivery_options(d, rows[0], context, &why);
 		n = drop_unsendable(d, rows, n, why);
+		if (n > 0)
+			n = drop_silent(d, chain->options, rows, n);
 	}
 	if (n > 0)
 	{
@@ -428,6 +446,7 @@ lpu_change_chain_begin(LpuDelivery *d)
 											 ALLOCSET_DEFAULT_SIZES);
 		chain->refused_at = -1;
 		chain->sender = d->next_change;
+		chain->since = GetCurrentTimestamp();
 		add_users(chain, rows, n);
 		lpu_chain_find_older(chain);
 		d->chain = chain;

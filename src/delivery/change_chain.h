@@ -35,6 +35,7 @@ typedef struct LpuChangeChain
 	MemoryContext round;		/* for what was read last and the request */
 	const LpuOptions *options;
 	LpuNextChange sender;
+	TimestampTz since;			/* when its rows were claimed */
 	LpuChangedUser *users;
 	int			n;
 	int			left;			/* users that are not settled */

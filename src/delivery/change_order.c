@@ -29,7 +29,8 @@ is_found(const LpuChangedUser *user)
 static LpuOrderedRows
 rows_of(const LpuChangeChain *chain)
 {
-	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server};
+	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server,
+	.role = chain->sender.role};
 	int64	   *claimed = palloc(Max(chain->n, 1) * sizeof(int64));
 	int			i;
 
@@ -44,7 +45,8 @@ rows_of(const LpuChangeChain *chain)
 void
 lpu_chain_find_older(LpuChangeChain *chain)
 {
-	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server};
+	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server,
+	.role = chain->sender.role};
 	int64		newest = 0;
 	int			i;
 
@@ -152,7 +154,8 @@ set_back(LpuChangeChain *chain, LpuChangedUser *user)
 static void
 keep_older(LpuChangeChain *chain)
 {
-	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server};
+	LpuOrderedRows rows = {.account = chain->delivery->account,.server = chain->sender.server,
+	.role = chain->sender.role};
 	int64	   *ids = palloc(Max(chain->nolder, 1) * sizeof(int64));
 	int64	   *users = palloc(Max(chain->nolder, 1) * sizeof(int64));
 	char	  **logins = palloc(Max(chain->nolder, 1) * sizeof(char *));

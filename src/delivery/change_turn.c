@@ -59,7 +59,7 @@ waits_for_rest(LpuDelivery *d, long *wait_ms)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (d->deliverer->stop != NULL || d->unrest == 0 || d->totals->unreachable ||
+	if (d->deliverer->stop != NULL || d->unrest == 0 ||
 		now > TimestampTzPlusMilliseconds(d->unrest_until, CHECK_MS) ||
 		now > TimestampTzPlusMilliseconds(d->unrest_since, PATIENCE_MS))
 		return false;
@@ -85,8 +85,7 @@ end_chain(LpuDelivery *d)
 static LpuStep
 begin_chain(LpuDelivery *d, long *wait_ms)
 {
-	bool		may = GetCurrentTimestamp() < d->slice_end && !d->totals->unreachable &&
-	!lpu_delivery_must_stop(d);
+	bool		may = GetCurrentTimestamp() < d->slice_end && !lpu_delivery_must_stop(d);
 	bool		claimed;
 
 	if (may)
@@ -95,7 +94,7 @@ begin_chain(LpuDelivery *d, long *wait_ms)
 		return waits_for_rest(d, wait_ms) ? LPU_STEP_WAITS : LPU_STEP_OVER;
 	if (!may)
 	{
-		d->changes_left = !d->totals->unreachable;
+		d->changes_left = true;
 		d->changes_due = false;
 		lpu_delivery_unshare_revision(d);
 		return LPU_STEP_OVER;

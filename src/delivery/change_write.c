@@ -14,6 +14,7 @@
 #include "api/refused_attributes.h"
 #include "base/encoding.h"
 #include "delivery/change_chain.h"
+#include "queue/silence.h"
 #include "user/serialize.h"
 
 /* Attributes that are read of each user of a response, besides its JSON. */
@@ -258,9 +259,10 @@ set_unsent(LpuChangeChain *chain, const LpuApiAnswer *answer, const char *why)
 		lpu_chain_hold_role(chain, LPU_HOLD_CREDENTIALS, why);
 		return;
 	}
-	wait_ms = lpu_delivery_backoff(chain->options);
+	wait_ms = lpu_silence_backoff(chain->options->mapping);
 	lpu_chain_give_back(chain, why, wait_ms, 0);
-	lpu_delivery_note_unreachable(chain->delivery, chain->options, why, wait_ms);
+	lpu_delivery_note_unreachable(chain->delivery, chain->options, &chain->sender, chain->since,
+								  why, wait_ms);
 }
 
 static void

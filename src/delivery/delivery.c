@@ -135,10 +135,19 @@ make_batches(LpuDelivery *d, LpuQueueRow **rows, int n)
 {
 	const char *why = NULL;
 	const LpuOptions *options = lpu_delivery_options(d, rows[0], lpu_claim_context(rows[0]), &why);
+	int64		wait_ms;
 
 	if (options == NULL)
 	{
 		refuse_rows(d, rows, n, LPU_STATE_HELD, why);
+		return;
+	}
+	/* the account was not reached with this mapping by another role */
+	wait_ms = lpu_delivery_silence(d, options, rows[0]);
+	if (wait_ms > 0)
+	{
+		lpu_rows_set_later(rows, n, NULL, wait_ms);
+		lpu_delivery_settle(d, rows, n);
 		return;
 	}
 	lpu_delivery_make_batches(d, options, rows, n);

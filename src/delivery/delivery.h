@@ -15,8 +15,6 @@ typedef struct LpuTotals
 	int64		again;			/* to be sent or looked up later */
 	int64		held;
 	int64		requests;		/* HTTP requests sent */
-	bool		unreachable;	/* the account is unreachable; the rest was
-								 * not tried */
 } LpuTotals;
 
 /*

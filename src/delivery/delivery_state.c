@@ -4,11 +4,11 @@
  * The result of each row is added to the settlement of the current step, which is written once,
  * before the step is committed. One response can affect other batches.  A 429 delays the whole
  * account.  Rejected credentials hold every batch that would use them.  If the service is
- * unreachable, the remaining batches go back to the queue instead of being tried one by one.
+ * unreachable, the remaining batches with the same mapping go back to the queue instead of being
+ * tried one by one.
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -20,6 +20,7 @@
 #include "delivery/delivery_state.h"
 #include "queue/claim.h"
 #include "queue/pending.h"
+#include "queue/silence.h"
 
 /* Maximum number of logins named in the log. */
 #define MAX_NAMES 50
@@ -30,23 +31,6 @@ typedef struct UnfinishedRow
 	int64		id;
 	int64	   *counter;		/* the total that includes it */
 } UnfinishedRow;
-
-/* An unreachable account, for each mapping used to reach it. */
-typedef struct AccountBackoff
-{
-	Oid			mapping;
-	TimestampTz since;
-} AccountBackoff;
-
-/* In this process; there are few entries. */
-static HTAB *silences = NULL;
-
-/*
- * After a failure the next attempt waits for half of the time since the first failure, within these
- * limits.
- */
-#define MIN_BACKOFF_MS 5000
-#define MAX_BACKOFF_MS 480000
 
 /* A service that refuses credentials does so within this time. */
 #define REFUSAL_MS 2000
@@ -84,28 +68,6 @@ lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row)
 		before->counter = counter;
 }
 
-/*
- * Return the milliseconds until the next request to an unreachable account.
- */
-int64
-lpu_delivery_backoff(const LpuOptions *options)
-{
-	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(AccountBackoff)};
-	TimestampTz now = GetCurrentTimestamp();
-	AccountBackoff *entry;
-	bool		found;
-	int64		wait_ms;
-
-	if (silences == NULL)
-		silences = hash_create("lpusers silences", 16, &ctl, HASH_ELEM | HASH_BLOBS);
-	entry = hash_search(silences, &options->mapping, HASH_ENTER, &found);
-	if (!found)
-		entry->since = now;
-	wait_ms = TimestampDifferenceMilliseconds(entry->since, now) / 2;
-	wait_ms = Min(Max(wait_ms, MIN_BACKOFF_MS), MAX_BACKOFF_MS);
-	return (int64) (wait_ms * (0.9 + 0.2 * pg_prng_double(&pg_global_prng_state)));
-}
-
 /* Note that the account was reached: the next failure begins with the shortest delay. */
 void
 lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options)
@@ -114,8 +76,7 @@ lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options)
 
 	d->proved = list_append_unique_oid(d->proved, options->mapping);
 	MemoryContextSwitchTo(caller);
-	if (silences != NULL)
-		(void) hash_search(silences, &options->mapping, HASH_REMOVE, NULL);
+	lpu_silence_end(options->mapping);
 }
 
 /* ----- what may be sent ----- */
@@ -428,26 +389,44 @@ lpu_delivery_hold_role(LpuDelivery *d, const LpuOptions *options, const LpuQueue
 }
 
 /*
- * The account was not reached.  Other due rows wait in the queue for the next attempt.
+ * The account was not reached with the sender's mapping, by an attempt that began at "since".
+ * Other due rows with this mapping wait in the queue for the next attempt.
  */
 void
-lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options, const char *why,
+lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options,
+							  const LpuNextChange *sender, TimestampTz since, const char *why,
 							  int64 wait_ms)
 {
+	LpuSender	silent = {d->account, sender->server, sender->role, options->mapping};
+
 	spare_ready(d, options, LPU_HOLD_NONE, why, wait_ms);
-	d->totals->unreachable = true;
+	lpu_silence_note(&silent, since);
+}
+
+/*
+ * Return the milliseconds until the sender's mapping is to be tried again, because the account was
+ * not reached with it; 0: now.
+ */
+int64
+lpu_delivery_silence(const LpuDelivery *d, const LpuOptions *options, const LpuQueueRow *row)
+{
+	LpuSender	sender = {d->account, row->server, row->role, options->mapping};
+
+	return lpu_silence_of(&sender);
 }
 
 /* The account was not reached by the request of a batch. */
 static void
-set_unreachable(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
+set_unreachable(LpuDelivery *d, const LpuOptions *options, TimestampTz since, LpuQueueRow **rows,
+				int n)
 {
-	int64		wait_ms = lpu_delivery_backoff(options);
+	int64		wait_ms = lpu_silence_backoff(options->mapping);
+	LpuNextChange sender = {rows[0]->server, rows[0]->role};
 	int			i;
 
 	for (i = 0; i < n; i++)
 		rows[i]->wait_ms = wait_ms;
-	lpu_delivery_note_unreachable(d, options, rows[0]->error, wait_ms);
+	lpu_delivery_note_unreachable(d, options, &sender, since, rows[0]->error, wait_ms);
 }
 
 /* In a step: settle one batch that is done. */
@@ -457,6 +436,7 @@ lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch)
 	const LpuOptions *options = batch->options;
 	LpuQueueRow **rows = batch->rows;
 	int			n = batch->n;
+	TimestampTz since = batch->started;
 	LpuBatchResult result;
 
 	lpu_batch_finish(batch, &result);
@@ -477,7 +457,7 @@ lpu_delivery_settle_batch(LpuDelivery *d, LpuCreateBatch *batch)
 	if (rows[0]->state == LPU_STATE_HELD)
 		lpu_delivery_hold_role(d, options, rows[0], rows[0]->hold, rows[0]->reason);
 	if (result.verdict == LPU_NOT_SENT)
-		set_unreachable(d, options, rows, n);
+		set_unreachable(d, options, since, rows, n);
 	if (rows[0]->status == 429)
 		lpu_delivery_wait_as_asked(d, rows[0]->wait_ms, options->timeout);
 	lpu_delivery_settle(d, rows, n);

@@ -12,6 +12,16 @@
 #include "queue/claim_change.h"
 #include "queue/settle.h"
 
+/* Why nothing can be sent now with a mapping. */
+typedef struct LpuListFailure
+{
+	Oid			mapping;		/* InvalidOid: with any */
+	const char *why;
+	int64		wait_ms;
+	int			status;
+	TimestampTz since;			/* the attempt began */
+} LpuListFailure;
+
 /*
  * The users of the account before anything is sent, as listed through one server. Servers with the
  * same account id may belong to roles that do not trust each other, so a listing through one server
@@ -23,9 +33,7 @@ typedef struct LpuPresence
 	int			ndue;			/* rows of the round */
 	bool		few;			/* each is sent in a request of its own */
 	LpuLookup  *users;			/* NULL: few */
-	const char *postponed;		/* why nothing can be sent now, or NULL */
-	int64		postponed_ms;
-	int			postponed_status;
+	List	   *failures;		/* LpuListFailure */
 } LpuPresence;
 
 /* Rows of a refused batch. */
@@ -134,9 +142,15 @@ extern long lpu_delivery_request_wait(const LpuDelivery *d);
 /* The shorter of two times to wait; -1: no limit. */
 extern long lpu_delivery_shorter(long a, long b);
 
-/* In a step: let claimed rows wait as long as a request that could not be sent. */
+/*
+ * In a step: let claimed rows wait as long as a request that could not be sent; the milliseconds
+ * until the next one is tried.
+ */
 extern void lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options,
+										  const LpuNextChange *sender, TimestampTz since,
 										  const char *why, int64 wait_ms);
+extern int64 lpu_delivery_silence(const LpuDelivery *d, const LpuOptions *options,
+								  const LpuQueueRow *row);
 
 /* Count a row's result among the totals. */
 extern void lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row);
@@ -149,10 +163,7 @@ extern void lpu_delivery_hold_role(LpuDelivery *d, const LpuOptions *options,
 								   const LpuQueueRow *row, LpuHoldKind hold,
 								   const char *why);
 
-/*
- * Milliseconds until the next request to an unreachable account; note that it was reached.
- */
-extern int64 lpu_delivery_backoff(const LpuOptions *options);
+/* Note that the account was reached. */
 extern void lpu_delivery_note_reached(LpuDelivery *d, const LpuOptions *options);
 
 /* In a step: the account requested a delay, and nothing is sent to it until then. */

@@ -16,6 +16,7 @@
 #include "delivery/delivery.h"
 #include "delivery/delivery_state.h"
 #include "http/request.h"
+#include "queue/silence.h"
 
 /* Number of rows of the first claim, before the options are known. */
 #define FIRST_CLAIM 100
@@ -234,7 +235,7 @@ may_claim(LpuDelivery *d)
 {
 	if (d->chain != NULL || d->changes_due)
 		return false;
-	return !d->empty && !d->must_look && d->refusal == NULL && !d->totals->unreachable &&
+	return !d->empty && !d->must_look && d->refusal == NULL &&
 		GetCurrentTimestamp() < d->slice_end && !lpu_delivery_must_stop(d);
 }
 
@@ -291,7 +292,7 @@ step_at_rest(LpuDelivery *d, long *wait_ms)
 			return result;
 	}
 	/* the worker delivers the remaining rows after other accounts */
-	if ((d->empty && !d->changes_left) || d->totals->unreachable || d->deliverer->stop != NULL)
+	if ((d->empty && !d->changes_left) || d->deliverer->stop != NULL)
 		return LPU_STEP_OVER;
 	*wait_ms = -1;
 	return LPU_STEP_WAITS;		/* for its next turn */
@@ -438,8 +439,7 @@ lpu_delivery_has_turn(const LpuDelivery *d)
 bool
 lpu_delivery_wants_turn(const LpuDelivery *d)
 {
-	return GetCurrentTimestamp() >= d->slice_end && (!d->empty || d->changes_left) &&
-		!d->totals->unreachable;
+	return GetCurrentTimestamp() >= d->slice_end && (!d->empty || d->changes_left);
 }
 
 /*
@@ -476,6 +476,8 @@ lpu_delivery_open(const char *account, const LpuDeliverer *deliverer, LpuTotals 
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	if (deliverer->stop == NULL)
+		lpu_silence_end_waits();
 	lpu_delivery_begin_turn(d);
 	return d;
 }

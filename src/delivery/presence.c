@@ -15,6 +15,7 @@
 
 #include "delivery/delivery_state.h"
 #include "queue/claim_order.h"
+#include "queue/silence.h"
 
 /* Maximum number of roles tried to list the account. */
 #define MAX_TRIED 100
@@ -42,6 +43,7 @@ struct LpuLookAhead
 	const LpuQueueRow *row;		/* a row of the role as which the account is
 								 * being listed */
 	const LpuOptions *options;	/* ... its options, or NULL */
+	TimestampTz since_role;		/* ... and when it began */
 	bool		alone;			/* no rows were claimed or under way when it
 								 * began */
 	TimestampTz since;
@@ -169,6 +171,22 @@ begin_look_ahead(LpuDelivery *d)
 	return l;
 }
 
+/* Return why nothing can be sent now with this mapping, or NULL. */
+static const LpuListFailure *
+find_failure(const LpuPresence *presence, Oid mapping)
+{
+	ListCell   *cell;
+
+	foreach(cell, presence->failures)
+	{
+		const LpuListFailure *failure = lfirst(cell);
+
+		if (failure->mapping == mapping || !OidIsValid(failure->mapping))
+			return failure;
+	}
+	return NULL;
+}
+
 static bool
 lister_was_tried(const struct LpuLookAhead *l, Oid role)
 {
@@ -199,31 +217,45 @@ list_as_next_role(LpuDelivery *d, struct LpuLookAhead *l, LpuPresence *presence)
 		l->tried[l->ntried++] = l->row->role;
 		caller = lpu_delivery_begin(d);
 		l->options = lpu_delivery_options(d, l->row, d->present_context, &why);
+		if (l->options != NULL && (find_failure(presence, l->options->mapping) != NULL ||
+								   lpu_delivery_silence(d, l->options, l->row) > 0))
+			l->options = NULL;
 		lpu_delivery_commit(d, caller);
 	}
 	if (l->options == NULL)
 		return false;
+	l->since_role = GetCurrentTimestamp();
 	lpu_lookup_start(presence->users, l->options, 0);
 	return true;
 }
 
-/* Nothing can be sent now: the rows that are claimed next are given back. */
+/*
+ * The account cannot be listed now: rows with this mapping, or all of the server if the account
+ * requested a delay, are given back when they are claimed.
+ */
 static void
-postpone(LpuDelivery *d, LpuPresence *presence, const LpuOptions *options,
-		 const LpuListingResult *result,
-		 const char *why)
+postpone(LpuDelivery *d, const struct LpuLookAhead *l, LpuPresence *presence,
+		 const LpuListingResult *result, const char *why)
 {
-	presence->postponed = MemoryContextStrdup(d->present_context, why);
-	presence->postponed_status = 0;
+	MemoryContext caller = MemoryContextSwitchTo(d->present_context);
+	LpuListFailure *failure = palloc0(sizeof(LpuListFailure));
+
+	failure->why = pstrdup(why);
+	failure->since = l->since_role;
 	if (result->verdict != LPU_LATER)
 	{
-		presence->postponed_ms = lpu_delivery_backoff(options);
-		return;
+		failure->mapping = l->options->mapping;
+		failure->wait_ms = lpu_silence_backoff(l->options->mapping);
 	}
-	presence->postponed_status = 429;
-	presence->postponed_ms = result->wait_ms;
-	d->next_start = Max(d->next_start,
-						TimestampTzPlusMilliseconds(GetCurrentTimestamp(), result->wait_ms));
+	else
+	{
+		failure->status = 429;
+		failure->wait_ms = result->wait_ms;
+		d->next_start = Max(d->next_start,
+							TimestampTzPlusMilliseconds(GetCurrentTimestamp(), result->wait_ms));
+	}
+	presence->failures = lappend(presence->failures, failure);
+	MemoryContextSwitchTo(caller);
 }
 
 /*
@@ -255,8 +287,8 @@ use_listing(LpuDelivery *d, const struct LpuLookAhead *l, LpuPresence *presence,
 			lpu_delivery_hold_role(d, l->options, l->row, LPU_HOLD_SETUP, why);
 			return false;
 		default:
-			postpone(d, presence, l->options, result, why);
-			return true;
+			postpone(d, l, presence, result, why);
+			return result->verdict == LPU_LATER;
 	}
 }
 
@@ -387,18 +419,24 @@ lpu_delivery_make_batches(LpuDelivery *d, const LpuOptions *options, LpuQueueRow
 {
 	const LpuPresence *presence = find_presence(d, rows[0]->server);
 	bool		few = presence == NULL || presence->few;
+	const LpuListFailure *failure;
 	int			absent = 0;
 	int			size;
 	int			i;
 
-	if (presence != NULL && presence->postponed != NULL)
+	failure = presence == NULL ? NULL : find_failure(presence, options->mapping);
+	if (failure != NULL)
 	{
-		lpu_rows_set_later(rows, n, presence->postponed, presence->postponed_ms);
+		LpuNextChange sender = {rows[0]->server, rows[0]->role};
+
+		lpu_rows_set_later(rows, n, failure->why, failure->wait_ms);
 		for (i = 0; i < n; i++)
-			rows[i]->status = presence->postponed_status;
+			rows[i]->status = failure->status;
 		lpu_delivery_settle(d, rows, n);
 		lpu_delivery_end_round(d);
-		d->totals->unreachable |= presence->postponed_status != 429;
+		if (OidIsValid(failure->mapping))
+			lpu_delivery_note_unreachable(d, options, &sender, failure->since, failure->why,
+										  failure->wait_ms);
 		return;
 	}
 	for (i = 0; i < n; i++)

@@ -4,8 +4,9 @@
  * Accounts take turns, and no account blocks the turn of another. A few accounts have their turn at
  * a time, starting with those that have waited the longest. After a turn (delivery_step.c) the
  * requests of the account that are in flight continue during the turns of others, and do not count
- * as a turn. An account whose service does not respond is retried after an increasing delay.
- * Nothing here waits: the caller waits for the network when no delivery can continue.
+ * as a turn. A mapping whose service does not respond is retried after an increasing delay
+ * (queue/silence.c). Nothing here waits: the caller waits for the network when no delivery can
+ * continue.
  */
 #include "postgres.h"
 
@@ -14,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "delivery/turns.h"
+#include "queue/silence.h"
 
 /*
  * Number of accounts that have their turn at a time: with the default of 4 connections each, some
@@ -30,13 +32,6 @@
  */
 #define IDLE_WAIT_MS 10000
 
-/*
- * Retry intervals of an account whose service does not respond: 5, 10, 20, 40 s, then every minute.
- * The rows that were tried have their own delay.
- */
-#define UNREACHABLE_WAIT_MS 5000
-#define MAX_UNREACHABLE_WAIT_MS 60000
-
 /* An account with unfinished rows. */
 typedef struct AccountTurn
 {
@@ -45,7 +40,6 @@ typedef struct AccountTurn
 								 * DT_NOEND: unknown */
 	TimestampTz not_before;		/* whatever is due */
 	TimestampTz began;			/* its last turn, 0: never */
-	int			unreachable;	/* times in a row */
 	bool		listed;
 	bool		opened;			/* at least once */
 	LpuDelivery *delivery;		/* or NULL */
@@ -160,7 +154,7 @@ lpu_turns_list(LpuTurns *turns, const char *account, bool retry)
 		t = find_turn(turns, due[i].account);
 		t->listed = true;
 		t->due = TimestampTzPlusMilliseconds(now, due[i].wait_ms);
-		if (retry && t->unreachable == 0)
+		if (retry)
 			t->not_before = now;
 		listed++;
 	}
@@ -201,20 +195,18 @@ static int64
 wait_after(AccountTurn *t)
 {
 	const LpuTotals *totals = &t->totals;
+	long		silence_ms;
 
-	if (totals->unreachable)
-	{
-		int64		wait_ms = (int64) UNREACHABLE_WAIT_MS << Min(t->unreachable, 10);
+	if (totals->created > 0 || totals->done > 0 || totals->failed > 0 || totals->held > 0 ||
+		totals->again > 0)
+		return 0;
 
-		t->unreachable++;
-		return Min(wait_ms, MAX_UNREACHABLE_WAIT_MS);
-	}
-	t->unreachable = 0;
-	if (totals->created == 0 && totals->done == 0 && totals->failed == 0 && totals->held == 0 &&
-		totals->again == 0)
-		return IDLE_WAIT_MS;	/* paused, or the due rows are locked by
-								 * others */
-	return 0;
+	/*
+	 * paused, or the due rows are locked by others, or the account is not
+	 * reached with their mappings
+	 */
+	silence_ms = lpu_silence_left(t->account);
+	return silence_ms < 0 ? IDLE_WAIT_MS : Min(silence_ms, IDLE_WAIT_MS);
 }
 
 static void

@@ -29,24 +29,27 @@
 #include "base/spi_plan.h"
 #include "options/server.h"
 #include "queue/claim.h"
+#include "queue/claim_order.h"
 #include "queue/pending.h"
+#include "queue/silence.h"
 #include "queue/statement.h"
 
 /*
- * Rows that may be claimed.  $1 account, $2 servers, $3 origin, $4 latest due time, $5 limit.
- * Reads lp_requests.
+ * Rows that may be claimed.  $1 account, $2 servers, $3 origin, $4 latest due time, $5 limit,
+ * $6 silent senders.  Reads lp_requests.
  */
 static const char list_sql[] =
 "SELECT r.id, r.login_name, r.send_as_oid, r.send_as, r.server_oid FROM @extschema@.lp_requests r "
 "WHERE r.account = $1 AND r.server_oid = ANY ($2) AND r.state = 'pending' AND NOT r.look_first"
-"  AND r.operation = 'create' AND r.next_attempt_at <= $4 AND r.origin = $3 "
+"  AND r.operation = 'create' AND r.next_attempt_at <= $4 AND r.origin = $3"
+"  AND " LPU_NOT_SILENT_SQL("r", "$6") " "
 "ORDER BY r.next_attempt_at, r.id LIMIT $5";
 
 /*
- * Due rows of a server, in order, locked.  $1 account, $2 server, $3 and $4 time and id after which
- * to begin, $5 origin, $6 ids to skip, $7 limit, $8 now.  Reads lp_requests and lp_payloads.  Rows
- * in flight are excluded by subqueries and not by joins, so that the login is an index condition
- * even if the table has no statistics.
+ * Due rows of a server, in order, locked.  $1 account, $2 server, $3 and $4 time and id after
+ * which to begin, $5 origin, $6 ids to skip, $7 limit, $8 now, $9 silent senders, $10 senders that
+ * failed.  Reads lp_requests and lp_payloads.  Rows in flight are excluded by subqueries and not
+ * by joins, so that the login is an index condition even if the table has no statistics.
  */
 static const char due_sql[] =
 "SELECT r.id, r.next_attempt_at, r.ctid, r.login_name, r.user_id, r.sent_at,"
@@ -54,7 +57,7 @@ static const char due_sql[] =
 "FROM @extschema@.lp_requests r "
 "WHERE r.account = $1 AND r.server_oid = $2 AND r.state = 'pending' AND NOT r.look_first"
 "  AND r.operation = 'create' AND r.next_attempt_at <= $8 AND (r.next_attempt_at, r.id) > ($3, $4)"
-"  AND r.origin = $5 AND r.id <> ALL ($6)"
+"  AND r.origin = $5 AND r.id <> ALL ($6) AND " LPU_NOT_SILENT_SQL("r", "$9")
 "  AND (SELECT f.id FROM @extschema@.lp_requests f"
 "    WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE"
 "      \"C\")"
@@ -69,7 +72,8 @@ static const char due_sql[] =
 "      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE"
 "        \"C\")"
 "        AND f.login_name IS NOT NULL AND f.server_oid = $2 AND f.state IN ('pending', 'held')"
-"        AND f.state = 'pending' AND f.operation <> 'create' AND f.id < r.id LIMIT 1) IS NULL) "
+"        AND f.state = 'pending' AND f.operation <> 'create' AND f.id < r.id"
+"        AND " LPU_ORDERS_SQL("f", "r", LPU_NOT_SILENT_SQL("f", "$10")) " LIMIT 1) IS NULL) "
 "ORDER BY r.next_attempt_at, r.id LIMIT $7 FOR UPDATE OF r SKIP LOCKED";
 
 /* The columns of its result. */
@@ -249,15 +253,16 @@ typedef struct ClaimRun
 static void
 run_due(const ClaimRun *w)
 {
-	Oid			types[8] = {TEXTOID, OIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8ARRAYOID,
-	INT4OID, TIMESTAMPTZOID};
-	Datum		values[8] = {CStringGetTextDatum(w->claimer->account),
+	Oid			types[10] = {TEXTOID, OIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8ARRAYOID,
+	INT4OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID};
+	Datum		values[10] = {CStringGetTextDatum(w->claimer->account),
 		ObjectIdGetDatum(w->cursor->server),
 		TimestampTzGetDatum(w->cursor->at), Int64GetDatum(w->cursor->id),
 		CStringGetTextDatum(lpu_origin_text()),
-	lpu_queue_passed_over(), Int32GetDatum(w->max), TimestampTzGetDatum(w->claimer->until)};
+		lpu_queue_passed_over(), Int32GetDatum(w->max), TimestampTzGetDatum(w->claimer->until),
+	lpu_silence_senders(false), lpu_silence_senders(true)};
 
-	lpu_queue_run(due_sql, 8, types, values);
+	lpu_queue_run(due_sql, 10, types, values);
 }
 
 /* Return true if an earlier row of the claim has the login or user of row i of the result. */
@@ -445,23 +450,18 @@ lpu_claim_rows(LpuClaimer *c, int max, int *n)
 LpuQueueRow *
 lpu_claim_list(LpuClaimer *c, int max, int *n)
 {
-	Oid			types[5] = {TEXTOID, OIDARRAYOID, TEXTOID, TIMESTAMPTZOID, INT4OID};
-	int			nservers;
-	Oid		   *servers = lpu_pending_servers(c->account, &nservers);
-	Datum	   *oids = palloc(Max(nservers, 1) * sizeof(Datum));
-	Datum		values[5];
+	Oid			types[6] = {TEXTOID, OIDARRAYOID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT8ARRAYOID};
+	Datum		values[6];
 	LpuQueueRow *rows;
 	int			i;
 
-	for (i = 0; i < nservers; i++)
-		oids[i] = ObjectIdGetDatum(servers[i]);
 	values[0] = CStringGetTextDatum(c->account);
-	values[1] = PointerGetDatum(construct_array(oids, nservers, OIDOID, sizeof(Oid), true,
-												TYPALIGN_INT));
+	values[1] = lpu_pending_servers(c->account);
 	values[2] = CStringGetTextDatum(lpu_origin_text());
 	values[3] = TimestampTzGetDatum(c->until);
 	values[4] = Int32GetDatum(max);
-	lpu_queue_run(list_sql, 5, types, values);
+	values[5] = lpu_silence_senders(false);
+	lpu_queue_run(list_sql, 6, types, values);
 	*n = (int) SPI_processed;
 	rows = palloc_extended(Max(*n, 1) * sizeof(LpuQueueRow), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (i = 0; i < *n; i++)

@@ -3,7 +3,8 @@
  *
  * Updates and deletes are claimed in the order of phase and id, for one role of one server at a
  * time, because a request has the credentials of one role.  A pending row waits until all earlier
- * requests of its user on its server, including creates, are finished; one by login also waits for
+ * requests of its user on its server, including creates, are finished, except those of another role
+ * that are held or whose account is not reached; one by login also waits for
  * an earlier rename that gives the login to a user.  Uncertain rows are
  * claimed like pending ones, since the deliverer reads the users before it sends
  * (delivery/change_chain.c); an uncertain row does not wait for earlier rows, since these wait
@@ -14,7 +15,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -25,18 +25,19 @@
 #include "queue/claim_change.h"
 #include "queue/claim_order.h"
 #include "queue/pending.h"
+#include "queue/silence.h"
 #include "queue/statement.h"
 
 /*
  * Rows that are due.  $1 account, $2 origin, $3 ids to skip, $4 servers that may be sent to, $5
- * paused servers.  Rows in flight and earlier waiting rows are found by subqueries, each of which
- * can use one index.  Reads lp_requests.
+ * paused servers, $6 silent senders, $7 senders that failed.  Rows in flight and earlier waiting
+ * rows are found by subqueries, each of which can use one index.  Reads lp_requests.
  */
 #define DUE_SQL \
 "  FROM @extschema@.lp_requests r" \
 "  WHERE r.account = $1 AND r.state IN ('pending', 'uncertain')" \
 "    AND r.operation IN ('update', 'delete') AND r.next_attempt_at <= clock_timestamp()" \
-"    AND r.origin = $2 AND r.id <> ALL ($3)" \
+"    AND r.origin = $2 AND r.id <> ALL ($3) AND " LPU_NOT_SILENT_SQL("r", "$6") \
 "    AND CASE WHEN r.state = 'uncertain' THEN r.server_oid <> ALL ($5) ELSE" \
 "      NOT r.look_first AND r.server_oid = ANY ($4)" \
 "      AND (r.login_name IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
@@ -49,6 +50,7 @@
 "              = lower(r.login_name COLLATE \"C\")" \
 "            AND f.login_name IS NOT NULL AND f.server_oid = r.server_oid" \
 "            AND f.state IN ('pending', 'held') AND f.hold IS DISTINCT FROM 'elsewhere'" \
+"            AND " LPU_ORDERS_SQL("f", "r", LPU_NOT_SILENT_SQL("f", "$7")) \
 "            AND f.id < r.id LIMIT 1) IS NULL)" \
 "      AND (r.user_id IS NOT NULL OR " LPU_OLDER_RENAME_SQL("r") " IS NULL)" \
 "      AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
@@ -57,6 +59,7 @@
 "        AND (SELECT f.id FROM @extschema@.lp_requests f" \
 "          WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = r.server_oid" \
 "            AND f.state IN ('pending', 'held') AND f.hold IS DISTINCT FROM 'elsewhere'" \
+"            AND " LPU_ORDERS_SQL("f", "r", LPU_NOT_SILENT_SQL("f", "$7")) \
 "            AND f.id < r.id LIMIT 1) IS NULL) END"
 
 /* The first of them. */
@@ -64,14 +67,14 @@ static const char next_sql[] =
 "SELECT r.server_oid, r.send_as_oid, r.id" DUE_SQL " ORDER BY r.phase, r.id LIMIT 1";
 
 /*
- * Claim the rows of a server, $6, and a role, $7; $8 limit.  Returns the claimed rows in order,
+ * Claim the rows of a server, $8, and a role, $9; $10 limit.  Returns the claimed rows in order,
  * with their earlier values.  Writes lp_requests, reads lp_payloads.
  */
 static const char claim_sql[] =
 "WITH due AS MATERIALIZED ("
 "  SELECT r.id, r.state, r.sent_at, r.status, r.error, r.reason" DUE_SQL
-"    AND r.server_oid = $6 AND r.send_as_oid = $7"
-"  ORDER BY r.phase, r.id LIMIT $8"
+"    AND r.server_oid = $8 AND r.send_as_oid = $9"
+"  ORDER BY r.phase, r.id LIMIT $10"
 "  FOR UPDATE OF r SKIP LOCKED"
 "), claimed AS ("
 "  UPDATE @extschema@.lp_requests r"
@@ -88,7 +91,7 @@ static const char claim_sql[] =
 "FROM claimed c WHERE c.state = 'sending' ORDER BY c.phase, c.id";
 
 /* The parameters of DUE_SQL. */
-#define DUE_PARAMS 5
+#define DUE_PARAMS 7
 
 typedef struct ChangeClaim
 {
@@ -100,36 +103,34 @@ typedef struct ChangeClaim
 	int			n;
 } ChangeClaim;
 
-/* Set the parameters of DUE_SQL.  Rows that have no server get one, or are held. */
+/*
+ * Set the parameters of DUE_SQL; "probing": with senders that failed and may be tried again.
+ * Rows that have no server get one, or are held.
+ */
 static void
-due_params(const char *account, Oid *types, Datum *values)
+due_params(const char *account, bool probing, Oid *types, Datum *values)
 {
-	int			n;
-	Oid		   *servers = lpu_pending_servers(account, &n);
-	Datum	   *oids = palloc(Max(n, 1) * sizeof(Datum));
-	int			i;
-
-	for (i = 0; i < n; i++)
-		oids[i] = ObjectIdGetDatum(servers[i]);
 	types[0] = types[1] = TEXTOID;
 	types[2] = INT8ARRAYOID;
 	types[3] = types[4] = OIDARRAYOID;
 	values[0] = CStringGetTextDatum(account);
 	values[1] = CStringGetTextDatum(lpu_origin_text());
 	values[2] = lpu_queue_passed_over();
-	values[3] = PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	values[3] = lpu_pending_servers(account);
 	values[4] = lpu_server_paused_array();
+	types[5] = types[6] = INT8ARRAYOID;
+	values[5] = lpu_silence_senders(!probing);
+	values[6] = lpu_silence_senders(true);
 }
 
-/* Return the id of the row to be claimed next, 0 if there is none. */
 static int64
-find_next(const char *account, LpuNextChange *next)
+find_next_of(const char *account, bool probing, LpuNextChange *next)
 {
 	Oid			types[DUE_PARAMS];
 	Datum		values[DUE_PARAMS];
 	int64		id = 0;
 
-	due_params(account, types, values);
+	due_params(account, probing, types, values);
 	lpu_queue_run(next_sql, DUE_PARAMS, types, values);
 	if (SPI_processed > 0)
 	{
@@ -138,6 +139,20 @@ find_next(const char *account, LpuNextChange *next)
 		id = lpu_int64_column(0, 3);
 	}
 	SPI_freetuptable(SPI_tuptable);
+	return id;
+}
+
+/*
+ * Return the id of the row to be claimed next, 0 if there is none.  Those of senders whose account
+ * was reached come first.
+ */
+static int64
+find_next(const char *account, LpuNextChange *next)
+{
+	int64		id = find_next_of(account, false, next);
+
+	if (id == 0 && lpu_silence_any())
+		id = find_next_of(account, true, next);
 	return id;
 }
 
@@ -186,7 +201,7 @@ run_claim(void *arg)
 	MemoryContext caller = CurrentMemoryContext;
 	int			i;
 
-	due_params(claim->account, types, values);
+	due_params(claim->account, true, types, values);
 	types[DUE_PARAMS] = types[DUE_PARAMS + 1] = OIDOID;
 	types[DUE_PARAMS + 2] = INT4OID;
 	values[DUE_PARAMS] = ObjectIdGetDatum(claim->next->server);

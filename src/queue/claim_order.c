@@ -17,12 +17,14 @@
 
 #include "base/spi_plan.h"
 #include "queue/claim_order.h"
+#include "queue/silence.h"
 #include "queue/statement.h"
 
 /*
  * Changes by login that wait or are uncertain, without the id of their user, that are older than
  * request $3, except those that refer to the user to whom an older unfinished rename gives the
- * login.  $1 account, $2 server.  The states are those of the index.  Reads lp_requests.
+ * login, and those of other roles that do not move.  $1 account, $2 server, $4 role, $5 senders
+ * that failed.  The states are those of the index.  Reads lp_requests.
  */
 static const char older_sql[] =
 "SELECT r.id, r.login_name FROM @extschema@.lp_requests r "
@@ -30,13 +32,14 @@ static const char older_sql[] =
 "  AND r.state IN ('pending', 'held', 'sending', 'uncertain')"
 "  AND r.operation IN ('update', 'delete') AND r.state <> 'sending'"
 "  AND r.hold IS DISTINCT FROM 'elsewhere'"
+"  AND (r.send_as_oid = $4 OR r.state <> 'held' AND " LPU_NOT_SILENT_SQL("r", "$5") ")"
 "  AND " LPU_OLDER_RENAME_SQL("r") " IS NULL "
 "ORDER BY r.id";
 
 /*
  * Requests, $3, of users, $4, that wait for others of the same user: for older ones, and for
- * those in flight except $5, which the claimer orders itself.  $1 account, $2 server.  Reads
- * lp_requests.
+ * those in flight except $5, which the claimer orders itself.  $1 account, $2 server, $6 role,
+ * $7 senders that failed.  Reads lp_requests.
  */
 static const char blocked_sql[] =
 "SELECT u.id FROM unnest($3::bigint[], $4::bigint[]) AS u (id, user_id) "
@@ -46,6 +49,7 @@ static const char blocked_sql[] =
 "  OR (SELECT f.id FROM @extschema@.lp_requests f"
 "    WHERE f.account = $1 AND f.user_id = u.user_id AND f.server_oid = $2"
 "      AND f.state IN ('pending', 'held') AND f.hold IS DISTINCT FROM 'elsewhere' AND f.id < u.id"
+"      AND (f.send_as_oid = $6 OR f.state <> 'held' AND " LPU_NOT_SILENT_SQL("f", "$7") ")"
 "    LIMIT 1) IS NOT NULL";
 
 /*
@@ -63,7 +67,8 @@ static const char waiting_sql[] =
 "    AND (SELECT f.id FROM @extschema@.lp_requests f"
 "      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\")"
 "        AND f.login_name IS NOT NULL AND f.server_oid = $2 AND f.state IN ('pending', 'held')"
-"        AND f.operation = 'create' AND f.id < q.id LIMIT 1) IS NULL"
+"        AND f.operation = 'create' AND f.id < q.id AND " LPU_ORDERS_SQL("f", "q", "true")
+"      LIMIT 1) IS NULL"
 "    AND (SELECT f.id FROM @extschema@.lp_requests f"
 "      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(u.login COLLATE \"C\")"
 "        AND f.server_oid = $2 AND f.state IN ('sending', 'uncertain')"
@@ -96,13 +101,14 @@ static const char follow_sql[] =
 LpuWaitingChange *
 lpu_claim_find_older_by_login(const LpuOrderedRows *rows, int64 newest, int *n)
 {
-	Oid			types[3] = {TEXTOID, OIDOID, INT8OID};
-	Datum		values[3] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
-	Int64GetDatum(newest)};
+	Oid			types[5] = {TEXTOID, OIDOID, INT8OID, OIDOID, INT8ARRAYOID};
+	Datum		values[5] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
+		Int64GetDatum(newest), ObjectIdGetDatum(rows->role),
+	lpu_silence_senders(true)};
 	LpuWaitingChange *changes;
 	int			i;
 
-	lpu_queue_run(older_sql, 3, types, values);
+	lpu_queue_run(older_sql, 5, types, values);
 	*n = (int) SPI_processed;
 	changes = palloc(Max(*n, 1) * sizeof(LpuWaitingChange));
 	for (i = 0; i < *n; i++)
@@ -222,13 +228,15 @@ int64 *
 lpu_claim_find_blocked(const LpuOrderedRows *rows, const int64 *ids, const int64 *users, int n,
 					   int *nblocked)
 {
-	Oid			types[5] = {TEXTOID, OIDOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID};
-	Datum		values[5] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
+	Oid			types[7] = {TEXTOID, OIDOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, OIDOID,
+	INT8ARRAYOID};
+	Datum		values[7] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
 		lpu_queue_id_array(ids, n), lpu_queue_id_array(users, n),
-	lpu_queue_id_array(rows->claimed, rows->nclaimed)};
+		lpu_queue_id_array(rows->claimed, rows->nclaimed), ObjectIdGetDatum(rows->role),
+	lpu_silence_senders(true)};
 	int64	   *blocked;
 
-	lpu_queue_run(blocked_sql, 5, types, values);
+	lpu_queue_run(blocked_sql, 7, types, values);
 	blocked = lpu_queue_ids(nblocked);
 	SPI_freetuptable(SPI_tuptable);
 	return blocked;

@@ -7,6 +7,14 @@
 #include "queue/claim.h"
 
 /*
+ * SQL: request "f" may be waited for by "r": it is of the same role, or it is not held, and "more".
+ * Requests of a role that does not let them move, because it has no valid credentials or its
+ * account is not reached, do not keep those of other roles waiting.
+ */
+#define LPU_ORDERS_SQL(f, r, more) \
+"(" f ".send_as_oid = " r ".send_as_oid OR " f ".state <> 'held' AND " more ")"
+
+/*
  * SQL: the id of an older unfinished change that gives the login of request "r" to a user, or NULL.
  * r then refers to the login's next user.  $1 account.  Reads lp_requests and lp_payloads.
  */
@@ -15,7 +23,7 @@
 " WHERE lower((p.body #>> '{set,loginName}') COLLATE \"C\") = lower(" r ".login_name COLLATE \"C\")" \
 "   AND (p.body #>> '{set,loginName}') IS NOT NULL AND p.request_id < " r ".id" \
 "   AND f.account = $1 AND f.server_oid = " r ".server_oid AND f.operation = 'update'" \
-"   AND f.hold IS DISTINCT FROM 'elsewhere'" \
+"   AND f.hold IS DISTINCT FROM 'elsewhere' AND " LPU_ORDERS_SQL("f", r, "true") \
 "   AND f.state IN ('pending', 'held', 'sending', 'uncertain') LIMIT 1)"
 
 /* Requests of one account and server, and the ids of their users, as the account has them now. */
@@ -23,6 +31,7 @@ typedef struct LpuOrderedRows
 {
 	const char *account;
 	Oid			server;
+	Oid			role;
 	const int64 *claimed;		/* requests that are claimed */
 	int			nclaimed;
 } LpuOrderedRows;

@@ -160,9 +160,9 @@ static const Oid types[NCOLUMNS] = {
  * Append users: one element of each array $1 to $4 (ids, logins, problems, keys) and $22 (true: an
  * earlier user of the arrays has the login). $5 to $18 are what lpu_origin_params() sets, $19 the
  * first id of this call, $21 the current time.  A login is taken if a row of this call or an
- * unfinished create of the server has it, unless that create is held for its set-up; $20: search
- * the queue.  Returns the ids of the rows in order, without those that a trigger suppressed, and
- * login and error of those that failed.  Writes lp_requests.
+ * unfinished create of the server has it, unless that create is held for its set-up, or for
+ * another role; $20: search the queue.  Returns the ids of the rows in order, without those that a
+ * trigger suppressed, and login and error of those that failed.  Writes lp_requests.
  *
  * Each row passes through this statement without being stored in between: a tuplestore or a sort
  * would cost as much as the INSERT.
@@ -194,7 +194,8 @@ static const char insert_sql[] =
 "    WHERE $20 AND u.problem IS NULL AND r.account = $5"
 "      AND lower(r.login_name COLLATE \"C\") = lower(u.login_name COLLATE \"C\")"
 "      AND r.login_name IS NOT NULL AND r.state IN ('pending', 'held') AND r.operation = 'create'"
-"      AND (r.id >= $19 OR r.server_oid = $7 AND r.hold IS DISTINCT FROM 'setup')"
+"      AND (r.id >= $19 OR r.server_oid = $7 AND r.hold IS DISTINCT FROM 'setup'"
+"        AND (r.state = 'pending' OR r.send_as_oid = $11))"
 "    LIMIT 1) waiting ON true"
 "  LEFT JOIN LATERAL (SELECT r.id FROM @extschema@.lp_requests r"
 "    WHERE $20 AND u.problem IS NULL AND r.account = $5"

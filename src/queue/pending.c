@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -168,13 +169,14 @@ list_servers(const char *account, uint64 *n)
 	return SPI_tuptable;
 }
 
-/* Return the servers that may be sent to now. */
-Oid *
-lpu_pending_servers(const char *account, int *n)
+/* Return the servers that may be sent to now, an oid[]. */
+Datum
+lpu_pending_servers(const char *account)
 {
 	uint64		nfound;
 	SPITupleTable *table = list_servers(account, &nfound);
-	Oid		   *servers;
+	Datum	   *servers;
+	int			n = 0;
 	bool		isnull;
 	uint64		i;
 
@@ -186,8 +188,7 @@ lpu_pending_servers(const char *account, int *n)
 		assign_servers(account);
 		table = list_servers(account, &nfound);
 	}
-	servers = palloc(Max(nfound, 1) * sizeof(Oid));
-	*n = 0;
+	servers = palloc(Max(nfound, 1) * sizeof(Datum));
 	for (i = 0; i < nfound; i++)
 	{
 		Oid			server = DatumGetObjectId(SPI_getbinval(table->vals[i], table->tupdesc, 1,
@@ -204,8 +205,8 @@ lpu_pending_servers(const char *account, int *n)
 											 name ? name : "",
 											 account));
 		else if (!wait && !lpu_server_is_paused(server))
-			servers[(*n)++] = server;
+			servers[n++] = ObjectIdGetDatum(server);
 	}
 	SPI_freetuptable(table);
-	return servers;
+	return PointerGetDatum(construct_array(servers, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }

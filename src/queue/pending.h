@@ -7,10 +7,10 @@
 #include "queue/request_state.h"
 
 /*
- * The servers that have pending rows of an account and may be sent to, in the current memory
- * context.  Rows without a server get one first, or are held; rows of a dropped server are held.
+ * The servers that have pending rows of an account and may be sent to, an oid[].
+ * Rows without a server get one first, or are held; rows of a dropped server are held.
  */
-extern Oid *lpu_pending_servers(const char *account, int *n);
+extern Datum lpu_pending_servers(const char *account);
 
 /*
  * Hold the rows that are pending for a role on a server; InvalidOid: for every role.  Returns

@@ -1,0 +1,105 @@
+# Roles that do not trust each other send to one account, by one server or by two: the requests of one keep none of the
+# other waiting.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use JSON::PP;
+use LpUsers;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $account = '12345678';
+my $sim     = LpUsers::account();
+my $node    = LpUsers::server(conf => "lpusers.idle_timeout = '10min'\n");
+my $closed  = LpUsers::closed_port();
+my $serial  = 0;
+
+LpUsers::connect_account($node, $sim, server => 'shared', options => "token_url 'https://127.0.0.1:$closed/token', timeout '60s', hold_above '0'");
+$node->safe_psql('postgres', qq{
+	CREATE ROLE north LOGIN; CREATE ROLE south LOGIN;
+	GRANT EXECUTE ON FUNCTION lp_enqueue_users(text, jsonb), lp_enqueue_changes(text, jsonb), lp_enqueue_deletes(text, bigint[]), lp_discard(bigint[]) TO north, south;
+	CREATE SERVER fake FOREIGN DATA WRAPPER lpusers OPTIONS (account '$account', base_url 'http://127.0.0.1:$closed');
+	GRANT USAGE ON FOREIGN SERVER shared TO north;
+	CREATE USER MAPPING FOR north SERVER shared OPTIONS (token 'lp-token');});
+my $dba   = LpUsers::session($node);
+my $north = LpUsers::session($node, role => 'north');
+my $south = LpUsers::session($node, role => 'south');
+
+# South has this server, and no other.
+sub south_has
+{
+	my ($server, $mapping) = @_;
+
+	$dba->query("DELETE FROM lp_requests WHERE send_as = 'south'");
+	$dba->query("DROP USER MAPPING IF EXISTS FOR south SERVER $_; REVOKE USAGE ON FOREIGN SERVER $_ FROM south") foreach qw(shared fake);
+	$dba->query("GRANT USAGE ON FOREIGN SERVER $server TO south; CREATE USER MAPPING FOR south SERVER $server OPTIONS ($mapping)");
+	return;
+}
+
+sub change { my ($session, $id, $set) = @_; return $session->query("SELECT lp_enqueue_changes('$account', '[{\"id\": $id, \"fullName\": \"F\", \"employeeId\": \"1\", $set}]')"); }
+sub hire { my ($session, $name) = @_; $session->query("SELECT lp_enqueue_users('$account', '[" . LpUsers::user($name) . "]')"); return; }
+sub state_of { my ($role) = @_; return $dba->query("SELECT string_agg(state, ' ' ORDER BY id) FROM lp_requests WHERE send_as = '$role' AND state <> 'superseded'"); }
+
+sub is_soon
+{
+	my ($state, $what) = @_;
+	my $end = time() + 15;
+
+	Time::HiRes::usleep(50_000) while state_of('north') ne $state && time() < $end;
+	is(state_of('north'), $state, $what);
+	return;
+}
+
+sub again
+{
+	$dba->query("DELETE FROM lp_requests");
+	return;
+}
+
+foreach my $case ([ 'another server is not reached', 'fake', "token 'x-token-1'" ], [ "another mapping's token service is not reached", 'shared', "client_id 'x', client_secret 'yyyyyyyyyyyy'" ])
+{
+	my ($name, @has) = @{$case};
+
+	subtest $name => sub {
+		$sim->reset;
+		again();
+		hire($north, 'first' . ++$serial);
+		is_soon('created', 'without the other role');
+		south_has(@has);
+		foreach my $id (1 .. 3)
+		{
+			change($south, 4_000_000_100 + $id, '"isEnabled": false');
+			hire($north, 'next' . ++$serial);
+			is_soon(join(' ', ('created') x ($id + 1)), "beside $id changes that wait");
+		}
+		hire($south, "south$_") foreach 1 .. 8;
+		change($north, $dba->query("SELECT min(user_id) FROM lp_requests WHERE send_as = 'north'"), '"maxChats": 5');
+		is_soon('created created created created done', 'a change, beside creates that wait');
+		is(state_of('south'), join(' ', ('pending') x 11), 'what is not reached waits');
+		isnt($dba->query("SELECT string_agg(error, '') FROM lp_requests WHERE send_as = 'south' AND operation = 'update'"), '', '... and says why');
+	};
+}
+
+# Requests of a role whose credentials the account refuses are held.
+subtest 'held requests of another role neither order nor reserve' => sub {
+	$sim->reset;
+	again();
+	$sim->post('users', [ map { decode_json(LpUsers::user("u$_")) } 1 .. 2 ]);
+	south_has('shared', "token 'no-such-token'");
+	change($south, 4_000_000_001, '"maxChats": 1');
+	hire($south, 'same');
+	$south->query("SELECT lp_enqueue_deletes('$account', ARRAY[4000000002])");
+	LpUsers::wait_for(sub { state_of('south') eq 'held held held' }, 'its requests to be held');
+	change($north, 4_000_000_001, '"maxChats": 2');
+	change($north, 4_000_000_002, '"isEnabled": false');
+	hire($north, 'same');
+	is_soon('done done created', 'those of this role are carried out');
+	is(state_of('south'), 'held held held', '... and nothing of the other');
+	$dba->query("ALTER USER MAPPING FOR south SERVER shared OPTIONS (SET token 'lp-token'); SELECT lp_release('$account')");
+	LpUsers::wait_for(sub { state_of('south') eq 'done failed done' }, 'the others, once they are released');
+	is(state_of('south'), 'done failed done', 'a released create finds the user');
+	is($sim->users_with('same@example.com'), 1, '... who was created once');
+};
+
+done_testing();
