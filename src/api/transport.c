@@ -47,7 +47,7 @@ lpu_request_init(LpuHttpRequest *request, const LpuOptions *options, const char 
 LpuHttpPool *
 lpu_request_pool(const LpuOptions *options)
 {
-	return lpu_http_pool_for(options->mapping, options->generation);
+	return lpu_http_pool_for(options->mapping, options->generation, options->payer);
 }
 
 /* Return how long a 429 or 503 asks to wait, in milliseconds, at least a second. */

@@ -175,7 +175,9 @@ explain_silence(LpuApiAnswer *result, const LpuHttpAnswer *answer)
 	{
 		result->verdict = LPU_NOT_SENT;
 		result->problem =
-			lpu_problem_detail(lpu_problem_new(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+			lpu_problem_detail(lpu_problem_new(answer->no_descriptor ?
+											   ERRCODE_INSUFFICIENT_RESOURCES :
+											   ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
 											   "could not connect to the account: %s",
 											   answer->problem),
 							   "Nothing was sent.");

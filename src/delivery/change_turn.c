@@ -11,12 +11,16 @@
 
 #include "base/account_lock.h"
 #include "delivery/delivery_state.h"
+#include "http/request.h"
 
 /* Interval of the check for due changes: the maximum delay of a leaver. */
 #define CHECK_MS 500
 
 /* Maximum time that a delivery stays open only because the account requested a delay. */
 #define MAX_WAIT_MS 2000
+
+/* Interval of attempts while the role has too many requests under way. */
+#define ROOM_WAIT_MS 1000
 
 /* Maximum time that a CALL waits for other clients to stop changing the account. */
 #define PATIENCE_MS 60000
@@ -110,6 +114,12 @@ begin_chain(LpuDelivery *d, long *wait_ms)
 	}
 	if (*wait_ms > 0)
 		return LPU_STEP_WAITS;
+	if (!lpu_http_has_room(d->next_change.role))
+	{
+		*wait_ms = ROOM_WAIT_MS;
+		d->changes_due = false;
+		return d->deliverer->stop == NULL ? LPU_STEP_WAITS : LPU_STEP_OVER;
+	}
 	/* creates in flight end first */
 	if (d->flying != NIL || d->done != NIL)
 	{

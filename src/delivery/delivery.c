@@ -23,6 +23,7 @@
 #include "queue/claim.h"
 #include "queue/housekeeping.h"
 #include "queue/settle.h"
+#include "queue/silence.h"
 #include "queue/take_over.h"
 
 /*
@@ -62,6 +63,8 @@ lpu_queue_housekeep(void)
 void
 lpu_delivery_take_over(LpuDelivery *d)
 {
+	if (d->deliverer->stop == NULL)
+		lpu_silence_end_waits();
 	d->deliverer->begin();
 	d->schema_oid = lpu_extension_schema();
 	lpu_check_tables_owner();
@@ -110,6 +113,7 @@ lpu_delivery_options(LpuDelivery *d, const LpuQueueRow *row, MemoryContext conte
 	caller = MemoryContextSwitchTo(context);
 	copy = lpu_options_copy(options);
 	copy->timeout = Min(copy->timeout, MAX_TIMEOUT_MS);
+	copy->payer = row->role;
 	MemoryContextSwitchTo(caller);
 	d->max_connections = options->max_connections;
 	d->rate_limit = options->rate_limit;

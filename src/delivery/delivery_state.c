@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "delivery/delivery_state.h"
+#include "http/request.h"
 #include "queue/claim.h"
 #include "queue/pending.h"
 #include "queue/silence.h"
@@ -92,6 +93,8 @@ batch_may_start(const LpuDelivery *d, const LpuCreateBatch *batch)
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *cell;
 
+	if (!lpu_http_has_room(batch->options->payer))
+		return false;
 	if (list_member_oid(d->proved, batch->options->mapping))
 		return true;
 	foreach(cell, d->flying)

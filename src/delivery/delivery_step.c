@@ -16,7 +16,6 @@
 #include "delivery/delivery.h"
 #include "delivery/delivery_state.h"
 #include "http/request.h"
-#include "queue/silence.h"
 
 /* Number of rows of the first claim, before the options are known. */
 #define FIRST_CLAIM 100
@@ -265,6 +264,9 @@ better_given_back(LpuDelivery *d)
 		return false;
 	if (lpu_delivery_must_stop(d) || !lpu_delivery_has_turn(d))
 		return true;
+	/* too many requests of the role are under way, for other accounts */
+	if (d->flying == NIL && d->done == NIL && !lpu_delivery_has_next_batch(d))
+		d->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 2 * IDLE_HAND_MS);
 	return d->flying == NIL &&
 		TimestampDifferenceMilliseconds(GetCurrentTimestamp(), d->next_start) > IDLE_HAND_MS;
 }
@@ -476,8 +478,6 @@ lpu_delivery_open(const char *account, const LpuDeliverer *deliverer, LpuTotals 
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	if (deliverer->stop == NULL)
-		lpu_silence_end_waits();
 	lpu_delivery_begin_turn(d);
 	return d;
 }

@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "delivery/delivery_state.h"
+#include "http/request.h"
 #include "queue/claim_order.h"
 #include "queue/silence.h"
 
@@ -215,6 +216,8 @@ list_as_next_role(LpuDelivery *d, struct LpuLookAhead *l, LpuPresence *presence)
 		if (l->row->server != presence->server || lister_was_tried(l, l->row->role))
 			continue;
 		l->tried[l->ntried++] = l->row->role;
+		if (!lpu_http_has_room(l->row->role))
+			continue;
 		caller = lpu_delivery_begin(d);
 		l->options = lpu_delivery_options(d, l->row, d->present_context, &why);
 		if (l->options != NULL && (find_failure(presence, l->options->mapping) != NULL ||

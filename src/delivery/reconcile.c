@@ -16,6 +16,7 @@
 #include "base/encoding.h"
 #include "delivery/delivery_state.h"
 #include "delivery/lookup.h"
+#include "http/request.h"
 #include "json/to_jsonb.h"
 #include "options/server.h"
 #include "queue/claim_doubt.h"
@@ -223,6 +224,9 @@ look_up_as_next_role(LpuDelivery *d, struct LpuReconciliation *r)
 		MemoryContext caller;
 
 		if (row->server != linitial_oid(r->servers) || doubt_role_was_tried(r->doubts, r->next))
+			continue;
+		r->why = "too many requests of the role are under way";
+		if (!lpu_http_has_room(row->role))
 			continue;
 		caller = lpu_delivery_begin(d);
 		MemoryContextSwitchTo(r->context);

@@ -57,6 +57,7 @@ struct LpuHttpPool
 	dlist_node	node;			/* in pools */
 	Oid			key;
 	uint64		generation;
+	Oid			payer;			/* who uses it now, see lpu_http_has_room() */
 	CURLM	   *multi;
 	bool		dropped;		/* to be destroyed by the next
 								 * lpu_http_pool_for(), when nothing is in
@@ -257,7 +258,7 @@ make_pool(Oid key, uint64 generation)
  * while a call runs. Raises if memory is exhausted.
  */
 LpuHttpPool *
-lpu_http_pool_for(Oid key, uint64 generation)
+lpu_http_pool_for(Oid key, uint64 generation, Oid payer)
 {
 	dlist_mutable_iter iter;
 	LpuHttpPool *found = NULL;
@@ -275,10 +276,34 @@ lpu_http_pool_for(Oid key, uint64 generation)
 			found = pool;
 	}
 	if (found == NULL)
-		return make_pool(key, generation);
+		found = make_pool(key, generation);
+	found->payer = payer;
 	dlist_delete(&found->node);
 	dlist_push_tail(&pools, &found->node);
 	return found;
+}
+
+/*
+ * Return true if a payer may start another request: of the descriptors that this process may open,
+ * no payer uses more than it leaves to the others, so that services that do not answer cannot take
+ * all of them.  Idle connections count as free, since they are closed for a request.
+ */
+bool
+lpu_http_has_room(Oid payer)
+{
+	int			left = max_safe_fds / 3;	/* see AcquireExternalFD() */
+	int			used = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pools)
+	{
+		LpuHttpPool *pool = dlist_container(LpuHttpPool, node, iter.cur);
+		int			n = pool->in_flight > 0 ? pool->in_flight + 2 : 0;
+
+		left -= n;
+		used += pool->payer == payer ? n : 0;
+	}
+	return used + DESCRIPTORS_OF_REQUEST <= left;
 }
 
 /*

@@ -62,6 +62,7 @@ struct LpuHttpCall
 	size_t		limit;
 	bool		too_large;
 	bool		no_memory;
+	bool		no_descriptor;
 	char		trouble[CURL_ERROR_SIZE];
 	LpuHttpAnswer answer;
 	MemoryContextCallback on_reset;
@@ -139,12 +140,16 @@ before_sending(void *arg, char *remote_ip, char *local_ip, int remote_port, int 
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
+	LpuHttpCall *call = arg;
 	curl_socket_t fd;
 
 	if (!AcquireExternalFD())
+	{
+		call->no_descriptor = true;
 		return CURL_SOCKET_BAD;
+	}
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-	if (fd != CURL_SOCKET_BAD && lpu_sockets_opened(fd, arg))
+	if (fd != CURL_SOCKET_BAD && lpu_sockets_opened(fd, call->pool))
 		return fd;
 	if (fd != CURL_SOCKET_BAD)
 		close(fd);
@@ -242,7 +247,7 @@ configure(LpuHttpCall *call, const LpuHttpRequest *request)
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	SET(CURLOPT_OPENSOCKETDATA, call->pool);
+	SET(CURLOPT_OPENSOCKETDATA, call);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	SET(CURLOPT_PREREQFUNCTION, before_sending);
 	SET(CURLOPT_PREREQDATA, call);
@@ -453,9 +458,12 @@ lpu_http_result(LpuHttpCall *call)
 	answer->etag = header(call, "ETag");
 	answer->retry_after = header(call, "Retry-After");
 	answer->date = header(call, "Date");
+	answer->no_descriptor = call->no_descriptor && answer->end == LPU_HTTP_NOT_SENT;
 	answer->timed_out = call->code == CURLE_OPERATION_TIMEDOUT;
 	if (call->repeated)
 		answer->problem = "the connection was closed before a response came";
+	else if (call->no_descriptor && answer->end == LPU_HTTP_NOT_SENT)
+		answer->problem = "no file descriptor is left for a connection";
 	else if (call->no_memory)
 		answer->problem = "out of memory";
 	else

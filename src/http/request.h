@@ -74,13 +74,17 @@ typedef struct LpuHttpAnswer
 	const char *problem;		/* not ANSWERED: what went wrong, in libcurl's
 								 * words; never a secret */
 	bool		timed_out;
+	bool		no_descriptor;	/* NOT_SENT, for lack of a file descriptor */
 } LpuHttpAnswer;
 
 /*
  * Return the connections of a key and a generation, which are created at first use; those of
  * older generations are dropped.
  */
-extern LpuHttpPool *lpu_http_pool_for(Oid key, uint64 generation);
+extern LpuHttpPool *lpu_http_pool_for(Oid key, uint64 generation, Oid payer);
+
+/* Return true if a payer may start another request: it leaves as many descriptors to others. */
+extern bool lpu_http_has_room(Oid payer);
 
 /*
  * Use the connections of this key (InvalidOid: of all keys) for no new call, and close them when

@@ -26,6 +26,8 @@ typedef struct LpuOptions
 	Oid			server;
 	Oid			mapping;
 	Oid			owner;			/* of the server */
+	Oid			payer;			/* role of the request of the queue, if it is
+								 * one */
 	uint64		generation;		/* of the catalogs' rows; higher in a later
 								 * reading */
 	char	   *server_name;	/* or that of the foreign table, if it has the

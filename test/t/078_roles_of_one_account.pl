@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use IO::Socket::INET;
 use JSON::PP;
 use LpUsers;
 use Test::More;
@@ -11,7 +12,7 @@ use Time::HiRes qw(time);
 
 my $account = '12345678';
 my $sim     = LpUsers::account();
-my $node    = LpUsers::server(conf => "lpusers.idle_timeout = '10min'\n");
+my $node    = LpUsers::server(conf => "lpusers.idle_timeout = '10min'\nmax_files_per_process = 100\n");
 my $closed  = LpUsers::closed_port();
 my $serial  = 0;
 
@@ -100,6 +101,30 @@ subtest 'held requests of another role neither order nor reserve' => sub {
 	LpUsers::wait_for(sub { state_of('south') eq 'done failed done' }, 'the others, once they are released');
 	is(state_of('south'), 'done failed done', 'a released create finds the user');
 	is($sim->users_with('same@example.com'), 1, '... who was created once');
+};
+
+# Services that accept and never answer.
+subtest 'silent accounts of one role do not use up the descriptors of the worker' => sub {
+	my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 128) or die "listen: $@";
+	my $port   = $silent->sockport;
+
+	$sim->reset;
+	again();
+	foreach my $n (1 .. 20)
+	{
+		$dba->query("CREATE SERVER silent$n FOREIGN DATA WRAPPER lpusers OPTIONS (account 'S$n', base_url 'http://127.0.0.1:$port', timeout '2min');
+			GRANT USAGE ON FOREIGN SERVER silent$n TO south; CREATE USER MAPPING FOR south SERVER silent$n OPTIONS (token 'x-token-1')");
+		$south->query("SELECT " . ($n % 2 ? "lp_enqueue_users('S$n', '[" . LpUsers::user("s$n") . "]')" : "lp_enqueue_deletes('S$n', '{4000000001}')"));
+	}
+	LpUsers::wait_for(sub { $dba->query("SELECT count(*) FROM lp_requests WHERE state = 'sending'") >= 4 }, 'some to be sent');
+	sleep(12);
+	cmp_ok($dba->query("SELECT count(*) FROM lp_requests WHERE state = 'sending'"), '<=', 6, 'they do not use more than half');
+	foreach my $n (1 .. 3)
+	{
+		hire($north, 'beside' . ++$serial);
+		is_soon(join(' ', ('created') x $n), 'another account is served');
+	}
+	is($dba->query("SELECT count(*) FROM lp_requests WHERE send_as = 'south' AND error IS NOT NULL"), 0, 'no error blames the others');
 };
 
 done_testing();
