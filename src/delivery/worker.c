@@ -61,6 +61,12 @@ PGDLLEXPORT void lpu_worker_main_by_name(Datum arg);
  */
 #define LISTING_SHARE 10
 
+/*
+ * Time that requests in flight have to end after a stop request.  Then they are given up, and the
+ * next deliverer looks their outcome up, so that no service keeps the worker.
+ */
+#define STOP_GRACE_MS 10000
+
 /* Maximum time, and interval, of waiting for an exiting predecessor. */
 #define PREDECESSOR_MS 10000
 #define PREDECESSOR_STEP_MS 10
@@ -76,7 +82,8 @@ typedef struct WorkerLoop
 	TimestampTz earliest_listing;
 	TimestampTz idle_since;
 	long		wait_ms;		/* before the next step, -1: no limit */
-	bool		stop;			/* only requests in flight continue */
+	bool		stop;			/* only requests in flight continue, until: */
+	TimestampTz stop_end;
 	bool		over;			/* the worker has to exit */
 } WorkerLoop;
 
@@ -265,13 +272,32 @@ wait_for_next(void *arg)
 		wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, s->earliest_listing));
 	/* after a stop nothing is listed */
 	if (s->stop)
-		wait_ms = s->wait_ms;
+	{
+		wait_ms = TimestampDifferenceMilliseconds(now, s->stop_end);
+		if (s->wait_ms >= 0)
+			wait_ms = Min(wait_ms, s->wait_ms);
+	}
 	else if (s->wait_ms >= 0)
 		wait_ms = Min(wait_ms, s->wait_ms);
 	if (lpu_turns_busy(s->turns))
 		lpu_http_turn(wait_ms);
 	else
 		wait_for_work(wait_ms);
+}
+
+/* Note whether the worker has to stop; give up requests in flight after a while. */
+static bool
+is_stopped(WorkerLoop *s)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!must_stop())
+		return s->stop = false;
+	if (!s->stop)
+		s->stop_end = TimestampTzPlusMilliseconds(now, STOP_GRACE_MS);
+	else if (now >= s->stop_end)
+		lpu_turns_close(s->turns);
+	return s->stop = true;
 }
 
 /* List, deliver and wait, once each. */
@@ -309,7 +335,7 @@ serve(void)
 	 * one stays
 	 */
 	do
-		while (!(s.stop = must_stop()) || lpu_turns_busy(s.turns))
+		while (!is_stopped(&s) || lpu_turns_busy(s.turns))
 		{
 			take_step(&s);
 			if (s.over)

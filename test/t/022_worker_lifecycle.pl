@@ -300,6 +300,23 @@ subtest 'the worker obeys off, stop, cancel and terminate' => sub {
 		$sim->remove('faults');
 		delivered('a commit after lp_worker_stop(), before the worker has left', $under_way, $later);
 		no_worker();
+
+		# a service that does not respond does not keep a worker that has to stop
+		($under_way, $later) = map { fresh('stop') } 1, 2;
+		hold_back();
+		enqueue($under_way);
+		arrived();
+		$pid = worker();
+		my $start = time();
+		q1('SELECT lp_worker_stop()');
+		LpUsers::wait_for(sub { workers() ne $pid }, 'the worker to leave');
+		cmp_ok(time() - $start, '<', 20, 'lp_worker_stop(): requests in flight have 10 s');
+		is(state_of($under_way), 'sending', '... and are left to the next worker');
+		$sim->remove('faults');
+		enqueue($later);
+		LpUsers::wait_for(sub { $session->due_now(wake => 1); state_of($under_way) eq 'created' }, 'what was under way to be looked up and sent');
+		is($sim->users_with("$under_way\@example.com"), 1, '... once');
+		no_worker();
 	}
 	{
 		my ($under_way, $later, $next) = map { fresh('end') } 1 .. 3;
