@@ -131,10 +131,13 @@ INSERT INTO lp.people SELECT * FROM lp.staff('d', 1, 3);
 UPDATE lp.users SET nickname = 'x', full_name = 'x' WHERE login_name ~ '^d';
 DELETE FROM lp.users WHERE login_name ~ '^d1';
 ROLLBACK;
+-- users of requests in flight are named as unknown: which these are, is a matter of time
+SET client_min_messages = error;
 SELECT state FROM attempt($$INSERT INTO lp.people SELECT s.* FROM lp.staff('e', 1, 10) s WHERE 1 / (CASE s.login_name WHEN 'e10@example.com' THEN 0 ELSE 1 END) = 1$$);
+RESET client_min_messages;
 ALTER SERVER acme OPTIONS (DROP batch_size);
 SELECT login_name, state, path FROM lp_results ORDER BY id;
-SELECT login, deleted, u->'nickname' FROM lp.account WHERE login ~ '^[a-e]\d' ORDER BY id;
+SELECT login, deleted, u->'nickname' FROM lp.account WHERE login ~ '^[a-d]\d' ORDER BY id;
 -- a transaction that wrote cannot be prepared
 \setenv PGDATABASE :DBNAME
 \setenv PGUSER :USER

@@ -57,7 +57,7 @@ COMMENT ON COLUMN @extschema@._lp_sync.state IS 'active, paused or quarantined';
 COMMENT ON COLUMN @extschema@._lp_sync.why IS 'why the last run was held or failed, or checked all keys instead of the marked ones';
 COMMENT ON COLUMN @extschema@._lp_sync.failures IS 'number of consecutive runs that were held or failed';
 COMMENT ON COLUMN @extschema@._lp_sync.last_run IS 'when the last plan of all keys was made';
-COMMENT ON COLUMN @extschema@._lp_sync.base_rows IS 'rows of the source in the last applied plan of all keys; after lp_sync_resume(): in the last plan';
+COMMENT ON COLUMN @extschema@._lp_sync.base_rows IS 'rows of the source in the last applied plan of all keys';
 COMMENT ON COLUMN @extschema@._lp_sync.base_listed IS 'users in the last listing of the account that was not too short; after a short listing: the previous number, adjusted for users created and deleted since';
 COMMENT ON COLUMN @extschema@._lp_sync.source_rows IS 'rows of the source in the last plan of all keys';
 COMMENT ON COLUMN @extschema@._lp_sync.listed IS 'users of the account in that plan';

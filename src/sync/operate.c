@@ -108,8 +108,9 @@ static const char find_watched_sql[] =
 
 /*
  * Resume a sync, also after a quarantine and in a copy of the database. Unless the sync was only
- * paused, its guards compare from now on with the numbers of the last plan, which the owner
- * accepts. From now on this database may change the account.
+ * paused, the list of the last plan is accepted as complete: a list that stays shorter could not be
+ * applied otherwise. A shorter source is accepted by confirming a plan, not here. From now on this
+ * database may change the account.
  */
 void
 lpu_sync_resume(const LpuSync *sync)
@@ -124,7 +125,6 @@ lpu_sync_resume(const LpuSync *sync)
 
 	lpu_run(find_watched_sql, 2, types, values);
 	lpu_run("UPDATE @extschema@._lp_sync SET state = 'active', why = NULL, failures = 0, "
-			" base_rows = CASE WHEN state = 'paused' AND origin = $2 THEN base_rows ELSE source_rows END, "
 			" base_listed = CASE WHEN state = 'paused' AND origin = $2 THEN base_listed ELSE listed END, "
 			" origin = $2, server_oid = $3, owner_oid = $4, source_oid = $5 WHERE id = $1", 5, types, values);
 }
