@@ -293,62 +293,91 @@ COMMENT ON FUNCTION @extschema@._lp_verdict(bigint, bigint, bigint, bigint, bigi
 /*
  * The page: creates, updates and deletes from a day to a day, of one account, or of all (null). A person is counted once,
  * however often it was requested: by its row in the HR table, else its login. Of one reason it names five people; a table
- * has 200 rows: beyond that, query lp_results.
+ * has 200 rows: beyond that, query lp_results. The log may have millions of rows: few columns of them are read, once, and
+ * all columns only of those that are not done. Compiling a query of this length takes longer than to execute it.
  */
 CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date) RETURNS text
-	LANGUAGE sql STABLE
+	LANGUAGE sql STABLE SET jit = off
 	BEGIN ATOMIC
-		WITH q AS MATERIALIZED (
-			SELECT q.id, q.account, q.operation, q.action, q.state, q.hold, q.cause, q.status, q.mended, q.user_id, q.login_name, q.source_table,
-				   q.source_key, q.enqueued_at, q.finished_at, q.enqueued_at::date AS day,
-				   coalesce(q.source_table || ' ' || q.source_key::text, q.account || ' ' || lower(q.login_name), q.id::text) AS person,
-				   q.state IN ('pending', 'sending', 'uncertain', 'held') AS open, coalesce(q.error, q.reason, '') AS problem,
-				   CASE WHEN q.server_oid <> 0 THEN q.server_oid = ANY (h.servers) END AS halted
-			FROM @extschema@.lp_results q,
-				 (SELECT ARRAY(SELECT s.oid FROM pg_catalog.pg_foreign_server s WHERE 'delivery=paused' = ANY (s.srvoptions)) AS servers OFFSET 0) h
+		WITH halted AS MATERIALIZED (
+			SELECT ARRAY(SELECT s.oid FROM pg_catalog.pg_foreign_server s WHERE 'delivery=paused' = ANY (s.srvoptions)) AS servers
+		), q AS MATERIALIZED (
+			/*
+			 * The requests of the period, few columns of each. "change" is null for a create; "marks" is what has become of the
+			 * request: 1 created, 2 failed, 4 waiting, 8 held, 16 for an approval, 32 mended, 64 done.
+			 */
+			SELECT q.account, CASE WHEN q.operation <> 'create' THEN coalesce(q.action, q.operation) END AS change,
+				   CASE WHEN q.state = 'created' THEN 1 WHEN q.state = 'done' THEN 64 WHEN q.mended THEN 32 WHEN q.state = 'failed' THEN 2
+						WHEN q.hold = 'threshold' THEN 24 WHEN q.state = 'held' THEN 8 ELSE 4 END AS marks,
+				   q.source_table, coalesce(q.source_table || ' ' || q.source_key::text, q.account || ' ' || lower(q.login_name), q.id::text) AS person,
+				   q.enqueued_at::date AS day, date_trunc('hour', q.finished_at) AS hour, date_part('epoch', q.finished_at - q.enqueued_at) AS seconds
+			FROM @extschema@.lp_results q
+			WHERE q.operation IN ('create', 'update', 'delete') AND q.state <> 'superseded'
+			  AND q.enqueued_at >= _lp_report_page.start::timestamptz
+			  AND (_lp_report_page.account IS NULL OR q.account = _lp_report_page.account)
+		), problem AS MATERIALIZED (
+			/* those that are not done, with all that is said of them */
+			SELECT q.*, q.state IN ('pending', 'sending', 'uncertain') AS waiting, n.name, n.problem,
+				   CASE WHEN q.server_oid <> 0 THEN q.server_oid = ANY (h.servers) END AS halted,
+				   coalesce(q.source_table || ' ' || q.source_key::text, q.account || ' ' || lower(q.login_name), q.id::text) AS person
+			FROM @extschema@.lp_results q, halted h,
+				 LATERAL @extschema@._lp_person(q.login_name, q.user_id, q.source_table, q.source_key, coalesce(q.error, q.reason, '')) n
+			WHERE q.operation IN ('create', 'update', 'delete') AND q.state NOT IN ('created', 'done', 'superseded') AND NOT q.mended
+			  AND q.enqueued_at >= _lp_report_page.start::timestamptz
+			  AND (_lp_report_page.account IS NULL OR q.account = _lp_report_page.account)
+		), before AS MATERIALIZED (
+			/* the same time before */
+			SELECT q.account, count(*) FILTER (WHERE q.operation = 'create' AND q.state = 'created') AS created,
+				   bool_and(q.server_oid = ANY (h.servers)) FILTER (WHERE q.state IN ('pending', 'sending', 'uncertain') AND q.server_oid <> 0) AS halted
+			FROM @extschema@.lp_results q, halted h
 			WHERE q.operation IN ('create', 'update', 'delete') AND q.state <> 'superseded'
 			  AND q.enqueued_at >= (_lp_report_page.start - (_lp_report_page.stop - _lp_report_page.start + 1))::timestamptz
+			  AND q.enqueued_at < _lp_report_page.start::timestamptz
 			  AND (_lp_report_page.account IS NULL OR q.account = _lp_report_page.account)
-		), a AS MATERIALIZED (
-			SELECT u.account, coalesce((SELECT bool_and(q.halted) FROM q WHERE q.account = u.account AND q.open AND q.state <> 'held'),
-									   @extschema@.lp_account_is_paused(u.account)) AS paused
-			FROM (SELECT q.account FROM q UNION SELECT _lp_report_page.account WHERE _lp_report_page.account IS NOT NULL) u
-		), r AS MATERIALIZED (
-			SELECT q.*, a.paused, extract(epoch FROM q.finished_at - q.enqueued_at)::double precision AS seconds,
-				   q.state = 'failed' AND NOT q.mended AS without_user
-			FROM q JOIN a ON a.account = q.account
-			WHERE q.operation = 'create' AND q.enqueued_at >= _lp_report_page.start::timestamptz
-		), c AS MATERIALIZED (
-			SELECT coalesce(q.action, q.operation) AS action, q.state, q.mended, q.open, n.name, n.problem, q.enqueued_at
-			FROM q, LATERAL @extschema@._lp_person(q.login_name, q.user_id, q.source_table, q.source_key, q.problem) n WHERE q.operation <> 'create' AND q.enqueued_at >= _lp_report_page.start::timestamptz
-		), one AS MATERIALIZED (
-			SELECT account, paused, coalesce(source_table, 'without a table') AS origin, person, bool_or(state = 'created') AS created,
-				   bool_or(without_user) AS failed, bool_or(open AND state <> 'held') AS waiting, bool_or(state = 'held') AS held,
-				   bool_or(hold = 'threshold') AS approval, bool_or(mended) AS mended
-			FROM r GROUP BY 1, 2, 3, 4
-		), total AS MATERIALIZED (
-			SELECT p.*, t.*, (SELECT count(*) FROM q WHERE q.operation = 'create' AND q.state = 'created'
-							  AND q.enqueued_at < _lp_report_page.start::timestamptz) AS before
-			FROM (SELECT count(*) FILTER (WHERE created) AS created, count(*) FILTER (WHERE failed) AS failed,
-						 count(*) FILTER (WHERE waiting) AS waiting, count(*) FILTER (WHERE held) AS held,
-						 count(*) FILTER (WHERE approval) AS approval, count(*) FILTER (WHERE failed OR waiting OR held) AS without_user,
-						 count(*) FILTER (WHERE mended) AS mended FROM one) p,
-				 (SELECT count(*) AS asked, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS median,
-						 percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE state = 'created') AS p95 FROM r) t
-		), per_day AS MATERIALIZED (
-			SELECT d.day::date AS day, count(r.id) FILTER (WHERE r.state = 'created') AS created,
-				   count(r.id) FILTER (WHERE r.without_user) AS failed, count(r.id) FILTER (WHERE r.mended) AS mended,
-				   count(r.id) FILTER (WHERE r.open) AS open,
-				   percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.state = 'created') AS median,
-				   percentile_cont(0.95) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.state = 'created') AS p95
-			FROM generate_series(_lp_report_page.start::timestamp, _lp_report_page.stop::timestamp, interval '1 day') d(day) LEFT JOIN r ON r.day = d.day::date
 			GROUP BY 1
+		), counts AS MATERIALIZED (
+			SELECT account, change, marks, day, CASE WHEN change IS NULL AND marks = 1 THEN hour END AS hour, count(*) AS n FROM q GROUP BY 1, 2, 3, 4, 5
+		), a AS MATERIALIZED (
+			SELECT u.account, coalesce((SELECT bool_and(w.halted) FROM (SELECT p.halted FROM problem p WHERE p.account = u.account AND p.waiting
+																		UNION ALL SELECT b.halted FROM before b WHERE b.account = u.account) w),
+									   @extschema@.lp_account_is_paused(u.account)) AS paused
+			FROM (SELECT c.account FROM counts c UNION SELECT b.account FROM before b
+				  UNION SELECT _lp_report_page.account WHERE _lp_report_page.account IS NOT NULL) u
+		), people AS MATERIALIZED (
+			SELECT p.account, p.origin, count(*) FILTER (WHERE marks & 1 <> 0) AS created, count(*) FILTER (WHERE marks & 2 <> 0) AS failed,
+				   count(*) FILTER (WHERE marks & 4 <> 0) AS waiting, count(*) FILTER (WHERE marks & 8 <> 0) AS held,
+				   count(*) FILTER (WHERE marks & 16 <> 0) AS approval, count(*) FILTER (WHERE marks & 32 <> 0) AS mended,
+				   count(*) FILTER (WHERE marks & 14 <> 0) AS without_user
+			FROM (SELECT account, coalesce(source_table, 'without a table') AS origin, person, bit_or(marks) AS marks
+				  FROM q WHERE change IS NULL GROUP BY 1, 2, 3) p
+			GROUP BY 1, 2
+		), times AS MATERIALIZED (
+			/* of each day, and of all (null) */
+			SELECT day, percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS seconds
+			FROM q WHERE change IS NULL AND marks = 1 GROUP BY GROUPING SETS ((day), ())
+		), total AS MATERIALIZED (
+			SELECT p.*, t.seconds[1] AS median, t.seconds[2] AS p95,
+				   coalesce((SELECT sum(n) FROM counts WHERE change IS NULL), 0)::bigint AS asked,
+				   coalesce((SELECT sum(b.created) FROM before b), 0)::bigint AS before
+			FROM (SELECT coalesce(sum(created), 0)::bigint AS created, coalesce(sum(failed), 0)::bigint AS failed,
+						 coalesce(sum(waiting), 0)::bigint AS waiting, coalesce(sum(held), 0)::bigint AS held,
+						 coalesce(sum(approval), 0)::bigint AS approval, coalesce(sum(without_user), 0)::bigint AS without_user,
+						 coalesce(sum(mended), 0)::bigint AS mended FROM people) p,
+				 (SELECT seconds FROM times WHERE day IS NULL) t
+		), per_day AS MATERIALIZED (
+			SELECT d.day::date AS day, coalesce(c.created, 0) AS created, coalesce(c.failed, 0) AS failed, coalesce(c.mended, 0) AS mended,
+				   coalesce(c.open, 0) AS open, t.seconds[1] AS median, t.seconds[2] AS p95
+			FROM generate_series(_lp_report_page.start::timestamp, _lp_report_page.stop::timestamp, interval '1 day') d(day)
+			LEFT JOIN (SELECT day, (sum(n) FILTER (WHERE marks = 1))::bigint AS created, (sum(n) FILTER (WHERE marks = 2))::bigint AS failed,
+							  (sum(n) FILTER (WHERE marks = 32))::bigint AS mended, (sum(n) FILTER (WHERE marks & 12 <> 0))::bigint AS open
+					   FROM counts WHERE change IS NULL GROUP BY 1) c ON c.day = d.day::date
+			LEFT JOIN times t ON t.day = d.day::date
 		), todo AS (
-			SELECT count(DISTINCT r.person) AS n, v.what, v.todo, v.who, @extschema@._lp_plain_words(p.problem) AS detail, min(r.enqueued_at) AS since,
+			SELECT count(DISTINCT p.person) AS n, v.what, v.todo, v.who, @extschema@._lp_plain_words(p.problem) AS detail, min(p.enqueued_at) AS since,
 				   array_agg(DISTINCT p.name) AS names
-			FROM r, LATERAL @extschema@._lp_person(r.login_name, r.user_id, r.source_table, r.source_key, r.problem) p,
-				 LATERAL @extschema@._lp_advice(r.state, r.hold, r.cause, r.status, r.user_id IS NOT NULL, coalesce(r.halted, r.paused)) v
-			WHERE r.without_user OR r.state = 'held' OR r.open AND (coalesce(r.halted, r.paused) OR r.enqueued_at < clock_timestamp() - interval '10 minutes')
+			FROM problem p JOIN a ON a.account = p.account,
+				 LATERAL @extschema@._lp_advice(p.state, p.hold, p.cause, p.status, p.user_id IS NOT NULL, coalesce(p.halted, a.paused)) v
+			WHERE p.operation = 'create' AND (NOT p.waiting OR coalesce(p.halted, a.paused) OR p.enqueued_at < clock_timestamp() - interval '10 minutes')
 			GROUP BY 2, 3, 4, 5
 		), part AS (
 			SELECT
@@ -383,26 +412,25 @@ CREATE FUNCTION @extschema@._lp_report_page(account text, start date, stop date)
 									  @extschema@._lp_html(account) || CASE WHEN paused THEN ' (paused)' ELSE '' END, @extschema@._lp_html(origin),
 									  @extschema@._lp_count(created), @extschema@._lp_count(failed), @extschema@._lp_count(held), @extschema@._lp_count(waiting)),
 							   '' ORDER BY account, origin)
-			 FROM (SELECT account, paused, origin, count(*) FILTER (WHERE created) AS created, count(*) FILTER (WHERE failed) AS failed,
-						  count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE waiting) AS waiting
-				   FROM one GROUP BY 1, 2, 3 ORDER BY 1, 3 LIMIT 200) s
+			 FROM (SELECT p.*, a.paused FROM people p JOIN a ON a.account = p.account ORDER BY p.account, p.origin LIMIT 200) s
 			 HAVING count(*) > 1) AS sources,
 			(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td class="n">%s</td><td class="n">%s</td><td class="n">%s</td></tr>',
-									  @extschema@._lp_html(action), @extschema@._lp_count(done), @extschema@._lp_count(failed), @extschema@._lp_count(open)), '' ORDER BY action)
-			 FROM (SELECT action, count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'failed' AND NOT mended) AS failed,
-						  count(*) FILTER (WHERE open) AS open FROM c GROUP BY 1) a) AS changes,
+									  @extschema@._lp_html(action), @extschema@._lp_count(coalesce(done, 0)), @extschema@._lp_count(coalesce(failed, 0)),
+									  @extschema@._lp_count(coalesce(open, 0))), '' ORDER BY action)
+			 FROM (SELECT change AS action, (sum(n) FILTER (WHERE marks = 64))::bigint AS done, (sum(n) FILTER (WHERE marks = 2))::bigint AS failed,
+						  (sum(n) FILTER (WHERE marks & 12 <> 0))::bigint AS open
+				   FROM counts WHERE change IS NOT NULL GROUP BY 1) a) AS changes,
 			(SELECT string_agg(format('<tr><td class="n">%s</td><td>%s</td><th scope="row">%s<small>%s</small></th><td class="wide">%s</td></tr>', @extschema@._lp_count(n),
 									  @extschema@._lp_html(action) || ', ' || state, @extschema@._lp_html(problem), names,
 									  to_char(latest, 'YYYY-MM-DD HH24:MI')), '' ORDER BY n DESC, action, state, problem)
-			 FROM (SELECT action, state, problem, count(*) AS n, max(enqueued_at) AS latest,
+			 FROM (SELECT coalesce(action, operation) AS action, state, problem, count(*) AS n, max(enqueued_at) AS latest,
 						  @extschema@._lp_html(array_to_string((array_agg(name ORDER BY enqueued_at DESC))[1:5], ', '))
 						  || CASE WHEN count(*) > 5 THEN ' and ' || @extschema@._lp_count(count(*) - 5) || ' more' ELSE '' END AS names
-				   FROM c WHERE state = 'failed' AND NOT mended OR state = 'held' OR open AND enqueued_at < clock_timestamp() - interval '10 minutes'
+				   FROM problem WHERE operation <> 'create' AND (NOT waiting OR enqueued_at < clock_timestamp() - interval '10 minutes')
 				   GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT 200) k) AS unchanged,
 			(SELECT string_agg(format('<tr><th scope="row" class="day">%s</th><td class="n">%s</td></tr>', to_char(hour, 'YYYY-MM-DD HH24:00'), @extschema@._lp_count(n)),
 							   '' ORDER BY n DESC, hour)
-			 FROM (SELECT date_trunc('hour', finished_at) AS hour, count(*) AS n FROM r WHERE state = 'created' AND finished_at IS NOT NULL
-				   GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) h) AS hours
+			 FROM (SELECT hour, sum(n)::bigint AS n FROM counts WHERE hour IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) h) AS hours
 		)
 		SELECT @extschema@._lp_report_head() || '<body><main>'
 			|| format('<h1>LivePerson users</h1><p class="about">%s, %s to %s. Made %s; times are in %s.</p>',
