@@ -49,6 +49,24 @@ million_listed()
 	row "$1 users: lpusers, CREATE TABLE AS, 12 columns, a user" us "table_$1" "read_$1"
 }
 
+# What is shown of that many requests of three months, which are done for a day and more.
+million_shown()
+{
+	fresh
+	ask -c "INSERT INTO lp_requests (account, operation, path, server, requested_by, requested_by_oid, send_as, send_as_oid,
+			login_name, state, attempts, origin, enqueued_at, finished_at, user_id, status, evidence)
+		SELECT '12345678', 'create', 'queue', 'fast', current_user, r, current_user, r, 'u' || i || '@example.com', 'created', 1,
+			lp_origin(), at, at + interval '2 s', 4000000000 + i, 201, 'answer'
+		FROM generate_series(1, $1) i, (SELECT current_user::regrole::oid r) x,
+			LATERAL (SELECT now() - interval '1 day 1 minute' - interval '89 days' * ($1 - i) / $1 AS at) y" -c 'VACUUM ANALYZE lp_requests'
+	before_round() { :; }
+	contender "report_$1" timed "$PGUSER" 'SELECT' 'SELECT lp_report()'
+	contender "progress_$1" timed "$PGUSER" 'SELECT' 'SELECT * FROM lp_progress'
+	rounds=3 measure
+	row_at_most "$1 requests of 90 days: lp_report()" ms "report_$1" 1000
+	row_at_most "$1 requests of 90 days: lp_progress" ms "progress_$1" 20
+}
+
 group_million()
 {
 	local rounds=1 few many
@@ -62,4 +80,5 @@ group_million()
 	paste -d ' ' "$(values peak_few)" "$(values peak_many)" | awk '{ print $2 - $1 }' >"$(values insert_growth)"
 	row_at_most "peak of memory, INSERT of $many rows with the trigger against $few" MB insert_growth 64
 	million_listed "$many"
+	million_shown "$many"
 }
