@@ -92,7 +92,7 @@ subtest 'a role sees its own requests only' => sub {
 		CREATE ROLE member_owner IN ROLE owner_a; CREATE ROLE member_asker IN ROLE asker; CREATE ROLE member_sender IN ROLE sender;
 		CREATE ROLE noinherit NOINHERIT IN ROLE asker, sender, owner_a;
 		GRANT EXECUTE ON FUNCTION lp_create_users TO asker, sender, owner_b;
-		GRANT USAGE ON FOREIGN DATA WRAPPER lpusers TO owner_b;
+		GRANT USAGE ON FOREIGN DATA WRAPPER lpusers TO owner_a, owner_b;
 		GRANT CREATE ON SCHEMA public TO sender});
 	foreach my $set ([ 'acme_a', 'owner_a' ], [ 'acme_b', 'owner_b' ])
 	{
