@@ -353,19 +353,42 @@ set_for_now(const char *name, const char *value)
 
 /*
  * Fix the settings on which the text of a value depends: keys and values must not depend on the
- * session that makes a plan, applies it, or changes a watched table. TimeZone stays: it is in
- * what the source says of the current day. Return the level for AtEOXact_GUC(false).
+ * session that makes a plan, applies it, or changes a watched table. "ISO" fixes how dates are
+ * written and leaves the order in which they are read. TimeZone stays: it is in what the source
+ * says of the current day. Return the level for AtEOXact_GUC(false).
  */
 int
 lpu_sync_fix_settings(void)
 {
 	int			level = NewGUCNestLevel();
 
-	set_for_now("datestyle", "ISO, MDY");
+	set_for_now("datestyle", "ISO");
 	set_for_now("intervalstyle", "postgres");
 	set_for_now("extra_float_digits", "1");
 	set_for_now("bytea_output", "hex");
 	return level;
+}
+
+/*
+ * Read dates in the order in which a new session of a role in this database reads them, whichever
+ * role calls: a view that casts a text to date must return the same rows to each run, and to its
+ * owner. Without a setting of the role or the database, the one with which this session began.
+ */
+static void
+set_date_order(Oid role)
+{
+	const char *style = GetConfigOptionResetString("datestyle");
+	char	   *query = psprintf("SELECT pg_catalog.substr(c, 11) FROM pg_catalog.pg_db_role_setting s,"
+								 " pg_catalog.unnest(s.setconfig) c"
+								 " WHERE s.setdatabase IN (0, %u) AND s.setrole IN (0, %u)"
+								 " AND c OPERATOR(pg_catalog.~~*) 'datestyle=%%'"
+								 " ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1",
+								 MyDatabaseId, role);
+
+	if (SPI_execute(query, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+		style = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	set_for_now("datestyle", style);
+	set_for_now("datestyle", "ISO");
 }
 
 /*
@@ -393,6 +416,7 @@ lpu_sync_read_as(Oid role, const char *query, Datum keys, DestReceiver *dest)
 		options.params->params[0].ptype = TEXTARRAYOID;
 	}
 	set_for_now("search_path", "pg_catalog, pg_temp");
+	set_date_order(role);
 	GetUserIdAndSecContext(&before, &context);
 	SetUserIdAndSecContext(role, context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);

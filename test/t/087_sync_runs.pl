@@ -99,6 +99,29 @@ subtest 'the settings of the session' => sub {
 	q1(q{SELECT lp_sync_unwatch('hr.dated'); SELECT lp_sync_drop('dated'); DROP VIEW hr.dated_people; DROP TABLE hr.dated});
 };
 
+subtest 'text that a view reads as dates' => sub {
+	my $left = sub { my ($session) = @_; return $session->query(q{SELECT count(*) FROM lp_sync_diff('typed', against => 'hr.typed_none')}); };
+
+	q1(q{
+		CREATE TABLE hr.typed (key text, leaves text);
+		INSERT INTO hr.typed VALUES ('t1', '03/12/2026');
+		CREATE VIEW hr.typed_people AS SELECT key, key || '@x.example' AS login_name, 'Full' AS full_name, key AS employee_id, 3 AS max_chats, 'Start-1234' AS password_sh
+			FROM hr.typed WHERE leaves::date = '2026-12-03';
+		CREATE TABLE hr.typed_none (id bigint, login_name text, is_enabled boolean, max_chats int, profiles text[], manager_of bigint[]);
+		SELECT count(*) FROM lp_sync_define('typed', '12345678', 'hr.typed_people', 'key')});
+	is($left->($admin), '0', 'MDY, as the server has it: March');
+	q1(q{DO $$ BEGIN EXECUTE format($f$ALTER DATABASE %I SET datestyle = 'SQL, DMY'$f$, current_database()); END $$});
+	isnt($left->($admin), '0', 'DMY, as a new session of the database has it: December');
+	my $other = LpUsers::session($node);
+	$other->query(q{SET datestyle = 'ISO, MDY'});
+	isnt($left->($other), '0', '... whichever the session that calls has');
+	q1('ALTER ROLE CURRENT_USER SET datestyle = MDY');
+	is($left->($other), '0', q{the setting of the sync's owner precedes that of the database});
+	$other->quit;
+	q1(q{ALTER ROLE CURRENT_USER RESET datestyle; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET datestyle', current_database()); END $$;
+		SELECT lp_sync_drop('typed'); DROP VIEW hr.typed_people; DROP TABLE hr.typed, hr.typed_none});
+};
+
 subtest 'runs of some keys, and of all' => sub {
 	my $state = sub { return q1(q{SELECT state, coalesce(why, '') FROM lp_syncs WHERE sync = 'staff'}) };
 	my $whole = sub { return ($admin->run(q{CALL lp_sync('staff')}))[1] };
