@@ -245,12 +245,26 @@ can_hold(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum *given)
 	return wrong == NULL;
 }
 
+/* An array of what is not known is neither a value nor the empty array, which would clear. */
+static bool
+holds_null(SourceReceiver *r, const LpuSyncValue *value, Datum given)
+{
+	if (value->form != LPU_FORM_SET && value->form != LPU_FORM_NAMES)
+		return false;
+	if (!array_contains_nulls(DatumGetArrayTypeP(given)))
+		return false;
+	add_problem(r->problem, "%s must not hold NULL", value->column->attribute->name);
+	return true;
+}
+
 static void
 take_value(SourceReceiver *r, const LpuSyncValue *value, Oid type, Datum given)
 {
 	const LpuAttribute *attribute = value->column->attribute;
 	bool		is_text = value->form == LPU_FORM_TEXT || value->form == LPU_FORM_FOLDED;
 
+	if (holds_null(r, value, given))
+		return;
 	if (!can_hold(r, value, type, &given))
 		return;
 	if (value->names != NULL)

@@ -122,6 +122,20 @@ subtest 'text that a view reads as dates' => sub {
 		SELECT lp_sync_drop('typed'); DROP VIEW hr.typed_people; DROP TABLE hr.typed, hr.typed_none});
 };
 
+subtest 'NULL in an array' => sub {
+	q1(q{
+		CREATE TABLE hr.half (key text, role text, managed bigint);
+		INSERT INTO hr.half VALUES ('h1', NULL, 2001), ('h2', 'Agent', NULL), ('h3', 'Agent', 2001);
+		CREATE VIEW hr.half_people AS SELECT key, key || '@x.example' AS login_name, 'Full' AS full_name, key AS employee_id, 3 AS max_chats,
+			ARRAY[role] AS profiles, ARRAY[managed, 2001] AS manager_of FROM hr.half;
+		CREATE TABLE hr.half_acct (id bigint, login_name text, is_enabled boolean, max_chats int, profiles text[], manager_of bigint[]);
+		INSERT INTO hr.half_acct SELECT n, 'h' || n || '@x.example', true, 3, '{Agent Manager}', '{2001}' FROM generate_series(1, 3) n;
+		SELECT count(*) FROM lp_sync_define('half', '12345678', 'hr.half_people', 'key')});
+	is(q1(q{SELECT string_agg(concat_ws(' ', action, source_key, reason), ', ' ORDER BY source_key) FROM lp_sync_diff('half', against => 'hr.half_acct')}),
+		'blocked h1 profileIds must not hold NULL, blocked h2 managerOf must not hold NULL, adopt h3 differs', 'is no value, and clears nothing');
+	q1(q{SELECT lp_sync_drop('half'); DROP VIEW hr.half_people; DROP TABLE hr.half, hr.half_acct});
+};
+
 subtest 'runs of some keys, and of all' => sub {
 	my $state = sub { return q1(q{SELECT state, coalesce(why, '') FROM lp_syncs WHERE sync = 'staff'}) };
 	my $whole = sub { return ($admin->run(q{CALL lp_sync('staff')}))[1] };
