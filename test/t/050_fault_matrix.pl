@@ -137,7 +137,7 @@ sub connections
 sub descriptors { my ($process) = @_; return scalar(grep { (readlink($_) // '') !~ m{^/} } glob("/proc/$process/fd/*")); }
 
 # Memory contexts beside those that are kept for ever, of the session and of the worker, which tells the log.
-my $kept = 'lpusers (?:bearers|options|servers|silences|turns|worker|answered mappings)';
+my $kept = 'lpusers (?:bearers|options|servers|silences|silent senders|turns|worker|answered mappings)';
 sub contexts { return $session->query("SELECT string_agg(name, ', ') FROM pg_backend_memory_contexts WHERE name LIKE 'lpusers%' AND name !~ '^$kept\$'"); }
 sub contexts_of
 {
