@@ -61,7 +61,7 @@ sub says { my ($i) = @_; return $admin->query("SELECT concat_ws(' ', status, err
 sub states { return $admin->query("SELECT coalesce(string_agg(state || n, ' ' ORDER BY state), '') FROM (SELECT state, count(*) AS n FROM lp_requests GROUP BY 1) x"); }
 sub writes { return grep { $_->{method} =~ /PUT|DELETE/ } @{ $sim->get('log') }; }
 sub contexts { return $session->query(q{SELECT coalesce(string_agg(name, ', '), '') FROM pg_backend_memory_contexts WHERE name LIKE 'lpusers%'
-	AND name !~ '^lpusers (bearers|options|servers|silences|turns|worker|answered mappings)$'}); }
+	AND name !~ '^lpusers (bearers|options|servers|silences|silent senders|turns|worker|answered mappings)$'}); }
 
 sub method_of { my ($operation) = @_; return $operation eq 'delete' ? 'DELETE' : 'PUT'; }
 
