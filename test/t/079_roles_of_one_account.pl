@@ -103,8 +103,9 @@ subtest 'held requests of another role neither order nor reserve' => sub {
 	is($sim->users_with('same@example.com'), 1, '... who was created once');
 };
 
-# Services that accept and never answer.
+# Services that accept and never answer.  Half a minute of waiting, and its times depend on the load of the machine.
 subtest 'silent accounts of one role do not use up the descriptors of the worker' => sub {
+	plan skip_all => 'LPUSERS_LONG is not set' unless $ENV{LPUSERS_LONG};
 	my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 128) or die "listen: $@";
 	my $port   = $silent->sockport;
 
