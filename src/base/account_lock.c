@@ -278,15 +278,6 @@ lpu_try_revision(const char *account, LpuRevisionUse use)
 	return LockAcquire(&tag, mode_of(use), false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Return true if this process has the revision's lock of the account for itself. */
-bool
-lpu_revision_is_locked(const char *account)
-{
-	LOCKTAG		tag = account_tag(REVISION, account);
-
-	return LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock);
-}
-
 /*
  * Release what lpu_lock_revision() took. It must be called in the same subtransaction, and not
  * after an error.

@@ -33,7 +33,6 @@ typedef enum LpuRevisionUse
 
 extern void lpu_lock_revision(const char *account, LpuRevisionUse use, int timeout_ms);
 extern bool lpu_try_revision(const char *account, LpuRevisionUse use);
-extern bool lpu_revision_is_locked(const char *account);
 extern void lpu_unlock_revision(const char *account, LpuRevisionUse use);
 
 /* The lock of a transaction that applies a plan for a server of the account. */

@@ -346,13 +346,3 @@ lpu_qualified_name(const char *schema, const char *name)
 	quote_all_identifiers = before;
 	return qualified;
 }
-
-/* Return a value of type name, allocated in the current memory context. */
-Datum
-lpu_name_datum(const char *name)
-{
-	NameData   *value = palloc0(sizeof(NameData));
-
-	namestrcpy(value, name);
-	return NameGetDatum(value);
-}

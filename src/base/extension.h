@@ -31,7 +31,4 @@ extern char *lpu_relation_name(Oid relation);
 /* The same of a name and its schema, whatever the session's quote_all_identifiers is. */
 extern char *lpu_qualified_name(const char *schema, const char *name);
 
-/* Return a value of type name, allocated in the current memory context. */
-extern Datum lpu_name_datum(const char *name);
-
 #endif

@@ -157,22 +157,6 @@ lpu_json_text(LpuJson *json)
 	}
 }
 
-/* Return true if the value is the literal true. */
-bool
-lpu_json_is_true(LpuJson *json)
-{
-	return json_object_is_type(unwrap(json), json_type_boolean) &&
-		json_object_get_boolean(unwrap(json));
-}
-
-/* Return true if the value is the literal false. */
-bool
-lpu_json_is_false(LpuJson *json)
-{
-	return json_object_is_type(unwrap(json), json_type_boolean) &&
-		!json_object_get_boolean(unwrap(json));
-}
-
 /* Return the text of a piece, or NULL if there is no memory; the caller raises that error. */
 static char *
 copy_of_text(struct json_object *object)
@@ -186,17 +170,6 @@ copy_of_text(struct json_object *object)
 	if (copy != NULL)
 		memcpy(copy, text, strlen(text) + 1);
 	return copy;
-}
-
-/* Return a value as JSON text, allocated in the current memory context. */
-char *
-lpu_json_write(LpuJson *json)
-{
-	char	   *text = copy_of_text(unwrap(json));
-
-	if (text == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	return text;
 }
 
 /*

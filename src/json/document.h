@@ -23,13 +23,6 @@ extern int	lpu_json_length(LpuJson *json);
 /* Return the value of a string, or the text of a number. */
 extern const char *lpu_json_text(LpuJson *json);
 
-/* Return true if the value is the literal true; the literal false. */
-extern bool lpu_json_is_true(LpuJson *json);
-extern bool lpu_json_is_false(LpuJson *json);
-
-/* Return a value as JSON text, allocated in the current memory context. */
-extern char *lpu_json_write(LpuJson *json);
-
 /* Return an object of strings as JSON text, from names and values in turn. */
 extern char *lpu_json_build_object(const char *const *names_and_values, int npairs);
 

@@ -108,13 +108,6 @@ lpu_parallel_place(LpuParallel *p)
 	return i;
 }
 
-/* Return the memory of a place, until its request has ended and its users are collected anew. */
-MemoryContext
-lpu_parallel_context(const LpuParallel *p, int place)
-{
-	return p->places[place].context;
-}
-
 static void
 start_batch(LpuParallel *p, ParallelBatch *batch)
 {

@@ -12,9 +12,8 @@ typedef struct LpuParallel LpuParallel;
 extern LpuParallel *lpu_parallel_new(LpuWriterState *writer, const LpuWriteBatch *methods,
 									 void *batch);
 
-/* Return a place that no request uses, whose users are to be collected, and its memory. */
+/* Return a place that no request uses, whose users are to be collected. */
 extern int	lpu_parallel_place(LpuParallel *parallel);
-extern MemoryContext lpu_parallel_context(const LpuParallel *parallel, int place);
 
 /* Start the request about the users of a place, as soon as a connection is free. */
 extern void lpu_parallel_send(LpuParallel *parallel, int place, int n);
