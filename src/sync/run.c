@@ -246,24 +246,16 @@ limit_waiting(int timeout_ms)
 }
 
 /*
- * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are marked.
- * Return NULL, or the error by which it failed, allocated in the current memory context. A run that
- * was held or failed is recorded in the row of the sync. Waits at most timeout_ms for each lock:
- * 55P03 is such an error. Raises if the sync is to be run alone and there is none, or the current
- * user may not act as its owner, or (55000) it is quarantined.
+ * Run a sync in a subtransaction, which is rolled back on an error. Return that error, allocated in
+ * the current memory context, or NULL. An interruption is raised.
  */
-ErrorData *
-lpu_sync_run(const char *name, bool watched, bool alone, int timeout_ms)
+static ErrorData *
+run_in_subtransaction(const char *name, bool watched)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
-	LpuSync    *sync = find_to_run(name, alone);
-	int			level;
 
-	if (sync == NULL)
-		return NULL;
-	level = limit_waiting(timeout_ms);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
@@ -288,6 +280,27 @@ lpu_sync_run(const char *name, bool watched, bool alone, int timeout_ms)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+	return error;
+}
+
+/*
+ * Run a sync in a subtransaction, with SPI connected; with watched, only the keys that are marked.
+ * Return NULL, or the error by which it failed, allocated in the current memory context. A run that
+ * was held or failed is recorded in the row of the sync. Waits at most timeout_ms for each lock:
+ * 55P03 is such an error. Raises if the sync is to be run alone and there is none, or the current
+ * user may not act as its owner, or (55000) it is quarantined.
+ */
+ErrorData *
+lpu_sync_run(const char *name, bool watched, bool alone, int timeout_ms)
+{
+	LpuSync    *sync = find_to_run(name, alone);
+	ErrorData  *error;
+	int			level;
+
+	if (sync == NULL)
+		return NULL;
+	level = limit_waiting(timeout_ms);
+	error = run_in_subtransaction(name, watched);
 	AtEOXact_GUC(false, level);
 	if (error != NULL)
 	{
