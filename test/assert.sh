@@ -87,7 +87,7 @@ build_postgres()
 	echo "building PostgreSQL $(basename "$built") with assertions"
 	rm -rf "$new"
 	cd "$work/postgresql"
-	quiet configure.log ./configure --prefix="$built" --enable-cassert --enable-debug \
+	quiet configure.log ./configure CFLAGS=-O1 --prefix="$built" --enable-cassert --enable-debug \
 		--enable-tap-tests --with-ssl=openssl --with-libxml --without-icu --without-readline ||
 		die "PostgreSQL cannot be configured"
 	quiet make.log make -s -j "$(nproc)" world-bin || die "PostgreSQL cannot be built"

@@ -2,12 +2,13 @@
 #
 # matrix.sh: build and test with the versions that other releases of Debian and Ubuntu carry.
 #
-#	bash test/matrix.sh [--build|--regress|--package|--upgrade] [--fresh] [release ...] [-- argument ...]
+#	bash test/matrix.sh [--build|--regress|--package|--upgrade|--trees] [--fresh] [release ...] [-- argument ...]
 #
 #	--build		only compile, with warnings as errors, and run a few tests of pg_regress
 #	--regress	compile and run all of pg_regress, but no TAP tests
 #	--package	make Debian packages and try them in a tree that has nothing else
 #	--upgrade	test pg_upgrade from the oldest PostgreSQL, that of bookworm, to the release's
+#	--trees		only make the trees that are missing
 #	--fresh		make the trees anew
 #	release		bookworm, trixie, forky or sid of Debian, noble (24.04) of Ubuntu.
 #				Without any: all but sid and that of this machine, which run.sh tests
@@ -36,7 +37,7 @@ skipped=77
 
 usage()
 {
-	sed -n '5,14s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
+	sed -n '5,15s/^#[[:space:]]\{0,1\}//p' "${BASH_SOURCE[0]}"
 	exit "$1"
 }
 
@@ -46,7 +47,7 @@ names=()
 while [ $# -gt 0 ]; do
 	case $1 in
 		--) shift; break ;;
-		--build | --regress | --package | --upgrade) mode=${1#--} ;;
+		--build | --regress | --package | --upgrade | --trees) mode=${1#--} ;;
 		--fresh) fresh=yes ;;
 		-h | --help) usage 0 ;;
 		bookworm | trixie | noble | forky | sid) names+=("$1") ;;
@@ -308,6 +309,11 @@ test_release()
 	# From here on others may use it too, but not make it anew. A package's build dependencies are installed into it.
 	[ "$mode" = package ] || flock -s "$lock"
 	with=$(versions "$tree")
+	if [ "$mode" = trees ]; then
+		exec {lock}>&-
+		finish "$1" '' "$with"
+		return
+	fi
 	[ "$mode" != upgrade ] || with="from postgresql $min_version to $with"
 
 	echo "$1: $with"
