@@ -99,5 +99,5 @@ group_calls()
 	measure
 	calls_rows 1 '1 user' '<= 1.3'
 	calls_rows 100 '100 users' '' '<= 0.8'
-	calls_rows 1000 '1000 users' '<= 2.5'
+	calls_rows 1000 '1000 users' '' '<= 1.0'
 }
