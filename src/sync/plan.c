@@ -76,8 +76,6 @@ forget_old_plans(const LpuSync *sync)
 		Int64GetDatum(sync->id), Int32GetDatum(Max(lpu_retention, SECS_PER_DAY))
 	};
 
-	if (lpu_retention <= 0)
-		return;
 	lpu_run("WITH old AS (DELETE FROM @extschema@._lp_sync_plan p WHERE p.sync = $1 "
 			"  AND p.made_at < clock_timestamp() - $2 * interval '1 second' "
 			"  AND NOT EXISTS (SELECT FROM @extschema@._lp_sync_item i "

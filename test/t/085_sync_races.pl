@@ -90,9 +90,13 @@ subtest 'plans that count for the limits' => sub {
 	is($old->('25 hours', q{UPDATE lp_requests SET state = 'created'}), $count, 'as long as an item was applied in the last day');
 	is($old->('49 hours', q{UPDATE _lp_sync_item SET queued_at = now() - interval '25 hours'}), $count, 'as long as a request has not ended');
 	is($old->('49 hours', q{UPDATE _lp_sync_item SET queued_at = now() - interval '25 hours'; UPDATE lp_requests SET state = 'created'}), '0', 'and no longer');
+	q1(q{ALTER SYSTEM SET lpusers.retention = 0});
+	q1('SELECT pg_reload_conf()');
+	LpUsers::wait_for(sub { q1('SHOW lpusers.retention') eq '0' }, 'the setting');
+	is($old->('49 hours', q{UPDATE _lp_sync_item SET queued_at = now() - interval '25 hours'; UPDATE lp_requests SET state = 'created'}), '0', 'nor with a retention of 0');
 	q1('ALTER SYSTEM RESET lpusers.retention');
 	q1('SELECT pg_reload_conf()');
-	LpUsers::wait_for(sub { q1('SHOW lpusers.retention') ne '1min' }, 'the setting');
+	LpUsers::wait_for(sub { q1('SHOW lpusers.retention') ne '0' }, 'the setting');
 };
 
 subtest 'a plan that is deleted before it is applied' => sub {
