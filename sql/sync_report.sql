@@ -28,6 +28,7 @@ SELECT hr.join('known', '{"login": "known@example.com", "email": "known@example.
 SELECT hr.join('twin' || n, '{"login": "<b>&twin@x.example"}') FROM generate_series(1, 2) n;
 UPDATE hr.staff SET chats = 4 WHERE key = 'p1';
 CALL lp_sync('staff', false);
+SELECT action, users, reason FROM lp_sync_plans WHERE plan = (SELECT max(plan) FROM lp_sync_plans) AND action = 'blocked';
 SELECT syncs();
 SELECT lp_sync_plan('staff', '{late1,late2,known,p1}') AS plan \gset
 SELECT count(*) FROM lp_sync_apply(:plan);

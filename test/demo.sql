@@ -103,8 +103,8 @@ WHERE NOT EXISTS (SELECT FROM employees e WHERE e.email = u.login_name)
 UPDATE lp.users SET is_enabled = false, full_name = 'Quince Tartu', employee_id = NULL WHERE login_name LIKE 'quince.%';
 SELECT count(*) AS users, count(*) FILTER (WHERE NOT is_enabled) AS disabled FROM lp.users;
 
-\echo == 10. The desired state: a view says who should have a user. All are there already: a plan shows it, and its
-\echo == number confirms it. Then Hazel Turin leaves.
+\echo == 10. The desired state: a view says who should have a user. All are there already, so it has not what a create
+\echo == requires (a NOTICE). A plan shows it, and its number confirms it. Then Hazel Turin leaves.
 \echo
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION lp_sync_define, lp_sync_diff, lp_sync_plan, lp_sync_apply TO hr;

@@ -465,7 +465,9 @@ CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 		WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account)
 	), classes AS (
 		SELECT i.plan, i.action, count(*) AS users, count(*) FILTER (WHERE i.state IN ('planned', 'held')) AS left_over,
-			   count(*) FILTER (WHERE i.state = 'stale') AS stale
+			   count(*) FILTER (WHERE i.state = 'stale') AS stale,
+			   min(i.reason COLLATE "C") FILTER (WHERE i.action = 'blocked') AS blocked,
+			   max(i.reason COLLATE "C") FILTER (WHERE i.action = 'blocked') AS last_blocked
 		FROM @extschema@._lp_sync_item i
 		WHERE i.sync IN (SELECT m.id FROM mine m) AND i.action <> 'follow'
 		GROUP BY i.plan, i.action
@@ -489,7 +491,9 @@ CREATE VIEW @extschema@.lp_sync_plans WITH (security_barrier) AS
 							   || ': apply with confirm => ''{"' || c.action || '": ' || c.users::text || '}'''
 						  WHEN p.state = 'applied' AND c.left_over > 0
 						  THEN c.left_over::text || ' held: they need the loginName of users who are held or stale' END,
-					 CASE WHEN c.stale > 0 THEN c.stale::text || ' stale: plan again' END) AS reason
+					 CASE WHEN c.stale > 0 THEN c.stale::text || ' stale: plan again' END,
+					 c.blocked || CASE WHEN c.last_blocked <> c.blocked THEN ', and other reasons: see lp_sync_changes' ELSE '' END)
+			   AS reason
 	FROM @extschema@._lp_sync_plan p
 	JOIN mine m ON m.id = p.sync
 	LEFT JOIN classes c ON c.plan = p.id
@@ -508,7 +512,7 @@ COMMENT ON COLUMN @extschema@.lp_sync_plans.action IS 'action; null: the account
 COMMENT ON COLUMN @extschema@.lp_sync_plans.users IS 'number of users';
 COMMENT ON COLUMN @extschema@.lp_sync_plans."limit" IS 'maximum number in 24 hours without confirmation; null: any number';
 COMMENT ON COLUMN @extschema@.lp_sync_plans.over IS 'true if the rest of the action exceeds its limit and waits for confirmation';
-COMMENT ON COLUMN @extschema@.lp_sync_plans.reason IS 'why the plan or the action is held';
+COMMENT ON COLUMN @extschema@.lp_sync_plans.reason IS 'why the plan or the action is held, or users are blocked';
 
 CREATE VIEW @extschema@.lp_sync_changes WITH (security_barrier) AS
 	WITH mine AS MATERIALIZED (

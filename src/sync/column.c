@@ -16,6 +16,7 @@
 #include "base/encoding.h"
 #include "remote/foreign_table.h"
 #include "sync/definition.h"
+#include "user/validate.h"
 
 /* Columns that hold names. */
 static const struct
@@ -290,6 +291,25 @@ lpu_sync_column(const LpuSync *sync, const char *attribute)
 			strcmp(sync->columns[i].attribute->name, attribute) == 0)
 			return &sync->columns[i];
 	return NULL;
+}
+
+/*
+ * Return the attributes that every user to be created must have and that are no column of the
+ * source, a list of const LpuAttribute *. With isApiUser only the row tells if a password is
+ * required.
+ */
+List *
+lpu_sync_lacking(const LpuSync *sync, bool require_password)
+{
+	bool		password = require_password && lpu_sync_column(sync, "isApiUser") == NULL;
+	List	   *lacking = NIL;
+	int			i;
+
+	for (i = 0; i < lpu_nattributes; i++)
+		if (lpu_is_required(&lpu_attributes[i], password, false) &&
+			lpu_sync_column(sync, lpu_attributes[i].name) == NULL)
+			lacking = lappend(lacking, (void *) &lpu_attributes[i]);
+	return lacking;
 }
 
 static const char *

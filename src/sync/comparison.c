@@ -292,21 +292,13 @@ char *
 lpu_sync_write_missing(const LpuSyncSides *sides)
 {
 	StringInfoData out;
-	const LpuSync *sync = sides->sync;
-	bool		password = sides->options->require_password &&
-	lpu_sync_column(sync, "isApiUser") == NULL;
+	ListCell   *cell;
 	int			i;
 
 	initStringInfo(&out);
 	appendStringInfoString(&out, "concat_ws(', ', NULL");
-	for (i = 0; i < lpu_nattributes; i++)
-	{
-		const LpuAttribute *attribute = &lpu_attributes[i];
-
-		if (lpu_sync_column(sync, attribute->name) == NULL &&
-			((attribute->rules & LPU_REQUIRED) || (password && (attribute->rules & LPU_PASSWORD))))
-			appendStringInfo(&out, ", '%s'", attribute->name);
-	}
+	foreach(cell, lpu_sync_lacking(sides->sync, sides->options->require_password))
+		appendStringInfo(&out, ", '%s'", ((const LpuAttribute *) lfirst(cell))->name);
 	for (i = 0; i < sides->source->nvalues; i++)
 		if (sides->source->values[i].column->attribute->rules & LPU_REQUIRED)
 			appendStringInfo(&out, ", CASE WHEN c.s_v%d IS NULL THEN '%s' END", i,

@@ -25,6 +25,7 @@
 #include "base/origin.h"
 #include "base/spi_plan.h"
 #include "options/server.h"
+#include "remote/foreign_table.h"
 #include "sync/define.h"
 
 /* Longest name, as in the CHECK of the table. */
@@ -229,6 +230,26 @@ store(LpuSync *sync, const LpuSync *stored, const LpuSyncPolicy *policy, const L
 
 /* ----- the whole ----- */
 
+/* Report what the source lacks for creates. It is right if all its people have a user. */
+static void
+tell_lacking(const LpuSync *sync, bool require_password)
+{
+	StringInfoData columns;
+	ListCell   *cell;
+
+	initStringInfo(&columns);
+	foreach(cell, lpu_sync_lacking(sync, require_password))
+		appendStringInfo(&columns, "%s%s", columns.len > 0 ? ", " : "",
+						 lpu_column_of_attribute(((const LpuAttribute *) lfirst(cell))->name));
+	if (columns.len == 0)
+		return;
+	ereport(NOTICE,
+			(errmsg("sync \"%s\" cannot create users", sync->name),
+			 errdetail("A create requires columns that %s does not have: %s.", sync->source_name,
+					   columns.data),
+			 errhint("Add them to the source, unless all its people have a user.")));
+}
+
 /* The stored definition of this name, locked, if the current user may replace it; or NULL. */
 static LpuSync *
 find_stored(const LpuSync *sync)
@@ -250,6 +271,7 @@ define(LpuSync *sync, const LpuSyncPolicy *policy)
 	LpuSync    *stored = find_stored(sync);
 	LpuProblem *problem = NULL;
 	const LpuOptions *options;
+	bool		require_password;
 
 	sync->owner = stored != NULL && OidIsValid(stored->owner) ? stored->owner : GetUserId();
 	sync->owner_name = GetUserNameFromId(sync->owner, false);
@@ -257,9 +279,13 @@ define(LpuSync *sync, const LpuSyncPolicy *policy)
 	options = lpu_server_for_account(sync->account, sync->owner, &problem);
 	if (options == NULL)
 		lpu_problem_raise(problem);
+	require_password = options->require_password;
 	check_source(sync);
 	lpu_sync_read_columns(sync);
-	return store(sync, stored, policy, options);
+	if (!store(sync, stored, policy, options))
+		return false;
+	tell_lacking(sync, require_password);
+	return true;
 }
 
 /*

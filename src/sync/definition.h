@@ -75,6 +75,12 @@ extern void lpu_sync_read_columns(LpuSync *sync);
 extern const LpuSyncColumn *lpu_sync_column(const LpuSync *sync, const char *attribute);
 
 /*
+ * Return the attributes that every user to be created must have and that are no column of the
+ * source, a list of const LpuAttribute *.
+ */
+extern List *lpu_sync_lacking(const LpuSync *sync, bool require_password);
+
+/*
  * Return true if there is an action of this name (which can have a limit, if "limited"); else
  * set *nearest to a similar one, or NULL.
  */
