@@ -38,7 +38,8 @@ $$;
 /*
  * Objects that PUBLIC may use: the views filter their rows, the functions check the owner of rows and tables, and
  * lp_check() needs USAGE on the server. Functions called by the views and the report run as the reader of these. The
- * administrator grants all other functions: writing needs EXECUTE and USAGE on the server.
+ * owner of a table creates the triggers of lp_sync_watch(), whose function does nothing in a trigger of a table that is
+ * not watched. The administrator grants all other functions: writing needs EXECUTE and USAGE on the server.
  */
 GRANT SELECT ON @extschema@.lp_results, @extschema@.lp_summary, @extschema@.lp_progress, @extschema@.lp_syncs,
 	@extschema@.lp_sync_links, @extschema@.lp_sync_plans, @extschema@.lp_sync_changes TO PUBLIC;
@@ -51,7 +52,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.lp_origin(), @extschema@.lp_worker_pid(), @extschema@._lp_worker_missing(), @extschema@.lp_account_is_paused(text),
 	@extschema@._lp_is_here(text, text), @extschema@._lp_role_here(text, text, oid, text),
 	@extschema@._lp_server_here(text, text, oid, text), @extschema@._lp_sync_is_mine(text, oid, text, oid, text, text),
-	@extschema@._lp_sync_limit(jsonb, text, bigint), @extschema@._lp_sync_item_state(text, text),
+	@extschema@._lp_sync_limit(jsonb, text, bigint), @extschema@._lp_sync_item_state(text, text), @extschema@._lp_sync_mark_trigger(),
 	@extschema@.lp_report(text, interval), @extschema@._lp_report_page(text, date, date),
 	@extschema@._lp_report_syncs(text), @extschema@._lp_report_head(),
 	@extschema@._lp_html(text), @extschema@._lp_html_table(text, text[], text, text),

@@ -29,7 +29,7 @@ sub hire { my ($node, $table, @names) = @_; return sql($node, "SET ROLE clerk; I
 # ------------------------------------------------------------------------------------------------- the old cluster
 
 my $grants = 'GRANT EXECUTE ON FUNCTION lp_create_users_trigger, lp_enqueue_users, lp_sync_define, lp_sync_plan, lp_sync_apply,
-	lp_sync_watch, _lp_sync_mark_trigger TO owner; GRANT EXECUTE ON FUNCTION lp_adopt TO clerk';
+	lp_sync_watch TO owner; GRANT EXECUTE ON FUNCTION lp_adopt TO clerk';
 my $unfinished = 6;
 
 # pg_dump puts options into an order of its own

@@ -176,7 +176,7 @@ subtest 'rights on functions' => sub {
 		# of the table of holder, which has no such column
 		lp_sync_define          => [ '-------(42703)', '-c--(42703)c-(42703)', "SELECT * FROM lp_sync_define('mine', '$account', 'hires', 'id')" ],
 		lp_sync_unwatch         => [ $none, $mine, "SELECT lp_sync_unwatch('hires')" ],
-		_lp_sync_mark_trigger   => [ '-------(39P01)', '(39P01)' x 8, 'SELECT _lp_sync_mark_trigger()' ],
+		_lp_sync_mark_trigger   => [ '(39P01)' x 8, '(39P01)' x 8, 'SELECT _lp_sync_mark_trigger()' ],
 		_lp_sync_is_mine        => [ $all, $all, "SELECT _lp_sync_is_mine('x', 10, 'x', 10, '1/2/3', '1/2/3')" ],
 		_lp_sync_item_state     => [ $all, $all, "SELECT _lp_sync_item_state('queued', NULL)" ],
 		_lp_sync_limit          => [ $all, $all, "SELECT _lp_sync_limit('{}', 'create', 1)" ],

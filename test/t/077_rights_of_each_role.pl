@@ -79,7 +79,7 @@ sub scene
 		GRANT EXECUTE ON FUNCTION lp_create_users, lp_enqueue_users TO clerk;
 		GRANT EXECUTE ON FUNCTION lp_create_users, lp_update_users, lp_delete_users, lp_enqueue_users, lp_enqueue_changes, lp_enqueue_deletes,
 			lp_enqueue_rows, lp_create_users_trigger, lp_sync_define, lp_sync_diff, lp_sync_plan, lp_sync_apply, lp_sync_unlink, lp_sync_pause,
-			lp_sync_resume, lp_sync_drop, lp_sync_watch, lp_sync_unwatch, _lp_sync_mark_trigger TO hr, tenant;
+			lp_sync_resume, lp_sync_drop, lp_sync_watch, lp_sync_unwatch TO hr, tenant;
 		GRANT EXECUTE ON PROCEDURE lp_sync TO hr, tenant;
 		CREATE SCHEMA hr AUTHORIZATION hr; CREATE SCHEMA tenant AUTHORIZATION tenant; CREATE SCHEMA free; GRANT ALL ON SCHEMA free TO PUBLIC;
 		GRANT USAGE ON SCHEMA hr, tenant TO PUBLIC;

@@ -42,7 +42,7 @@ sub in_sync
 }
 
 my @functions = qw(lp_sync_define lp_sync_diff lp_sync_plan lp_sync_apply lp_sync_unlink lp_sync_pause lp_sync_resume lp_sync_drop lp_sync_watch
-	lp_sync_unwatch _lp_sync_mark_trigger);
+	lp_sync_unwatch);
 my $roles = 'people_owner, member, noinherit_member, clerk';
 q1(qq{
 	CREATE ROLE people_owner LOGIN; CREATE ROLE member LOGIN IN ROLE people_owner; CREATE ROLE clerk LOGIN; CREATE ROLE releaser LOGIN; CREATE ROLE stranger LOGIN;
