@@ -147,6 +147,20 @@ owned_table_name(Oid table)
 	return name;
 }
 
+/* A statement trigger fires for statements that name its table. */
+static void
+tell_partitions(Oid table, const char *name)
+{
+	if (get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE)
+		ereport(NOTICE,
+				(errmsg("statements that name a partition of %s are not marked", name),
+				 errhint("Call lp_sync_watch() for these partitions, too.")));
+	else if (get_rel_relispartition(table))
+		ereport(NOTICE,
+				(errmsg("statements that name the partitioned table of %s are not marked", name),
+				 errhint("Call lp_sync_watch() for that table, too.")));
+}
+
 static void
 execute(FunctionCallInfo fcinfo, const char *sql)
 {
@@ -196,6 +210,7 @@ lp_sync_watch(PG_FUNCTION_ARGS)
 	/* locked, so that it is not dropped meanwhile */
 	sync = lpu_sync_named(text_to_cstring(PG_GETARG_TEXT_PP(1)), true);
 	watch.relation = owned_table_name(table);
+	tell_partitions(table, watch.relation);
 	read_expression(sync, table, text_to_cstring(PG_GETARG_TEXT_PP(2)), &watch);
 	store_watch(sync, table, &watch);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
