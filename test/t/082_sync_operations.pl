@@ -117,6 +117,45 @@ subtest 'two persons' => sub {
 	in_sync('released');
 };
 
+# ---------------------------------------------------------------------------------------------- personal data
+
+# The tables and views of the extension that have this text somewhere, with the number of rows.
+sub places
+{
+	my ($text) = @_;
+	my @tables = split(/\n/, q1(q{SELECT c.oid::regclass FROM pg_depend d JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+		WHERE d.deptype = 'e' AND c.relkind = 'r' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'lpusers') ORDER BY c.relname}));
+
+	return join(' ', grep { q1("SELECT count(*) > 0 FROM $_ t WHERE t::text ~ '$text'") eq 't' } @tables);
+}
+
+subtest 'the recipe of docs/privacy.md erases a person' => sub {
+	# The account has given the id; the last user of the sync leaves, after a change of the login.
+	q1(q{UPDATE hr.staff SET login = 'other@x.example', name = 'Person Ten' WHERE emp_no = 10});
+	q1(q{CALL lp_sync('staff')});
+	in_sync('renamed');
+	q1(q{SELECT lp_sync_watch('hr.staff', 'staff', 'emp_no'); DELETE FROM hr.staff WHERE emp_no = 10; SELECT lp_sync_unwatch('hr.staff'); CALL lp_sync('staff')});
+	in_sync('left');
+	my $id = q1(q{SELECT user_id FROM lp_sync_links WHERE source_key = '10'});
+	my %said = ("'fern\@example.com'" => "'other\@x.example'", 4000000099 => $id, "'{1}'" => "'{10}'", "source_key = '1'" => "source_key = '10'");
+	my ($export, $unlink, $erase) = map { my $what = $_; (grep { $_->{code} =~ $what } LpUsers::document_blocks('docs/privacy.md'))[0]{code} }
+		qr/_lp_sync_link l/, qr/^SELECT lp_sync_unlink\(sync, '\{1\}'/, qr/^BEGIN;/;
+
+	foreach my $code ($export, $unlink, $erase) { $code =~ s/\Q$_\E/$said{$_}/g foreach keys %said; }
+	my $exported = q1($export);
+	like($exported, qr/$_/, "exported: $_") foreach 'p10@x.example', 'other@x.example', 'Person 10', 'Person Ten', '"employeeId": "10"';
+	is(places('p10@x|other@x|Person (10|Ten)'), '_lp_sync_item _lp_sync_link lp_requests', 'where the person is');
+	is(q1($unlink), '1', 'the link');
+	foreach my $statement (split(/;\n/, $erase)) { q1($statement); }
+	is(places("p10\@x|other\@x|Person (10|Ten)|$id"), '', 'nothing is left');
+	is(q1(q{SELECT count(*) FROM lp_sync_links}), '9', 'the others are');
+	q1(q{CALL lp_sync('staff')});
+	in_sync('afterwards');
+	$sim->post('change', { user => $id + 0, delete => JSON::PP::true });
+	q1(q{INSERT INTO hr.staff VALUES (10, 'p10@x.example', 'Person 10', 3); CALL lp_sync('staff')});
+	in_sync('another with the number');
+};
+
 # ---------------------------------------------------------------------------------------------- READ ONLY
 
 subtest 'READ ONLY' => sub {
