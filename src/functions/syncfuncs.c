@@ -23,6 +23,8 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "queue/enqueue.h"
+#include "queue/take_over.h"
 #include "sync/define.h"
 #include "sync/difference.h"
 #include "sync/operate.h"
@@ -298,6 +300,20 @@ run_syncs(SyncRuns *runs, const List *names, int timeout_ms, List **busy)
 }
 
 /*
+ * The worker delivers what earlier runs have left, too: after a restart of the server, or after
+ * lp_worker_stop(), there is none until it is woken.
+ */
+static void
+wake_for_rest(void)
+{
+	int			n;
+
+	(void) lpu_due_accounts(&n);
+	if (n > 0)
+		lpu_enqueue_wake();
+}
+
+/*
  * lp_sync(sync text, watched boolean)
  *
  * One sync that fails does not keep the others from running; its error is
@@ -324,6 +340,7 @@ lp_sync(PG_FUNCTION_ARGS)
 										 ALLOCSET_DEFAULT_SIZES);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	names = names_to_run(fcinfo, runs.context);
+	wake_for_rest();
 	PopActiveSnapshot();
 	runs.several = list_length(names) > 1;
 	if (runs.several)

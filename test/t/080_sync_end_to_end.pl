@@ -189,6 +189,18 @@ subtest 'a login that is corrected before the user is created' => sub {
 	isnt(account_user('right@x.example'), undef, '... and is one');
 };
 
+subtest 'a run wakes the worker for what an earlier one has left' => sub {
+	q1(q{ALTER SERVER acme OPTIONS (SET delivery 'paused')});
+	q1(q{UPDATE staff SET email = 'woken@x.example' WHERE emp_no = 201; CALL lp_sync('staff')});
+	q1('SELECT lp_worker_stop()');
+	LpUsers::wait_for(sub { q1('SELECT lp_worker_pid() IS NULL') eq 't' }, 'the worker to leave');
+	q1(q{ALTER SERVER acme OPTIONS (SET delivery 'on')});
+	is(actions(), 'wait 201', 'there is no worker');
+	q1(q{CALL lp_sync('staff')});
+	LpUsers::wait_for(\&at_rest, 'what was queued');
+	isnt(account_user('woken@x.example'), undef, 'it is delivered');
+};
+
 subtest 'a list that comes back short' => sub {
 	q1('UPDATE staff SET leaves = current_date WHERE emp_no = 14');
 	my $short = $json->encode([ grep { !$_->{deleted} && $_->{loginName} ne 'p14@x.example' } @{ $sim->get('users') } ]);
