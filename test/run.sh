@@ -240,8 +240,8 @@ explain_tap()
 		for log in tmp_check/log/*"$name"*; do
 			[ -s "$log" ] || continue
 			echo "--- $log"
-			grep -A 8 '\] not ok ' "$log" | head -n 60 || true
-			tail -n 100 "$log"
+			grep -A 8 -E '^(\[.*\))? *not ok [0-9]' "$log" | head -n 60 || true
+			tail -n 20 "$log"
 		done
 	done
 }
