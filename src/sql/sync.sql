@@ -24,7 +24,9 @@ CREATE TABLE @extschema@._lp_sync (
 	state          text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'quarantined')),
 	why            text,
 	failures       integer NOT NULL DEFAULT 0,
+	failed         boolean NOT NULL DEFAULT false,
 	last_run       timestamptz,
+	last_plan      bigint,
 	base_rows      bigint,
 	base_listed    bigint,
 	source_rows    bigint,
@@ -56,7 +58,9 @@ COMMENT ON COLUMN @extschema@._lp_sync.limits IS 'limits that differ from the de
 COMMENT ON COLUMN @extschema@._lp_sync.state IS 'active, paused or quarantined';
 COMMENT ON COLUMN @extschema@._lp_sync.why IS 'why the last run was held or failed, or checked all keys instead of the marked ones';
 COMMENT ON COLUMN @extschema@._lp_sync.failures IS 'number of consecutive runs that were held or failed';
+COMMENT ON COLUMN @extschema@._lp_sync.failed IS 'true if the last run was held or failed, and is not counted: it was one of marked keys, or waited for a lock';
 COMMENT ON COLUMN @extschema@._lp_sync.last_run IS 'when the last plan of all keys was made';
+COMMENT ON COLUMN @extschema@._lp_sync.last_plan IS 'that plan; null: it was not made by this definition';
 COMMENT ON COLUMN @extschema@._lp_sync.base_rows IS 'rows of the source in the last applied plan of all keys';
 COMMENT ON COLUMN @extschema@._lp_sync.base_listed IS 'users in the last listing of the account that was not too short; after a short listing: the previous number, adjusted for users created and deleted since';
 COMMENT ON COLUMN @extschema@._lp_sync.source_rows IS 'rows of the source in the last plan of all keys';
@@ -104,13 +108,14 @@ CREATE TABLE @extschema@._lp_sync_plan (
 	made_by        text NOT NULL,
 	state          text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'applied', 'superseded', 'expired')),
 	whole          boolean NOT NULL,
+	keys           text[],
 	source_rows    bigint NOT NULL,
 	listed         bigint NOT NULL,
 	guard          text CHECK (guard IN ('source', 'listing', 'duplicates')),
 	reason         text,
 	version        bigint NOT NULL
 );
-CREATE INDEX _lp_sync_plan_sync ON @extschema@._lp_sync_plan (sync);
+CREATE INDEX _lp_sync_plan_sync ON @extschema@._lp_sync_plan (sync, id);
 COMMENT ON TABLE @extschema@._lp_sync_plan IS 'one row for each plan';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.id IS 'number of the plan';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.sync IS '_lp_sync.id';
@@ -118,6 +123,7 @@ COMMENT ON COLUMN @extschema@._lp_sync_plan.made_at IS 'when it was made';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.made_by IS 'role that made it';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.state IS 'draft, applied, superseded or expired';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.whole IS 'true if it checked all keys';
+COMMENT ON COLUMN @extschema@._lp_sync_plan.keys IS 'keys that it checked; null: all';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.source_rows IS 'rows of the source';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.listed IS 'users of the account';
 COMMENT ON COLUMN @extschema@._lp_sync_plan.guard IS 'why the whole plan is held: source, listing or duplicates';
@@ -421,13 +427,14 @@ CREATE VIEW @extschema@.lp_syncs WITH (security_barrier) AS
 					 AND NOT (@extschema@._lp_is_here(s.origin, @extschema@.lp_origin())
 							  AND lower(coalesce(pg_catalog.current_setting('lpusers.after_promotion'::text, true), ''::text)) = 'resume'::text)
 					THEN 'copy'
-				WHEN s.failures > 0 THEN 'failing'
-				WHEN s.last_run IS NULL THEN 'new'
+				WHEN s.failures > 0 OR s.failed THEN 'failing'
+				WHEN s.last_plan IS NULL THEN 'new'
 				WHEN w.plan IS NOT NULL THEN 'waiting for confirmation'
-				WHEN s.differing + s.waiting + s.blocked = 0 THEN 'in sync'
+				WHEN s.differing + s.waiting + s.blocked + o.differing + o.waiting + o.blocked = 0 THEN 'in sync'
 				ELSE 'differing' END AS state,
 		   nullif(concat_ws('; ', s.why, 'plan ' || w.plan::text || ': apply with confirm => ''' || w.confirm::text || ''''), '') AS why,
-		   s.last_run, s.source_rows, s.listed, coalesce(c.linked, 0::bigint) AS linked, s.differing, s.waiting, s.blocked,
+		   s.last_run, s.source_rows, s.listed, coalesce(c.linked, 0::bigint) AS linked,
+		   s.differing + o.differing AS differing, s.waiting + o.waiting AS waiting, s.blocked + o.blocked AS blocked,
 		   s.unverifiable
 	FROM @extschema@._lp_sync s LEFT JOIN counted c ON c.sync = s.id
 	LEFT JOIN LATERAL (
@@ -439,12 +446,33 @@ CREATE VIEW @extschema@.lp_syncs WITH (security_barrier) AS
 		WHERE p.sync = s.id AND s.failures = 0 AND p.state = 'applied' AND p.version = s.version
 			AND p.made_at >= clock_timestamp() - interval '24 hours'
 		GROUP BY p.id ORDER BY p.id DESC LIMIT 1) w ON true
+	CROSS JOIN LATERAL (
+		/*
+		 * What plans of some keys have found since the last one of all keys, and no later plan has checked again. Users that
+		 * differed in the plan of all keys are counted already.
+		 */
+		SELECT count(*) FILTER (WHERE i.state NOT IN ('wait', 'queued', 'blocked')) AS differing,
+			   count(*) FILTER (WHERE i.state IN ('wait', 'queued')) AS waiting, count(*) FILTER (WHERE i.state = 'blocked') AS blocked
+		FROM @extschema@._lp_sync_plan p
+		CROSS JOIN LATERAL (
+			SELECT g.source_key, @extschema@._lp_sync_item_state(g.state, (SELECT r.state FROM @extschema@.lp_requests r WHERE r.id = g.request)) AS state
+			FROM @extschema@._lp_sync_item g
+			WHERE g.plan = p.id AND g.state NOT IN ('done', 'superseded') AND g.action <> 'follow' OFFSET 0) i
+		WHERE p.sync = s.id AND p.id > coalesce(s.last_plan, 0::bigint) AND NOT p.whole AND p.guard IS NULL
+			AND i.state NOT IN ('done', 'superseded')
+			AND (SELECT n.id FROM @extschema@._lp_sync_plan n
+				 WHERE n.sync = p.sync AND n.id > p.id AND n.guard IS NULL AND i.source_key = ANY (n.keys) LIMIT 1) IS NULL
+			AND (s.differing + s.waiting + s.blocked = 0
+				 OR (SELECT f.id FROM @extschema@._lp_sync_item f
+					 WHERE f.plan = s.last_plan AND f.source_key = i.source_key AND f.action <> 'follow' LIMIT 1) IS NULL)) o
 	WHERE @extschema@._lp_sync_is_mine(s.origin, s.owner_oid, s.owner, s.server_oid, s.server, s.account);
 COMMENT ON VIEW @extschema@.lp_syncs IS 'syncs that the current user owns or whose server it owns, and the results of their last run';
 COMMENT ON COLUMN @extschema@.lp_syncs.sync IS 'name of the sync';
-COMMENT ON COLUMN @extschema@.lp_syncs.state IS 'new, in sync, differing, waiting for confirmation (of the plan that "why" names), failing (the last run was held or failed), paused, quarantined, or copy (of the database, or promoted: lp_sync_resume())';
+COMMENT ON COLUMN @extschema@.lp_syncs.state IS 'new (no plan of all keys since it was defined), in sync, differing, waiting for confirmation (of the plan that "why" names), failing (the last run was held or failed), paused, quarantined, or copy (of the database, or promoted: lp_sync_resume())';
 COMMENT ON COLUMN @extschema@.lp_syncs.why IS 'why the last run was held or failed, or checked all keys; or which plan waits, and the numbers that confirm it';
-COMMENT ON COLUMN @extschema@.lp_syncs.waiting IS 'users with an unfinished request';
+COMMENT ON COLUMN @extschema@.lp_syncs.differing IS 'users in that plan that differ from the source, and those in later plans of some keys that no plan has checked again since';
+COMMENT ON COLUMN @extschema@.lp_syncs.waiting IS 'likewise, users with an unfinished request';
+COMMENT ON COLUMN @extschema@.lp_syncs.blocked IS 'likewise, users that are blocked';
 COMMENT ON COLUMN @extschema@.lp_syncs.linked IS 'users that are linked to a source key, including disabled ones';
 
 CREATE VIEW @extschema@.lp_sync_links WITH (security_barrier) AS

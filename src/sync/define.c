@@ -190,17 +190,24 @@ static const char insert_sql[] =
 
 /*
  * The drafts of an earlier definition would apply what is not defined any more. One that is made
- * at the same time has the earlier version.
+ * at the same time has the earlier version. Keys that wait in a plan of a run of marked keys are
+ * marked again, if a table is watched: their marks are gone. Those of a plan of all keys are not,
+ * since a plan of marked keys is not held by the guards.
  */
 static const char update_sql[] =
 "WITH stored AS (UPDATE @extschema@._lp_sync s SET server = $3, server_oid = $4, owner = $5, "
 "  owner_oid = $6, "
 "  source = $7, source_oid = $8, create_only = $10, add_only = $11, leavers = $12, "
-"  delete_after = $13, drift = $14, limits = $15, version = s.version + 1 WHERE s.id = $17 "
-" RETURNING s.id), "
+"  delete_after = $13, drift = $14, limits = $15, version = s.version + 1, last_plan = NULL "
+" WHERE s.id = $17 RETURNING s.id), "
 "expired AS (UPDATE @extschema@._lp_sync_plan p SET state = 'expired' FROM stored s "
 " WHERE p.sync = s.id AND (p.state = 'draft' OR (p.state = 'applied' AND EXISTS "
-"  (SELECT FROM @extschema@._lp_sync_item i WHERE i.plan = p.id AND i.state IN ('planned', 'held'))))) "
+"  (SELECT FROM @extschema@._lp_sync_item i WHERE i.plan = p.id AND i.state IN ('planned', 'held')))) "
+" RETURNING p.id, p.sync, p.whole), "
+"marked AS (INSERT INTO @extschema@._lp_sync_mark (sync, source_key) "
+" SELECT DISTINCT e.sync, i.source_key FROM expired e JOIN @extschema@._lp_sync_item i ON i.plan = e.id "
+" WHERE NOT e.whole AND i.state = 'held' AND i.source_key IS NOT NULL "
+"  AND EXISTS (SELECT FROM @extschema@._lp_sync_watch w WHERE w.sync = e.sync)) "
 "SELECT s.id FROM stored s";
 
 /* Return false if the sync is not as it was found any more: another transaction has defined it. */

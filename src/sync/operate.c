@@ -124,7 +124,7 @@ lpu_sync_resume(const LpuSync *sync)
 	};
 
 	lpu_run(find_watched_sql, 2, types, values);
-	lpu_run("UPDATE @extschema@._lp_sync SET state = 'active', why = NULL, failures = 0, "
+	lpu_run("UPDATE @extschema@._lp_sync SET state = 'active', why = NULL, failures = 0, failed = false, "
 			" base_listed = CASE WHEN state = 'paused' AND origin = $2 THEN base_listed ELSE listed END, "
 			" origin = $2, server_oid = $3, owner_oid = $4, source_oid = $5 WHERE id = $1", 5, types, values);
 }

@@ -181,17 +181,18 @@ choose_guard(LpuSyncPlanned *planned, const LpuSyncSides *sides, const SyncBase 
 /* ----- writing ----- */
 
 static int64
-insert_plan(const LpuSync *sync, const LpuSyncSides *sides, bool whole)
+insert_plan(const LpuSync *sync, const LpuSyncSides *sides, Datum keys)
 {
-	Oid			types[6] = {INT8OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID};
+	Oid			types[6] = {INT8OID, TEXTOID, TEXTARRAYOID, INT8OID, INT8OID, INT8OID};
 	Datum		values[6] = {
 		Int64GetDatum(sync->id), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false)),
-		BoolGetDatum(whole), Int64GetDatum(sides->source->count),
+		keys, Int64GetDatum(sides->source->count),
 		Int64GetDatum(sides->account->count), Int64GetDatum(sync->version)
 	};
+	LpuParameters parameters = {6, types, values, keys == (Datum) 0 ? "  n   " : NULL};
 
-	lpu_run("INSERT INTO @extschema@._lp_sync_plan (sync, made_by, whole, source_rows, listed, "
-			" version) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id", 6, types, values);
+	(void) lpu_run_once("INSERT INTO @extschema@._lp_sync_plan (sync, made_by, whole, keys, source_rows, listed, "
+						" version) VALUES ($1, $2, $3 IS NULL, $3, $4, $5, $6) RETURNING id", &parameters, NULL);
 	return lpu_int64_column(0, 1);
 }
 
@@ -211,24 +212,29 @@ static const char items_sql[] =
 " count(*) FILTER (WHERE d.action = 'unverifiable'), "
 " count(*) FILTER (WHERE d.action = 'blocked' AND d.duplicate) FROM decided d";
 
-/* What a plan of all keys found, in the row of the sync. */
+/*
+ * What a plan of all keys found, in the row of the sync. If the sync was defined anew while the
+ * plan was made, there is no plan of this definition yet.
+ */
 static void
 update_sync(const LpuSync *sync, const LpuSyncSides *sides, const int64 *counts,
 			const LpuSyncPlanned *planned, const SyncBase *base)
 {
 	bool		is_listing = planned->guard != NULL && strcmp(planned->guard, "listing") == 0;
-	Oid			types[8] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
-	Datum		values[8] = {
+	Oid			types[10] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+	INT8OID, INT8OID};
+	Datum		values[10] = {
 		Int64GetDatum(sync->id), Int64GetDatum(sides->source->count),
 		Int64GetDatum(sides->account->count), Int64GetDatum(counts[0]), Int64GetDatum(counts[1]),
 		Int64GetDatum(counts[2]), Int64GetDatum(counts[3]),
-		Int64GetDatum(is_listing ? base->listed : sides->account->count)
+		Int64GetDatum(is_listing ? base->listed : sides->account->count),
+		Int64GetDatum(planned->id), Int64GetDatum(sync->version)
 	};
 
 	lpu_run("UPDATE @extschema@._lp_sync SET last_run = clock_timestamp(), source_rows = $2, "
 			" listed = $3, differing = $4, waiting = $5, blocked = $6, unverifiable = $7, "
-			" base_listed = $8 WHERE id = $1",
-			8, types, values);
+			" base_listed = $8, last_plan = CASE WHEN version = $10 THEN $9 END WHERE id = $1",
+			10, types, values);
 }
 
 static void
@@ -261,7 +267,7 @@ lpu_sync_plan(LpuSync *sync, Datum keys, LpuSyncPlanned *planned)
 	lpu_sync_read_sides(&sides, sync, InvalidOid);
 	read_base(sync, &base);
 	check_not_empty(sync, sides.source, &base);
-	planned->id = insert_plan(sync, &sides, whole);
+	planned->id = insert_plan(sync, &sides, keys);
 	(void) lpu_sync_run_decided(&sides, items_sql, keys, planned->id, NULL);
 	for (i = 0; i < lengthof(counts); i++)
 		counts[i] = lpu_int64_column(0, i + 1);

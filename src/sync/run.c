@@ -84,7 +84,7 @@ count_failure(const LpuSync *sync, const char *why, bool whole)
 	{
 		lpu_run("WITH free AS MATERIALIZED (SELECT s.id FROM @extschema@._lp_sync s WHERE s.id = $1 "
 				" FOR UPDATE SKIP LOCKED) "
-				"UPDATE @extschema@._lp_sync s SET why = $2 FROM free f WHERE s.id = f.id "
+				"UPDATE @extschema@._lp_sync s SET failed = true, why = $2 FROM free f WHERE s.id = f.id "
 				" AND s.failures = 0 AND s.state = 'active'", 2, types, values);
 		return;
 	}
@@ -114,9 +114,21 @@ count_success(const LpuSync *sync, const char *note, bool whole)
 		Int64GetDatum(sync->id), CStringGetTextDatum(note ? note : ""), BoolGetDatum(whole)
 	};
 
-	lpu_run("UPDATE @extschema@._lp_sync SET failures = 0, why = nullif($2, '') WHERE id = $1 "
-			" AND ((failures > 0 AND $3) OR (why IS DISTINCT FROM nullif($2, '') AND (failures = 0 OR $3)))",
+	lpu_run("UPDATE @extschema@._lp_sync SET failures = 0, failed = false, why = nullif($2, '') "
+			"WHERE id = $1 AND (failures = 0 OR $3) "
+			" AND (failures > 0 OR failed OR why IS DISTINCT FROM nullif($2, ''))",
 			3, types, values);
+}
+
+/* Nothing is marked: a run that failed, and was not counted, has left nothing. */
+static void
+forget_failure(const LpuSync *sync)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(sync->id)};
+
+	lpu_run("UPDATE @extschema@._lp_sync SET failed = false, why = NULL WHERE id = $1 AND failed",
+			1, types, values);
 }
 
 /* The keys changed in a watched table are unknown: the run checks all keys. */
@@ -167,6 +179,7 @@ run_statement(const char *name, bool watched)
 	if (watched && marks.nkeys == 0 && marks.everything == NULL)
 	{
 		lpu_sync_remove_marks(sync, &marks, 0);
+		forget_failure(sync);
 		return;
 	}
 	if (marks.everything != NULL)
