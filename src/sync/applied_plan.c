@@ -18,6 +18,7 @@
 #include "base/spi_plan.h"
 #include "options/server.h"
 #include "queue/enqueue_change.h"
+#include "queue/operate.h"
 #include "queue/statement.h"
 #include "sync/applied_plan.h"
 #include "sync/comparison.h"
@@ -45,6 +46,58 @@ lpu_applied_run_with_source(const LpuAppliedPlan *plan, const char *sql)
 	LpuParameters parameters = {2, types, values, NULL};
 
 	(void) lpu_run_once(sql, &parameters, NULL);
+}
+
+/* ----- leavers whose users are about to be opened ----- */
+
+/*
+ * Requests of the sync, not sent yet, that create or enable the user of a person who is still not
+ * in the source. An adoption is waited for: the next plan closes its user.
+ */
+static const char unwanted_sql[] =
+"SELECT DISTINCT r.id FROM @extschema@._lp_sync_item w "
+"JOIN @extschema@._lp_sync_item q ON q.sync = w.sync AND q.source_key = w.source_key "
+" AND q.queued_at IS NOT NULL AND q.state = 'queued' "
+"JOIN @extschema@.lp_requests r ON r.id = q.request AND r.state IN ('pending', 'held') "
+"WHERE w.plan = $1 AND w.sync = $2 AND w.state = 'wait' AND w.source IS NULL "
+" AND q.action IN ('create', 'recreate', 'enable', 'reopen') AND r.plan IS NOT NULL "
+" AND w.source_key NOT IN (SELECT s.key FROM _source s WHERE s.key IS NOT NULL)";
+
+/* Items of requests, $3, that are withdrawn, and those of plan $1 that waited for them. */
+static const char withdrawn_sql[] =
+"WITH withdrawn AS (UPDATE @extschema@._lp_sync_item q SET state = r.state "
+" FROM @extschema@.lp_requests r WHERE q.request = ANY ($3) AND q.sync = $2 AND q.state = 'queued' "
+"  AND r.id = q.request AND r.state = 'superseded' RETURNING q.source_key) "
+"UPDATE @extschema@._lp_sync_item w SET state = 'superseded', reason = $4 FROM withdrawn q "
+"WHERE w.plan = $1 AND w.state = 'wait' AND w.source_key = q.source_key";
+
+/*
+ * Withdraw requests, not sent yet, that would open users of leavers. What may have been sent is
+ * waited for. Requests are locked before items, as by what replaces them.
+ */
+void
+lpu_applied_withdraw(const LpuAppliedPlan *plan)
+{
+	static const char why[] = "withdrawn: not in the source";
+	Oid			types[4] = {INT8OID, INT8OID, INT8ARRAYOID, TEXTOID};
+	Datum		values[4] = {Int64GetDatum(plan->id), Int64GetDatum(plan->sync->id), (Datum) 0,
+	CStringGetTextDatum(why)};
+	int64	   *ids;
+	int64		withdrawn;
+	int			n;
+
+	lpu_applied_run_with_source(plan, unwanted_sql);
+	ids = lpu_queue_ids(&n);
+	if (n == 0)
+		return;
+	values[2] = lpu_queue_id_array(ids, n);
+	withdrawn = lpu_withdraw(values[2], why);
+	lpu_run(withdrawn_sql, 4, types, values);
+	if (withdrawn > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%lld queued request was withdrawn",
+							   "%lld queued requests were withdrawn", (unsigned long) withdrawn,
+							   (long long) withdrawn)));
 }
 
 /* ----- items that change only links ----- */

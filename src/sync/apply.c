@@ -236,18 +236,23 @@ check_guard(const LpuAppliedPlan *plan, Jsonb *confirm)
 
 /* ----- the source, once more ----- */
 
-/* The keys of what is left; 0 if all rows are needed, to see that leavers have not come back. */
+/*
+ * The keys of what is left, and of leavers who wait; 0 if all rows are needed, to see that leavers
+ * have not come back.
+ */
 static Datum
-keys_left(const LpuAppliedPlan *plan)
+keys_left(LpuAppliedPlan *plan)
 {
 	bool		isnull;
 	Datum		keys;
 
-	lpu_applied_run(plan, "SELECT CASE WHEN bool_and(i.source IS NOT NULL) "
-					"  THEN array_agg(DISTINCT k.key) END "
+	lpu_applied_run(plan, "SELECT CASE WHEN bool_and(i.source IS NOT NULL OR i.state = 'wait') "
+					"  THEN array_agg(DISTINCT k.key) END, coalesce(bool_or(i.state = 'wait'), false) "
 					"FROM @extschema@._lp_sync_item i, unnest(ARRAY[i.source_key::text, "
 					"  CASE i.action WHEN 'relink' THEN i.changes -> 0 ->> 'from' END]) k (key) "
-					"WHERE i.plan = $1 AND i.sync = $2 AND i.state IN ('planned', 'held')");
+					"WHERE i.plan = $1 AND i.sync = $2 AND (i.state IN ('planned', 'held') "
+					" OR (i.state = 'wait' AND i.source IS NULL))");
+	plan->withdraws = lpu_bool_column(0, 2);
 	keys = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return isnull ? (Datum) 0 : PointerGetDatum(DatumGetArrayTypePCopy(keys));
 }
@@ -446,6 +451,8 @@ lpu_sync_apply(int64 id, Jsonb *confirm, DestReceiver *dest)
 	mark_stale_others(&plan);
 	hold_classes(&plan, confirm);
 	hold_dependent(&plan);
+	if (plan.withdraws)
+		lpu_applied_withdraw(&plan);
 	lpu_applied_change_links(&plan);
 	lpu_applied_queue(&plan);
 	lpu_sync_forget(plan.source, "_source");

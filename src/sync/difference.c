@@ -104,14 +104,19 @@ lpu_sync_forget_sides(LpuSyncSides *sides)
  * the user gets another login, unless something keeps it from that. A user who is to be disabled
  * does not wait for a login that another user has. What was settled since the list of the account
  * began ($5) counts as unfinished: the list may be from before it, the links are from after it.
- * This is a statement of its own, so that the planner knows that there are few of them.
+ * A person who left while a request that opens the user is unfinished is a candidate, too, also
+ * without a link ("paired", which is not materialized: links are many). This is a statement of its
+ * own, so that the planner knows that there are few of them.
  */
 static const char candidates[] =
 COMMON_SQL
 LINK_SQL(", v.revived, l.since, l.by_us, l.hidden, l.date_updated, %1$s AS base")
-"queued AS MATERIALIZED (SELECT i.source_key FROM @extschema@._lp_sync_item i "
-" JOIN @extschema@.lp_requests r ON r.id = i.request WHERE i.sync = $1 AND i.state = 'queued' "
+"queued AS MATERIALIZED (SELECT i.source_key, i.login_name, i.action IN ('create', 'recreate', 'adopt', 'enable', 'reopen') AS opens "
+" FROM @extschema@._lp_sync_item i JOIN @extschema@.lp_requests r ON r.id = i.request WHERE i.sync = $1 AND i.state = 'queued' "
 "  AND r.state IN ('pending', 'sending', 'uncertain', 'held')), "
+"paired AS (SELECT l.* FROM link l UNION ALL "
+" SELECT DISTINCT q.source_key, NULL::bigint, 'gone', false, NULL::timestamptz, true, NULL::jsonb, NULL::text, NULL::jsonb "
+" FROM queued q WHERE q.opens AND q.source_key NOT IN (SELECT l.source_key FROM link l)), "
 "twice_key AS MATERIALIZED (SELECT s.key FROM _source s WHERE s.key IS NOT NULL "
 " GROUP BY s.key HAVING count(*) > 1), "
 "twice_login AS MATERIALIZED (SELECT s.login FROM _source s WHERE s.login IS NOT NULL "
@@ -120,7 +125,8 @@ LINK_SQL(", v.revived, l.since, l.by_us, l.hidden, l.date_updated, %1$s AS base"
 " s.login_name AS s_login_name, s.problem, %2$s AS wanted, k.state AS link, k.by_us, k.since, "
 " k.user_id AS linked, " OF_LINK_SQL("base") " AS base, k.hidden, k.date_updated, "
 " " OF_LINK_SQL("unkept") " AS unkept, "
-" " OF_LINK_SQL("login_name") " AS k_login_name, a.id, "
+" coalesce(" OF_LINK_SQL("login_name") ", CASE WHEN s.n IS NULL THEN (SELECT q.login_name FROM queued q "
+"  WHERE q.source_key = k.source_key LIMIT 1) END) AS k_login_name, a.id, "
 " a.login AS a_login, a.login_name, a.enabled, a.updated, "
 " k.source_key IS NULL OR k.state = 'gone' AS unlinked, m.moves, "
 " CASE WHEN k.source_key IS NULL OR k.state = 'gone' OR a.id IS NULL OR m.moves THEN s.login END AS needed, "
@@ -132,7 +138,7 @@ LINK_SQL(", v.revived, l.since, l.by_us, l.hidden, l.date_updated, %1$s AS base"
 "  OR coalesce(s.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
 "  OR coalesce(a.login IN (SELECT u.login FROM unfinished u WHERE u.login IS NOT NULL), false) "
 "  AS unfinished %3$s "
-"FROM (_source s FULL JOIN link k ON k.source_key = s.key) "
+"FROM (_source s FULL JOIN paired k ON k.source_key = s.key) "
 "LEFT JOIN _account f ON f.login = CASE WHEN k.source_key IS NULL OR k.state = 'gone' THEN s.login END "
 " AND f.id NOT IN (SELECT l.user_id FROM link l WHERE l.state <> 'gone') "
 "LEFT JOIN _account a ON a.id = CASE WHEN k.state <> 'gone' THEN k.user_id ELSE f.id END "
@@ -143,7 +149,8 @@ LINK_SQL(", v.revived, l.since, l.by_us, l.hidden, l.date_updated, %1$s AS base"
 "  AND NOT (a.enabled AND %2$s IS FALSE AND s.login IN (SELECT u.login FROM _account u WHERE u.login IS NOT NULL)), "
 "  false) AS moves) m "
 "WHERE ($2::text[] IS NULL OR coalesce(s.key, k.source_key) = ANY ($2)) AND CASE "
-" WHEN s.n IS NULL THEN k.state = 'active' OR (k.state = 'disabled' AND (a.id IS NULL OR a.enabled "
+" WHEN s.n IS NULL THEN k.state = 'active' OR k.source_key IN (SELECT q.source_key FROM queued q WHERE q.opens) "
+"  OR (k.state = 'disabled' AND (a.id IS NULL OR a.enabled "
 "  OR (k.by_us AND k.since + y.delete_after <= clock_timestamp()))) "
 " ELSE s.problem IS NOT NULL OR k.source_key IS NULL OR k.state = 'gone' OR k.revived OR a.id IS NULL OR %4$s "
 "  OR (a.enabled AND (%2$s IS FALSE OR k.state = 'disabled')) "

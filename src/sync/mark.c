@@ -486,7 +486,7 @@ lpu_sync_remove_marks(const LpuSync *sync, const LpuSyncMarks *marks, int64 plan
 	}
 	lpu_run("INSERT INTO @extschema@._lp_sync_mark (sync, source_key) "
 			"SELECT i.sync, i.source_key FROM @extschema@._lp_sync_item i "
-			"WHERE i.plan = $2 AND i.sync = $1 AND (i.action = 'wait' OR i.state = 'stale') AND i.source_key IS NOT NULL "
+			"WHERE i.plan = $2 AND i.sync = $1 AND i.state IN ('wait', 'stale') AND i.source_key IS NOT NULL "
 			" AND EXISTS (SELECT FROM @extschema@._lp_sync_watch w WHERE w.sync = $1) "
 			" AND NOT EXISTS (SELECT FROM @extschema@._lp_sync_mark m "
 			"  WHERE m.sync = $1 AND m.source_key = i.source_key)", 2, types, values);

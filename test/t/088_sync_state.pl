@@ -175,4 +175,66 @@ subtest 'a plan of all keys that waits is not marked' => sub {
 	is(says(), 'new 1 0 0', 'no plan of this definition');
 };
 
+subtest 'a person who has left while the create is in the queue' => sub {
+	foreach my $run ('watched', 'of all keys')
+	{
+		my $run_sync = sub { return $run eq 'watched' ? watched() : ($admin->run(q{CALL lp_sync('staff')}))[1]; };
+
+		fresh();
+		q1(q{INSERT INTO hr.staff VALUES ('new', 'new@x.example', 3), ('other', 'other@x.example', 3)});
+		$run_sync->();
+		q1(q{DELETE FROM hr.staff WHERE key = 'new'});
+		is(q1(q{SELECT action, source_key, login_name FROM lp_sync_diff('staff', '{new}')}), 'wait|new|new@x.example', "$run: is a difference");
+		like($run_sync->(), qr/1 queued request was withdrawn/, 'not sent yet: withdrawn');
+		is(q1(q{SELECT login_name, state, reason FROM lp_requests ORDER BY id}), "new\@x.example|superseded|withdrawn: not in the source\nother\@x.example|pending|", '... with the reason');
+		is(q1(q{SELECT DISTINCT action, state FROM lp_sync_changes WHERE source_key = 'new' ORDER BY 1}), "create|superseded\nwait|superseded", '... also in the plans');
+		is(marks(), 0, 'and nothing is left to look at') if $run eq 'watched';
+		q1('CALL lp_deliver()');
+		is(scalar(user('new@x.example')), 0, 'no user is created');
+		is(scalar(user('other@x.example')), 1, '... but the other one');
+		q1(q{CALL lp_sync('staff')});
+		is(says(), 'in sync 0 0 0', 'in sync');
+		q1(q{INSERT INTO hr.staff VALUES ('new', 'new@x.example', 3)});
+		$run_sync->();
+		q1('CALL lp_deliver()');
+		is(scalar(user('new@x.example')), 1, 'hired after all');
+	}
+};
+
+subtest 'a person who has left while the create is under way' => sub {
+	fresh();
+	q1(q{INSERT INTO hr.staff VALUES ('new', 'new@x.example', 3)});
+	watched();
+	$sim->post('faults', { method => 'POST', path => '/le-users/users', action => 'reset', applied => JSON::PP::true });
+	q1('CALL lp_deliver()');
+	is(q1('SELECT state FROM lp_requests'), 'uncertain', 'sent, and no response');
+	q1(q{DELETE FROM hr.staff WHERE key = 'new'});
+	unlike(watched(), qr/withdrawn/, 'not withdrawn');
+	is(says(), 'differing 0 1 0', 'waited for');
+	is(marks(), 1, '... and marked');
+	$admin->due_now;
+	q1('CALL lp_deliver()');
+	is(q1('SELECT state FROM lp_requests'), 'created', 'created');
+	is(says(), 'differing 0 1 0', 'not looked at since');
+	watched();
+	q1('CALL lp_deliver()');
+	is((user('new@x.example'))[0]{isEnabled} ? 1 : 0, 0, 'the next run disables the user');
+	is(says(), 'in sync 0 0 0', 'in sync');
+};
+
+subtest 'a person who is back and has left again' => sub {
+	fresh();
+	q1(q{DELETE FROM hr.staff WHERE key = 'p3'});
+	watched();
+	q1('CALL lp_deliver()');
+	q1(q{INSERT INTO hr.staff VALUES ('p3', 'p3@x.example', 3)});
+	watched();
+	q1(q{DELETE FROM hr.staff WHERE key = 'p3'});
+	is(q1(q{SELECT action, source_key FROM lp_sync_diff('staff', '{p3}')}), 'wait|p3', 'is a difference');
+	like(watched(), qr/1 queued request was withdrawn/, 'the enable is withdrawn');
+	q1('CALL lp_deliver()');
+	is((user('p3@x.example'))[0]{isEnabled} ? 1 : 0, 0, 'the user stays disabled');
+	is(says(), 'in sync 0 0 0', 'in sync');
+};
+
 done_testing();
