@@ -79,10 +79,12 @@ extern void lpu_chain_note_stale(LpuChangeChain *chain);
 extern void lpu_chain_note_written(LpuChangeChain *chain);
 extern void lpu_chain_pause(LpuChangeChain *chain);
 
-/* change_order.c: in a step, requests that name one user by id and by login. */
+/* change_order.c: in a step, requests that name one user by id and by login, or need its login. */
 extern void lpu_chain_find_older(LpuChangeChain *chain);
 extern void lpu_chain_put_in_order(LpuChangeChain *chain);
 extern void lpu_chain_follow_renames(LpuChangeChain *chain);
+extern void lpu_chain_await_logins(LpuChangeChain *chain, LpuChangedUser **users, int n);
+extern bool lpu_chain_awaits_login(LpuChangeChain *chain, LpuChangedUser *user, int status);
 
 /* change_send.c: judge users, and send those that need a request. */
 extern bool lpu_chain_is_judged(const LpuChangeChain *chain);

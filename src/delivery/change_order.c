@@ -1,5 +1,5 @@
 /*
- * change_order.c: users of a chain that are named by id and by login.
+ * change_order.c: requests of a chain that wait for others outside of it.
  *
  * Once a listing has shown the id of a login, requests for one user are sent in the order of their
  * ids, whether they name the user by id or by login: the oldest is judged, the others go back into
@@ -8,15 +8,22 @@
  *
  * A request by id must not overtake an older one by login that waits for its retry or lookup, or is
  * held: the first read of a chain also shows the users of such requests.
+ *
+ * A rename to the login of another user waits for the older request that takes the login from this
+ * user, also if that one waits for its retry or lookup.
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "base/account_lock.h"
 #include "delivery/change_chain.h"
 #include "user/login.h"
+
+/* Minimum time that a rename waits for an older request to take its login from a user. */
+#define MIN_WAIT_MS 1000
 
 /* Return true if a user was found by its login in the current read or an earlier one. */
 static bool
@@ -266,6 +273,77 @@ lpu_chain_put_in_order(LpuChangeChain *chain)
 			set_back(chain, &chain->users[i]);
 	keep_older(chain);
 	set_back_blocked(chain);
+}
+
+/* ----- logins of other users ----- */
+
+/* Set a user whose rename has to wait. */
+static void
+set_awaiting(LpuChangedUser *user, const LpuWaitingRename *rename, int status)
+{
+	char	   *why = psprintf("the loginName is free when request " INT64_FORMAT " is done",
+							   rename->older);
+
+	lpu_chain_set_back(user->row, NULL, Max(rename->wait_ms, MIN_WAIT_MS), status);
+	user->row->reason = MemoryContextStrdup(lpu_claim_context(user->row), why);
+}
+
+/* Return to the queue those of the users whose new logins older requests have yet to free. */
+static int
+set_back_awaiting(LpuChangeChain *chain, LpuChangedUser **users, int n)
+{
+	LpuOrderedRows rows = rows_of(chain);
+	int64	   *ids = palloc(Max(n, 1) * sizeof(int64));
+	LpuWaitingRename *waiting;
+	int			nwaiting;
+	int			nids = 0;
+	int			i;
+	int			j;
+
+	for (i = 0; i < n; i++)
+		if (users[i]->row != NULL && users[i]->body != NULL && users[i]->renamed_to != NULL)
+			ids[nids++] = users[i]->row->id;
+	if (nids == 0)
+		return 0;
+	lpu_delivery_write_settled(chain->delivery);
+	waiting = lpu_claim_find_waiting_renames(&rows, ids, nids, &nwaiting);
+	for (j = 0; j < nwaiting; j++)
+		for (i = 0; i < n; i++)
+			if (users[i]->row != NULL && users[i]->row->id == waiting[j].id)
+			{
+				set_awaiting(users[i], &waiting[j], 0);
+				lpu_chain_settle(chain, &users[i], 1, false);
+			}
+	return nwaiting;
+}
+
+/*
+ * In a step, after users were judged: set back the renames whose logins are not free yet, and then
+ * those that need the logins of these.
+ */
+void
+lpu_chain_await_logins(LpuChangeChain *chain, LpuChangedUser **users, int n)
+{
+	while (set_back_awaiting(chain, users, n) > 0)
+		CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * In a step, after the account has refused a user with this status: return true, with the state of
+ * the row set, if an older request has yet to free its new login.
+ */
+bool
+lpu_chain_awaits_login(LpuChangeChain *chain, LpuChangedUser *user, int status)
+{
+	LpuOrderedRows rows = rows_of(chain);
+	LpuWaitingRename *waiting;
+	int			nwaiting;
+
+	lpu_delivery_write_settled(chain->delivery);
+	waiting = lpu_claim_find_waiting_renames(&rows, &user->row->id, 1, &nwaiting);
+	if (nwaiting > 0)
+		set_awaiting(user, &waiting[0], status);
+	return nwaiting > 0;
 }
 
 /* In a step, after users were judged: some are about to be renamed. */

@@ -89,6 +89,7 @@ lpu_chain_judge(LpuChangeChain *chain)
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lpusers judged user",
 												  ALLOCSET_DEFAULT_SIZES);
 	int			ready = count_ready(chain);
+	int			first = chain->njudged;
 
 	while (wants_judging(chain, ready))
 	{
@@ -105,6 +106,7 @@ lpu_chain_judge(LpuChangeChain *chain)
 		}
 	}
 	MemoryContextDelete(scratch);
+	lpu_chain_await_logins(chain, chain->reading + first, chain->njudged - first);
 }
 
 /* ----- sending ----- */

@@ -224,8 +224,11 @@ lpu_chain_judge_refused(LpuChangeChain *chain, const char *words, int status)
 		lpu_chain_forget(chain);
 		return;
 	}
-	lpu_row_set_failed(user->row, LPU_CAUSE_REFUSED, keep_request_text(user->row, words));
-	user->row->status = status;
+	if (status != 409 || !lpu_chain_awaits_login(chain, user, status))
+	{
+		lpu_row_set_failed(user->row, LPU_CAUSE_REFUSED, keep_request_text(user->row, words));
+		user->row->status = status;
+	}
 	settle_sent(chain);
 }
 

@@ -151,6 +151,34 @@ static const char frees_sql[] =
 "ORDER BY f.id DESC LIMIT 1";
 
 /*
+ * Renames, $3, each with the newest older change of another user that takes the new login from this
+ * user, as in frees_sql, except those that are claimed, $4: the claimer orders these itself.  $1
+ * account, $2 server.  The older change is found by the login that its user has.  Reads lp_requests
+ * and lp_payloads.
+ */
+#define TAKES_SQL(states) \
+"(SELECT f.id, f.next_attempt_at FROM @extschema@.lp_requests f" \
+" WHERE f.account = $1 AND f.server_oid = $2 AND f.state IN " states \
+"   AND lower(f.login_name COLLATE \"C\") = lower(w.login COLLATE \"C\") AND f.login_name IS NOT NULL" \
+"   AND f.state <> 'held' AND f.operation IN ('update', 'delete') AND f.id < w.id" \
+"   AND f.id <> ALL ($4) AND f.user_id IS DISTINCT FROM w.user_id" \
+"   AND (f.operation = 'delete' OR (SELECT lower(p.body #>> '{set,loginName}') <> lower(w.login)" \
+"     FROM @extschema@.lp_payloads p WHERE p.request_id = f.id LIMIT 1))" \
+" OFFSET 0)"
+
+static const char renames_sql[] =
+"SELECT w.id, t.id, t.wait_ms FROM ("
+"  SELECT r.id, r.user_id, p.body #>> '{set,loginName}' AS login"
+"  FROM unnest($3::bigint[]) AS u (id) JOIN @extschema@.lp_requests r ON r.id = u.id"
+"    JOIN @extschema@.lp_payloads p ON p.request_id = u.id) w "
+"CROSS JOIN LATERAL ("
+"  SELECT f.id, greatest(extract(epoch FROM f.next_attempt_at - clock_timestamp()) * 1000, 0)::bigint"
+"    AS wait_ms"
+"  FROM (" TAKES_SQL("('pending', 'held')") " UNION ALL " TAKES_SQL("('sending', 'uncertain')") ") f"
+"  ORDER BY f.id DESC LIMIT 1) t "
+"WHERE w.login IS NOT NULL";
+
+/*
  * A change by id that waits, and may take a login from its user.  $1 account, $2 server.  Reads
  * lp_requests.
  */
@@ -195,6 +223,30 @@ lpu_claim_may_free(const char *account, Oid server)
 	found = SPI_processed > 0;
 	SPI_freetuptable(SPI_tuptable);
 	return found;
+}
+
+/* Return which of n renames have to wait for a login, in the current memory context. */
+LpuWaitingRename *
+lpu_claim_find_waiting_renames(const LpuOrderedRows *rows, const int64 *ids, int n, int *nwaiting)
+{
+	Oid			types[4] = {TEXTOID, OIDOID, INT8ARRAYOID, INT8ARRAYOID};
+	Datum		values[4] = {CStringGetTextDatum(rows->account), ObjectIdGetDatum(rows->server),
+		lpu_queue_id_array(ids, n), lpu_queue_id_array(rows->claimed, rows->nclaimed)
+	};
+	LpuWaitingRename *waiting;
+	int			i;
+
+	lpu_queue_run(renames_sql, 4, types, values);
+	*nwaiting = (int) SPI_processed;
+	waiting = palloc(Max(*nwaiting, 1) * sizeof(LpuWaitingRename));
+	for (i = 0; i < *nwaiting; i++)
+	{
+		waiting[i].id = lpu_int64_column(i, 1);
+		waiting[i].older = lpu_int64_column(i, 2);
+		waiting[i].wait_ms = lpu_int64_column(i, 3);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return waiting;
 }
 
 /* Run follow_sql; return the number of requests that got their users. */

@@ -57,4 +57,15 @@ extern int64 lpu_claim_find_freeing(const char *account, const LpuQueueRow *row,
 									int64 *wait_ms);
 extern bool lpu_claim_may_free(const char *account, Oid server);
 
+/* A rename, and the older change that takes its new login from another user first. */
+typedef struct LpuWaitingRename
+{
+	int64		id;
+	int64		older;
+	int64		wait_ms;		/* until the older one is due */
+} LpuWaitingRename;
+
+extern LpuWaitingRename *lpu_claim_find_waiting_renames(const LpuOrderedRows *rows,
+														const int64 *ids, int n, int *nwaiting);
+
 #endif
