@@ -200,6 +200,7 @@ start_write(LpuChangeChain *chain, LpuChainWrite *write)
 	d->totals->requests++;
 	/* the earlier listing is obsolete */
 	d->revision = -1;
+	d->changed = true;
 	return true;
 }
 

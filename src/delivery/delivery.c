@@ -182,7 +182,8 @@ drop_without_payload(LpuDelivery *d, LpuQueueRow **rows, int n)
 
 /*
  * Claim rows that were due when the round began; return NULL if no due row can be claimed, or if
- * the account has to be listed first.
+ * the account has to be listed first.  If a round has claimed no row, the due rows wait for others
+ * in flight or are locked, and no other round begins: it would only list the account again.
  */
 static LpuQueueRow **
 claim_rows(LpuDelivery *d, int *n)
@@ -204,8 +205,13 @@ claim_rows(LpuDelivery *d, int *n)
 		}
 		rows = lpu_claim_rows(d->claimer, d->claim_size, n);
 		if (rows != NULL)
+		{
+			d->claimed = true;
 			return rows;
+		}
 		d->in_round = false;
+		if (!d->claimed)
+			return NULL;
 	}
 }
 

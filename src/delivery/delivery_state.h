@@ -85,6 +85,8 @@ struct LpuDelivery
 								 * claimed */
 	bool		must_look;		/* ... the account has to be listed before
 								 * rows are claimed */
+	bool		claimed;		/* ... some were claimed */
+	bool		changed;		/* ... users were changed meanwhile */
 	LpuQueueRow *due;			/* ... rows that were due then: role, server
 								 * and login */
 	int			ndue;

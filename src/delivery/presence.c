@@ -116,7 +116,7 @@ lpu_delivery_begin_round(LpuDelivery *d)
 	d->due = lpu_claim_list(d->claimer, LIST_ROWS, &d->ndue);
 	d->revision = -1;
 	d->in_round = true;
-	d->must_look = false;
+	d->must_look = d->claimed = d->changed = false;
 	count_due(d);
 	foreach(cell, d->presences)
 		prepare_presence(d, lfirst(cell));
@@ -372,9 +372,18 @@ lpu_delivery_login_becomes_free(LpuDelivery *d, LpuQueueRow *row, const LpuListe
 	return true;
 }
 
+/* The login of the row is to be looked up again: leave the row to the next round. */
+static void
+postpone_row(LpuDelivery *d, LpuQueueRow *row)
+{
+	lpu_rows_set_later(&row, 1, NULL, 0);
+	lpu_delivery_settle(d, &row, 1);
+	lpu_delivery_end_round(d);
+}
+
 /*
- * The account has a user with the row's login.  A row that was sent before may have created the
- * user, so it is looked up.
+ * The account has a user with the row's login, unless a change has taken it from the user since the
+ * account was listed.  A row that was sent before may have created the user, so it is looked up.
  */
 static void
 settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
@@ -385,6 +394,11 @@ settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 	if (lpu_delivery_login_becomes_free(d, row, user))
 	{
 		lpu_delivery_settle(d, &row, 1);
+		return;
+	}
+	if (!row->sent_before && d->changed)
+	{
+		postpone_row(d, row);
 		return;
 	}
 	if (row->sent_before)
@@ -402,15 +416,6 @@ settle_present(LpuDelivery *d, LpuQueueRow *row, const LpuListedUser *user)
 	}
 	lpu_row_set_failed(row, LPU_CAUSE_REFUSED, MemoryContextStrdup(lpu_claim_context(row), why));
 	lpu_delivery_settle_looked(d, row);
-}
-
-/* The login of the row was not looked up: leave the row to the next round. */
-static void
-postpone_unlisted(LpuDelivery *d, LpuQueueRow *row)
-{
-	lpu_rows_set_later(&row, 1, NULL, 0);
-	lpu_delivery_settle(d, &row, 1);
-	lpu_delivery_end_round(d);
 }
 
 /*
@@ -450,7 +455,7 @@ lpu_delivery_make_batches(LpuDelivery *d, const LpuOptions *options, LpuQueueRow
 		if (user != NULL)
 			settle_present(d, rows[i], user);
 		else if (!few && !lpu_lookup_has(presence->users, rows[i]->login_name))
-			postpone_unlisted(d, rows[i]);
+			postpone_row(d, rows[i]);
 		else
 			rows[absent++] = rows[i];
 	}

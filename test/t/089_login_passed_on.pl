@@ -63,10 +63,22 @@ foreach my $fault (@faults)
 		is(states(), 'p1 done, p2 done, p3 done', 'all are done');
 		all_is_right($name);
 	};
+
+	subtest "a joiner with the login of a user who is renamed: $name" => sub {
+		linked('p1', 'p2');
+		q1(q{UPDATE hr.staff SET login = 'free@x.example' WHERE key = 'p1'; INSERT INTO hr.staff VALUES ('new', 'p1@x.example', 3)});
+		run_sync('the plan');
+		$sim->post('faults', { method => 'PUT', path => '/le-users/users', times => 1, %$strike });
+		q1('CALL lp_deliver()');
+		unlike(states(), qr/failed/, 'none fails');
+		deliver_all();
+		is(states(), 'p1 done, p1 created', 'both are done');
+		all_is_right($name);
+	};
 }
 
 # The worker, with its own delays.
-foreach my $who ('a rename')
+foreach my $who ('a rename', 'a create')
 {
 	subtest "$who waits in the worker" => sub {
 		linked('p1', 'p2');
