@@ -215,7 +215,8 @@ static const char blocks[] =
 "  WHEN t.sync IS NOT NULL THEN 'user ' || c.id::text || ' is linked by sync \"' || t.sync || '\"' "
 "  WHEN NOT c.in_source THEN NULL "
 "  WHEN NOT c.unlinked AND c.holder <> coalesce(c.id, 0) AND NOT c.holder_moves "
-"   THEN 'loginName is that of user ' || c.holder::text || c.holder_stays "
+"   THEN 'loginName is that of user ' || c.holder::text || c.holder_stays || CASE WHEN c.id IS NULL "
+"    THEN ', and user ' || c.linked::text || ' is gone: lp_sync_unlink() gives up its link' ELSE '' END "
 "  WHEN c.unlinked AND c.holder IS NOT NULL AND NOT c.holder_moves "
 "   AND c.holder_key IN (SELECT s.key FROM _source s) "
 "   THEN 'loginName is that of user ' || c.holder::text || ', linked to key \"' || c.holder_key || '\"' "
@@ -259,7 +260,8 @@ static const char differences[] =
 /*
  * The action, the first that fits. A user who left is not closed if its login
  * may be that of the same person with a new key. Of a user to be created the reason names who has
- * its e-mail, since that may be the same person with another login. %1, %2: the e-mail in the
+ * its e-mail, since that may be the same person with another login; of a leaver, what others have
+ * changed since the sync has written the user. %1, %2: the e-mail in the
  * source and in the account; %3: the row of the source as an object.
  */
 static const char actions[] =
@@ -284,7 +286,11 @@ static const char actions[] =
 "  WHEN c.sent > 0 THEN 'update' "
 "  WHEN c.reported > 0 THEN 'report' "
 "  WHEN c.enabled AND c.link = 'disabled' OR c.revived THEN 'follow' "
-"  WHEN c.date_updated <> c.updated THEN 'unverifiable' END AS action "
+"  WHEN c.date_updated <> c.updated THEN 'unverifiable' END AS action, "
+" CASE WHEN NOT c.in_source THEN concat_ws(', ', 'not in the source', "
+"  CASE WHEN c.link = 'disabled' THEN 'enabled in the account since' END, "
+"  CASE WHEN c.a_login <> @extschema@._lp_sync_fold(c.k_login_name COLLATE \"C\") "
+"   THEN 'the loginName was ' || c.k_login_name END) END AS leaves "
 " FROM compared c, y), "
 "mailbox AS ( "
 " SELECT u.email, min(u.id) AS id FROM (SELECT u.id, %s AS email FROM _account u "
@@ -318,10 +324,10 @@ static const char actions[] =
 "   WHEN 'recreate' THEN 'user ' || c.linked::text || ' is gone' "
 "   WHEN 'enable' THEN 'the sync has disabled the user' "
 "   WHEN 'reopen' THEN 'disabled in the account' "
-"   WHEN 'disable' THEN CASE WHEN c.in_source THEN 'disabled in the source' ELSE 'not in the source' END "
-"   WHEN 'delete' THEN CASE WHEN c.enabled THEN 'not in the source' "
+"   WHEN 'disable' THEN CASE WHEN c.in_source THEN 'disabled in the source' ELSE c.leaves END "
+"   WHEN 'delete' THEN CASE WHEN c.enabled THEN c.leaves "
 "    ELSE 'the sync has disabled the user longer ago than delete_after' END "
-"   WHEN 'report' THEN CASE WHEN NOT c.in_source THEN 'not in the source' END END AS reason "
+"   WHEN 'report' THEN CASE WHEN NOT c.in_source THEN c.leaves END END AS reason "
 " FROM acting c LEFT JOIN mailbox m ON m.email = c.mail AND c.action = 'create' WHERE c.action IS NOT NULL) ";
 
 /* Return the statement that finds the candidates. */

@@ -175,11 +175,26 @@ subtest 'a leaver who was disabled and is enabled again' => sub {
 	q1(q{DELETE FROM hr.staff WHERE key = 'p2'; CALL lp_sync('staff')});
 	q1('CALL lp_deliver()');
 	$sim->post('change', { user => 'p2@x.example', set => { isEnabled => JSON::PP::true } });
+	is(q1(q{SELECT DISTINCT action, reason FROM lp_sync_diff('staff')}), 'disable|not in the source, enabled in the account since', 'the reason says so');
+	$sim->post('change', { user => 'p2@x.example', set => { loginName => 'other@x.example' } });
+	is(q1(q{SELECT DISTINCT action, reason FROM lp_sync_diff('staff')}), 'disable|not in the source, enabled in the account since, the loginName was p2@x.example', '... also of a new login');
 	q1(q{UPDATE _lp_sync SET leavers = 'delete', limits = '{"delete": null, "adopt": null}' WHERE name = 'staff'; CALL lp_sync('staff')});
 	is(planned(), 'delete p2', 'planned');
 	q1('CALL lp_deliver()');
 	is(q1(q{SELECT state FROM lp_requests ORDER BY id DESC LIMIT 1}), 'done', 'and deleted');
 	q1(q{UPDATE _lp_sync SET leavers = 'disable'});
+};
+
+subtest 'a user who was deleted and made anew by hand' => sub {
+	linked('p1', 'p2');
+	my ($old) = map { $_->{id} } user('p2@x.example');
+	$sim->post('change', { user => 'p2@x.example', set => { deleted => JSON::PP::true } });
+	$sim->post('users', [ person('p2') ]);
+	my ($new) = map { $_->{id} } user('p2@x.example');
+	is(q1(q{SELECT action, reason FROM lp_sync_diff('staff')}), "blocked|loginName is that of user $new, and user $old is gone: lp_sync_unlink() gives up its link", 'is blocked, with the way out');
+	q1(q{SELECT lp_sync_unlink('staff', '{p2}')});
+	to_rest('unlinked');
+	is(q1(q{SELECT user_id FROM lp_sync_links WHERE source_key = 'p2'}), $new, 'the new user is adopted');
 };
 
 subtest 'a login with capitals that are not ASCII' => sub {
