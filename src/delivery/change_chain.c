@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "api/conditional_write.h"
+#include "api/transport.h"
 #include "base/account_lock.h"
 #include "base/encoding.h"
 #include "delivery/change_chain.h"
@@ -448,6 +449,7 @@ lpu_change_chain_begin(LpuDelivery *d)
 		chain->sender = d->next_change;
 		chain->since = GetCurrentTimestamp();
 		add_users(chain, rows, n);
+		lpu_http_hold(lpu_request_pool(chain->options));
 		lpu_chain_find_older(chain);
 		d->chain = chain;
 	}

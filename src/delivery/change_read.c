@@ -20,6 +20,7 @@
 #include "base/encoding.h"
 #include "base/text_table.h"
 #include "delivery/change_read.h"
+#include "http/request.h"
 #include "user/json_to_datum.h"
 #include "user/login.h"
 
@@ -320,21 +321,29 @@ read_listing(LpuChangeRead *r, long *wait_ms)
 	return true;
 }
 
-/* Start GETs for the next users, up to the maximum number under way. */
+/*
+ * Start GETs for the next users, up to the maximum number under way.  The chain counts as one of
+ * the role's requests.
+ */
 static void
 start_gets(LpuChangeRead *r)
 {
 	MemoryContext caller = MemoryContextSwitchTo(r->context);
+	bool		others = false;
 	int			i;
 
+	for (i = 0; i < r->ngets; i++)
+		others |= r->gets[i].list != NULL;
 	for (i = 0; i < r->ngets && r->next < r->n; i++)
 	{
 		ReadGet    *get = &r->gets[i];
 
 		if (get->list != NULL)
 			continue;
-		if (!lpu_delivery_may_request(r->delivery))
+		if ((others && !lpu_http_has_room(r->options->payer)) ||
+			!lpu_delivery_may_request(r->delivery))
 			break;
+		others = true;
 		get->read = r;
 		get->user = r->users[r->next++];
 		get->other = false;

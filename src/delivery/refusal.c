@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 
 #include "delivery/delivery_state.h"
+#include "http/request.h"
 
 /* Maximum number of batches that wait for a listing: their rows are in memory. */
 #define MAX_REFUSED 8
@@ -107,14 +108,24 @@ begin_refusal(LpuDelivery *d)
 static bool
 list_with_next_mapping(LpuDelivery *d, struct LpuRefusal *r)
 {
-	while (r->next < list_length(r->batches) && mapping_was_tried(r->batches, r->next))
+	for (; r->next < list_length(r->batches); r->next++)
+	{
+		const LpuOptions *options = ((LpuRefusedBatch *) list_nth(r->batches, r->next))->options;
+
+		if (mapping_was_tried(r->batches, r->next))
+			continue;
+		if (!lpu_http_has_room(options->payer))
+		{
+			r->result.verdict = LPU_UNCERTAIN;
+			r->result.why = "too many requests of the role are under way";
+			continue;
+		}
+		lpu_lookup_start(r->lookup, options, r->revision);
+		r->listing = true;
 		r->next++;
-	if (r->next == list_length(r->batches))
-		return false;
-	lpu_lookup_start(r->lookup, ((LpuRefusedBatch *) list_nth(r->batches, r->next++))->options,
-					 r->revision);
-	r->listing = true;
-	return true;
+		return true;
+	}
+	return false;
 }
 
 /* A listing has ended.  Return true if no other mapping is to be tried. */

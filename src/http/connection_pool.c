@@ -26,10 +26,6 @@
 #include "http/request.h"
 #include "http/socket_wait.h"
 
-#if LIBCURL_VERSION_NUM < 0x075700
-#error "lpusers needs libcurl 7.87 or later"
-#endif
-
 /*
  * Handles kept for the next request of a pool; more than max_connections
  * requests are never in flight.
@@ -44,6 +40,12 @@
 
 /* Of a request: two of a new multi handle, and a connection. */
 #define DESCRIPTORS_OF_REQUEST 3
+
+/*
+ * Descriptors of the same kind that PostgreSQL and socket_wait.c use: for signals, the postmaster's
+ * death, and up to three sets of wait events.
+ */
+#define OTHER_DESCRIPTORS 6
 
 /*
  * How many times in a row libcurl is called at once when it asks for that. A request needs a few
@@ -62,7 +64,9 @@ struct LpuHttpPool
 	bool		dropped;		/* to be destroyed by the next
 								 * lpu_http_pool_for(), when nothing is in
 								 * flight */
-	int			in_flight;
+	int			in_flight;		/* handles that are in use */
+	int			under_way;		/* ... for requests that have not ended */
+	int			holders;		/* see lpu_http_hold() */
 	int64		due;			/* when libcurl wants to be called, in ms of
 								 * now_ms(); -1: never */
 	int			nidle;
@@ -108,35 +112,6 @@ set_timer(CURLM *multi, long timeout_ms, void *arg)
 
 /* ----- pools ----- */
 
-/*
- * Variables of the environment for which libcurl has no option: they would write the keys of TLS
- * sessions to a file, and choose the TLS library where there are several.
- */
-static const char *const unwanted_variables[] = {"SSLKEYLOGFILE", "CURL_SSL_BACKEND"};
-
-/* Check and initialise libcurl, once. */
-static void
-initialise_curl(void)
-{
-	static bool initialised = false;
-	curl_version_info_data *info;
-
-	if (initialised)
-		return;
-	for (int i = 0; i < lengthof(unwanted_variables); i++)
-		unsetenv(unwanted_variables[i]);
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		elog(ERROR, "could not initialise libcurl");
-	info = curl_version_info(CURLVERSION_NOW);
-	if (info->version_num < 0x075700 || (info->features & CURL_VERSION_ASYNCHDNS) == 0 ||
-		(info->features & CURL_VERSION_SSL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("libcurl %s is not fit for lpusers", info->version),
-				 errdetail("Version 7.87 or later with TLS and asynchronous name resolution is needed.")));
-	initialised = true;
-}
-
 static void
 destroy_pool(LpuHttpPool *pool)
 {
@@ -148,6 +123,12 @@ destroy_pool(LpuHttpPool *pool)
 	ReleaseExternalFD();
 	ReleaseExternalFD();
 	free(pool);
+}
+
+static bool
+is_idle(const LpuHttpPool *pool)
+{
+	return pool->in_flight == 0 && pool->holders == 0;
 }
 
 /* Close idle pools, those used longest ago first, until fewer than "keep" are open. */
@@ -162,7 +143,7 @@ close_idle_pools(int keep)
 
 		if (npools < keep)
 			break;
-		if (pool->in_flight == 0)
+		if (is_idle(pool))
 			destroy_pool(pool);
 	}
 }
@@ -220,7 +201,7 @@ make_pool(Oid key, uint64 generation)
 	LpuHttpPool *pool;
 	CURLMcode	code = CURLM_OK;
 
-	initialise_curl();
+	lpu_libcurl_initialise();
 	close_idle_pools(MAX_POOLS);
 	acquire_descriptors();
 	pool = calloc(1, sizeof(LpuHttpPool));
@@ -270,7 +251,7 @@ lpu_http_pool_for(Oid key, uint64 generation, Oid payer)
 
 		if (pool->key == key && pool->generation < generation)
 			pool->dropped = true;
-		if (pool->dropped && pool->in_flight == 0)
+		if (pool->dropped && is_idle(pool))
 			destroy_pool(pool);
 		else if (pool->key == key && pool->generation == generation && !pool->dropped)
 			found = pool;
@@ -286,24 +267,48 @@ lpu_http_pool_for(Oid key, uint64 generation, Oid payer)
 /*
  * Return true if a payer may start another request: of the descriptors that this process may open,
  * no payer uses more than it leaves to the others, so that services that do not answer cannot take
- * all of them.  Idle connections count as free, since they are closed for a request.
+ * all of them.  Idle connections count as free, since they are closed for a request.  The request
+ * has to be started, or its pool held, before this is asked for another one.
  */
 bool
 lpu_http_has_room(Oid payer)
 {
-	int			left = max_safe_fds / 3;	/* see AcquireExternalFD() */
+	/* a third: see AcquireExternalFD() */
+	int			left = max_safe_fds / 3 - OTHER_DESCRIPTORS;
 	int			used = 0;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &pools)
 	{
 		LpuHttpPool *pool = dlist_container(LpuHttpPool, node, iter.cur);
-		int			n = pool->in_flight > 0 ? pool->in_flight + 2 : 0;
+		int			n = Max(pool->under_way, pool->holders);
 
+		n += n > 0 ? DESCRIPTORS_OF_REQUEST - 1 : 0;
 		left -= n;
 		used += pool->payer == payer ? n : 0;
 	}
 	return used + DESCRIPTORS_OF_REQUEST <= left;
+}
+
+static void
+end_hold(void *arg)
+{
+	((LpuHttpPool *) arg)->holders--;
+}
+
+/*
+ * Count a task as a request under way, also between its requests, until the current memory context
+ * is reset or deleted.  The pool is not closed until then.
+ */
+void
+lpu_http_hold(LpuHttpPool *pool)
+{
+	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
+
+	callback->func = end_hold;
+	callback->arg = pool;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	pool->holders++;
 }
 
 /*
@@ -379,14 +384,18 @@ bool
 lpu_pool_begin(LpuHttpPool *pool, CURL *easy)
 {
 	forget_ended(pool);
-	return curl_multi_add_handle(pool->multi, easy) == CURLM_OK;
+	if (curl_multi_add_handle(pool->multi, easy) != CURLM_OK)
+		return false;
+	pool->under_way++;
+	return true;
 }
 
-/* End a request early, which closes its connection. */
+/* End a request; if that is early, its connection is closed. */
 void
 lpu_pool_end(LpuHttpPool *pool, CURL *easy)
 {
 	curl_multi_remove_handle(pool->multi, easy);
+	pool->under_way--;
 	lpu_sockets_leave(easy);
 }
 

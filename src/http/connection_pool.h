@@ -9,6 +9,9 @@
 
 #include "http/request.h"
 
+/* libcurl.c: check and initialise libcurl, once. */
+extern void lpu_libcurl_initialise(void);
+
 /*
  * A handle for one request, with all options reset; raises only for lack of
  * memory. Its CURLINFO_PRIVATE is the call.

@@ -86,6 +86,9 @@ extern LpuHttpPool *lpu_http_pool_for(Oid key, uint64 generation, Oid payer);
 /* Return true if a payer may start another request: it leaves as many descriptors to others. */
 extern bool lpu_http_has_room(Oid payer);
 
+/* Count a task as a request under way until the current memory context is reset. */
+extern void lpu_http_hold(LpuHttpPool *pool);
+
 /*
  * Use the connections of this key (InvalidOid: of all keys) for no new call, and close them when
  * that is safe.
