@@ -4,6 +4,8 @@
 #ifndef LPU_DELIVERY_CHANGE_CHAIN_H
 #define LPU_DELIVERY_CHANGE_CHAIN_H
 
+#include "utils/hsearch.h"
+
 #include "delivery/change_read.h"
 #include "queue/claim_order.h"
 
@@ -51,6 +53,8 @@ typedef struct LpuChangeChain
 	LpuWaitingChange *waiting;	/* older requests by login */
 	LpuChangedUser *older;		/* ... and their users */
 	int			nolder;			/* ... 0 once they were sought */
+	HTAB	   *creates;		/* older creates to be looked up, by login;
+								 * NULL: none */
 	int64		revision;		/* of the account when they were read; -1: it
 								 * shows none */
 	LpuChainWrite *write;		/* under way, or to be settled */

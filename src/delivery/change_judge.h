@@ -17,6 +17,8 @@ typedef struct LpuChangedUser
 	int64		namesakes[2];	/* ... because both users have the login, or 0 */
 	const char *login_key;		/* of a request without an id: the folded
 								 * login, UTF-8 */
+	const char *login;			/* the folded login of the user that was read,
+								 * UTF-8; NULL: unknown */
 	bool		blocked;		/* another request of the user goes first */
 	bool		seen;			/* entity is the user in the account: */
 	const char *entity;			/* JSON in UTF-8; NULL: there is no such user */

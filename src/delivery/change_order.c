@@ -7,7 +7,9 @@
  * after a rename, too.
  *
  * A request by id must not overtake an older one by login that waits for its retry or lookup, or is
- * held: the first read of a chain also shows the users of such requests.
+ * held: the first read of a chain also shows the users of such requests.  Nor must it change a user
+ * before the lookup of an older create with the login of this user, which compares the user with
+ * what was sent.
  *
  * A rename to the login of another user waits for the older request that takes the login from this
  * user, also if that one waits for its retry or lookup.
@@ -19,10 +21,12 @@
 #include "utils/memutils.h"
 
 #include "base/account_lock.h"
+#include "base/text_table.h"
 #include "delivery/change_chain.h"
+#include "queue/claim_doubt.h"
 #include "user/login.h"
 
-/* Minimum time that a rename waits for an older request to take its login from a user. */
+/* Minimum time that a change waits for an older request: a lookup begins when nothing is due. */
 #define MIN_WAIT_MS 1000
 
 /* Return true if a user was found by its login in the current read or an earlier one. */
@@ -48,6 +52,37 @@ rows_of(const LpuChangeChain *chain)
 	return rows;
 }
 
+/* A create to be looked up. */
+typedef struct SoughtCreate
+{
+	const char *login_key;		/* folded login, UTF-8 */
+	int64		request;
+	int64		wait_ms;		/* until the lookup */
+} SoughtCreate;
+
+/* Note the older creates that are to be looked up. */
+static void
+find_uncertain_creates(LpuChangeChain *chain, int64 newest)
+{
+	LpuUncertainCreate *creates;
+	int			n;
+	int			i;
+
+	creates = lpu_claim_find_uncertain_creates(chain->delivery->account, chain->sender.server,
+											   newest, &n);
+	if (n == 0)
+		return;
+	chain->creates = lpu_text_table("lpusers creates to be looked up", sizeof(SoughtCreate), n);
+	for (i = 0; i < n; i++)
+	{
+		char	   *key = lpu_login_key(creates[i].login_name);
+		SoughtCreate *entry = hash_search(chain->creates, &key, HASH_ENTER, NULL);
+
+		entry->request = creates[i].id;
+		entry->wait_ms = creates[i].wait_ms;
+	}
+}
+
 /* In a step, before users are read: note the older unfinished requests by login, if any. */
 void
 lpu_chain_find_older(LpuChangeChain *chain)
@@ -66,6 +101,7 @@ lpu_chain_find_older(LpuChangeChain *chain)
 	chain->older = palloc0(Max(chain->nolder, 1) * sizeof(LpuChangedUser));
 	for (i = 0; i < chain->nolder; i++)
 		chain->older[i].login_key = lpu_login_key(chain->waiting[i].login_name);
+	find_uncertain_creates(chain, newest);
 }
 
 /* ----- the oldest requests of each user ----- */
@@ -146,10 +182,10 @@ has_older(HTAB *table, const LpuChangedUser *user)
 
 /* Return the request to the queue: another one of its user goes first. */
 static void
-set_back(LpuChangeChain *chain, LpuChangedUser *user)
+set_back(LpuChangeChain *chain, LpuChangedUser *user, int64 wait_ms)
 {
 	user->blocked = true;
-	lpu_chain_set_back(user->row, NULL, 0, 0);
+	lpu_chain_set_back(user->row, NULL, wait_ms, 0);
 	lpu_chain_settle(chain, &user, 1, false);
 }
 
@@ -225,7 +261,27 @@ set_back_blocked(LpuChangeChain *chain)
 		if (is_found(chain->reading[i]) &&
 			bsearch(&chain->reading[i]->row->id, blocked, nblocked, sizeof(int64),
 					compare_requests) != NULL)
-			set_back(chain, chain->reading[i]);
+			set_back(chain, chain->reading[i], 0);
+}
+
+/* Return to the queue the requests whose users may be those of creates to be looked up. */
+static void
+wait_for_lookups(LpuChangeChain *chain)
+{
+	int			i;
+
+	for (i = 0; chain->creates != NULL && i < chain->nreading; i++)
+	{
+		LpuChangedUser *user = chain->reading[i];
+		const SoughtCreate *create;
+
+		/* what an uncertain request changes may be changed already */
+		if (user->row == NULL || user->row->doubtful || user->login == NULL)
+			continue;
+		create = hash_search(chain->creates, &user->login, HASH_FIND, NULL);
+		if (create != NULL && create->request < user->row->id)
+			set_back(chain, user, Max(create->wait_ms, MIN_WAIT_MS));
+	}
 }
 
 /* Fail the requests by a login that several users have. */
@@ -262,6 +318,7 @@ lpu_chain_put_in_order(LpuChangeChain *chain)
 	int			i;
 
 	fail_ambiguous(chain);
+	wait_for_lookups(chain);
 	for (i = 0; i < chain->nreading && !found; i++)
 		found = is_found(chain->reading[i]);
 	if (!found)
@@ -270,7 +327,7 @@ lpu_chain_put_in_order(LpuChangeChain *chain)
 	for (i = 0; i < chain->n; i++)
 		if (chain->users[i].row != NULL && chain->users[i].id != 0 &&
 			has_older(table, &chain->users[i]))
-			set_back(chain, &chain->users[i]);
+			set_back(chain, &chain->users[i], 0);
 	keep_older(chain);
 	set_back_blocked(chain);
 }

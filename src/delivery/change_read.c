@@ -113,11 +113,12 @@ seek_users(LpuChangeRead *r)
 	}
 }
 
-/* Store the entity of a user that was found. */
+/* Store the entity of a user that was found.  login: UTF-8, or NULL. */
 static void
-keep_user(LpuChangeRead *r, LpuChangedUser *user, int64 id, const char *entity)
+keep_user(LpuChangeRead *r, LpuChangedUser *user, int64 id, const char *login, const char *entity)
 {
 	user->id = id;
+	user->login = login ? MemoryContextStrdup(r->context, lpu_login_fold_utf8(login)) : NULL;
 	user->entity = MemoryContextStrdup(r->context, entity);
 	r->proved = true;
 }
@@ -138,14 +139,14 @@ take_listed(void *arg, LpuReader *reader)
 		return;
 	entry = find_user(r, psprintf("\t" INT64_FORMAT, id));
 	if (entry != NULL)
-		keep_user(r, entry->user, id, lpu_reader_whole(reader)->text);
+		keep_user(r, entry->user, id, login, lpu_reader_whole(reader)->text);
 	if (login == NULL)
 		return;
 	entry = find_user(r, lpu_login_fold_utf8(login));
 	if (entry == NULL)
 		return;
 	if (entry->user->entity == NULL)
-		keep_user(r, entry->user, id, lpu_reader_whole(reader)->text);
+		keep_user(r, entry->user, id, login, lpu_reader_whole(reader)->text);
 	else if (entry->user->id != id)
 		entry->user->namesakes[1] = id;
 }
@@ -181,7 +182,8 @@ take_one(void *arg, LpuReader *reader)
 	if (get->other)
 		return;
 	if (!lpu_value_is_true(&values[DELETED]))
-		keep_user(get->read, get->user, get->user->id, lpu_reader_whole(reader)->text);
+		keep_user(get->read, get->user, get->user->id, lpu_value_text(&values[LOGIN_NAME]),
+				  lpu_reader_whole(reader)->text);
 }
 
 /* ----- steps ----- */
@@ -443,7 +445,7 @@ lpu_change_read_start(LpuDelivery *d, const LpuOptions *options, LpuChangedUser 
 	for (i = 0; i < n; i++)
 	{
 		users[i]->seen = false;
-		users[i]->entity = NULL;
+		users[i]->login = users[i]->entity = NULL;
 		users[i]->namesakes[0] = users[i]->namesakes[1] = 0;
 	}
 	return r;

@@ -77,3 +77,40 @@ lpu_claim_doubts(const char *account, int *n)
 	SPI_freetuptable(SPI_tuptable);
 	return doubts;
 }
+
+/*
+ * Creates whose outcome is unknown, and when they are to be looked up.  $1 account, $2 server; $3:
+ * only older requests than this.  Reads lp_requests.
+ */
+static const char uncertain_creates_sql[] =
+"SELECT r.id, r.login_name,"
+"  greatest(extract(epoch FROM r.next_attempt_at - clock_timestamp()) * 1000, 0)::bigint "
+"FROM @extschema@.lp_requests r "
+"WHERE r.account = $1 AND r.server_oid = $2 AND r.state = 'uncertain' AND r.operation = 'create'"
+"  AND r.id < $3";
+
+/*
+ * Return the creates of a server whose outcome is unknown and that are older than a request, in
+ * the current memory context.
+ */
+LpuUncertainCreate *
+lpu_claim_find_uncertain_creates(const char *account, Oid server, int64 newest, int *n)
+{
+	Oid			types[3] = {TEXTOID, OIDOID, INT8OID};
+	Datum		values[3] = {CStringGetTextDatum(account), ObjectIdGetDatum(server),
+	Int64GetDatum(newest)};
+	LpuUncertainCreate *creates;
+	int			i;
+
+	lpu_queue_run(uncertain_creates_sql, 3, types, values);
+	*n = (int) SPI_processed;
+	creates = palloc(Max(*n, 1) * sizeof(LpuUncertainCreate));
+	for (i = 0; i < *n; i++)
+	{
+		creates[i].id = lpu_int64_column(i, 1);
+		creates[i].login_name = lpu_text_column(i, 2);
+		creates[i].wait_ms = lpu_int64_column(i, 3);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return creates;
+}

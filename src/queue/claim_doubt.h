@@ -19,4 +19,15 @@ typedef struct LpuDoubt
 
 extern LpuDoubt *lpu_claim_doubts(const char *account, int *n);
 
+/* A create whose outcome is unknown, and the time until its lookup. */
+typedef struct LpuUncertainCreate
+{
+	int64		id;				/* of the request */
+	char	   *login_name;
+	int64		wait_ms;
+} LpuUncertainCreate;
+
+extern LpuUncertainCreate *lpu_claim_find_uncertain_creates(const char *account, Oid server,
+															int64 newest, int *n);
+
 #endif

@@ -252,6 +252,27 @@ subtest 'a create after a delete by id of another user that waits' => sub {
 };
 
 # Two users of the account have one login, in another case.
+# The lookup of a create compares the user with what was sent, and sends the user again if it is gone: a change waits for it.
+foreach my $operation ('update', 'delete')
+{
+	subtest "a create that is to be looked up, and an $operation by id of its user" => sub {
+		fresh(1);
+		$sim->post('faults', { method => 'POST', path => '/users', action => 'reset', applied => JSON::PP::true });
+		$session->query("SELECT lp_enqueue_users('$account', '" . LpUsers::user('late', maxChats => 1) . "')");
+		deliver();
+		like(states(), qr/^uncertain/, 'the response to the create is lost');
+		my ($late) = map { $_->{id} } grep { $_->{loginName} eq 'late@example.com' } @{ $sim->get('users') };
+		change('id', 1, { maxChats => 6 });
+		$operation eq 'update' ? change('id', $late - $first, { maxChats => 7 }) : $session->query("SELECT lp_enqueue_deletes('$account', '{$late}')");
+		deliver();
+		like(states(), qr/^uncertain[^,]*, done, pending$/, 'other users are changed before the lookup, and this one is not');
+		foreach (1 .. 2) { $session->due_now; deliver(); }
+		is(states(), 'created, done, done', 'the user was created, and then changed');
+		is($sim->users_with('late@example.com'), $operation eq 'update' ? 1 : 0, 'the account has the user as it was changed last');
+		is($sim->count(method => 'POST', path => '/users'), 1, '... and the user was sent once');
+	};
+}
+
 subtest 'a login that several users have' => sub {
 	my $several = 'several users have this login: 4000000001 and 4000000003';
 
