@@ -130,7 +130,7 @@ sub connect_anew
 {
 	$_->quit foreach grep { defined } $deliverer, $admin, $holder;
 	$deliverer = $holder = undef;
-	LpUsers::wait_for(sub { $node->psql('postgres', 'SELECT 1') == 0 }, 'the server to answer');
+	LpUsers::wait_until_up($node);
 	$admin = LpUsers::session($node);
 	return;
 }

@@ -92,6 +92,30 @@ sub server
 	return $node;
 }
 
+# Wait until the server accepts connections. psql gets no standard input: while a server recovers, psql ends before it has read
+# a statement, and IPC::Run, which writes it, dies of a broken pipe.
+sub wait_until_up
+{
+	my ($node) = @_;
+	my @psql = ('psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'SELECT 1');
+
+	wait_for(sub { IPC::Run::run(\@psql, '<', '/dev/null', '>', '/dev/null', '2>', '/dev/null') }, 'the server to answer');
+	return;
+}
+
+# Kill a process of the server, and wait for the crash restart: until the postmaster has noticed the death, it accepts
+# connections that it closes then.
+sub kill_backend
+{
+	my ($node, $pid) = @_;
+	my $offset = -s $node->logfile;
+
+	kill('KILL', $pid) or die "kill $pid: $!";
+	wait_for(sub { log_since($node, $offset) =~ /all server processes terminated; reinitializing/ }, 'the crash restart');
+	wait_until_up($node);
+	return;
+}
+
 # Create a foreign server for the account, by default over plain HTTP and with the ready token.
 # Options: server, db, options (more server options as SQL), mapping (its options as SQL), tls => 1.
 sub connect_account
@@ -390,7 +414,7 @@ use Symbol qw(gensym);
 sub LpUsers::session
 {
 	my ($node, %options) = @_;
-	my $self = bless { out => '', err => '', mark => 0 }, 'LpUsers::Session';
+	my $self = bless { out => '', err => '', mark => 0, said => '' }, 'LpUsers::Session';
 	my $error = $self->{from_err} = gensym;
 
 	local $ENV{PGCLIENTENCODING} = $options{encoding} // 'UTF8';
@@ -407,7 +431,8 @@ sub send
 	my ($self, $sql) = @_;
 
 	$self->{mark}++;
-	syswrite($self->{to}, "$sql\n;\n\\echo =$self->{mark}=\n\\warn =$self->{mark}=\n") // die "psql: $!";
+	syswrite($self->{to}, "$sql\n;\n\\echo =$self->{mark}=\n\\warn =$self->{mark}=\n")
+	  // die "psql has ended ($!): $self->{said}";
 	return;
 }
 
@@ -434,6 +459,7 @@ sub take
 	}
 	my ($out, $err) = map { s/\Q$mark\E//r } ($self->{out}, $self->{err});
 	$self->{out} = $self->{err} = '';
+	$self->{said} = $err if $err ne '';
 	chomp($out);
 	return ($out, $err);
 }

@@ -45,10 +45,7 @@ sub crash
 	}
 	else
 	{
-		my $offset = -s $node->logfile;
-		kill('KILL', $pid) or die "kill $pid: $!";
-		# the postmaster ends all others, and starts anew
-		LpUsers::wait_for(sub { LpUsers::log_since($node, $offset) =~ /database system is ready to accept connections/ }, 'the crash restart');
+		LpUsers::kill_backend($node, $pid);
 	}
 	connect_anew();
 	return;

@@ -137,8 +137,7 @@ subtest 'a killed backend' => sub {
 	my $pid = $session->query('SELECT pg_backend_pid()');
 	$session->send("INSERT INTO lp.people SELECT * FROM staff('kill', 1, 30)");
 	LpUsers::wait_for(sub { $sim->get('faults')->[0]{struck} }, 'the fault');
-	kill('KILL', $pid);
-	$node->poll_query_until('postgres', 'SELECT true') or die 'no restart';
+	LpUsers::kill_backend($node, $pid);
 	$sim->remove('faults');
 	$session = LpUsers::session($node);
 	$other   = LpUsers::session($node);

@@ -289,10 +289,9 @@ subtest 'a deliverer killed in each step' => sub {
 				$prepare->($method);
 				$deliverer->send("CALL lp_deliver('$account')");
 				$reached->($method, $pid);
-				kill('KILL', $pid);
+				LpUsers::kill_backend($node, $pid);
 				$_->quit foreach grep { defined } $deliverer, $admin, $session, $holder;
 				$holder = undef;
-				LpUsers::wait_for(sub { $node->psql('postgres', 'SELECT 1') == 0 }, 'the server to answer');
 				$admin   = LpUsers::session($node);
 				$session = LpUsers::session($node);
 				$admin->query('DROP FUNCTION IF EXISTS hold_settlement CASCADE');

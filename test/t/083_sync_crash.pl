@@ -62,10 +62,9 @@ sub kill_and_wait
 {
 	my ($pid) = @_;
 
-	kill('KILL', $pid);
+	LpUsers::kill_backend($node, $pid);
 	$_->quit foreach grep { defined } $victim, $holder, $admin;
 	$victim = $holder = undef;
-	LpUsers::wait_for(sub { $node->psql('postgres', 'SELECT 1') == 0 }, 'the server to answer');
 	$admin = LpUsers::session($node);
 	$sim->remove('faults');
 	return;
