@@ -27,7 +27,7 @@ REGRESS = create_extension settings server_options server_lookup secret_files ba
 	request_log create_users_result rollback_warning connection_failures database_encodings column_to_json \
 	login_case json_to_column fdw_responses fdw_columns fdw_objects fdw_import fdw_pushdown fdw_scan fdw_rescan \
 	fdw_system_columns api_versions fdw_insert fdw_update fdw_delete fdw_write_errors fdw_modify max_changes trigger_arguments \
-	attach_trigger trigger_partitions trigger_rights enqueue_rows queue_duplicate_logins queue_table_extended \
+	attach_trigger trigger_partitions trigger_rights enqueue_rows queue_source_rows queue_duplicate_logins queue_table_extended \
 	request_ownership enqueue_users enqueue_changes deliver_changes queue_update_triggers account_wide_responses \
 	queue_login_exists status_verdicts deliver_users backlog report sync_define sync_diff sync_plan sync_run sync_report \
 	drop_extension

@@ -177,6 +177,10 @@ subtest 'cost of the queue' => sub {
 			requests => $bulk->[1], connections => 3, at_most => 60, rows => '128 132 60');
 	}
 	$sim->post('config', { bulk => 'all_or_nothing', delay_ms => 0 });
+	# The state of a request is in the conditions of the indexes: space that pages keep for updates could not be used.
+	is($admin->query(q{SELECT n_tup_upd > 500, n_tup_hot_upd FROM pg_stat_all_tables WHERE relname = 'lp_requests'}), 't|0', 'no update of a request is HOT');
+	is($admin->query(q{SELECT string_agg(c.relname, ' ') FROM pg_class c, pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass
+		AND d.refclassid = 'pg_extension'::regclass AND c.reloptions::text ~ 'fillfactor'}), '', '... and no table keeps space for it');
 };
 
 subtest 'cost of reading foreign tables' => sub {
