@@ -310,7 +310,7 @@ subtest 'the worker obeys off, stop, cancel and terminate' => sub {
 		my $start = time();
 		q1('SELECT lp_worker_stop()');
 		LpUsers::wait_for(sub { workers() ne $pid }, 'the worker to leave');
-		cmp_ok(time() - $start, '<', 20, 'lp_worker_stop(): requests in flight have 10 s');
+		cmp_ok(time() - $start, '<', 25, 'lp_worker_stop(): requests in flight have 10 s');
 		is(state_of($under_way), 'sending', '... and are left to the next worker');
 		$sim->remove('faults');
 		enqueue($later);
@@ -521,7 +521,7 @@ subtest 'two databases have two workers' => sub {
 
 	LpUsers::wait_for(sub { state_of('second', $second) eq 'created' }, 'delivery to be resumed by ALTER SERVER alone');
 	my $noticed = $second->query("SELECT extract(epoch FROM sent_at) - $resumed FROM lp_requests WHERE login_name = 'second\@example.com'");
-	cmp_ok($noticed, '<', 15, 'ALTER SERVER … delivery is noticed by a worker that sleeps');
+	cmp_ok($noticed, '<', 45, 'ALTER SERVER … delivery is noticed by a worker that sleeps');
 	note(sprintf('delivery = on was noticed after %.1f s', $noticed));
 	is(posts('second'), 1, '... and its row sent once');
 	hold_back(2);
