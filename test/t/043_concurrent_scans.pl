@@ -131,10 +131,10 @@ subtest 'connections that were left alone are opened again' => sub {
 		my $peer = $start->(1);
 		my $url = $peer->url =~ s/^http:/https:/r;
 		$session->query(qq{
-			CREATE SERVER slow FOREIGN DATA WRAPPER lpusers OPTIONS (account 'slow', base_url '$url', ca_file '$certs/ca.pem', connect_timeout '1s', max_connections '3');
+			CREATE SERVER slow FOREIGN DATA WRAPPER lpusers OPTIONS (account 'slow', base_url '$url', ca_file '$certs/ca.pem', connect_timeout '3s', max_connections '3');
 			CREATE USER MAPPING FOR CURRENT_USER SERVER slow OPTIONS (token 'lp-token');
 			CREATE FOREIGN TABLE slow (id bigint, login_name text) SERVER slow OPTIONS (resource 'users')});
-		is($session->query("SELECT login_name, pg_sleep(CASE id WHEN 1 THEN 2 ELSE 0 END) FROM slow WHERE id IN (1, 2, 3)"), "user1|\nuser2|\nuser3|",
+		is($session->query("SELECT login_name, pg_sleep(CASE id WHEN 1 THEN 5 ELSE 0 END) FROM slow WHERE id IN (1, 2, 3)"), "user1|\nuser2|\nuser3|",
 			'connections that nobody looked after are given up');
 		is(scalar(() = $peer->lines(qr/^request 1 GET/)), 3, '... or the request goes over the one that is good');
 		$peer->stop;
@@ -147,7 +147,7 @@ subtest 'connections that were left alone are opened again' => sub {
 		like($err, qr/ERROR:  08001: could not get user 2: could not connect/, 'somebody waits: connect_timeout holds');
 		cmp_ok(time() - $since, '<', 60, '... once');
 		is(scalar(() = $peer->lines(qr/^connection/)), 3, '... and nothing is tried again');
-		($out, $err) = $session->run('SELECT login_name, pg_sleep(CASE id WHEN 1 THEN 2 ELSE 0 END) FROM slow WHERE id IN (1, 2)');
+		($out, $err) = $session->run('SELECT login_name, pg_sleep(CASE id WHEN 1 THEN 5 ELSE 0 END) FROM slow WHERE id IN (1, 2)');
 		like($err, qr/ERROR:  08001: could not get user 2: could not connect/, 'left alone, and again without success');
 		$peer->stop;
 		$session->query('DROP SERVER slow CASCADE');
