@@ -14,6 +14,10 @@
  * one batch, or for several until another session has waited for a while, as a lock of its
  * transaction, so that an error or a rollback to a savepoint releases it.
  *
+ * Servers of owners that do not trust each other can have one account id, and the service of one of
+ * them can keep its requests in flight for minutes.  So each party (options/known_server.h) has a
+ * revision's lock of its own: what another party writes is a change by another client.
+ *
  * A delivery never waits for a lock, because that would stop all accounts of its process.
  * Instead it tries again, and meanwhile holds a third lock, the turnstile. A writer must pass
  * the turnstile before it waits for the revision's lock, so the delivery gets that lock next,
@@ -65,11 +69,12 @@ make_tag(AccountLockKind kind, uint64 hash)
 }
 
 static LOCKTAG
-account_tag(AccountLockKind kind, const char *account)
+account_tag(AccountLockKind kind, const char *account, Oid party)
 {
 	const unsigned char *name = (const unsigned char *) account;
 
-	return make_tag(kind, DatumGetUInt64(hash_any_extended(name, (int) strlen(account), 1)));
+	return make_tag(kind, DatumGetUInt64(hash_any_extended(name, (int) strlen(account),
+														   (uint64) party + 1)));
 }
 
 static bool
@@ -94,7 +99,7 @@ release_if_held(const LOCKTAG *tag, LOCKMODE mode)
 bool
 lpu_lock_account(const char *account)
 {
-	LOCKTAG		tag = account_tag(DELIVERER, account);
+	LOCKTAG		tag = account_tag(DELIVERER, account, InvalidOid);
 
 	return try_for_session(&tag, ExclusiveLock);
 }
@@ -103,7 +108,7 @@ lpu_lock_account(const char *account)
 bool
 lpu_account_is_locked(const char *account)
 {
-	LOCKTAG		tag = account_tag(DELIVERER, account);
+	LOCKTAG		tag = account_tag(DELIVERER, account, InvalidOid);
 
 	return LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock);
 }
@@ -112,7 +117,7 @@ lpu_account_is_locked(const char *account)
 void
 lpu_unlock_account(const char *account)
 {
-	LOCKTAG		tag = account_tag(DELIVERER, account);
+	LOCKTAG		tag = account_tag(DELIVERER, account, InvalidOid);
 
 	if (LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock))
 		LockRelease(&tag, ExclusiveLock, true);
@@ -136,10 +141,10 @@ lpu_lock_worker(void)
  * Take the revision's lock for the session without waiting; if that fails, hold the turnstile.
  */
 static bool
-try_revision(const char *account, LOCKMODE mode)
+try_revision(const char *account, Oid party, LOCKMODE mode)
 {
-	LOCKTAG		tag = account_tag(REVISION, account);
-	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	LOCKTAG		tag = account_tag(REVISION, account, party);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account, party);
 	bool		had = LPU_LOCK_HELD_BY_ME(&tag, mode) || try_for_session(&tag, mode);
 
 	if (had)
@@ -154,16 +159,16 @@ try_revision(const char *account, LOCKMODE mode)
  * or waits for it: then call again after a while, or lpu_release_revision() to give up.
  */
 bool
-lpu_share_revision(const char *account)
+lpu_share_revision(const char *account, Oid party)
 {
-	return try_revision(account, ShareLock);
+	return try_revision(account, party, ShareLock);
 }
 
 /* The same for conditional writes of a delivery, which exclude creates and other writers. */
 bool
-lpu_hold_revision(const char *account)
+lpu_hold_revision(const char *account, Oid party)
 {
-	return try_revision(account, ExclusiveLock);
+	return try_revision(account, party, ExclusiveLock);
 }
 
 /*
@@ -171,10 +176,10 @@ lpu_hold_revision(const char *account)
  * queue for it, or a delivery behind the turnstile.
  */
 bool
-lpu_revision_is_wanted(const char *account)
+lpu_revision_is_wanted(const char *account, Oid party)
 {
-	LOCKTAG		tag = account_tag(REVISION, account);
-	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	LOCKTAG		tag = account_tag(REVISION, account, party);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account, party);
 	LOCKMODE	mode = LPU_LOCK_HELD_BY_ME(&tag, ExclusiveLock) ? ExclusiveLock : ShareLock;
 
 	if (!LPU_LOCK_HELD_BY_ME(&tag, mode))
@@ -191,10 +196,10 @@ lpu_revision_is_wanted(const char *account)
  * Release the revision's lock, or stop trying to take it. Does nothing if neither is the case.
  */
 void
-lpu_release_revision(const char *account)
+lpu_release_revision(const char *account, Oid party)
 {
-	LOCKTAG		tag = account_tag(REVISION, account);
-	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	LOCKTAG		tag = account_tag(REVISION, account, party);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account, party);
 
 	release_if_held(&tag, ShareLock);
 	release_if_held(&tag, ExclusiveLock);
@@ -249,10 +254,10 @@ mode_of(LpuRevisionUse use)
  * if it cannot be taken by then.
  */
 void
-lpu_lock_revision(const char *account, LpuRevisionUse use, int timeout_ms)
+lpu_lock_revision(const char *account, Oid party, LpuRevisionUse use, int timeout_ms)
 {
-	LOCKTAG		tag = account_tag(REVISION, account);
-	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	LOCKTAG		tag = account_tag(REVISION, account, party);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account, party);
 
 	if (!acquire_in_time(&turnstile, &tag, mode_of(use), timeout_ms))
 		ereport(ERROR,
@@ -267,10 +272,10 @@ lpu_lock_revision(const char *account, LpuRevisionUse use, int timeout_ms)
  * this one, or is to have it next.
  */
 bool
-lpu_try_revision(const char *account, LpuRevisionUse use)
+lpu_try_revision(const char *account, Oid party, LpuRevisionUse use)
 {
-	LOCKTAG		tag = account_tag(REVISION, account);
-	LOCKTAG		turnstile = account_tag(TURNSTILE, account);
+	LOCKTAG		tag = account_tag(REVISION, account, party);
+	LOCKTAG		turnstile = account_tag(TURNSTILE, account, party);
 
 	if (LockAcquire(&turnstile, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return false;
@@ -283,9 +288,9 @@ lpu_try_revision(const char *account, LpuRevisionUse use)
  * after an error.
  */
 void
-lpu_unlock_revision(const char *account, LpuRevisionUse use)
+lpu_unlock_revision(const char *account, Oid party, LpuRevisionUse use)
 {
-	LOCKTAG		tag = account_tag(REVISION, account);
+	LOCKTAG		tag = account_tag(REVISION, account, party);
 
 	LockRelease(&tag, mode_of(use), false);
 }

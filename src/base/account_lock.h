@@ -17,12 +17,12 @@ extern bool lpu_lock_worker(void);
 
 /*
  * The revision's lock, shared by a delivery for its session while creates are in flight, or held
- * by it for conditional writes; none of these waits.
+ * by it for conditional writes; none of these waits.  Each party has its own.
  */
-extern bool lpu_share_revision(const char *account);
-extern bool lpu_revision_is_wanted(const char *account);
-extern bool lpu_hold_revision(const char *account);
-extern void lpu_release_revision(const char *account);
+extern bool lpu_share_revision(const char *account, Oid party);
+extern bool lpu_revision_is_wanted(const char *account, Oid party);
+extern bool lpu_hold_revision(const char *account, Oid party);
+extern void lpu_release_revision(const char *account, Oid party);
 
 /* The revision's lock, taken by a transaction: for creates, or for one conditional write. */
 typedef enum LpuRevisionUse
@@ -31,9 +31,9 @@ typedef enum LpuRevisionUse
 	LPU_REVISION_EXCLUSIVE
 } LpuRevisionUse;
 
-extern void lpu_lock_revision(const char *account, LpuRevisionUse use, int timeout_ms);
-extern bool lpu_try_revision(const char *account, LpuRevisionUse use);
-extern void lpu_unlock_revision(const char *account, LpuRevisionUse use);
+extern void lpu_lock_revision(const char *account, Oid party, LpuRevisionUse use, int timeout_ms);
+extern bool lpu_try_revision(const char *account, Oid party, LpuRevisionUse use);
+extern void lpu_unlock_revision(const char *account, Oid party, LpuRevisionUse use);
 
 /* The lock of a transaction that applies a plan for a server of the account. */
 extern void lpu_lock_plans(Oid server, const char *account);

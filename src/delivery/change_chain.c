@@ -328,7 +328,7 @@ step_pause(LpuChangeChain *chain, long *wait_ms)
 		*wait_ms = TimestampDifferenceMilliseconds(now, Min(chain->resume, chain->end));
 		return false;
 	}
-	if (!lpu_hold_revision(d->account))
+	if (!lpu_hold_revision(d->account, d->party))
 	{
 		*wait_ms = LPU_REVISION_POLL_MS;
 		return false;
@@ -430,7 +430,7 @@ lpu_change_chain_begin(LpuDelivery *d)
 	int			n;
 
 	ForceSyncCommit();
-	rows = lpu_claim_changes(d->account, &d->next_change, CHAIN_ROWS, &n);
+	rows = lpu_claim_changes(d->account, d->party, &d->next_change, CHAIN_ROWS, &n);
 	if (rows != NULL)
 	{
 		chain->options = lpu_delivery_options(d, rows[0], context, &why);

@@ -48,7 +48,7 @@ check_changes(LpuDelivery *d, long *wait_ms)
 	}
 	caller = lpu_delivery_begin(d);
 	(void) lpu_take_over_look_first(d->account);
-	d->changes_due = lpu_claim_next_change(d->account, &d->next_change);
+	d->changes_due = lpu_claim_next_change(d->account, d->party, &d->next_change);
 	d->changes_checked = now;
 	d->changes_stale = false;
 	lpu_delivery_commit(d, caller);
@@ -128,7 +128,7 @@ begin_chain(LpuDelivery *d, long *wait_ms)
 	}
 	if (d->shares)
 		lpu_delivery_unshare_revision(d);
-	if (!lpu_hold_revision(d->account))
+	if (!lpu_hold_revision(d->account, d->party))
 	{
 		*wait_ms = LPU_REVISION_POLL_MS;
 		return LPU_STEP_WAITS;

@@ -71,7 +71,7 @@ lpu_delivery_take_over(LpuDelivery *d)
 	ForceSyncCommit();
 	lpu_take_over(d->account, lpu_after_promotion == LPU_RESUME);
 	MemoryContextSwitchTo(d->context);
-	d->claimer = lpu_claimer_new(d->account);
+	d->claimer = lpu_claimer_new(d->account, d->party);
 	d->deliverer->commit();
 }
 

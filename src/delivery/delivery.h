@@ -35,8 +35,8 @@ typedef struct LpuDeliverer
 } LpuDeliverer;
 
 /*
- * A running delivery of one account. A delivery takes steps that do not wait, so that those of
- * other accounts run concurrently.
+ * A running delivery of one account, for the servers of one party. A delivery takes steps that do
+ * not wait, so that those of other accounts run concurrently.
  */
 typedef struct LpuDelivery LpuDelivery;
 
@@ -48,7 +48,7 @@ typedef enum LpuStep
 	LPU_STEP_OVER				/* this delivery can do nothing more */
 } LpuStep;
 
-extern LpuDelivery *lpu_delivery_open(const char *account, const LpuDeliverer *deliverer,
+extern LpuDelivery *lpu_delivery_open(const char *account, Oid party, const LpuDeliverer *deliverer,
 									  LpuTotals *totals);
 extern LpuStep lpu_delivery_step(LpuDelivery *d, long *wait_ms);
 extern void lpu_delivery_begin_turn(LpuDelivery *d);

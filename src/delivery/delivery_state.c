@@ -400,7 +400,7 @@ lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options,
 							  const LpuNextChange *sender, TimestampTz since, const char *why,
 							  int64 wait_ms)
 {
-	LpuSender	silent = {d->account, sender->server, sender->role, options->mapping};
+	LpuSender	silent = {d->account, d->party, sender->server, sender->role, options->mapping};
 
 	spare_ready(d, options, LPU_HOLD_NONE, why, wait_ms);
 	lpu_silence_note(&silent, since);
@@ -413,7 +413,7 @@ lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options,
 int64
 lpu_delivery_silence(const LpuDelivery *d, const LpuOptions *options, const LpuQueueRow *row)
 {
-	LpuSender	sender = {d->account, row->server, row->role, options->mapping};
+	LpuSender	sender = {d->account, d->party, row->server, row->role, options->mapping};
 
 	return lpu_silence_of(&sender);
 }

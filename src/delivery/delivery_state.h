@@ -49,6 +49,7 @@ struct LpuDelivery
 	Oid			schema_oid;
 	Oid			table;			/* lp_requests, since the first step */
 	const char *account;
+	Oid			party;			/* of the servers that it serves */
 	const LpuDeliverer *deliverer;
 	LpuTotals  *totals;
 	MemoryContext context;		/* for the lifetime of the delivery */

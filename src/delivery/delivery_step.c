@@ -65,7 +65,7 @@ lpu_delivery_must_stop(const LpuDelivery *d)
 void
 lpu_delivery_unshare_revision(LpuDelivery *d)
 {
-	lpu_release_revision(d->account);
+	lpu_release_revision(d->account, d->party);
 	d->shares = false;
 }
 
@@ -81,7 +81,7 @@ share_revision(LpuDelivery *d)
 
 	if (d->shares && now > TimestampTzPlusMilliseconds(d->shared_since, SHARE_MS))
 	{
-		if (!lpu_revision_is_wanted(d->account))
+		if (!lpu_revision_is_wanted(d->account, d->party))
 			d->shared_since = now;
 		else if (d->flying != NIL)
 			return false;
@@ -90,7 +90,7 @@ share_revision(LpuDelivery *d)
 	}
 	if (!d->shares)
 	{
-		d->shares = lpu_share_revision(d->account);
+		d->shares = lpu_share_revision(d->account, d->party);
 		d->shared_since = now;
 	}
 	return d->shares;
@@ -445,13 +445,14 @@ lpu_delivery_wants_turn(const LpuDelivery *d)
 }
 
 /*
- * Begin to deliver the due rows of an account, under its lock. Return NULL if another process is
- * delivering the account. The delivery lives in a child of the current memory context; rows that an
- * earlier delivery was sending become uncertain. Called outside of begin and commit; "account" and
- * "totals" must stay valid.
+ * Begin to deliver the due rows of an account that belong to servers of a party, under its lock.
+ * Return NULL if another process is delivering the account. The delivery lives in a child of the
+ * current memory context; rows that an earlier delivery was sending become uncertain. Called
+ * outside of begin and commit; "account" and "totals" must stay valid.
  */
 LpuDelivery *
-lpu_delivery_open(const char *account, const LpuDeliverer *deliverer, LpuTotals *totals)
+lpu_delivery_open(const char *account, Oid party, const LpuDeliverer *deliverer,
+				  LpuTotals *totals)
 {
 	MemoryContext context;
 	LpuDelivery *d;
@@ -463,6 +464,7 @@ lpu_delivery_open(const char *account, const LpuDeliverer *deliverer, LpuTotals 
 	d = MemoryContextAllocZero(context, sizeof(LpuDelivery));
 	d->context = context;
 	d->account = account;
+	d->party = party;
 	d->deliverer = deliverer;
 	d->totals = totals;
 	d->claim_size = FIRST_CLAIM;
@@ -490,9 +492,9 @@ void
 lpu_delivery_close(LpuDelivery *d)
 {
 	const char *account = d->account;
+	Oid			party = d->party;
 
-	/* deleting the context ends the requests */
-	MemoryContextDelete(d->context);
-	lpu_release_revision(account);
+	MemoryContextDelete(d->context);	/* ends the requests */
+	lpu_release_revision(account, party);
 	lpu_unlock_account(account);
 }

@@ -202,7 +202,7 @@ begin_reconciliation(LpuDelivery *d)
 
 	MemoryContextSwitchTo(context);
 	r->context = context;
-	r->doubts = lpu_claim_doubts(d->account, &r->n);
+	r->doubts = lpu_claim_doubts(d->account, d->party, &r->n);
 	for (i = 0; i < r->n; i++)
 		r->servers = list_append_unique_oid(r->servers, r->doubts[i].row.server);
 	if (r->n > 0)

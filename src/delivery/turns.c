@@ -1,12 +1,13 @@
 /*
  * turns.c: deliveries of several accounts side by side.
  *
- * Accounts take turns, and no account blocks the turn of another. A few accounts have their turn at
- * a time, starting with those that have waited the longest. After a turn (delivery_step.c) the
- * requests of the account that are in flight continue during the turns of others, and do not count
- * as a turn. A mapping whose service does not respond is retried after an increasing delay
- * (queue/silence.c). Nothing here waits: the caller waits for the network when no delivery can
- * continue.
+ * Accounts take turns, and no account blocks the turn of another; nor do the servers of one party
+ * block those of another that have the same account id (options/known_server.h). A few accounts
+ * have their turn at a time, starting with those that have waited the longest. After a turn
+ * (delivery_step.c) the requests of the account that are in flight continue during the turns of
+ * others, and do not count as a turn. A mapping whose service does not respond is retried after an
+ * increasing delay (queue/silence.c). Nothing here waits: the caller waits for the network when no
+ * delivery can continue.
  */
 #include "postgres.h"
 
@@ -32,10 +33,11 @@
  */
 #define IDLE_WAIT_MS 10000
 
-/* An account with unfinished rows. */
+/* An account and a party with unfinished rows. */
 typedef struct AccountTurn
 {
 	char	   *account;
+	Oid			party;			/* of its servers that are served */
 	TimestampTz due;			/* due time of its first row, as listed;
 								 * DT_NOEND: unknown */
 	TimestampTz not_before;		/* whatever is due */
@@ -83,7 +85,7 @@ lpu_turns_new(const LpuDeliverer *deliverer, bool once)
 }
 
 static AccountTurn *
-find_turn(LpuTurns *turns, const char *account)
+find_turn(LpuTurns *turns, const char *account, Oid party)
 {
 	ListCell   *cell;
 	AccountTurn *t;
@@ -91,11 +93,12 @@ find_turn(LpuTurns *turns, const char *account)
 	foreach(cell, turns->accounts)
 	{
 		t = lfirst(cell);
-		if (strcmp(t->account, account) == 0)
+		if (t->party == party && strcmp(t->account, account) == 0)
 			return t;
 	}
 	t = palloc0(sizeof(AccountTurn));
 	t->account = pstrdup(account);
+	t->party = party;
 	turns->accounts = lappend(turns->accounts, t);
 	return t;
 }
@@ -123,7 +126,7 @@ forget_finished(LpuTurns *turns, TimestampTz now)
 
 /*
  * Read the accounts that have unfinished rows ("account" limits this to one), and the due time of
- * the first row of each. Return the number of accounts. Called outside of a step. "retry": an
+ * the first row of each. Return 0 if there is none. Called outside of a step. "retry": an
  * account that waits because of an error, or because it was paused, is tried again at once.
  */
 int
@@ -147,13 +150,14 @@ lpu_turns_list(LpuTurns *turns, const char *account, bool retry)
 		((AccountTurn *) lfirst(cell))->listed = false;
 	for (i = 0; i < n; i++)
 	{
+		TimestampTz at = TimestampTzPlusMilliseconds(now, due[i].wait_ms);
 		AccountTurn *t;
 
 		if (account != NULL && strcmp(account, due[i].account) != 0)
 			continue;
-		t = find_turn(turns, due[i].account);
+		t = find_turn(turns, due[i].account, due[i].party);
+		t->due = t->listed ? Min(t->due, at) : at;
 		t->listed = true;
-		t->due = TimestampTzPlusMilliseconds(now, due[i].wait_ms);
 		if (retry)
 			t->not_before = now;
 		listed++;
@@ -205,7 +209,7 @@ wait_after(AccountTurn *t)
 	 * paused, or the due rows are locked by others, or the account is not
 	 * reached with their mappings
 	 */
-	silence_ms = lpu_silence_left(t->account);
+	silence_ms = lpu_silence_left(t->account, t->party);
 	return silence_ms < 0 ? IDLE_WAIT_MS : Min(silence_ms, IDLE_WAIT_MS);
 }
 
@@ -217,7 +221,7 @@ open_part(void *arg)
 	MemoryContext caller = MemoryContextSwitchTo(p->turns->context);
 
 	memset(&t->totals, 0, sizeof(LpuTotals));
-	t->delivery = lpu_delivery_open(t->account, p->turns->deliverer, &t->totals);
+	t->delivery = lpu_delivery_open(t->account, t->party, p->turns->deliverer, &t->totals);
 	MemoryContextSwitchTo(caller);
 }
 

@@ -206,13 +206,15 @@ send_call(LpuLoggedCall *call, const char **error)
 {
 	bool		conditional = call->request.if_match != -1 &&
 	(call->request.method == LPU_UPDATE_USERS || call->request.method == LPU_DELETE_USERS);
+	const LpuOptions *options = call->options;
 	LpuApiAnswer *answer;
 
 	if (conditional)
-		lpu_lock_revision(call->options->account, LPU_REVISION_EXCLUSIVE, call->options->timeout);
+		lpu_lock_revision(options->account, options->party, LPU_REVISION_EXCLUSIVE,
+						  options->timeout);
 	answer = lpu_call_send(call, error);
 	if (conditional)
-		lpu_unlock_revision(call->options->account, LPU_REVISION_EXCLUSIVE);
+		lpu_unlock_revision(options->account, options->party, LPU_REVISION_EXCLUSIVE);
 	return answer;
 }
 

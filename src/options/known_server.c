@@ -57,6 +57,8 @@ watch_servers(void)
 		return;
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_server_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, on_server_change, (Datum) 0);
+	/* superusers are a party */
+	CacheRegisterSyscacheCallback(AUTHOID, on_server_change, (Datum) 0);
 	watching = true;
 }
 
@@ -116,6 +118,7 @@ load_servers(void)
 		known = palloc(sizeof(LpuKnownServer));
 		known->server = form->oid;
 		known->owner = form->srvowner;
+		known->party = lpu_party_of(form->srvowner);
 		known->account = pstrdup(account);
 		known->paused = delivery != NULL && strcmp(delivery, "paused") == 0;
 		servers = lappend(servers, known);
@@ -125,6 +128,13 @@ load_servers(void)
 	table_close(catalog, AccessShareLock);
 	/* else they are read again at the next call */
 	servers_valid = changes == before;
+}
+
+/* Return the party of an owner of servers; see known_server.h. */
+Oid
+lpu_party_of(Oid owner)
+{
+	return superuser_arg(owner) ? InvalidOid : owner;
 }
 
 /* Return all servers of this wrapper, a list of LpuKnownServer. */
@@ -148,6 +158,15 @@ lpu_known_server(Oid server)
 	return NULL;
 }
 
+/* Return the party of a server, InvalidOid if the server does not exist. */
+Oid
+lpu_server_party(Oid server)
+{
+	LpuKnownServer *found = lpu_known_server(server);
+
+	return found != NULL ? found->party : InvalidOid;
+}
+
 /* Return true if the server exists and is one of this account. */
 bool
 lpu_server_serves(Oid server, const char *account)
@@ -167,11 +186,11 @@ lpu_server_is_paused(Oid server)
 }
 
 /*
- * Return the OIDs of the servers that have the option delivery 'paused', an
- * oid[] in the current memory context.
+ * Return the OIDs of servers that have the option delivery 'paused' or, if party is not NULL, are
+ * of another party; an oid[] in the current memory context.
  */
-Datum
-lpu_server_paused_array(void)
+static Datum
+excluded_array(const Oid *party)
 {
 	List	   *all = lpu_known_servers();
 	Datum	   *oids = palloc((list_length(all) + 1) * sizeof(Datum));
@@ -182,10 +201,24 @@ lpu_server_paused_array(void)
 	{
 		LpuKnownServer *server = lfirst(cell);
 
-		if (server->paused)
+		if (server->paused || (party != NULL && server->party != *party))
 			oids[n++] = ObjectIdGetDatum(server->server);
 	}
 	return PointerGetDatum(construct_array(oids, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/* Return the OIDs of the servers that have the option delivery 'paused'. */
+Datum
+lpu_server_paused_array(void)
+{
+	return excluded_array(NULL);
+}
+
+/* Return these, and those of other parties: nothing of theirs is delivered for this party. */
+Datum
+lpu_server_excluded_array(Oid party)
+{
+	return excluded_array(&party);
 }
 
 /*

@@ -26,6 +26,7 @@ typedef struct LpuOptions
 	Oid			server;
 	Oid			mapping;
 	Oid			owner;			/* of the server */
+	Oid			party;			/* ... see known_server.h */
 	Oid			payer;			/* role of the request of the queue, if it is
 								 * one */
 	uint64		generation;		/* of the catalogs' rows; higher in a later

@@ -164,6 +164,7 @@ read_options(Oid server_oid, Oid mapping, LpuProblem **problem)
 	options->server = server_oid;
 	options->mapping = mapping;
 	options->owner = server->owner;
+	options->party = lpu_party_of(server->owner);
 	options->generation = generation;
 	options->server_name = pstrdup(server->servername);
 	lpu_options_set_defaults(options);

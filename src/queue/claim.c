@@ -10,9 +10,7 @@
  * does not scan the dead index entries of earlier ones.  It stops at the end of the rows that
  * were due when they were listed, because only their logins have been looked up in the account.
  *
- * The rows of one claim are sent in several batches, which are settled in any order.  All rows of
- * a claim are freed together, after the last one is settled. Everything here needs a transaction
- * with SPI connected, under the lock on the account.
+ * Everything here needs a transaction with SPI connected, under the lock on the account.
  */
 #include "postgres.h"
 
@@ -94,19 +92,6 @@ static const char claim_sql[] =
 "WHERE r.ctid = u.tid "
 "RETURNING u.n, r.state = 'sending', r.login_name, r.send_as, r.send_as_oid, r.attempts";
 
-/* The rows of one claim, freed when the last of them is settled. */
-struct LpuClaimGroup
-{
-	MemoryContext context;
-	int			open;
-};
-
-typedef struct ClaimedRow
-{
-	LpuQueueRow row;			/* first: a row is also a claimed row */
-	LpuClaimGroup *claim;
-} ClaimedRow;
-
 /* How far the rows of a server have been claimed. */
 typedef struct ServerCursor
 {
@@ -119,6 +104,7 @@ typedef struct ServerCursor
 struct LpuClaimer
 {
 	const char *account;
+	Oid			party;
 	MemoryContext context;		/* of the cursors */
 	ServerCursor *servers;
 	int			nservers;
@@ -126,45 +112,16 @@ struct LpuClaimer
 	TimestampTz until;			/* rows that are due later are not claimed */
 };
 
-/* Return a group without rows; its memory context is a child of the current one. */
-LpuClaimGroup *
-lpu_claim_group(void)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lpusers claim",
-												  ALLOCSET_DEFAULT_SIZES);
-	LpuClaimGroup *group = MemoryContextAllocZero(context, sizeof(LpuClaimGroup));
-
-	group->context = context;
-	return group;
-}
-
-/* Return the memory context of a group, which ends with its last row. */
-MemoryContext
-lpu_claim_group_context(const LpuClaimGroup *group)
-{
-	return group->context;
-}
-
-/* Add an empty row to a group. */
-LpuQueueRow *
-lpu_claim_add(LpuClaimGroup *group)
-{
-	ClaimedRow *claimed = MemoryContextAllocZero(group->context, sizeof(ClaimedRow));
-
-	claimed->claim = group;
-	group->open++;
-	return &claimed->row;
-}
-
 /* ----- servers ----- */
 
 /* Return a claimer that has not begun, in the current memory context. */
 LpuClaimer *
-lpu_claimer_new(const char *account)
+lpu_claimer_new(const char *account, Oid party)
 {
 	LpuClaimer *c = palloc0(sizeof(LpuClaimer));
 
 	c->account = account;
+	c->party = party;
 	c->context = CurrentMemoryContext;
 	c->until = GetCurrentTimestamp();
 	return c;
@@ -307,7 +264,7 @@ lock_due(ClaimRun *w, int *n)
 		due[*n].id = lpu_int64_column(i, DUE_ID);
 		due[*n].tid = lpu_tid_column(i, DUE_TID);
 		due[*n].sent_at = lpu_timestamp_column(i, DUE_SENT_AT);
-		caller = MemoryContextSwitchTo(w->from->context);
+		caller = MemoryContextSwitchTo(lpu_claim_group_context(w->from));
 		due[*n].body = lpu_text_column(i, DUE_BODY);
 		MemoryContextSwitchTo(caller);
 		++*n;
@@ -351,7 +308,7 @@ static void
 claim_after(void *arg)
 {
 	ClaimRun   *w = arg;
-	MemoryContext work = AllocSetContextCreate(w->from->context, "lpusers due rows",
+	MemoryContext work = AllocSetContextCreate(lpu_claim_group_context(w->from), "lpusers due rows",
 											   ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(work);
 	Oid			types[1] = {TIDARRAYOID};
@@ -367,7 +324,7 @@ claim_after(void *arg)
 		tids[i] = PointerGetDatum(&due[i].tid);
 	values[0] = lpu_queue_tid_array(tids, n);
 	lpu_queue_run(claim_sql, 1, types, values);
-	MemoryContextSwitchTo(w->from->context);
+	MemoryContextSwitchTo(lpu_claim_group_context(w->from));
 	for (i = 0; i < (int) SPI_processed; i++)
 		if (lpu_bool_column(i, 2))
 			w->rows[w->n++] = read_claimed(w, &due[lpu_int_column(i, 1)], i);
@@ -417,7 +374,7 @@ lpu_claim_rows(LpuClaimer *c, int max, int *n)
 {
 	ClaimRun	w = {.claimer = c,.from = lpu_claim_group()};
 
-	w.rows = MemoryContextAlloc(w.from->context, max * sizeof(LpuQueueRow *));
+	w.rows = MemoryContextAlloc(lpu_claim_group_context(w.from), max * sizeof(LpuQueueRow *));
 	while ((w.cursor = next_server(c)) != NULL)
 	{
 		w.max = max;
@@ -429,7 +386,7 @@ lpu_claim_rows(LpuClaimer *c, int max, int *n)
 		if (lpu_queue_try(claim_after, &w) != NULL)
 		{
 			w.n = 0;
-			w.from->open = 0;
+			lpu_claim_group_clear(w.from);
 			claim_each(&w);
 		}
 		*n = w.n;
@@ -437,7 +394,7 @@ lpu_claim_rows(LpuClaimer *c, int max, int *n)
 			return w.rows;
 	}
 	*n = 0;
-	MemoryContextDelete(w.from->context);
+	MemoryContextDelete(lpu_claim_group_context(w.from));
 	return NULL;
 }
 
@@ -456,7 +413,7 @@ lpu_claim_list(LpuClaimer *c, int max, int *n)
 	int			i;
 
 	values[0] = CStringGetTextDatum(c->account);
-	values[1] = lpu_pending_servers(c->account);
+	values[1] = lpu_pending_servers(c->account, c->party);
 	values[2] = CStringGetTextDatum(lpu_origin_text());
 	values[3] = TimestampTzGetDatum(c->until);
 	values[4] = Int32GetDatum(max);
@@ -478,23 +435,4 @@ lpu_claim_list(LpuClaimer *c, int max, int *n)
 	SPI_freetuptable(SPI_tuptable);
 	set_servers(c, rows, *n);
 	return rows;
-}
-
-/* ----- the end of claimed rows ----- */
-
-/* Return the memory context of a claimed row's claim. */
-MemoryContext
-lpu_claim_context(const LpuQueueRow *row)
-{
-	return ((const ClaimedRow *) row)->claim->context;
-}
-
-/* Give up a claimed row. */
-void
-lpu_claim_release(LpuQueueRow *row)
-{
-	LpuClaimGroup *from = ((ClaimedRow *) row)->claim;
-
-	if (--from->open == 0)
-		MemoryContextDelete(from->context);
 }

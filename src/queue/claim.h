@@ -59,12 +59,16 @@ typedef struct LpuClaimGroup LpuClaimGroup;
 extern LpuClaimGroup *lpu_claim_group(void);
 extern MemoryContext lpu_claim_group_context(const LpuClaimGroup *group);
 extern LpuQueueRow *lpu_claim_add(LpuClaimGroup *group);
+extern void lpu_claim_group_clear(LpuClaimGroup *group);
 
-/* The due rows of an account, server by server, each from the front to the end. */
+/* The ids of the rows that this process has claimed, a bigint[]. */
+extern Datum lpu_claimed_ids(void);
+
+/* The due rows of a party's servers of an account, one by one, each from the front to the end. */
 typedef struct LpuClaimer LpuClaimer;
 
 /* Allocated in the current memory context; "account" must outlive it. */
-extern LpuClaimer *lpu_claimer_new(const char *account);
+extern LpuClaimer *lpu_claimer_new(const char *account, Oid party);
 
 /* Claim at most "max" due rows of one of the listed servers; NULL at the end. */
 extern LpuQueueRow **lpu_claim_rows(LpuClaimer *claimer, int max, int *n);

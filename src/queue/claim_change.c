@@ -30,8 +30,9 @@
 
 /*
  * Rows that are due.  $1 account, $2 origin, $3 ids to skip, $4 servers that may be sent to, $5
- * paused servers, $6 silent senders, $7 senders that failed.  Rows in flight and earlier waiting
- * rows are found by subqueries, each of which can use one index.  Reads lp_requests.
+ * servers that are paused or of other parties, $6 silent senders, $7 senders that failed.  Rows in
+ * flight and earlier waiting rows are found by subqueries, each of which can use one index.  Reads
+ * lp_requests.
  */
 #define DUE_SQL \
 "  FROM @extschema@.lp_requests r" \
@@ -96,6 +97,7 @@ static const char claim_sql[] =
 typedef struct ChangeClaim
 {
 	const char *account;
+	Oid			party;
 	const LpuNextChange *next;
 	int			max;
 	LpuClaimGroup *group;
@@ -108,7 +110,7 @@ typedef struct ChangeClaim
  * Rows that have no server get one, or are held.
  */
 static void
-due_params(const char *account, bool probing, Oid *types, Datum *values)
+due_params(const char *account, Oid party, bool probing, Oid *types, Datum *values)
 {
 	types[0] = types[1] = TEXTOID;
 	types[2] = INT8ARRAYOID;
@@ -116,21 +118,21 @@ due_params(const char *account, bool probing, Oid *types, Datum *values)
 	values[0] = CStringGetTextDatum(account);
 	values[1] = CStringGetTextDatum(lpu_origin_text());
 	values[2] = lpu_queue_passed_over();
-	values[3] = lpu_pending_servers(account);
-	values[4] = lpu_server_paused_array();
+	values[3] = lpu_pending_servers(account, party);
+	values[4] = lpu_server_excluded_array(party);
 	types[5] = types[6] = INT8ARRAYOID;
 	values[5] = lpu_silence_senders(!probing);
 	values[6] = lpu_silence_senders(true);
 }
 
 static int64
-find_next_of(const char *account, bool probing, LpuNextChange *next)
+find_next_of(const char *account, Oid party, bool probing, LpuNextChange *next)
 {
 	Oid			types[DUE_PARAMS];
 	Datum		values[DUE_PARAMS];
 	int64		id = 0;
 
-	due_params(account, probing, types, values);
+	due_params(account, party, probing, types, values);
 	lpu_queue_run(next_sql, DUE_PARAMS, types, values);
 	if (SPI_processed > 0)
 	{
@@ -147,23 +149,23 @@ find_next_of(const char *account, bool probing, LpuNextChange *next)
  * was reached come first.
  */
 static int64
-find_next(const char *account, LpuNextChange *next)
+find_next(const char *account, Oid party, LpuNextChange *next)
 {
-	int64		id = find_next_of(account, false, next);
+	int64		id = find_next_of(account, party, false, next);
 
 	if (id == 0 && lpu_silence_any())
-		id = find_next_of(account, true, next);
+		id = find_next_of(account, party, true, next);
 	return id;
 }
 
 /*
- * Return true if an update or delete of the account can be claimed now; *next gets the role and
- * the server of the first one.
+ * Return true if an update or delete of the account can be claimed for a party now; *next gets the
+ * role and the server of the first one.
  */
 bool
-lpu_claim_next_change(const char *account, LpuNextChange *next)
+lpu_claim_next_change(const char *account, Oid party, LpuNextChange *next)
 {
-	return find_next(account, next) != 0;
+	return find_next(account, party, next) != 0;
 }
 
 /* Return row i of the result, in the current memory context, which is that of the claim. */
@@ -201,7 +203,7 @@ run_claim(void *arg)
 	MemoryContext caller = CurrentMemoryContext;
 	int			i;
 
-	due_params(claim->account, true, types, values);
+	due_params(claim->account, claim->party, true, types, values);
 	types[DUE_PARAMS] = types[DUE_PARAMS + 1] = OIDOID;
 	types[DUE_PARAMS + 2] = INT4OID;
 	values[DUE_PARAMS] = ObjectIdGetDatum(claim->next->server);
@@ -227,14 +229,15 @@ claim_first(ChangeClaim *claim)
 	char	   *message;
 
 	claim->max = 1;
-	while ((id = find_next(claim->account, &next)) != 0 && next.role == claim->next->role &&
-		   next.server == claim->next->server)
+	while ((id = find_next(claim->account, claim->party, &next)) != 0 &&
+		   next.role == claim->next->role && next.server == claim->next->server)
 	{
 		CHECK_FOR_INTERRUPTS();
 		message = lpu_queue_try(run_claim, claim);
 		if (message == NULL)
 			return;
 		claim->n = 0;
+		lpu_claim_group_clear(claim->group);
 		if (lpu_pending_hold_rows(&id, 1, LPU_HOLD_SETUP,
 								  psprintf("the row cannot be claimed: %s", message)) == 0)
 			lpu_queue_pass_over(id, message, true);
@@ -247,9 +250,9 @@ claim_first(ChangeClaim *claim)
  * current one. Returns NULL if none is left.
  */
 LpuQueueRow **
-lpu_claim_changes(const char *account, const LpuNextChange *next, int max, int *n)
+lpu_claim_changes(const char *account, Oid party, const LpuNextChange *next, int max, int *n)
 {
-	ChangeClaim claim = {.account = account,.next = next,.max = max};
+	ChangeClaim claim = {.account = account,.party = party,.next = next,.max = max};
 
 	claim.group = lpu_claim_group();
 	claim.rows = MemoryContextAlloc(lpu_claim_group_context(claim.group),
@@ -257,6 +260,7 @@ lpu_claim_changes(const char *account, const LpuNextChange *next, int max, int *
 	if (lpu_queue_try(run_claim, &claim) != NULL)
 	{
 		claim.n = 0;
+		lpu_claim_group_clear(claim.group);
 		claim_first(&claim);
 	}
 	*n = claim.n;

@@ -13,9 +13,9 @@ typedef struct LpuNextChange
 	Oid			role;
 } LpuNextChange;
 
-extern bool lpu_claim_next_change(const char *account, LpuNextChange *next);
-extern LpuQueueRow **lpu_claim_changes(const char *account, const LpuNextChange *next, int max,
-									   int *n);
+extern bool lpu_claim_next_change(const char *account, Oid party, LpuNextChange *next);
+extern LpuQueueRow **lpu_claim_changes(const char *account, Oid party,
+									   const LpuNextChange *next, int max, int *n);
 extern void lpu_claim_add_hidden(const char *account, LpuQueueRow **rows, const int64 *users,
 								 int n);
 

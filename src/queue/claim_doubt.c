@@ -18,9 +18,9 @@
 #include "queue/statement.h"
 
 /*
- * The rows of an account whose outcome has to be looked up now, with their payloads.  When one
- * row is due, all are returned, since one listing of the account settles all of them.  $1
- * account, $2 OIDs of servers that are paused.  Reads lp_requests and lp_payloads.
+ * The rows of an account whose outcome has to be looked up now, with their payloads.  When one row
+ * is due, all are returned, since one listing of the account settles all of them.  $1 account, $2
+ * OIDs of servers that are paused, or of other parties.  Reads lp_requests and lp_payloads.
  */
 static const char doubts_sql[] =
 "SELECT r.id, r.send_as, r.send_as_oid, r.server_oid, r.login_name, r.attempts, r.sent_at,"
@@ -37,12 +37,12 @@ static const char doubts_sql[] =
 "      AND d.next_attempt_at <= clock_timestamp()) "
 "ORDER BY r.id";
 
-/* Return the rows to be looked up now; *n is 0 if none is due. */
+/* Return the rows of a party to be looked up now; *n is 0 if none is due. */
 LpuDoubt *
-lpu_claim_doubts(const char *account, int *n)
+lpu_claim_doubts(const char *account, Oid party, int *n)
 {
 	Oid			types[2] = {TEXTOID, OIDARRAYOID};
-	Datum		values[2] = {CStringGetTextDatum(account), lpu_server_paused_array()};
+	Datum		values[2] = {CStringGetTextDatum(account), lpu_server_excluded_array(party)};
 	LpuDoubt   *doubts;
 	int			i;
 

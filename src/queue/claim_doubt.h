@@ -17,7 +17,7 @@ typedef struct LpuDoubt
 								 * not name it */
 } LpuDoubt;
 
-extern LpuDoubt *lpu_claim_doubts(const char *account, int *n);
+extern LpuDoubt *lpu_claim_doubts(const char *account, Oid party, int *n);
 
 /* A create whose outcome is unknown, and the time until its lookup. */
 typedef struct LpuUncertainCreate

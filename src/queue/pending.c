@@ -169,9 +169,9 @@ list_servers(const char *account, uint64 *n)
 	return SPI_tuptable;
 }
 
-/* Return the servers that may be sent to now, an oid[]. */
+/* Return the servers of a party that may be sent to now, an oid[]. */
 Datum
-lpu_pending_servers(const char *account)
+lpu_pending_servers(const char *account, Oid party)
 {
 	uint64		nfound;
 	SPITupleTable *table = list_servers(account, &nfound);
@@ -204,7 +204,7 @@ lpu_pending_servers(const char *account)
 									psprintf("server \"%s\" of account \"%s\" does not exist",
 											 name ? name : "",
 											 account));
-		else if (!wait && !lpu_server_is_paused(server))
+		else if (!wait && !lpu_server_is_paused(server) && lpu_server_party(server) == party)
 			servers[n++] = ObjectIdGetDatum(server);
 	}
 	SPI_freetuptable(table);

@@ -7,10 +7,10 @@
 #include "queue/request_state.h"
 
 /*
- * The servers that have pending rows of an account and may be sent to, an oid[].
+ * The servers of a party that have pending rows of an account and may be sent to, an oid[].
  * Rows without a server get one first, or are held; rows of a dropped server are held.
  */
-extern Datum lpu_pending_servers(const char *account);
+extern Datum lpu_pending_servers(const char *account, Oid party);
 
 /*
  * Hold the rows that are pending for a role on a server; InvalidOid: for every role.  Returns

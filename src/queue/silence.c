@@ -33,7 +33,7 @@
 typedef struct Silence
 {
 	Oid			mapping;
-	uint32		account;		/* hash of the account id */
+	uint32		account;		/* hash of the account id and the party */
 	TimestampTz since;			/* the first failure */
 	int			failures;		/* in a row */
 	TimestampTz until;			/* nothing is sent before this */
@@ -63,9 +63,11 @@ make_tables(void)
 }
 
 static uint32
-hash_account(const char *account)
+hash_account(const char *account, Oid party)
 {
-	return DatumGetUInt32(hash_any((const unsigned char *) account, (int) strlen(account)));
+	const unsigned char *name = (const unsigned char *) account;
+
+	return hash_combine(DatumGetUInt32(hash_any(name, (int) strlen(account))), party);
 }
 
 static Silence *
@@ -127,7 +129,7 @@ lpu_silence_note(const LpuSender *sender, TimestampTz since)
 	Silence    *other;
 
 	enter_sender(sender);
-	s->account = hash_account(sender->account);
+	s->account = hash_account(sender->account, sender->party);
 	if (now >= s->until)
 	{
 		int64		wait_ms = (int64) FIRST_SILENCE_MS << Min(s->failures++, 10);
@@ -153,12 +155,15 @@ lpu_silence_of(const LpuSender *sender)
 	return TimestampDifferenceMilliseconds(now, s->until);
 }
 
-/* Return the milliseconds until the first silence of an account is over, -1 if there is none. */
+/*
+ * Return the milliseconds until the first silence of an account and a party is over, -1 if there is
+ * none.
+ */
 long
-lpu_silence_left(const char *account)
+lpu_silence_left(const char *account, Oid party)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	uint32		hash = hash_account(account);
+	uint32		hash = hash_account(account, party);
 	HASH_SEQ_STATUS scan;
 	Silence    *s;
 	long		left_ms = -1;

@@ -14,6 +14,7 @@
 typedef struct LpuSender
 {
 	const char *account;
+	Oid			party;			/* of the server */
 	Oid			server;
 	Oid			role;
 	Oid			mapping;
@@ -22,7 +23,7 @@ typedef struct LpuSender
 extern void lpu_silence_note(const LpuSender *sender, TimestampTz since);
 extern int64 lpu_silence_backoff(Oid mapping);
 extern int64 lpu_silence_of(const LpuSender *sender);
-extern long lpu_silence_left(const char *account);
+extern long lpu_silence_left(const char *account, Oid party);
 extern void lpu_silence_end(Oid mapping);
 extern void lpu_silence_end_waits(void);
 extern Datum lpu_silence_senders(bool all);

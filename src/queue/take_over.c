@@ -2,9 +2,9 @@
  * take_over.c: taking over requests that earlier deliverers left.
  *
  * The process that holds the lock on an account knows that no other process sends for it: a row
- * "sending" has an unknown outcome.  Rows that were written on another timeline or in another
- * system are held, or looked up before they are sent.  Rows locked by another transaction are
- * skipped; the next take-over finds them.
+ * "sending" that it has not claimed itself has an unknown outcome.  Rows that were written on
+ * another timeline or in another system are held, or looked up before they are sent.  Rows locked
+ * by another transaction are skipped; the next take-over finds them.
  */
 #include "postgres.h"
 
@@ -15,6 +15,8 @@
 
 #include "base/origin.h"
 #include "base/spi_plan.h"
+#include "options/known_server.h"
+#include "queue/claim.h"
 #include "queue/settle.h"
 #include "queue/statement.h"
 #include "queue/take_over.h"
@@ -59,9 +61,13 @@ static const char take_on_sql[] =
 "   origin = CASE WHEN l.keep THEN $2 ELSE r.origin END "
 "FROM locked l WHERE r.id = l.id RETURNING r.id";
 
-/* Rows of an account that are being sent.  $1 account.  Reads lp_requests. */
+/*
+ * Rows of an account that are "sending", except those that this process sends.  $1 account, $2
+ * their ids.  Reads lp_requests.
+ */
 static const char sending_sql[] =
-"SELECT r.id FROM @extschema@.lp_requests r WHERE r.account = $1 AND r.state = 'sending'";
+"SELECT r.id FROM @extschema@.lp_requests r"
+" WHERE r.account = $1 AND r.state = 'sending' AND r.id <> ALL ($2)";
 
 /*
  * Mark the rows as uncertain.  As in the following statement, the rows are found by their ids: with
@@ -114,8 +120,8 @@ static const char look_sql[] =
 "FROM locked l WHERE r.id = l.id RETURNING r.id";
 
 /*
- * Accounts with unfinished rows, and when the first of each is due; the one that has waited
- * longest comes first.  Pending rows are found with one index descent for each account and
+ * Accounts and servers with unfinished rows, and when the first of each is due; the one that has
+ * waited longest comes first.  Pending rows are found with one index descent for each account and
  * server; while a server's service requests a delay (429), none of its rows is due.  $1 now.
  * Reads lp_requests.
  */
@@ -130,8 +136,8 @@ static const char due_sql[] =
 "   WHERE r.state = 'pending' AND NOT r.look_first AND (r.account, r.server_oid) > (w.account,"
 "     w.server_oid)"
 "   ORDER BY r.account, r.server_oid LIMIT 1) next"
-"), due (account, first, at) AS ("
-"  SELECT w.account, first.at, greatest(first.at, asked.at) FROM waiting w, LATERAL ("
+"), due (account, server_oid, first, at) AS ("
+"  SELECT w.account, w.server_oid, first.at, greatest(first.at, asked.at) FROM waiting w, LATERAL ("
 "   SELECT r.next_attempt_at AS at FROM @extschema@.lp_requests r"
 "   WHERE r.account = w.account AND r.server_oid = w.server_oid AND r.state = 'pending' AND NOT"
 "     r.look_first"
@@ -141,15 +147,15 @@ static const char due_sql[] =
 "     r.look_first"
 "     AND r.status = 429 AND r.next_attempt_at > $1) asked"
 "  UNION ALL"
-"  SELECT r.account, r.next_attempt_at, r.next_attempt_at"
+"  SELECT r.account, r.server_oid, r.next_attempt_at, r.next_attempt_at"
 "  FROM @extschema@.lp_requests r WHERE r.state = 'pending' AND r.look_first"
 "  UNION ALL"
-"  SELECT r.account, coalesce(r.next_attempt_at, r.sent_at),"
+"  SELECT r.account, r.server_oid, coalesce(r.next_attempt_at, r.sent_at),"
 "   CASE r.state WHEN 'uncertain' THEN r.next_attempt_at ELSE $1 END"
 "  FROM @extschema@.lp_requests r WHERE r.state IN ('sending', 'uncertain')"
 ")"
-"SELECT d.account, greatest(0, ceil(extract(epoch FROM min(d.at) - $1) * 1000))::bigint "
-"FROM due d GROUP BY d.account ORDER BY min(d.first)";
+"SELECT d.account, greatest(0, ceil(extract(epoch FROM min(d.at) - $1) * 1000))::bigint, d.server_oid "
+"FROM due d GROUP BY d.account, d.server_oid ORDER BY min(d.first)";
 
 /* Return the ids that a statement with these parameters finds, in the current memory context. */
 static int64 *
@@ -172,13 +178,15 @@ lpu_take_over(const char *account, bool resume)
 	Datum		values[3] = {CStringGetTextDatum(account), here, BoolGetDatum(resume)};
 	Datum		change[3] = {(Datum) 0, here, BoolGetDatum(resume)};
 	Oid			change_types[3] = {INT8ARRAYOID, TEXTOID, BOOLOID};
+	Oid			sending_types[2] = {TEXTOID, INT8ARRAYOID};
+	Datum		sending[2] = {values[0], lpu_claimed_ids()};
 	int64	   *ids;
 	int			n;
 
 	lpu_settlement_write_kept();
 	ids = find_left_rows(elsewhere_sql, 2, types, values, &n);
 	(void) lpu_queue_change(take_on_sql, ids, n, 3, change_types, change);
-	ids = find_left_rows(sending_sql, 1, types, values, &n);
+	ids = find_left_rows(sending_sql, 2, sending_types, sending, &n);
 	(void) lpu_queue_change(orphans_sql, ids, n, 1, change_types, change);
 	(void) lpu_take_over_look_first(account);
 }
@@ -199,7 +207,7 @@ lpu_take_over_look_first(const char *account)
 	return lpu_queue_change(look_sql, ids, n, 1, change_types, change);
 }
 
-/* Return the accounts with unfinished rows. */
+/* Return the accounts with unfinished rows, and the parties of their servers, in order. */
 LpuDueAccount *
 lpu_due_accounts(int *n)
 {
@@ -217,6 +225,7 @@ lpu_due_accounts(int *n)
 
 		due[i].account = pstrdup(account);
 		due[i].wait_ms = lpu_int64_column(i, 2);
+		due[i].party = lpu_server_party(lpu_oid_column(i, 3));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return due;

@@ -18,12 +18,13 @@ extern void lpu_take_over(const char *account, bool resume);
 extern int64 lpu_take_over_look_first(const char *account);
 
 /*
- * Accounts with unfinished rows, and the milliseconds until the first is due; in the current memory
- * context.
+ * Accounts with unfinished rows and the parties of their servers, and the milliseconds until the
+ * first is due; in the current memory context.  An account and a party may occur more than once.
  */
 typedef struct LpuDueAccount
 {
 	char	   *account;
+	Oid			party;
 	int64		wait_ms;
 } LpuDueAccount;
 

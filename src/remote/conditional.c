@@ -403,7 +403,8 @@ take_revision_as_scanned(LpuReread *r)
 
 	r->scanned = -1;
 	if (scanned < 0 ||
-		!lpu_try_revision(r->writer->options->account, LPU_REVISION_EXCLUSIVE))
+		!lpu_try_revision(r->writer->options->account, r->writer->options->party,
+						  LPU_REVISION_EXCLUSIVE))
 		return false;
 	memset(r->was_read, true, r->nusers * sizeof(bool));
 	r->revision = scanned;
@@ -429,7 +430,8 @@ void
 lpu_conditional_end(LpuReread *r)
 {
 	if (r->locked_since != 0)
-		lpu_unlock_revision(r->writer->options->account, LPU_REVISION_EXCLUSIVE);
+		lpu_unlock_revision(r->writer->options->account, r->writer->options->party,
+							LPU_REVISION_EXCLUSIVE);
 	r->locked_since = 0;
 }
 
@@ -438,7 +440,7 @@ static bool
 turn_is_over(const LpuReread *r)
 {
 	return GetCurrentTimestamp() >= TimestampTzPlusMilliseconds(r->locked_since, TURN_MS) &&
-		lpu_revision_is_wanted(r->writer->options->account);
+		lpu_revision_is_wanted(r->writer->options->account, r->writer->options->party);
 }
 
 /*

@@ -399,7 +399,7 @@ send_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 	}
 	lpu_writer_lock(c->writer, LPU_REVISION_SHARED, options->timeout);
 	c->answer = lpu_writer_send(c->writer, write);
-	lpu_unlock_revision(options->account, LPU_REVISION_SHARED);
+	lpu_unlock_revision(options->account, options->party, LPU_REVISION_SHARED);
 	return c->answer;
 }
 

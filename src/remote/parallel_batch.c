@@ -190,7 +190,10 @@ wait_for_responses(LpuParallel *p)
 static bool
 must_end(const LpuParallel *p)
 {
-	return p->refused || p->problem != NULL || lpu_revision_is_wanted(p->writer->options->account);
+	const LpuOptions *options = p->writer->options;
+
+	return p->refused || p->problem != NULL ||
+		lpu_revision_is_wanted(options->account, options->party);
 }
 
 /* Wait until no request is in flight. */
@@ -210,7 +213,7 @@ share_lock(LpuParallel *p)
 {
 	const LpuOptions *options = p->writer->options;
 
-	if (p->in_flight > 0 && lpu_try_revision(options->account, LPU_REVISION_SHARED))
+	if (p->in_flight > 0 && lpu_try_revision(options->account, options->party, LPU_REVISION_SHARED))
 		return;
 	wait_for_all(p);
 	lpu_writer_lock(p->writer, LPU_REVISION_SHARED, options->timeout);
@@ -243,7 +246,7 @@ send_side_by_side(LpuParallel *p, ParallelBatch *batch, bool all)
 	}
 	if (all || batch != NULL || (p->in_flight > 0 && must_end(p)))
 		wait_for_all(p);
-	lpu_unlock_revision(options->account, LPU_REVISION_SHARED);
+	lpu_unlock_revision(options->account, options->party, LPU_REVISION_SHARED);
 	return batch != NULL;
 }
 

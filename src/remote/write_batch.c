@@ -309,6 +309,6 @@ lpu_writer_lock(LpuWriterState *writer, LpuRevisionUse use, int timeout_ms)
 	ErrorContextCallback context = {error_context_stack, lock_context, writer};
 
 	error_context_stack = &context;
-	lpu_lock_revision(writer->options->account, use, timeout_ms);
+	lpu_lock_revision(writer->options->account, writer->options->party, use, timeout_ms);
 	error_context_stack = context.previous;
 }

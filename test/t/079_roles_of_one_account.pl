@@ -103,6 +103,66 @@ subtest 'held requests of another role neither order nor reserve' => sub {
 	is($sim->users_with('same@example.com'), 1, '... who was created once');
 };
 
+# Servers of other owners for the same account: their services accept and never answer.  What the role that owns one sends
+# keeps nothing waiting that another role sends by another server.
+my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 128) or die "listen: $@";
+
+sub owner_of_silent_server
+{
+	my ($role) = @_;
+	my $port = $silent->sockport;
+
+	$dba->query("CREATE ROLE $role LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER lpusers TO $role; CREATE SCHEMA $role AUTHORIZATION $role;
+		GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO $role;
+		CREATE SERVER $role FOREIGN DATA WRAPPER lpusers OPTIONS (account '$account', base_url 'http://127.0.0.1:$port', timeout '2min');
+		ALTER SERVER $role OWNER TO $role");
+	my $session = LpUsers::session($node, role => $role);
+	$session->query("CREATE USER MAPPING FOR $role SERVER $role OPTIONS (token 'x-token-1');
+		IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER $role INTO $role");
+	return $session;
+}
+
+sub is_in_flight
+{
+	my ($role) = @_;
+
+	LpUsers::wait_for(sub { state_of($role) =~ /^sending/ }, "the requests of $role to be under way");
+	return;
+}
+
+sub north_is_served
+{
+	my ($beside) = @_;
+	my $id = ($sim->post('users', [ decode_json(LpUsers::user('n' . ++$serial)) ]), $sim->get('users')->[-1]{id})[1];
+
+	$dba->query("DELETE FROM lp_requests WHERE send_as = 'north'");
+	hire($north, 'beside' . ++$serial);
+	change($north, $id, '"maxChats": 5');
+	is_soon('created done', "a hire and a change beside $beside");
+	my (undef, $err) = $north->run("SET statement_timeout = '20s'; UPDATE lp.users SET max_chats = 7, full_name = 'F', employee_id = '1' WHERE id = $id");
+	is($err, '', "an UPDATE of a foreign table beside $beside");
+	return;
+}
+
+subtest 'servers of other owners whose services do not answer' => sub {
+	$sim->reset;
+	again();
+	$dba->query("CREATE SCHEMA lp; IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER shared INTO lp; GRANT USAGE ON SCHEMA lp TO north;
+		GRANT SELECT, UPDATE ON lp.users TO north; GRANT EXECUTE ON FUNCTION lp_update_users(text, jsonb, bigint) TO north");
+	my %owner = map { $_ => owner_of_silent_server($_) } qw(east west far);
+	change($owner{east}, 4_000_000_001, '"maxChats": 1');
+	is_in_flight('east');
+	north_is_served('a change');
+	hire($owner{west}, "west$_") foreach 1 .. 2;
+	is_in_flight('west');
+	north_is_served('creates');
+	$owner{far}->send("INSERT INTO far.users (login_name, full_name, nickname, email, password_sh, is_enabled, max_chats, profile_ids, member_of)
+		VALUES ('far\@example.com', 'F', 'far', 'far\@example.com', 'Start-1234', true, 3, '{1}', 1)");
+	LpUsers::wait_for(sub { $dba->query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'far' AND wait_event_type = 'Extension'") }, 'the INSERT to wait');
+	north_is_served("another session's INSERT");
+	is(state_of('east') . ' ' . state_of('west'), 'sending sending sending', 'the others wait');
+};
+
 # Services that accept and never answer: some wait for a delete, the others for a create, and the worker sees all at the same moment.
 # Of the descriptors for connections, a third of max_files_per_process, a role uses at most half; each account needs three.
 subtest 'silent accounts of one role do not use up the descriptors of the worker' => sub {
