@@ -407,12 +407,15 @@ lpu_pool_resume(LpuHttpPool *pool, CURL *easy)
 	(void) curl_easy_pause(easy, CURLPAUSE_CONT);
 }
 
-/* Return the handle of a request that has ended. */
+/*
+ * Return the handle of a request that has ended.  "keep": without a failure.  After one, such as a
+ * host that cannot be resolved, 7.88 keeps the receive buffer and refuses to set its size again.
+ */
 void
-lpu_pool_give_back(LpuHttpPool *pool, CURL *easy)
+lpu_pool_give_back(LpuHttpPool *pool, CURL *easy, bool keep)
 {
 	curl_easy_reset(easy);
-	if (pool->nidle < MAX_IDLE_HANDLES && !pool->dropped)
+	if (keep && pool->nidle < MAX_IDLE_HANDLES && !pool->dropped)
 		pool->idle[pool->nidle++] = easy;
 	else
 		curl_easy_cleanup(easy);

@@ -17,7 +17,7 @@ extern void lpu_libcurl_initialise(void);
  * memory. Its CURLINFO_PRIVATE is the call.
  */
 extern CURL *lpu_pool_take(LpuHttpPool *pool);
-extern void lpu_pool_give_back(LpuHttpPool *pool, CURL *easy);
+extern void lpu_pool_give_back(LpuHttpPool *pool, CURL *easy, bool keep);
 
 /* Begin the request that the handle is set up for, or end it early, which closes its connection. */
 extern bool lpu_pool_begin(LpuHttpPool *pool, CURL *easy);

@@ -302,7 +302,7 @@ release_call(void *arg)
 		return;
 	if (call->begun && !call->done)
 		lpu_pool_end(pool, call->easy);
-	lpu_pool_give_back(pool, call->easy);
+	lpu_pool_give_back(pool, call->easy, call->done && call->code == CURLE_OK);
 	call->easy = NULL;
 	curl_slist_free_all(call->headers);
 	call->headers = NULL;

@@ -245,5 +245,25 @@ subtest 'a list that takes too long is an error' => sub {
 	unlike($log, qr/temporary file leak|resource was not closed|leaked/, 'the log knows of no leak');
 };
 
+# Each path says it in the same words, and again: libcurl 7.88 refused to use the handle of a failed request for a list.
+subtest 'a host that cannot be resolved' => sub {
+	my $why = qr/Could not resolve host: nowhere\.invalid/;
+
+	$node->safe_psql('postgres', q{CREATE SERVER nowhere FOREIGN DATA WRAPPER lpusers OPTIONS (account 'N', base_url 'http://nowhere.invalid');
+		CREATE USER MAPPING FOR CURRENT_USER SERVER nowhere OPTIONS (token 'lp-token'); CREATE SCHEMA nowhere;
+		IMPORT FOREIGN SCHEMA liveperson LIMIT TO (users) FROM SERVER nowhere INTO nowhere});
+	foreach my $time (1 .. 2)
+	{
+		like($session->query(q{SELECT string_agg(detail, ' ') FROM lp_check('N')}), $why, 'lp_check');
+		like(($session->run(q{SELECT * FROM lp_delete_users('N', '{1}')}))[1], $why, 'a call');
+		like(($session->run($_))[1], qr/ERROR:  08001: .*$why/, $_) foreach 'SELECT id FROM nowhere.users', 'SELECT id FROM nowhere.users WHERE id = 1';
+	}
+	$session->query(q{SELECT lp_enqueue_users('N', jsonb_build_object('loginName', 'n', 'email', 'n@x.example', 'fullName', 'N', 'nickname', 'n', 'passwordSh', 'Start-1234',
+		'isEnabled', true, 'maxChats', 1, 'profileIds', ARRAY[1], 'memberOf', '{"agentGroupId": 1}'::jsonb)); SELECT lp_enqueue_changes('N', '{"id": 1, "maxChats": 1}')});
+	LpUsers::wait_for(sub { $session->query("SELECT count(*) FROM lp_requests WHERE account = 'N' AND error IS NOT NULL") == 2 }, 'both to be tried');
+	is($session->query("SELECT count(*) FROM lp_requests WHERE account = 'N' AND error LIKE '%Could not resolve host: nowhere.invalid'"), 2, 'a queued create and a queued change');
+	$node->safe_psql('postgres', q{DROP SERVER nowhere CASCADE; DELETE FROM lp_requests});
+};
+
 unlike($log, qr/PANIC|TRAP|terminated by signal/, 'nor of a crash');
 done_testing();
