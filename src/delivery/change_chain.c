@@ -404,12 +404,13 @@ drop_unsendable(LpuDelivery *d, LpuQueueRow **rows, int n, const char *why)
 static int
 drop_silent(LpuDelivery *d, const LpuOptions *options, LpuQueueRow **rows, int n)
 {
-	int64		wait_ms = lpu_delivery_silence(d, options, rows[0]);
+	const char *why = NULL;
+	int64		wait_ms = lpu_delivery_silence(d, options, rows[0], &why);
 
 	if (wait_ms == 0)
 		return n;
 	for (int i = 0; i < n; i++)
-		lpu_chain_set_back(rows[i], NULL, wait_ms, 0);
+		lpu_chain_set_back(rows[i], why, wait_ms, 0);
 	lpu_delivery_settle(d, rows, n);
 	return 0;
 }

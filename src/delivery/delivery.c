@@ -147,10 +147,10 @@ make_batches(LpuDelivery *d, LpuQueueRow **rows, int n)
 		return;
 	}
 	/* the account was not reached with this mapping by another role */
-	wait_ms = lpu_delivery_silence(d, options, rows[0]);
+	wait_ms = lpu_delivery_silence(d, options, rows[0], &why);
 	if (wait_ms > 0)
 	{
-		lpu_rows_set_later(rows, n, NULL, wait_ms);
+		lpu_rows_set_later(rows, n, why, wait_ms);
 		lpu_delivery_settle(d, rows, n);
 		return;
 	}

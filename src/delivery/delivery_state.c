@@ -403,19 +403,20 @@ lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *options,
 	LpuSender	silent = {d->account, d->party, sender->server, sender->role, options->mapping};
 
 	spare_ready(d, options, LPU_HOLD_NONE, why, wait_ms);
-	lpu_silence_note(&silent, since);
+	lpu_silence_note(&silent, since, why);
 }
 
 /*
  * Return the milliseconds until the sender's mapping is to be tried again, because the account was
- * not reached with it; 0: now.
+ * not reached with it; 0: now.  Else *why gets the reason.
  */
 int64
-lpu_delivery_silence(const LpuDelivery *d, const LpuOptions *options, const LpuQueueRow *row)
+lpu_delivery_silence(const LpuDelivery *d, const LpuOptions *options, const LpuQueueRow *row,
+					 const char **why)
 {
 	LpuSender	sender = {d->account, d->party, row->server, row->role, options->mapping};
 
-	return lpu_silence_of(&sender);
+	return lpu_silence_of(&sender, why);
 }
 
 /* The account was not reached by the request of a batch. */

@@ -153,7 +153,7 @@ extern void lpu_delivery_note_unreachable(LpuDelivery *d, const LpuOptions *opti
 										  const LpuNextChange *sender, TimestampTz since,
 										  const char *why, int64 wait_ms);
 extern int64 lpu_delivery_silence(const LpuDelivery *d, const LpuOptions *options,
-								  const LpuQueueRow *row);
+								  const LpuQueueRow *row, const char **why);
 
 /* Count a row's result among the totals. */
 extern void lpu_delivery_count(LpuDelivery *d, const LpuQueueRow *row);

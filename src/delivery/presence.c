@@ -111,6 +111,7 @@ lpu_delivery_begin_round(LpuDelivery *d)
 	d->present_context = AllocSetContextCreate(d->context, "lpusers present users",
 											   ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(d->present_context);
+	lpu_silence_tell(d->account, d->party);
 	lpu_claimer_restart(d->claimer);
 	lpu_claimer_set_until(d->claimer, GetCurrentTimestamp());
 	d->due = lpu_claim_list(d->claimer, LIST_ROWS, &d->ndue);
@@ -221,7 +222,7 @@ list_as_next_role(LpuDelivery *d, struct LpuLookAhead *l, LpuPresence *presence)
 		caller = lpu_delivery_begin(d);
 		l->options = lpu_delivery_options(d, l->row, d->present_context, &why);
 		if (l->options != NULL && (find_failure(presence, l->options->mapping) != NULL ||
-								   lpu_delivery_silence(d, l->options, l->row) > 0))
+								   lpu_delivery_silence(d, l->options, l->row, &why) > 0))
 			l->options = NULL;
 		lpu_delivery_commit(d, caller);
 	}

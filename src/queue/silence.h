@@ -20,13 +20,14 @@ typedef struct LpuSender
 	Oid			mapping;
 } LpuSender;
 
-extern void lpu_silence_note(const LpuSender *sender, TimestampTz since);
+extern void lpu_silence_note(const LpuSender *sender, TimestampTz since, const char *why);
 extern int64 lpu_silence_backoff(Oid mapping);
-extern int64 lpu_silence_of(const LpuSender *sender);
+extern int64 lpu_silence_of(const LpuSender *sender, const char **why);
 extern long lpu_silence_left(const char *account, Oid party);
 extern void lpu_silence_end(Oid mapping);
 extern void lpu_silence_end_waits(void);
 extern Datum lpu_silence_senders(bool all);
 extern bool lpu_silence_any(void);
+extern void lpu_silence_tell(const char *account, Oid party);
 
 #endif
