@@ -4,9 +4,8 @@
  * The payload of a request has the desired values (queue/enqueue_change.h), the account the current
  * ones. Nothing is sent for a user that was deleted, has an unexpected login, or already has the
  * desired values.  An attribute that has neither the value at planning time nor the desired one was
- * changed by another client: the request's policy decides whether it is overwritten.  This file
- * sends no requests.  It needs a transaction; results are texts in the memory context of the row's
- * claim, all else is allocated in the current one.
+ * changed by another client: the request's policy decides whether it is overwritten.  Needs a
+ * transaction; results are texts in the memory context of the row's claim.
  */
 #include "postgres.h"
 
@@ -47,8 +46,6 @@ typedef struct Comparison
 								 * object */
 	StringInfoData names;		/* ... by name */
 } Comparison;
-
-/* ----- results ----- */
 
 static const char *
 keep_row_text(const LpuQueueRow *row, const char *text)
@@ -397,6 +394,7 @@ judge_update(LpuChangedUser *user, Comparison *c, const LpuOptions *options)
 	Jsonb	   *complete;
 	StringInfoData body;
 	size_t		length;
+	bool		large;
 
 	c->set = set ? set : parse("{}");
 	c->drift = drift_policy(c->payload);
@@ -418,15 +416,17 @@ judge_update(LpuChangedUser *user, Comparison *c, const LpuOptions *options)
 	if (is_given_up(user, options->max_retries) || !fill_hidden(c, &complete))
 		return false;
 	initStringInfo(&body);
-	lpu_users_write(&body, lpu_user_lay(lpu_refused_strip(options, c->entity), complete));
+	large = lpu_users_write(&body,
+							lpu_user_lay(lpu_refused_strip(options, c->entity), complete)) > 0;
 	length = body.len;
-	user->body = lpu_text_to_utf8(body.data, &length);
+	user->body = large ? NULL : lpu_text_to_utf8(body.data, &length);
 	user->set = c->set;
 	user->renamed_from = folded_login(c->entity);
 	user->renamed_to = folded_login(c->set);
 	c->row->reason = keep_row_text(c->row, drift_reason(c));
 	if (user->body == NULL)
-		set_failed(c->row, LPU_CAUSE_REFUSED, "the user cannot be sent as UTF-8");
+		set_failed(c->row, LPU_CAUSE_REFUSED, large ? "the user would be larger than 1 MB" :
+				   "the user cannot be sent as UTF-8");
 	return user->body != NULL;
 }
 

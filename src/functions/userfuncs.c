@@ -138,11 +138,14 @@ set_users(LpuLoggedCall *call, Jsonb *users, LpuUserUse use)
 {
 	List	   *problems = lpu_users_check(users, use, call->options->require_password);
 	StringInfoData text;
+	int			large;
 
 	if (problems != NIL)
 		raise_user_problems(problems, use);
 	initStringInfo(&text);
-	lpu_users_write(&text, users);
+	large = lpu_users_write(&text, users);
+	if (large > 0)
+		raise_user_problems(list_make1(lpu_user_too_large(large)), use);
 	set_body(&call->request, text.data, text.len);
 	call->users = lpu_users_identify(users, &call->nusers);
 	call->secrets = lpu_users_secrets(users);
@@ -460,12 +463,17 @@ Datum
 lp_validate_users(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	StringInfoData text;
 	List	   *problems;
 	ListCell   *cell;
+	int			large;
 
 	if (PG_ARGISNULL(0))
 		raise_null("users");
 	problems = lpu_users_check(PG_GETARG_JSONB_P(0), LPU_USER_CREATE, true);
+	initStringInfo(&text);
+	if (problems == NIL && (large = lpu_users_write(&text, PG_GETARG_JSONB_P(0))) > 0)
+		problems = list_make1(lpu_user_too_large(large));
 	warn_of_misspelt_attributes(PG_GETARG_JSONB_P(0));
 	InitMaterializedSRF(fcinfo, 0);
 	foreach(cell, problems)

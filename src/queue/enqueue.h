@@ -8,6 +8,7 @@
 
 #include "queue/columns.h"
 #include "queue/request_state.h"
+#include "user/serialize.h"
 
 /* One user for the queue. All texts in the database's encoding. */
 typedef struct LpuQueuedUser
@@ -38,7 +39,7 @@ typedef struct LpuQueueOrigin
 } LpuQueueOrigin;
 
 /* A user is a few kB; batches of larger ones could exceed memory or the limits of the service. */
-#define LPU_MAX_PAYLOAD (1024 * 1024)
+#define LPU_MAX_PAYLOAD LPU_MAX_USER
 
 /* A longer login never reaches an index. */
 #define LPU_MAX_LOGIN 254

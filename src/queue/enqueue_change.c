@@ -1,16 +1,15 @@
 /*
  * enqueue_change.c: putting updates and deletes of users into the queue.
  *
- * The rows are part of the caller's transaction, as those of enqueue.c.  A pending or held
- * request of the same user, operation, server and sender is superseded: the new payload is merged
- * over the old one, and the new request keeps the old one's base values, expected login, and
- * hold.  If the newest unfinished request of the user is another one, or is locked because a
- * deliverer claims it, the new request waits for that one (claim_change.c).  So it does if between
+ * The rows are part of the caller's transaction, as those of enqueue.c.  A pending or held request
+ * of the same user, operation, server and sender is superseded: the new payload is merged over the
+ * old one, and the new request keeps the old one's base values, expected login, and hold.  If the
+ * newest unfinished request of the user is another one, is locked because a deliverer claims it, or
+ * would be too large, the new request waits for that one (claim_change.c).  So it does if between
  * the two there is an unfinished change by the other key (id or login): only the account shows
  * whether that one is of the same user.
  *
- * A user may occur only once in a call, since an array does not say which of two changes is
- * newer.
+ * A user may occur only once in a call, since an array does not say which of two changes is newer.
  */
 #include "postgres.h"
 
@@ -46,10 +45,10 @@ static const Oid types[NCOLUMNS] = {
  * Append changes: one element of each array $1 to $8 (ids, operations, user ids, logins, actions,
  * problems, keys, payloads); $9 to $22 as lpu_origin_params() sets them, $23 the first id of this
  * call.  n is the newest unfinished request of the user, o the same if it is replaced, which it is
- * not if its user is known by now and has a newer one by id, or if a change by the other key was
- * queued since.  (max(r.id
- * + 0) keeps the planner from the primary key, and IS TRUE makes it hash the ids.)  Writes
- * lp_requests and lp_payloads, and in _lp_sync_item which request an item of a plan has.
+ * not if both are too large together, if its user is known by now and has a newer one by id, or if
+ * a change by the other key was queued since.  (max(r.id + 0) keeps the planner from the primary
+ * key, and IS TRUE makes it hash the ids.)  Writes lp_requests and lp_payloads, and in
+ * _lp_sync_item which request an item of a plan has.
  */
 static const char enqueue_sql[] =
 "WITH given AS MATERIALIZED ("
@@ -101,7 +100,8 @@ static const char enqueue_sql[] =
 "            AND f.operation IN ('update', 'delete') LIMIT 1) IS NULL"
 "      LIMIT 1 FOR UPDATE SKIP LOCKED) w"
 "    CROSS JOIN LATERAL (SELECT q.body::jsonb FROM @extschema@.lp_payloads q"
-"      WHERE q.request_id = w.id LIMIT 1) p) o ON true"
+"      WHERE q.request_id = w.id AND octet_length(q.body::text) + octet_length(g.body) <= "
+CppAsString2(LPU_MAX_PAYLOAD) " LIMIT 1) p) o ON true"
 "), phased AS ("
 "  SELECT j.*, CASE WHEN j.operation = 'delete' THEN 2"
 "    WHEN j.body->'set'->'isEnabled' = 'false' THEN 1"

@@ -80,12 +80,16 @@ lpu_new_users_check(LpuNewUsers *batch, MemoryContext scratch, bool require_pass
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	Jsonb	   *users;
 	List	   *problems;
+	int			i;
 
 	close_array(batch);
 	users = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(batch->text.data)));
 	problems = lpu_users_check(users, LPU_USER_CREATE, require_password);
 	if (problems == NIL && batch->rewrite)
 		rewrite_array(batch, users);
+	for (i = 0; problems == NIL && i < batch->n; i++)
+		if (batch->starts[i + 1] - 1 - batch->starts[i] > LPU_MAX_USER)
+			problems = list_make1(lpu_user_too_large(i + 1));
 	MemoryContextSwitchTo(caller);
 	batch->users = lpu_users_identify(users, &batch->n);
 	batch->secrets = lpu_users_secrets(users);

@@ -268,6 +268,20 @@ append_merged_before(const LpuUpdateState *c, const LpuRowChange *delta, StringI
 
 /* ----- sending ----- */
 
+/* Raise what is wrong with a user; attribute: NULL for the whole. */
+static void
+raise_invalid_update(const LpuUpdateState *c, const LpuRowChange *delta, const char *attribute,
+					 const char *text)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid update of foreign table \"%s\"", c->table->name),
+			 errdetail_internal("User %s: %s.%s", lpu_delta_name(delta),
+								lpu_writer_complaint(c->writer, attribute, text),
+								lpu_writer_progress(c->writer)),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
 /* Check the attributes that are set; the rest of the entity comes from the account. */
 static void
 check_entities(const LpuUpdateState *c, const int *users, Jsonb *entities)
@@ -286,13 +300,7 @@ check_entities(const LpuUpdateState *c, const int *users, Jsonb *entities)
 
 		if (problem->attribute != NULL && !lpu_delta_sets(delta, problem->attribute))
 			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid update of foreign table \"%s\"", c->table->name),
-				 errdetail_internal("User %s: %s.%s", lpu_delta_name(delta),
-									lpu_writer_complaint(c->writer, problem->attribute, text),
-									lpu_writer_progress(c->writer)),
-				 errhidestmt(true), errhidecontext(true)));
+		raise_invalid_update(c, delta, problem->attribute, text);
 	}
 }
 
@@ -303,6 +311,7 @@ write_update_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 	LpuUpdateState *c = batch;
 	StringInfoData text;
 	Jsonb	   *entities;
+	int			large;
 	int			i;
 
 	initStringInfo(&text);
@@ -328,7 +337,10 @@ write_update_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 	}
 	write->secrets = lpu_users_secrets(entities);
 	resetStringInfo(&text);
-	lpu_users_write(&text, entities);
+	large = lpu_users_write(&text, entities);
+	if (large > 0)
+		raise_invalid_update(c, &c->users[users[large - 1]].delta, NULL,
+							 lpu_user_too_large(large)->text);
 	write->body = lpu_writer_utf8(text.data, &write->body_length);
 }
 

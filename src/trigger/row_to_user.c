@@ -202,6 +202,8 @@ keep_written_user(LpuUserWriter *writer, LpuQueuedUser *user)
 	StringInfo	problems = &writer->problems;
 	Jsonb	   *key = user->key;
 
+	if (problems->len == 0 && writer->body.len > LPU_MAX_USER)
+		appendStringInfoString(problems, "the user is larger than 1 MB");
 	user->login_name = user->login_name ? pstrdup(user->login_name) : NULL;
 	user->problem = problems->len > 0 ? pstrdup(problems->data) : NULL;
 	user->body = user->problem ? NULL : copy_body(&writer->body);

@@ -170,27 +170,34 @@ lpu_value_write(StringInfo out, LpuValueKind kind, Jsonb *document)
 /*
  * Append the users as JSON text in the database's encoding, in the form they have (array or
  * object). Numbers and booleans that are written as strings become real ones. The users must
- * have passed lpu_users_check().
+ * have passed lpu_users_check().  Return the ordinal, from 1, of the first that is larger than
+ * LPU_MAX_USER, or 0.
  */
-void
+int
 lpu_users_write(StringInfo out, Jsonb *users)
 {
 	JsonbIterator *it = NULL;
 	JsonbValue	user;
 	bool		array = JB_ROOT_IS_ARRAY(users);
-	bool		first = true;
+	int			ordinal = 0;
+	int			large = 0;
 
 	if (array)
 		appendStringInfoChar(out, '[');
 	while (lpu_next_user(&it, &users->root, &user))
 	{
-		if (!first)
+		int			start;
+
+		if (ordinal++ > 0)
 			appendStringInfoChar(out, ',');
-		first = false;
+		start = out->len;
 		write_object(out, lpu_attributes, lpu_nattributes, user.val.binary.data);
+		if (large == 0 && out->len - start > LPU_MAX_USER)
+			large = ordinal;
 	}
 	if (array)
 		appendStringInfoChar(out, ']');
+	return large;
 }
 
 /*

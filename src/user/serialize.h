@@ -18,10 +18,15 @@ typedef struct LpuUserIdentity
 } LpuUserIdentity;
 
 /*
- * Append the users as JSON text in the database's encoding, in the form they have (array or
- * object).
+ * A larger user, as JSON text, could not be read: json/array_reader.c takes elements of this size.
  */
-extern void lpu_users_write(StringInfo out, Jsonb *users);
+#define LPU_MAX_USER (1024 * 1024)
+
+/*
+ * Append the users as JSON text in the database's encoding, in the form they have (array or
+ * object).  Return the ordinal of the first that is larger than LPU_MAX_USER, or 0.
+ */
+extern int	lpu_users_write(StringInfo out, Jsonb *users);
 
 /* Return each user as a C string, in the current memory context; n is their number. */
 extern char **lpu_users_write_each(Jsonb *users, int n);

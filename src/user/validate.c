@@ -313,6 +313,17 @@ lpu_users_check(Jsonb *users, LpuUserUse use, bool require_password)
 	return state.problems;
 }
 
+/* Return what is wrong with a user that is larger than LPU_MAX_USER. */
+LpuUserProblem *
+lpu_user_too_large(int ordinal)
+{
+	LpuUserProblem *problem = palloc0(sizeof(LpuUserProblem));
+
+	problem->ordinal = ordinal;
+	problem->text = "is larger than 1 MB";
+	return problem;
+}
+
 /*
  * Return what is wrong with one value, which is not null, for an attribute; NULL if nothing is.
  */

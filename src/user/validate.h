@@ -31,6 +31,9 @@ typedef struct LpuUserProblem
 /* Check an array of user objects, or one object, against what is documented of them. */
 extern List *lpu_users_check(Jsonb *users, LpuUserUse use, bool require_password);
 
+/* What is wrong with a user that is larger than LPU_MAX_USER. */
+extern LpuUserProblem *lpu_user_too_large(int ordinal);
+
 /*
  * Return what is wrong with one value, which is not null, for an attribute; NULL if nothing is.
  */
