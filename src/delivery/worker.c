@@ -152,6 +152,8 @@ run_safely(void (*part) (void *arg), void *arg)
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
 		AbortCurrentTransaction();
+		MemoryContextSwitchTo(caller);
+		lpu_worker_note_error(CopyErrorData());
 		FlushErrorState();
 		pgstat_report_activity(STATE_IDLE, NULL);
 		RESUME_INTERRUPTS();

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/latch.h"
@@ -21,9 +22,13 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
+#include "base/encoding.h"
 #include "base/guc.h"
 #include "queue/worker_slots.h"
 #include "queue/worker_table.h"
+
+/* An error is shown for this time: while it lasts, the worker meets it again every few seconds. */
+#define TROUBLE_MS 30000
 
 /* Seconds after which the postmaster restarts a worker that ended by an error or a signal. */
 #define RESTART_S 60
@@ -339,6 +344,31 @@ lpu_worker_leave(void)
 	return mine == NULL;
 }
 
+/*
+ * Note an error that has ended a part of the worker's round, if it concerns all rows, and free it:
+ * a right that the owner of the tables lacks, or a trigger that is not allowed.  Others may concern
+ * one account, which not every role may know of.
+ */
+void
+lpu_worker_note_error(ErrorData *error)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (mine != NULL && error->message != NULL &&
+		error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+	{
+		char	   *why = lpu_text_of_stranger(error->message);
+		int			length = pg_mbcliplen(why, (int) strlen(why), LPU_MAX_TROUBLE - 1);
+
+		SpinLockAcquire(&lpu_worker_table->mutex);
+		mine->failed = now;
+		memcpy(mine->why, why, length);
+		mine->why[length] = '\0';
+		SpinLockRelease(&lpu_worker_table->mutex);
+	}
+	FreeErrorData(error);
+}
+
 /* ----- others ----- */
 
 /* Ask the worker of a database to leave. Return false if there is none. */
@@ -381,14 +411,15 @@ lpu_worker_pid(Oid database)
 }
 
 /*
- * Return why a database has no worker, as a constant string; NULL if it has one, or one is about
- * to start.
+ * Return why a database has no worker, or why its worker delivers nothing; NULL if neither is the
+ * case, or a worker is about to start.  A constant, or in the current memory context.
  */
 const char *
 lpu_worker_missing(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	LpuWorkerSlot *slot;
+	char		why[LPU_MAX_TROUBLE] = "";
 	bool		starting;
 	bool		no_slot;
 
@@ -396,10 +427,12 @@ lpu_worker_missing(Oid database)
 	SpinLockAcquire(&lpu_worker_table->mutex);
 	slot = find_slot(database, now, false);
 	starting = slot != NULL && !slot->waiting && !never_arrived(slot, now);
+	if (slot != NULL && now < TimestampTzPlusMilliseconds(slot->failed, TROUBLE_MS))
+		strlcpy(why, slot->why, sizeof(why));
 	no_slot = lpu_worker_table->no_slot || find_slot(database, now, true) == NULL;
 	SpinLockRelease(&lpu_worker_table->mutex);
 	if (starting)
-		return NULL;
+		return why[0] != '\0' ? pstrdup(why) : NULL;
 	if (!lpu_worker_on)
 		return "lpusers.worker is off";
 	return no_slot ? "no background worker slot is free" : "no worker runs";

@@ -25,11 +25,17 @@ extern bool lpu_worker_leave(void);
 extern bool lpu_worker_end(void);
 extern void lpu_worker_give_up(Oid database);
 
+/* For the worker: note an error that keeps it from delivering anything, for sessions to show. */
+extern void lpu_worker_note_error(ErrorData *error);
+
 /* For the launcher: register, and start workers for the databases that wait for one. */
 extern void lpu_launcher_arrive(void);
 extern long lpu_launcher_turn(void);
 
-/* For sessions: ask the worker of a database to leave; its process id; why there is none. */
+/*
+ * For sessions: ask the worker of a database to leave; its process id; why there is none, or why it
+ * delivers nothing.
+ */
 extern bool lpu_stop_worker(Oid database);
 extern int	lpu_worker_pid(Oid database);
 extern const char *lpu_worker_missing(Oid database);

@@ -17,6 +17,9 @@
  */
 #define LPU_START_PATIENCE_MS 10000
 
+/* Length of an error that is shown in lp_progress. */
+#define LPU_MAX_TROUBLE 256
+
 typedef struct LpuWorkerSlot
 {
 	Oid			database;		/* InvalidOid: the slot is free */
@@ -30,6 +33,8 @@ typedef struct LpuWorkerSlot
 	bool		waiting;		/* the launcher is to start it */
 	TimestampTz launched;		/* when the launcher started one last, 0:
 								 * never */
+	TimestampTz failed;			/* when nothing could be delivered, 0: never */
+	char		why[LPU_MAX_TROUBLE];	/* ... and why */
 } LpuWorkerSlot;
 
 typedef struct LpuWorkerTable

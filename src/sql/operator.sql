@@ -10,7 +10,7 @@ COMMENT ON FUNCTION @extschema@.lp_worker_pid() IS 'process id of this database'
 
 CREATE FUNCTION @extschema@._lp_worker_missing() RETURNS text
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@._lp_worker_missing() IS 'internal: why this database has no worker, null if it has one';
+COMMENT ON FUNCTION @extschema@._lp_worker_missing() IS 'internal: why this database has no worker, or why that delivers nothing; null if it does';
 
 CREATE FUNCTION @extschema@._lp_wake() RETURNS void
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -270,6 +270,22 @@ subtest 'an error between the commits of CALL' => sub {
 	}
 };
 
+subtest 'the error of the worker that keeps it from delivering anything' => sub {
+	my $owner = $super->query("RESET ROLE; ALTER TABLE lp_requests DISABLE TRIGGER USER; ALTER TABLE lp_payloads DISABLE TRIGGER USER; TRUNCATE lp_requests, lp_payloads; SELECT tableowner FROM pg_tables WHERE tablename = 'lp_requests'");
+
+	worker('on');
+	$super->query("ALTER SERVER acme OPTIONS (ADD delivery 'paused')");
+	$hr_super->query(enqueue_sql());
+	LpUsers::wait_for(sub { $super->query('SELECT lp_worker_pid()') ne '' }, 'the worker');
+	$super->query(q{UPDATE lp_requests SET next_attempt_at = now() - interval '1 min'; ALTER TABLE lp_requests OWNER TO app; ALTER SERVER acme OPTIONS (DROP delivery)});
+	LpUsers::wait_for(sub { $hr_super->query('SELECT last_error FROM lp_progress') =~ /^not delivered since \S+ \S+: the tables of extension "lpusers" have different owners$/ },
+		'lp_progress to show it to the role that waits');
+	$super->query(qq{ALTER TABLE lp_requests OWNER TO "$owner"; SELECT _lp_wake()});
+	LpUsers::wait_for(sub { $super->query('SELECT state FROM lp_requests') eq 'created' }, 'the hire');
+	is($hr_super->query('SELECT last_error FROM lp_progress'), '', '... and nothing more afterwards');
+	worker('off');
+};
+
 $_->quit foreach $boss, $inst, $super, $hr, $hr_super;
 $sim->stop;
 done_testing();
