@@ -286,17 +286,6 @@ lpu_timestamp_column(int row, int column)
 	return isnull ? 0 : DatumGetTimestampTz(value);
 }
 
-/* Return a TID, which must not be null. */
-ItemPointerData
-lpu_tid_column(int row, int column)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(result_row(row), SPI_tuptable->tupdesc, column,
-									  &isnull);
-
-	return *(ItemPointer) DatumGetPointer(value);
-}
-
 /* Return an OID; InvalidOid for null. */
 Oid
 lpu_oid_column(int row, int column)

@@ -5,7 +5,6 @@
 #define LPU_BASE_SPI_PLAN_H
 
 #include "datatype/timestamp.h"
-#include "storage/itemptr.h"
 #include "tcop/dest.h"
 
 /* Run a statement with SPI connected. "@extschema@" in it stands for the extension's schema. */
@@ -33,6 +32,5 @@ extern int	lpu_int_column(int row, int column);
 extern bool lpu_bool_column(int row, int column);
 extern TimestampTz lpu_timestamp_column(int row, int column);
 extern Oid	lpu_oid_column(int row, int column);
-extern ItemPointerData lpu_tid_column(int row, int column);
 
 #endif

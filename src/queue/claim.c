@@ -1,10 +1,10 @@
 /*
  * claim.c: claiming queued creates.
  *
- * One statement locks due rows of a server in the order of their time and id, and returns them
- * with their payloads.  It passes over logins and users of which a row is in flight, and over rows
- * that another transaction has locked.  A second statement marks the first row of each login as
- * "sending". It finds the rows by their TIDs, which do not change while they are locked.
+ * One statement claims due rows of a server in the order of their time and id.  It passes over
+ * logins and users of which a row is in flight, and over rows that another transaction has locked.
+ * Of several due rows with one login the in-flight index refuses all but the first, which makes
+ * the statement fail; then rows are claimed one by one.
  *
  * A claimer remembers the position at which its last claim ended, so that the next claim
  * does not scan the dead index entries of earlier ones.  It stops at the end of the rows that
@@ -19,7 +19,6 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -46,51 +45,49 @@ static const char list_sql[] =
 /*
  * Due rows of a server, in order, locked.  $1 account, $2 server, $3 and $4 time and id after
  * which to begin, $5 origin, $6 ids to skip, $7 limit, $8 now, $9 silent senders, $10 senders that
- * failed.  Reads lp_requests and lp_payloads.  Rows in flight are excluded by subqueries and not
- * by joins, so that the login is an index condition even if the table has no statistics.
+ * failed.  Reads lp_requests.  Rows in flight are excluded by subqueries and not by joins, so that
+ * the login is an index condition even if the table has no statistics.
  */
-static const char due_sql[] =
-"SELECT r.id, r.next_attempt_at, r.ctid, r.login_name, r.user_id, r.sent_at,"
-"  (SELECT p.body FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) "
-"FROM @extschema@.lp_requests r "
-"WHERE r.account = $1 AND r.server_oid = $2 AND r.state = 'pending' AND NOT r.look_first"
-"  AND r.operation = 'create' AND r.next_attempt_at <= $8 AND (r.next_attempt_at, r.id) > ($3, $4)"
-"  AND r.origin = $5 AND r.id <> ALL ($6) AND " LPU_NOT_SILENT_SQL("r", "$9")
-"  AND (SELECT f.id FROM @extschema@.lp_requests f"
-"    WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE"
-"      \"C\")"
-"      AND f.server_oid = $2 AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL"
-"  AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f"
-"    WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = $2"
-"      AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL)"
-"  AND (NOT EXISTS (SELECT FROM @extschema@.lp_requests c"
-"      WHERE c.account = $1 AND c.state IN ('pending', 'uncertain')"
-"        AND c.operation IN ('update', 'delete'))"
-"    OR (SELECT f.id FROM @extschema@.lp_requests f"
-"      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE"
-"        \"C\")"
-"        AND f.login_name IS NOT NULL AND f.server_oid = $2 AND f.state IN ('pending', 'held')"
-"        AND f.state = 'pending' AND f.operation <> 'create' AND f.id < r.id"
-"        AND " LPU_ORDERS_SQL("f", "r", LPU_NOT_SILENT_SQL("f", "$10")) " LIMIT 1) IS NULL) "
-"ORDER BY r.next_attempt_at, r.id LIMIT $7 FOR UPDATE OF r SKIP LOCKED";
+#define DUE_SQL \
+"SELECT r.id, r.next_attempt_at, r.sent_at " \
+"FROM @extschema@.lp_requests r " \
+"WHERE r.account = $1 AND r.server_oid = $2 AND r.state = 'pending' AND NOT r.look_first" \
+"  AND r.operation = 'create' AND r.next_attempt_at <= $8 AND (r.next_attempt_at, r.id) > ($3, $4)" \
+"  AND r.origin = $5 AND r.id <> ALL ($6) AND " LPU_NOT_SILENT_SQL("r", "$9") \
+"  AND (SELECT f.id FROM @extschema@.lp_requests f" \
+"    WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE" \
+"      \"C\")" \
+"      AND f.server_oid = $2 AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL" \
+"  AND (r.user_id IS NULL OR (SELECT f.id FROM @extschema@.lp_requests f" \
+"    WHERE f.account = $1 AND f.user_id = r.user_id AND f.server_oid = $2" \
+"      AND f.state IN ('sending', 'uncertain') LIMIT 1) IS NULL)" \
+"  AND (NOT EXISTS (SELECT FROM @extschema@.lp_requests c" \
+"      WHERE c.account = $1 AND c.state IN ('pending', 'uncertain')" \
+"        AND c.operation IN ('update', 'delete'))" \
+"    OR (SELECT f.id FROM @extschema@.lp_requests f" \
+"      WHERE f.account = $1 AND lower(f.login_name COLLATE \"C\") = lower(r.login_name COLLATE" \
+"        \"C\")" \
+"        AND f.login_name IS NOT NULL AND f.server_oid = $2 AND f.state IN ('pending', 'held')" \
+"        AND f.state = 'pending' AND f.operation <> 'create' AND f.id < r.id" \
+"        AND " LPU_ORDERS_SQL("f", "r", LPU_NOT_SILENT_SQL("f", "$10")) " LIMIT 1) IS NULL) " \
+"ORDER BY r.next_attempt_at, r.id LIMIT $7 FOR UPDATE OF r SKIP LOCKED"
 
-/* The columns of its result. */
-enum
-{
-	DUE_ID = 1, DUE_AT, DUE_TID, DUE_LOGIN, DUE_USER, DUE_SENT_AT, DUE_BODY
-};
+static const char due_sql[] = DUE_SQL;
 
 /*
- * Claim rows that this transaction has locked, $1 their TIDs.  Returns their positions in $1, in
- * order; a trigger may have changed them or kept them from being claimed.  Writes lp_requests.
+ * Claim them; a trigger may change a row, or keep it from being claimed.  The due rows are stored
+ * before the first is written: read again, they would be other rows.  Parameters as above.  Writes
+ * lp_requests, reads lp_payloads.
  */
 static const char claim_sql[] =
+"WITH due AS MATERIALIZED (" DUE_SQL ") "
 "UPDATE @extschema@.lp_requests r "
 "SET state = 'sending', attempts = r.attempts + 1, sent_at = clock_timestamp(),"
 "  next_attempt_at = NULL, status = NULL, error = NULL, reason = NULL "
-"FROM (SELECT unnest($1::tid[]) AS tid, generate_series(0, cardinality($1::tid[]) - 1) AS n OFFSET 0) u "
-"WHERE r.ctid = u.tid "
-"RETURNING u.n, r.state = 'sending', r.login_name, r.send_as, r.send_as_oid, r.attempts";
+"FROM due d WHERE r.id = d.id "
+"RETURNING d.id, d.next_attempt_at, r.state = 'sending', r.login_name, r.send_as, r.send_as_oid,"
+"  r.attempts, d.sent_at,"
+"  (SELECT p.body FROM @extschema@.lp_payloads p WHERE p.request_id = d.id)";
 
 /* How far the rows of a server have been claimed. */
 typedef struct ServerCursor
@@ -186,15 +183,6 @@ next_server(LpuClaimer *c)
 
 /* ----- claiming ----- */
 
-/* A due row that is locked. */
-typedef struct DueRow
-{
-	int64		id;
-	ItemPointerData tid;
-	TimestampTz sent_at;		/* 0: never */
-	char	   *body;			/* in the memory context of the claim */
-} DueRow;
-
 /* One claim at work. */
 typedef struct ClaimRun
 {
@@ -204,11 +192,10 @@ typedef struct ClaimRun
 	LpuClaimGroup *from;
 	LpuQueueRow **rows;
 	int			n;
-	ServerCursor after;			/* the cursor once these rows are claimed */
 } ClaimRun;
 
 static void
-run_due(const ClaimRun *w)
+run_due(const ClaimRun *w, const char *sql)
 {
 	Oid			types[10] = {TEXTOID, OIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8ARRAYOID,
 	INT4OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID};
@@ -219,122 +206,59 @@ run_due(const ClaimRun *w)
 		lpu_queue_passed_over(), Int32GetDatum(w->max), TimestampTzGetDatum(w->claimer->until),
 	lpu_silence_senders(false), lpu_silence_senders(true)};
 
-	lpu_queue_run(due_sql, 10, types, values);
+	lpu_queue_run(sql, 10, types, values);
 }
 
-/* Return true if an earlier row of the claim has the login or user of row i of the result. */
-static bool
-is_repeated(HTAB *logins, HTAB *users, int i)
-{
-	char	   *login = lpu_text_column(i, DUE_LOGIN);
-	int64		user = lpu_int64_column(i, DUE_USER);
-	bool		again = login != NULL && !lpu_queue_add_login(logins, login);
-	bool		found = false;
-
-	if (user != 0)
-		(void) hash_search(users, &user, HASH_ENTER, &found);
-	return again || found;
-}
-
-/*
- * Lock due rows after the cursor.  Return the first row of each login and user, in the current
- * memory context.
- */
-static DueRow *
-lock_due(ClaimRun *w, int *n)
-{
-	HASHCTL		ctl = {.keysize = sizeof(int64),.entrysize = sizeof(int64),
-	.hcxt = CurrentMemoryContext};
-	HTAB	   *users = hash_create("lpusers claimed users", 16, &ctl,
-									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	HTAB	   *logins = lpu_queue_logins(w->max);
-	DueRow	   *due;
-	int			found;
-	int			i;
-
-	run_due(w);
-	found = (int) SPI_processed;
-	due = palloc(Max(found, 1) * sizeof(DueRow));
-	for (*n = i = 0; i < found; i++)
-	{
-		MemoryContext caller;
-
-		if (is_repeated(logins, users, i))
-			continue;
-		due[*n].id = lpu_int64_column(i, DUE_ID);
-		due[*n].tid = lpu_tid_column(i, DUE_TID);
-		due[*n].sent_at = lpu_timestamp_column(i, DUE_SENT_AT);
-		caller = MemoryContextSwitchTo(lpu_claim_group_context(w->from));
-		due[*n].body = lpu_text_column(i, DUE_BODY);
-		MemoryContextSwitchTo(caller);
-		++*n;
-	}
-	w->after = *w->cursor;
-	if (found > 0)
-	{
-		w->after.at = lpu_timestamp_column(found - 1, DUE_AT);
-		w->after.id = lpu_int64_column(found - 1, DUE_ID);
-	}
-	w->after.ended = found == 0;
-	SPI_freetuptable(SPI_tuptable);
-	return due;
-}
-
-/* Row i of the result, with what is known of it, in the current memory context. */
+/* Row i of the result, in the current memory context. */
 static LpuQueueRow *
-read_claimed(ClaimRun *w, const DueRow *due, int i)
+read_claimed(ClaimRun *w, int i)
 {
 	LpuQueueRow *row = lpu_claim_add(w->from);
 	char	   *role;
 
-	row->id = due->id;
-	row->login_name = lpu_text_column(i, 3);
-	row->role = lpu_oid_column(i, 5);
+	row->id = lpu_int64_column(i, 1);
+	row->login_name = lpu_text_column(i, 4);
+	row->role = lpu_oid_column(i, 6);
 
 	/* current name of a renamed role; the stored name of a dropped role */
 	role = GetUserNameFromId(row->role, true);
-	row->send_as = role ? role : lpu_text_column(i, 4);
+	row->send_as = role ? role : lpu_text_column(i, 5);
 	row->server = w->cursor->server;
-	row->attempts = lpu_int_column(i, 6);
+	row->attempts = lpu_int_column(i, 7);
 	row->sent_before = row->attempts > 1;
-	row->last_sent_at = due->sent_at;
+	row->last_sent_at = lpu_timestamp_column(i, 8);
 	/* without a login the response could not be matched to the row */
-	row->body = row->login_name ? due->body : NULL;
+	row->body = row->login_name ? lpu_text_column(i, 9) : NULL;
 	return row;
 }
 
-/* Claim at most w->max rows after the cursor, and move it. */
+/* Claim at most w->max rows after the cursor, and move it behind them. */
 static void
 claim_after(void *arg)
 {
 	ClaimRun   *w = arg;
-	MemoryContext work = AllocSetContextCreate(lpu_claim_group_context(w->from), "lpusers due rows",
-											   ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(work);
-	Oid			types[1] = {TIDARRAYOID};
-	Datum		values[1];
-	DueRow	   *due;
-	Datum	   *tids;
+	MemoryContext caller = MemoryContextSwitchTo(lpu_claim_group_context(w->from));
 	int			n;
 	int			i;
 
-	due = lock_due(w, &n);
-	tids = palloc(Max(n, 1) * sizeof(Datum));
+	run_due(w, claim_sql);
+	n = (int) SPI_processed;
 	for (i = 0; i < n; i++)
-		tids[i] = PointerGetDatum(&due[i].tid);
-	values[0] = lpu_queue_tid_array(tids, n);
-	lpu_queue_run(claim_sql, 1, types, values);
-	MemoryContextSwitchTo(lpu_claim_group_context(w->from));
-	for (i = 0; i < (int) SPI_processed; i++)
-		if (lpu_bool_column(i, 2))
-			w->rows[w->n++] = read_claimed(w, &due[lpu_int_column(i, 1)], i);
+		if (lpu_bool_column(i, 3))
+			w->rows[w->n++] = read_claimed(w, i);
+	if (n > 0)
+	{
+		w->cursor->at = lpu_timestamp_column(n - 1, 2);
+		w->cursor->id = lpu_int64_column(n - 1, 1);
+	}
 	MemoryContextSwitchTo(caller);
 	SPI_freetuptable(SPI_tuptable);
-	MemoryContextDelete(work);
-	*w->cursor = w->after;
 }
 
-/* The claim of several rows raised an error: claim each alone, and hold those that raise again. */
+/*
+ * The claim of several rows raised an error, or claimed none: claim each alone, and hold those that
+ * raise again.
+ */
 static void
 claim_each(ClaimRun *w)
 {
@@ -348,12 +272,12 @@ claim_each(ClaimRun *w)
 		char	   *message;
 
 		CHECK_FOR_INTERRUPTS();
-		run_due(w);
+		run_due(w, due_sql);
 		w->cursor->ended = SPI_processed == 0;
 		if (w->cursor->ended)
 			return;
-		id = lpu_int64_column(0, DUE_ID);
-		at = lpu_timestamp_column(0, DUE_AT);
+		id = lpu_int64_column(0, 1);
+		at = lpu_timestamp_column(0, 2);
 		SPI_freetuptable(SPI_tuptable);
 		message = lpu_queue_try(claim_after, w);
 		w->cursor->at = at;
@@ -387,8 +311,9 @@ lpu_claim_rows(LpuClaimer *c, int max, int *n)
 		{
 			w.n = 0;
 			lpu_claim_group_clear(w.from);
-			claim_each(&w);
 		}
+		if (w.n == 0)
+			claim_each(&w);
 		*n = w.n;
 		if (w.n > 0)
 			return w.rows;

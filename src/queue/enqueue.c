@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -29,6 +30,7 @@
 #include "base/extension.h"
 #include "base/origin.h"
 #include "base/spi_plan.h"
+#include "base/text_table.h"
 #include "queue/columns.h"
 #include "queue/enqueue.h"
 #include "queue/statement.h"
@@ -258,22 +260,33 @@ lpu_origin_params(const LpuQueueOrigin *origin, Oid *param_types, Datum *values)
 	values[13] = CStringGetTextDatum(origin->action ? origin->action : "");
 }
 
+/* A login of this statement, folded as lower() folds it in the indexes. */
+typedef struct GivenLogin
+{
+	char	   *folded;
+} GivenLogin;
+
 /* Return a boolean[]: true for each valid user with the login of an earlier valid one. */
 static Datum
 find_given_twice(const LpuColumns *users)
 {
 	int			n = lpu_columns_count(users);
-	HTAB	   *logins = lpu_queue_logins(n);
+	HTAB	   *logins = lpu_text_table("lpusers given logins", sizeof(GivenLogin), n);
 	Datum	   *again = palloc(n * sizeof(Datum));
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
-		bool		valid = lpu_columns_is_null(users, PROBLEM, i);
-		Datum		login = lpu_columns_get(users, LOGIN_NAME, i);
+		bool		found = false;
 
-		again[i] = BoolGetDatum(valid &&
-								!lpu_queue_add_login(logins, TextDatumGetCString(login)));
+		if (lpu_columns_is_null(users, PROBLEM, i))
+		{
+			text	   *login = DatumGetTextPP(lpu_columns_get(users, LOGIN_NAME, i));
+			char	   *folded = asc_tolower(VARDATA_ANY(login), VARSIZE_ANY_EXHDR(login));
+
+			(void) hash_search(logins, &folded, HASH_ENTER, &found);
+		}
+		again[i] = BoolGetDatum(found);
 	}
 	return PointerGetDatum(construct_array(again, n, BOOLOID, 1, true, TYPALIGN_CHAR));
 }

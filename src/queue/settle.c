@@ -1,8 +1,8 @@
 /*
  * settle.c: recording the results of queued requests.
  *
- * Results are collected column by column; one statement locks the rows, and one writes them.
- * Neither waits: the result of a row locked by another transaction is kept in memory and written
+ * Results are collected column by column, and one statement writes all of them.  The statement
+ * never waits: the result of a row locked by another transaction is kept in memory and written
  * with the next settlement of this process.  A kept result names its attempt, so that it cannot
  * be mistaken for the result of a later attempt.  If the process ends before, the row stays
  * "sending", and the next deliverer looks it up.
@@ -27,15 +27,16 @@
 /* Maximum number of results kept for locked rows; the next deliverer looks up further rows. */
 #define MAX_KEPT 10000
 
-/* The columns of a result; the first ones are parameters of settle_sql, in this order. */
+/* The columns of a result, in the order of settle_sql's parameters. */
 enum
 {
-	STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH, HOLD, CAUSE,
-	LAST_SENT, EVIDENCE, OUTCOME, NPARAMS,
-	ID = NPARAMS, ATTEMPTS, NCOLUMNS
+	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH,
+	HOLD, CAUSE, LAST_SENT, EVIDENCE, OUTCOME, NCOLUMNS
 };
 
 static const Oid types[NCOLUMNS] = {
+	[ID] = INT8OID,
+	[ATTEMPTS] = INT4OID,
 	[STATE] = TEXTOID,
 	[UNSENT] = BOOLOID,
 	[STATUS] = INT4OID,
@@ -50,28 +51,29 @@ static const Oid types[NCOLUMNS] = {
 	[LAST_SENT] = TIMESTAMPTZOID,
 	[EVIDENCE] = TEXTOID,
 	[OUTCOME] = TEXTOID,
-	[ID] = INT8OID,
-	[ATTEMPTS] = INT4OID,
 };
 
 /*
- * Lock rows that no other transaction has locked.  $1 ids.  Returns id, TID, attempts, and true if
- * the row is in flight.  The state is no condition, with which the planner could scan a partial
- * index for each id.  Reads lp_requests.
- */
-static const char lock_sql[] =
-"SELECT r.id, r.ctid, r.attempts, r.state IN ('sending', 'uncertain') FROM @extschema@.lp_requests r "
-"WHERE r.id = ANY ($1) FOR UPDATE SKIP LOCKED";
-
-/*
- * Write results of rows that this transaction has locked, one element of the arrays each; $15 the
- * TIDs, which do not change while the rows are locked, null for rows that are not to be written.
- * For a row that was not sent, the attempt is not counted and, without a response, sent_at gets
- * back its earlier value.  A lookup that fails again and again waits a quarter of the time since
- * the row was sent, at most 8 minutes.  Returns the ids of the rows, true if they are created or
- * done now, and true if they belong to plans and are finished.  Writes lp_requests.
+ * Write results, one element of the arrays each.  A row is locked without a condition on its state,
+ * with which the planner could scan a partial index for each id.  For a row that was not sent, the
+ * attempt is not counted and, without a response, sent_at gets back its earlier value.  A lookup
+ * that fails again and again waits a quarter of the time since the row was sent, at most 8 minutes.
+ * Returns the ids of the rows, true if they are created or done now, and true if they belong to
+ * plans and are finished.  Writes lp_requests.
  */
 static const char settle_sql[] =
+"WITH locked AS MATERIALIZED (SELECT u.* FROM ("
+"    SELECT unnest($1::bigint[]) AS id, unnest($2::integer[]) AS attempts,"
+"      unnest($3::text[]) AS state, unnest($4::boolean[]) AS unsent,"
+"      unnest($5::integer[]) AS status, unnest($6::bigint[]) AS revision,"
+"      unnest($7::bigint[]) AS user_id, unnest($8::text[]) AS error,"
+"      unnest($9::text[]) AS reason, unnest($10::bigint[]) AS wait,"
+"      unnest($11::bigint[]) AS batch, unnest($12::text[]) AS hold, unnest($13::text[]) AS cause,"
+"      unnest($14::timestamptz[]) AS last_sent, unnest($15::text[]) AS evidence,"
+"      unnest($16::text[]) AS outcome OFFSET 0) u"
+"  CROSS JOIN LATERAL (SELECT q.state, q.attempts FROM @extschema@.lp_requests q"
+"    WHERE q.id = u.id LIMIT 1 FOR UPDATE SKIP LOCKED) l"
+"  WHERE l.state IN ('sending', 'uncertain') AND l.attempts = u.attempts) "
 "UPDATE @extschema@.lp_requests r"
 " SET state = u.state, hold = u.hold, cause = u.cause, attempts = r.attempts - u.unsent::integer,"
 "  sent_at = CASE WHEN u.unsent AND u.status IS NULL THEN u.last_sent ELSE r.sent_at END,"
@@ -90,32 +92,27 @@ static const char settle_sql[] =
 "          minutes'))"
 "    WHEN u.wait < 0 THEN clock_timestamp() + @extschema@._lp_backoff(r.attempts)"
 "    ELSE clock_timestamp() + u.wait * interval '1 millisecond' END "
-"FROM (SELECT unnest($1::text[]) AS state, unnest($2::boolean[]) AS unsent,"
-"    unnest($3::integer[]) AS status, unnest($4::bigint[]) AS revision,"
-"    unnest($5::bigint[]) AS user_id, unnest($6::text[]) AS error, unnest($7::text[]) AS reason,"
-"    unnest($8::bigint[]) AS wait, unnest($9::bigint[]) AS batch, unnest($10::text[]) AS hold,"
-"    unnest($11::text[]) AS cause, unnest($12::timestamptz[]) AS last_sent,"
-"    unnest($13::text[]) AS evidence, unnest($14::text[]) AS outcome, unnest($15::tid[]) AS tid"
-"  OFFSET 0) u "
-"WHERE r.ctid = u.tid "
+"FROM locked u WHERE r.id = u.id "
 "RETURNING r.id, r.state IN ('created', 'done'),"
 "  r.plan IS NOT NULL AND r.state IN ('created', 'done', 'failed')";
 
 /* Delete the payloads of successful requests, except locked ones.  $1 ids.  Writes lp_payloads. */
 static const char empty_sql[] =
-"WITH locked AS MATERIALIZED ("
-"  SELECT p.ctid AS tid FROM @extschema@.lp_payloads p WHERE p.request_id = ANY ($1)"
-"  FOR UPDATE SKIP LOCKED) "
-"DELETE FROM @extschema@.lp_payloads p USING locked l WHERE p.ctid = l.tid";
+"DELETE FROM @extschema@.lp_payloads p "
+"WHERE p.ctid = ANY (ARRAY(SELECT q.ctid FROM @extschema@.lp_payloads q"
+"  WHERE q.request_id = ANY ($1) FOR UPDATE SKIP LOCKED))";
 
 /*
- * Those of the rows that are still in flight with the same attempt. $1 ids, $2 attempts. Reads
- * lp_requests.
+ * Those of the rows that are still in flight with the same attempt and locked by another
+ * transaction.  $1 ids, $2 attempts.  Reads lp_requests.
  */
-static const char in_flight_sql[] =
-"SELECT r.id FROM unnest($1::bigint[], $2::integer[]) AS u (id, attempts) JOIN @extschema@.lp_requests r"
-"  ON r.id = u.id "
-"WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts";
+static const char locked_sql[] =
+"WITH free AS MATERIALIZED ("
+"  SELECT q.id FROM @extschema@.lp_requests q WHERE q.id = ANY ($1) FOR UPDATE SKIP LOCKED) "
+"SELECT r.id FROM unnest($1::bigint[], $2::integer[]) AS u (id, attempts)"
+"  JOIN @extschema@.lp_requests r ON r.id = u.id "
+"WHERE r.state IN ('sending', 'uncertain') AND r.attempts = u.attempts"
+"  AND r.id NOT IN (SELECT f.id FROM free f)";
 
 /*
  * Users found by a lookup that were created by another request, and not by the row being looked
@@ -220,97 +217,30 @@ id_of(const LpuColumns *rows, int i)
 	return DatumGetInt64(lpu_columns_get(rows, ID, i));
 }
 
-/* A row that is locked and in flight. */
-typedef struct LockedRow
-{
-	int64		id;
-	ItemPointerData tid;
-	int			attempts;
-} LockedRow;
-
-static int
-compare_locked(const void *a, const void *b)
-{
-	int64		left = ((const LockedRow *) a)->id;
-	int64		right = ((const LockedRow *) b)->id;
-
-	return left < right ? -1 : left > right;
-}
-
-/* Lock the rows.  Return those in flight, sorted. */
-static LockedRow *
-lock_rows(const LpuColumns *rows, int *n)
-{
-	Oid			array_types[1] = {INT8ARRAYOID};
-	Datum		values[1] = {lpu_columns_array(rows, ID)};
-	LockedRow  *locked;
-	int			i;
-
-	lpu_queue_run(lock_sql, 1, array_types, values);
-	locked = palloc_extended(Max(SPI_processed, 1) * sizeof(LockedRow), MCXT_ALLOC_HUGE);
-	for (*n = i = 0; i < (int) SPI_processed; i++)
-	{
-		if (!lpu_bool_column(i, 4))
-			continue;
-		locked[*n].id = lpu_int64_column(i, 1);
-		locked[*n].tid = lpu_tid_column(i, 2);
-		locked[*n].attempts = lpu_int_column(i, 3);
-		++*n;
-	}
-	SPI_freetuptable(SPI_tuptable);
-	qsort(locked, *n, sizeof(LockedRow), compare_locked);
-	return locked;
-}
-
-/* Return a tid[] of the rows that are in flight with the attempt of their result; null: not so. */
-static Datum
-tids_to_settle(SettlementWrite *w, LockedRow *locked, int nlocked)
-{
-	int			n = lpu_columns_count(w->rows);
-	static const Oid tid_type = TIDOID;
-	LpuColumns *tids = lpu_columns_new(&tid_type, 1);
-	int			i;
-
-	for (i = 0; i < n; i++)
-	{
-		LockedRow	key = {.id = id_of(w->rows, i)};
-		LockedRow  *row = bsearch(&key, locked, nlocked, sizeof(LockedRow), compare_locked);
-
-		lpu_columns_next(tids);
-		if (row == NULL ||
-			row->attempts != DatumGetInt32(lpu_columns_get(w->rows, ATTEMPTS, i)))
-			continue;
-		lpu_columns_set(tids, 0, PointerGetDatum(&row->tid));
-		w->settled[w->nsettled++] = row->id;
-	}
-	return lpu_columns_array(tids, 0);
-}
-
 static void
 run_settle(void *arg)
 {
 	SettlementWrite *w = arg;
-	Oid			array_types[NPARAMS + 1];
-	Datum		values[NPARAMS + 1];
-	int			nlocked;
-	LockedRow  *locked = lock_rows(w->rows, &nlocked);
+	Oid			array_types[NCOLUMNS];
+	Datum		values[NCOLUMNS];
 	int			before = w->nsuccesses;
 	int			i;
 
-	for (i = 0; i < NPARAMS; i++)
+	for (i = 0; i < NCOLUMNS; i++)
 	{
 		array_types[i] = lpu_columns_type(w->rows, i);
 		values[i] = lpu_columns_array(w->rows, i);
 	}
-	array_types[NPARAMS] = TIDARRAYOID;
-	values[NPARAMS] = tids_to_settle(w, locked, nlocked);
-	lpu_queue_run(settle_sql, NPARAMS + 1, array_types, values);
+	lpu_queue_run(settle_sql, NCOLUMNS, array_types, values);
 	for (i = 0; i < (int) SPI_processed; i++)
 	{
+		int64		id = lpu_int64_column(i, 1);
+
+		w->settled[w->nsettled++] = id;
 		if (lpu_bool_column(i, 2))
-			w->successes[w->nsuccesses++] = lpu_int64_column(i, 1);
+			w->successes[w->nsuccesses++] = id;
 		if (lpu_bool_column(i, 3))
-			w->planned[w->nplanned++] = lpu_int64_column(i, 1);
+			w->planned[w->nplanned++] = id;
 	}
 	SPI_freetuptable(SPI_tuptable);
 	if (w->nsuccesses == before)
@@ -361,7 +291,7 @@ keep_locked(SettlementWrite *w)
 	int			nlocked;
 	int			i;
 
-	lpu_queue_run(in_flight_sql, 2, array_types, values);
+	lpu_queue_run(locked_sql, 2, array_types, values);
 	locked = lpu_queue_ids(&nlocked);
 	SPI_freetuptable(SPI_tuptable);
 	lpu_queue_sort_ids(locked, nlocked);

@@ -17,7 +17,6 @@
 #include "executor/spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/formatting.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -25,7 +24,6 @@
 #include "base/encoding.h"
 #include "base/extension.h"
 #include "base/spi_plan.h"
-#include "base/text_table.h"
 #include "queue/statement.h"
 
 /*
@@ -188,40 +186,6 @@ lpu_queue_id_array(const int64 *ids, int n)
 											TYPALIGN_DOUBLE));
 	pfree(values);
 	return array;
-}
-
-/* Return a tid[] in the current memory context. */
-Datum
-lpu_queue_tid_array(Datum *tids, int n)
-{
-	return PointerGetDatum(construct_array(tids, n, TIDOID, sizeof(ItemPointerData), false,
-										   TYPALIGN_SHORT));
-}
-
-/* ----- logins ----- */
-
-/* A login, folded as lower() folds it in the indexes of lp_requests. */
-typedef struct IndexedLogin
-{
-	char	   *folded;
-} IndexedLogin;
-
-/* Return an empty set of logins in the current memory context. */
-HTAB *
-lpu_queue_logins(long n)
-{
-	return lpu_text_table("lpusers queued logins", sizeof(IndexedLogin), n);
-}
-
-/* Add a login, in the current memory context.  Return false if the set had it. */
-bool
-lpu_queue_add_login(HTAB *logins, const char *login)
-{
-	IndexedLogin entry = {asc_tolower(login, strlen(login))};
-	bool		found;
-
-	(void) hash_search(logins, &entry, HASH_ENTER, &found);
-	return !found;
 }
 
 /* ----- rows that raise ----- */

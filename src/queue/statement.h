@@ -4,8 +4,6 @@
 #ifndef LPU_QUEUE_STATEMENT_H
 #define LPU_QUEUE_STATEMENT_H
 
-#include "utils/hsearch.h"
-
 /*
  * Run a statement with "@extschema@" as the owner of the extension's tables, with SPI connected.
  * search_path is pg_catalog; only plans that use indexes are considered.
@@ -30,13 +28,8 @@ extern int64 *lpu_queue_ids(int *n);
 extern void lpu_queue_sort_ids(int64 *ids, int n);
 extern bool lpu_queue_has_id(const int64 *sorted, int n, int64 id);
 
-/* A bigint[]; a tid[]. */
+/* A bigint[]. */
 extern Datum lpu_queue_id_array(const int64 *ids, int n);
-extern Datum lpu_queue_tid_array(Datum *tids, int n);
-
-/* A set of logins that are compared as in the indexes of lp_requests; false: it had the login. */
-extern HTAB *lpu_queue_logins(long n);
-extern bool lpu_queue_add_login(HTAB *logins, const char *login);
 
 /* Report once that a row cannot be changed; "skip": do not try to claim it again. */
 extern void lpu_queue_pass_over(int64 id, const char *message, bool skip);
