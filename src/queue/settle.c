@@ -27,25 +27,31 @@
 /* Maximum number of results kept for locked rows; the next deliverer looks up further rows. */
 #define MAX_KEPT 10000
 
-/* The columns of a result, in the order of settle_sql's parameters. */
+#define EVIDENCE_ANSWER "answer"
+
+/*
+ * The columns of a result, in the order of settle_sql's parameters; the first ones are those of
+ * created_sql.
+ */
 enum
 {
-	ID, ATTEMPTS, STATE, UNSENT, STATUS, REVISION, USER_ID, ERROR_TEXT, REASON, WAIT_MS, BATCH,
-	HOLD, CAUSE, LAST_SENT, EVIDENCE, OUTCOME, NCOLUMNS
+	ID, ATTEMPTS, STATUS, REVISION, USER_ID, BATCH, NCREATED,
+	STATE = NCREATED, UNSENT, ERROR_TEXT, REASON, WAIT_MS, HOLD, CAUSE, LAST_SENT, EVIDENCE,
+	OUTCOME, NCOLUMNS
 };
 
 static const Oid types[NCOLUMNS] = {
 	[ID] = INT8OID,
 	[ATTEMPTS] = INT4OID,
-	[STATE] = TEXTOID,
-	[UNSENT] = BOOLOID,
 	[STATUS] = INT4OID,
 	[REVISION] = INT8OID,
 	[USER_ID] = INT8OID,
+	[BATCH] = INT8OID,
+	[STATE] = TEXTOID,
+	[UNSENT] = BOOLOID,
 	[ERROR_TEXT] = TEXTOID,
 	[REASON] = TEXTOID,
 	[WAIT_MS] = INT8OID,
-	[BATCH] = INT8OID,
 	[HOLD] = TEXTOID,
 	[CAUSE] = TEXTOID,
 	[LAST_SENT] = TIMESTAMPTZOID,
@@ -54,32 +60,45 @@ static const Oid types[NCOLUMNS] = {
 };
 
 /*
- * Write results, one element of the arrays each.  A row is locked without a condition on its state,
- * with which the planner could scan a partial index for each id.  For a row that was not sent, the
- * attempt is not counted and, without a response, sent_at gets back its earlier value.  A lookup
- * that fails again and again waits a quarter of the time since the row was sent, at most 8 minutes.
- * Returns the ids of the rows, true if they are created or done now, and true if they belong to
- * plans and are finished.  Writes lp_requests.
+ * Results, one element of the arrays each, whose rows could be locked.  A row is locked without a
+ * condition on its state, with which the planner could scan a partial index for each id.  An update
+ * returns the ids of the rows, true if they are created or done now, and true if they belong to
+ * plans and are finished.
+ */
+#define RESULT_SQL \
+"WITH locked AS MATERIALIZED (SELECT u.* FROM (" \
+"    SELECT unnest($1::bigint[]) AS id, unnest($2::integer[]) AS attempts," \
+"      unnest($3::integer[]) AS status, unnest($4::bigint[]) AS revision," \
+"      unnest($5::bigint[]) AS user_id, unnest($6::bigint[]) AS batch"
+
+#define LOCKED_SQL \
+" OFFSET 0) u" \
+"  CROSS JOIN LATERAL (SELECT q.state, q.attempts FROM @extschema@.lp_requests q" \
+"    WHERE q.id = u.id LIMIT 1 FOR UPDATE SKIP LOCKED) l" \
+"  WHERE l.state IN ('sending', 'uncertain') AND l.attempts = u.attempts) " \
+"UPDATE @extschema@.lp_requests r " \
+"SET status = coalesce(u.status, r.status), ac_revision = coalesce(u.revision, r.ac_revision)," \
+"  user_id = coalesce(u.user_id, r.user_id), batch = coalesce(u.batch, r.batch),"
+
+#define WRITTEN_SQL \
+"FROM locked u WHERE r.id = u.id " \
+"RETURNING r.id, r.state IN ('created', 'done')," \
+"  r.plan IS NOT NULL AND r.state IN ('created', 'done', 'failed')"
+
+/*
+ * Write results.  For a row that was not sent, the attempt is not counted and, without a response,
+ * sent_at gets back its earlier value.  A lookup that fails again and again waits a quarter of the
+ * time since the row was sent, at most 8 minutes.  Writes lp_requests.
  */
 static const char settle_sql[] =
-"WITH locked AS MATERIALIZED (SELECT u.* FROM ("
-"    SELECT unnest($1::bigint[]) AS id, unnest($2::integer[]) AS attempts,"
-"      unnest($3::text[]) AS state, unnest($4::boolean[]) AS unsent,"
-"      unnest($5::integer[]) AS status, unnest($6::bigint[]) AS revision,"
-"      unnest($7::bigint[]) AS user_id, unnest($8::text[]) AS error,"
-"      unnest($9::text[]) AS reason, unnest($10::bigint[]) AS wait,"
-"      unnest($11::bigint[]) AS batch, unnest($12::text[]) AS hold, unnest($13::text[]) AS cause,"
+RESULT_SQL ", unnest($7::text[]) AS state, unnest($8::boolean[]) AS unsent,"
+"      unnest($9::text[]) AS error, unnest($10::text[]) AS reason, unnest($11::bigint[]) AS wait,"
+"      unnest($12::text[]) AS hold, unnest($13::text[]) AS cause,"
 "      unnest($14::timestamptz[]) AS last_sent, unnest($15::text[]) AS evidence,"
-"      unnest($16::text[]) AS outcome OFFSET 0) u"
-"  CROSS JOIN LATERAL (SELECT q.state, q.attempts FROM @extschema@.lp_requests q"
-"    WHERE q.id = u.id LIMIT 1 FOR UPDATE SKIP LOCKED) l"
-"  WHERE l.state IN ('sending', 'uncertain') AND l.attempts = u.attempts) "
-"UPDATE @extschema@.lp_requests r"
-" SET state = u.state, hold = u.hold, cause = u.cause, attempts = r.attempts - u.unsent::integer,"
+"      unnest($16::text[]) AS outcome" LOCKED_SQL
+"  state = u.state, hold = u.hold, cause = u.cause, attempts = r.attempts - u.unsent::integer,"
 "  sent_at = CASE WHEN u.unsent AND u.status IS NULL THEN u.last_sent ELSE r.sent_at END,"
-"  status = coalesce(u.status, r.status), ac_revision = coalesce(u.revision, r.ac_revision),"
-"  user_id = coalesce(u.user_id, r.user_id), error = u.error, reason = u.reason,"
-"  batch = coalesce(u.batch, r.batch),"
+"  error = u.error, reason = u.reason,"
 "  outcome = u.outcome::jsonb, look_first = r.look_first AND u.state IN ('uncertain', 'held'),"
 "  evidence = CASE WHEN u.state IN ('created', 'done', 'failed') THEN u.evidence END,"
 "  finished_at = CASE WHEN u.state IN ('created', 'done', 'failed') THEN clock_timestamp() END,"
@@ -92,9 +111,18 @@ static const char settle_sql[] =
 "          minutes'))"
 "    WHEN u.wait < 0 THEN clock_timestamp() + @extschema@._lp_backoff(r.attempts)"
 "    ELSE clock_timestamp() + u.wait * interval '1 millisecond' END "
-"FROM locked u WHERE r.id = u.id "
-"RETURNING r.id, r.state IN ('created', 'done'),"
-"  r.plan IS NOT NULL AND r.state IN ('created', 'done', 'failed')";
+WRITTEN_SQL;
+
+/*
+ * The same for users that were created, as responses say; most results are such, and this takes
+ * three quarters of the time.  Writes lp_requests.
+ */
+static const char created_sql[] =
+RESULT_SQL LOCKED_SQL
+"  state = 'created', hold = NULL, cause = NULL, error = NULL, reason = NULL, outcome = NULL,"
+"  look_first = false, evidence = 'answer', finished_at = clock_timestamp(), held_at = NULL,"
+"  next_attempt_at = NULL "
+WRITTEN_SQL;
 
 /* Delete the payloads of successful requests, except locked ones.  $1 ids.  Writes lp_payloads. */
 static const char empty_sql[] =
@@ -193,7 +221,7 @@ lpu_settlement_add(LpuSettlement *s, const LpuQueueRow *row)
 		lpu_columns_set_text(c, CAUSE, lpu_cause_name(row->cause ? row->cause : LPU_CAUSE_REFUSED));
 	if (row->last_sent_at != 0)
 		lpu_columns_set(c, LAST_SENT, TimestampTzGetDatum(row->last_sent_at));
-	lpu_columns_set_text(c, EVIDENCE, s->answered ? "answer" : "lookup");
+	lpu_columns_set_text(c, EVIDENCE, s->answered ? EVIDENCE_ANSWER : "lookup");
 	lpu_columns_set_text(c, OUTCOME, row->outcome);
 }
 
@@ -217,21 +245,50 @@ id_of(const LpuColumns *rows, int i)
 	return DatumGetInt64(lpu_columns_get(rows, ID, i));
 }
 
+static bool
+is_value(const LpuColumns *rows, int column, int i, const char *value)
+{
+	return strcmp(TextDatumGetCString(lpu_columns_get(rows, column, i)), value) == 0;
+}
+
+static bool
+is_created(const LpuColumns *rows, int i)
+{
+	return is_value(rows, STATE, i, lpu_state_name(LPU_STATE_CREATED));
+}
+
+/* Return true if each result is a user that was created, as a response says, and nothing else. */
+static bool
+all_created(const LpuColumns *rows)
+{
+	int			i;
+
+	for (i = 0; i < lpu_columns_count(rows); i++)
+		if (!is_created(rows, i) || !is_value(rows, EVIDENCE, i, EVIDENCE_ANSWER) ||
+			DatumGetBool(lpu_columns_get(rows, UNSENT, i)) ||
+			!lpu_columns_is_null(rows, ERROR_TEXT, i) || !lpu_columns_is_null(rows, REASON, i) ||
+			!lpu_columns_is_null(rows, OUTCOME, i))
+			return false;
+	return true;
+}
+
 static void
 run_settle(void *arg)
 {
 	SettlementWrite *w = arg;
+	bool		created = all_created(w->rows);
+	int			nparams = created ? NCREATED : NCOLUMNS;
 	Oid			array_types[NCOLUMNS];
 	Datum		values[NCOLUMNS];
 	int			before = w->nsuccesses;
 	int			i;
 
-	for (i = 0; i < NCOLUMNS; i++)
+	for (i = 0; i < nparams; i++)
 	{
 		array_types[i] = lpu_columns_type(w->rows, i);
 		values[i] = lpu_columns_array(w->rows, i);
 	}
-	lpu_queue_run(settle_sql, NCOLUMNS, array_types, values);
+	lpu_queue_run(created ? created_sql : settle_sql, nparams, array_types, values);
 	for (i = 0; i < (int) SPI_processed; i++)
 	{
 		int64		id = lpu_int64_column(i, 1);
@@ -336,13 +393,6 @@ write_rows(const LpuColumns *rows)
 		lpu_settled_hook(w.planned, w.nplanned);
 	if (w.nsettled < n)
 		keep_locked(&w);
-}
-
-static bool
-is_created(const LpuColumns *rows, int i)
-{
-	return strcmp(TextDatumGetCString(lpu_columns_get(rows, STATE, i)),
-				  lpu_state_name(LPU_STATE_CREATED)) == 0;
 }
 
 /*
