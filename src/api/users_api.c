@@ -75,15 +75,18 @@ static const StatusDef statuses[] = {
 	{403, 403, BODY_ANY, LPU_FORBIDDEN, ERRCODE_INSUFFICIENT_PRIVILEGE},
 	{404, 404, BODY_JSON, LPU_REJECTED, ERRCODE_FDW_ERROR},
 	{407, 407, BODY_ANY, LPU_MISDIRECTED, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
-	{408, 408, BODY_ANY, LPU_LATER, ERRCODE_FDW_ERROR}, /* the request did not
-														 * arrive in time */
+
+	/*
+	 * the service has not seen all of the request, or not wanted it: a
+	 * gateway may err
+	 */
+	{408, 408, BODY_ANY, LPU_UNCERTAIN, ERRCODE_CONNECTION_FAILURE},
 	{409, 409, BODY_NOT_HTML, LPU_REJECTED, ERRCODE_FDW_ERROR},
 	/* another revision */
 	{412, 412, BODY_ANY, LPU_MISDIRECTED, ERRCODE_T_R_SERIALIZATION_FAILURE},
 	{413, 413, BODY_ANY, LPU_REJECTED, ERRCODE_FDW_ERROR},
 	{422, 422, BODY_NOT_HTML, LPU_REJECTED, ERRCODE_FDW_ERROR},
-	{425, 425, BODY_ANY, LPU_LATER, ERRCODE_FDW_ERROR}, /* too early: not
-														 * processed */
+	{425, 425, BODY_ANY, LPU_UNCERTAIN, ERRCODE_CONNECTION_FAILURE},
 	{429, 429, BODY_ANY, LPU_LATER, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
 	{300, 499, BODY_ANY, LPU_MISDIRECTED, ERRCODE_FDW_ERROR},
 	{0, PG_INT32_MAX, BODY_ANY, LPU_UNCERTAIN, ERRCODE_CONNECTION_FAILURE},
@@ -237,7 +240,8 @@ drop_large_tree(LpuApiAnswer *answer, int max_response_size)
 }
 
 static LpuApiAnswer *
-interpret(const LpuOptions *options, const LpuHttpAnswer *answer, const char *bearer)
+interpret(const LpuOptions *options, LpuMethod method, const LpuHttpAnswer *answer,
+		  const char *bearer)
 {
 	LpuApiAnswer *result = palloc0(sizeof(LpuApiAnswer));
 	const StatusDef *def;
@@ -269,6 +273,12 @@ interpret(const LpuOptions *options, const LpuHttpAnswer *answer, const char *be
 											Min(answer->body_length, MAX_ERROR_BYTES));
 		if (result->error == NULL)
 			result->error = psprintf("status %d without a message", answer->status);
+	}
+	else if (strcmp(methods[method].verb, "GET") == 0 && !lpu_http_is_whole(answer->status))
+	{
+		result->verdict = LPU_UNCERTAIN;
+		result->sqlstate = ERRCODE_CONNECTION_FAILURE;
+		result->error = psprintf("status %d is no whole response to a GET", answer->status);
 	}
 	lpu_api_hide(result, list_make1(unconstify(char *, bearer)));
 	drop_large_tree(result, options->max_response_size);
@@ -333,7 +343,7 @@ lpu_api_send(const LpuOptions *options, const LpuApiRequest *request)
 		http.bearer = bearer;
 		answer = lpu_request_send(options, &http);
 		if (answer->status != 401 || renewed || !lpu_auth_renew(options, bearer))
-			return interpret(options, answer, bearer);
+			return interpret(options, request->method, answer, bearer);
 		renewed = true;
 		if (request->sent != NULL)
 			*request->sent = false;
@@ -343,6 +353,7 @@ lpu_api_send(const LpuOptions *options, const LpuApiRequest *request)
 struct LpuApiCall
 {
 	const LpuOptions *options;
+	LpuMethod	method;
 	char	   *bearer;
 	LpuHttpCall *http;			/* NULL: it could not be sent */
 	LpuProblem *problem;
@@ -360,6 +371,7 @@ lpu_api_start(const LpuOptions *options, const LpuApiRequest *request)
 	LpuHttpRequest http;
 
 	call->options = options;
+	call->method = request->method;
 	if (!prepare_request(options, request, &http, &call->problem))
 		return call;
 	http.bearer = call->bearer = lpu_auth_bearer(options, &call->problem);
@@ -396,7 +408,7 @@ lpu_api_finish(LpuApiCall *call)
 {
 	if (call->http == NULL)
 		return not_sent(call->problem);
-	return interpret(call->options, lpu_http_result(call->http), call->bearer);
+	return interpret(call->options, call->method, lpu_http_result(call->http), call->bearer);
 }
 
 /* Return true if, after a 401, there is a new bearer and the request can be started once more. */

@@ -123,8 +123,8 @@ keep_user(LpuChangeRead *r, LpuChangedUser *user, int64 id, const char *login, c
 	r->proved = true;
 }
 
-/* Keep a user of the listing if it is sought. */
-static void
+/* Keep a user of the listing if it is sought.  A LpuTakeUser. */
+static const char *
 take_listed(void *arg, LpuReader *reader)
 {
 	LpuChangeRead *r = arg;
@@ -134,21 +134,21 @@ take_listed(void *arg, LpuReader *reader)
 	SoughtUser *entry;
 	int64		id;
 
-	if (id_text == NULL || !lpu_text_as_int64(id_text, &id) ||
-		lpu_value_is_true(&values[DELETED]))
-		return;
+	if (lpu_value_is_true(&values[DELETED]))
+		return NULL;
+	if (login == NULL || id_text == NULL || !lpu_text_as_int64(id_text, &id) || id <= 0)
+		return LPU_USER_UNNAMED;
 	entry = find_user(r, psprintf("\t" INT64_FORMAT, id));
 	if (entry != NULL)
 		keep_user(r, entry->user, id, login, lpu_reader_whole(reader)->text);
-	if (login == NULL)
-		return;
 	entry = find_user(r, lpu_login_fold_utf8(login));
 	if (entry == NULL)
-		return;
+		return NULL;
 	if (entry->user->entity == NULL)
 		keep_user(r, entry->user, id, login, lpu_reader_whole(reader)->text);
 	else if (entry->user->id != id)
 		entry->user->namesakes[1] = id;
+	return NULL;
 }
 
 /* The read is over: users found by a login that several users have were not found. */
@@ -169,8 +169,8 @@ drop_namesakes(LpuChangeRead *r)
 	}
 }
 
-/* Keep a user that was requested by its id, if the response shows this one. */
-static void
+/* Keep a user that was requested by its id, if the response shows this one.  A LpuTakeUser. */
+static const char *
 take_one(void *arg, LpuReader *reader)
 {
 	ReadGet    *get = arg;
@@ -179,11 +179,10 @@ take_one(void *arg, LpuReader *reader)
 	int64		id;
 
 	get->other = id_text == NULL || !lpu_text_as_int64(id_text, &id) || id != get->user->id;
-	if (get->other)
-		return;
-	if (!lpu_value_is_true(&values[DELETED]))
+	if (!get->other && !lpu_value_is_true(&values[DELETED]))
 		keep_user(get->read, get->user, get->user->id, lpu_value_text(&values[LOGIN_NAME]),
 				  lpu_reader_whole(reader)->text);
+	return NULL;
 }
 
 /* ----- steps ----- */

@@ -118,8 +118,8 @@ lpu_lookup_namesakes(const LpuListedUser *user)
 
 /* ----- the listing ----- */
 
-/* Keep a user of the listing if its login was added.  The current memory context is scratch. */
-static void
+/* Keep a user of the listing if its login was added.  A LpuTakeUser. */
+static const char *
 take_user(void *arg, LpuReader *reader)
 {
 	LpuLookup  *lookup = arg;
@@ -129,25 +129,26 @@ take_user(void *arg, LpuReader *reader)
 	SoughtLogin *entry;
 	int64		user_id;
 
-	if (login == NULL || lpu_value_is_true(&values[DELETED]))
-		return;
+	if (lpu_value_is_true(&values[DELETED]))
+		return NULL;
+	if (login == NULL || id == NULL || !lpu_text_as_int64(id, &user_id) || user_id <= 0)
+		return LPU_USER_UNNAMED;
 	entry = find_key(lookup, lpu_login_fold_utf8(login));
 	if (entry == NULL)
-		return;
-	if (id == NULL || !lpu_text_as_int64(id, &user_id))
-		user_id = 0;
+		return NULL;
 	if (entry->found)
 	{
 		/* a list that changes while it is read may show a user twice */
 		if (user_id != entry->user.id)
 			entry->user.namesake = user_id;
-		return;
+		return NULL;
 	}
 	entry->found = true;
 	entry->user.id = user_id;
 	entry->user.enabled = lpu_value_is_true(&values[IS_ENABLED]);
 	if (lookup->entities)
 		entry->user.entity = MemoryContextStrdup(lookup->context, lpu_reader_whole(reader)->text);
+	return NULL;
 }
 
 /* Attributes that the account returns as they were sent. */

@@ -45,6 +45,7 @@ struct LpuUserList
 	int			requests;
 	LpuReader  *reader;
 	LpuReaderState state;
+	const char *unusable;		/* why the users cannot be used, or NULL */
 	char		first;			/* character of the response that is not
 								 * blank; 0: none yet */
 	TimestampTz since;			/* when it was sent */
@@ -76,8 +77,8 @@ read_piece(LpuUserList *l)
 	while ((l->state = lpu_reader_next(l->reader)) == LPU_READER_ELEMENT)
 	{
 		MemoryContextSwitchTo(l->scratch);
-		if (l->query->take != NULL)
-			l->query->take(l->query->arg, l->reader);
+		if (l->query->take != NULL && l->unusable == NULL)
+			l->unusable = l->query->take(l->query->arg, l->reader);
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(l->scratch);
 	}
@@ -103,6 +104,7 @@ send_request(LpuUserList *l)
 	l->first = '\0';
 	l->reader = lpu_reader_new(l->query->names, l->query->nnames, l->query->whole);
 	l->state = LPU_READER_MORE;
+	l->unusable = NULL;
 	l->call = lpu_api_start(l->options, &l->request);
 	l->since = l->last = GetCurrentTimestamp();
 	l->bytes = 0;
@@ -227,7 +229,7 @@ lpu_user_list_done(LpuUserList *l, long *wait_ms)
 static bool
 is_whole(const LpuUserList *l, const LpuApiAnswer *answer)
 {
-	if (answer->verdict != LPU_OK)
+	if (answer->verdict != LPU_OK || l->unusable != NULL)
 		return false;
 	if (l->query->user_id != 0)
 		return l->state == LPU_READER_END && l->first == '{';
@@ -263,6 +265,8 @@ conclude(const LpuUserList *l, const LpuApiAnswer *answer, LpuListingResult *res
 	if (l->first != (l->query->user_id != 0 ? '{' : '['))
 		result->why = l->query->user_id != 0 ? "the response is not a user" :
 			"the response is not a list of users";
+	else if (l->unusable != NULL)
+		result->why = l->unusable;
 	else
 		result->why = lpu_reader_complaint(l->reader);
 }

@@ -9,8 +9,14 @@
 
 typedef struct LpuUserList LpuUserList;
 
-/* Called for each user that has arrived; the current memory context is reset afterwards. */
-typedef void (*LpuTakeUser) (void *arg, LpuReader *reader);
+/*
+ * Called for each user that has arrived; the current memory context is reset afterwards. Returns
+ * NULL, or a constant that says why the list cannot be used; it is not called again then.
+ */
+typedef const char *(*LpuTakeUser) (void *arg, LpuReader *reader);
+
+/* ... for a user that cannot be told from others. */
+#define LPU_USER_UNNAMED "a user of the list has no valid id or no loginName"
 
 /* Parameters of a list.  All pointers must stay valid until the list has ended. */
 typedef struct LpuUserQuery

@@ -61,9 +61,7 @@ struct LpuHttpPool
 	uint64		generation;
 	Oid			payer;			/* who uses it now, see lpu_http_has_room() */
 	CURLM	   *multi;
-	bool		dropped;		/* to be destroyed by the next
-								 * lpu_http_pool_for(), when nothing is in
-								 * flight */
+	bool		dropped;		/* to be destroyed when nothing is in flight */
 	int			in_flight;		/* handles that are in use */
 	int			under_way;		/* ... for requests that have not ended */
 	int			holders;		/* see lpu_http_hold() */

@@ -70,7 +70,17 @@ struct LpuHttpCall
 
 /* ----- what libcurl calls: nothing here may raise ----- */
 
-/* Hand a piece to the sink, unless it belongs to a response that is no success. */
+/*
+ * Return true if a response with this status has all that a GET has asked for; other successes are
+ * a part of it (206), or will have it later (202).
+ */
+bool
+lpu_http_is_whole(int status)
+{
+	return status == 200 || status == 203 || status == 204;
+}
+
+/* Hand a piece to the sink, unless it belongs to a response that is not whole. */
 static bool
 goes_to_sink(LpuHttpCall *call)
 {
@@ -78,7 +88,7 @@ goes_to_sink(LpuHttpCall *call)
 
 	return call->sink != NULL &&
 		curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
-		status >= 200 && status <= 299;
+		lpu_http_is_whole((int) status);
 }
 
 static size_t

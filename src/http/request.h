@@ -112,6 +112,9 @@ extern void lpu_http_expire(LpuHttpCall *call);
 /* Continue a transfer whose sink was full. */
 extern void lpu_http_resume(LpuHttpCall *call);
 
+/* Return true if a response with this status has all that a GET has asked for. */
+extern bool lpu_http_is_whole(int status);
+
 /* Return the response of a call that is done; it lives as long as the call. */
 extern const LpuHttpAnswer *lpu_http_result(LpuHttpCall *call);
 

@@ -25,7 +25,7 @@
 static const char doubts_sql[] =
 "SELECT r.id, r.send_as, r.send_as_oid, r.server_oid, r.login_name, r.attempts, r.sent_at,"
 "  b.body::text, r.status, r.error,"
-"  r.error IS NOT NULL AND r.status BETWEEN 300 AND 499 AND r.status NOT IN (401, 429), r.reason "
+"  r.error IS NOT NULL AND r.status BETWEEN 300 AND 499 AND r.status NOT IN (401, 408, 425, 429), r.reason "
 "FROM @extschema@.lp_requests r"
 "  LEFT JOIN LATERAL (SELECT p.body FROM @extschema@.lp_payloads p WHERE p.request_id = r.id LIMIT 1) b"
 "    ON true "

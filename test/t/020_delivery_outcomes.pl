@@ -433,6 +433,8 @@ sub in_doubt
 subtest 'an unknown outcome is looked up and never sent twice' => sub {
 	in_doubt('500 before', 0, action => 'status', status => 500);
 	in_doubt('500 after', 1, action => 'status', status => 500);
+	in_doubt("$_ before", 0, action => 'status', status => $_) foreach 408, 425;
+	in_doubt("$_ after", 1, action => 'status', status => $_) foreach 408, 425;
 	in_doubt('503 before', 0, action => 'status', status => 503, headers => { 'Retry-After' => '1' });
 	in_doubt('503 after', 1, action => 'status', status => 503);
 	in_doubt('502 page', 0, action => 'html');
@@ -475,6 +477,26 @@ subtest 'an unknown outcome is looked up and never sent twice' => sub {
 		all_are('failed', $what, @names);
 		is(rows()->{e1}{error}, "status $fault->{status}, but the account does not have the user", "$what: why");
 		is(posts() . ' ' . gets(), '1 1', "$what: looked up, not sent again");
+	}
+	# A list that is not the whole account, or names its users in another way, shows no absence.
+	foreach my $list ([ 206, '[]' ], [ 202, '[]' ], [ 206, '[{"id":1,"loginName":"x@example.com"}]' ], [ 200, '[{"id":1}]' ], [ 200, '[{"id":1,"loginname":"u1@example.com"}]' ],
+		[ 200, '[{"loginName":"x@example.com"}]' ], [ 200, '[{"id":0,"loginName":"u1@example.com"}]' ])
+	{
+		my $what = "list $list->[0] $list->[1]";
+		my @names = map { "u$_" } 1 .. 6;
+
+		fresh();
+		enqueue(@names);
+		fault(action => 'status', status => 500, applied => JSON::PP::true);
+		fault(method => 'GET', action => 'status', status => $list->[0], body => $list->[1]);
+		deliver();
+		due_now();
+		deliver();
+		all_are('uncertain', $what, @names);
+		due_now();
+		deliver();
+		is(posts(), 1, "$what: not sent again");
+		created($what, \@names, evidence => 'lookup');
 	}
 	# Later than `timeout`, but carried out: the lookup comes after it.
 	{
