@@ -426,11 +426,12 @@ set_unreachable(LpuDelivery *d, const LpuOptions *options, TimestampTz since, Lp
 {
 	int64		wait_ms = lpu_silence_backoff(options->mapping);
 	LpuNextChange sender = {rows[0]->server, rows[0]->role};
+	const char *why = rows[0]->error ? rows[0]->error : rows[0]->reason;
 	int			i;
 
 	for (i = 0; i < n; i++)
 		rows[i]->wait_ms = wait_ms;
-	lpu_delivery_note_unreachable(d, options, &sender, since, rows[0]->error, wait_ms);
+	lpu_delivery_note_unreachable(d, options, &sender, since, why, wait_ms);
 }
 
 /* In a step: settle one batch that is done. */
