@@ -4,8 +4,9 @@
  * The revision is read first, by a cheap request, then the users: a change of the account in
  * between makes the write stale, and is never overwritten.  A few users are read by single
  * requests, several at a time, since these cost less than a listing of a large account; more users
- * are read by one listing.  Finding users by their login takes a listing.  A 404 for a user is
- * trusted only if the account has shown another user; else the account is listed.
+ * are read by one listing.  Finding users by their login takes a listing.  A service may show a
+ * new user late: one with an id is gone only if a request for it and a listing both lack it, or if
+ * the response says that it was deleted.
  *
  * A read takes steps that do not wait.  The read and its entities live in the memory context that
  * was the current one at the start.
@@ -64,8 +65,8 @@ struct LpuChangeRead
 	ReadGet    *gets;			/* up to the maximum number under way */
 	int			ngets;
 	int			next;			/* the user that is to be read next */
-	bool		absent;			/* some user is missing */
-	bool		proved;			/* the account has shown a user */
+	bool		absent;			/* a request for a user got 404 */
+	bool		listed;			/* the account has been listed */
 	HTAB	   *sought;			/* of SoughtUser, for a listing */
 	LpuListingResult result;	/* revision; known: all users were read */
 };
@@ -89,15 +90,16 @@ find_user(LpuChangeRead *r, const char *key)
 }
 
 /*
- * Register all users for a listing.  Since a login may be a number, ids get a prefix that no login
- * has.
+ * Begin to list the users that were not read yet.  Since a login may be a number, ids get a prefix
+ * that no login has.
  */
 static void
-seek_users(LpuChangeRead *r)
+begin_list(LpuChangeRead *r)
 {
 	MemoryContext caller = MemoryContextSwitchTo(r->context);
 	int			i;
 
+	r->step = READ_LIST;
 	r->sought = lpu_text_table("lpusers sought users", sizeof(SoughtUser), 256);
 	MemoryContextSwitchTo(caller);
 	for (i = 0; i < r->n; i++)
@@ -105,8 +107,11 @@ seek_users(LpuChangeRead *r)
 		LpuChangedUser *user = r->users[i];
 		const char *key = user->id != 0 ? psprintf("\t" INT64_FORMAT, user->id) : user->login_key;
 		bool		found;
-		SoughtUser *entry = hash_search(r->sought, &key, HASH_ENTER, &found);
+		SoughtUser *entry;
 
+		if (user->entity != NULL)
+			continue;
+		entry = hash_search(r->sought, &key, HASH_ENTER, &found);
 		/* the other request is in the next read */
 		if (!found)
 			entry->user = user;
@@ -120,7 +125,6 @@ keep_user(LpuChangeRead *r, LpuChangedUser *user, int64 id, const char *login, c
 	user->id = id;
 	user->login = login ? MemoryContextStrdup(r->context, lpu_login_fold_utf8(login)) : NULL;
 	user->entity = MemoryContextStrdup(r->context, entity);
-	r->proved = true;
 }
 
 /* Keep a user of the listing if it is sought.  A LpuTakeUser. */
@@ -275,12 +279,9 @@ static void
 begin_users(LpuChangeRead *r)
 {
 	if (r->n <= LPU_MAX_REREADS && all_have_ids(r))
-	{
 		r->step = READ_USERS;
-		return;
-	}
-	r->step = READ_LIST;
-	seek_users(r);
+	else
+		begin_list(r);
 }
 
 /* Read the revision, from one user or from the list of all users, requesting only their ids. */
@@ -297,7 +298,6 @@ step_revision(LpuChangeRead *r, long *wait_ms)
 		fail(r, &result);
 		return true;
 	}
-	r->proved |= !result.absent;
 	r->result.revision = result.revision;
 	/* the response for a deleted user may have none */
 	if (result.revision < 0 && r->step == READ_REVISION && result.absent)
@@ -317,9 +317,20 @@ read_listing(LpuChangeRead *r, long *wait_ms)
 	drop_namesakes(r);
 	if (!result.known)
 		fail(r, &result);
-	r->result.known = result.known;
-	r->step = READ_OVER;
+	else
+		r->step = READ_USERS;	/* those that it lacks */
+	r->listed = true;
 	return true;
+}
+
+/* Advance to the next user that has an id and was not read.  Return false if there is none. */
+static bool
+has_next(LpuChangeRead *r)
+{
+	while (r->next < r->n &&
+		   (r->users[r->next]->entity != NULL || r->users[r->next]->id == 0))
+		r->next++;
+	return r->next < r->n;
 }
 
 /*
@@ -335,7 +346,7 @@ start_gets(LpuChangeRead *r)
 
 	for (i = 0; i < r->ngets; i++)
 		others |= r->gets[i].list != NULL;
-	for (i = 0; i < r->ngets && r->next < r->n; i++)
+	for (i = 0; i < r->ngets && has_next(r); i++)
 	{
 		ReadGet    *get = &r->gets[i];
 
@@ -378,7 +389,6 @@ finish_get(LpuChangeRead *r, ReadGet *get)
 	if (!result.known)
 		fail(r, &result);
 	r->absent |= result.absent;
-	r->proved |= result.known && !result.absent;
 }
 
 /* Read users one by one.  Return false if this has to wait. */
@@ -404,7 +414,7 @@ step_users(LpuChangeRead *r, long *wait_ms)
 		waits = true;
 		*wait_ms = lpu_delivery_shorter(*wait_ms, ms);
 	}
-	if (r->step == READ_USERS && !waits && r->next < r->n)
+	if (r->step == READ_USERS && !waits && has_next(r))
 	{
 		*wait_ms = lpu_delivery_request_wait(r->delivery);
 		return false;
@@ -413,12 +423,8 @@ step_users(LpuChangeRead *r, long *wait_ms)
 		return false;
 	r->result.known = true;
 	r->step = READ_OVER;
-	/* possibly not an account at all */
-	if (r->absent && !r->proved)
-	{
-		r->step = READ_LIST;
-		seek_users(r);
-	}
+	if (r->absent && !r->listed)
+		begin_list(r);
 	return true;
 }
 

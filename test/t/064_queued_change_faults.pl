@@ -196,6 +196,43 @@ foreach my $size (3, 30)
 	}
 }
 
+# A service that shows users late: a request for the user gets 404, or a list lacks them, once or twice.  The user is not gone.
+my $no_user = { method => 'GET', path => '/le-users/users/4', action => 'status', status => 404, body => '{"message":"no such user"}' };
+my $empty = { method => 'GET', path => '/le-users/users', action => 'status', status => 200, body => '[]', headers => { 'ac-revision' => '1' } };
+my %late = (
+	'404 and an empty list of ids' => [ 1, [ { %$no_user, times => 2 }, $empty ] ],
+	'an empty list of ids and an empty list' => [ 30, [ { %$no_user, times => 1 }, { %$empty, times => 2 } ] ],
+	'an empty list' => [ 30, [ { %$empty, skip => 1 } ] ]);
+foreach my $operation ('update', 'delete')
+{
+	foreach my $name (sort keys %late)
+	{
+		subtest "$operation, the user is shown late: $name" => sub {
+			my ($n, $faults) = @{ $late{$name} };
+
+			fresh($n);
+			queue($operation, $n);
+			$sim->post('faults', $_) foreach @$faults;
+			deliver();
+			$sim->remove('faults');
+			check_end($operation, $n, 'in the end');
+		};
+	}
+}
+subtest 'users who are gone' => sub {
+	foreach my $n (2, 30)
+	{
+		fresh($n + 1);
+		$sim->post('change', { user => sprintf('%d', $first + 1), delete => $true });
+		queue('delete', $n);
+		deliver();
+		check_end('delete', $n, "$n users, one is deleted already");
+		queue('update', 1);
+		deliver();
+		like(says(1), qr/the user is gone/, 'an update of a deleted user fails');
+	}
+};
+
 # What the account does not show cannot be looked up: it is sent again, with the same value.
 subtest 'a hidden attribute after a lost answer' => sub {
 	fresh(1);
