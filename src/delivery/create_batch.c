@@ -153,6 +153,31 @@ lpu_batch_accepted(const LpuCreateBatch *batch)
 
 /* ----- responses ----- */
 
+/*
+ * Find the users in the response.  Their e-mails are needed only if the account has stored other
+ * logins than were sent.
+ */
+static void
+match_users(LpuCreateBatch *batch, const LpuApiAnswer *answer, LpuAnsweredUser *users)
+{
+	LpuJson    *sent;
+	int			i;
+
+	lpu_created_match(answer->body, answer->body_length, users, batch->n);
+	for (i = 0; i < batch->n && users[i].named; i++)
+		;
+	if (i == batch->n)
+		return;
+	sent = lpu_json_parse(batch->request.body, batch->request.body_length);
+	for (i = 0; i < batch->n; i++)
+	{
+		const char *email = lpu_json_text(lpu_json_member(lpu_json_element(sent, i), "email"));
+
+		users[i].email = email ? lpu_text_from_utf8(email) : NULL;
+	}
+	lpu_created_match(answer->body, answer->body_length, users, batch->n);
+}
+
 static void
 set_created(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 {
@@ -161,7 +186,7 @@ set_created(LpuCreateBatch *batch, const LpuApiAnswer *answer)
 
 	for (i = 0; i < batch->n; i++)
 		users[i].login_name = batch->rows[i]->login_name;
-	lpu_created_match(answer->body, answer->body_length, users, batch->n);
+	match_users(batch, answer, users);
 	for (i = 0; i < batch->n; i++)
 	{
 		LpuQueueRow *row = batch->rows[i];

@@ -1,11 +1,12 @@
 /*
  * identity.c: the users that the response to a create names.
  *
- * They are matched by login, never by position: by the login as it was sent,
- * then as accounts may store it (login.c).  If one user that was sent and one
- * user of the response are left, they are a pair.  A response that gives two users one
- * id, or one login two ids, names none of them.  No tree is built of a response of which
- * only logins and ids are needed.
+ * They are matched by login: by the login as it was sent, then as accounts may
+ * store it (login.c).  If one user that was sent and one user of the response
+ * are left, they are a pair.  By position they are matched only if the account has
+ * stored other logins, and all e-mails show that the order is the same.  A response
+ * that gives two users one id, or one login two ids, names none of them.  No tree is
+ * built of a response of which only logins, ids and e-mails are needed.
  */
 #include "postgres.h"
 
@@ -23,6 +24,7 @@
 typedef struct AnsweredUser
 {
 	char	   *login_name;		/* or NULL */
+	char	   *email;			/* or NULL */
 	int64		id;				/* or 0 */
 	bool		matched;
 } AnsweredUser;
@@ -37,7 +39,7 @@ typedef struct AnsweredEntry
 static void
 forget_answered(AnsweredUser *user)
 {
-	user->login_name = NULL;
+	user->login_name = user->email = NULL;
 	user->id = 0;
 }
 
@@ -91,7 +93,7 @@ forget_shared_ids(AnsweredUser *users, int n)
 static AnsweredUser *
 read_answer(const char *body, size_t length, int expected, int *n)
 {
-	static const char *const names[] = {"loginName", "id"};
+	static const char *const names[] = {"loginName", "id", "email"};
 	LpuReader  *reader = lpu_reader_new(names, lengthof(names), false);
 	LpuReaderState state;
 	int			capacity = Max(expected, 1);
@@ -105,6 +107,7 @@ read_answer(const char *body, size_t length, int expected, int *n)
 		const LpuValue *values = lpu_reader_values(reader);
 		const char *login = lpu_value_text(&values[0]);
 		const char *id = lpu_value_text(&values[1]);
+		const char *email = lpu_value_text(&values[2]);
 
 		CHECK_FOR_INTERRUPTS();
 		if (*n == capacity)
@@ -113,6 +116,7 @@ read_answer(const char *body, size_t length, int expected, int *n)
 			users = repalloc(users, capacity * sizeof(AnsweredUser));
 		}
 		users[*n].login_name = login ? lpu_text_from_utf8(login) : NULL;
+		users[*n].email = email ? lpu_text_from_utf8(email) : NULL;
 		users[*n].matched = false;
 		if (id == NULL || !lpu_text_as_int64(id, &users[*n].id))
 			users[*n].id = 0;
@@ -215,6 +219,30 @@ match_single_pair(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nan
 }
 
 /*
+ * Match what is left by position, if the response has as many users as were sent, and no login or
+ * e-mail in it contradicts the order.
+ */
+static void
+match_positions(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nanswered)
+{
+	int			i;
+
+	if (nanswered != n)
+		return;
+	for (i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (users[i].named ? users[i].id != answered[i].id :
+			answered[i].matched || answered[i].id == 0 || users[i].email == NULL ||
+			answered[i].email == NULL ||
+			strcmp(lpu_login_fold(users[i].email), lpu_login_fold(answered[i].email)) != 0)
+			return;
+	}
+	for (i = 0; i < n; i++)
+		match(&users[i], &answered[i]);
+}
+
+/*
  * Set named and id of users that were sent from the body of a 2xx response: an
  * array, or one object.  The time is linear in the number of users.  Serves
  * interrupts; leaves nothing allocated.
@@ -239,6 +267,7 @@ lpu_created_match(const char *body, size_t length, LpuAnsweredUser *users, int n
 		match_by(pstrdup, users, n, answered, nanswered);
 		match_by(lpu_login_fold, users, n, answered, nanswered);
 		match_single_pair(users, n, answered, nanswered);
+		match_positions(users, n, answered, nanswered);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);

@@ -9,6 +9,7 @@ typedef struct LpuAnsweredUser
 {
 	const char *login_name;		/* that was sent, or NULL; in the database's
 								 * encoding */
+	const char *email;			/* that was sent, or NULL: not to be compared */
 	bool		named;			/* the response names the user */
 	int64		id;				/* as it says; 0: it does not */
 } LpuAnsweredUser;

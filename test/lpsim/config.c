@@ -42,7 +42,7 @@ static const Knob knobs[] = {
 	{"ignore_if_match", "false", NULL, "true: writes are carried out whatever their If-Match, as with -1"},
 	{"error_shape", "\"flat\"", SHAPES, "of error bodies"},
 	{"normalise", "\"\"", NULL,
-		"lower,trim,nfc: logins and e-mail addresses are stored so, and are unique so"},
+		"lower,trim,nfc: logins and e-mail addresses are stored so, and are unique so; cut: logins of 20 bytes"},
 	{"refuse", "\"\"", NULL, "dateCreated,skills: a PUT with one of these attributes is refused"},
 	{"reserve_deleted", "false", NULL, "true: the login of a deleted user stays taken"},
 	{"list_form", "{}", NULL, "forms of attributes in the list: {\"skillIds\":\"null\"}"},
@@ -167,7 +167,7 @@ check_knob(const char *name, json_object *v, Problem *p)
 	if (strcmp(name, "list_form") == 0 || strcmp(name, "single_form") == 0)
 		return forms_check(name, v, p);
 	if (strcmp(name, "normalise") == 0)
-		return check_words(name, text, "lower trim nfc", p);
+		return check_words(name, text, "lower trim nfc cut", p);
 	return true;
 }
 

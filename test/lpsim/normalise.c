@@ -6,6 +6,7 @@
  * "trim" removes blanks, tabs and line ends at both ends.  "lower" knows the letters which the
  * C.UTF-8 locale knows, one by one (no special casing).  "nfc" composes a Latin letter with the
  * combining marks behind it (compose.h); it does not order marks, and leaves other scripts.
+ * "cut" keeps the first 20 bytes of a login.
  *
  * Copyright (c) 2026, the lpusers authors; PostgreSQL licence
  *
@@ -105,6 +106,8 @@ normalise_user(json_object *user)
 		if (!json_object_is_type(v, json_type_string))
 			continue;
 		text = normalise(json_object_get_string(v), how);
+		if (i == 0 && list_has(how, "cut", 3) && strlen(text) > 20)
+			text[20] = '\0';
 		set_text(user, names[i], text);
 		free(text);
 	}
