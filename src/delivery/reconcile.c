@@ -23,6 +23,9 @@
 #include "queue/settle.h"
 #include "user/compare.h"
 
+/* Maximum time after a 409 in which a list may lack the user that it is about. */
+#define LATE_LIST_MS (5 * 60 * 1000)
+
 /* A lookup under way. */
 struct LpuReconciliation
 {
@@ -65,12 +68,29 @@ lpu_delivery_differences(const char *body, const LpuListedUser *user)
 
 /* ----- outcomes ----- */
 
+/*
+ * Return true if an earlier request of the row, without a response, may have created the user that
+ * the last one met, although the account does not list it yet.
+ */
+static bool
+may_be_listed_late(const LpuDoubt *doubt)
+{
+	return doubt->rejected && doubt->status == 409 && doubt->row.attempts > 1 &&
+		!TimestampDifferenceExceeds(doubt->row.last_sent_at, GetCurrentTimestamp(), LATE_LIST_MS);
+}
+
 /* The account does not have the user. */
 static void
 judge_absent(LpuDoubt *doubt, int max_retries)
 {
 	LpuQueueRow *row = &doubt->row;
 
+	if (may_be_listed_late(doubt))
+	{
+		lpu_rows_set(&row, 1, LPU_STATE_UNCERTAIN, doubt->trouble,
+					 "the account says that the login exists, but does not list the user", -1);
+		return;
+	}
 	if (doubt->accepted)
 		lpu_row_set_failed(row, LPU_CAUSE_GAVE_UP,
 						   psprintf("status %d, but the account does not have the user",
