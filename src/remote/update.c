@@ -334,6 +334,7 @@ write_update_body(void *batch, const int *users, int n, LpuWriteRequest *write)
 
 		if (login != NULL)
 			write->users[i].login_name = login;
+		c->users[users[i]].delta.sent = true;
 	}
 	write->secrets = lpu_users_secrets(entities);
 	resetStringInfo(&text);

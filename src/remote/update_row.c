@@ -177,7 +177,7 @@ lpu_delta_init(LpuRowChange *d, const LpuUpdate *update, int64 id, Datum before,
 	tuple.t_data = header;
 	d->update = update;
 	d->id = id;
-	d->refused = false;
+	d->refused = d->sent = false;
 	d->before = heap_copytuple(&tuple);
 	d->after = NULL;
 	d->columns = NULL;
@@ -238,7 +238,8 @@ lpu_delta_sets(const LpuRowChange *d, const char *attribute)
 
 /*
  * Compare the user as it is now, as values of columns, with what the statement has read. Return
- * an attribute that another client has changed, or NULL.
+ * an attribute that another client has changed, or NULL. A user who is as wanted since a request
+ * that was refused has been changed by this request.
  */
 const char *
 lpu_delta_conflict(const LpuRowChange *d, const Datum *values, const bool *nulls)
@@ -246,6 +247,8 @@ lpu_delta_conflict(const LpuRowChange *d, const Datum *values, const bool *nulls
 	const LpuForeignTable *table = d->update->writer->table;
 	int			i;
 
+	if (d->sent && lpu_delta_is_there(d, values, nulls))
+		return NULL;
 	for (i = 0; i < table->ncolumns; i++)
 	{
 		const LpuColumn *column = &table->columns[i];

@@ -30,6 +30,7 @@ typedef struct LpuRowChange
 	char	   *members;		/* attributes that are set, as a JSON object */
 	bool		refused;		/* was in a request that was refused, and yet
 								 * may have been carried out in part */
+	bool		sent;			/* in any request so far */
 } LpuRowChange;
 
 /*
