@@ -21,8 +21,9 @@
 
 /*
  * Requests that may be released: held for set-up, threshold or credentials, and written here, or
- * on another timeline of this database if lpusers.after_promotion = resume.  $1 account or ids, $2
- * origin here, $3 resume.  Returns id, role, its name, server, account and whether there is a
+ * on another timeline of this database if lpusers.after_promotion = resume; by their ids also
+ * pending ones that wait longer than any delay, since the clock was set back.  $1 account or ids,
+ * $2 origin here, $3 resume.  Returns id, role, its name, server, account and whether there is a
  * payload, in the order of the ids.  Those of an account are sorted by an expression, since no
  * index has its order: for an ordered column the planner would walk the primary key.  Locks
  * lp_requests, reads lp_payloads.
@@ -31,12 +32,16 @@
 "SELECT r.id, r.send_as_oid, r.send_as, r.server_oid, r.account," \
 "  EXISTS (SELECT FROM @extschema@.lp_payloads p WHERE p.request_id = r.id) " \
 "FROM @extschema@.lp_requests r " \
-"WHERE " which " AND r.state = 'held' AND r.hold <> 'elsewhere'" \
+"WHERE " which \
 "  AND (r.origin = $2 OR $3 AND @extschema@._lp_is_here(r.origin, $2)) " \
 "ORDER BY " order " FOR UPDATE OF r"
 
-static const char held_of_account_sql[] = HELD_SQL("r.account = $1", "r.id + 0");
-static const char held_of_ids_sql[] = HELD_SQL("r.id = ANY ($1)", "r.id");
+static const char held_of_account_sql[] = HELD_SQL("r.account = $1 AND r.state = 'held'"
+												   " AND r.hold <> 'elsewhere'", "r.id + 0");
+static const char held_of_ids_sql[] = HELD_SQL("r.id = ANY ($1) AND (r.state = 'held' AND"
+											   " r.hold <> 'elsewhere' OR r.state = 'pending' AND"
+											   " r.next_attempt_at > clock_timestamp() + interval '1 day')",
+											   "r.id");
 
 /*
  * Make the requests pending; those that may have been sent are looked up first.  A server that was

@@ -31,7 +31,7 @@ COMMENT ON FUNCTION @extschema@.lp_release(text)
 
 CREATE FUNCTION @extschema@.lp_release(ids bigint[]) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'lp_release_ids' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lp_release(bigint[]) IS 'releases these held requests; returns their number';
+COMMENT ON FUNCTION @extschema@.lp_release(bigint[]) IS 'releases these requests that are held, or wait for more than a day; returns their number';
 
 CREATE FUNCTION @extschema@.lp_adopt() RETURNS bigint
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
