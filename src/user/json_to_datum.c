@@ -238,6 +238,20 @@ value_of_jsonb(const JsonbValue *json)
 	return value;
 }
 
+/* Return true for [] and {}. */
+static bool
+is_hollow(const LpuValue *value)
+{
+	const char *inner;
+
+	if (value->type != LPU_VALUE_NESTED)
+		return false;
+	inner = &value->text[1];
+
+	inner += strspn(inner, " \t\r\n");
+	return *inner == ']' || *inner == '}';
+}
+
 static Datum
 by_elements(LpuConverter *c, const LpuValue *value)
 {
@@ -248,6 +262,8 @@ by_elements(LpuConverter *c, const LpuValue *value)
 	Datum		element;
 	bool		isnull;
 
+	if (is_hollow(value))
+		return PointerGetDatum(construct_empty_array(c->element->type));
 	if (value->type != LPU_VALUE_NESTED || value->text[0] != '[')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -305,9 +321,17 @@ group_id(const LpuValue *value)
 	return value_of_jsonb(&member);
 }
 
+/* Return true if values of the kind are neither arrays nor objects. */
+static bool
+is_scalar(LpuValueKind kind)
+{
+	return kind != LPU_ANY && kind != LPU_GROUP && lpu_element_kind(kind) == LPU_ANY;
+}
+
 /*
  * Convert a value, in the current memory context. Return true if it is null: null, absent, or,
- * unless the column holds text, the empty string that the API writes for what it does not show.
+ * unless the column holds text, the empty string that the API writes for what it does not show. An
+ * empty array or object stands for nothing in any attribute (compare.c).
  * Raises for a value that the type does not take.
  */
 bool
@@ -323,7 +347,8 @@ lpu_convert(LpuConverter *c, const LpuValue *value, Datum *result)
 		value = &group;
 	}
 	if (value->type == LPU_VALUE_ABSENT || value->type == LPU_VALUE_NULL ||
-		(value->type == LPU_VALUE_STRING && value->length == 0 && !c->takes_blank))
+		(value->type == LPU_VALUE_STRING && value->length == 0 && !c->takes_blank) ||
+		(c->how != BY_JSON && is_scalar(c->kind) && is_hollow(value)))
 		return true;
 	switch (c->how)
 	{
