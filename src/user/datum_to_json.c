@@ -191,7 +191,7 @@ write_array_elements(StringInfo out, LpuValueKind kind, Oid type, Datum value, c
 	int			n;
 	int			i;
 
-	if (!OidIsValid(element))
+	if (!OidIsValid(element) || ARR_NDIM(DatumGetArrayTypeP(value)) > 1)
 		return expected;
 	get_typlenbyvalalign(element, &length, &byval, &align);
 	deconstruct_array(DatumGetArrayTypeP(value), element, length, byval, align, &values, &nulls,
