@@ -110,7 +110,7 @@ UPDATE lp.users SET full_name = '', employee_id = 'x' WHERE login_name ~ '^ann';
 UPDATE lp.users SET login_name = 'same@example.com', full_name = 'x', employee_id = 'x' WHERE login_name ~ '^(ann|bob)'; -- ERROR
 SELECT lp.sim('log', method => 'DELETE');
 -- what an account has of its own is no reason to refuse
-SELECT lp.sim('users', '[{"loginName": "odd@example.com", "nickname": "", "isEnabled": "true", "maxChats": null, "profileIds": []}]');
+SELECT lp.sim('users', '[{"loginName": "odd@example.com", "email": "", "nickname": "", "isEnabled": "true", "maxChats": null, "profileIds": []}]');
 UPDATE lp.users SET description = 'odd' WHERE login_name ~ '^odd';
 SELECT u FROM lp.seen WHERE login ~ '^odd';
 

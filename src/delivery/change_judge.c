@@ -76,14 +76,6 @@ parse(const char *text)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 }
 
-/* Return the members of both objects; those of the upper one take precedence. */
-static Jsonb *
-lay(Jsonb *lower, Jsonb *upper)
-{
-	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(lower),
-											  JsonbPGetDatum(upper)));
-}
-
 /* Return true if the attribute of this name can be compared with the value sent. */
 static bool
 is_visible(const LpuAttribute *def)
@@ -192,7 +184,7 @@ set_sum(Comparison *c, const char *name)
 		appendStringInfo(&text, "%s" INT64_FORMAT, foreach_current_index(cell) > 0 ? "," : "",
 						 *(int64 *) lfirst(cell));
 	appendStringInfoString(&text, "]}");
-	c->set = lay(c->set, parse(text.data));
+	c->set = lpu_jsonb_lay(c->set, parse(text.data));
 }
 
 static bool
@@ -322,15 +314,23 @@ check_login(Comparison *c)
 
 /*
  * Fill in attributes that the account returns blank from the values stored with the request.
- * Return false and fail the row if one would be lost.
+ * Return false and fail the row if one would be lost, or the account has shown but a part.
  */
 static bool
 fill_hidden(Comparison *c, Jsonb **complete)
 {
 	Jsonb	   *hidden = lpu_jsonb_of_member(c->payload, "hidden");
+	const char *lacks = lpu_user_lacks(c->entity);
 	StringInfoData lost;
 	int			i;
 
+	if (lacks != NULL)
+	{
+		set_failed(c->row, LPU_CAUSE_REFUSED,
+				   psprintf("the account has not shown all attributes of the user: \"%s\" is missing",
+							lacks));
+		return false;
+	}
 	initStringInfo(&lost);
 	for (i = 0; i < lpu_nattributes; i++)
 	{
@@ -354,7 +354,7 @@ fill_hidden(Comparison *c, Jsonb **complete)
 		if (!lpu_user_hides(c->entity, &lpu_attributes[i]))
 			hidden = lpu_jsonb_without(hidden, lpu_attributes[i].name);
 	if (hidden != NULL)
-		*complete = lay(hidden, c->set);
+		*complete = lpu_jsonb_lay(hidden, c->set);
 	return true;
 }
 

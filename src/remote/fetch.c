@@ -3,8 +3,7 @@
  *
  * It requests only the attributes that the needed columns show, by one listing or by a few
  * concurrent GETs by id, and converts each entity to a row. The id is always requested, so that
- * an error can name the entity. It knows nothing of plans and executors. It raises errors
- * itself, since all its callers are entry points.
+ * an error can name the entity. It knows nothing of plans and executors. It raises errors itself.
  */
 #include "postgres.h"
 
@@ -37,6 +36,7 @@ struct LpuFetch
 	int			deleted_name;	/* place of "deleted" if deleted entities are
 								 * to be left out here, -1 */
 	bool		whole;
+	int			secrets;		/* where the secrets begin, if whole */
 	ReadColumn *columns;
 	int			ncolumns;
 	bool		by_id;			/* of the current run */
@@ -172,12 +172,14 @@ lpu_fetch_new(const LpuForeignTable *table, const LpuOptions *options, const Lpu
 	f->table = table;
 	f->options = options;
 	f->plan = plan;
-	f->names = palloc((table->ncolumns + 2) * sizeof(char *));
+	f->names = palloc((table->ncolumns + 2 + lpu_nattributes) * sizeof(char *));
 	f->nnames = collect_names(table, plan, f->names, &f->whole);
 	f->query = write_fetch_query(table, plan, f->names, f->nnames, f->whole);
 	f->deleted_name = plan->by_id &&
 		!plan->include_deleted ? select_name(f->names, &f->nnames, "deleted") : -1;
 	choose_columns(f);
+	f->secrets = f->nnames;
+	f->nnames = f->whole ? lpu_attribute_secrets(f->names, f->nnames) : f->nnames;
 	f->gets = palloc0(options->max_connections * sizeof(LpuListing *));
 	f->revision = -1;
 	initStringInfo(&f->entity);
@@ -325,14 +327,14 @@ static void
 check_entity(const LpuFetch *f, const LpuListing *listing)
 {
 	const LpuValue *value = &lpu_listing_values(listing)[0];
-	bool		has_id = value->type != LPU_VALUE_ABSENT && value->type != LPU_VALUE_NULL;
+	bool		has_id = value->type != LPU_VALUE_ABSENT && value->type != LPU_VALUE_NULL &&
+	(value->type != LPU_VALUE_STRING || value->length > 0);
 	int64		asked = f->by_id ? f->ids[f->at] : 0;
 	const char *text = lpu_value_text(value);
 	int64		id;
 
-	/* the conversion of an id that is no number raises its own error */
-	if (has_id &&
-		(!f->by_id || text == NULL || !lpu_text_as_int64(text, &id) || id == asked))
+	/* in a list, a wrong id is for its column to refuse */
+	if (has_id && (!f->by_id || (text !=NULL && lpu_text_as_int64(text, &id) && id == asked)))
 		return;
 	lpu_problem_raise(lpu_problem_new(ERRCODE_CONNECTION_FAILURE, "could not %s of account \"%s\": %s",
 									  what_of(f, asked), f->options->account,
@@ -351,12 +353,13 @@ read_entity_row(LpuFetch *f, const LpuListing *listing, Datum *values, bool *nul
 	for (i = 0; i < f->ncolumns; i++)
 	{
 		const ReadColumn *read = &f->columns[i];
+		LpuValue	value;
 
 		f->converting = read;
-		nulls[read->column] = lpu_convert(read->converter,
-										  read->name < 0 ? lpu_listing_whole(listing) :
-										  &found[read->name],
-										  &values[read->column]);
+		value = read->name >= 0 ? found[read->name] :
+			lpu_value_without_secrets(lpu_listing_whole(listing), found + f->secrets,
+									  f->nnames - f->secrets);
+		nulls[read->column] = lpu_convert(read->converter, &value, &values[read->column]);
 	}
 	f->converting = NULL;
 	error_context_stack = context.previous;

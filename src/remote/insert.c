@@ -494,7 +494,7 @@ lpu_creation_return(LpuInsertState *c, TupleTableSlot *slot)
 	if (c->answered == NULL)
 		c->answered = lpu_answered_new(c->table);
 	MemoryContextSwitchTo(c->scratch);
-	lpu_answered_complete(c->answered, c->answer, slot);
+	lpu_answered_complete(c->answered, c->answer, 0, slot);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(c->scratch);
 }

@@ -9,15 +9,21 @@
 
 #include "access/htup_details.h"
 #include "executor/tuptable.h"
+#include "utils/lsyscache.h"
 
+#include "base/encoding.h"
 #include "json/array_reader.h"
+#include "remote/column_value.h"
 #include "remote/returning.h"
+#include "user/datum_to_json.h"
 #include "user/json_to_datum.h"
 
 struct LpuReturnedUsers
 {
 	const LpuForeignTable *table;
-	const char **names;			/* of the attribute behind each column */
+	const char **names;			/* of the attribute behind each column; then
+								 * the id, and all secrets */
+	int			nnames;
 	LpuConverter **converters;
 	const LpuColumn *converting;	/* for messages */
 };
@@ -30,7 +36,7 @@ lpu_answered_new(const LpuForeignTable *table)
 	int			i;
 
 	a->table = table;
-	a->names = palloc(Max(table->ncolumns, 1) * sizeof(char *));
+	a->names = palloc((table->ncolumns + 1 + lpu_nattributes) * sizeof(char *));
 	a->converters = palloc0(Max(table->ncolumns, 1) * sizeof(LpuConverter *));
 	for (i = 0; i < table->ncolumns; i++)
 	{
@@ -40,6 +46,8 @@ lpu_answered_new(const LpuForeignTable *table)
 		if (column->name != NULL)
 			a->converters[i] = lpu_converter_new(column->kind, column->type, column->typmod);
 	}
+	a->names[table->ncolumns] = "id";
+	a->nnames = lpu_attribute_secrets(a->names, table->ncolumns + 1);
 	return a;
 }
 
@@ -58,6 +66,38 @@ is_hidden(const LpuColumn *column)
 	return column->def != NULL && (column->def->rules & LPU_HIDDEN);
 }
 
+/* Return true if the element is the user with this id; 0: one whose id is not known. */
+static bool
+is_written_user(const LpuReturnedUsers *a, const LpuReader *reader, int64 id)
+{
+	const char *text = lpu_value_text(&lpu_reader_values(reader)[a->table->ncolumns]);
+	int64		answered;
+
+	return id == 0 || (text !=NULL && lpu_text_as_int64(text, &answered) && answered == id);
+}
+
+/* Take the secrets out of entities in a row as it was sent. */
+static void
+hide_secrets(LpuReturnedUsers *a, Datum *values, bool *nulls)
+{
+	int			i;
+
+	for (i = 0; i < a->table->ncolumns; i++)
+	{
+		const LpuColumn *column = &a->table->columns[i];
+		LpuValue	value = {LPU_VALUE_NESTED};
+		size_t		length;
+
+		nulls[i] |= column->secret;
+		if (column->name == NULL || !column->whole || nulls[i])
+			continue;
+		value.text = lpu_writer_utf8(lpu_datum_text(getBaseType(column->type), values[i]), &length);
+		value.length = length;
+		value = lpu_value_without_secrets(&value, NULL, 0);
+		nulls[i] = lpu_convert(a->converters[i], &value, &values[i]);
+	}
+}
+
 static void
 read_values(LpuReturnedUsers *a, LpuReader *reader, Datum *values, bool *nulls)
 {
@@ -72,7 +112,13 @@ read_values(LpuReturnedUsers *a, LpuReader *reader, Datum *values, bool *nulls)
 		if (a->converting->name == NULL || a->converting->secret || is_hidden(a->converting))
 			continue;
 		if (a->converting->whole)
-			nulls[i] = lpu_convert(a->converters[i], lpu_reader_whole(reader), &values[i]);
+		{
+			LpuValue	entity = lpu_value_without_secrets(lpu_reader_whole(reader),
+														   found + a->table->ncolumns + 1,
+														   a->nnames - a->table->ncolumns - 1);
+
+			nulls[i] = lpu_convert(a->converters[i], &entity, &values[i]);
+		}
 		else if (found[i].type != LPU_VALUE_ABSENT)
 			nulls[i] = lpu_convert(a->converters[i], &found[i], &values[i]);
 	}
@@ -80,31 +126,31 @@ read_values(LpuReturnedUsers *a, LpuReader *reader, Datum *values, bool *nulls)
 }
 
 /*
- * Complete a row that was just written from the response: values that the account has set or
- * changed, such as the id. Values that the response lacks or hides stay as they are; secrets
+ * Complete the row of a user that was just written from the response: values that the account has
+ * set or changed, such as the id. A response that is another user than the one with this id (0: not
+ * known) is not taken. Values that the response lacks or hides stay as they are; secrets
  * become null. Raises for a value that its column does not take. May use the current memory
  * context.
  */
 void
-lpu_answered_complete(LpuReturnedUsers *a, const LpuApiAnswer *answer, TupleTableSlot *slot)
+lpu_answered_complete(LpuReturnedUsers *a, const LpuApiAnswer *answer, int64 id,
+					  TupleTableSlot *slot)
 {
 	TupleDesc	desc = slot->tts_tupleDescriptor;
-	LpuReader  *reader = lpu_reader_new(a->names, a->table->ncolumns, true);
+	LpuReader  *reader = lpu_reader_new(a->names, a->nnames, true);
 	Datum	   *values = palloc(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
 	MemoryContext caller;
 	HeapTuple	tuple;
-	int			i;
 
 	slot_getallattrs(slot);
 	memcpy(values, slot->tts_values, desc->natts * sizeof(Datum));
 	memcpy(nulls, slot->tts_isnull, desc->natts * sizeof(bool));
 	lpu_reader_feed(reader, answer->body, answer->body_length);
 	lpu_reader_end(reader);
-	if (lpu_reader_next(reader) == LPU_READER_ELEMENT)
+	hide_secrets(a, values, nulls);
+	if (lpu_reader_next(reader) == LPU_READER_ELEMENT && is_written_user(a, reader, id))
 		read_values(a, reader, values, nulls);
-	for (i = 0; i < a->table->ncolumns; i++)
-		nulls[i] |= a->table->columns[i].secret;
 
 	/* the slot frees its tuple itself: it must not be freed before */
 	caller = MemoryContextSwitchTo(slot->tts_mcxt);

@@ -19,6 +19,6 @@ extern LpuReturnedUsers *lpu_answered_new(const LpuForeignTable *table);
  * changed, such as the id.
  */
 extern void lpu_answered_complete(LpuReturnedUsers *answered, const LpuApiAnswer *answer,
-								  TupleTableSlot *slot);
+								  int64 id, TupleTableSlot *slot);
 
 #endif

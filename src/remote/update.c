@@ -21,6 +21,7 @@
 #include "remote/conditional.h"
 #include "remote/returning.h"
 #include "remote/update.h"
+#include "user/merge.h"
 #include "user/serialize.h"
 #include "user/validate.h"
 
@@ -124,13 +125,25 @@ raise_absent(const LpuUpdateState *c, const LpuRowChange *delta)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
-/* Refuse an update that would erase an attribute which the API returns blank. */
+/*
+ * Refuse an update that would erase attributes: those that a part of a user does not have, or one
+ * that the API returns blank.
+ */
 static void
-check_hidden(const LpuUpdateState *c, const LpuRowChange *delta, Jsonb *entity)
+check_complete(const LpuUpdateState *c, const LpuRowChange *delta, Jsonb *entity)
 {
+	const char *lacks = lpu_user_lacks(entity);
 	char	   *hint = NULL;
 	char	   *lost = lpu_hidden_lost(c->table, c->update->list, delta->columns, entity, &hint);
 
+	if (lacks != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot update user %s: the account has not shown all of its attributes",
+						lpu_delta_name(delta)),
+				 errdetail_internal("Attribute \"%s\" is missing. The API replaces the whole user, so what is not sent would be lost.%s",
+									lacks, lpu_writer_progress(c->writer)),
+				 errhidestmt(true), errhidecontext(true)));
 	if (lost != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -176,7 +189,7 @@ merge(void *batch, int number, const Datum *values, const bool *nulls)
 										  changed));
 	entity = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 	entity = lpu_refused_strip(c->writer->options, entity);
-	check_hidden(c, &user->delta, entity);
+	check_complete(c, &user->delta, entity);
 	user->found = true;
 	user->merged = MemoryContextStrdup(c->merged, lpu_delta_merge(&user->delta, entity));
 }
@@ -259,7 +272,7 @@ append_merged_before(const LpuUpdateState *c, const LpuRowChange *delta, StringI
 
 	if (lpu_delta_was_deleted(delta))
 		raise_absent(c, delta);
-	check_hidden(c, delta, entity);
+	check_complete(c, delta, entity);
 	appendStringInfoString(text, lpu_delta_merge(delta, entity));
 	MemoryContextSwitchTo(caller);
 	/* no user was read again, so nothing else is in it */
@@ -409,6 +422,6 @@ lpu_change_return(LpuUpdateState *c, TupleTableSlot *slot)
 	if (c->answered == NULL)
 		c->answered = lpu_answered_new(c->table);
 	MemoryContextSwitchTo(c->try);
-	lpu_answered_complete(c->answered, c->answer, slot);
+	lpu_answered_complete(c->answered, c->answer, c->users[0].delta.id, slot);
 	MemoryContextSwitchTo(caller);
 }

@@ -20,18 +20,18 @@ const LpuAttribute lpu_attributes[] = {
 	LPU_ATTRIBUTE("id", LPU_ID, LPU_READ_ONLY | LPU_IDENTITY),
 	LPU_ATTRIBUTE("pid", LPU_TEXT, 0),
 	LPU_ATTRIBUTE("deleted", LPU_BOOLEAN, LPU_READ_ONLY),
-	LPU_ATTRIBUTE("loginName", LPU_LOGIN, LPU_REQUIRED),
+	LPU_ATTRIBUTE("loginName", LPU_LOGIN, LPU_REQUIRED | LPU_SHOWN),
 	LPU_ATTRIBUTE("fullName", LPU_TEXT, LPU_REQUIRED | LPU_HIDDEN),
 	LPU_ATTRIBUTE("nickname", LPU_TEXT, LPU_REQUIRED),
-	LPU_ATTRIBUTE("email", LPU_EMAIL, LPU_REQUIRED),
+	LPU_ATTRIBUTE("email", LPU_EMAIL, LPU_REQUIRED | LPU_SHOWN),
 	LPU_ATTRIBUTE("passwordSh", LPU_TEXT, LPU_PASSWORD | LPU_SECRET),
 	LPU_ATTRIBUTE("oldPassword", LPU_TEXT, LPU_SECRET),
 	LPU_ATTRIBUTE("confirmPassword", LPU_TEXT, LPU_SECRET),
-	LPU_ATTRIBUTE("isEnabled", LPU_BOOLEAN, LPU_REQUIRED),
+	LPU_ATTRIBUTE("isEnabled", LPU_BOOLEAN, LPU_REQUIRED | LPU_SHOWN),
 	LPU_ATTRIBUTE("disabledManually", LPU_BOOLEAN, 0),
 	LPU_ATTRIBUTE("maxChats", LPU_NUMBER, LPU_REQUIRED),
 	LPU_ATTRIBUTE("maxAsyncChats", LPU_NUMBER, 0),
-	LPU_ATTRIBUTE("profileIds", LPU_IDS, LPU_REQUIRED),
+	LPU_ATTRIBUTE("profileIds", LPU_IDS, LPU_REQUIRED | LPU_SHOWN),
 	LPU_ATTRIBUTE("skillIds", LPU_IDS, 0),
 	LPU_ATTRIBUTE("lobIds", LPU_IDS, 0),
 	LPU_ATTRIBUTE("permissionGroups", LPU_LONGS, 0),
@@ -104,6 +104,18 @@ lpu_find_attribute(const LpuAttribute *defs, int n, const JsonbValue *key)
 			memcmp(defs[i].name, key->val.string.val, key->val.string.len) == 0)
 			return &defs[i];
 	return NULL;
+}
+
+/* Append the names of secrets of users to n names, and return how many they are then. */
+int
+lpu_attribute_secrets(const char **names, int n)
+{
+	int			i;
+
+	for (i = 0; i < lpu_nattributes; i++)
+		if (lpu_attributes[i].rules & LPU_SECRET)
+			names[n++] = lpu_attributes[i].name;
+	return n;
 }
 
 /* Return the kind of the elements of an array, or LPU_ANY if values of the kind are no arrays. */

@@ -31,6 +31,7 @@ typedef enum LpuValueKind
 #define LPU_SECRET 16			/* never to be shown */
 #define LPU_IDENTITY 32			/* required on update */
 #define LPU_HIDDEN 64			/* answered blank, whatever it is */
+#define LPU_SHOWN 128			/* in each user that is shown completely */
 
 typedef struct LpuAttribute
 {
@@ -59,6 +60,9 @@ extern const char *lpu_attribute_meant(const LpuAttribute *attributes, int n, co
 /* Return the attribute that a key names, or NULL. */
 extern const LpuAttribute *lpu_find_attribute(const LpuAttribute *defs, int n,
 											  const JsonbValue *key);
+
+/* Append the names of secrets of users to n names, and return how many they are then. */
+extern int	lpu_attribute_secrets(const char **names, int n);
 
 /* Return the kind of the elements of an array, or LPU_ANY if values of the kind are no arrays. */
 extern LpuValueKind lpu_element_kind(LpuValueKind kind);

@@ -22,6 +22,7 @@
 
 #include "base/encoding.h"
 #include "user/json_to_datum.h"
+#include "user/merge.h"
 
 /* How a type is made. */
 typedef enum ConversionKind
@@ -373,10 +374,40 @@ lpu_convert(LpuConverter *c, const LpuValue *value, Datum *result)
 	return false;
 }
 
-/* Return true for the literal and for the string, in any case. */
+/*
+ * Return an entity without its secrets, whose n values say which of them it has; NULL: not known.
+ * Allocated in the current memory context. Raises if it has one and is not JSON that jsonb holds.
+ */
+LpuValue
+lpu_value_without_secrets(const LpuValue *whole, const LpuValue *secrets, int n)
+{
+	LpuValue	value = {LPU_VALUE_NESTED};
+	Jsonb	   *entity;
+	char	   *text;
+	int			i;
+
+	for (i = 0; i < n && secrets[i].type == LPU_VALUE_ABSENT; i++)
+		;
+	if (secrets != NULL && i == n)
+		return *whole;
+	entity = parse_nested(whole);
+	if (!JB_ROOT_IS_OBJECT(entity))
+		return *whole;
+	entity = lpu_user_without_secrets(entity);
+	text = JsonbToCString(NULL, &entity->root, VARSIZE(entity));
+
+	value.text = pg_server_to_any(text, (int) strlen(text), PG_UTF8);
+	value.length = strlen(value.text);
+	return value;
+}
+
+/* Return true for what a column of type boolean shows as true: true, "True", 1, "yes". */
 bool
 lpu_value_is_true(const LpuValue *value)
 {
+	const char *text = lpu_value_text(value);
+	bool		result;
+
 	return value->type == LPU_VALUE_TRUE ||
-		(value->type == LPU_VALUE_STRING && pg_strcasecmp(value->text, "true") == 0);
+		(text !=NULL && parse_bool_with_len(text, value->length, &result) && result);
 }

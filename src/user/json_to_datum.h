@@ -15,7 +15,10 @@ extern LpuConverter *lpu_converter_new(LpuValueKind kind, Oid type, int32 typmod
 /* Convert a value, in the current memory context. */
 extern bool lpu_convert(LpuConverter *converter, const LpuValue *value, Datum *result);
 
-/* Return true for the literal and for the string, in any case. */
+/* Return an entity without its secrets. */
+extern LpuValue lpu_value_without_secrets(const LpuValue *whole, const LpuValue *secrets, int n);
+
+/* Return true for what a column of type boolean shows as true. */
 extern bool lpu_value_is_true(const LpuValue *value);
 
 #endif
