@@ -43,7 +43,7 @@ SELECT m.login_name, m.id = a.id AS same FROM made m JOIN lp.account a ON a.logi
 -- an answer that says nothing, or not enough, leaves the row as it was sent; one that cannot be read as its type is an error
 CALL lp.fault('[{"method":"POST","action":"status","status":204,"body":"","applied":true},
 	{"method":"POST","action":"status","status":201,"body":"[{\"id\": \"4000009999\", \"nickname\": \"N\", \"fullName\": \"\", \"maxChats\": \"4\", \"lobIds\": null}]","applied":true},
-	{"method":"POST","action":"not_json","status":201,"applied":true}, {"method":"POST","action":"status","status":201,"body":"{\"id\": \"x\"}","applied":true}]');
+	{"method":"POST","action":"not_json","status":201,"applied":true}, {"method":"POST","action":"status","status":201,"body":"{\"id\": 4000009998, \"maxChats\": \"x\"}","applied":true}]');
 INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('jim', 1, 1) RETURNING id, login_name, full_name, nickname, max_chats;
 INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('jim', 2, 2) RETURNING id, login_name, full_name, nickname, max_chats, lob_ids;
 INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('jim', 3, 3) RETURNING id, login_name;
@@ -169,4 +169,9 @@ COPY lp.people FROM PROGRAM 'seq 5000 | sed "s/.*/van&@example.com,Van,v,v@examp
 SELECT DISTINCT regexp_replace(r, ' \d+ -> 201.*', ' N -> 201') AS requests FROM lp.requests() r;
 SELECT count(*), count(DISTINCT login) FROM lp.account WHERE login ~ '^van';
 SELECT count(*), count(DISTINCT user_id), count(DISTINCT batch) BETWEEN 50 AND 55 AS batches FROM lp_results WHERE login_name ~ '^van' AND state = 'created' AND path = 'table';
+-- another user than the one that was sent is not shown as its row
+CALL lp.fault('{"method":"POST","action":"status","status":201,"body":"[{\"id\": 77, \"loginName\": \"stranger@example.com\", \"nickname\": \"other\"}]","applied":true}');
+INSERT INTO lp.users (:columns) SELECT * FROM lp.staff('kim', 1, 1) RETURNING id, login_name, nickname;
+CALL lp.fault('{"method":"PUT","action":"status","status":200,"body":"[{\"id\": 77, \"loginName\": \"stranger@example.com\", \"maxChats\": 9}]","applied":true}');
+UPDATE lp.users SET max_chats = 5, full_name = 'k', employee_id = NULL WHERE login_name = 'kim1@example.com' RETURNING id <> 77 AS same, login_name, max_chats;
 \i sql/include/finish.sql

@@ -38,16 +38,15 @@ struct LpuInsertState
 	MemoryContext scratch;		/* of one row, or the check of one batch */
 	bool		skip_existing;
 	bool		distinct;		/* no two columns show one attribute */
-	LpuLogins  *existing;		/* of skip_existing, with those of this
-								 * statement; NULL: not asked yet */
+	LpuLogins  *existing;		/* and of this statement; NULL: not asked yet */
 	LpuReturnedUsers *answered; /* NULL: not needed yet */
 	int64		taken;			/* rows of the statement so far */
 	LpuParallel *parallel;
 	LpuNewUsers *batches;		/* by their places */
-	int			place;			/* of the rows that are collected, -1: none
-								 * are */
+	int			place;			/* of the rows that are collected, or -1 */
 	TimestampTz since;			/* when the first of them came */
 	LpuApiAnswer *answer;		/* the last one, of a row alone */
+	int64		answered_id;	/* the id of its user, or 0 */
 };
 
 /*
@@ -399,6 +398,7 @@ send_new_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 	}
 	lpu_writer_lock(c->writer, LPU_REVISION_SHARED, options->timeout);
 	c->answer = lpu_writer_send(c->writer, write);
+	c->answered_id = write->users[0].id;
 	lpu_unlock_revision(options->account, options->party, LPU_REVISION_SHARED);
 	return c->answer;
 }
@@ -494,7 +494,7 @@ lpu_creation_return(LpuInsertState *c, TupleTableSlot *slot)
 	if (c->answered == NULL)
 		c->answered = lpu_answered_new(c->table);
 	MemoryContextSwitchTo(c->scratch);
-	lpu_answered_complete(c->answered, c->answer, 0, slot);
+	lpu_answered_complete(c->answered, c->answer, c->answered_id, slot);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(c->scratch);
 }

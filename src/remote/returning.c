@@ -2,8 +2,8 @@
  * returning.c: a written row, completed from the response.
  *
  * What RETURNING and row triggers see of a user who was created or updated. The response to such
- * a request is the user, or an array of that one; a response that is neither leaves the row as
- * it was sent.
+ * a request is the user, or an array of that one; a response that is neither, or shows another
+ * user, leaves the row as it was sent.
  */
 #include "postgres.h"
 

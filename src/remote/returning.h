@@ -15,8 +15,8 @@ typedef struct LpuReturnedUsers LpuReturnedUsers;
 extern LpuReturnedUsers *lpu_answered_new(const LpuForeignTable *table);
 
 /*
- * Complete a row that was just written from the response: values that the account has set or
- * changed, such as the id.
+ * Complete a row that was just written from what the response says of the user with this id:
+ * values that the account has set or changed, such as the id.
  */
 extern void lpu_answered_complete(LpuReturnedUsers *answered, const LpuApiAnswer *answer,
 								  int64 id, TupleTableSlot *slot);

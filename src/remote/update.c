@@ -58,6 +58,7 @@ struct LpuUpdateState
 	int			capacity;
 	LpuReturnedUsers *answered; /* NULL: not needed yet */
 	LpuApiAnswer *answer;		/* the last one */
+	int64		answered_id;	/* the id of its first user */
 };
 
 /*
@@ -380,6 +381,7 @@ send_updated_users(void *batch, const int *users, int n, LpuWriteRequest *write)
 	int			i;
 
 	c->answer = lpu_conditional_send(c->reread, &methods, c, users, n, write, c->try);
+	c->answered_id = c->users[users[0]].delta.id;
 	for (i = 0; i < n; i++)
 		c->users[users[i]].delta.refused = c->answer->verdict != LPU_OK;
 	return c->answer;
@@ -422,6 +424,6 @@ lpu_change_return(LpuUpdateState *c, TupleTableSlot *slot)
 	if (c->answered == NULL)
 		c->answered = lpu_answered_new(c->table);
 	MemoryContextSwitchTo(c->try);
-	lpu_answered_complete(c->answered, c->answer, c->users[0].delta.id, slot);
+	lpu_answered_complete(c->answered, c->answer, c->answered_id, slot);
 	MemoryContextSwitchTo(caller);
 }

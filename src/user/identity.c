@@ -20,6 +20,9 @@
 #include "user/identity.h"
 #include "user/login.h"
 
+/* A shorter login is no shortened form of another, since it may well be that of another user. */
+#define MIN_SHORTENED 8
+
 /* A user of the response. */
 typedef struct AnsweredUser
 {
@@ -93,7 +96,7 @@ forget_shared_ids(AnsweredUser *users, int n)
 static AnsweredUser *
 read_answer(const char *body, size_t length, int expected, int *n)
 {
-	static const char *const names[] = {"loginName", "id", "email"};
+	static const char *const names[] = {"loginName", "id", "email", "error"};
 	LpuReader  *reader = lpu_reader_new(names, lengthof(names), false);
 	LpuReaderState state;
 	int			capacity = Max(expected, 1);
@@ -118,9 +121,8 @@ read_answer(const char *body, size_t length, int expected, int *n)
 		users[*n].login_name = login ? lpu_text_from_utf8(login) : NULL;
 		users[*n].email = email ? lpu_text_from_utf8(email) : NULL;
 		users[*n].matched = false;
-		if (id == NULL || !lpu_text_as_int64(id, &users[*n].id))
-			users[*n].id = 0;
-		else if (users[*n].id <= 0)
+		if (values[3].type > LPU_VALUE_NULL || id == NULL ||
+			!lpu_text_as_int64(id, &users[*n].id) || users[*n].id <= 0)
 			forget_answered(&users[*n]);
 		++*n;
 	}
@@ -179,6 +181,8 @@ match_by(char *(*form) (const char *login), LpuAnsweredUser *users, int n, Answe
 			entry->user = &answered[i];
 		else if (entry->user != NULL && entry->user->id != answered[i].id)
 			entry->user = NULL; /* two users have the login */
+		else
+			answered[i].matched = true; /* repeated */
 	}
 	for (i = 0; i < n; i++)
 	{
@@ -192,6 +196,27 @@ match_by(char *(*form) (const char *login), LpuAnsweredUser *users, int n, Answe
 	}
 }
 
+/*
+ * Return true if an account may have stored a login in this form: cut, or without the tag of an
+ * address such as user+tag@example.com.
+ */
+static bool
+may_be_stored_as(const char *sent, const char *stored)
+{
+	char	   *full = lpu_login_fold(sent);
+	char	   *form = lpu_login_fold(stored);
+	char	   *tag = strchr(full, '+');
+	char	   *domain = strrchr(full, '@');
+
+	if (strlen(form) >= MIN_SHORTENED && strncmp(full, form, strlen(form)) == 0)
+		return true;
+	if (tag == NULL || domain == NULL || tag > domain)
+		return false;
+	memmove(tag, domain, strlen(domain) + 1);
+	return strcmp(full, form) == 0;
+}
+
+/* The rest: one user that was sent, and one of the response whose login does not contradict it. */
 static void
 match_single_pair(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nanswered)
 {
@@ -206,7 +231,6 @@ match_single_pair(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nan
 				return;
 			user = i;
 		}
-	/* one without an id may be an error that came with a status of success */
 	for (i = 0; i < nanswered; i++)
 		if (!answered[i].matched && answered[i].id != 0)
 		{
@@ -214,7 +238,9 @@ match_single_pair(LpuAnsweredUser *users, int n, AnsweredUser *answered, int nan
 				return;
 			other = i;
 		}
-	if (user >= 0 && other >= 0)
+	if (user >= 0 && other >= 0 &&
+		(answered[other].login_name == NULL || users[user].login_name == NULL ||
+		 may_be_stored_as(users[user].login_name, answered[other].login_name)))
 		match(&users[user], &answered[other]);
 }
 

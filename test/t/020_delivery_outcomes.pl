@@ -454,6 +454,9 @@ subtest 'an unknown outcome is looked up and never sent twice' => sub {
 	in_doubt('empty 201', 1, action => 'empty', status => 201);
 	in_doubt('an empty array', 1, action => 'body', body => '[]', status => 201);
 	in_doubt('somebody else', 1, action => 'body', body => '[{"id":1,"loginName":"x@example.com"},null,[],3]', status => 201);
+	in_doubt('errors', 1, action => 'body', status => 201, body => '[' . join(',', map { "{\"loginName\":\"d$_\@example.com\",\"error\":{\"message\":\"no\"}}" } 1 .. 6) . ']');
+	in_doubt('errors of users with ids', 1, action => 'body', status => 201, body => '[' . join(',', map { "{\"loginName\":\"d$_\@example.com\",\"id\":$_,\"error\":\"no\"}" } 1 .. 6) . ']');
+	in_doubt('no ids', 1, action => 'misname', form => 'no_id');
 	in_doubt('right in front only', 1, action => 'body', body => '[{"id":1,"loginName":"d1@example.com"},{"id":2]', status => 201);
 	in_doubt('wrong types', 1, action => 'wrong_types', status => 201);
 	in_doubt('bad UTF-8', 1, action => 'bad_utf8', status => 201);
@@ -462,7 +465,8 @@ subtest 'an unknown outcome is looked up and never sent twice' => sub {
 	in_doubt('huge', 1, action => 'huge', status => 201);
 
 	# A success that names no user, and did nothing: not sent again.
-	foreach my $fault ({ action => 'not_json', status => 201 }, { action => 'empty', status => 204 }, { action => 'body', body => '[]', status => 201 })
+	foreach my $fault ({ action => 'not_json', status => 201 }, { action => 'empty', status => 204 }, { action => 'body', body => '[]', status => 201 },
+		{ action => 'body', status => 200, body => '[' . join(',', map { "{\"loginName\":\"e$_\@example.com\",\"error\":{\"message\":\"no\"}}" } 1 .. 6) . ']' })
 	{
 		my $what = "$fault->{action} $fault->{status}, not applied";
 		my @names = map { "e$_" } 1 .. 6;
@@ -529,6 +533,21 @@ subtest 'an unknown outcome is looked up and never sent twice' => sub {
 		is(posts() . ' ' . gets(), '1 1', 'some are named: looked up');
 		is($sim->users_with("$_\@example.com"), 1, "some are named: $_ once") foreach qw(n1 n2 n3);
 		is(rows()->{n2}{state} . rows()->{n2}{evidence}, 'createdlookup', 'some are named: found');
+	}
+	# A user that is left over is another one, or one of the others again.
+	foreach my $last ('"id":77,"loginName":"stranger@example.com"', '"id":1,"loginName":"l1@example.com"')
+	{
+		fresh();
+		enqueue(map { "l$_" } 1 .. 6);
+		fault(action => 'body', applied => JSON::PP::true, status => 201,
+			body => '[' . join(',', map { "{\"id\":$_,\"loginName\":\"l$_\@example.com\"}" } 1 .. 5) . ",{$last}]");
+		deliver();
+		is(states(), 'l1:created l2:created l3:created l4:created l5:created l6:uncertain', "$last is not l6");
+		due_now();
+		deliver();
+		is(rows()->{l6}{state} . rows()->{l6}{evidence}, 'createdlookup', "$last: l6 was found");
+		is(rows()->{l6}{user_id}, (grep { $_->{loginName} eq 'l6@example.com' } @{ $sim->get('users') })[0]{id}, "$last: the id of l6");
+		is(posts(), 1, "$last: not sent again");
 	}
 	# Of several batches, each has its own outcome; one listing for all in doubt.
 	{
