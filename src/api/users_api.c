@@ -280,6 +280,9 @@ interpret(const LpuOptions *options, LpuMethod method, const LpuHttpAnswer *answ
 		result->sqlstate = ERRCODE_CONNECTION_FAILURE;
 		result->error = psprintf("status %d is no whole response to a GET", answer->status);
 	}
+	else if (result->verdict != LPU_OK)
+		result->error = psprintf("status %d, but the response is not the account's",
+								 answer->status);
 	lpu_api_hide(result, list_make1(unconstify(char *, bearer)));
 	drop_large_tree(result, options->max_response_size);
 	return result;

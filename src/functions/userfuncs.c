@@ -263,8 +263,8 @@ return_one_row(FunctionCallInfo fcinfo, const char *function, PrepareCall prepar
 	answer = send_call(&call, &error);
 	body = answer->hidden || answer->bulky ? NULL :
 		lpu_body_as_jsonb(answer->body, answer->body_length, &complaint);
-	if (error == NULL && answer->verdict == LPU_OK)
-		error = complaint;
+	if (error == NULL)
+		error = answer->hidden ? "the response repeats a secret and is not shown" : complaint;
 	row = form_row(desc, answer, body, error);
 
 	MemoryContextSwitchTo(caller);

@@ -98,6 +98,7 @@ subtest 'misbehaviour of the stand-in account' => sub {
 		# what, fault, expected, how many users there are then, whether the answer names the user
 		[ 'not JSON, 201', { action => 'not_json', status => 201, applied => \1 }, [ 201, 0, $not_json ], 1 ],
 		[ 'not JSON, 400', { action => 'not_json', status => 400 }, [ 400, 0, qr/./ ], 0 ],
+		[ 'the password, 201', { action => 'status', status => 201, body => qq([{"id": 9, "loginName": "x", "passwordSh": "$password"}]), applied => \1 }, [ 201, 0, qr/^the response repeats a secret and is not shown$/ ], 1 ],
 		[ 'HTML', { action => 'html' }, [ 502, 0, qr/./ ], 0 ],
 		[ 'HTML, carried out', { action => 'html', applied => \1 }, [ 502, 0, qr/./ ], 1 ],
 		[ 'empty, 201', { action => 'empty', status => 201, applied => \1 }, [ 201, 0, qr/^$/ ], 1 ],
@@ -162,6 +163,14 @@ subtest 'misbehaviour of the stand-in account' => sub {
 		}
 	}
 	is($sim->count(path => '/evil'), 0, 'no redirect was followed');
+
+	# A page that comes with a status of success is not the API's.
+	$sim->post('faults', { method => 'POST', path => '/users', action => 'status', status => 200, body => '<html>ok</html>', applied => \1 });
+	($out, $err) = call('12345678', 'page');
+	is($out, "200|f||status 200, but the response is not the account's", 'a page with status 200: an error');
+	is($node->safe_psql('postgres', q{SELECT state, reason, error FROM lp_results WHERE login_name = 'page@example.com'}),
+		"failed|outcome unknown|status 200, but the response is not the account's", '... also on record');
+	$sim->remove('faults');
 
 	# A short 429 is waited for.
 	$sim->post('faults', { path => '/users', action => 'retry_after', value => '1' });
