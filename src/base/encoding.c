@@ -22,6 +22,7 @@
 
 #include "base/character.h"
 #include "base/encoding.h"
+#include "base/escape.h"
 
 /* A longer number, or one with a larger exponent, is no bigint in any notation. */
 #define MAX_NUMBER_LENGTH 64
@@ -33,11 +34,11 @@
 /* Shorter secrets would be found everywhere. */
 #define MIN_SECRET 8
 
-/* A text is searched for secrets in pieces of this size; a piece is decoded three times. */
+/* A text is searched for secrets in pieces of this size, each of which is decoded several times. */
 #define PIECE (1024 * 1024)
 
-/* One byte of a secret as an escape of JSON of which each character is percent-encoded. */
-#define MAX_ENCODED_LENGTH 18
+/* One byte of a secret as an escape of JSON of which each character is percent-encoded twice. */
+#define MAX_ENCODED_LENGTH 30
 
 /*
  * Return an excerpt for a message, in the database's encoding: one line of at most max_chars
@@ -179,24 +180,6 @@ lpu_text_of_stranger(const char *text)
 	return lpu_text_from_utf8(lpu_text_excerpt(utf8 ? utf8 : text, length, MAX_STRANGER));
 }
 
-/* The value of hexadecimal digits; -1 if they are none. */
-static int
-hex_value(const char *digits, int n)
-{
-	int			value = 0;
-	int			i;
-
-	for (i = 0; i < n; i++)
-	{
-		char		c = pg_ascii_tolower((unsigned char) digits[i]);
-
-		if (!isxdigit((unsigned char) c))
-			return -1;
-		value = value * 16 + (c <= '9' ? c - '0' : c - 'a' + 10);
-	}
-	return value;
-}
-
 /*
  * Append the character that an escape of JSON stands for, and return the
  * length of the escape; 0 if it is none.
@@ -217,10 +200,10 @@ append_escaped(StringInfo out, const char *p, size_t left)
 		appendStringInfoChar(out, meanings[letter - letters]);
 		return 2;
 	}
-	if (left < 6 || p[1] != 'u' || (code = hex_value(p + 2, 4)) <= 0)
+	if (left < 6 || p[1] != 'u' || (code = lpu_hex_value(p + 2, 4)) <= 0)
 		return 0;
 	if (is_utf16_surrogate_first(code) && left >= 12 && p[6] == '\\' && p[7] == 'u' &&
-		(low = hex_value(p + 8, 4)) > 0 && is_utf16_surrogate_second(low))
+		(low = lpu_hex_value(p + 8, 4)) > 0 && is_utf16_surrogate_second(low))
 	{
 		code = surrogate_pair_to_codepoint(code, low);
 		length = 12;
@@ -259,7 +242,7 @@ decode(const char *text, size_t length, bool json)
 		if (json && text[i] == '\\')
 			taken = append_escaped(&out, text +i, length - i);
 		else if (!json && text[i] == '%' && length - i > 2 &&
-				 (value = hex_value(text +i + 1, 2)) >= 0)
+				 (value = lpu_hex_value(text +i + 1, 2)) >= 0)
 		{
 			appendStringInfoChar(&out, (char) value);
 			taken = 3;
@@ -305,12 +288,33 @@ shows_escaped(const char *text, size_t length, const List *secrets)
 	return shown;
 }
 
+/* Return true if a piece that has escapes, or is not UTF-8, shows one of these secrets. */
+static bool
+shows_disguised(const char *text, size_t length, const List *secrets)
+{
+	List	   *letters = NIL;
+	StringInfoData shown;
+	const ListCell *cell;
+	bool		found;
+
+	if (memchr(text, '\\', length) == NULL && memchr(text, '%', length) == NULL &&
+		memchr(text, '&', length) == NULL && pg_verify_mbstr(PG_UTF8, text, (int) length, true))
+		return false;
+	foreach(cell, secrets)
+		letters = lappend(letters, lpu_letters_of(lfirst(cell), strlen(lfirst(cell))).data);
+	shown = lpu_letters_of(text, length);
+	found = holds_any(shown.data, shown.len, letters);
+	pfree(shown.data);
+	list_free_deep(letters);
+	return found;
+}
+
 /* Return true if a piece of a text shows one of these secrets, as it is or encoded. */
 static bool
 piece_shows(const char *text, size_t length, const List *secrets)
 {
 	bool		shown = holds_any(text, length, secrets) ||
-	shows_escaped(text, length, secrets);
+	shows_escaped(text, length, secrets) || shows_disguised(text, length, secrets);
 	StringInfoData url;
 
 	if (shown || (memchr(text, '%', length) == NULL && memchr(text, '+', length) == NULL))
@@ -323,7 +327,7 @@ piece_shows(const char *text, size_t length, const List *secrets)
 
 /*
  * Return true if a text shows one of these secrets (C strings): as it is, or
- * with the escapes of JSON, URLs or forms.  Text and secrets are UTF-8.
+ * with the escapes of JSON, URLs, forms or HTML, also nested ones.  Text and secrets are UTF-8.
  * Secrets of less than eight characters are not looked for.  Memory is needed
  * for a piece of the text only; the pieces overlap, so that a secret is whole
  * in one of them.

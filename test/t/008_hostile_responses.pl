@@ -93,6 +93,10 @@ my $unknown = qr/ERROR:  08006: no response from the account: .*DETAIL:  Outcome
 my $not_json = qr/^the response cannot be read as JSON/;
 my ($out, $err);
 
+# The password, each character in this form.
+my %disguises = ('JSON in JSON' => '\\\\u%04x', 'URL in URL' => '%%25%02X', 'HTML' => '&#%d;');
+sub disguised { my ($form) = @_; return join('', map { sprintf($form, ord) } split(//, $password)); }
+
 subtest 'misbehaviour of the stand-in account' => sub {
 	foreach my $case (
 		# what, fault, expected, how many users there are then, whether the answer names the user
@@ -126,6 +130,8 @@ subtest 'misbehaviour of the stand-in account' => sub {
 		[ 'NUL', { action => 'nul', status => 201, applied => \1 }, [ 201, 0, $not_json ], 1 ],
 		[ 'NUL, 400', { action => 'nul', status => 400 }, [ 400, 0, qr/./ ], 0 ],
 		[ 'wrong types', { action => 'wrong_types', status => 201, applied => \1 }, [ 201, 1, qr/^$/ ], 1 ],
+		(map { [ "echo, $_", { action => 'status', status => 400, body => '{"message":"cannot read ' . disguised($disguises{$_}) . '"}' }, [ 400, 0, qr/repeats a secret and is not shown/ ], 0 ] }
+			  sort keys %disguises),
 		[ 'echo', { action => 'echo' }, [ 400, undef, qr/repeats a secret and is not shown|the response has no message/ ], 0 ],
 		(map { [ "status $_", { action => 'status', status => $_ }, [ $_, undef, qr/./ ], 0 ] }
 			  300, 304, 400, 402, 403, 404, 406, 409, 410, 412, 415, 418, 451, 500, 501, 502, 504, 599),
