@@ -73,7 +73,7 @@ SELECT hurry();
 SELECT state, error, reason, count(*) FROM requests GROUP BY 1, 2, 3;
 SELECT forget();
 
--- After a success a user is never sent again. Named in the account's spelling; as the only one that is left; not at all, and then there or not.
+-- After a success a user is never sent again. Named in the account's spelling; under another login, which is no evidence; not at all, and then there or not.
 \! curl -sSfo /dev/null -X DELETE $LPSIM_URL/_sim/log; curl -sSfo /dev/null -d '[{"method":"POST","action":"status","status":201,"login":"L1@example.com","body":"[{\"id\": 51, \"loginName\": \" l1@EXAMPLE.com\"}]"},{"method":"POST","action":"status","status":201,"login":"l2@example.com","body":"[{\"id\": 52, \"loginName\": \"x\"}]"},{"method":"POST","action":"status","status":201,"login":"l3@example.com","body":"[]"},{"method":"POST","action":"status","status":201,"applied":true,"login":"l4@example.com","body":"{}"}]' $LPSIM_URL/_sim/faults
 SELECT count(*) FROM lp_enqueue_users('12345678', jsonb_build_array(person('L1'), person('l2'), person('l3'), person('l4')));
 \! "$PSQL" -AXqtc 'CALL lp_deliver()' 2>&1 | grep '^NOTICE:  account' | tail -n 1

@@ -66,14 +66,14 @@ is_hidden(const LpuColumn *column)
 	return column->def != NULL && (column->def->rules & LPU_HIDDEN);
 }
 
-/* Return true if the element is the user with this id; 0: one whose id is not known. */
+/* Return true if the element is the user with this id. */
 static bool
 is_written_user(const LpuReturnedUsers *a, const LpuReader *reader, int64 id)
 {
 	const char *text = lpu_value_text(&lpu_reader_values(reader)[a->table->ncolumns]);
 	int64		answered;
 
-	return id == 0 || (text !=NULL && lpu_text_as_int64(text, &answered) && answered == id);
+	return text !=NULL && lpu_text_as_int64(text, &answered) && answered == id;
 }
 
 /* Take the secrets out of entities in a row as it was sent. */
@@ -127,10 +127,9 @@ read_values(LpuReturnedUsers *a, LpuReader *reader, Datum *values, bool *nulls)
 
 /*
  * Complete the row of a user that was just written from the response: values that the account has
- * set or changed, such as the id. A response that is another user than the one with this id (0: not
- * known) is not taken. Values that the response lacks or hides stay as they are; secrets
- * become null. Raises for a value that its column does not take. May use the current memory
- * context.
+ * set or changed, such as the id. A response that is another user than the one with this id is not
+ * taken. Values that the response lacks or hides stay as they are; secrets become null. Raises for
+ * a value that its column does not take. May use the current memory context.
  */
 void
 lpu_answered_complete(LpuReturnedUsers *a, const LpuApiAnswer *answer, int64 id,
