@@ -242,9 +242,13 @@ sub read_more
 # Return the login in a body, or nothing.
 sub login_of { return $_[0] =~ /"loginName"\s*:\s*"([^"]*)"/ ? $1 : '-'; }
 
-# The responses to a POST and a GET.
-my $created = '{"id": 4711, "loginName": "somebody@example.com"}';
-my $listed  = '[]';
+# The response to a POST.
+sub created
+{
+	my ($body) = @_;
+
+	return sprintf('{"id": 4711, "loginName": "%s"}', login_of($body));
+}
 
 sub http
 {
@@ -279,7 +283,7 @@ sub http
 				return end_connection($connection, 'fin');
 			}
 			if ($struck && $end ne 'idle') { return end_connection($connection, $end); }
-			my ($status, $answer) = $method eq 'POST' ? ('201 Created', $created) : ('200 OK', $listed);
+			my ($status, $answer) = $method eq 'POST' ? ('201 Created', created($body)) : ('200 OK', '[]');
 			syswrite($connection, sprintf("HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
 						. "ac-revision: 7\r\n\r\n%s", $status, length($answer), $answer));
 			if ($n == 1 && $end eq 'idle')
