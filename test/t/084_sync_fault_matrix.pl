@@ -89,7 +89,7 @@ foreach my $action (sort keys %actions)
 			$strike ? $sim->post('faults', { method => $method, path => '/le-users/users', skip => 1, %$strike }) : q1("ALTER SERVER acme OPTIONS (SET base_url 'http://127.0.0.1:$closed_port')");
 			q1("ALTER SERVER acme OPTIONS (SET timeout '$how{timeout}')") if $how{timeout};
 			$how{cancel} ? deliver_and_cancel($method) : $admin->run('CALL lp_deliver()');
-			is(scalar(grep { $_->{fault} } @{ $sim->get('log') }), 1, 'a request was struck') if $strike;
+			LpUsers::wait_for(sub { scalar(grep { $_->{fault} } @{ $sim->get('log') }) == 1 }, 'a request to be struck') if $strike;
 			q1("ALTER SERVER acme OPTIONS (SET timeout '20s')") if $how{timeout};
 			$strike ? $sim->remove('faults') : q1("ALTER SERVER acme OPTIONS (SET base_url '" . $sim->url . "')");
 			is(to_rest($action), 0, 'the requests of the one plan were enough');
