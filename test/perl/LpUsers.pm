@@ -179,6 +179,16 @@ sub create_sql
 	return "SELECT status, error FROM lp_create_users('12345678', '$json')";
 }
 
+# The same in a request of so many bytes: other users are created, too.
+sub create_large_sql
+{
+	my ($name, $bytes) = @_;
+	my $users = int($bytes / 800_000) + 1;
+
+	return create_sql($name) =~ s/'(\{.*\})'/jsonb_build_array('$1'::jsonb) || (SELECT jsonb_agg('$1'::jsonb ||
+		jsonb_build_object('loginName', 'filler' || i || '\@example.com', 'description', repeat('x', 800000))) FROM generate_series(1, $users) i)/r;
+}
+
 # psql with the SQLSTATE in its messages: (exit status, stdout, stderr).
 sub try_sql
 {

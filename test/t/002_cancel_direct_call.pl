@@ -85,7 +85,7 @@ push @phases, { name => 'proxy CONNECT', account => 'proxy',
 
 new_account('send', "base_url '" . $deaf->url . "'");
 push @phases, { name => 'sending', account => 'send', warns => 1,
-	sql => LpUsers::create_sql('first') =~ s/12345678/send/r =~ s/'(\{.*\})'/'$1'::jsonb || jsonb_build_object('description', repeat('x', 24000000))/r,
+	sql => LpUsers::create_large_sql('first', 24_000_000) =~ s/12345678/send/r,
 	seen => sub { return scalar(() = $deaf->lines(qr/^filling/)); } };
 
 sim_phase('waiting for the answer', { action => 'silence', seconds => 200 });
