@@ -163,8 +163,8 @@ lpu_silence_backoff(Oid mapping)
 
 /*
  * The account was not reached with the sender's mapping by an attempt that began at "since"; why:
- * its error.  The other senders of the account that failed before wait as long as this attempt
- * took.
+ * its error, or NULL.  The other senders of the account that failed before wait as long as this
+ * attempt took.
  */
 void
 lpu_silence_note(const LpuSender *sender, TimestampTz since, const char *why)
@@ -177,7 +177,7 @@ lpu_silence_note(const LpuSender *sender, TimestampTz since, const char *why)
 	enter_sender(sender);
 	if (s->why != NULL)
 		pfree(s->why);
-	s->why = MemoryContextStrdup(TopMemoryContext, why);
+	s->why = why != NULL ? MemoryContextStrdup(TopMemoryContext, why) : NULL;
 	s->account = hash_account(sender->account, sender->party);
 	if (now >= s->until)
 	{

@@ -293,7 +293,7 @@ subtest 'raw bytes that are not HTTP' => sub {
 	$node->safe_psql('postgres', "CREATE SERVER raw FOREIGN DATA WRAPPER lpusers OPTIONS (account 'raw',
 		base_url 'http://127.0.0.1:$port', timeout '5s', max_response_size '4MB');
 		CREATE USER MAPPING FOR CURRENT_USER SERVER raw OPTIONS (token 'raw-token-8151')");
-	my $ok = '{"id":42, "nickname":"somebody"}';
+	my $ok = '{"id":42, "nickname":"another"}';
 	my $good = http('201 Created', ['ac-revision: 7'], $ok);
 	my $zipped = gzip($ok);
 	@cases = (
