@@ -13,6 +13,7 @@
 #include "api/users_api.h"
 #include "base/encoding.h"
 #include "http/url.h"
+#include "json/array_reader.h"
 #include "json/document.h"
 #include "json/tree_size.h"
 
@@ -239,6 +240,21 @@ drop_large_tree(LpuApiAnswer *answer, int max_response_size)
 				 max_response_size);
 }
 
+/* Return true if an element of a response with a status of success reports an error. */
+static bool
+reports_error(const LpuHttpAnswer *answer)
+{
+	static const char *const names[] = {"error"};
+	LpuReader  *reader = lpu_reader_new(names, lengthof(names), false);
+	bool		found = false;
+
+	lpu_reader_feed(reader, answer->body, answer->body_length);
+	lpu_reader_end(reader);
+	while (!found && lpu_reader_next(reader) == LPU_READER_ELEMENT)
+		found = lpu_reader_values(reader)[0].type > LPU_VALUE_NULL;
+	return found;
+}
+
 static LpuApiAnswer *
 interpret(const LpuOptions *options, LpuMethod method, const LpuHttpAnswer *answer,
 		  const char *bearer)
@@ -283,6 +299,13 @@ interpret(const LpuOptions *options, LpuMethod method, const LpuHttpAnswer *answ
 	else if (result->verdict != LPU_OK)
 		result->error = psprintf("status %d, but the response is not the account's",
 								 answer->status);
+	/* user/identity.c reads the response to a create, a result for each user */
+	else if (method != LPU_CREATE_USERS && reports_error(answer))
+	{
+		result->verdict = LPU_UNCERTAIN;
+		result->sqlstate = ERRCODE_CONNECTION_FAILURE;
+		result->error = psprintf("status %d, but the response is an error", answer->status);
+	}
 	lpu_api_hide(result, list_make1(unconstify(char *, bearer)));
 	drop_large_tree(result, options->max_response_size);
 	return result;

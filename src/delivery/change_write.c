@@ -3,7 +3,7 @@
  *
  * If the account refuses a request for several users, the users are sent in smaller requests until
  * the invalid one is alone.  A success is trusted for the users that the response shows as they
- * were sent.  The response to a delete shows no users, but may be an error.
+ * were sent.  The response to a delete shows no users.
  */
 #include "postgres.h"
 
@@ -163,27 +163,11 @@ match_answer(LpuChangeChain *chain, const LpuApiAnswer *answer)
 	MemoryContextDelete(scratch);
 }
 
-/* Return true if an element of a response with a status of success reports an error. */
-static bool
-reports_error(const LpuApiAnswer *answer)
-{
-	static const char *const names[] = {"error"};
-	LpuReader  *reader = lpu_reader_new(names, lengthof(names), false);
-	bool		found = false;
-
-	lpu_reader_feed(reader, answer->body, answer->body_length);
-	lpu_reader_end(reader);
-	while (!found && lpu_reader_next(reader) == LPU_READER_ELEMENT)
-		found = lpu_reader_values(reader)[0].type > LPU_VALUE_NULL;
-	return found;
-}
-
 /* The request succeeded. */
 static void
 set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 {
 	bool		deletes = chain->write->request.method == LPU_DELETE_USERS;
-	bool		deleted = deletes && !reports_error(answer);
 	bool		kept = lpu_chain_keeps_entities(chain, answer);
 	int			i;
 
@@ -192,10 +176,9 @@ set_written(LpuChangeChain *chain, const LpuApiAnswer *answer)
 	for (i = 0; i < chain->write->n; i++)
 	{
 		LpuQueueRow *row = chain->write->users[i]->row;
-		const char *why = deletes ? "the response is an error" : row->error ? row->error :
-		"the response does not name the user";
+		const char *why = row->error ? row->error : "the response does not name the user";
 
-		if (deleted)
+		if (deletes)
 			lpu_rows_set(&row, 1, LPU_STATE_DONE, NULL, NULL, 0);
 		else if (row->state != LPU_STATE_DONE)
 			/* look it up at once, but not repeatedly */

@@ -119,6 +119,28 @@ subtest 'deleted, in other words' => sub {
 	}
 };
 
+subtest 'an error with the status of a success' => sub {
+	my ($id)  = fresh();
+	my $where = "WHERE login_name = 'u1\@example.com'";
+	my $user  = encode_json({ %{ entity($id) }, fullName => 'F' });
+	my %writes = (
+		PUT    => [ "UPDATE lp.users SET max_chats = 5, full_name = 'F' $where", "SELECT status, error FROM lp_update_users('$account', '$user')" ],
+		DELETE => [ "DELETE FROM lp.users $where", "SELECT status, error FROM lp_delete_users('$account', '{$id}')" ]);
+
+	foreach my $method (sort keys %writes)
+	{
+		foreach my $status (200, 207)
+		{
+			my ($table, $call) = @{ $writes{$method} };
+
+			$sim->post('faults', { method => $method, path => '/users', action => 'body', status => $status, body => '{"error":{"message":"no"}}', times => 2 });
+			like(said($table), qr/ERROR:  08006: .*status $status, but the response is an error/s, "$table, $status");
+			like(said($call), qr/status $status, but the response is an error/, "$call, $status");
+		}
+	}
+	is(scalar(@{ $sim->get('users') }), 1, 'the user is there');
+};
+
 subtest 'ids and numbers' => sub {
 	my ($id) = fresh();
 
